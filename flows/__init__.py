@@ -1,0 +1,1 @@
+"""Prefect flows that run Oumi jobs; loaded by a worker."""

@@ -1,0 +1,94 @@
+"""Values that cross a boundary between the MCP server, Prefect and a worker. Light imports only."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from flows.names import LOCAL_CLOUD
+from flows.states import JobState, TerminationReason
+
+
+class Command(StrEnum):
+    """The Oumi commands a job can run; `oumi <command> -c CONFIG`."""
+
+    TRAIN = "train"
+    ANALYZE = "analyze"
+    SYNTH = "synth"
+    EVALUATE = "evaluate"
+    INFER = "infer"
+    TUNE = "tune"
+    QUANTIZE = "quantize"
+
+
+OverrideValue = str | int | float | bool | None | list[str | int | float | bool | None]
+
+
+class Value(BaseModel):
+    """A frozen value; unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class JobRequest(Value):
+    """What a person asked for: the parameter of the `oumi-job` flow."""
+
+    config_path: str = Field(description="Absolute path of the Oumi config (YAML).")
+    client_cwd: str = Field(description="Absolute folder that relative paths start from.")
+    command: Command = Field(
+        default=Command.TRAIN, description="Oumi command; ignored for job configs."
+    )
+    cloud: str = Field(default=LOCAL_CLOUD, description="Oumi cloud the job runs on.")
+    cluster_name: str = Field(default="", description="Cluster; empty: the cloud's default.")
+    job_name: str = Field(default="", description="A name for people; empty: derived.")
+    overrides: dict[str, OverrideValue] = Field(
+        default_factory=dict[str, OverrideValue],
+        description="Dotted Oumi keys and the values that replace the config's.",
+    )
+    max_retries: Annotated[int, Field(ge=0, le=100)] = 0
+    skip_preflight: bool = False
+    config_sha256: str | None = Field(
+        default=None,
+        description="Hash of the config as submitted; names its copy under OUMI_FLOWS_HOME.",
+    )
+
+
+class JobProgress(Value):
+    """How far a job's own output says it is."""
+
+    step: int | None = None
+    max_steps: int | None = None
+    percent: float | None = None
+    loss: float | None = None
+    eta_seconds: float | None = None
+
+
+class JobStatus(Value):
+    """One timestamped observation of a job."""
+
+    summary: str = Field(description="One line a person can read.")
+    job_id: str
+    name: str
+    state: JobState
+    is_done: bool
+    reachable: bool = Field(description="False: the cluster did not answer; state is the last known.")
+    observed_at: datetime
+    termination_reason: TerminationReason | None = None
+    message: str = ""
+    command: str = ""
+    config_path: str = ""
+    cloud: str = ""
+    cluster_name: str = ""
+    launcher_job_id: str | None = None
+    model_name: str = ""
+    output_dir: str = ""
+    attempt: int = 1
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    duration_seconds: float | None = None
+    progress: JobProgress = JobProgress()
+    error_tail: str = Field(default="", description="Last lines of a job that failed.")
+    log_path: str | None = None
+    url: str | None = Field(default=None, description="The job's page in the Prefect UI.")

@@ -1,0 +1,52 @@
+"""Names derived from a job, and the keys under which facts are kept on its flow run."""
+
+import re
+from typing import Final
+from uuid import UUID
+
+FLOW_NAME: Final = "oumi-job"
+DEPLOYMENT_NAME: Final = "default"
+DEPLOYMENT: Final = f"{FLOW_NAME}/{DEPLOYMENT_NAME}"
+WORKER_TYPE: Final = "oumi"
+
+TAG: Final = "oumi"
+"""Tag of every flow run that is a job."""
+
+LOCAL_CLOUD: Final = "local"
+LOCAL_CLUSTER: Final = "local"
+
+LABEL_ATTEMPT: Final = "oumi.attempt"
+LABEL_CLUSTER: Final = "oumi.cluster_name"
+LABEL_LAUNCHER_JOB_ID: Final = "oumi.launcher_job_id"
+LABEL_LOG_PATH: Final = "oumi.log_path"
+LABEL_MODEL: Final = "oumi.model_name"
+LABEL_OUTPUT_DIR: Final = "oumi.output_dir"
+LABEL_FORCE_CANCEL: Final = "oumi.force_cancel"
+LABEL_FRESH_ATTEMPT: Final = "oumi.fresh_attempt"
+"""The attempt that must start from the beginning instead of the last checkpoint."""
+
+JOB_KEY_ENV: Final = "OUMI_FLOWS_JOB_KEY"
+"""Environment variable of every process of a job; its value is the launch key."""
+
+_SHORT_ID = 8
+
+
+def launch_key(flow_run_id: UUID | str, attempt: int) -> str:
+    """The launcher-side name of one attempt of a job: the same on every launch of it."""
+    return f"oumi-{UUID(str(flow_run_id)).hex}-{attempt}"
+
+
+def run_name(flow_run_id: UUID | str, *, command: str, model: str, job_name: str) -> str:
+    """The flow run's name in the Prefect UI: job name (or command and model), then short id."""
+    words = job_name or "-".join(filter(None, [command, model.rstrip("/").rsplit("/", 1)[-1]]))
+    return f"{words}-{str(flow_run_id)[:_SHORT_ID]}"
+
+
+def run_tags(*, command: str, cloud: str) -> list[str]:
+    """The tags of a job's flow run."""
+    return [TAG, f"command:{command}", f"cloud:{cloud}"]
+
+
+def slug(text: str, *, limit: int = 40) -> str:
+    """`text` as lower-case letters, digits and single dashes, at most `limit` characters."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:limit].strip("-") or "job"

@@ -1,0 +1,1 @@
+"""The MCP server: runs beside the client and talks to Prefect over REST."""
