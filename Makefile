@@ -1,0 +1,54 @@
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Without byte code every start of ours costs about twice.
+unexport PYTHONDONTWRITEBYTECODE
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PYTEST_ARGS ?=
+
+.PHONY: help install demo test check nightly conformance bench lock clean
+
+help:  ## Show this list.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 22
+
+install: $(INSTALLED)  ## Build .venv from the lock file.
+
+$(INSTALLED): requirements.lock pyproject.toml scripts/install
+	@scripts/install
+	@touch $@
+
+demo: $(INSTALLED)  ## Train a tiny model offline, submitted by a real MCP client.
+	@$(BIN)/python examples/demo.py
+
+test: $(INSTALLED)  ## Install what the tests need and run the default suite.
+	@scripts/provision
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(INSTALLED)  ## Lint, format, types and import contracts.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+
+nightly: $(INSTALLED)  ## The long fault-injection rounds.
+	@scripts/provision
+	@$(BIN)/python -m pytest -m nightly --timeout=7200 $(PYTEST_ARGS)
+
+conformance: $(INSTALLED)  ## The MCP conformance suite and the Inspector's lint.
+	@scripts/provision
+	@$(BIN)/python -m pytest tests/interop/test_conformance.py -v -rs $(PYTEST_ARGS)
+
+bench: $(INSTALLED)  ## Measure the targets of docs/architecture.md.
+	@$(BIN)/python -m benchmarks
+
+lock:  ## Resolve pyproject.toml into requirements.lock anew.
+	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
+	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --upgrade \
+	  --quiet -o requirements.lock
+
+clean:  ## Remove what the other targets made here.
+	@rm -rf .venv .cache .demo dist build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,31 @@
+"""Session-wide fixtures: isolation from the person's own files, and a guard against leaks."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.isolation import SessionIsolation
+from tests.support.leaks import assert_nothing_left
+
+_ISOLATION = pytest.StashKey[SessionIsolation]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Before any test module is imported: Prefect and others read the environment on import.
+    config.stash[_ISOLATION] = SessionIsolation.enter()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[_ISOLATION].leave()
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def leak_guard(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Set up before every other fixture, so torn down after all of them."""
+    yield
+    assert_nothing_left(request.config.stash[_ISOLATION].marker)

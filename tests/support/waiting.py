@@ -1,0 +1,53 @@
+"""Waiting for something to become true, with a deadline."""
+
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+_INTERVAL_SECONDS = 0.05
+
+
+async def eventually(
+    check: Callable[[], T | Awaitable[T]],
+    *,
+    timeout: float = 10.0,  # noqa: ASYNC109 - a deadline of this helper, with its own message
+    interval: float = _INTERVAL_SECONDS,
+) -> T:
+    """The first truthy value of `check()`.
+
+    Raises:
+        AssertionError: No truthy value within `timeout` seconds; says the last one seen.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        value = check()
+        if inspect.isawaitable(value):
+            value = await value
+        if value:
+            return value
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not true within {timeout:g} s; last seen: {value!r}")
+        await anyio.sleep(interval)
+
+
+def eventually_sync(
+    check: Callable[[], T], *, timeout: float = 10.0, interval: float = _INTERVAL_SECONDS
+) -> T:
+    """The first truthy value of `check()`.
+
+    Raises:
+        AssertionError: No truthy value within `timeout` seconds; says the last one seen.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        value = check()
+        if value:
+            return value
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not true within {timeout:g} s; last seen: {value!r}")
+        time.sleep(interval)
