@@ -6,6 +6,9 @@ import pytest
 
 from tests.support.isolation import SessionIsolation
 from tests.support.leaks import assert_nothing_left
+from tests.support.stack import stack
+
+__all__ = ["stack"]
 
 _ISOLATION = pytest.StashKey[SessionIsolation]()
 

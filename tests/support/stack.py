@@ -1,0 +1,54 @@
+"""One warm embedded engine for the whole session, in a home folder of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+OUMI_FLOWS = Path(sys.executable).with_name("oumi-flows")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running engine, and how to reach it: the environment of every command of ours."""
+
+    home: Path
+    env: Mapping[str, str]
+
+    def cli(self, *args: str, check: bool = True, timeout: float = 120.0) -> str:
+        """Run ``oumi-flows ARGS`` and return what it printed on stdout.
+
+        Raises:
+            AssertionError: It exited non-zero and `check` is set; carries its stderr.
+        """
+        done = subprocess.run(
+            [str(OUMI_FLOWS), *args],
+            env=dict(self.env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert not check or done.returncode == 0, (
+            f"oumi-flows {' '.join(args)} exited {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        )
+        return done.stdout
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The session's engine: up on first use, down at the end."""
+    home = tmp_path_factory.mktemp("stack") / "home with space"
+    env = {**os.environ, "OUMI_FLOWS_HOME": str(home), "OUMI_FLOWS_LOCAL_SLOTS": "2"}
+    running = Stack(home=home, env=env)
+    running.cli("up", timeout=180)
+    try:
+        yield running
+    finally:
+        running.cli("down", timeout=60)
