@@ -1,0 +1,1 @@
+"""Oumi configs: reading, checking and planning, without importing Oumi."""

@@ -1,0 +1,65 @@
+"""Finding the checkpoint a training can resume from."""
+
+import json
+import re
+from pathlib import Path
+from typing import Final, cast
+
+from flows.models import Value
+
+_NAME: Final = re.compile(r"checkpoint-(\d+)")
+_STATE: Final = "trainer_state.json"
+_INDEX: Final = "*.index.json"
+_WEIGHTS: Final = (
+    "*.safetensors",
+    "pytorch_model*.bin",
+    "adapter_model.bin",
+    "pytorch_model_fsdp*/*",  # FSDP, sharded
+    "global_step*/*",  # DeepSpeed
+    "model/*",  # Oumi's own trainer
+)
+
+
+class Checkpoint(Value):
+    """A whole checkpoint of a training run."""
+
+    path: Path
+    step: int
+
+
+def last_whole_checkpoint(output_dir: Path) -> Checkpoint | None:
+    """The whole checkpoint with the highest step, if there is one.
+
+    A checkpoint that was being written when its process died is skipped: the trainers write
+    ``trainer_state.json`` last.
+    """
+    try:
+        found = [(int(m[1]), p) for p in output_dir.iterdir() if (m := _NAME.fullmatch(p.name))]
+    except OSError:
+        return None
+    for step, path in sorted(found, reverse=True):
+        if _is_whole(path):
+            return Checkpoint(path=path, step=step)
+    return None
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        state = cast(object, json.loads((path / _STATE).read_bytes()))
+        return bool(state) and isinstance(state, dict) and _has_weights(path)
+    except (OSError, ValueError):
+        return False
+
+
+def _has_weights(path: Path) -> bool:
+    files = {file for pattern in _WEIGHTS for file in path.glob(pattern)}
+    if not files or any(file.stat().st_size == 0 for file in files):
+        return False
+    names = {file.name for file in files}
+    return all(_shards(index) <= names for index in path.glob(_INDEX))
+
+
+def _shards(index: Path) -> set[str]:
+    """The names of the files a sharded model's index lists."""
+    content = json.loads(index.read_bytes())
+    return set(cast("dict[str, str]", content["weight_map"]).values())
