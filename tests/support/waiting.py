@@ -15,7 +15,7 @@ _INTERVAL_SECONDS = 0.05
 async def eventually(
     check: Callable[[], T | Awaitable[T]],
     *,
-    timeout: float = 10.0,  # noqa: ASYNC109 - a deadline of this helper, with its own message
+    timeout: float = 10.0,
     interval: float = _INTERVAL_SECONDS,
 ) -> T:
     """The first truthy value of `check()`.
