@@ -1,0 +1,143 @@
+"""The processes of one local job, as its supervisor sees them. Standard library only."""
+
+import ctypes
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import Final, Never
+
+from flows.launcher.job_folder import JOB_DIR_ENV, JobFolder, JobSpec, ProcessRecord
+from flows.launcher.processes import boot_id, job_processes, read_process
+from flows.launcher.slot_queue import JOB_SLOT_FD
+
+IGNORED: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+"""Signals a supervisor ignores, and a job starts with as they are by default."""
+_RESET: Final = (*IGNORED, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ)
+_PR_SET_CHILD_SUBREAPER: Final = 36  # prctl(2)
+
+
+class JobTree:
+    """Every process of a job: of its script, and all that descend from it.
+
+    On Linux the supervisor becomes the parent of each process whose own parent has died, so that
+    none can escape it, whatever session it moves to. Elsewhere only the script's own process
+    group is known.
+    """
+
+    def __init__(self, folder: JobFolder, spec: JobSpec) -> None:
+        self._folder = folder
+        self._spec = spec
+        self._record: ProcessRecord | None = None
+        self._root: int | None = None
+        self._is_subreaper = False
+        self.exit_status: int | None = None
+        """Exit code of the script, or minus the signal that ended it; None if not known."""
+
+    def adopt(self, record: ProcessRecord) -> None:
+        """Takes over the processes of a supervisor that died."""
+        self._record = record
+
+    def start(self, *, slot: int, slot_fd: int | None, started_at: float) -> str:
+        """Starts the script; returns why it could not be started, or nothing.
+
+        Its process waits until it is on record: what is not on record has never run.
+        """
+        self._root = os.getpid()
+        self._is_subreaper = _become_subreaper()
+        go_read, go_write = os.pipe()
+        error_read, error_write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(go_write)
+            os.close(error_read)
+            self._become_script(slot=slot, slot_fd=slot_fd, go=go_read, error=error_write)
+        os.close(go_read)
+        os.close(error_write)
+        me, child = read_process(os.getpid()), read_process(pid)
+        self._record = ProcessRecord(
+            supervisor_pid=os.getpid(),
+            supervisor_start=me.start if me else 0,
+            leader_pid=pid,
+            leader_start=child.start if child else 0,
+            boot_id=boot_id(),
+            slot=slot,
+            started_at=started_at,
+        )
+        try:
+            self._folder.record_process(self._record)
+            os.write(go_write, b"g")
+        finally:
+            os.close(go_write)
+        error = os.read(error_read, 1024).decode(errors="replace")
+        os.close(error_read)
+        return error
+
+    def is_alive(self) -> bool:
+        """Whether any process of the job is left; only for the process that supervises it."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return not self._is_subreaper and bool(self.members())
+            if pid == 0:
+                return True
+            if self._record is not None and pid == self._record.leader_pid:
+                self.exit_status = os.waitstatus_to_exitcode(status)
+
+    def members(self) -> list[int]:
+        """Pids of the processes that are left, in the form kill(2) takes."""
+        if self._record is None:
+            return []
+        if sys.platform != "linux":
+            return _group(self._record.leader_pid)
+        return job_processes(
+            f"{JOB_DIR_ENV}={self._folder.path}",
+            root=self._root,
+            leader=self._record.leader_pid,
+            leader_start=self._record.leader_start,
+        )
+
+    def signal(self, number: int) -> None:
+        """Sends a signal to every process of the job."""
+        for pid in self.members():
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+
+    def _become_script(self, *, slot: int, slot_fd: int | None, go: int, error: int) -> Never:
+        try:
+            os.setsid()
+            if not os.read(go, 1):
+                os._exit(0)  # the supervisor died before putting this process on record
+            log = os.open(self._folder.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            if slot_fd is not None:
+                os.dup2(slot_fd, JOB_SLOT_FD)
+            env = dict(self._spec.env)
+            if self._spec.devices:
+                env["CUDA_VISIBLE_DEVICES"] = self._spec.devices[slot]
+            for number in _RESET:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            command = ["bash", str(self._folder.script_path)]
+            os.execve(self._spec.shell, command, env)  # noqa: S606 - the job is a shell script
+        except (OSError, ValueError) as failure:
+            os.write(error, str(failure).encode())
+        finally:
+            os._exit(127)
+
+
+def _group(leader: int) -> list[int]:
+    """The process group of `leader` as kill(2) addresses it, while it has members."""
+    try:
+        os.killpg(leader, 0)
+    except (ProcessLookupError, PermissionError):
+        return []
+    return [-leader]
+
+
+def _become_subreaper() -> bool:
+    if sys.platform != "linux":
+        return False
+    return ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0

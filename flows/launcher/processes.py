@@ -1,0 +1,127 @@
+"""What the kernel says about processes: identity, descent, locks. Standard library only."""
+
+import fcntl
+import os
+import struct
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+_PROC: Final = Path("/proc")
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+# struct flock of fcntl(2): type, whence, start, length, pid; macOS has another order.
+_FLOCK: Final = "qqihh" if sys.platform == "darwin" else "hhqqi4x"
+
+
+class Process(NamedTuple):
+    """One row of the process table; `start` is in clock ticks since boot."""
+
+    pid: int
+    ppid: int
+    session: int
+    start: int
+    is_zombie: bool
+
+
+def boot_id() -> str:
+    """An identifier of this boot of the machine; empty where the kernel has none."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def read_process(pid: int) -> Process | None:
+    """The process `pid`, or None if there is none (or no /proc to ask)."""
+    try:
+        stat = (_PROC / str(pid) / "stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The command name in parentheses may itself hold spaces and parentheses.
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return Process(pid, int(fields[1]), int(fields[3]), int(fields[19]), fields[0] in b"ZX")
+
+
+def process_table() -> dict[int, Process]:
+    """Every process by pid; empty where there is no /proc."""
+    if not _PROC.is_dir():
+        return {}
+    pids = (int(name) for name in os.listdir(_PROC) if name.isdigit())  # noqa: PTH208
+    return {process.pid: process for process in map(read_process, pids) if process}
+
+
+def job_processes(
+    mark: str, *, root: int | None = None, leader: int, leader_start: int
+) -> list[int]:
+    """The live processes of a job.
+
+    Args:
+        mark: The ``NAME=value`` every process of the job has in its environment.
+        root: A process whose descendants all belong to the job, if one lives.
+        leader: Pid of the job's session leader.
+        leader_start: Its start time, by which a reused pid is told apart.
+    """
+    table = process_table()
+    now_leader = table.get(leader)
+    session = leader if now_leader is None or now_leader.start == leader_start else None
+    ours = _descendants(table, root)
+    return [
+        pid
+        for pid, process in table.items()
+        if not process.is_zombie
+        and pid != os.getpid()
+        and (pid in ours or process.session == session or _has_mark(pid, os.fsencode(mark)))
+    ]
+
+
+def _descendants(table: dict[int, Process], root: int | None) -> set[int]:
+    children: dict[int, list[int]] = {}
+    for process in table.values():
+        children.setdefault(process.ppid, []).append(process.pid)
+    found: set[int] = set()
+    unseen = [] if root is None else list(children.get(root, []))
+    while unseen:
+        pid = unseen.pop()
+        if pid not in found:
+            found.add(pid)
+            unseen.extend(children.get(pid, []))
+    return found
+
+
+def _has_mark(pid: int, mark: bytes) -> bool:
+    try:
+        environ = (_PROC / str(pid) / "environ").read_bytes()
+    except OSError:  # gone, or another user's
+        return False
+    return mark in environ.split(b"\0")
+
+
+@contextmanager
+def opened(path: Path, flags: int) -> Generator[int]:
+    """A descriptor of `path`; a file it creates is readable by its owner alone."""
+    fd = os.open(path, flags, 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def lock_holder(path: Path) -> int | None:
+    """Pid of the process holding a POSIX lock on `path`; None if nobody does.
+
+    Asking takes no lock, so it never disturbs a process about to take it. The lock ends with the
+    process that took it, so the answer is also the truth about that process being alive. It is 0
+    for a holder that cannot be seen from here (another pid namespace).
+    """
+    darwin = sys.platform == "darwin"
+    ask = (0, 0, 0, fcntl.F_WRLCK, 0) if darwin else (fcntl.F_WRLCK, 0, 0, 0, 0)
+    try:
+        with opened(path, os.O_RDONLY) as fd:
+            answer = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack(_FLOCK, *ask))
+    except FileNotFoundError:
+        return None
+    fields = struct.unpack(_FLOCK, answer)
+    kind, pid = (fields[3], fields[2]) if darwin else (fields[0], fields[4])
+    return None if kind == fcntl.F_UNLCK else max(pid, 0)
