@@ -62,7 +62,7 @@ class OumiFlowsError(Exception):
         self.next_step = next_step
 
     def __str__(self) -> str:
-        """One line: ``CODE: what happened, to what. What to do next.``"""
+        """The line ``CODE: what happened, to what. What to do next.`` of logs and tools."""
         line = f"{self.code}: {self.what.rstrip('.')}. {self.next_step.rstrip('.')}."
         return " ".join(line.split())
 

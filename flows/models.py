@@ -72,7 +72,7 @@ class JobStatus(Value):
     name: str
     state: JobState
     is_done: bool
-    reachable: bool = Field(description="False: the cluster did not answer; state is the last known.")
+    reachable: bool = Field(description="False: the cluster did not answer; the last known state.")
     observed_at: datetime
     termination_reason: TerminationReason | None = None
     message: str = ""

@@ -70,6 +70,11 @@ class Settings(BaseSettings):
         repr=False,
         description="Bearer token of the MCP server's HTTP transport.",
     )
+    http_allowed_hosts: str = Field(
+        default="",
+        description="Further host names, separated by commas, under which clients reach the MCP "
+        "server's HTTP transport, such as that of a proxy.",
+    )
 
     @field_validator("home")
     @classmethod

@@ -1,0 +1,112 @@
+"""The `oumi-job` flow: one Oumi job, local or cloud, is one run of it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+
+from flows.attempt import Attempt
+from flows.models import JobRequest
+from flows.names import FLOW_NAME
+from flows.ports import JobHandle
+from flows.run_record import Outcome, RunRecord
+from flows.runtime import CancelRequest, Runtime, current_runtime
+from flows.states import TerminationReason
+
+_SELF_LOOK_SECONDS = 2.0
+"""How often a run without an `oumi` worker around it looks whether it was cancelled."""
+
+_RETRYABLE = frozenset(
+    {TerminationReason.PREEMPTED, TerminationReason.LAUNCH_FAILED, TerminationReason.LOST}
+)
+_RETRY_DELAY_SECONDS = 10.0
+_RETRY_DELAY_MAX_SECONDS = 600.0
+
+
+@flow(name=FLOW_NAME, persist_result=False, description="Run one Oumi job to its end.")
+async def run_job(request: JobRequest) -> "State[Any]":
+    """Attach to the job's current attempt or launch it, watch it, and end as it ended.
+
+    Args:
+        request: What to run.
+
+    Returns:
+        The Prefect state the job ends in; its message begins with the termination reason.
+
+    Raises:
+        Abort: The run goes on elsewhere: it waits for a retry, or somebody concluded it.
+    """
+    runtime = current_runtime()
+    record = RunRecord.current()
+    with runtime.cancel_request(record.run.id) as cancel:
+        attempt = Attempt(
+            request,
+            number=await record.attempt(),
+            record=record,
+            runtime=runtime,
+            cancel=cancel,
+            logger=get_run_logger(),
+        )
+        async with _own_cancel(attempt, record, cancel, runtime):
+            launched = await launch(attempt)
+            outcome = (
+                await watch(attempt, launched) if isinstance(launched, JobHandle) else launched
+            )
+    await record.refuse_if_concluded()
+    if _retries(request, attempt.number, outcome) and not cancel.wanted.is_set():
+        delay = min(_RETRY_DELAY_SECONDS * 2 ** (attempt.number - 1), _RETRY_DELAY_MAX_SECONDS)
+        await record.await_retry(seconds=delay, message=f"{outcome.reason}: {outcome.text}")
+    return outcome.state
+
+
+@task(task_run_name="launch", cache_policy=NO_CACHE, persist_result=False)
+async def launch(attempt: Attempt) -> JobHandle | Outcome:
+    """Find the attempt's job on its cluster, or launch it."""
+    return await attempt.attach() or await attempt.launch()
+
+
+@task(task_run_name="watch", cache_policy=NO_CACHE, persist_result=False)
+async def watch(attempt: Attempt, handle: JobHandle) -> Outcome:
+    """Follow the job to its end."""
+    return await attempt.watch(handle)
+
+
+def _retries(request: JobRequest, attempt: int, outcome: Outcome) -> bool:
+    return outcome.reason in _RETRYABLE and attempt <= request.max_retries
+
+
+@asynccontextmanager
+async def _own_cancel(
+    attempt: Attempt, record: RunRecord, cancel: CancelRequest, runtime: Runtime
+) -> AsyncGenerator[None]:
+    """Observe the run's own state where no `oumi` worker does it for all its runs."""
+    if runtime.observes_cancels:
+        yield
+        return
+
+    async def look() -> None:
+        while True:
+            await asyncio.sleep(_SELF_LOOK_SECONDS)
+            await record.reload()
+            if record.is_cancelling or record.is_concluded:
+                cancel.ask(force=record.force_cancel, concluded=record.is_concluded)
+
+    looking = asyncio.create_task(look())
+    try:
+        yield
+    except asyncio.CancelledError:
+        # A process worker cancels by SIGTERM, which arrives here as a cancellation.
+        await asyncio.shield(_end_if_cancelling(attempt, record))
+        raise
+    finally:
+        looking.cancel()
+
+
+async def _end_if_cancelling(attempt: Attempt, record: RunRecord) -> None:
+    await record.reload()
+    if record.is_cancelling:
+        await attempt.end()

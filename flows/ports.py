@@ -1,0 +1,89 @@
+"""The launcher as flows see it: a port, and the values that cross it."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from flows.models import Value
+from flows.states import TerminationReason
+
+
+class LauncherState(StrEnum):
+    """Where the launcher says a job of its own is."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the launcher's job has ended."""
+        return self not in (LauncherState.PENDING, LauncherState.RUNNING)
+
+
+class JobHandle(Value):
+    """The launcher-side identity of one attempt of a job."""
+
+    cloud: str
+    cluster_name: str
+    launcher_job_id: str
+
+
+class Observation(Value):
+    """One look at a launcher's job.
+
+    Attributes:
+        reason: Why it ended; None while live, and where the launcher does not tell.
+        message: What the launcher says, for people.
+        log_path: The job's log where it is a file on the launcher's machine.
+    """
+
+    state: LauncherState
+    observed_at: datetime
+    reason: TerminationReason | None = None
+    message: str = ""
+    log_path: str | None = None
+
+
+class Launcher(Protocol):
+    """Starts, finds, observes and cancels jobs. Every call may take the launcher's own time.
+
+    Raises of every method: `ClusterUnreachable` when the launcher could not tell, which says
+    nothing about the job.
+    """
+
+    async def warm_up(self) -> None:
+        """Load whatever the first call would otherwise wait for."""
+        ...
+
+    async def launch(
+        self, job_config: str, *, cloud: str, cluster_name: str, key: str
+    ) -> JobHandle:
+        """Start the job described by an Oumi job config (YAML), named `key` on the launcher.
+
+        Raises:
+            LaunchFailed: The launcher refused the job or could not start it.
+            CloudUnavailable: The cloud is not known to the launcher.
+        """
+        ...
+
+    async def find(self, *, cloud: str, cluster_name: str, key: str) -> JobHandle | None:
+        """The job launched as `key`, whatever its state; None if there is none."""
+        ...
+
+    async def observe(self, cloud: str, cluster_name: str) -> dict[str, Observation]:
+        """All jobs of a cluster by launcher job id, in one call to it."""
+        ...
+
+    async def observe_job(self, handle: JobHandle) -> Observation | None:
+        """One job, by the launcher's most exact means; None if it does not know it."""
+        ...
+
+    async def cancel(self, handle: JobHandle, *, force: bool) -> None:
+        """Ask for the end of a job; `force` skips the grace where the cloud has one.
+
+        Returns as soon as the request is taken: only an observation says that it ended.
+        """
+        ...

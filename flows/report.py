@@ -1,0 +1,108 @@
+"""What a running job says: progress on its flow run, throttled lines in the run's log."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+
+from flows.logs import LogPage, error_tail, read_from
+from flows.models import JobProgress
+from flows.ports import Observation
+from flows.progress import ProgressReader
+from flows.run_record import Outcome, RunRecord
+from flows.states import JobState
+
+_LINES_PER_UPDATE = 20
+"""Prefect stores about 1,100 log lines a second in SQLite (prefect 3.8): the file has them all."""
+_TAIL_LINES = 20
+
+
+class Report:
+    """Reads a job's log file as it grows and passes on what a person wants to see."""
+
+    def __init__(
+        self,
+        record: RunRecord,
+        logger: "logging.Logger | logging.LoggerAdapter[logging.Logger]",
+        *,
+        interval_seconds: float,
+    ) -> None:
+        self._record = record
+        self._logger = logger
+        self._interval = interval_seconds
+        self._reader: ProgressReader | None = None
+        self._offset = 0
+        self._progress = JobProgress()
+        self._updated_at = float("-inf")
+        self._said_unreachable: str | None = None
+
+    def say(self, text: str, *args: object) -> None:
+        """One line in the run's log."""
+        self._logger.warning(text, *args)
+
+    async def update(self, seen: Observation, *, final: bool = False) -> None:
+        """Read what is new, at most once per interval unless `final`."""
+        now = asyncio.get_running_loop().time()
+        if not final and now - self._updated_at < self._interval:
+            return
+        self._updated_at = now
+        progress = await asyncio.to_thread(self._read, seen.log_path)
+        if seen.log_path:
+            await self._forward(Path(seen.log_path), final=final)
+        came_back = self._said_unreachable is not None
+        if progress is not None or came_back:
+            self._said_unreachable = None
+            self._progress = progress or self._progress
+            await self._show(observed_at=seen.observed_at, unreachable=None)
+
+    async def unreachable(self, why: str, *, observed: Observation | None) -> None:
+        """Say once that the job cannot be observed, and since when."""
+        if self._said_unreachable == why:
+            return
+        self._said_unreachable = why
+        self.say("The job cannot be observed: %s. It is still watched.", why)
+        await self._show(
+            observed_at=observed.observed_at if observed else datetime.now(UTC), unreachable=why
+        )
+
+    async def finish(self, outcome: Outcome, seen: Observation | None) -> None:
+        """Pass on the rest of the log, and the last lines of a job that failed."""
+        if seen is None:
+            return
+        await self.update(seen, final=True)
+        if outcome.reason.job_state is JobState.FAILED and seen.log_path:
+            tail = await asyncio.to_thread(error_tail, Path(seen.log_path), lines=_TAIL_LINES)
+            if tail:
+                self._logger.error("Last lines of %s:\n%s", seen.log_path, tail)
+
+    def _read(self, log_path: str | None) -> JobProgress | None:
+        if log_path is None:
+            return None
+        if self._reader is None:
+            self._reader = ProgressReader(Path(log_path))
+        return self._reader.read()
+
+    async def _forward(self, path: Path, *, final: bool) -> None:
+        page = await asyncio.to_thread(self._page, path, final)
+        if page is None:
+            return
+        for line in page.lines[-_LINES_PER_UPDATE:]:
+            self._logger.info("%s", line)
+
+    def _page(self, path: Path, final: bool) -> LogPage | None:  # noqa: FBT001 - a thread's argument
+        try:
+            page = read_from(path, self._offset, lines=2000, max_bytes=64_000, final=final)
+        except FileNotFoundError:
+            return None
+        self._offset = page.next_offset
+        return page
+
+    async def _show(self, *, observed_at: datetime, unreachable: str | None) -> None:
+        try:
+            await self._record.show_progress(
+                self._progress, observed_at=observed_at, unreachable=unreachable
+            )
+        except httpx.HTTPError as error:
+            self._logger.debug("Progress not shown: %s", error)

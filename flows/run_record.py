@@ -1,0 +1,235 @@
+"""What a job writes on its own flow run: state names, labels, the progress artifact."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterType,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.context import FlowRunContext
+from prefect.exceptions import Abort
+from prefect.states import Scheduled
+from pydantic import StrictBool, StrictFloat, StrictInt
+
+from flows import names
+from flows.models import JobProgress, Value
+from flows.ports import JobHandle
+from flows.prefect_states import PREFECT_STATE, PrefectState, state_message, terminal_state
+from flows.states import JobState, TerminationReason
+
+_METADATA_LIMIT = 500
+"""Longest artifact metadata value the server keeps (prefect 3.8)."""
+
+
+LabelValue = StrictBool | StrictInt | StrictFloat | str
+
+
+class Outcome(Value):
+    """How a job ended: the reason, and a sentence for people."""
+
+    reason: TerminationReason
+    text: str
+
+    def __init__(self, reason: TerminationReason, text: str) -> None:
+        super().__init__(reason=reason, text=text)  # pyright: ignore[reportCallIssue]
+
+    @property
+    def state(self) -> "State[None]":
+        """The Prefect state to return from the flow."""
+        state = terminal_state(self.reason)
+        return State(
+            type=StateType(state.type),
+            name=state.name,
+            message=state_message(self.reason, self.text),
+        )
+
+
+class RunRecord:
+    """The flow run of one job, as the job itself writes to it. Few calls: each costs the server."""
+
+    def __init__(self, run: FlowRun, client: PrefectClient) -> None:
+        self._client = client
+        self._artifact: UUID | None = None
+        self.run = run
+
+    @classmethod
+    def current(cls) -> "RunRecord":
+        """The record of the flow run this code runs in."""
+        context = FlowRunContext.get()
+        if context is None or context.flow_run is None:
+            raise RuntimeError("No flow run is active here; call the flow instead of its function.")
+        client = context.client
+        return cls(context.flow_run, client if isinstance(client, PrefectClient) else get_client())
+
+    @property
+    def labels(self) -> dict[str, object]:
+        """The run's labels as last read or written."""
+        return dict(self.run.labels)
+
+    @property
+    def is_cancelling(self) -> bool:
+        """Whether the run was last read in the state Cancelling."""
+        return self.run.state is not None and self.run.state.is_cancelling()
+
+    @property
+    def is_concluded(self) -> bool:
+        """Whether the run was last read in a terminal state."""
+        return self.run.state is not None and self.run.state.is_final()
+
+    @property
+    def force_cancel(self) -> bool:
+        """Whether a forced cancel was asked for."""
+        return bool(self.run.labels.get(names.LABEL_FORCE_CANCEL))
+
+    async def reload(self) -> None:
+        """Read the run again."""
+        self.run = await self._client.read_flow_run(self.run.id)
+
+    async def conclude(self, outcome: Outcome) -> None:
+        """Put the run in the terminal state of `outcome`, from outside its execution."""
+        await self._client.set_flow_run_state(self.run.id, outcome.state)
+
+    async def show(self, state: JobState) -> None:
+        """Name the run's RUNNING state after what the job does.
+
+        Raises:
+            Abort: The run was put in a terminal state meanwhile.
+        """
+        wanted = PREFECT_STATE[state]
+        current = self.run.state
+        if current and PrefectState(current.type.value, current.name or "") == wanted:
+            return
+        result = await self._client.set_flow_run_state(
+            self.run.id, State(type=StateType(wanted.type), name=wanted.name), force=False
+        )
+        if result.state is not None:
+            self.run.state = result.state
+
+    async def attempt(self) -> int:
+        """The number of this attempt, counted from 1.
+
+        Told from the run's own history, so that it holds whoever retried the run, and however
+        often a worker had to take it up again: an attempt is over when the run reached a terminal
+        state, or was put to `AwaitingRetry` while it ran.
+        """
+        if self.run.run_count <= 1:
+            return 1
+        history = await self._client.read_flow_run_states(self.run.id)
+        over = 0
+        previous: State | None = None
+        for state in sorted(history, key=lambda state: state.timestamp):
+            retried = state.name == PREFECT_STATE[JobState.RETRYING].name
+            if state.is_final() or (retried and previous and previous.is_running()):
+                over += 1
+            previous = state
+        return over + 1
+
+    async def refuse_if_concluded(self) -> None:
+        """Let go of a run somebody else already put in a terminal state.
+
+        Prefect accepts a second terminal state over a first one (prefect 3.8); a job's never
+        changes.
+
+        Raises:
+            Abort: The run is in a terminal state.
+        """
+        await self.reload()
+        if self.run.state is not None and self.run.state.is_final():
+            raise Abort(f"The run is already {self.run.state.name}.")
+
+    async def await_retry(self, *, seconds: float, message: str) -> None:
+        """Put the run back to be picked up by a worker after a delay, and end this execution.
+
+        Raises:
+            Abort: Always; it ends the execution without a state of its own.
+        """
+        due = datetime.fromtimestamp(datetime.now(UTC).timestamp() + seconds, UTC)
+        state = Scheduled(
+            scheduled_time=due, name=PREFECT_STATE[JobState.RETRYING].name, message=message
+        )
+        await self._client.set_flow_run_state(self.run.id, state)
+        raise Abort(message)
+
+    async def label(self, labels: dict[str, LabelValue]) -> None:
+        """Add labels to the run."""
+        new = {k: v for k, v in labels.items() if self.run.labels.get(k) != v}
+        if new:
+            await self._client.update_flow_run_labels(self.run.id, new)
+            self.run.labels = {**self.run.labels, **new}
+
+    async def label_handle(self, handle: JobHandle, *, attempt: int, log_path: str | None) -> None:
+        """Record where the job lives, as soon as it is known."""
+        labels: dict[str, LabelValue] = {
+            names.LABEL_ATTEMPT: attempt,
+            names.LABEL_CLUSTER: handle.cluster_name,
+            names.LABEL_LAUNCHER_JOB_ID: handle.launcher_job_id,
+        }
+        if log_path:
+            labels[names.LABEL_LOG_PATH] = log_path
+        await self.label(labels)
+
+    async def show_progress(
+        self, progress: JobProgress, *, observed_at: datetime, unreachable: str | None
+    ) -> None:
+        """Create or update the run's one progress artifact."""
+        metadata = {
+            key: str(value)
+            for key, value in progress.model_dump(exclude_none=True).items()
+            if key != "percent"
+        } | {
+            "observed_at": observed_at.isoformat(),
+            "reachable": "false" if unreachable else "true",
+        }
+        if unreachable:
+            metadata["unreachable_reason"] = unreachable[:_METADATA_LIMIT]
+        data = progress.percent or 0.0
+        description = describe(progress)
+        if self._artifact is None:
+            self._artifact = await self._find_artifact()
+        if self._artifact is None:
+            created = await self._client.create_artifact(
+                ArtifactCreate(
+                    key=f"job-{self.run.id}",
+                    type="progress",
+                    data=data,
+                    description=description,
+                    metadata_=metadata,
+                    flow_run_id=self.run.id,
+                )
+            )
+            self._artifact = created.id
+        else:
+            await self._client.update_artifact(
+                self._artifact,
+                ArtifactUpdate(data=data, description=description, metadata_=metadata),
+            )
+
+    async def _find_artifact(self) -> UUID | None:
+        if self.run.run_count <= 1:
+            return None
+        found = await self._client.read_artifacts(
+            artifact_filter=ArtifactFilter(
+                flow_run_id=ArtifactFilterFlowRunId(any_=[self.run.id]),
+                type=ArtifactFilterType(any_=["progress"]),
+            ),
+            limit=1,
+        )
+        return found[0].id if found else None
+
+
+def describe(progress: JobProgress) -> str:
+    """One line of Markdown: step, loss, time left."""
+    parts: list[str] = []
+    if progress.step is not None:
+        total = f" of {progress.max_steps}" if progress.max_steps else ""
+        parts.append(f"step **{progress.step}**{total}")
+    if progress.loss is not None:
+        parts.append(f"loss **{progress.loss:.4g}**")
+    if progress.eta_seconds is not None:
+        parts.append(f"about {progress.eta_seconds:.0f} s left")
+    return ", ".join(parts) or "no progress reported yet"
