@@ -63,8 +63,13 @@ class OumiFlowsError(Exception):
 
     def __str__(self) -> str:
         """The line ``CODE: what happened, to what. What to do next.`` of logs and tools."""
-        line = f"{self.code}: {self.what.rstrip('.')}. {self.next_step.rstrip('.')}."
+        line = f"{self.code}: {_sentence(self.what)} {_sentence(self.next_step)}"
         return " ".join(line.split())
+
+
+def _sentence(text: str) -> str:
+    text = text.rstrip(". ")
+    return text if text.endswith(("?", "!")) else f"{text}."
 
 
 class InvalidArgument(OumiFlowsError):

@@ -1,0 +1,349 @@
+"""The one place that speaks to Prefect's REST API."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Final, Protocol, TypeVar
+
+import httpx2
+from pydantic import TypeAdapter, ValidationError
+
+from flows import names
+from flows.errors import EngineUnavailable, InternalError, JobNotFound
+from flows.prefect_states import STATE_OF_NAME, STATE_OF_TYPE, PrefectState
+from flows.states import JobState
+from mcp_server.prefect_models import Artifact, FlowRun, LogLine, RunState
+
+MAX_PAGE: Final = 200
+"""The most rows Prefect 3.8 answers with; a larger limit is a 422."""
+
+_BUSY: Final = frozenset({429, 502, 503})
+"""Answers of a Prefect server (or a proxy before it) that did not take the request."""
+_BUSY_DELAYS: Final = (0.2, 0.5, 1.0, 2.0)
+_T = TypeVar("_T")
+_RUN = TypeAdapter(FlowRun)
+_OBJECT = TypeAdapter(dict[str, Any])
+_RUNS = TypeAdapter(list[FlowRun])
+_STATES = TypeAdapter(list[RunState])
+_ARTIFACTS = TypeAdapter(list[Artifact])
+_LOG_LINES = TypeAdapter(list[LogLine])
+
+
+class EngineConnection(Protocol):
+    """Where a Prefect server is and how to speak to it."""
+
+    @property
+    def api_url(self) -> str:
+        """The root of the API."""
+        ...
+
+    @property
+    def auth_string(self) -> str | None:
+        """HTTP basic credentials, ``user:password``."""
+        ...
+
+    @property
+    def ui_url(self) -> str | None:
+        """The root of the UI."""
+        ...
+
+
+class EngineSource(Protocol):
+    """Knows the engine, and brings it back when it is gone."""
+
+    async def connection(self) -> EngineConnection:
+        """The engine's connection; waits for it to come up."""
+        ...
+
+    async def revive(self) -> EngineConnection:
+        """The connection of an engine that did not answer, after another look at it."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFilter:
+    """Which jobs to read. Unset fields do not restrict."""
+
+    states: frozenset[JobState] | None = None
+    tags: tuple[str, ...] = ()
+    name_like: str | None = None
+    ids: tuple[str, ...] | None = None
+    before: datetime | None = None
+    excluded_ids: tuple[str, ...] = field(default=())
+
+    def body(self) -> dict[str, Any]:
+        """The filter as Prefect's API takes it."""
+        filters: dict[str, Any] = {"tags": {"all_": [names.TAG, *self.tags]}}
+        if self.states is not None:
+            filters["state"] = _state_filter(self.states)
+        if self.name_like is not None:
+            filters["name"] = {"like_": self.name_like}
+        if self.ids is not None:
+            filters["id"] = {"any_": list(self.ids)}
+        elif self.excluded_ids:
+            filters["id"] = {"not_any_": list(self.excluded_ids)}
+        if self.before is not None:
+            filters["expected_start_time"] = {"before_": self.before.isoformat()}
+        return filters
+
+
+def _state_filter(states: frozenset[JobState]) -> dict[str, Any]:
+    """Prefect's filter for job states: by type, and by name where a type stands for several."""
+    by_type = [kind for kind, state in STATE_OF_TYPE.items() if state in states]
+    named = {key: state for key, state in STATE_OF_NAME.items() if (state in states)}
+    if by_type:
+        others = [
+            key.name
+            for key, state in STATE_OF_NAME.items()
+            if key.type in by_type and state not in states
+        ]
+        return {"type": {"any_": by_type}, "name": {"not_any_": others}}
+    return {
+        "type": {"any_": sorted({key.type for key in named})},
+        "name": {"any_": [key.name for key in named]},
+    }
+
+
+class PrefectGateway:
+    """Small methods over Prefect's REST API; every failure of it is one of our errors.
+
+    Args:
+        engine: Where the Prefect server is.
+        timeout_seconds: Limit of one call.
+        transport: What carries the requests; None: the network.
+    """
+
+    def __init__(
+        self,
+        engine: EngineSource,
+        *,
+        timeout_seconds: float,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._engine = engine
+        self._timeout_seconds = timeout_seconds
+        self._transport = transport
+        self._deployments: dict[str, str] = {}
+
+    @cached_property
+    def _http(self) -> httpx2.AsyncClient:
+        # Made at the first call: reading the system's certificates takes some 20 ms, which the
+        # handshake of an MCP client should not wait for. A proxy must never see the loopback.
+        return httpx2.AsyncClient(
+            timeout=self._timeout_seconds,
+            transport=self._transport,
+            mounts={"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None},
+        )
+
+    async def aclose(self) -> None:
+        """Close the kept-alive connections."""
+        if "_http" in self.__dict__:
+            await self._http.aclose()
+
+    async def ui_url(self) -> str | None:
+        """The root of the Prefect UI, where there is one."""
+        return (await self._engine.connection()).ui_url
+
+    async def create_run(
+        self,
+        *,
+        name: str,
+        parameters: Mapping[str, Any],
+        tags: list[str],
+        labels: Mapping[str, str | int],
+        idempotency_key: str,
+    ) -> FlowRun:
+        """Create a flow run of the job deployment, or read the one made with the same key."""
+        body = {
+            "name": name,
+            "parameters": parameters,
+            "tags": tags,
+            "labels": labels,
+            "idempotency_key": idempotency_key,
+        }
+        for fresh in (False, True):
+            deployment = await self._deployment_id(fresh=fresh)
+            answer = await self._call("POST", f"/deployments/{deployment}/create_flow_run", body)
+            if answer.status_code != 404:
+                return _read(answer, _RUN)
+        raise _no_deployment()
+
+    async def rename_run(self, run_id: str, name: str) -> None:
+        """Name a flow run."""
+        _expect(await self._call("PATCH", f"/flow_runs/{run_id}", {"name": name}), run_id)
+
+    async def read_run(self, run_id: str) -> FlowRun:
+        """Read a flow run.
+
+        Raises:
+            JobNotFound: No flow run has this id.
+        """
+        answer = await self._call("GET", f"/flow_runs/{run_id}")
+        return _read(_expect(answer, run_id), _RUN)
+
+    async def filter_runs(self, wanted: RunFilter, *, limit: int) -> list[FlowRun]:
+        """Read the flow runs that match, the last to be expected first."""
+        body = {
+            "flow_runs": wanted.body(),
+            "sort": "EXPECTED_START_TIME_DESC",
+            "limit": min(limit, MAX_PAGE),
+        }
+        return _read(await self._call("POST", "/flow_runs/filter", body), _RUNS)
+
+    async def set_state(
+        self, run_id: str, state: PrefectState, *, message: str, repeatable: bool
+    ) -> RunState:
+        """Propose a state; answers with the state the run is in after Prefect has judged it.
+
+        Args:
+            run_id: The flow run.
+            state: The state to propose.
+            message: The state's message.
+            repeatable: Whether proposing it twice does no more than proposing it once.
+        """
+        body = {"state": {"type": state.type, "name": state.name, "message": message}}
+        answer = await self._call(
+            "POST", f"/flow_runs/{run_id}/set_state", body, repeatable=repeatable
+        )
+        result = _read(_expect(answer, run_id), _OBJECT)
+        if result.get("state"):
+            return RunState.model_validate(result["state"])
+        return (await self.read_run(run_id)).state
+
+    async def patch_labels(self, run_id: str, labels: Mapping[str, str | int | bool]) -> None:
+        """Add labels to a flow run, or replace those of the same key."""
+        _expect(await self._call("PATCH", f"/flow_runs/{run_id}/labels", labels), run_id)
+
+    async def read_artifacts(self, run_ids: list[str], *, artifact_type: str) -> list[Artifact]:
+        """Read artifacts of flow runs, the last updated first."""
+        body = {
+            "artifacts": {"flow_run_id": {"any_": run_ids}, "type": {"any_": [artifact_type]}},
+            "sort": "UPDATED_DESC",
+            "limit": MAX_PAGE,
+        }
+        answer = await self._call("POST", "/artifacts/filter", body)
+        return _read(answer, _ARTIFACTS)
+
+    async def read_logs(
+        self, run_id: str, *, limit: int, offset: int = 0, newest_first: bool = False
+    ) -> list[LogLine]:
+        """Read lines of a flow run's log in Prefect."""
+        body = {
+            "logs": {"flow_run_id": {"any_": [run_id]}},
+            "sort": "TIMESTAMP_DESC" if newest_first else "TIMESTAMP_ASC",
+            "limit": min(limit, MAX_PAGE),
+            "offset": offset,
+        }
+        return _read(await self._call("POST", "/logs/filter", body), _LOG_LINES)
+
+    async def read_states(self, run_id: str) -> list[RunState]:
+        """Read every state a flow run has been in, oldest first."""
+        answer = await self._call("GET", f"/flow_run_states/?flow_run_id={run_id}")
+        return _read(answer, _STATES)
+
+    async def _deployment_id(self, *, fresh: bool) -> str:
+        api_url = (await self._engine.connection()).api_url
+        if fresh or api_url not in self._deployments:
+            answer = await self._call("GET", f"/deployments/name/{names.DEPLOYMENT}")
+            if answer.status_code == 404:
+                raise _no_deployment()
+            self._deployments[api_url] = _read(answer, _OBJECT)["id"]
+        return self._deployments[api_url]
+
+    async def _call(
+        self, method: str, path: str, body: Any = None, *, repeatable: bool = True
+    ) -> httpx2.Response:
+        """Call the API; once more after bringing the engine back, if that can do no harm."""
+        connection = await self._engine.connection()
+        try:
+            return await self._send(connection, method, path, body)
+        except httpx2.TransportError as error:
+            # A request that never left is safe to send again, whatever it does.
+            if isinstance(error, httpx2.TimeoutException) or not (
+                repeatable or isinstance(error, httpx2.ConnectError)
+            ):
+                raise _no_answer(connection, error) from error
+        connection = await self._engine.revive()
+        try:
+            return await self._send(connection, method, path, body)
+        except httpx2.TransportError as error:
+            raise _no_answer(connection, error) from error
+
+    async def _send(
+        self, connection: EngineConnection, method: str, path: str, body: Any
+    ) -> httpx2.Response:
+        """Send one request; again, a few times, while the server says that it is busy."""
+        user, _, password = (connection.auth_string or "").partition(":")
+        for delay in (*_BUSY_DELAYS, None):
+            answer = await self._http.request(
+                method,
+                connection.api_url.rstrip("/") + path,
+                json=body,
+                auth=(user, password) if connection.auth_string else None,
+            )
+            if answer.status_code not in _BUSY or delay is None:
+                return answer
+            await asyncio.sleep(delay)
+        raise AssertionError("unreachable")
+
+
+def _expect(answer: httpx2.Response, run_id: str) -> httpx2.Response:
+    if answer.status_code == 404:
+        raise job_not_found(run_id)
+    return _checked(answer)
+
+
+def _read(answer: httpx2.Response, shape: TypeAdapter[_T]) -> _T:
+    _checked(answer)
+    try:
+        return shape.validate_json(answer.content)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise InternalError(
+            f"The Prefect server's answer to {answer.request.url.path} is odd at {where}",
+            "Check that the Prefect server is 3.8 and report this if it is",
+        ) from error
+
+
+def _checked(answer: httpx2.Response) -> httpx2.Response:
+    path, status = answer.request.url.path, answer.status_code
+    if answer.is_success:
+        return answer
+    if status in (401, 403):
+        raise EngineUnavailable(
+            f"The Prefect server refused the credentials ({status})",
+            "Set PREFECT_API_AUTH_STRING or PREFECT_API_KEY to what the server expects; "
+            "`oumi-flows doctor` tells which server that is",
+        )
+    if answer.is_server_error or status in _BUSY:
+        raise EngineUnavailable(
+            f"The Prefect server answered {status} to {path}",
+            "Try again; if it goes on, run `oumi-flows doctor`",
+        )
+    raise InternalError(
+        f"The Prefect server answered {status} to {path}: {answer.text[:300]}",
+        "Report this with what you called",
+    )
+
+
+def job_not_found(reference: str) -> JobNotFound:
+    """The error for a reference that no job has."""
+    return JobNotFound(
+        f"No job has the id, id prefix or live name {reference!r}", "List the jobs with list_jobs"
+    )
+
+
+def _no_deployment() -> EngineUnavailable:
+    return EngineUnavailable(
+        f"The Prefect server has no deployment {names.DEPLOYMENT}",
+        "Run `oumi-flows up`, or `prefect deploy --all` against your own server",
+    )
+
+
+def _no_answer(connection: EngineConnection, error: Exception) -> EngineUnavailable:
+    return EngineUnavailable(
+        f"The Prefect server at {connection.api_url} did not answer ({type(error).__name__})",
+        "Run `oumi-flows doctor`",
+    )

@@ -1,0 +1,67 @@
+"""What the gateway reads of Prefect's answers; everything else in them is ignored."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from flows import names, prefect_states
+from flows.states import JobState
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class RunState(_Answer):
+    """One state of a flow run."""
+
+    type: str
+    name: str
+    message: str | None = None
+    timestamp: datetime
+
+    @property
+    def job_state(self) -> JobState:
+        """The job state this Prefect state stands for."""
+        return prefect_states.job_state(self.type, self.name)
+
+
+class FlowRun(_Answer):
+    """A flow run: the durable record of a job."""
+
+    id: str
+    name: str
+    created: datetime
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    expected_start_time: datetime
+    state: RunState
+    tags: list[str] = []
+    labels: dict[str, Any] = Field(default_factory=dict[str, Any])
+    parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+    def label(self, key: str) -> str | None:
+        """The label `key` as text; None when it is not set."""
+        value = self.labels.get(key)
+        return None if value is None else str(value)
+
+    @property
+    def attempt(self) -> int:
+        """The number of the current attempt, from 1."""
+        value = self.label(names.LABEL_ATTEMPT) or ""
+        return int(value) if value.isdecimal() else 1
+
+
+class Artifact(_Answer):
+    """An artifact of a flow run."""
+
+    data: Any = None
+    metadata: dict[str, str] = Field(default_factory=dict[str, str], alias="metadata_")
+
+
+class LogLine(_Answer):
+    """A line of a flow run's log in Prefect."""
+
+    timestamp: datetime
+    message: str

@@ -1,0 +1,226 @@
+"""The MCP server, put together from its parts."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Final
+
+import anyio
+from mcp.server import MCPServer
+from mcp.server.auth.provider import TokenVerifier
+from mcp.server.auth.settings import AuthSettings
+from mcp.server.connection import Connection
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.tools import Tool
+from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated
+from mcp_types import (
+    CallToolResult,
+    EmptyResult,
+    InputRequiredResult,
+    SubscribeRequestParams,
+    SubscriptionsListenRequestParams,
+    UnsubscribeRequestParams,
+)
+
+from flows.errors import InvalidArgument
+from flows.settings import Settings
+from mcp_server.engine_keeper import EngineKeeper, Ensure
+from mcp_server.guidance import read_guidance
+from mcp_server.prefect_gateway import PrefectGateway
+from mcp_server.prompts import prompts
+from mcp_server.resources import add_resources
+from mcp_server.services.jobs import JobService
+from mcp_server.tools.edge import told
+from mcp_server.tools.guide import GuideTools
+from mcp_server.tools.jobs import JobTools
+from mcp_server.watching import JobWatcher
+
+_SUBSCRIBED: Final = "oumi-flows-subscribed"
+_CLOSE_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a server is made of."""
+
+    keeper: EngineKeeper
+    gateway: PrefectGateway
+    jobs: JobService
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a server may do, and who may reach it.
+
+    Args:
+        read_only: Refuse every call that changes anything.
+        toolsets: Offer only these groups of tools; empty: every group.
+        token_verifier: Checks the bearer token of each HTTP request.
+        auth: Who issues the tokens.
+        on_stopped: Called when the server has cleaned up after itself.
+    """
+
+    read_only: bool = False
+    toolsets: Sequence[str] = ()
+    token_verifier: TokenVerifier | None = None
+    auth: AuthSettings | None = None
+    on_stopped: Callable[[], None] = lambda: None
+
+
+def make_parts(settings: Settings, ensure: Ensure) -> Parts:
+    """The parts of a server on the engine that `ensure` finds or starts."""
+    keeper = EngineKeeper(ensure, timeout_seconds=settings.engine_timeout_seconds)
+    gateway = PrefectGateway(keeper, timeout_seconds=settings.api_timeout_seconds)
+    jobs = JobService(gateway, snapshots_dir=settings.snapshots_dir)
+    return Parts(keeper=keeper, gateway=gateway, jobs=jobs)
+
+
+def build_server(parts: Parts, options: Options) -> "OumiServer":
+    """The MCP server.
+
+    Raises:
+        InvalidArgument: A toolset is unknown.
+    """
+    tools: list[Tool] = []
+    groups: dict[str, list[Tool]] = {
+        "jobs": JobTools(parts.jobs).tools(read_only=options.read_only),
+        "guide": GuideTools(lambda: tools).tools(),
+    }
+    if unknown := sorted(set(options.toolsets) - set(groups)):
+        raise InvalidArgument(
+            f"There is no toolset {', '.join(map(repr, unknown))}",
+            f"Choose from {', '.join(groups)}",
+        )
+    for group in options.toolsets or groups:
+        tools += groups[group]
+    server = OumiServer(parts, options, tools)
+    add_resources(server, parts.jobs)
+    for prompt in prompts():
+        server.add_prompt(prompt)
+    return server
+
+
+class OumiServer(MCPServer[None]):
+    """The SDK's server with our errors, our arguments' strictness and job subscriptions.
+
+    Args:
+        parts: What it is made of.
+        options: What it may do.
+        tools: What it offers.
+    """
+
+    def __init__(self, parts: Parts, options: Options, tools: Sequence[Tool]) -> None:
+        bus = InMemorySubscriptionBus()
+        self._parts = parts
+        self._watcher = JobWatcher(
+            parts.gateway, publish=lambda uri: bus.publish(ResourceUpdated(uri=uri))
+        )
+        super().__init__(
+            name="oumi-flows",
+            title="Oumi Flows",
+            instructions=read_guidance("instructions").strip(),
+            version=version("oumi-flows"),
+            tools=list(tools),
+            log_level="WARNING",
+            lifespan=_lifespan(parts, self._watcher, options.on_stopped),
+            subscriptions=bus,
+            middleware=[self._watch_streams],
+            token_verifier=options.token_verifier,
+            auth=options.auth,
+        )
+        # The handshake era's way to subscribe, for which the SDK's `MCPServer` has no argument.
+        self._lowlevel_server.add_request_handler(
+            "resources/subscribe", SubscribeRequestParams, self._subscribe
+        )
+        self._lowlevel_server.add_request_handler(
+            "resources/unsubscribe", UnsubscribeRequestParams, self._unsubscribe
+        )
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[None, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Call a tool; while the engine is coming up, tell the client how far it is.
+
+        Raises:
+            ToolError: With one line, ``CODE: what happened. What to do next.``
+        """
+        if self._tool_manager.get_tool(name) is None:
+            tools = ", ".join(tool.name for tool in self._tool_manager.list_tools())
+            raise told(InvalidArgument(f"There is no tool {name!r}", f"Call one of {tools}"))
+        telling: asyncio.Task[None] | None = None
+        if context is not None and not self._parts.keeper.is_up:
+            telling = asyncio.create_task(self._tell_phases(context))
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            raise told(error) from error.__cause__
+        finally:
+            if telling is not None:
+                telling.cancel()
+
+    async def _tell_phases(self, context: Context[None, Any]) -> None:
+        told_so_far = 0
+
+        async def tell(phase: str) -> None:
+            nonlocal told_so_far
+            told_so_far += 1
+            # Below every progress value that a tool itself gives.
+            await context.report_progress(told_so_far / 1_000_000, None, phase)
+
+        await self._parts.keeper.tell_until_up(tell)
+
+    async def _watch_streams(
+        self, ctx: ServerRequestContext[Any, Any], call_next: CallNext
+    ) -> HandlerResult:
+        """Watch what a `subscriptions/listen` stream asks for while it is open."""
+        if ctx.method != "subscriptions/listen":
+            return await call_next(ctx)
+        wanted = SubscriptionsListenRequestParams.model_validate(ctx.params or {}, by_name=False)
+        with self._watcher.listening(wanted.notifications.resource_subscriptions or ()):
+            return await call_next(ctx)
+
+    async def _subscribe(
+        self, ctx: ServerRequestContext[Any, Any], params: SubscribeRequestParams
+    ) -> EmptyResult:
+        client = _client(ctx)
+        if not client.state.get(_SUBSCRIBED):
+            client.state[_SUBSCRIBED] = True
+            client.exit_stack.callback(self._watcher.forget, client)
+        self._watcher.subscribe(params.uri, client, client.send_resource_updated)
+        return EmptyResult()
+
+    async def _unsubscribe(
+        self, ctx: ServerRequestContext[Any, Any], params: UnsubscribeRequestParams
+    ) -> EmptyResult:
+        self._watcher.unsubscribe(params.uri, _client(ctx))
+        return EmptyResult()
+
+
+def _client(ctx: ServerRequestContext[Any, Any]) -> Connection:
+    # A session is made anew for each request; what lives as long as the client is connected has
+    # no public way to it in mcp 2.3.
+    return ctx.session._connection  # pyright: ignore[reportPrivateUsage]
+
+
+def _lifespan(
+    parts: Parts, watcher: JobWatcher, on_stopped: Callable[[], None]
+) -> Callable[[MCPServer[None]], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: MCPServer[None]) -> AsyncGenerator[None]:
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(parts.keeper.keep)
+                tasks.start_soon(watcher.watch)
+                yield
+                tasks.cancel_scope.cancel()
+        finally:
+            parts.keeper.close()
+            with anyio.CancelScope(shield=True), anyio.move_on_after(_CLOSE_SECONDS):
+                await parts.gateway.aclose()
+            on_stopped()
+
+    return lifespan

@@ -1,0 +1,1 @@
+"""Use cases: what the tools and the terminal do, in one place each."""

@@ -1,0 +1,47 @@
+"""Opaque places in a list of jobs, which stay right while jobs are added before them."""
+
+import base64
+import json
+from datetime import datetime
+from typing import NamedTuple
+
+from flows.errors import InvalidArgument
+from mcp_server.prefect_models import FlowRun
+
+
+class ListPlace(NamedTuple):
+    """Where a page ended."""
+
+    before: datetime
+    """When the last job of the page was expected to start; the next page holds no later one."""
+    seen: tuple[str, ...]
+    """The ids already given of jobs expected at that very instant."""
+
+
+def encode_list(page: list[FlowRun], place: ListPlace | None) -> str:
+    """The cursor after `page`, which began at `place`."""
+    before = page[-1].expected_start_time
+    seen = [run.id for run in page if run.expected_start_time == before]
+    if place and place.before == before:
+        seen += place.seen
+    text = json.dumps([before.isoformat(), seen], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def decode_list(cursor: str | None) -> ListPlace | None:
+    """The place a cursor stands for; None for the beginning.
+
+    Raises:
+        InvalidArgument: It is not a cursor of a list.
+    """
+    if not cursor:
+        return None
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        before, seen = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        return ListPlace(datetime.fromisoformat(before), tuple(str(item) for item in seen))
+    except (ValueError, TypeError) as error:
+        raise InvalidArgument(
+            "cursor is not one that list_jobs gave",
+            "Give next_cursor of an earlier answer, or leave it out to start again",
+        ) from error

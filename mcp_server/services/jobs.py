@@ -1,0 +1,365 @@
+"""What can be done with jobs; the tools and the terminal both call this."""
+
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import anyio
+import anyio.to_thread
+
+from flows import names
+from flows.errors import Conflict, JobAlreadyDone, JobNotFound
+from flows.models import JobStatus
+from flows.prefect_states import PREFECT_STATE
+from flows.states import JobState
+from mcp_server.prefect_gateway import PrefectGateway, RunFilter
+from mcp_server.prefect_models import FlowRun
+from mcp_server.services import cursors
+from mcp_server.services.finding import ENDED, LIVE, find_job
+from mcp_server.services.job_logs import LogReader
+from mcp_server.services.job_status import job_request, job_row, job_status, run_url
+from mcp_server.services.results import JobList, JobLogs, Submission
+from mcp_server.services.submitting import (
+    CheckedJob,
+    NewJob,
+    check_job,
+    cloud_unavailable,
+    keep_config,
+)
+
+CANCEL_WAIT_SECONDS: Final = 1.2
+"""How long `cancel` waits to see the end, so that it answers within two seconds."""
+
+_POLL_SECONDS: Final = 0.2
+_LONGEST_POLL_SECONDS: Final = 1.0
+_POLL_GROWTH: Final = 1.3
+
+OnChange = Callable[[JobStatus], Awaitable[None]]
+
+
+class Until(StrEnum):
+    """What to wait for."""
+
+    DONE = "done"
+    RUNNING = "running"
+
+
+class JobService:
+    """Jobs: submit, look at, wait for, cancel and retry them.
+
+    Args:
+        gateway: Prefect's API.
+        snapshots_dir: Where configs are kept as submitted.
+        now: The clock.
+    """
+
+    def __init__(
+        self,
+        gateway: PrefectGateway,
+        *,
+        snapshots_dir: Path,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._gateway = gateway
+        self._snapshots_dir = snapshots_dir
+        self._now = now
+        self._logs = LogReader(gateway)
+
+    async def plan(self, new: NewJob) -> Submission:
+        """Say exactly what `submit` would start, and start nothing."""
+        checked = await anyio.to_thread.run_sync(check_job, new)
+        what = " ".join(checked.plan.argv) or f"the commands of {checked.request.config_path}"
+        return _submission(
+            checked,
+            run=None,
+            url=None,
+            summary=f"Dry run, nothing was started: {what}, in {checked.plan.working_dir}.",
+        )
+
+    async def submit(self, new: NewJob, *, idempotency_key: str | None = None) -> Submission:
+        """Start a job; it is durable when this returns.
+
+        Args:
+            new: The job.
+            idempotency_key: The same key answers with the same job, however often it is given.
+
+        Raises:
+            Conflict: The key belongs to a job with other arguments.
+        """
+        checked = await anyio.to_thread.run_sync(check_job, new)
+        request = await anyio.to_thread.run_sync(keep_config, checked, self._snapshots_dir)
+        provisional = names.run_name(
+            "", command=request.command, model=checked.plan.model_name, job_name=request.job_name
+        )
+        labels: dict[str, str | int] = {
+            names.LABEL_ATTEMPT: 1,
+            names.LABEL_MODEL: checked.plan.model_name,
+            names.LABEL_OUTPUT_DIR: checked.plan.output_dir or "",
+        }
+        # With a key of its own every submission can be sent again safely.
+        run = await self._gateway.create_run(
+            name=provisional.rstrip("-"),
+            parameters={"request": request.model_dump(mode="json")},
+            tags=names.run_tags(command=request.command, cloud=request.cloud),
+            labels={key: value for key, value in labels.items() if value},
+            idempotency_key=idempotency_key or uuid4().hex,
+        )
+        if job_request(run) != request:
+            raise Conflict(
+                f"idempotency_key {idempotency_key!r} belongs to job {run.id} ({run.name}), "
+                "which has other arguments or another version of the config",
+                "Use another key, or the same arguments",
+            )
+        name = names.run_name(
+            run.id,
+            command=request.command,
+            model=checked.plan.model_name,
+            job_name=request.job_name,
+        )
+        if run.name != name:
+            await self._gateway.rename_run(run.id, name)
+            run = run.model_copy(update={"name": name})
+        return _submission(
+            checked,
+            run=run,
+            url=run_url(await self._gateway.ui_url(), run.id),
+            summary=f"{name} is {run.state.job_state}; job_id {run.id}.",
+        )
+
+    async def status(self, reference: str, *, cloud: str = "") -> JobStatus:
+        """Look at a job.
+
+        Args:
+            reference: Id, unique id prefix or unique live name.
+            cloud: Where to look for an id that is not one of ours.
+        """
+        return await self._observe(await self._find(reference, cloud))
+
+    async def wait(
+        self,
+        reference: str,
+        *,
+        until: Until,
+        timeout_seconds: float,
+        on_change: OnChange | None = None,
+    ) -> JobStatus:
+        """Look at a job until it is where it should be, or the time is up.
+
+        Args:
+            reference: Id, unique id prefix or unique live name.
+            until: What to wait for.
+            timeout_seconds: How long to wait at most.
+            on_change: Called with each status that says something new.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        status = await self.status(reference)
+        interval = _POLL_SECONDS
+        told: JobStatus | None = None
+        while True:
+            if on_change and (told is None or _news(status) != _news(told)):
+                await on_change(status)
+                told = status
+            left = deadline - time.monotonic()
+            if _reached(status.state, until) or left <= 0:
+                return status
+            await anyio.sleep(min(interval, left))
+            interval = min(interval * _POLL_GROWTH, _LONGEST_POLL_SECONDS)
+            status = await self._observe(await self._gateway.read_run(status.job_id))
+
+    async def logs(
+        self,
+        reference: str,
+        *,
+        lines: int,
+        cursor: str | None = None,
+        grep: str | None = None,
+        cloud: str = "",
+    ) -> JobLogs:
+        """Read a job's log: its tail, or what follows a cursor.
+
+        Args:
+            reference: Id, unique id prefix or unique live name.
+            lines: Lines to return at most.
+            cursor: Where an earlier call ended.
+            grep: Regular expression that each line returned contains.
+            cloud: Where to look for an id that is not one of ours.
+        """
+        run = await self._find(reference, cloud)
+        return await self._logs.read(run, lines=lines, cursor=cursor, grep=grep)
+
+    async def cancel(self, reference: str, *, force: bool = False) -> JobStatus:
+        """Ask for a job's end; answers `cancelled` if that is confirmed at once.
+
+        Args:
+            reference: Id, unique id prefix or unique live name.
+            force: Kill the job instead of giving it time to stop.
+
+        Raises:
+            JobAlreadyDone: The job has ended.
+        """
+        run = await find_job(self._gateway, reference)
+        _refuse_ended(run.name, run.state.job_state)
+        if force:
+            await self._gateway.patch_labels(run.id, {names.LABEL_FORCE_CANCEL: True})
+        if run.state.job_state is not JobState.CANCELLING:
+            after = await self._gateway.set_state(
+                run.id,
+                PREFECT_STATE[JobState.CANCELLING],
+                message="Cancellation was requested.",
+                repeatable=True,
+            )
+            if after.job_state not in (JobState.CANCELLING, JobState.CANCELLED):
+                _refuse_ended(run.name, after.job_state)
+                raise Conflict(
+                    f"{run.name} is {after.job_state} and Prefect did not take the cancellation",
+                    "Look at it with get_job_status and cancel it again",
+                )
+        return await self.wait(run.id, until=Until.DONE, timeout_seconds=CANCEL_WAIT_SECONDS)
+
+    async def list(
+        self,
+        *,
+        status: str = "all",
+        cloud: str = "",
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> JobList:
+        """List jobs, the newest first.
+
+        Args:
+            status: `all`, `running` (every job that has not ended), `completed` (every one that
+                has), or a job state other than running.
+            cloud: Only jobs on this cloud.
+            limit: Jobs to return at most.
+            cursor: Where an earlier call ended.
+        """
+        place = cursors.decode_list(cursor)
+        wanted = RunFilter(
+            states=_STATES_OF.get(status) or frozenset({JobState(status)}),
+            tags=(f"cloud:{cloud}",) if cloud else (),
+            before=place.before if place else None,
+            excluded_ids=place.seen if place else (),
+        )
+        runs = await self._gateway.filter_runs(wanted, limit=limit + 1)
+        page, more = runs[:limit], len(runs) > limit
+        now = self._now()
+        kind = "" if status == "all" else f" {status}"
+        where = f" on {cloud}" if cloud else ""
+        return JobList(
+            summary=f"{len(page)}{kind} job{'s' * (len(page) != 1)}{where}"
+            + (", and there are more." if more else "."),
+            jobs=[job_row(run, now=now) for run in page],
+            next_cursor=cursors.encode_list(page, place) if more else None,
+        )
+
+    async def retry(self, reference: str, *, resume: bool = True) -> JobStatus:
+        """Start another attempt of a job that failed, crashed or was cancelled.
+
+        Args:
+            reference: Id, unique id prefix or unique live name.
+            resume: Go on from the last whole checkpoint instead of the beginning.
+
+        Raises:
+            Conflict: The job has not ended, or has succeeded.
+        """
+        run = await find_job(self._gateway, reference)
+        state = run.state.job_state
+        if not state.is_terminal:
+            raise Conflict(
+                f"{run.name} is {state}, so it cannot be retried",
+                "Wait for it with wait_for_job or end it with cancel_job",
+            )
+        if state is JobState.SUCCEEDED:
+            raise Conflict(
+                f"{run.name} has succeeded, so there is nothing to retry",
+                "Start a new job with run_oumi_job",
+            )
+        labels: dict[str, str | int | bool] = {}
+        if not resume:
+            labels[names.LABEL_FRESH_ATTEMPT] = run.attempt + 1
+        if run.labels.get(names.LABEL_FORCE_CANCEL):
+            labels[names.LABEL_FORCE_CANCEL] = False
+        if labels:
+            await self._gateway.patch_labels(run.id, labels)
+        after = await self._gateway.set_state(
+            run.id,
+            PREFECT_STATE[JobState.RETRYING],
+            message=f"Attempt {run.attempt + 1} was requested.",
+            repeatable=False,
+        )
+        if after.job_state.is_terminal:
+            raise Conflict(
+                f"Prefect refused to retry {run.name}; it is {after.job_state}",
+                "Start a new job with run_oumi_job",
+            )
+        status = await self._observe(await self._gateway.read_run(run.id))
+        return status.model_copy(update={"attempt": max(status.attempt, run.attempt + 1)})
+
+    async def _find(self, reference: str, cloud: str) -> FlowRun:
+        try:
+            return await find_job(self._gateway, reference)
+        except JobNotFound:
+            if cloud in ("", names.LOCAL_CLOUD):
+                raise
+            raise cloud_unavailable(cloud) from None
+
+    async def _observe(self, run: FlowRun) -> JobStatus:
+        state = run.state.job_state
+        artifact = None
+        if run.start_time is not None:
+            found = await self._gateway.read_artifacts([run.id], artifact_type="progress")
+            artifact = found[0] if found else None
+        tail = ""
+        if state in (JobState.FAILED, JobState.CRASHED):
+            tail = await self._logs.error_tail(run)
+        return job_status(
+            run,
+            artifact,
+            ui_url=await self._gateway.ui_url(),
+            now=self._now(),
+            error_tail=tail,
+        )
+
+
+_STATES_OF = {"all": frozenset(JobState), "running": LIVE, "completed": ENDED}
+
+
+def _submission(
+    checked: CheckedJob, *, run: FlowRun | None, url: str | None, summary: str
+) -> Submission:
+    request, plan = checked.request, checked.plan
+    return Submission(
+        summary=summary,
+        job_id=run.id if run else None,
+        name=run.name if run else plan.name,
+        state=run.state.job_state if run else None,
+        dry_run=run is None,
+        command=request.command,
+        config_path=request.config_path,
+        cloud=plan.cloud,
+        cluster_name=request.cluster_name,
+        model_name=plan.model_name,
+        output_dir=plan.output_dir or "",
+        plan=plan if run is None else None,
+        url=url,
+    )
+
+
+def _news(status: JobStatus) -> tuple[object, ...]:
+    progress = status.progress
+    return (status.state, status.reachable, status.attempt, progress.step, progress.max_steps)
+
+
+def _reached(state: JobState, until: Until) -> bool:
+    # A job that is being cancelled will not run any more.
+    on_its_way = until is Until.RUNNING and state in (JobState.RUNNING, JobState.CANCELLING)
+    return state.is_terminal or on_its_way
+
+
+def _refuse_ended(name: str, state: JobState) -> None:
+    if state.is_terminal:
+        raise JobAlreadyDone(f"{name} has ended, it is {state}", "There is nothing to cancel")

@@ -1,0 +1,98 @@
+"""From what a person asks for to a request that is known to be runnable."""
+
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
+
+from flows.configs.checks import parse_command
+from flows.configs.plan import JobPlan, make_plan
+from flows.configs.reader import ConfigFile, read_config, resolve_config_path, save_snapshot
+from flows.errors import CloudUnavailable, InternalError, InvalidArgument
+from flows.models import JobRequest, OverrideValue, Value
+from flows.names import LOCAL_CLOUD
+
+
+class NewJob(Value):
+    """A job as a person asks for it; nothing of it has been checked."""
+
+    config_path: str
+    client_cwd: str
+    command: str = "train"
+    job_name: str | None = None
+    cloud: str = LOCAL_CLOUD
+    cluster_name: str = ""
+    skip_preflight: bool = False
+    overrides: dict[str, OverrideValue] = Field(default_factory=dict[str, OverrideValue])
+    max_retries: Annotated[int, Field(ge=0, le=100)] = 0
+
+
+class CheckedJob(NamedTuple):
+    """A job that can be submitted."""
+
+    request: JobRequest
+    plan: JobPlan
+    config: ConfigFile
+
+
+def check_job(new: NewJob) -> CheckedJob:
+    """Read the config and check everything about the job that this machine can tell.
+
+    Raises:
+        InvalidArgument: An argument cannot be used.
+        ConfigNotFound: The config does not exist or cannot be read.
+        InvalidConfig: The config cannot be run.
+        Conflict: The arguments and the config contradict each other.
+        CloudUnavailable: The job would have to run elsewhere.
+    """
+    path = resolve_config_path(new.config_path, new.client_cwd)
+    request = JobRequest(
+        config_path=str(path),
+        client_cwd=str(Path(new.client_cwd).expanduser()),
+        command=parse_command(new.command),
+        cloud=new.cloud or LOCAL_CLOUD,
+        cluster_name=new.cluster_name,
+        job_name=_job_name(new.job_name),
+        overrides=new.overrides,
+        max_retries=new.max_retries,
+        skip_preflight=new.skip_preflight,
+    )
+    config = read_config(path)
+    plan = make_plan(request, config)
+    if plan.cloud != LOCAL_CLOUD:
+        raise cloud_unavailable(plan.cloud)
+    return CheckedJob(request, plan, config)
+
+
+def keep_config(job: CheckedJob, snapshots_dir: Path) -> JobRequest:
+    """Keep the config as it is now, and the request that names the copy.
+
+    Raises:
+        InternalError: The copy cannot be written.
+    """
+    try:
+        sha256 = save_snapshot(job.config.text, snapshots_dir)
+    except OSError as error:
+        raise InternalError(
+            f"The config cannot be kept in {snapshots_dir} ({error.strerror})",
+            "Free space on that disk, or set OUMI_FLOWS_HOME to a folder that can be written",
+        ) from error
+    return job.request.model_copy(update={"config_sha256": sha256})
+
+
+def cloud_unavailable(cloud: str) -> CloudUnavailable:
+    """The error for a cloud that jobs cannot run on."""
+    return CloudUnavailable(
+        f"Jobs cannot run on cloud {cloud!r} yet",
+        f"Use cloud {LOCAL_CLOUD!r}, which runs the job on the worker's own machine",
+    )
+
+
+def _job_name(name: str | None) -> str:
+    name = (name or "").strip()
+    if not name.isprintable():
+        raise InvalidArgument(
+            "job_name contains a line break or another character that cannot be printed",
+            "Use a name of one printable line",
+        )
+    return name

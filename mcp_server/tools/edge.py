@@ -1,0 +1,183 @@
+"""How a method becomes a tool: strict arguments, structured results, errors of one line."""
+
+import difflib
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, cast
+
+import pydantic_core
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.tools import Tool
+from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
+from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
+
+from flows.errors import ErrorCode, InternalError, InvalidArgument, OumiFlowsError, ReadOnly
+
+Changes = Callable[[dict[str, Any]], bool]
+"""Whether a call with these (valid) arguments changes anything."""
+
+_PROBLEMS_SHOWN: Final = 3
+
+
+def make_tool(
+    method: Callable[..., Any],
+    *,
+    title: str,
+    destructive: bool = False,
+    idempotent: bool = True,
+    open_world: bool = False,
+    changes: Changes | None = None,
+    read_only: bool = False,
+) -> Tool:
+    """A tool whose name is the method's and whose description is its docstring.
+
+    Args:
+        method: What the tool does.
+        title: The tool's name for people.
+        destructive: Whether it can end or destroy something.
+        idempotent: Whether a second call with the same arguments changes nothing more.
+        open_world: Whether it reaches beyond the engine, such as to a model hub.
+        changes: Which calls change anything; None: the tool only reads.
+        read_only: Whether calls that change anything are refused.
+    """
+    tool = Tool.from_function(
+        method,
+        title=title,
+        description=_unwrapped(method.__doc__ or ""),
+        annotations=ToolAnnotations(
+            title=title,
+            read_only_hint=changes is None,
+            destructive_hint=destructive,
+            idempotent_hint=idempotent,
+            open_world_hint=open_world,
+        ),
+    )
+    plain = tool.fn_metadata
+    strict = StrictMetadata(
+        arg_model=plain.arg_model,
+        output_model=plain.output_model,
+        output_schema=cast("dict[str, Any]", without_titles(plain.output_schema)),
+    )
+    strict.guard(tool.name, changes if read_only else None)
+    parameters = cast("dict[str, Any]", without_titles(tool.parameters))
+    return tool.model_copy(
+        update={
+            "fn_metadata": strict,
+            "parameters": {**parameters, "additionalProperties": False},
+        }
+    )
+
+
+class StrictMetadata(FuncMetadata):
+    """A tool's arguments and results, as strict as their schemas say.
+
+    The SDK (2.3) drops unknown arguments in silence, and parses the text of any argument that is
+    not plain `str` as JSON, which makes a list of the regular expression ``[0]``.
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
+    _name: str = PrivateAttr(default="")
+    _refused: Changes | None = PrivateAttr(default=None)
+
+    def guard(self, name: str, refused: Changes | None) -> None:
+        """Set the tool's name, and which of its calls are refused."""
+        self._name, self._refused = name, refused
+
+    def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
+        """The arguments, checked.
+
+        Raises:
+            InvalidArgument: One is unknown, missing or not as the schema says.
+            ReadOnly: The call would change something, and nothing may be changed.
+        """
+        known = list(self.arg_model.model_fields)
+        if unknown := [name for name in arguments_to_validate if name not in known]:
+            raise InvalidArgument(
+                f"{self._name} has no argument {', '.join(map(repr, unknown))}",
+                _nearest(unknown[0], known),
+            )
+        try:
+            arguments = super().validate_arguments(arguments_to_validate)
+        except ValidationError as error:
+            raise InvalidArgument(
+                f"{self._name}: {_problems(error)}", "Correct it and call the tool again"
+            ) from error
+        if self._refused and self._refused(arguments):
+            raise ReadOnly(
+                f"{self._name} changes something and this server only reads",
+                "Start the server without --read-only to allow it",
+            )
+        return arguments
+
+    def pre_parse_json(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Parse objects that a client sent as text; leave every other text alone."""
+        objects = {
+            name
+            for name, info in self.arg_model.model_fields.items()
+            if getattr(info.annotation, "__origin__", None) in (dict, list)
+        }
+        parsed = super().pre_parse_json({key: data[key] for key in data if key in objects})
+        return data | parsed
+
+    def convert_result(self, result: Any) -> CallToolResult | InputRequiredResult:
+        """The result as structured content, and once more as compact JSON for older clients."""
+        if not isinstance(result, BaseModel):
+            return super().convert_result(result)
+        content = result.model_dump(mode="json", by_alias=True)
+        text = pydantic_core.to_json(content).decode()
+        return CallToolResult(
+            content=[TextContent(type="text", text=text)], structured_content=content
+        )
+
+
+def told(error: BaseException) -> ToolError:
+    """What the client is told of what a tool raised: one line, and nothing of a defect's inside."""
+    cause = error.__cause__ if isinstance(error, ToolError) and error.__cause__ else error
+    if isinstance(cause, OumiFlowsError) and cause.code is not ErrorCode.INTERNAL:
+        return ToolError(str(cause))
+    if not isinstance(cause, OumiFlowsError):
+        cause = InternalError(
+            f"A defect in oumi-flows ({type(cause).__name__})",
+            "Report it with the lines the server has just written to its standard error",
+        )
+    return UnexpectedToolError(str(cause))
+
+
+def without_titles(schema: object) -> object:
+    """A JSON schema without the titles pydantic makes of names, which say nothing more."""
+    if isinstance(schema, list):
+        return [without_titles(item) for item in cast("list[object]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    entries = cast("dict[str, object]", schema)
+    return {
+        key: without_titles(value)
+        for key, value in entries.items()
+        if not (key == "title" and isinstance(value, str))
+    }
+
+
+def _unwrapped(docstring: str) -> str:
+    """A docstring as paragraphs of one line each."""
+    paragraphs = docstring.strip().split("\n\n")
+    return "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"It takes {', '.join(known)}" if known else "It takes no arguments"
+
+
+def _problems(error: ValidationError) -> str:
+    """The first few things wrong, without the values, which may be secret."""
+    problems: dict[str, str] = {}
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        where = ".".join(str(part) for part in item["loc"][:2])
+        # Of a value that could be one of several types, the first is enough.
+        problems.setdefault(where, f"{where}: {item['msg']}")
+    more = len(problems) - _PROBLEMS_SHOWN
+    return "; ".join(list(problems.values())[:_PROBLEMS_SHOWN]) + (
+        f"; and {more} more" if more > 0 else ""
+    )

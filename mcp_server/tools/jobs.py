@@ -1,0 +1,279 @@
+"""The tools that work on jobs."""
+
+from typing import Annotated, Any, Literal
+
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.tools import Tool
+from pydantic import Field
+
+from flows.models import JobStatus, OverrideValue
+from mcp_server.services.job_status import progress_words
+from mcp_server.services.jobs import JobService, Until
+from mcp_server.services.results import JobList, JobLogs, Submission
+from mcp_server.services.submitting import NewJob
+from mcp_server.tools.edge import make_tool
+
+JobId = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=200,
+        description="Job id, unique prefix of it (8+ characters), or name of a live job.",
+    ),
+]
+Cloud = Annotated[str, Field(max_length=64, description="Cloud of a job started elsewhere.")]
+Cluster = Annotated[str, Field(max_length=128, description="Cluster of a job started elsewhere.")]
+Cursor = Annotated[
+    str | None, Field(max_length=4096, description="next_cursor of an earlier answer.")
+]
+Path = Annotated[str, Field(min_length=1, max_length=4096)]
+Command = Literal["train", "analyze", "synth", "evaluate", "eval", "infer", "tune", "quantize"]
+ListStatus = Literal[
+    "all",
+    "running",
+    "completed",
+    "scheduled",
+    "queued",
+    "pending",
+    "launching",
+    "retrying",
+    "cancelling",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "crashed",
+]
+
+
+class JobTools:
+    """The methods are the tools.
+
+    Args:
+        jobs: What the tools do.
+    """
+
+    def __init__(self, jobs: JobService) -> None:
+        self._jobs = jobs
+
+    def tools(self, *, read_only: bool) -> list[Tool]:
+        """The tools.
+
+        Args:
+            read_only: Whether calls that change anything are refused.
+        """
+        return [
+            make_tool(
+                self.run_oumi_job,
+                title="Run an Oumi job",
+                idempotent=False,
+                open_world=True,
+                changes=lambda arguments: not arguments["dry_run"],
+                read_only=read_only,
+            ),
+            make_tool(self.get_job_status, title="Job status"),
+            make_tool(self.wait_for_job, title="Wait for a job"),
+            make_tool(self.get_job_logs, title="Job logs"),
+            make_tool(
+                self.cancel_job,
+                title="Cancel a job",
+                destructive=True,
+                changes=lambda _: True,
+                read_only=read_only,
+            ),
+            make_tool(self.list_jobs, title="List jobs"),
+            make_tool(
+                self.retry_job,
+                title="Retry a job",
+                idempotent=False,
+                open_world=True,
+                changes=lambda _: True,
+                read_only=read_only,
+            ),
+        ]
+
+    async def run_oumi_job(
+        self,
+        *,
+        config_path: Annotated[
+            Path,
+            Field(description="Oumi config (YAML): absolute, relative to client_cwd, or ~/..."),
+        ],
+        client_cwd: Annotated[
+            Path, Field(description="Absolute path of your working folder; it must exist.")
+        ],
+        command: Annotated[
+            Command, Field(description="Oumi command; ignored for a job config.")
+        ] = "train",
+        dry_run: Annotated[
+            bool, Field(description="True: only say what would run. False: start it.")
+        ] = True,
+        job_name: Annotated[
+            str | None, Field(max_length=100, description="A name for people.")
+        ] = None,
+        cloud: Annotated[
+            str,
+            Field(max_length=64, description="Oumi cloud; others than local need a job config."),
+        ] = "local",
+        cluster_name: Annotated[
+            str, Field(max_length=128, description="Cluster; empty: the cloud's default.")
+        ] = "",
+        skip_preflight: Annotated[
+            bool, Field(description="Start without the pre-flight checks.")
+        ] = False,
+        idempotency_key: Annotated[
+            str | None,
+            Field(
+                min_length=1,
+                max_length=200,
+                description="The same key answers with the same job; use one to repeat a call.",
+            ),
+        ] = None,
+        overrides: Annotated[
+            dict[str, OverrideValue],
+            Field(
+                max_length=200,
+                description='Dotted Oumi keys and values, e.g. {"training.max_steps": 60}.',
+            ),
+        ] = {},  # noqa: B006 - never changed; the schema shows it
+        max_retries: Annotated[
+            int,
+            Field(ge=0, le=100, description="Further attempts after preemption or a lost node."),
+        ] = 0,
+    ) -> Submission:
+        """Run an Oumi config as a durable job, or show exactly what would run.
+
+        Dry run by default: checks everything and returns the plan, starts nothing. Show the plan
+        to the person, then call again with dry_run=false, which starts the job and returns its
+        job_id at once; follow it with wait_for_job or get_job_status.
+        """
+        new = NewJob(
+            config_path=config_path,
+            client_cwd=client_cwd,
+            command=command,
+            job_name=job_name,
+            cloud=cloud,
+            cluster_name=cluster_name,
+            skip_preflight=skip_preflight,
+            overrides=overrides,
+            max_retries=max_retries,
+        )
+        if dry_run:
+            return await self._jobs.plan(new)
+        return await self._jobs.submit(new, idempotency_key=idempotency_key)
+
+    async def get_job_status(
+        self, *, job_id: JobId, cloud: Cloud = "", cluster_name: Cluster = ""
+    ) -> JobStatus:
+        """Look at one job now: state, progress, loss, and why it ended if it has.
+
+        reachable=false means its machine did not answer and the state is the last known one; the
+        job may be running well. error_tail has the last lines of a job that failed.
+        """
+        return await self._jobs.status(job_id, cloud=cloud)
+
+    async def wait_for_job(
+        self,
+        *,
+        job_id: JobId,
+        ctx: Context[Any],
+        until: Annotated[
+            Literal["done", "running"], Field(description="What to wait for.")
+        ] = "done",
+        timeout_seconds: Annotated[
+            float, Field(ge=0, le=300, description="How long to wait at most.")
+        ] = 30,
+    ) -> JobStatus:
+        """Wait until a job is done (or running), with progress notifications meanwhile.
+
+        When the time is up it returns the status as it is; call it again to go on waiting. Use
+        this instead of calling get_job_status in a loop.
+        """
+        progress = _Progress(ctx)
+        return await self._jobs.wait(
+            job_id,
+            until=Until(until),
+            timeout_seconds=timeout_seconds,
+            on_change=progress.report,
+        )
+
+    async def get_job_logs(
+        self,
+        *,
+        job_id: JobId,
+        lines: Annotated[int, Field(ge=1, le=2000, description="Lines to return at most.")] = 80,
+        cursor: Cursor = None,
+        grep: Annotated[
+            str | None,
+            Field(max_length=500, description="Only lines that match this regular expression."),
+        ] = None,
+        cloud: Cloud = "",
+        cluster_name: Cluster = "",
+    ) -> JobLogs:
+        """Read a job's output: its last lines, or what follows a cursor.
+
+        Works while the job runs and after it has ended. To follow a log give next_cursor of each
+        answer to the next call, until at_end is true. summary says when lines were cut.
+        """
+        return await self._jobs.logs(job_id, lines=lines, cursor=cursor, grep=grep, cloud=cloud)
+
+    async def cancel_job(
+        self,
+        *,
+        job_id: JobId,
+        force: Annotated[
+            bool, Field(description="True: kill at once instead of letting the job stop by itself.")
+        ] = False,
+    ) -> JobStatus:
+        """End a job that has not ended, in whatever state it is.
+
+        Answers within two seconds with state cancelled, or cancelling while its processes are
+        still stopping; then wait_for_job tells when they are gone. Ask the person first unless
+        they asked for it.
+        """
+        return await self._jobs.cancel(job_id, force=force)
+
+    async def list_jobs(
+        self,
+        *,
+        status: Annotated[
+            ListStatus,
+            Field(description="running: every job not ended; completed: every job ended."),
+        ] = "all",
+        cloud: Annotated[str, Field(max_length=64, description="Only jobs on this cloud.")] = "",
+        limit: Annotated[int, Field(ge=1, le=100, description="Jobs to return at most.")] = 20,
+        cursor: Cursor = None,
+    ) -> JobList:
+        """List jobs, the newest first, with state and id of each."""
+        return await self._jobs.list(status=status, cloud=cloud, limit=limit, cursor=cursor)
+
+    async def retry_job(
+        self,
+        *,
+        job_id: JobId,
+        resume: Annotated[
+            bool, Field(description="True: from the last whole checkpoint. False: from the start.")
+        ] = True,
+    ) -> JobStatus:
+        """Start another attempt of a job that failed, crashed or was cancelled.
+
+        The job keeps its id and its config as submitted; attempt grows by one. Read error_tail
+        first: a config error or out of memory fails again the same way.
+        """
+        return await self._jobs.retry(job_id, resume=resume)
+
+
+class _Progress:
+    """Progress notifications of one call, whose values always grow, as MCP demands."""
+
+    def __init__(self, ctx: Context[Any]) -> None:
+        self._ctx = ctx
+        self._last = 0.0
+
+    async def report(self, status: JobStatus) -> None:
+        """Tell the client about a change."""
+        progress = status.progress
+        words = [status.state.value, *progress_words(progress)]
+        # A change of state is told too: by a value a little above the last one.
+        self._last = max(float(progress.step or 0), self._last + 0.001)
+        total = float(progress.max_steps) if progress.max_steps else None
+        await self._ctx.report_progress(self._last, total, ", ".join(words))

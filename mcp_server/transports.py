@@ -1,0 +1,233 @@
+"""The MCP server on stdio and on streamable HTTP, and its stopping as it should."""
+
+import hmac
+import ipaddress
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import anyio
+import uvicorn
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from flows.errors import InvalidArgument
+from flows.settings import Settings
+from mcp_server.engine_keeper import Ensure
+from mcp_server.server import Options, build_server, make_parts
+
+HTTP_PATH: Final = "/mcp"
+
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
+_DRAIN_SECONDS: Final = 2
+"""How long open streams may go on after a signal."""
+
+
+class StdioServer:
+    """One client on standard input and output.
+
+    Args:
+        settings: What a person can set.
+        ensure: Finds or starts the engine.
+        read_only: Refuse every call that changes anything.
+        toolsets: Offer only these groups of tools; empty: every group.
+    """
+
+    def __init__(
+        self, settings: Settings, ensure: Ensure, *, read_only: bool, toolsets: Sequence[str]
+    ) -> None:
+        options = Options(read_only=read_only, toolsets=toolsets, on_stopped=self._on_stopped)
+        self._server = build_server(make_parts(settings, ensure), options)
+        self._signalled = False
+
+    def serve(self) -> None:
+        """Serve until the client leaves or a signal comes; ends the process."""
+        anyio.run(self._serve)
+        end_process()
+
+    async def _serve(self) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._stop_on_signal, tasks.cancel_scope)
+            await self._server.run_stdio_async()
+            tasks.cancel_scope.cancel()
+
+    async def _stop_on_signal(self, scope: anyio.CancelScope) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for _ in signals:
+                self._signalled = True
+                scope.cancel()
+
+    def _on_stopped(self) -> None:
+        # A thread is blocked in a read of standard input, which nothing can interrupt (mcp 2.3):
+        # after a signal the process would wait for it for ever.
+        if self._signalled:
+            end_process()
+
+
+class HttpServer:
+    """Many clients on streamable HTTP.
+
+    Args:
+        settings: What a person can set.
+        ensure: Finds or starts the engine.
+        host: Address to listen on.
+        port: Port to listen on; 0: any free one.
+        read_only: Refuse every call that changes anything.
+        toolsets: Offer only these groups of tools; empty: every group.
+
+    Raises:
+        InvalidArgument: The address needs a token or cannot be listened on, or a toolset is
+            unknown.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ensure: Ensure,
+        *,
+        host: str,
+        port: int,
+        read_only: bool,
+        toolsets: Sequence[str],
+    ) -> None:
+        if not (settings.http_token or is_loopback(host)):
+            raise InvalidArgument(
+                f"Serving on {host}, which others can reach, needs a bearer token",
+                "Set OUMI_FLOWS_HTTP_TOKEN to a long random text, or serve on 127.0.0.1",
+            )
+        options = Options(read_only=read_only, toolsets=toolsets)
+        server = build_server(make_parts(settings, ensure), options)
+        # `json_response` and `stateless_http` would lose progress and legacy elicitation.
+        app: ASGIApp = server.streamable_http_app(
+            streamable_http_path=HTTP_PATH,
+            transport_security=transport_security(host, settings.http_allowed_hosts),
+        )
+        if settings.http_token:
+            app = BearerGate(app, settings.http_token)
+        self._app = app
+        self._socket = _listen(host, port)
+        self._url_host = f"[{host}]" if ":" in host else host
+
+    def serve(self, ready: Callable[[str], None]) -> None:
+        """Serve until a signal; ends the process."""
+        anyio.run(self._serve, ready)
+        end_process()
+
+    async def _serve(self, ready: Callable[[str], None]) -> None:
+        config = uvicorn.Config(
+            self._app,
+            log_level="warning",
+            timeout_graceful_shutdown=_DRAIN_SECONDS,
+            server_header=False,
+            lifespan="on",
+        )
+        server = _Uvicorn(config)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_stop_on_signal, server)
+            ready(f"http://{self._url_host}:{self._socket.getsockname()[1]}{HTTP_PATH}")
+            await server.serve(sockets=[self._socket])
+            tasks.cancel_scope.cancel()
+
+
+class BearerGate:
+    """Lets requests pass that carry the token.
+
+    Args:
+        app: What they pass to.
+        token: The token.
+    """
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on or answer 401."""
+        if scope["type"] == "http":
+            given = Headers(scope=scope).get("authorization", "")
+            scheme, _, token = given.partition(" ")
+            canonical = f"{scheme.capitalize()} {token.strip()}".encode()
+            if not hmac.compare_digest(canonical, self._expected):
+                answer = JSONResponse(
+                    {"error": "invalid_token", "error_description": "A bearer token is needed."},
+                    status_code=401,
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+                await answer(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without its own signal handling, which ends the process by the same signal again."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Leave the signals to `_stop_on_signal`."""
+        yield
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def transport_security(host: str, more: str) -> TransportSecuritySettings:
+    """The Host and Origin headers that are let in, on any address.
+
+    Args:
+        host: The address that is listened on.
+        more: Further host names, separated by commas.
+    """
+    hosts = {*_LOOPBACK, *(name.strip() for name in more.split(",") if name.strip())}
+    if not is_loopback(host):
+        hosts |= {host, socket.gethostname(), socket.getfqdn()}
+    hosts = {f"[{name}]" if name.count(":") > 1 and name[0] != "[" else name for name in hosts}
+    with_ports = sorted(hosts | {f"{name}:*" for name in hosts})
+    return TransportSecuritySettings(
+        enable_dns_rebinding_protection=True,
+        allowed_hosts=with_ports,
+        allowed_origins=[
+            f"{scheme}://{name}" for scheme in ("http", "https") for name in with_ports
+        ],
+    )
+
+
+def end_process() -> None:
+    """End the process at once; all cleaning up has been done, and no thread is waited for."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host.strip("[]"), port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise InvalidArgument(
+            f"Port {port} of {host} cannot be listened on ({error.strerror or error})",
+            "Choose another with --port, or stop what uses it",
+        ) from error
+    return listener
+
+
+async def _stop_on_signal(server: uvicorn.Server) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            server.should_exit = True

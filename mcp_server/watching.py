@@ -1,0 +1,115 @@
+"""Telling subscribers that a job changed. Prefect is asked only while someone is subscribed."""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from contextlib import contextmanager
+from typing import Final
+from uuid import UUID
+
+import anyio
+
+from flows.errors import OumiFlowsError
+from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway, RunFilter
+from mcp_server.prefect_models import FlowRun
+from mcp_server.services.finding import ENDED, LIVE
+
+RUNNING_URI: Final = "jobs://running"
+COMPLETED_URI: Final = "jobs://completed"
+
+_INTERVAL_SECONDS: Final = 1.0
+_JOB_URI = re.compile(r"jobs://(?P<id>[0-9a-f-]{32,36})(?:/logs)?")
+_LIST_ROWS: Final = 100
+
+logger = logging.getLogger(__name__)
+
+Notify = Callable[[str], Awaitable[None]]
+"""Tells a subscriber that the resource with this URI changed."""
+
+
+class JobWatcher:
+    """Watches the resources someone has subscribed to.
+
+    Args:
+        gateway: Prefect's API.
+        publish: Tells of a change those who listen on a stream of their own.
+    """
+
+    def __init__(self, gateway: PrefectGateway, *, publish: Notify) -> None:
+        self._gateway = gateway
+        self._publish = publish
+        self._listened: Counter[str] = Counter()
+        self._subscribers: dict[str, dict[object, Notify]] = {}
+        self._seen: dict[str, object] = {}
+        self._wanted = anyio.Event()
+
+    @contextmanager
+    def listening(self, uris: Iterable[str]) -> Generator[None]:
+        """Watch `uris` for a stream, for as long as it is open."""
+        watched = list(uris)
+        self._listened.update(watched)
+        self._wanted.set()
+        try:
+            yield
+        finally:
+            self._listened.subtract(watched)
+            self._listened = +self._listened
+
+    def subscribe(self, uri: str, subscriber: object, notify: Notify) -> None:
+        """Watch `uri` for a subscriber."""
+        self._subscribers.setdefault(uri, {})[subscriber] = notify
+        self._wanted.set()
+
+    def unsubscribe(self, uri: str, subscriber: object) -> None:
+        """Stop watching `uri` for a subscriber."""
+        self._subscribers.get(uri, {}).pop(subscriber, None)
+        if not self._subscribers.get(uri):
+            self._subscribers.pop(uri, None)
+
+    def forget(self, subscriber: object) -> None:
+        """Stop watching for a subscriber that is gone."""
+        for uri in list(self._subscribers):
+            self.unsubscribe(uri, subscriber)
+
+    async def watch(self) -> None:
+        """Look at what is subscribed to and tell of changes, until cancelled."""
+        while True:
+            uris = {*self._listened, *self._subscribers}
+            self._seen = {uri: mark for uri, mark in self._seen.items() if uri in uris}
+            if uris:
+                try:
+                    await self._look(uris)
+                except OumiFlowsError as error:
+                    logger.warning("Subscribed jobs were not looked at: %s", error)
+                await anyio.sleep(_INTERVAL_SECONDS)
+            else:
+                self._wanted = anyio.Event()
+                await self._wanted.wait()
+
+    async def _look(self, uris: set[str]) -> None:
+        for uri, mark in (await self._marks(uris)).items():
+            if uri in self._seen and self._seen[uri] != mark:
+                await self._publish(uri)
+                for notify in list(self._subscribers.get(uri, {}).values()):
+                    await notify(uri)
+            self._seen[uri] = mark
+
+    async def _marks(self, uris: set[str]) -> dict[str, object]:
+        """What each resource is like now; two equal marks are no change."""
+        ids = {uri: str(UUID(m["id"])) for uri in uris if (m := _JOB_URI.fullmatch(uri))}
+        marks: dict[str, object] = {}
+        if ids:
+            wanted = RunFilter(ids=tuple(sorted(set(ids.values()))))
+            runs = await self._gateway.filter_runs(wanted, limit=MAX_PAGE)
+            by_id = {run.id: _mark(run) for run in runs}
+            marks |= {uri: by_id.get(run_id) for uri, run_id in ids.items()}
+        for uri, states in ((RUNNING_URI, LIVE), (COMPLETED_URI, ENDED)):
+            if uri in uris:
+                runs = await self._gateway.filter_runs(RunFilter(states=states), limit=_LIST_ROWS)
+                marks[uri] = [_mark(run) for run in runs]
+        return marks
+
+
+def _mark(run: FlowRun) -> tuple[str, str, str]:
+    return run.id, run.state.type, run.state.name
