@@ -1,0 +1,99 @@
+"""The protocol's own conformance suite, and the Inspector's lint of our tool schemas."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.http_server import served_over_http
+from tests.support.node import NODE, NODE_MODULES, needs_node_packages
+from tests.support.stack import OUMI_FLOWS, Stack
+
+pytestmark = [pytest.mark.interop, needs_node_packages]
+
+CONFORMANCE = NODE_MODULES / "@modelcontextprotocol/conformance/dist/index.js"
+INSPECTOR = NODE_MODULES / ".bin/mcp-inspector"
+
+# The scenarios that ask for nothing but the protocol; the others call the suite's own example
+# tools, resources and prompts.
+ANY_SERVER = {
+    "2025-11-25": {
+        "dns-rebinding-protection",
+        "ping",
+        "prompts-list",
+        "resources-list",
+        "server-initialize",
+        "server-session-lifecycle",
+        "server-sse-multiple-streams",
+        "tools-list",
+    },
+    "2026-07-28": {
+        "caching",
+        "dns-rebinding-protection",
+        "input-required-result-ignore-extra-params",
+        "input-required-result-missing-input-response",
+        "input-required-result-unsupported-methods",
+        "input-required-result-validate-input",
+        "prompts-list",
+        "resources-list",
+        "sep-2164-resource-not-found",
+        "server-sse-multiple-streams",
+        "server-stateless",
+        "tools-list",
+    },
+}
+
+# Two checks of server-stateless call an example tool that needs the sampling capability.
+NEED_AN_EXAMPLE_TOOL = {
+    "sep-2575-server-rejects-undeclared-capability",
+    "sep-2575-missing-capability-http-400",
+}
+
+
+@pytest.fixture(scope="module")
+def url(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with served_over_http(stack, tmp_path_factory.mktemp("http") / "server.log") as url:
+        yield url
+
+
+@pytest.mark.parametrize("revision", sorted(ANY_SERVER))
+def test_the_any_server_scenarios_of_a_revision_pass(
+    revision: str, url: str, tmp_path: Path
+) -> None:
+    done = node(
+        CONFORMANCE, "server", "--url", url, "--requirements", revision, "-o", str(tmp_path)
+    )
+    failed: dict[str, list[str]] = {}
+    for scenario in ANY_SERVER[revision]:
+        (report,) = tmp_path.glob(f"**/*server-{scenario}-*/checks.json")
+        failed[scenario] = [
+            check["id"]
+            for check in json.loads(report.read_text())
+            if check["status"] == "FAILURE" and check["id"] not in NEED_AN_EXAMPLE_TOOL
+        ]
+    assert failed == {scenario: [] for scenario in ANY_SERVER[revision]}, done.stdout
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+def test_the_inspector_finds_nothing_unportable_in_our_tools(era: str, stack: Stack) -> None:
+    target = [str(OUMI_FLOWS), "mcp"]
+    options = ["--method", "tools/list", "--strict", "--protocol-era", era, "--format", "json"]
+    done = node(INSPECTOR, "--cli", *target, *options, env=dict(stack.env))
+    assert done.returncode == 0, done.stderr
+    assert "run_oumi_job" in done.stdout
+
+
+def node(
+    script: Path, *args: str, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(NODE), str(script), *args],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )

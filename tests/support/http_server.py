@@ -1,0 +1,49 @@
+"""The MCP server over HTTP, on the session's engine."""
+
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.stack import OUMI_FLOWS, Stack
+from tests.support.waiting import eventually_sync
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def served_over_http(stack: Stack, log: Path) -> Iterator[str]:
+    """The URL of ``oumi-flows mcp --transport http``; its output goes to `log`."""
+    port = free_port()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(OUMI_FLOWS), "mcp", "--transport", "http", "--port", str(port)],
+            env=dict(stack.env),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        eventually_sync(lambda: _ready(process, port, log), timeout=30)
+        yield f"http://127.0.0.1:{port}/mcp"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(timeout=10)
+            raise
+
+
+def _ready(process: subprocess.Popen[bytes], port: int, log: Path) -> bool:
+    assert process.poll() is None, f"exited {process.returncode}:\n{log.read_text()}"
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
