@@ -1,0 +1,158 @@
+"""Applies prefect.yaml, the one definition of what a Prefect server runs for us."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from flows.errors import EngineUnavailable
+from flows.models import JobRequest, Value
+from flows.names import DEPLOYMENT, WORKER_TYPE
+from flows.settings import Settings
+from mcp_server.engine.environment import worker_environment
+from mcp_server.engine.files import EngineFiles, last_lines
+from mcp_server.engine.rest import Rest
+from mcp_server.engine.values import Connection
+
+_FILE: Final = "prefect.yaml"
+_PACKAGE: Final = Path(__file__).parents[1]
+
+
+class DeployedRecord(Value):
+    """What was applied, and the deployment that a server made of it."""
+
+    digest: str
+    deployment_id: str
+
+
+class Deployments:
+    """Applies and verifies the deployments. The caller holds the lock for what changes them.
+
+    Args:
+        files: Where the record is.
+        settings: The work pool, and the time applying may take.
+        environ: What the Prefect command inherits.
+        version: The version of oumi-flows that is installed.
+        definition: The file to apply; None: ours.
+    """
+
+    def __init__(
+        self,
+        files: EngineFiles,
+        settings: Settings,
+        environ: Mapping[str, str],
+        *,
+        version: str,
+        definition: Path | None = None,
+    ) -> None:
+        self._files = files
+        self._settings = settings
+        self._environ = environ
+        self._version = version
+        self._definition = definition or _find_definition()
+
+    def are_current(self, api: Rest) -> bool:
+        """Whether the server has what we would apply, as we applied it."""
+        record = self._files.read(self._files.deployed_record, DeployedRecord)
+        return (
+            record is not None
+            and record.digest == self._digest
+            and self._deployment_id(api) == record.deployment_id
+        )
+
+    def exist(self, api: Rest) -> bool:
+        """Whether the server takes our jobs, whoever applied the definition there."""
+        return self._deployment_id(api) is not None
+
+    def ensure_pool(self, api: Rest) -> None:
+        """Create the work pool if the server has none of that name."""
+        pool = self._settings.work_pool
+        if api.get(f"/work_pools/{pool}") is None:
+            api.post("/work_pools/", {"name": pool, "type": WORKER_TYPE})
+
+    def apply(self, connection: Connection, api: Rest) -> None:
+        """Apply the definition with Prefect's own command.
+
+        Raises:
+            EngineUnavailable: The command failed; carries the end of its output.
+        """
+        self._files.deploy_log.unlink(missing_ok=True)
+        with self._files.explained():
+            log = self._files.deploy_log.open("wb")
+        with log:
+            ended = self._run(
+                ["--no-prompt", "deploy", "--all", "--prefect-file", str(self._rendered())],
+                env=worker_environment(connection, self._files, self._environ, self._settings),
+                log_fd=log.fileno(),
+            )
+        found = self._deployment_id(api)
+        if ended or found is None:
+            raise EngineUnavailable(
+                f"`prefect deploy` of {self._definition} {ended or 'made no ' + DEPLOYMENT}. Its "
+                f"output ends: {last_lines(self._files.deploy_log) or '(empty)'}",
+                f"Mend what it says, then run `oumi-flows up`; all of it is in "
+                f"{self._files.deploy_log}",
+            )
+        self._files.write(
+            self._files.deployed_record,
+            DeployedRecord(digest=self._digest, deployment_id=found),
+        )
+
+    def _run(self, arguments: list[str], *, env: Mapping[str, str], log_fd: int) -> str:
+        """Run the Prefect command; how it failed, or an empty text."""
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "prefect", *arguments],
+                env=dict(env),
+                cwd=self._files.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log_fd,
+                stderr=log_fd,
+                timeout=self._settings.engine_timeout_seconds,
+                start_new_session=True,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return f"took more than {self._settings.engine_timeout_seconds:g} s"
+        except OSError as error:
+            return f"could not be started ({error})"
+        return f"exited with {done.returncode}" if done.returncode else ""
+
+    def _deployment_id(self, api: Rest) -> str | None:
+        found: dict[str, Any] | None = api.get(f"/deployments/name/{DEPLOYMENT}")
+        if found is None or found.get("work_pool_name") != self._settings.work_pool:
+            return None
+        return str(found["id"])
+
+    def _rendered(self) -> Path:
+        """The definition with the work pool that is set, if that is another."""
+        import yaml
+
+        with self._files.explained():
+            wanted = yaml.safe_load(self._definition.read_text())
+            for deployment in wanted["deployments"]:
+                deployment["work_pool"]["name"] = self._settings.work_pool
+            self._files.rendered.write_text(yaml.safe_dump(wanted, sort_keys=False))
+        return self._files.rendered
+
+    @cached_property
+    def _digest(self) -> str:
+        """Tells what would be applied: definition, pool, version and the job's parameters."""
+        with self._files.explained():
+            definition = self._definition.read_text()
+        parts = [definition, self._settings.work_pool, self._version, _parameters()]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _parameters() -> str:
+    return json.dumps(JobRequest.model_json_schema(), sort_keys=True)
+
+
+def _find_definition() -> Path:
+    """In an installed package beside its modules, in a clone at its top."""
+    packaged = _PACKAGE / _FILE
+    return packaged if packaged.exists() else _PACKAGE.parent / _FILE

@@ -1,0 +1,124 @@
+"""Explains what is wrong with the engine and how to mend it."""
+
+import importlib.metadata
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from flows.errors import EngineUnavailable
+from flows.settings import Settings
+from mcp_server.engine.connection import external_connection
+from mcp_server.engine.files import LOW_SPACE_BYTES, MIN_FREE_BYTES, EngineFiles
+from mcp_server.engine.inspection import Inspection
+from mcp_server.engine.values import EngineStatus, Finding, Severity
+
+_RESTART: Final = "Run `oumi-flows down`, then `oumi-flows up`; jobs that run go on"
+_OTHERS: Final = 0o077
+
+
+class Doctor:
+    """Looks at everything that can keep jobs from running.
+
+    Args:
+        files: The engine's folder.
+        settings: Where the home folder is.
+        inspection: Looks at the processes.
+    """
+
+    def __init__(self, files: EngineFiles, settings: Settings, inspection: Inspection) -> None:
+        self._files = files
+        self._settings = settings
+        self._inspection = inspection
+
+    def findings(self, environ: Mapping[str, str]) -> list[Finding]:
+        """What was found, good and bad, in the order things depend on each other."""
+        found = list(self._folder())
+        try:
+            external = external_connection(environ)
+        except EngineUnavailable as error:
+            return [*found, _error("Prefect profile", error.what, error.next_step)]
+        status = self._inspection.status(external)
+        return [*found, *_server(status), *_worker(status)]
+
+    def _folder(self) -> Iterator[Finding]:
+        home = self._settings.home
+        try:
+            self._files.prepare()
+        except EngineUnavailable as error:
+            yield _error("Folder", error.what, error.next_step)
+            return
+        free = shutil.disk_usage(home).free
+        if free < LOW_SPACE_BYTES:
+            yield Finding(
+                severity=Severity.WARNING,
+                subject="Disk",
+                what=f"{free // 2**20} MB are free on the disk of {home}",
+                fix=f"Free some: below {MIN_FREE_BYTES // 2**20} MB the engine does not start",
+            )
+        elif stat.S_IMODE(home.stat().st_mode) & _OTHERS:
+            yield Finding(
+                severity=Severity.WARNING,
+                subject="Folder",
+                what=f"Others can look into {home}, which holds job configs and logs",
+                fix=f"Run `chmod 700 {home}`",
+            )
+        else:
+            yield _ok("Folder", f"{home} is writable and private")
+
+
+def _server(status: EngineStatus) -> Iterator[Finding]:
+    server = status.server
+    if status.problem and not (server.healthy and status.deployed):
+        yield _error("Prefect server", status.problem, status.fix or "")
+        return
+    yield _ok("Prefect server", f"Prefect {server.version} answers at {server.url}")
+    if status.embedded and server.version != importlib.metadata.version("prefect"):
+        yield Finding(
+            severity=Severity.WARNING,
+            subject="Prefect server",
+            what=f"It runs Prefect {server.version}; another version is installed",
+            fix=_RESTART,
+        )
+    yield _ok("Deployment", "prefect.yaml is applied")
+
+
+def _worker(status: EngineStatus) -> Iterator[Finding]:
+    worker = status.worker
+    if not status.server.healthy:
+        return
+    if not worker.alive:
+        yield Finding(
+            severity=Severity.ERROR if status.embedded else Severity.WARNING,
+            subject="Worker",
+            what=status.problem or f"No worker {worker.name} runs on this machine",
+            fix="Run `oumi-flows up`" + ("" if status.embedded else ", unless others run"),
+        )
+    elif status.problem and status.deployed:
+        yield _error("Worker", status.problem, status.fix or "")
+    elif not worker.online:
+        yield Finding(
+            severity=Severity.WARNING,
+            subject="Worker",
+            what=f"The Prefect server has not heard the worker (pid {worker.pid}) lately",
+            fix=f"Wait if it just started, else read {worker.log_path}. {_RESTART}",
+        )
+    elif worker.version != status.version:
+        yield Finding(
+            severity=Severity.WARNING,
+            subject="Worker",
+            what=f"It runs oumi-flows {worker.version}; {status.version} is installed",
+            fix=_RESTART,
+        )
+    elif not worker.warm:
+        yield _ok("Worker", f"{worker.name} (pid {worker.pid}) is loading Oumi")
+    else:
+        yield _ok("Worker", f"{worker.name} (pid {worker.pid}) is ready")
+
+
+def _ok(subject: str, what: str) -> Finding:
+    return Finding(severity=Severity.OK, subject=subject, what=what)
+
+
+def _error(subject: str, what: str, fix: str) -> Finding:
+    return Finding(severity=Severity.ERROR, subject=subject, what=what, fix=fix)

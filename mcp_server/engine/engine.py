@@ -1,0 +1,205 @@
+"""The engine's life cycle: one Prefect server and one worker per OUMI_FLOWS_HOME."""
+
+import importlib.metadata
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from flows.errors import EngineUnavailable
+from flows.names import DEPLOYMENT, WORKER_TYPE
+from flows.settings import Settings
+from mcp_server.engine.connection import external_connection
+from mcp_server.engine.deployments import Deployments
+from mcp_server.engine.doctor import Doctor
+from mcp_server.engine.environment import client_environment
+from mcp_server.engine.files import EngineFiles
+from mcp_server.engine.inspection import Inspection
+from mcp_server.engine.rest import Unauthorized, rest
+from mcp_server.engine.server import Server
+from mcp_server.engine.values import Connection, EngineStatus, Finding
+from mcp_server.engine.worker import Worker
+
+Report = Callable[[str], None]
+
+_WORKER_POLL_SECONDS: Final = 0.2
+
+
+def _say_nothing(_: str) -> None:
+    pass
+
+
+class Engine:
+    """Brings the engine up, takes it down and tells how it is. Safe from threads and processes.
+
+    Args:
+        settings: Where the engine lives and how long things may take.
+        environ: The environment that may name a Prefect server and that our processes inherit.
+        worker_type: Prefect's name of the worker type to start.
+        definition: The ``prefect.yaml`` to apply; None: ours.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        environ: Mapping[str, str],
+        worker_type: str = WORKER_TYPE,
+        definition: Path | None = None,
+    ) -> None:
+        version = importlib.metadata.version("oumi-flows")
+        self._settings = settings
+        self._environ = environ
+        self._files = EngineFiles(settings.home, settings.engine_dir)
+        self._server = Server(self._files, settings, environ)
+        self._worker = Worker(self._files, settings, environ, kind=worker_type, version=version)
+        self._deployments = Deployments(
+            self._files, settings, environ, version=version, definition=definition
+        )
+        self._inspection = Inspection(
+            self._files, settings, self._server, self._worker, self._deployments, version=version
+        )
+
+    def connection(self) -> Connection:
+        """Where the Prefect server is; asks nobody, so it may be down.
+
+        Raises:
+            EngineUnavailable: The embedded engine was never started.
+        """
+        return external_connection(self._environ) or self._server.connection()
+
+    def environment(self) -> dict[str, str]:
+        """The variables with which a Prefect command uses this engine.
+
+        Raises:
+            EngineUnavailable: The embedded engine was never started.
+        """
+        return client_environment(self.connection(), self._files, self._environ)
+
+    def ensure(self, *, report: Report = _say_nothing) -> Connection:
+        """Bring up what is missing and return once jobs are accepted.
+
+        With an external server nothing is started: it only has to be ready.
+
+        Args:
+            report: Told each step that takes time.
+
+        Raises:
+            EngineUnavailable: Something could not be started, or the external server is not ready.
+        """
+        external = external_connection(self._environ)
+        if external is not None:
+            self._check_external(external)
+            return external
+        ready = self._ready()
+        if ready is not None:
+            return ready
+        return self._bring_up(None, report)
+
+    def up(self, *, wait_for_worker: bool, report: Report = _say_nothing) -> EngineStatus:
+        """Bring up everything this machine is to run; start no server where one is named.
+
+        Args:
+            wait_for_worker: Whether to return only once the worker has loaded Oumi.
+            report: Told each step that takes time.
+
+        Raises:
+            EngineUnavailable: Something could not be started.
+        """
+        connection = self._bring_up(external_connection(self._environ), report)
+        if wait_for_worker:
+            report("Waiting for the worker to load Oumi")
+            self._wait_for_worker(connection)
+        return self.status()
+
+    def down(self) -> EngineStatus:
+        """Stop the worker, then the embedded server. Jobs that run go on.
+
+        Raises:
+            EngineUnavailable: A process could not be ended.
+        """
+        if self._files.folder.exists():
+            with self._files.lock(timeout=self._settings.engine_timeout_seconds):
+                self._worker.stop()
+                if external_connection(self._environ) is None:
+                    self._server.stop()
+        return self.status()
+
+    def status(self) -> EngineStatus:
+        """How the engine is, with what is wrong first."""
+        return self._inspection.status(external_connection(self._environ))
+
+    def doctor(self) -> list[Finding]:
+        """Everything that was looked at, and how to mend what is wrong."""
+        doctor = Doctor(self._files, self._settings, self._inspection)
+        return doctor.findings(self._environ)
+
+    def _ready(self) -> Connection | None:
+        """The embedded engine, if all of it is up; costs one request."""
+        try:
+            connection = self._server.connection()
+            process = self._server.process
+            if process is None or not process.is_alive or not self._worker.serves(connection):
+                return None
+            with rest(connection, timeout=self._settings.api_timeout_seconds) as api:
+                return connection if self._deployments.are_current(api) else None
+        except EngineUnavailable:
+            return None
+
+    def _bring_up(self, external: Connection | None, report: Report) -> Connection:
+        self._files.prepare()
+        with self._files.lock(timeout=self._settings.engine_timeout_seconds):
+            connection = external or self._bring_up_server(report)
+            with rest(connection, timeout=self._settings.api_timeout_seconds) as api:
+                self._deployments.ensure_pool(api)
+                if not self._worker.serves(connection):
+                    report("Starting the worker")
+                    self._worker.start(connection)
+                if not self._deployments.are_current(api):
+                    report("Applying prefect.yaml")
+                    self._deployments.apply(connection, api)
+        return connection
+
+    def _bring_up_server(self, report: Report) -> Connection:
+        process = self._server.adopt()
+        if process is not None:
+            try:
+                connection = self._server.connection()
+                self._server.wait_until_healthy(connection, process)
+                with rest(connection, timeout=self._settings.api_timeout_seconds) as api:
+                    api.get("/admin/version")
+                return connection
+            except Unauthorized:
+                # Its credentials were lost from the folder; nobody can use it any more.
+                pass
+            except EngineUnavailable:
+                if process.is_alive and self._files.read_auth() is not None:
+                    raise
+            self._server.stop()
+        report("Starting the Prefect server")
+        return self._server.start()
+
+    def _check_external(self, connection: Connection) -> None:
+        with rest(connection, timeout=self._settings.api_timeout_seconds) as api:
+            if not self._deployments.exist(api):
+                raise EngineUnavailable(
+                    f"The Prefect server at {connection.api_url} has no deployment {DEPLOYMENT} "
+                    f"in the work pool {self._settings.work_pool}",
+                    "Run `oumi-flows up` to apply prefect.yaml there and start a worker on this "
+                    "machine",
+                )
+
+    def _wait_for_worker(self, connection: Connection) -> None:
+        deadline = time.monotonic() + self._settings.engine_timeout_seconds
+        with rest(connection, timeout=self._settings.api_timeout_seconds) as api:
+            while not self._inspection.worker_is_ready(api):
+                self._worker.raise_if_ended()
+                if time.monotonic() > deadline:
+                    raise EngineUnavailable(
+                        f"The worker was not ready after "
+                        f"{self._settings.engine_timeout_seconds:g} s. Its log ends: "
+                        f"{self._worker.last_words() or '(empty)'}",
+                        "Jobs are accepted and wait for it; `oumi-flows status` tells when it is "
+                        "ready",
+                    )
+                time.sleep(_WORKER_POLL_SECONDS)

@@ -1,0 +1,107 @@
+"""The environment of the processes we start."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from flows.settings import Settings
+from mcp_server.engine.files import EngineFiles
+from mcp_server.engine.values import Connection
+
+_PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
+_LOOPBACK: Final = "127.0.0.1,localhost"
+_NOT_FOR_OTHERS: Final = "http_token"
+
+_QUIET: Final = {"DO_NOT_TRACK": "1", "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
+
+# Of a server nobody else uses. Prefect 3.8.8; the defaults are in parentheses.
+_SERVER: Final = {
+    "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    # A run that waits longer than this for a slot or a worker shows as Late (15).
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "5",
+    # This service ends runs as Cancelled after 300 s of Cancelling, whatever their job does; here
+    # the worker alone says that a job is gone. It also wakes every 20 s for each run cancelled
+    # during the last day.
+    "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_ENABLED": "false",
+    # Of no use to our runs, and each look costs an idle machine (5 both).
+    "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
+    "PREFECT_SERVER_SERVICES_CLEANUP_RECONCILER_LOOP_SECONDS": "60",
+}
+
+
+def client_environment(
+    connection: Connection, files: EngineFiles, environ: Mapping[str, str]
+) -> dict[str, str]:
+    """The variables with which a Prefect client uses the server at `connection`."""
+    variables = {
+        "PREFECT_API_URL": connection.api_url,
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+    }
+    if connection.auth_string is not None:
+        variables["PREFECT_API_AUTH_STRING"] = connection.auth_string
+    if connection.api_key is not None:
+        variables["PREFECT_API_KEY"] = connection.api_key
+    if connection.embedded:
+        variables["PREFECT_HOME"] = str(files.prefect_home)
+        variables |= _without_proxy(environ)
+    return variables
+
+
+def server_environment(
+    connection: Connection, files: EngineFiles, environ: Mapping[str, str]
+) -> dict[str, str]:
+    """The whole environment of the embedded server."""
+    origin = connection.ui_url
+    return {
+        **_inherited(environ, embedded=True),
+        **_QUIET,
+        **_SERVER,
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        "PREFECT_HOME": str(files.prefect_home),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{files.database}",
+        "PREFECT_SERVER_API_AUTH_STRING": connection.auth_string or "",
+        "PREFECT_API_AUTH_STRING": connection.auth_string or "",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origin,
+        "PREFECT_UI_API_URL": connection.api_url,
+        "PREFECT_UI_URL": origin,
+        # Its default is inside the installed package, which may be read-only.
+        "PREFECT_UI_STATIC_DIRECTORY": str(files.ui),
+    }
+
+
+def worker_environment(
+    connection: Connection, files: EngineFiles, environ: Mapping[str, str], settings: Settings
+) -> dict[str, str]:
+    """The whole environment of a worker, or of another Prefect command run for the engine."""
+    ours = {
+        f"OUMI_FLOWS_{name.upper()}": str(getattr(settings, name))
+        for name in settings.model_fields_set | {"home"}
+        if name != _NOT_FOR_OTHERS and getattr(settings, name) is not None
+    }
+    return {
+        **_inherited(environ, embedded=connection.embedded),
+        **_QUIET,
+        **client_environment(connection, files, environ),
+        "PREFECT_WORKER_QUERY_SECONDS": str(settings.worker_poll_seconds),
+        **ours,
+    }
+
+
+def _inherited(environ: Mapping[str, str], *, embedded: bool) -> dict[str, str]:
+    """The person's environment, without what would steer an embedded engine elsewhere."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name.upper() != f"OUMI_FLOWS_{_NOT_FOR_OTHERS.upper()}"
+        and not (embedded and name.upper().startswith("PREFECT_"))
+    }
+
+
+def _without_proxy(environ: Mapping[str, str]) -> dict[str, str]:
+    """Keeps requests to the loopback from the proxy that `environ` names, if any."""
+    named = {name.lower(): value for name, value in environ.items()}
+    if not any(named.get(proxy) for proxy in _PROXIES):
+        return {}
+    exempt = ",".join(filter(None, [named.get("no_proxy"), _LOOPBACK]))
+    return {"no_proxy": exempt, "NO_PROXY": exempt}

@@ -1,0 +1,174 @@
+"""The engine's folder: records, secrets, logs and the lock that orders its changes."""
+
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from flows.errors import EngineUnavailable
+
+MIN_FREE_BYTES: Final = 64 * 2**20
+"""A first start writes about 25 MB (Prefect 3.8.8: two UIs and an empty database)."""
+
+LOW_SPACE_BYTES: Final = 2**30
+"""Less than this and a training job is likely to fill the disk."""
+
+LOG_ROTATE_BYTES: Final = 10 * 2**20
+_LOCK_POLL_SECONDS: Final = 0.05
+_TAIL_BYTES: Final = 8192
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+class EngineFiles:
+    """Names and access rules of everything in the engine's folder.
+
+    Args:
+        home: OUMI_FLOWS_HOME.
+        folder: The engine's folder in it.
+    """
+
+    def __init__(self, home: Path, folder: Path) -> None:
+        self.home = home
+        self.folder = folder
+        self.server_record = folder / "server.json"
+        self.worker_record = folder / "worker.json"
+        self.deployed_record = folder / "deployed.json"
+        self.auth = folder / "auth"
+        self.database = folder / "prefect.db"
+        self.ui = folder / "ui"
+        self.prefect_home = folder / "prefect"
+        self.server_log = folder / "server.log"
+        self.worker_log = folder / "worker.log"
+        self.deploy_log = folder / "deploy.log"
+        self.rendered = folder / "prefect.yaml"
+
+    def prepare(self) -> None:
+        """Make the folder, readable by its owner alone, and see that there is room in it.
+
+        Raises:
+            EngineUnavailable: It cannot be made or written, or the disk is full.
+        """
+        with self.explained():
+            for path in (self.home, self.folder, self.prefect_home):
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.chmod(0o700)
+            if shutil.disk_usage(self.folder).free < MIN_FREE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    @contextmanager
+    def explained(self) -> Generator[None]:
+        """Turn a failure to read or write here into one that says what to do."""
+        try:
+            yield
+        except OSError as error:
+            path = error.filename or self.folder
+            reason = error.strerror or str(error)
+            raise EngineUnavailable(
+                f"The engine cannot use {path}: {reason}",
+                _free_space(self.folder)
+                if error.errno in (errno.ENOSPC, errno.EDQUOT)
+                else "Make it writable, or set OUMI_FLOWS_HOME to a folder that is",
+            ) from error
+
+    @contextmanager
+    def lock(self, *, timeout: float) -> Generator[None]:
+        """Hold the right to start, stop and record processes; it ends with this process.
+
+        Raises:
+            EngineUnavailable: Somebody else held it for `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        with self.explained():
+            fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            while True:
+                try:
+                    with self.explained():
+                        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except EngineUnavailable as error:
+                    if not isinstance(error.__cause__, BlockingIOError):
+                        raise
+                if time.monotonic() > deadline:
+                    raise EngineUnavailable(
+                        f"Another process has been starting or stopping the engine in "
+                        f"{self.folder} for {timeout:g} s",
+                        "Wait for it or end it; `oumi-flows doctor` shows what runs",
+                    )
+                time.sleep(_LOCK_POLL_SECONDS)
+            yield
+        finally:
+            os.close(fd)
+
+    def read(self, path: Path, kind: type[Record]) -> Record | None:
+        """The record in `path`; None if there is none or it makes no sense."""
+        try:
+            return kind.model_validate_json(path.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def write(self, path: Path, record: BaseModel) -> None:
+        """Replace the record in `path`; readers see the old one or the new one."""
+        new = path.with_suffix(".new")
+        with self.explained():
+            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(fd, "w") as file:
+                file.write(record.model_dump_json(indent=2))
+            new.replace(path)
+
+    def read_auth(self) -> str | None:
+        """The embedded server's ``user:password``, if it has one yet."""
+        with suppress(FileNotFoundError):
+            return self.auth.read_text().strip() or None
+        return None
+
+    def ensure_auth(self) -> str:
+        """The embedded server's ``user:password``, made up on first use."""
+        known = self.read_auth()
+        if known is not None:
+            return known
+        made_up = f"oumi:{secrets.token_urlsafe(24)}"
+        new = self.auth.with_suffix(".new")
+        with self.explained():
+            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(fd, "w") as file:
+                file.write(made_up + "\n")
+            new.replace(self.auth)
+        return made_up
+
+    def begin_log(self, path: Path) -> int:
+        """Make way for a new start's log; where in the file it begins."""
+        with self.explained():
+            if path.exists() and path.stat().st_size > LOG_ROTATE_BYTES:
+                path.replace(path.with_suffix(".log.1"))
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+            return path.stat().st_size
+
+
+def last_lines(path: Path, *, since: int = 0, count: int = 6) -> str:
+    """The last non-empty lines of a log, of what was written after offset `since`."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(since, size - _TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[-count:])
+
+
+def _free_space(folder: Path) -> str:
+    return (
+        f"Free {MIN_FREE_BYTES // 2**20} MB on the disk of {folder}, or set OUMI_FLOWS_HOME to a "
+        "folder on another one"
+    )

@@ -1,0 +1,172 @@
+"""Detached processes: started outside anybody's tree, known by more than their pid."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from flows.errors import EngineUnavailable
+from flows.models import Value
+
+_POLL_SECONDS: Final = 0.02
+_KILL_SECONDS: Final = 10.0
+_START_TICKS_FIELD: Final = 19
+_SPAWN_TIMEOUT_SECONDS: Final = 30.0
+
+# Forks, so that the process is nobody's child: whoever ends a client's process tree does not find
+# it, and it leaves no zombie behind. A shell's `&` would do but makes it ignore SIGINT.
+_DETACH: Final = """
+import os, sys
+log, argv = sys.argv[1], sys.argv[2:]
+pid = os.fork()
+if pid:
+    print(pid)
+    sys.exit()
+os.setsid()
+fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+os.dup2(fd, 1)
+os.dup2(fd, 2)
+os.close(fd)
+os.execv(argv[0], argv)
+"""
+
+
+class ProcessRecord(Value):
+    """A process we started, told apart from a later one that got its pid."""
+
+    pid: int
+    identity: str
+    log_offset: int = 0
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether this very process lives."""
+        return identity_of(self.pid) == self.identity
+
+
+def identity_of(pid: int) -> str | None:
+    """What distinguishes the live process `pid` from any other; None if there is none.
+
+    On Linux its start in ticks since boot, which no clock change moves.
+    """
+    if sys.platform != "linux":
+        return _psutil_identity(pid)
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The command name in parentheses may itself hold spaces and parentheses.
+    state, *fields = stat[stat.rindex(b")") + 2 :].split()
+    return None if state in b"ZX" else f"{boot}:{int(fields[_START_TICKS_FIELD - 1])}"
+
+
+def _psutil_identity(pid: int) -> str | None:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        zombie = process.status() == psutil.STATUS_ZOMBIE
+        return None if zombie else str(process.create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def spawn_detached(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    log: Path,
+    log_offset: int,
+    pass_fds: Sequence[int] = (),
+) -> ProcessRecord:
+    """Start `argv` in a session of its own, as nobody's child, its output appended to `log`.
+
+    Raises:
+        EngineUnavailable: It could not be started.
+    """
+    try:
+        started = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _DETACH, str(log), *argv],
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+            pass_fds=pass_fds,
+            timeout=_SPAWN_TIMEOUT_SECONDS,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EngineUnavailable(
+            f"{argv[0]} could not be started ({error})",
+            "Free memory or raise the limit on processes, then run `oumi-flows up`",
+        ) from error
+    pid = int(started.stdout)
+    return ProcessRecord(pid=pid, identity=identity_of(pid) or "gone", log_offset=log_offset)
+
+
+def find_process(argv_part: Sequence[str]) -> ProcessRecord | None:
+    """A live process of this user with `argv_part` in its command line, in that order."""
+    import psutil
+
+    wanted = list(argv_part)
+    for process in psutil.process_iter(["cmdline", "uids"]):
+        argv: list[str] = process.info["cmdline"] or []
+        uids = process.info["uids"]
+        if uids is None or uids.real != os.getuid():
+            continue
+        if any(argv[i : i + len(wanted)] == wanted for i in range(len(argv))):
+            identity = identity_of(process.pid)
+            if identity is not None:
+                return ProcessRecord(pid=process.pid, identity=identity)
+    return None
+
+
+def stop_process(record: ProcessRecord, *, grace_seconds: float) -> None:
+    """End this very process, by SIGTERM and after `grace_seconds` by SIGKILL; wait for its end.
+
+    Only the process itself: what it started in sessions of their own goes on.
+
+    Raises:
+        EngineUnavailable: It is still there, or not ours to end.
+    """
+    for number, patience in (
+        (signal.SIGTERM, grace_seconds),
+        (signal.SIGKILL, _KILL_SECONDS),
+    ):
+        try:
+            if record.is_alive:
+                os.kill(record.pid, number)
+        except ProcessLookupError:
+            return
+        except PermissionError as error:
+            raise EngineUnavailable(
+                f"Process {record.pid} belongs to another user", "Ask its owner to end it"
+            ) from error
+        deadline = time.monotonic() + patience
+        while record.is_alive and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        if not record.is_alive:
+            return
+    raise EngineUnavailable(
+        f"Process {record.pid} did not end on SIGKILL", "Look what it waits for; it may be its disk"
+    )
+
+
+def usage_of(pid: int) -> tuple[datetime, int] | None:
+    """When the process started and its resident memory in bytes; None if it is gone."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        started = datetime.fromtimestamp(process.create_time(), UTC)
+        return started, int(process.memory_info().rss)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return None

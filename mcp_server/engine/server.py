@@ -1,0 +1,197 @@
+"""The embedded Prefect server: one process, its port and its record."""
+
+import errno
+import random
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from flows.errors import EngineUnavailable
+from flows.models import Value
+from flows.settings import Settings
+from mcp_server.engine.environment import server_environment
+from mcp_server.engine.files import EngineFiles, last_lines
+from mcp_server.engine.processes import (
+    ProcessRecord,
+    find_process,
+    spawn_detached,
+    stop_process,
+)
+from mcp_server.engine.rest import rest
+from mcp_server.engine.values import Connection
+
+HOST: Final = "127.0.0.1"
+# Below the ports that systems hand to outgoing connections, which could take ours while we rest.
+_PORTS: Final = range(20_000, 32_000)
+_BACKLOG: Final = 2048
+_PORT_TRIES: Final = 100
+_HEALTH_SECONDS: Final = 1.0
+_GRACE_SECONDS: Final = 10.0
+_MODULE: Final = "mcp_server.engine.serve"
+
+
+class ServerRecord(Value):
+    """The port, for good, and the process that last served on it."""
+
+    port: int
+    process: ProcessRecord | None = None
+
+
+class Server:
+    """Starts, finds and stops the embedded server. The caller holds the lock for what changes it.
+
+    Args:
+        files: Where its record, database and log are.
+        settings: For the port a person chose and the time a start may take.
+        environ: What it inherits.
+    """
+
+    def __init__(self, files: EngineFiles, settings: Settings, environ: Mapping[str, str]) -> None:
+        self._files = files
+        self._settings = settings
+        self._environ = environ
+
+    @property
+    def process(self) -> ProcessRecord | None:
+        """The recorded process, alive or not."""
+        record = self._record()
+        return record.process if record else None
+
+    def connection(self) -> Connection:
+        """How to reach the server that was last started.
+
+        Raises:
+            EngineUnavailable: None was, or its record or credentials are lost.
+        """
+        record = self._record()
+        auth = self._files.read_auth()
+        if record is None or auth is None:
+            raise EngineUnavailable(
+                f"The engine in {self._files.folder} has not been started", "Run `oumi-flows up`"
+            )
+        return _connection(record.port, auth)
+
+    def adopt(self) -> ProcessRecord | None:
+        """The live server of this folder, found by its command line if its record is lost."""
+        record = self._record()
+        if record and record.process and record.process.is_alive:
+            return record.process
+        found = find_process([_MODULE, str(self._files.folder)])
+        if found is not None:
+            self._files.write(
+                self._files.server_record, ServerRecord(port=_port_of(found), process=found)
+            )
+        return found
+
+    def start(self) -> Connection:
+        """Start the server and wait until it answers.
+
+        Raises:
+            EngineUnavailable: The port is taken, or the server ended or did not answer in time.
+        """
+        auth = self._files.ensure_auth()
+        record = self._record()
+        offset = self._files.begin_log(self._files.server_log)
+        with self._listen(record.port if record else None) as listener:
+            port = listener.getsockname()[1]
+            connection = _connection(port, auth)
+            process = spawn_detached(
+                [
+                    sys.executable,
+                    "-m",
+                    _MODULE,
+                    str(self._files.folder),
+                    str(port),
+                    str(listener.fileno()),
+                ],
+                env=server_environment(connection, self._files, self._environ),
+                cwd=self._files.folder,
+                log=self._files.server_log,
+                log_offset=offset,
+                pass_fds=[listener.fileno()],
+            )
+        self._files.write(self._files.server_record, ServerRecord(port=port, process=process))
+        self.wait_until_healthy(connection, process)
+        return connection
+
+    def wait_until_healthy(self, connection: Connection, process: ProcessRecord) -> None:
+        """Return once the server answers, for as long as its process lives.
+
+        Raises:
+            EngineUnavailable: It ended, or did not answer in time; carries its last log lines.
+        """
+        deadline = time.monotonic() + self._settings.engine_timeout_seconds
+        while not self._answers(connection):
+            log = last_lines(self._files.server_log, since=process.log_offset)
+            if not process.is_alive:
+                raise EngineUnavailable(
+                    f"The Prefect server ended while it started. Its log ends: {log or '(empty)'}",
+                    f"Mend what it says, then run `oumi-flows up`; all of it is in "
+                    f"{self._files.server_log}",
+                )
+            if time.monotonic() > deadline:
+                raise EngineUnavailable(
+                    f"The Prefect server (pid {process.pid}) has not answered for "
+                    f"{self._settings.engine_timeout_seconds:g} s. Its log ends: "
+                    f"{log or '(empty)'}",
+                    "Try again if the machine is busy, else run `oumi-flows down`, then "
+                    "`oumi-flows up`",
+                )
+
+    def stop(self) -> None:
+        """End the server, if one runs; the port stays remembered."""
+        process = self.adopt()
+        if process is not None:
+            stop_process(process, grace_seconds=_GRACE_SECONDS)
+
+    def _record(self) -> ServerRecord | None:
+        return self._files.read(self._files.server_record, ServerRecord)
+
+    def _answers(self, connection: Connection) -> bool:
+        try:
+            with rest(connection, timeout=_HEALTH_SECONDS) as api:
+                return api.get("/health") is True
+        except EngineUnavailable:
+            time.sleep(0.05)
+            return False
+
+    def _listen(self, remembered: int | None) -> socket.socket:
+        """A listening socket on the chosen, the remembered or any free port, in this order."""
+        chosen = self._settings.engine_port
+        ports = [chosen or remembered] if chosen or remembered else []
+        if not chosen:
+            ports += random.sample(_PORTS, _PORT_TRIES)
+        for port in ports:
+            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            try:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind((HOST, port))
+                listener.listen(_BACKLOG)
+            except OSError as error:
+                listener.close()
+                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                    raise EngineUnavailable(
+                        f"The engine cannot listen on {HOST}:{port} ({error.strerror})",
+                        "See that this machine has a loopback interface",
+                    ) from error
+                continue
+            return listener
+        raise EngineUnavailable(
+            f"Port {ports[0]} of {HOST} is taken" if chosen else f"No port of {HOST} is free",
+            "Set OUMI_FLOWS_ENGINE_PORT to another port, or unset it to have one chosen",
+        )
+
+
+def _connection(port: int, auth: str) -> Connection:
+    origin = f"http://{HOST}:{port}"
+    return Connection(api_url=f"{origin}/api", auth_string=auth, ui_url=origin, embedded=True)
+
+
+def _port_of(process: ProcessRecord) -> int:
+    """The port in the command line of a server."""
+    import psutil
+
+    argv = psutil.Process(process.pid).cmdline()
+    return int(argv[argv.index(_MODULE) + 2])

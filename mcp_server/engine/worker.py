@@ -1,0 +1,170 @@
+"""The worker of this machine: one process and its record."""
+
+import hashlib
+import socket
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from flows.errors import EngineUnavailable
+from flows.models import Value
+from flows.settings import Settings
+from mcp_server.engine.environment import worker_environment
+from mcp_server.engine.files import EngineFiles, last_lines
+from mcp_server.engine.processes import (
+    ProcessRecord,
+    find_process,
+    spawn_detached,
+    stop_process,
+)
+from mcp_server.engine.rest import Rest
+from mcp_server.engine.values import Connection
+
+_GRACE_SECONDS: Final = 10.0
+_WARM_LINE: Final = b"Oumi is loaded."
+
+
+class WorkerRecord(Value):
+    """A worker's process, and what it was started with."""
+
+    process: ProcessRecord
+    server: str
+    version: str
+
+
+class Worker:
+    """Starts, finds and stops the worker. The caller holds the lock for what changes it.
+
+    Args:
+        files: Where its record and log are.
+        settings: Its pool, and what it inherits of ours.
+        environ: What else it inherits.
+        kind: Prefect's name of the worker type.
+        version: The version of oumi-flows that is installed.
+    """
+
+    def __init__(
+        self,
+        files: EngineFiles,
+        settings: Settings,
+        environ: Mapping[str, str],
+        *,
+        kind: str,
+        version: str,
+    ) -> None:
+        self._files = files
+        self._settings = settings
+        self._environ = environ
+        self._kind = kind
+        self._version = version
+        home = hashlib.sha256(str(files.folder).encode()).hexdigest()[:6]
+        self.name = f"{socket.gethostname().split('.')[0]}-{home}"
+
+    @property
+    def record(self) -> WorkerRecord | None:
+        """The worker that was last started, alive or not."""
+        return self._files.read(self._files.worker_record, WorkerRecord)
+
+    def serves(self, connection: Connection) -> bool:
+        """Whether a worker lives and was started for the server at `connection`."""
+        record = self.record
+        return (
+            record is not None
+            and record.process.is_alive
+            and record.server == _fingerprint(connection)
+        )
+
+    def start(self, connection: Connection) -> None:
+        """Start the worker, in place of one that works for another server or lost its record.
+
+        Raises:
+            EngineUnavailable: It could not be started, or the old one not ended.
+        """
+        self.stop()
+        offset = self._files.begin_log(self._files.worker_log)
+        process = spawn_detached(
+            [sys.executable, "-m", "prefect", *self._arguments()],
+            env=worker_environment(connection, self._files, self._environ, self._settings),
+            cwd=self._files.folder,
+            log=self._files.worker_log,
+            log_offset=offset,
+        )
+        self._files.write(
+            self._files.worker_record,
+            WorkerRecord(process=process, server=_fingerprint(connection), version=self._version),
+        )
+
+    def stop(self) -> None:
+        """End the worker, if one runs; the jobs it watches go on."""
+        record = self.record
+        process = record.process if record and record.process.is_alive else None
+        process = process or find_process(self._arguments())
+        if process is not None:
+            stop_process(process, grace_seconds=_GRACE_SECONDS)
+
+    def is_online(self, api: Rest, since: datetime | None) -> bool:
+        """Whether the server heard a heartbeat of the worker after `since`."""
+        found: list[dict[str, Any]] = (
+            api.post(
+                f"/work_pools/{self._settings.work_pool}/workers/filter",
+                {"workers": {"status": {"any_": ["ONLINE"]}}},
+            )
+            or []
+        )
+        heard = [
+            datetime.fromisoformat(worker["last_heartbeat_time"])
+            for worker in found
+            if worker["name"] == self.name
+        ]
+        return any(since is None or time >= since for time in heard)
+
+    def is_warm(self) -> bool:
+        """Whether the worker has said in its log that it has loaded Oumi."""
+        record = self.record
+        if record is None or not record.process.is_alive:
+            return False
+        try:
+            with self._files.worker_log.open("rb") as log:
+                log.seek(record.process.log_offset)
+                return any(_WARM_LINE in line for line in log)
+        except FileNotFoundError:
+            return False
+
+    def last_words(self) -> str:
+        """The last log lines of the worker that was last started."""
+        record = self.record
+        offset = record.process.log_offset if record else 0
+        return last_lines(self._files.worker_log, since=offset)
+
+    def raise_if_ended(self) -> None:
+        """Raise if the worker is gone.
+
+        Raises:
+            EngineUnavailable: It is; carries its last log lines.
+        """
+        record = self.record
+        if record is None or not record.process.is_alive:
+            raise EngineUnavailable(
+                f"The worker ended. Its log ends: {self.last_words() or '(empty)'}",
+                f"Mend what it says, then run `oumi-flows up`; all of it is in "
+                f"{self._files.worker_log}",
+            )
+
+    def _arguments(self) -> list[str]:
+        return [
+            "worker",
+            "start",
+            "--type",
+            self._kind,
+            "--pool",
+            self._settings.work_pool,
+            "--name",
+            self.name,
+        ]
+
+
+def _fingerprint(connection: Connection) -> str:
+    """Tells one server and its credentials from another, giving neither away."""
+    told = f"{connection.api_url}\n{connection.auth_string}\n{connection.api_key}"
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
