@@ -1,0 +1,165 @@
+"""Reports training progress from inside an ``oumi`` process; Oumi loads it from a file list.
+
+Oumi imports the files named in ``OUMI_EXTRA_DEPS_FILE`` under their bare names, so this one
+stands alone: it imports nothing of ours, and of others only what the process already loaded.
+
+A report is ``::oumi-flows-progress:: {json}`` between two carriage returns: a progress bar's
+state, which the next output overwrites and which readers of the log take out again.
+"""
+
+import functools
+import importlib
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, Protocol, TextIO, cast
+
+MARKER: Final = "::oumi-flows-progress:: "
+_INTERVAL_SECONDS = 1.0
+
+
+class TrainingState(Protocol):
+    """What is used of ``transformers.TrainerState``."""
+
+    global_step: int
+    max_steps: int
+    is_world_process_zero: bool
+
+
+def _harmless(event: Callable[..., None]) -> Callable[..., None]:
+    """The event, unable to fail: the edge between us and someone's training.
+
+    Whatever it meets (a closed pipe, a full disk, a state of another shape) must not end that.
+    """
+
+    @functools.wraps(event)
+    def call(*args: Any, **kwargs: Any) -> None:
+        with suppress(Exception):
+            event(*args, **kwargs)
+
+    return call
+
+
+class ProgressReports:
+    """The events of a trainer callback that report progress. Every report is complete in itself.
+
+    Args:
+        stream: Where reports go; None: standard output at the time of each report.
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(
+        self, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._began_at = clock()
+        self._first_step = 0
+        self._reported_at = -math.inf
+        self._loss: float | None = None
+        self._checkpoint_step: int | None = None
+
+    @_harmless
+    def on_train_begin(self, args: Any, state: TrainingState, control: Any, **_: Any) -> None:
+        """Start the clock; a step other than 0 is that of the checkpoint resumed from."""
+        self._began_at = self._clock()
+        self._first_step = state.global_step
+        self._checkpoint_step = state.global_step or None
+        self._report("begin", state)
+
+    @_harmless
+    def on_step_end(self, args: Any, state: TrainingState, control: Any, **_: Any) -> None:
+        """Report at most once a second."""
+        if self._clock() - self._reported_at >= _INTERVAL_SECONDS:
+            self._report("step", state)
+
+    @_harmless
+    def on_log(
+        self,
+        args: Any,
+        state: TrainingState,
+        control: Any,
+        logs: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Keep the training loss; evaluation results carry none."""
+        if logs and "loss" in logs:
+            self._loss = _finite(logs["loss"])
+            self._report("log", state)
+
+    @_harmless
+    def on_save(self, args: Any, state: TrainingState, control: Any, **_: Any) -> None:
+        """A checkpoint of this step is on disk."""
+        self._checkpoint_step = state.global_step
+        self._report("save", state)
+
+    @_harmless
+    def on_train_end(self, args: Any, state: TrainingState, control: Any, **_: Any) -> None:
+        """The last report."""
+        self._report("end", state)
+
+    def _report(self, event: str, state: TrainingState) -> None:
+        if not state.is_world_process_zero:
+            return
+        now = self._clock()
+        self._reported_at = now
+        report = {
+            "event": event,
+            "step": state.global_step,
+            "max_steps": state.max_steps if state.max_steps > 0 else None,
+            "loss": self._loss,
+            "eta_seconds": self._eta_seconds(state, elapsed=now - self._began_at),
+            "checkpoint_step": self._checkpoint_step,
+        }
+        stream = self._stream or sys.stdout
+        stream.write(f"\r{MARKER}{json.dumps(report, allow_nan=False)}\r")
+        stream.flush()
+
+    def _eta_seconds(self, state: TrainingState, *, elapsed: float) -> float | None:
+        done = state.global_step - self._first_step
+        left = state.max_steps - state.global_step
+        if left <= 0:
+            return 0.0 if state.max_steps > 0 else None
+        return round(left * elapsed / done, 1) if done > 0 else None
+
+
+def _finite(value: Any) -> float | None:
+    with suppress(TypeError, ValueError):
+        number = float(value)
+        return number if math.isfinite(number) else None
+    return None
+
+
+def attach() -> None:
+    """Add the reports to the callbacks of every trainer of Transformers made from now on.
+
+    ``transformers.trainer.DEFAULT_CALLBACKS`` (seen in 5.16) lists the callback classes that a
+    trainer starts with, and Oumi 0.9 keeps them when it adds its own. Where Transformers or that
+    list is missing, there is nothing to attach to and the training runs without reports.
+    """
+    if "transformers" not in sys.modules:
+        return
+    # Oumi ends the job on any error of a file it loads.
+    with suppress(Exception):
+        base = getattr(importlib.import_module("transformers"), "TrainerCallback", None)
+        trainer = importlib.import_module("transformers.trainer")
+        callbacks = getattr(trainer, "DEFAULT_CALLBACKS", None)
+        if isinstance(base, type) and isinstance(callbacks, list):
+            cast(list[type], callbacks).append(
+                type("OumiFlowsProgress", (ProgressReports, base), {})
+            )
+
+
+def _leave_search_path() -> None:
+    """Undo Oumi's ``sys.path.append`` of this folder: the job must not find our modules in it."""
+    if sys.path[-1] == str(Path(__file__).parent):
+        sys.path.pop()
+
+
+if __name__ == Path(__file__).stem:  # loaded by Oumi, under its bare name
+    _leave_search_path()
+    attach()

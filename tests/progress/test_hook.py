@@ -1,0 +1,190 @@
+"""The progress hook: what it reports, and that it never gets in a training's way."""
+
+import importlib
+import io
+import json
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from flows.launcher.progress_hook import MARKER, ProgressReports
+from flows.log_text import REPORT_MARKER
+from flows.models import JobProgress
+from flows.progress import HOOK, ProgressReader, deps_file_text
+
+
+@dataclass
+class State:
+    global_step: int = 0
+    max_steps: int = 10
+    is_world_process_zero: bool = True
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Training:
+    """A trainer's calls to the hook, and what came of them."""
+
+    def __init__(self, **state: int) -> None:
+        self.stream = io.StringIO()
+        self.clock = Clock()
+        self.hook = ProgressReports(stream=self.stream, clock=self.clock)
+        self.state = State(**state)
+        self.hook.on_train_begin(None, self.state, None)
+
+    def step(self, *, seconds: float) -> None:
+        self.state.global_step += 1
+        self.clock.now += seconds
+        self.hook.on_step_end(None, self.state, None, model=None)
+
+    def log(self, **logs: object) -> None:
+        self.hook.on_log(None, self.state, None, logs=logs)
+
+    @property
+    def reports(self) -> list[dict[str, object]]:
+        texts = self.stream.getvalue().split("\r")
+        return [json.loads(text.removeprefix(MARKER)) for text in texts if text]
+
+
+def test_reader_and_hook_agree_on_the_marker() -> None:
+    assert MARKER == REPORT_MARKER
+
+
+def test_steps_are_reported_at_most_once_a_second() -> None:
+    training = Training(max_steps=100)
+    for _ in range(32):
+        training.step(seconds=0.125)
+    assert [report["step"] for report in training.reports] == [0, 8, 16, 24, 32]
+
+
+def test_a_report_is_complete_in_itself(tmp_path: Path) -> None:
+    training = Training()
+    training.step(seconds=2)
+    training.log(loss=1.5, learning_rate=0.1)
+    training.hook.on_save(None, training.state, None)
+    training.step(seconds=2)
+    assert training.reports[-1] == {
+        "event": "step",
+        "step": 2,
+        "max_steps": 10,
+        "loss": 1.5,
+        "eta_seconds": 16.0,
+        "checkpoint_step": 1,
+    }
+    path = tmp_path / "log"
+    path.write_text(training.stream.getvalue(), newline="")
+    reader = ProgressReader(path)
+    assert reader.read() == JobProgress(
+        step=2, max_steps=10, percent=20.0, loss=1.5, eta_seconds=16.0
+    )
+    assert reader.last_checkpoint_step == 1
+
+
+def test_after_a_resume_the_estimate_counts_only_the_steps_since() -> None:
+    training = Training(global_step=6)
+    assert training.reports[0]["checkpoint_step"] == 6
+    training.step(seconds=5)
+    assert training.reports[-1]["eta_seconds"] == 15.0
+
+
+def test_the_end_is_reported_with_nothing_left() -> None:
+    training = Training(max_steps=1)
+    training.step(seconds=0.5)
+    training.hook.on_train_end(None, training.state, None)
+    last = training.reports[-1]
+    assert (last["event"], last["step"], last["eta_seconds"]) == ("end", 1, 0.0)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, "nan", None, [1]])
+def test_a_loss_that_is_not_a_finite_number_is_reported_as_none(loss: object) -> None:
+    training = Training()
+    training.log(loss=2.0)
+    training.log(loss=loss)
+    assert [report["loss"] for report in training.reports] == [None, 2.0, None]
+
+
+def test_evaluation_results_are_not_a_training_loss() -> None:
+    training = Training()
+    training.log(eval_loss=2.0)
+    training.log()
+    assert [report["event"] for report in training.reports] == ["begin"]
+
+
+def test_only_the_first_process_of_a_training_reports() -> None:
+    training = Training(is_world_process_zero=False)
+    training.step(seconds=5)
+    assert not training.reports
+
+
+def test_neither_a_closed_stream_nor_another_state_ends_a_training() -> None:
+    training = Training()
+    training.stream.close()
+    training.step(seconds=5)
+    training.hook.on_step_end(None, object(), None)  # type: ignore[arg-type]
+    training.hook.on_train_begin(None, object(), None)  # type: ignore[arg-type]
+
+
+class FakeCallback:
+    def on_epoch_end(self) -> str:
+        return "inherited"
+
+
+@pytest.fixture
+def transformers(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """A stand-in for Transformers, in a process that loads the hook as Oumi does."""
+    package, trainer = ModuleType("transformers"), ModuleType("transformers.trainer")
+    package.TrainerCallback = FakeCallback  # type: ignore[attr-defined]
+    trainer.DEFAULT_CALLBACKS = []  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "transformers", package)
+    monkeypatch.setitem(sys.modules, "transformers.trainer", trainer)
+    yield trainer
+    sys.modules.pop(HOOK.stem, None)
+
+
+def load_as_oumi_does() -> None:
+    sys.path.append(str(HOOK.parent))
+    importlib.import_module(HOOK.stem)
+
+
+def test_loaded_by_oumi_it_joins_the_callbacks_of_every_trainer(transformers: ModuleType) -> None:
+    search_path = list(sys.path)
+    load_as_oumi_does()
+    (callback,) = transformers.DEFAULT_CALLBACKS
+    assert issubclass(callback, FakeCallback)
+    assert callback().on_epoch_end() == "inherited"
+    assert callback.on_save is not None
+    assert sys.path == search_path
+
+
+def test_transformers_without_the_list_or_the_class_is_left_alone(
+    transformers: ModuleType,
+) -> None:
+    del transformers.DEFAULT_CALLBACKS
+    load_as_oumi_does()
+
+
+def test_without_transformers_nothing_is_imported(
+    transformers: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "transformers")
+    load_as_oumi_does()
+    assert "transformers" not in sys.modules
+    assert transformers.DEFAULT_CALLBACKS == []
+
+
+def test_the_deps_file_keeps_what_the_user_has_in_it() -> None:
+    assert deps_file_text(None) == f"{HOOK}\n"
+    assert deps_file_text("# mine\nmy_module.py") == f"# mine\nmy_module.py\n{HOOK}\n"
+    assert deps_file_text(deps_file_text("a.py\n")) == f"a.py\n{HOOK}\n"
+    assert HOOK.is_file()
