@@ -48,12 +48,14 @@ def _argument(command: Command, key: str, value: OverrideValue) -> str:
         return f"{ANALYZE_OPTIONS[key]}={value}"
     if key in _PLAIN_OPTIONS.get(command, ()) and value is not None:
         return f"--{key}={value}"
-    if value is None or isinstance(value, bool) or key in _SHADOWED:
-        # Oumi declares some keys as options of its own, whose types take neither null nor true.
-        # With its first part in brackets a key is none of them, and means the same.
+    text = _yaml(value)
+    is_plain = isinstance(value, list) or text == str(value)
+    if key in _SHADOWED or not is_plain:
+        # Oumi declares some keys as options of its own, whose types take neither null, true nor
+        # quotes. With its first part in brackets a key is none of them, and means the same.
         head, dot, rest = key.partition(".")
         key = f"[{head}]{dot}{rest}"
-    return f"--{key}={_yaml(value)}"
+    return f"--{key}={text}"
 
 
 def _yaml(value: OverrideValue) -> str:

@@ -61,5 +61,8 @@ def _has_weights(path: Path) -> bool:
 
 def _shards(index: Path) -> set[str]:
     """The names of the files a sharded model's index lists."""
-    content = json.loads(index.read_bytes())
-    return set(cast("dict[str, str]", content["weight_map"]).values())
+    try:
+        content = cast("dict[str, dict[str, str]]", json.loads(index.read_bytes()))
+        return set(content["weight_map"].values())
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{index} is not an index of weights") from error

@@ -112,7 +112,7 @@ def _descend(
         if isinstance(here, list):
             child: object = here[_index(part, here, key)]
         else:
-            has_default = spec["kind"] in ("object", "dict") and not spec.get("optional")
+            has_default = spec["kind"] in ("object", "dict", "any") and not spec.get("optional")
             child = here.setdefault(part, {}) if has_default else here.get(part)
         if not isinstance(child, dict | list):
             raise InvalidArgument(
@@ -126,8 +126,7 @@ def _descend(
 def _child(spec: FieldSpec, part: str) -> FieldSpec:
     if spec["kind"] == "object":
         return fields_of(spec)[part]
-    # What an open mapping holds is made as needed.
-    return spec.get("of", {"kind": "dict"})
+    return spec.get("of", _ANY)
 
 
 def _index(part: str, items: list[Any], key: str) -> int:

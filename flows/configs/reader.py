@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -54,7 +55,13 @@ def resolve_config_path(config_path: str, client_cwd: str) -> Path:
             f"config_path {config_path!r} is not a path", "Give the path of an Oumi config (YAML)"
         )
     path = Path(os.path.normpath(folder / _expand(config_path, "config_path")))
-    if not _exists(path):
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise ConfigNotFound(
+            f"{path} cannot be looked up ({error.strerror})", "Check the path and its folders"
+        ) from error
+    if not exists:
         raise ConfigNotFound(f"there is no file {path}", _near_misses(path))
     return path
 
@@ -128,9 +135,15 @@ def _client_folder(client_cwd: str) -> Path:
     folder = _expand(client_cwd, "client_cwd")
     if not folder.is_absolute():
         raise InvalidArgument(f"client_cwd {client_cwd!r} is not absolute", next_step)
-    if not _exists(folder):
-        raise InvalidArgument(f"client_cwd {client_cwd!r} does not exist", next_step)
-    if not folder.is_dir():
+    try:
+        mode = folder.stat().st_mode
+    except FileNotFoundError as error:
+        raise InvalidArgument(f"client_cwd {client_cwd!r} does not exist", next_step) from error
+    except OSError as error:
+        raise InvalidArgument(
+            f"client_cwd {client_cwd!r} cannot be looked up ({error.strerror})", next_step
+        ) from error
+    if not stat.S_ISDIR(mode):
         raise InvalidArgument(f"client_cwd {client_cwd!r} is not a folder", next_step)
     if not os.access(folder, os.R_OK | os.X_OK):
         raise InvalidArgument(
@@ -146,16 +159,6 @@ def _expand(path: str, argument: str) -> Path:
     except RuntimeError as error:
         raise InvalidArgument(
             f"{argument} {path!r} names no home folder ({error})", "Write the path out in full"
-        ) from error
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError as error:
-        raise ConfigNotFound(
-            f"{path} cannot be looked up ({error.strerror})",
-            "Check the path and the permissions of its folders",
         ) from error
 
 

@@ -36,8 +36,8 @@ _SCALARS = {str: "str", int: "int", float: "float", bool: "bool", Path: "path", 
 
 def export_schema() -> Schema:
     """The keys and types of every config class of the installed Oumi."""
-    exporter = _Exporter()
-    roots = {config_type: exporter.name_of(cls) for config_type, cls in _ROOTS.items()}
+    exporter = Exporter()
+    roots = exporter.export_roots()
     _accept_short_analyzers(exporter.classes)
     return Schema(
         oumi=version("oumi"),
@@ -62,18 +62,22 @@ def to_json(schema: Schema) -> str:
     )
 
 
-class _Exporter:
+class Exporter:
     """Collects classes and enums while it walks the type hints."""
 
     def __init__(self) -> None:
         self.classes: dict[str, dict[str, FieldSpec]] = {}
         self.enums: dict[str, list[str]] = {}
-        self._seen: dict[str, type[Any]] = {}
+        self.seen: dict[str, type[Any]] = {}
+
+    def export_roots(self, *, without: ConfigType | None = None) -> dict[ConfigType, str]:
+        """Collects every type of config but one; the names of their classes."""
+        return {kind: self.name_of(cls) for kind, cls in _ROOTS.items() if kind is not without}
 
     def name_of(self, cls: type[Any]) -> str:
         """The name under which `cls` is in the schema; its fields are collected once."""
         name = cls.__name__
-        if self._seen.setdefault(name, cls) is not cls:
+        if self.seen.setdefault(name, cls) is not cls:
             raise ValueError(f"Two classes of Oumi are called {name}.")
         if issubclass(cls, Enum):
             self.enums[name] = list(cls.__members__)

@@ -1,0 +1,267 @@
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.configs.plan import JobPlan, make_plan
+from flows.configs.reader import ConfigKind, load_snapshot, read_config, save_snapshot
+from flows.errors import Conflict, InvalidArgument, InvalidConfig, OumiFlowsError
+from flows.models import Command, JobRequest
+
+MODEL = "model: {model_name: some/model}\n"
+ENVS = {"PYTHONUNBUFFERED": "1", "COLUMNS": "400"}
+
+
+def plan_for(folder: Path, text: str, *, resume_from: Path | None = None, **fields: Any) -> JobPlan:
+    path = folder / "config.yaml"
+    path.write_text(text)
+    request = JobRequest(config_path=str(path), client_cwd=str(folder), **fields)
+    return make_plan(request, read_config(path), resume_from=resume_from)
+
+
+def test_a_training_config_runs_oumi_train_in_the_clients_folder(tmp_path: Path) -> None:
+    plan = plan_for(
+        tmp_path,
+        MODEL + "training: {output_dir: runs/sft}\n",
+        overrides={"training.max_steps": 60, "training.run_name": "it's mine"},
+    )
+    argv = [
+        "oumi",
+        "train",
+        "-c",
+        f"{tmp_path}/config.yaml",
+        "--training.max_steps=60",
+        "--training.run_name=it's mine",
+    ]
+    assert yaml.safe_load(plan.job_config) == {
+        "name": "train-model",
+        "resources": {"cloud": "local"},
+        "working_dir": str(tmp_path),
+        "envs": ENVS,
+        "run": shlex.join(argv),
+    }
+    assert plan == JobPlan(
+        kind=ConfigKind.COMMAND,
+        name="train-model",
+        cloud="local",
+        argv=argv,
+        job_config=plan.job_config,
+        working_dir=str(tmp_path),
+        output_dir=f"{tmp_path}/runs/sft",
+        model_name="some/model",
+        files={
+            "config": f"{tmp_path}/config.yaml",
+            "working_dir": str(tmp_path),
+            "output": f"{tmp_path}/runs/sft",
+            "checkpoints": f"{tmp_path}/runs/sft/checkpoint-<step>",
+        },
+    )
+
+
+def test_a_plan_runs_the_config_as_it_was_submitted(tmp_path: Path) -> None:
+    snapshots = tmp_path / "kept"
+    sha256 = save_snapshot(MODEL, snapshots)
+    request = JobRequest(
+        config_path=f"{tmp_path}/gone.yaml", client_cwd=str(tmp_path), config_sha256=sha256
+    )
+    plan = make_plan(request, load_snapshot(sha256, snapshots))
+    assert plan.argv == ["oumi", "train", "-c", f"{snapshots}/{sha256}.yaml"]
+    assert plan.files["config"] == request.config_path
+
+
+def test_the_script_survives_spaces_and_quotes_in_paths(tmp_path: Path) -> None:
+    folder = tmp_path / 'it\'s "my" $HOME; folder'
+    folder.mkdir()
+    plan = plan_for(folder, MODEL, job_name="My job: it's/../../x 😀")
+    job = yaml.safe_load(plan.job_config)
+    assert shlex.split(job["run"]) == plan.argv
+    assert job["working_dir"] == str(folder)
+    assert plan.name == "my-job-it-s-x"
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "overrides", "output_dir", "output"),
+    [
+        (Command.TRAIN, MODEL, {}, "output", "output"),
+        (Command.TRAIN, MODEL, {"training.output_dir": "../x"}, "../x", "../x"),
+        (Command.TRAIN, MODEL, {"training.output_dir": "/abs/x"}, "/abs/x", "/abs/x"),
+        (Command.TUNE, MODEL, {}, "output", "output"),
+        (Command.EVALUATE, MODEL, {"output_dir": "e"}, "e", "e"),
+        (Command.INFER, MODEL + "input_path: a\noutput_path: o/b.jsonl\n", {}, "o", "o/b.jsonl"),
+        (Command.INFER, MODEL, {"input_path": "a"}, None, None),
+        (Command.SYNTH, "inference_config: {model: {model_name: m}}\n", {}, None, None),
+        (Command.ANALYZE, "output_path: out\n", {}, "out", "out"),
+        (Command.ANALYZE, "split: test\n", {"output_path": "o"}, "o", "o"),
+        (Command.QUANTIZE, MODEL, {}, "quantized_model", "quantized_model"),
+    ],
+)
+def test_a_plan_says_where_results_go(
+    tmp_path: Path,
+    command: Command,
+    text: str,
+    overrides: dict[str, Any],
+    output_dir: str | None,
+    output: str | None,
+) -> None:
+    plan = plan_for(tmp_path, text, command=command, overrides=overrides)
+    assert plan.output_dir == (str((tmp_path / output_dir).resolve()) if output_dir else None)
+    assert plan.files.get("output") == (str((tmp_path / output).resolve()) if output else None)
+
+
+def test_quantize_always_says_where_to_write(tmp_path: Path) -> None:
+    plan = plan_for(tmp_path, MODEL + "output_path: q\n", command=Command.QUANTIZE)
+    assert plan.argv[4:] == ["--output=q"]
+
+
+def test_a_synth_config_names_its_model_in_its_inference_config(tmp_path: Path) -> None:
+    text = "inference_config: {model: {model_name: a/b}}\n"
+    assert plan_for(tmp_path, text, command=Command.SYNTH).model_name == "a/b"
+
+
+def test_a_retry_resumes_from_a_checkpoint(tmp_path: Path) -> None:
+    overrides = {"training.resume_from_checkpoint": "older", "training.max_steps": 9}
+    plan = plan_for(tmp_path, MODEL, overrides=overrides, resume_from=tmp_path / "checkpoint-20")
+    assert plan.argv[4:] == [
+        f"--training.resume_from_checkpoint={tmp_path}/checkpoint-20",
+        "--training.max_steps=9",
+    ]
+
+
+def refusal(error: type[OumiFlowsError], folder: Path, text: str, **fields: Any) -> str:
+    with pytest.raises(error) as caught:
+        plan_for(folder, text, **fields)
+    assert "\n" not in str(caught.value)
+    assert f"{folder}/config.yaml" in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_cannot_run_is_refused_with_the_reason(tmp_path: Path) -> None:
+    assert "guidance://cloud-launch" in refusal(InvalidArgument, tmp_path, MODEL, cloud="gcp")
+    message = refusal(InvalidConfig, tmp_path, MODEL, command=Command.INFER)
+    assert "waits for a person to type" in message
+    message = refusal(InvalidConfig, tmp_path, MODEL + 'training: {run_name: "${x}"}\n')
+    assert "line 2" in message
+    assert "single quotes" in message
+    message = refusal(InvalidConfig, tmp_path, MODEL + "training: {max_stepz: 1}\n")
+    assert "did you mean training.max_steps?" in message
+
+
+def test_bad_overrides_and_resuming_what_cannot_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match=r"did you mean training\.max_steps"):
+        plan_for(tmp_path, MODEL, overrides={"training.max_stepz": 1})
+    with pytest.raises(InvalidArgument, match="cannot resume"):
+        plan_for(tmp_path, MODEL, command=Command.TUNE, resume_from=tmp_path)
+    assert "run script decides" in refusal(
+        InvalidArgument, tmp_path, "run: x\n", resume_from=tmp_path
+    )
+
+
+def test_an_override_can_give_what_the_config_lacks(tmp_path: Path) -> None:
+    plan = plan_for(tmp_path, "training: {}\n", overrides={"model.model_name": "m"})
+    assert plan.model_name == "m"
+
+
+def test_a_job_config_is_launched_as_it_is_with_its_folder_resolved(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    script = 'echo "${HOME}" $((1 + 1))  \n\tpython -c "print(\'x\')"\n'
+    text = yaml.safe_dump(
+        {
+            "name": "My job",
+            "working_dir": "code",
+            "num_nodes": 1,
+            "envs": {"A": 1, "COLUMNS": "80", "B": True},
+            "setup": "pip list",
+            "run": script,
+        }
+    )
+    plan = plan_for(tmp_path, text, command=Command.INFER)
+    assert yaml.safe_load(plan.job_config) == {
+        "name": "my-job",
+        "working_dir": f"{tmp_path}/code",
+        "num_nodes": 1,
+        "envs": {"PYTHONUNBUFFERED": "1", "COLUMNS": "80", "A": "1", "B": "True"},
+        "setup": "pip list",
+        "run": script,
+        "resources": {"cloud": "local"},
+    }
+    assert (plan.kind, plan.argv, plan.output_dir) == (ConfigKind.JOB, [], None)
+
+
+@pytest.mark.parametrize(
+    ("line", "cloud", "working_dir"),
+    [
+        ("", "local", "{cwd}"),
+        ("working_dir: .", "local", "{cwd}"),
+        ("working_dir: sub/", "local", "{cwd}/sub/"),
+        ("working_dir: '{cwd}/sub'", "local", "{cwd}/sub"),
+        ("working_dir: '~'", "local", "{cwd}"),
+        ("", "gcp", None),
+        ("working_dir: ???", "local", "{cwd}"),
+    ],
+)
+def test_a_job_configs_working_dir_starts_from_the_clients_folder(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    line: str,
+    cloud: str,
+    working_dir: str | None,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "sub").mkdir()
+    text = f"run: x\n{line.format(cwd=tmp_path)}\n"
+    plan = plan_for(tmp_path, text, cloud=cloud)
+    assert plan.working_dir == (working_dir.format(cwd=tmp_path) if working_dir else None)
+
+
+def test_the_clouds_of_a_job_config_and_its_request_must_agree(tmp_path: Path) -> None:
+    gcp = "run: x\nresources: {cloud: gcp, accelerators: A100}\n"
+    message = refusal(Conflict, tmp_path, gcp)
+    assert "names cloud 'gcp'" in message
+    assert "cloud 'local' was asked for" in message
+    assert plan_for(tmp_path, gcp, cloud="gcp").cloud == "gcp"
+    assert plan_for(tmp_path, "run: x\nresources: {cpus: 4}\n").cloud == "local"
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "problem"),
+    [
+        ("run: x\n", {"overrides": {"training.max_steps": 1}}, "takes no overrides"),
+        ("run: x\nworking_dir: gone\n", {}, "working_dir 'gone' is not a folder"),
+        ("setup: x\n", {}, "missing key run"),
+        ("run: x\nresources: gpu\n", {}, "resources must be a mapping"),
+        ("run: x\nrsources: {}\n", {}, "did you mean resources?"),
+        ("run: [x]\n", {}, "run must be str"),
+        ("run: x\nenvs: {A: null}\n", {}, "envs.A must be str, not null"),
+        ("run: x\nenvs: ???\nworking_dir: [a]\n", {}, "working_dir must be str"),
+    ],
+)
+def test_a_bad_job_config_is_refused(
+    tmp_path: Path, text: str, fields: dict[str, Any], problem: str
+) -> None:
+    assert problem in refusal(OumiFlowsError, tmp_path, text, **fields)
+
+
+@pytest.mark.parametrize("config", ["train.yaml", "eval.yaml", "infer.yaml", "job.yaml"])
+def test_the_tiny_example_can_be_planned(config: str) -> None:
+    path = Path(__file__).parents[2] / "examples" / "tiny" / config
+    command = {"eval.yaml": Command.EVALUATE, "infer.yaml": Command.INFER}.get(config)
+    request = JobRequest(
+        config_path=str(path), client_cwd=str(path.parent), command=command or Command.TRAIN
+    )
+    assert make_plan(request, read_config(path)).working_dir == str(path.parent)
+
+
+def test_planning_imports_nothing_heavy() -> None:
+    script = (
+        "import sys, flows.configs.plan, flows.configs.checkpoints\n"
+        "heavy = {'oumi', 'torch', 'prefect', 'omegaconf', 'mcp', 'httpx'} & set(sys.modules)\n"
+        "sys.exit(repr(heavy) if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
