@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
 from typing import Any, Final, Protocol, TypeVar
 
@@ -12,9 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from flows import names
 from flows.errors import EngineUnavailable, InternalError, JobNotFound
-from flows.prefect_states import STATE_OF_NAME, STATE_OF_TYPE, PrefectState
-from flows.states import JobState
+from flows.prefect_states import PrefectState
 from mcp_server.prefect_models import Artifact, FlowRun, LogLine, RunState
+from mcp_server.run_filter import RunFilter
 
 MAX_PAGE: Final = 200
 """The most rows Prefect 3.8 answers with; a larger limit is a 422."""
@@ -40,8 +38,8 @@ class EngineConnection(Protocol):
         ...
 
     @property
-    def auth_string(self) -> str | None:
-        """HTTP basic credentials, ``user:password``."""
+    def headers(self) -> Mapping[str, str]:
+        """The HTTP headers that authorise a request."""
         ...
 
     @property
@@ -60,50 +58,6 @@ class EngineSource(Protocol):
     async def revive(self) -> EngineConnection:
         """The connection of an engine that did not answer, after another look at it."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunFilter:
-    """Which jobs to read. Unset fields do not restrict."""
-
-    states: frozenset[JobState] | None = None
-    tags: tuple[str, ...] = ()
-    name_like: str | None = None
-    ids: tuple[str, ...] | None = None
-    before: datetime | None = None
-    excluded_ids: tuple[str, ...] = field(default=())
-
-    def body(self) -> dict[str, Any]:
-        """The filter as Prefect's API takes it."""
-        filters: dict[str, Any] = {"tags": {"all_": [names.TAG, *self.tags]}}
-        if self.states is not None:
-            filters["state"] = _state_filter(self.states)
-        if self.name_like is not None:
-            filters["name"] = {"like_": self.name_like}
-        if self.ids is not None:
-            filters["id"] = {"any_": list(self.ids)}
-        elif self.excluded_ids:
-            filters["id"] = {"not_any_": list(self.excluded_ids)}
-        if self.before is not None:
-            filters["expected_start_time"] = {"before_": self.before.isoformat()}
-        return filters
-
-
-def _state_filter(states: frozenset[JobState]) -> dict[str, Any]:
-    """Prefect's filter for job states: by type, and by name where a type stands for several."""
-    by_type = [kind for kind, state in STATE_OF_TYPE.items() if state in states]
-    named = {key: state for key, state in STATE_OF_NAME.items() if (state in states)}
-    if by_type:
-        others = [
-            key.name
-            for key, state in STATE_OF_NAME.items()
-            if key.type in by_type and state not in states
-        ]
-        return {"type": {"any_": by_type}, "name": {"not_any_": others}}
-    return {
-        "type": {"any_": sorted({key.type for key in named})},
-        "name": {"any_": [key.name for key in named]},
-    }
 
 
 class PrefectGateway:
@@ -241,7 +195,7 @@ class PrefectGateway:
     async def read_states(self, run_id: str) -> list[RunState]:
         """Read every state a flow run has been in, oldest first."""
         answer = await self._call("GET", f"/flow_run_states/?flow_run_id={run_id}")
-        return _read(answer, _STATES)
+        return sorted(_read(answer, _STATES), key=lambda state: state.timestamp)
 
     async def _deployment_id(self, *, fresh: bool) -> str:
         api_url = (await self._engine.connection()).api_url
@@ -275,13 +229,12 @@ class PrefectGateway:
         self, connection: EngineConnection, method: str, path: str, body: Any
     ) -> httpx2.Response:
         """Send one request; again, a few times, while the server says that it is busy."""
-        user, _, password = (connection.auth_string or "").partition(":")
         for delay in (*_BUSY_DELAYS, None):
             answer = await self._http.request(
                 method,
                 connection.api_url.rstrip("/") + path,
                 json=body,
-                auth=(user, password) if connection.auth_string else None,
+                headers=connection.headers,
             )
             if answer.status_code not in _BUSY or delay is None:
                 return answer

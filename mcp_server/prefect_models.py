@@ -37,6 +37,7 @@ class FlowRun(_Answer):
     end_time: datetime | None = None
     expected_start_time: datetime
     state: RunState
+    run_count: int = 0
     tags: list[str] = []
     labels: dict[str, Any] = Field(default_factory=dict[str, Any])
     parameters: dict[str, Any] = Field(default_factory=dict[str, Any])

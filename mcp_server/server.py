@@ -180,7 +180,7 @@ class OumiServer(MCPServer[None]):
         if ctx.method != "subscriptions/listen":
             return await call_next(ctx)
         wanted = SubscriptionsListenRequestParams.model_validate(ctx.params or {}, by_name=False)
-        with self._watcher.listening(wanted.notifications.resource_subscriptions or ()):
+        async with self._watcher.listening(wanted.notifications.resource_subscriptions or ()):
             return await call_next(ctx)
 
     async def _subscribe(
@@ -190,7 +190,7 @@ class OumiServer(MCPServer[None]):
         if not client.state.get(_SUBSCRIBED):
             client.state[_SUBSCRIBED] = True
             client.exit_stack.callback(self._watcher.forget, client)
-        self._watcher.subscribe(params.uri, client, client.send_resource_updated)
+        await self._watcher.subscribe(params.uri, client, client.send_resource_updated)
         return EmptyResult()
 
     async def _unsubscribe(

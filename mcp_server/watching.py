@@ -3,23 +3,23 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from typing import Final
-from uuid import UUID
 
 import anyio
 
 from flows.errors import OumiFlowsError
-from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway, RunFilter
+from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_models import FlowRun
+from mcp_server.run_filter import RunFilter
 from mcp_server.services.finding import ENDED, LIVE
 
 RUNNING_URI: Final = "jobs://running"
 COMPLETED_URI: Final = "jobs://completed"
 
 _INTERVAL_SECONDS: Final = 1.0
-_JOB_URI = re.compile(r"jobs://(?P<id>[0-9a-f-]{32,36})(?:/logs)?")
+_JOB_URI = re.compile(r"jobs://([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:/logs)?")
 _LIST_ROWS: Final = 100
 
 logger = logging.getLogger(__name__)
@@ -44,22 +44,24 @@ class JobWatcher:
         self._seen: dict[str, object] = {}
         self._wanted = anyio.Event()
 
-    @contextmanager
-    def listening(self, uris: Iterable[str]) -> Generator[None]:
+    @asynccontextmanager
+    async def listening(self, uris: Iterable[str]) -> AsyncGenerator[None]:
         """Watch `uris` for a stream, for as long as it is open."""
         watched = list(uris)
         self._listened.update(watched)
         self._wanted.set()
         try:
+            await self._remember(watched)
             yield
         finally:
             self._listened.subtract(watched)
             self._listened = +self._listened
 
-    def subscribe(self, uri: str, subscriber: object, notify: Notify) -> None:
+    async def subscribe(self, uri: str, subscriber: object, notify: Notify) -> None:
         """Watch `uri` for a subscriber."""
         self._subscribers.setdefault(uri, {})[subscriber] = notify
         self._wanted.set()
+        await self._remember([uri])
 
     def unsubscribe(self, uri: str, subscriber: object) -> None:
         """Stop watching `uri` for a subscriber."""
@@ -87,6 +89,12 @@ class JobWatcher:
                 self._wanted = anyio.Event()
                 await self._wanted.wait()
 
+    async def _remember(self, uris: Iterable[str]) -> None:
+        """Remember what `uris` are like when someone subscribes, to tell of what changes after."""
+        new = {uri for uri in uris if uri not in self._seen}
+        with anyio.move_on_after(_INTERVAL_SECONDS), suppress(OumiFlowsError):
+            self._seen = await self._marks(new) | self._seen
+
     async def _look(self, uris: set[str]) -> None:
         for uri, mark in (await self._marks(uris)).items():
             if uri in self._seen and self._seen[uri] != mark:
@@ -97,7 +105,7 @@ class JobWatcher:
 
     async def _marks(self, uris: set[str]) -> dict[str, object]:
         """What each resource is like now; two equal marks are no change."""
-        ids = {uri: str(UUID(m["id"])) for uri in uris if (m := _JOB_URI.fullmatch(uri))}
+        ids = {uri: match[1] for uri in uris if (match := _JOB_URI.fullmatch(uri))}
         marks: dict[str, object] = {}
         if ids:
             wanted = RunFilter(ids=tuple(sorted(set(ids.values()))))

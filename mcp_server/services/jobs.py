@@ -16,8 +16,9 @@ from flows.errors import Conflict, JobAlreadyDone, JobNotFound
 from flows.models import JobStatus
 from flows.prefect_states import PREFECT_STATE
 from flows.states import JobState
-from mcp_server.prefect_gateway import PrefectGateway, RunFilter
-from mcp_server.prefect_models import FlowRun
+from mcp_server.prefect_gateway import PrefectGateway
+from mcp_server.prefect_models import FlowRun, RunState
+from mcp_server.run_filter import RunFilter
 from mcp_server.services import cursors
 from mcp_server.services.finding import ENDED, LIVE, find_job
 from mcp_server.services.job_logs import LogReader
@@ -278,9 +279,10 @@ class JobService:
                 f"{run.name} has succeeded, so there is nothing to retry",
                 "Start a new job with run_oumi_job",
             )
+        attempt = await self._next_attempt(run)
         labels: dict[str, str | int | bool] = {}
         if not resume:
-            labels[names.LABEL_FRESH_ATTEMPT] = run.attempt + 1
+            labels[names.LABEL_FRESH_ATTEMPT] = attempt
         if run.labels.get(names.LABEL_FORCE_CANCEL):
             labels[names.LABEL_FORCE_CANCEL] = False
         if labels:
@@ -288,7 +290,7 @@ class JobService:
         after = await self._gateway.set_state(
             run.id,
             PREFECT_STATE[JobState.RETRYING],
-            message=f"Attempt {run.attempt + 1} was requested.",
+            message=f"Attempt {attempt} was requested.",
             repeatable=False,
         )
         if after.job_state.is_terminal:
@@ -296,8 +298,21 @@ class JobService:
                 f"Prefect refused to retry {run.name}; it is {after.job_state}",
                 "Start a new job with run_oumi_job",
             )
-        status = await self._observe(await self._gateway.read_run(run.id))
-        return status.model_copy(update={"attempt": max(status.attempt, run.attempt + 1)})
+        await self._gateway.patch_labels(run.id, {names.LABEL_ATTEMPT: attempt})
+        return await self._observe(await self._gateway.read_run(run.id))
+
+    async def _next_attempt(self, run: FlowRun) -> int:
+        """The number of the next attempt of a job that has ended, as its flow will count it."""
+        if run.run_count == 0:
+            return run.attempt  # it never started, so its next attempt is still this one
+        over = 0
+        previous: RunState | None = None
+        retrying = PREFECT_STATE[JobState.RETRYING].name
+        for state in await self._gateway.read_states(run.id):
+            broken_off = previous and previous.type == "RUNNING" and state.name == retrying
+            over += bool(state.job_state.is_terminal or broken_off)
+            previous = state
+        return over + 1
 
     async def _find(self, reference: str, cloud: str) -> FlowRun:
         try:

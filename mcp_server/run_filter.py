@@ -1,0 +1,53 @@
+"""Which jobs to read from Prefect."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from flows import names
+from flows.prefect_states import STATE_OF_NAME, STATE_OF_TYPE
+from flows.states import JobState
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFilter:
+    """Which jobs to read. Unset fields do not restrict."""
+
+    states: frozenset[JobState] | None = None
+    tags: tuple[str, ...] = ()
+    name_like: str | None = None
+    ids: tuple[str, ...] | None = None
+    before: datetime | None = None
+    excluded_ids: tuple[str, ...] = ()
+
+    def body(self) -> dict[str, Any]:
+        """The filter as Prefect's API takes it."""
+        filters: dict[str, Any] = {"tags": {"all_": [names.TAG, *self.tags]}}
+        if self.states is not None:
+            filters["state"] = _state_filter(self.states)
+        if self.name_like is not None:
+            filters["name"] = {"like_": self.name_like}
+        if self.ids is not None:
+            filters["id"] = {"any_": list(self.ids)}
+        elif self.excluded_ids:
+            filters["id"] = {"not_any_": list(self.excluded_ids)}
+        if self.before is not None:
+            filters["expected_start_time"] = {"before_": self.before.isoformat()}
+        return filters
+
+
+def _state_filter(states: frozenset[JobState]) -> dict[str, Any]:
+    """Prefect's filter for job states: by type, and by name where a type stands for several."""
+    by_type = [kind for kind, state in STATE_OF_TYPE.items() if state in states]
+    named = {key: state for key, state in STATE_OF_NAME.items() if (state in states)}
+    if by_type:
+        others = [
+            key.name
+            for key, state in STATE_OF_NAME.items()
+            if key.type in by_type and state not in states
+        ]
+        return {"type": {"any_": by_type}, "name": {"not_any_": others}}
+    return {
+        "type": {"any_": sorted({key.type for key in named})},
+        "name": {"any_": [key.name for key in named]},
+    }
