@@ -1,1 +1,1 @@
-"""The launcher port: the only place that imports Oumi's launcher or SkyPilot, and the local cloud."""
+"""The launcher port and the local cloud: the only place that imports Oumi's launcher."""

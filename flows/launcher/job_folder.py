@@ -173,6 +173,11 @@ class JobFolder:
         os.close(handle)
         return self._publish(self._exit_path, Path(name), record._asdict())
 
+    def flush(self) -> None:
+        """Waits until the exit record is on the disk itself; on a busy one that takes seconds."""
+        with opened(self._exit_path, os.O_RDONLY) as fd:
+            os.fsync(fd)
+
     def exit_record(self) -> ExitRecord | None:
         """How the job ended; None if it has not."""
         fields = _read(self._exit_path)
@@ -187,14 +192,16 @@ class JobFolder:
         with opened(draft, os.O_RDWR) as fd:
             size = os.fstat(fd).st_size
             os.pwrite(fd, json.dumps(fields).encode().ljust(size), 0)
-            os.fsync(fd)
         try:
             # A link is made once and shows the whole record or nothing.
             os.link(draft, path)
         except FileExistsError:
-            return False
+            if _read(path) is not None:
+                return False
+            draft.replace(path)  # what was there did not survive a power failure
+            return True
         finally:
-            draft.unlink()
+            draft.unlink(missing_ok=True)
         return True
 
     def _script(self, working_dir: str, *, setup: str, run: str) -> str:
@@ -216,7 +223,8 @@ def _grace(text: bytes) -> float | None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    """The fields of a record; None if it is not there, or was lost with the machine's power."""
     try:
         return json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, json.JSONDecodeError):
         return None

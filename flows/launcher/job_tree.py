@@ -14,6 +14,7 @@ from flows.launcher.slot_queue import JOB_SLOT_FD
 IGNORED: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 """Signals a supervisor ignores, and a job starts with as they are by default."""
 _RESET: Final = (*IGNORED, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ)
+_SIGNAL_ROUNDS: Final = 4
 _PR_SET_CHILD_SUBREAPER: Final = 36  # prctl(2)
 
 
@@ -100,9 +101,17 @@ class JobTree:
 
     def signal(self, number: int) -> None:
         """Sends a signal to every process of the job."""
-        for pid in self.members():
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, number)
+        told: set[int] = set()
+        # Again, for children started by a process that had not been told yet. What is started
+        # later, say to save a file, has a parent that decided so.
+        for _ in range(_SIGNAL_ROUNDS):
+            new = set(self.members()) - told
+            for pid in new:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+            if not new:
+                break
+            told |= new
 
     def _become_script(self, *, slot: int, slot_fd: int | None, go: int, error: int) -> Never:
         try:

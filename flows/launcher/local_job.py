@@ -1,5 +1,6 @@
 """One look at a local job: whether it waits, runs or has ended, and how."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +45,8 @@ def observe(folder: JobFolder) -> LocalJob | None:
             if is_supervised or _has_processes(folder, spec):
                 return live_job(folder, spec)
             ended = _lost(folder, spec)
-    except FileNotFoundError:
-        return None  # not a job's folder
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None  # no job's folder, or one that did not survive a power failure
     return None if ended is None else _ended_job(folder, spec, ended)
 
 

@@ -37,6 +37,7 @@ _START_TIMEOUT_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 0.01
 _NAME_BYTES: Final = 200
 _DOWN: Final = "down"
+_TICKET: Final = attrgetter("ticket")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +117,13 @@ class LocalStore:
     def jobs(self, cluster: str) -> list[LocalJob]:
         """The jobs of a cluster, in the order of submission."""
         found = (self._observe(cluster, job_id) for job_id in _names(self._root / cluster / "jobs"))
-        return sorted(filter(None, found), key=attrgetter("ticket"))
+        return sorted(filter(None, found), key=_TICKET)
 
     def live_jobs(self, cluster: str | None = None) -> list[LocalJob]:
-        """The jobs that have not ended, of one cluster or of all."""
+        """The jobs that have not ended, of one cluster or of all, in the order of submission."""
         clusters = _names(self._root) if cluster is None else [cluster]
-        return [job for name in clusters for job in self.jobs(name) if not job.state.is_terminal]
+        found = (job for name in clusters for job in self.jobs(name))
+        return sorted((job for job in found if not job.state.is_terminal), key=_TICKET)
 
     def free_slots(self) -> int:
         """How many more jobs would start at once if launched now."""

@@ -87,6 +87,7 @@ class Supervisor:
             ended = self._watch(record.started_at, since=None)
         self._folder.record_exit(ended, reserved=True)
         self._queue.release()
+        self._folder.flush()
 
     def _wait_for_slot(self) -> int | None:
         """The slot taken, or None if the job was cancelled first."""

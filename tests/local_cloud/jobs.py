@@ -1,0 +1,92 @@
+"""Launching and awaiting local jobs in tests."""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from flows.launcher.job_folder import JobFolder
+from flows.launcher.local_job import LocalJob
+from flows.launcher.local_store import LocalJobRequest, LocalStore
+from flows.states import JobState
+from tests.support.waiting import eventually_sync
+
+CLUSTER = "local"
+
+
+@dataclass
+class Jobs:
+    """Jobs of one store; `reopened()` is what a restarted process would see."""
+
+    root: Path
+    working_dir: Path
+    env: dict[str, str]
+    slots: int = 4
+    grace_seconds: float = 20.0
+    store: LocalStore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.store = self.reopened()
+
+    def reopened(self) -> LocalStore:
+        return LocalStore(self.root, slots=self.slots, cancel_grace_seconds=self.grace_seconds)
+
+    def with_slots(self, slots: int) -> "Jobs":
+        return Jobs(self.root, self.working_dir, self.env, slots, self.grace_seconds)
+
+    def request(self, run: str, *, setup: str = "", **fields: object) -> LocalJobRequest:
+        given = {"name": "a job", "env": self.env, "working_dir": str(self.working_dir), **fields}
+        return LocalJobRequest(run=run, setup=setup, **given)  # type: ignore[arg-type]
+
+    def launch(self, run: str, *, setup: str = "", **fields: object) -> LocalJob:
+        return self.store.launch(CLUSTER, self.request(run, setup=setup, **fields))
+
+    def now(self, job: LocalJob) -> LocalJob:
+        found = self.store.get(CLUSTER, job.job_id)
+        assert found is not None
+        return found
+
+    def ended(self, job: LocalJob, *, timeout: float = 15.0) -> LocalJob:
+        return self.reaching(job, lambda now: now.state.is_terminal, timeout=timeout)
+
+    def running(self, job: LocalJob) -> LocalJob:
+        return self.reaching(job, lambda now: now.state is JobState.RUNNING)
+
+    def reaching(
+        self, job: LocalJob, check: Callable[[LocalJob], bool], *, timeout: float = 15.0
+    ) -> LocalJob:
+        eventually_sync(lambda: check(self.now(job)), timeout=timeout, interval=0.01)
+        return self.now(job)
+
+    def pid_in(self, name: str) -> int:
+        """The pid that a job has written to the file `name` in its working directory."""
+        path = self.working_dir / name
+        text = eventually_sync(
+            lambda: path.exists() and path.read_text().endswith("\n") and path.read_text(),
+            interval=0.01,
+        )
+        return int(str(text))
+
+    def kill_supervisor(self, job: LocalJob) -> None:
+        folder = JobFolder(job.job_dir)
+        pid = folder.supervisor_pid()
+        assert pid
+        os.kill(pid, signal.SIGKILL)
+        eventually_sync(lambda: folder.supervisor_pid() is None, interval=0.01)
+
+    def end_all(self) -> None:
+        store = self.reopened()
+        for job in store.live_jobs():
+            store.cancel(job.cluster, job.job_id, grace_seconds=0.0, wait_seconds=0.0)
+        eventually_sync(lambda: not store.live_jobs())
+
+
+def is_gone(pid: int) -> bool:
+    """Whether the process has ended, collected by its parent or not."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
