@@ -1,0 +1,30 @@
+"""What the documentation tells people to paste into their client's configuration."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.support.stack import REPOSITORY
+
+PAGES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("docs/*.md"))]
+_JSON = re.compile(r"^```json\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?!https?://)([^)#]+)")
+SNIPPETS = [snippet for page in PAGES for snippet in _JSON.findall(page.read_text())]
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_a_client_snippet_is_json_that_starts_the_server(snippet: str) -> None:
+    config: dict[str, Any] = json.loads(snippet)
+    servers = config.get("mcpServers") or config["servers"]
+    assert servers["oumi-flows"]["command"].endswith("/.venv/bin/oumi-flows")
+    assert servers["oumi-flows"]["args"] == ["mcp"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_local_link_of_a_page_leads_to_a_file(page: Any) -> None:
+    missing = [
+        link for link in _LINK.findall(page.read_text()) if not (page.parent / link).exists()
+    ]
+    assert missing == []
