@@ -54,7 +54,6 @@ class InProcessFlowRunEngine(AsyncFlowRunEngine[Any, Any]):
     async def handle_crash(self, exc: BaseException) -> None:
         """Leave the run as it is: its job lives on, and a worker adopts it."""
         self.logger.debug("Execution cut off; the job goes on", exc_info=exc)
-        self._raised = exc
 
     async def handle_cancellation(self, exc: BaseException) -> None:
         """As `handle_crash`: runs here are cancelled through their state, never by a signal."""
