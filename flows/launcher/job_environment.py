@@ -1,5 +1,7 @@
 """What every job of ours carries in its environment: its launch key and the progress hook."""
 
+import hashlib
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,30 +17,34 @@ _DEPS_ENV: Final = "OUMI_EXTRA_DEPS_FILE"
 
 
 def with_job_environment(job_config: str, *, key: str, settings: Settings) -> str:
-    """The job config with our environment variables; its own variables win."""
+    """The job config with our environment variables added to its own."""
     job: dict[str, Any] = yaml.safe_load(job_config)
     envs: dict[str, Any] = dict(job.get("envs") or {})
     envs[names.JOB_KEY_ENV] = key
     if (job.get("resources") or {}).get("cloud") == names.LOCAL_CLOUD:
-        envs[_DEPS_ENV] = str(_deps_file(envs.get(_DEPS_ENV), settings))
+        existing = envs.get(_DEPS_ENV) or os.environ.get(_DEPS_ENV)
+        deps = _deps_text(existing, working_dir=job.get("working_dir"))
+        if deps is not None:
+            envs[_DEPS_ENV] = str(_kept(deps, settings))
     return dump_yaml({**job, "envs": envs})
 
 
-def _deps_file(existing: str | None, settings: Settings) -> Path:
-    import hashlib
+def _deps_text(existing: str | None, *, working_dir: str | None) -> str | None:
+    """The modules to import: the user's own and ours; None if theirs is for Oumi to refuse."""
+    if not existing:
+        return deps_file_text(None)
+    path = Path(working_dir or Path.cwd()) / Path(existing).expanduser()
+    try:
+        return deps_file_text(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
 
-    text = deps_file_text(Path(existing).read_text(encoding="utf-8") if existing else None)
+
+def _kept(text: str, settings: Settings) -> Path:
     path = settings.home / "hooks" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.txt"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = path.with_suffix(f".{key_safe()}")
+        draft = path.with_suffix(f".{os.getpid()}")
         draft.write_text(text, encoding="utf-8")
         draft.replace(path)
     return path
-
-
-def key_safe() -> str:
-    """A name no other process uses for its draft."""
-    import os
-
-    return f"{os.getpid()}"
