@@ -9,6 +9,7 @@ import yaml
 
 from flows import names
 from flows.configs.yaml_text import dump_yaml
+from flows.errors import InvalidConfig
 from flows.progress import deps_file_text
 from flows.settings import Settings
 
@@ -21,7 +22,8 @@ def with_job_environment(job_config: str, *, key: str, settings: Settings) -> st
     job: dict[str, Any] = yaml.safe_load(job_config)
     envs: dict[str, Any] = dict(job.get("envs") or {})
     envs[names.JOB_KEY_ENV] = key
-    if (job.get("resources") or {}).get("cloud") == names.LOCAL_CLOUD:
+    resources: dict[str, Any] = job.get("resources") or {}
+    if resources.get("cloud") == names.LOCAL_CLOUD:
         existing = envs.get(_DEPS_ENV) or os.environ.get(_DEPS_ENV)
         deps = _deps_text(existing, working_dir=job.get("working_dir"))
         if deps is not None:
