@@ -13,18 +13,17 @@ def launch_training(
     client_cwd: Annotated[str, Field(description="Absolute path of your working folder.")],
 ) -> str:
     """Check an Oumi config, show what would run, and start it when the person agrees."""
-    text = read_guidance("launch_training")
-    return text.replace("{config_path}", config_path).replace("{client_cwd}", client_cwd)
+    return read_guidance("launch_training", config_path=config_path, client_cwd=client_cwd)
 
 
 def babysit_job(job_id: Annotated[str, Field(description="The job to watch.")]) -> str:
     """Watch a job until it ends and tell what matters."""
-    return read_guidance("babysit_job").replace("{job_id}", job_id)
+    return read_guidance("babysit_job", job_id=job_id)
 
 
 def post_mortem(job_id: Annotated[str, Field(description="The job that ended.")]) -> str:
     """Find out why a job ended as it did, with evidence."""
-    return read_guidance("post_mortem").replace("{job_id}", job_id)
+    return read_guidance("post_mortem", job_id=job_id)
 
 
 def prompts() -> list[Prompt]:

@@ -38,5 +38,5 @@ class GuideTools:
             for tool in self._all_tools()
             if tool.name != "get_started"
         ]
-        text = read_guidance("get_started").replace("{tools}", "\n".join(lines))
+        text = read_guidance("get_started", tools="\n".join(lines))
         return Guide(summary="How to run and follow Oumi jobs with this server.", guide=text)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from mcp.client import Client
 
@@ -56,9 +57,9 @@ async def test_a_submitted_job_is_a_named_and_tagged_flow_run(
 async def test_the_config_is_kept_as_it_was_submitted(
     submit: Submit, prefect: PrefectServer, config: Path, tmp_path: Path
 ) -> None:
-    text = config.read_text()
+    text = await anyio.Path(config).read_text()
     job = await submit()
-    config.write_text("changed: true\n")
+    await anyio.Path(config).write_text("changed: true\n")
     sha256 = prefect.read_run(job["job_id"])["parameters"]["request"]["config_sha256"]
     assert (tmp_path / "home" / "configs" / f"{sha256}.yaml").read_text() == text
 
@@ -159,7 +160,7 @@ async def test_a_running_job_tells_its_progress(
         observed_at="2026-01-02T03:04:05+00:00",
     )
     status = await ok(client, "get_job_status", job_id=job_id)
-    assert list(status)[0] == "summary"
+    assert next(iter(status)) == "summary"
     assert status["state"] == "running"
     assert status["progress"] == {
         "step": 30,

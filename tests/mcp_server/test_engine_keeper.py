@@ -1,0 +1,114 @@
+"""Bringing the engine up in the background."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from flows.errors import ConfigNotFound, EngineUnavailable
+from mcp_server.engine_keeper import EngineKeeper
+from tests.mcp_server.prefect_stub import PrefectServer
+from tests.support.waiting import eventually
+
+Report = Callable[[str], None]
+
+
+class SlowEngine:
+    """An engine that comes up when it is let."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.let_up = threading.Event()
+        self.server = PrefectServer(port=1, auth_string="a:b")
+
+    def ensure(self, report: Report) -> PrefectServer:
+        self.looks += 1
+        report("starting the Prefect server")
+        assert self.let_up.wait(timeout=20)
+        return self.server
+
+
+@pytest.fixture
+def engine() -> SlowEngine:
+    return SlowEngine()
+
+
+async def test_callers_at_once_wait_for_one_look(engine: SlowEngine) -> None:
+    keeper = EngineKeeper(engine.ensure, timeout_seconds=10)
+    waiting = [asyncio.create_task(keeper.connection()) for _ in range(5)]
+    await eventually(lambda: engine.looks)
+    engine.let_up.set()
+    assert [await task for task in waiting] == [engine.server] * 5
+    assert engine.looks == 1
+    assert await keeper.connection() is engine.server
+    assert engine.looks == 1
+
+
+async def test_an_engine_that_takes_too_long_is_unavailable_and_still_comes_up(
+    engine: SlowEngine,
+) -> None:
+    keeper = EngineKeeper(engine.ensure, timeout_seconds=0.1)
+    with pytest.raises(EngineUnavailable, match="starting the Prefect server") as caught:
+        await keeper.connection()
+    assert "oumi-flows doctor" in str(caught.value)
+    engine.let_up.set()
+    await eventually(lambda: keeper.is_up)
+    assert engine.looks == 1
+
+
+async def test_a_caller_that_gives_up_does_not_end_the_look(engine: SlowEngine) -> None:
+    keeper = EngineKeeper(engine.ensure, timeout_seconds=10)
+    impatient = asyncio.create_task(keeper.connection())
+    patient = asyncio.create_task(keeper.connection())
+    await eventually(lambda: engine.looks)
+    impatient.cancel()
+    engine.let_up.set()
+    assert await patient is engine.server
+
+
+async def test_the_client_is_told_what_is_being_done(engine: SlowEngine) -> None:
+    keeper = EngineKeeper(engine.ensure, timeout_seconds=10)
+    told: list[str] = []
+
+    async def tell(phase: str) -> None:
+        told.append(phase)
+
+    telling = asyncio.create_task(keeper.tell_until_up(tell))
+    looking = asyncio.create_task(keeper.connection())
+    await eventually(lambda: "starting the Prefect server" in told)
+    engine.let_up.set()
+    await looking
+    await asyncio.wait_for(telling, timeout=5)
+
+
+async def test_a_look_that_fails_is_told_to_who_waits_and_tried_again_later() -> None:
+    answers: list[Exception | PrefectServer] = [
+        ConfigNotFound("prefect.yaml is missing", "Install it again"),
+        OSError(28, "No space left on device"),
+        PrefectServer(port=1, auth_string="a:b"),
+    ]
+
+    def ensure(_report: Report) -> PrefectServer:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    keeper = EngineKeeper(ensure, timeout_seconds=10)
+    for text in ("prefect.yaml is missing. Install it again", "No space left on device"):
+        with pytest.raises(EngineUnavailable, match=text):
+            await keeper.connection()
+    assert (await keeper.connection()).api_url.endswith("/api")
+
+
+async def test_the_keeper_looks_again_and_again(
+    engine: SlowEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_server.engine_keeper.CHECK_SECONDS", 0.01)
+    engine.let_up.set()
+    keeper = EngineKeeper(engine.ensure, timeout_seconds=10)
+    keeping = asyncio.create_task(keeper.keep())
+    await eventually(lambda: engine.looks >= 3)
+    keeping.cancel()
+    keeper.close()
