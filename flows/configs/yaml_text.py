@@ -60,6 +60,14 @@ def escape_interpolation(text: str) -> str:
     return _REFERENCE.sub(r"\1\1\\${", text)
 
 
+def escape_references(yaml_text: str) -> str:
+    """A YAML text in which OmegaConf takes no ``${...}`` for a reference to another key.
+
+    ``JobConfig.from_str`` of Oumi 0.9 resolves them, so that a script's ``${HOME}`` fails.
+    """
+    return dump_yaml(_escape_all(parse_yaml(yaml_text, "the job config")))
+
+
 def check_oumi_reads(text: str, name: str) -> None:
     """Refuses a ``${...}`` where Oumi cannot read one.
 
@@ -77,6 +85,19 @@ def check_oumi_reads(text: str, name: str) -> None:
             f"{error.what} (Oumi cannot read ${{...}} between double quotes)",
             "Put it between single quotes",
         ) from error
+
+
+def _escape_all(value: object) -> object:
+    match value:
+        case str():
+            return escape_interpolation(value)
+        case list():
+            return [_escape_all(item) for item in cast("list[object]", value)]
+        case dict():
+            items = cast("dict[object, object]", value).items()
+            return {key: _escape_all(item) for key, item in items}
+        case _:
+            return value
 
 
 def _dump(data: object, dumper: "type[SafeDumper]", default_style: str | None = None) -> str:
@@ -132,11 +153,6 @@ _Loader.yaml_implicit_resolvers = {
     first: [pair for pair in resolvers if not pair[0].endswith(":timestamp")]
     for first, resolvers in SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType]
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+\Z"),
-    list("-+0123456789"),
-)
 
 
 class _Dumper(SafeDumper):
@@ -154,3 +170,9 @@ def _represent_str(dumper: SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _represent_str)
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType]
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+\Z"),
+        list("-+0123456789"),
+    )

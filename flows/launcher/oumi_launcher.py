@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from flows.configs.yaml_text import escape_references
 from flows.errors import (
     CloudUnavailable,
     ClusterNotFound,
@@ -61,7 +62,7 @@ class OumiLauncher:
 
         def up() -> JobHandle:
             launcher = _import_launcher()
-            job = launcher.JobConfig.from_str(job_config)
+            job = launcher.JobConfig.from_str(escape_references(job_config))
             try:
                 _, status = launcher.up(job, cluster_name)
             except OumiFlowsError:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -21,6 +22,7 @@ from flows.configs.checks import value_problems
 from flows.configs.plan import JobPlan, make_plan
 from flows.configs.reader import read_config
 from flows.configs.schema import ConfigType, FieldSpec, enum_members, load_schema
+from flows.configs.yaml_text import dump_yaml, escape_references
 from flows.launcher.schema_export import Exporter, export_schema
 from flows.models import Command, JobRequest, OverrideValue
 
@@ -254,11 +256,24 @@ def test_oumi_cannot_read_a_reference_between_double_quotes(tmp_path: Path) -> N
         TrainingConfig.from_yaml(path)
 
 
-def test_the_job_config_of_a_plan_is_one_oumi_reads(tmp_path: Path) -> None:
-    plan = plan_for(tmp_path, MODEL, Command.TRAIN, overrides={"training.run_name": "it's"})
-    path = tmp_path / "job.yaml"
-    path.write_text(plan.job_config)
-    job = JobConfig.from_yaml(path)
+SCRIPT = 'echo "${HOME}" $((1 + 1))  \n\tpython -c "print(\'x\')"  # \\${x} 日本\n'
+
+
+def test_a_job_config_reaches_the_launcher_as_it_was_written(tmp_path: Path) -> None:
+    envs = {"RATE": "1e-4", "DAY": "2020-01-01", "FLAG": "true", "DIR": "${HOME}/x", "NONE": "~"}
+    text = dump_yaml({"run": SCRIPT, "setup": "echo ${A}", "envs": envs})
+    plan = plan_for(tmp_path, text, Command.TRAIN)
+    job = JobConfig.from_str(escape_references(plan.job_config))
     job.finalize_and_validate()
-    assert (job.working_dir, job.resources.cloud) == (str(tmp_path), "local")
-    assert job.run == f"oumi train -c {tmp_path}/config.yaml '--training.run_name=it'\"'\"'s'"
+    assert (job.run, job.setup, job.working_dir) == (SCRIPT, "echo ${A}", str(tmp_path))
+    assert job.envs == {"PYTHONUNBUFFERED": "1", "COLUMNS": "400"} | envs
+    assert job.resources.cloud == "local"
+
+
+def test_the_job_config_of_a_command_reaches_the_launcher_as_it_was_written(
+    tmp_path: Path,
+) -> None:
+    overrides: dict[str, OverrideValue] = {"training.run_name": "it's ${HOME}"}
+    plan = plan_for(tmp_path, MODEL, Command.TRAIN, overrides=overrides)
+    job = JobConfig.from_str(escape_references(plan.job_config))
+    assert shlex.split(job.run) == plan.argv
