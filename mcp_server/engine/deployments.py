@@ -14,7 +14,7 @@ from flows.models import JobRequest, Value
 from flows.names import DEPLOYMENT, WORKER_TYPE
 from flows.settings import Settings
 from mcp_server.engine.environment import worker_environment
-from mcp_server.engine.files import EngineFiles, last_lines
+from mcp_server.engine.files import EngineFiles, last_words
 from mcp_server.engine.rest import Rest
 from mcp_server.engine.values import Connection
 
@@ -93,7 +93,7 @@ class Deployments:
         if ended or found is None:
             raise EngineUnavailable(
                 f"`prefect deploy` of {self._definition} {ended or 'made no ' + DEPLOYMENT}. Its "
-                f"output ends: {last_lines(self._files.deploy_log) or '(empty)'}",
+                f"output says: {last_words(self._files.deploy_log) or 'nothing'}",
                 f"Mend what it says, then run `oumi-flows up`; all of it is in "
                 f"{self._files.deploy_log}",
             )

@@ -197,8 +197,8 @@ class Engine:
                 if time.monotonic() > deadline:
                     raise EngineUnavailable(
                         f"The worker was not ready after "
-                        f"{self._settings.engine_timeout_seconds:g} s. Its log ends: "
-                        f"{self._worker.last_words() or '(empty)'}",
+                        f"{self._settings.engine_timeout_seconds:g} s. Its log says: "
+                        f"{self._worker.last_words() or 'nothing'}",
                         "Jobs are accepted and wait for it; `oumi-flows status` tells when it is "
                         "ready",
                     )

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import time
@@ -24,6 +25,8 @@ LOW_SPACE_BYTES: Final = 2**30
 LOG_ROTATE_BYTES: Final = 10 * 2**20
 _LOCK_POLL_SECONDS: Final = 0.05
 _TAIL_BYTES: Final = 8192
+_WORDS_LINES: Final = 3
+_ERROR_LINE: Final = re.compile(r"[\w.]+(Error|Exception|Interrupt|Exit)\b")
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -154,8 +157,8 @@ class EngineFiles:
             return path.stat().st_size
 
 
-def last_lines(path: Path, *, since: int = 0, count: int = 6) -> str:
-    """The last non-empty lines of a log, of what was written after offset `since`."""
+def last_words(path: Path, *, since: int = 0) -> str:
+    """What a process said last in its log, after offset `since`: an error line, if there is one."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -163,8 +166,10 @@ def last_lines(path: Path, *, since: int = 0, count: int = 6) -> str:
             text = file.read().decode(errors="replace")
     except OSError:
         return ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return "\n".join(lines[-count:])
+    # A traceback's own lines are indented; what it is about is not.
+    lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
+    errors = [line for line in lines if _ERROR_LINE.match(line)]
+    return "\n".join(errors[-1:] or lines[-_WORDS_LINES:])
 
 
 def _free_space(folder: Path) -> str:

@@ -3,7 +3,7 @@
 from flows.errors import EngineUnavailable
 from flows.settings import Settings
 from mcp_server.engine.deployments import Deployments
-from mcp_server.engine.files import EngineFiles, last_lines
+from mcp_server.engine.files import EngineFiles, last_words
 from mcp_server.engine.processes import usage_of
 from mcp_server.engine.rest import Rest, rest
 from mcp_server.engine.server import Server
@@ -136,9 +136,9 @@ class Inspection:
         up = "Run `oumi-flows up`"
         if external is None and server.url is not None and not server.alive:
             process = self._server.process
-            words = last_lines(self._files.server_log, since=process.log_offset if process else 0)
+            words = last_words(self._files.server_log, since=process.log_offset if process else 0)
             return EngineUnavailable(
-                "The Prefect server is not running" + (f". Its log ends: {words}" if words else ""),
+                "The Prefect server is not running" + (f". Its log says: {words}" if words else ""),
                 up,
             )
         if trouble is not None:
@@ -149,7 +149,7 @@ class Inspection:
             words = self._worker.last_words()
             return EngineUnavailable(
                 "The worker is not running, so jobs wait"
-                + (f". Its log ends: {words}" if words else ""),
+                + (f". Its log says: {words}" if words else ""),
                 up,
             )
         if worker.alive and not self._worker_is_in_step(external):

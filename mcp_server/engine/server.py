@@ -12,7 +12,7 @@ from flows.errors import EngineUnavailable
 from flows.models import Value
 from flows.settings import Settings
 from mcp_server.engine.environment import server_environment
-from mcp_server.engine.files import EngineFiles, last_lines
+from mcp_server.engine.files import EngineFiles, last_words
 from mcp_server.engine.processes import (
     ProcessRecord,
     find_process,
@@ -124,18 +124,18 @@ class Server:
         """
         deadline = time.monotonic() + self._settings.engine_timeout_seconds
         while not self._answers(connection):
-            log = last_lines(self._files.server_log, since=process.log_offset)
+            log = last_words(self._files.server_log, since=process.log_offset)
             if not process.is_alive:
                 raise EngineUnavailable(
-                    f"The Prefect server ended while it started. Its log ends: {log or '(empty)'}",
+                    f"The Prefect server ended while it started. Its log says: {log or 'nothing'}",
                     f"Mend what it says, then run `oumi-flows up`; all of it is in "
                     f"{self._files.server_log}",
                 )
             if time.monotonic() > deadline:
                 raise EngineUnavailable(
                     f"The Prefect server (pid {process.pid}) has not answered for "
-                    f"{self._settings.engine_timeout_seconds:g} s. Its log ends: "
-                    f"{log or '(empty)'}",
+                    f"{self._settings.engine_timeout_seconds:g} s. Its log says: "
+                    f"{log or 'nothing'}",
                     "Try again if the machine is busy, else run `oumi-flows down`, then "
                     "`oumi-flows up`",
                 )

@@ -11,7 +11,7 @@ from flows.errors import EngineUnavailable
 from flows.models import Value
 from flows.settings import Settings
 from mcp_server.engine.environment import worker_environment
-from mcp_server.engine.files import EngineFiles, last_lines
+from mcp_server.engine.files import EngineFiles, last_words
 from mcp_server.engine.processes import (
     ProcessRecord,
     find_process,
@@ -135,7 +135,7 @@ class Worker:
         """The last log lines of the worker that was last started."""
         record = self.record
         offset = record.process.log_offset if record else 0
-        return last_lines(self._files.worker_log, since=offset)
+        return last_words(self._files.worker_log, since=offset)
 
     def raise_if_ended(self) -> None:
         """Raise if the worker is gone.
@@ -146,7 +146,7 @@ class Worker:
         record = self.record
         if record is None or not record.process.is_alive:
             raise EngineUnavailable(
-                f"The worker ended. Its log ends: {self.last_words() or '(empty)'}",
+                f"The worker ended. Its log says: {self.last_words() or 'nothing'}",
                 f"Mend what it says, then run `oumi-flows up`; all of it is in "
                 f"{self._files.worker_log}",
             )

@@ -1,0 +1,54 @@
+from pathlib import Path
+
+from flows.settings import Settings
+from mcp_server.engine.environment import (
+    client_environment,
+    server_environment,
+    worker_environment,
+)
+from mcp_server.engine.files import EngineFiles
+from mcp_server.engine.values import Connection
+
+CONNECTION = Connection(
+    api_url="http://127.0.0.1:1/api", auth_string="a:b", ui_url="http://127.0.0.1:1", embedded=True
+)
+FILES = EngineFiles(Path("/home/me"), Path("/home/me/engine"))
+
+
+def test_a_persons_prefect_settings_do_not_steer_the_embedded_server() -> None:
+    theirs = {
+        "PATH": "/bin",
+        "PREFECT_API_DATABASE_CONNECTION_URL": "postgresql://theirs",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": "postgresql://theirs",
+        "PREFECT_PROFILE": "theirs",
+    }
+
+    ours = server_environment(CONNECTION, FILES, theirs)
+
+    assert ours["PATH"] == "/bin"
+    assert not any("theirs" in value for value in ours.values())
+    assert ours["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == "http://127.0.0.1:1"
+
+
+def test_the_worker_inherits_settings_but_not_the_mcp_servers_token() -> None:
+    settings = Settings(home=Path("/home/me"), local_slots=3, http_token="secret")
+
+    ours = worker_environment(
+        CONNECTION, FILES, {"OUMI_FLOWS_HTTP_TOKEN": "secret", "AWS_PROFILE": "me"}, settings
+    )
+
+    assert "secret" not in ours.values()
+    assert ours["AWS_PROFILE"] == "me"
+    assert ours["OUMI_FLOWS_HOME"] == "/home/me"
+    assert ours["OUMI_FLOWS_LOCAL_SLOTS"] == "3"
+    assert ours["PREFECT_WORKER_QUERY_SECONDS"] == "0.5"
+    assert ours["DO_NOT_TRACK"] == ours["SKYPILOT_DISABLE_USAGE_COLLECTION"] == "1"
+
+
+def test_requests_to_the_loopback_are_kept_from_a_proxy() -> None:
+    theirs = {"HTTPS_PROXY": "http://proxy:3128", "no_proxy": "intranet"}
+
+    ours = client_environment(CONNECTION, FILES, theirs)
+
+    assert ours["no_proxy"] == ours["NO_PROXY"] == "intranet,127.0.0.1,localhost"
+    assert "no_proxy" not in client_environment(CONNECTION, FILES, {})

@@ -1,0 +1,286 @@
+"""One embedded engine, broken in every way and brought back, mostly on the same files."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+
+from flows.errors import EngineUnavailable
+from mcp_server.engine import Engine, Severity
+from tests.engine.conftest import make_engine
+from tests.support.waiting import eventually_sync
+
+pytestmark = pytest.mark.engine
+
+CALLERS = 20
+
+# Forked from one, as 20 interpreters starting at once would measure little else.
+ENSURE = """
+import os, sys
+from pathlib import Path
+from tests.engine.conftest import make_engine
+home, callers = Path(sys.argv[1]), int(sys.argv[2])
+children = []
+for _ in range(callers):
+    child = os.fork()
+    if not child:
+        print(make_engine(home).ensure().api_url, flush=True)
+        os._exit(0)
+    children.append(child)
+for child in children:
+    os.waitpid(child, 0)
+"""
+
+
+def processes_of(home: Path) -> list[str]:
+    """What runs with this home's folder in its command line or as its working directory."""
+    found: list[str] = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(home / "engine"):
+                found.append(" ".join(process.cmdline()[1:4]))
+        except psutil.Error:
+            continue
+    return sorted(found)
+
+
+def kill(pid: int | None) -> None:
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("life cycle") / "home with space"
+
+
+@pytest.fixture(scope="module")
+def answers(home: Path) -> Iterator[list[str]]:
+    """What 20 processes got that all started the engine at once."""
+    called = subprocess.run(
+        [sys.executable, "-c", ENSURE, str(home), str(CALLERS)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=90,
+    )
+    yield called.stdout.split()
+    make_engine(home).down()
+
+
+@pytest.fixture
+def engine(home: Path, answers: list[str]) -> Engine:
+    """The module's engine, up."""
+    engine = make_engine(home)
+    engine.ensure()
+    return engine
+
+
+def test_twenty_processes_starting_it_at_once_share_one_engine(
+    home: Path, answers: list[str]
+) -> None:
+    assert answers == [make_engine(home).connection().api_url] * CALLERS
+    assert processes_of(home) == [
+        "-m mcp_server.engine.serve " + str(home / "engine"),
+        "-m prefect worker",
+    ]
+
+
+def test_an_engine_that_is_up_is_found_in_milliseconds(engine: Engine) -> None:
+    taken: list[float] = []
+    for _ in range(10):
+        before = time.perf_counter()
+        engine.ensure(report=pytest.fail)
+        taken.append(time.perf_counter() - before)
+
+    assert min(taken) < 0.02
+
+
+def test_the_worker_comes_online_and_the_status_tells_all(engine: Engine, home: Path) -> None:
+    status = eventually_sync(
+        lambda: (status := engine.status()).worker.online and status, timeout=30
+    )
+
+    assert status.problem is None
+    assert status.deployed
+    assert status.server.alive
+    assert status.server.healthy
+    assert status.server.version == "3.8.8"
+    assert status.server.rss_bytes
+    assert status.server.started_at
+    assert status.worker.pid
+    assert status.api_url == engine.connection().api_url
+    assert str(status.auth_path) == str(home / "engine" / "auth")
+    assert {finding.severity for finding in engine.doctor()} == {Severity.OK}
+
+
+def test_the_server_refuses_strangers_and_serves_its_ui(engine: Engine) -> None:
+    connection = engine.connection()
+    evil = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+    with httpx2.Client(trust_env=False) as client:
+        assert client.get(f"{connection.api_url}/admin/version").status_code == 401
+        preflight = client.options(f"{connection.api_url}/flow_runs/", headers=evil)
+        page = client.get(connection.ui_url, follow_redirects=True)
+        settings = client.get(f"{connection.ui_url}/ui-settings").json()
+
+    assert "access-control-allow-origin" not in preflight.headers
+    assert page.status_code == 200
+    assert "<html" in page.text.lower()
+    assert (settings["api_url"], settings["auth"]) == (connection.api_url, "BASIC")
+
+
+def test_no_command_line_holds_a_secret(engine: Engine) -> None:
+    secret = str(engine.connection().auth_string).partition(":")[2]
+
+    status = engine.status()
+
+    for pid in (status.server.pid, status.worker.pid):
+        assert secret not in " ".join(psutil.Process(pid).cmdline())
+
+
+def test_prefects_own_command_works_in_its_environment(engine: Engine) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "prefect", "work-pool", "ls"],
+        env={**os.environ, **engine.environment()},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert "oumi" in shown.stdout
+
+
+def test_a_killed_worker_is_replaced(engine: Engine) -> None:
+    before = engine.status()
+    kill(before.worker.pid)
+    eventually_sync(lambda: not engine.status().worker.alive)
+    assert engine.status().problem == "The worker is not running, so jobs wait" or (
+        "Its log says" in str(engine.status().problem)
+    )
+
+    engine.ensure()
+
+    after = engine.status()
+    assert after.worker.alive
+    assert after.worker.pid != before.worker.pid
+    assert after.server.pid == before.server.pid
+
+
+def test_a_killed_server_is_replaced_on_the_same_port_and_the_worker_stays(
+    engine: Engine,
+) -> None:
+    before = engine.status()
+    kill(before.server.pid)
+    eventually_sync(lambda: not engine.status().server.alive)
+    assert "is not running" in str(engine.status().problem)
+
+    engine.ensure()
+
+    after = engine.status()
+    assert after.server.healthy
+    assert after.api_url == before.api_url
+    assert after.worker.pid == before.worker.pid
+
+
+def test_a_lost_record_of_a_server_that_runs_is_written_anew(engine: Engine, home: Path) -> None:
+    before = engine.status()
+    (home / "engine" / "server.json").write_text("{")
+
+    assert engine.ensure().api_url == before.api_url
+
+    assert engine.status().server.pid == before.server.pid
+
+
+def test_lost_credentials_are_replaced(engine: Engine, home: Path) -> None:
+    before = engine.status()
+    (home / "engine" / "auth").unlink()
+
+    engine.ensure()
+
+    after = engine.status()
+    assert after.server.healthy
+    assert after.server.pid != before.server.pid
+    assert after.worker.pid != before.worker.pid
+
+
+def test_a_record_of_a_pid_that_is_now_another_process_is_stale(engine: Engine, home: Path) -> None:
+    pid = engine.status().server.pid
+    record = json.loads((home / "engine" / "server.json").read_text())
+    kill(pid)
+    eventually_sync(lambda: not engine.status().server.alive)
+    record["process"] = {**record["process"], "pid": os.getpid()}
+    (home / "engine" / "server.json").write_text(json.dumps(record))
+
+    engine.ensure()
+
+    assert engine.status().server.healthy
+
+
+def test_down_stops_both_and_up_keeps_address_and_deployment(engine: Engine, home: Path) -> None:
+    before = engine.status()
+
+    stopped = engine.down()
+
+    assert not stopped.server.alive
+    assert not stopped.worker.alive
+    assert stopped.problem == "The Prefect server is not running"
+    assert processes_of(home) == []
+    said: list[str] = []
+    engine.ensure(report=said.append)
+    assert engine.status().api_url == before.api_url
+    assert said == ["Starting the Prefect server", "Starting the worker"]
+
+
+def test_a_wiped_database_gets_its_deployment_again_and_a_taken_port_is_given_up(
+    engine: Engine, home: Path
+) -> None:
+    before = engine.connection()
+    engine.down()
+    for part in (home / "engine").glob("prefect.db*"):
+        part.unlink()
+    with socket.create_server(("127.0.0.1", int(before.ui_url.rpartition(":")[2]))):
+        after = engine.ensure()
+
+    assert after.api_url != before.api_url
+    assert engine.connection() == after
+    status = engine.status()
+    assert (status.problem, status.deployed, status.worker.alive) == (None, True, True)
+
+
+def test_the_reason_why_a_server_did_not_start_is_told(home: Path, engine: Engine) -> None:
+    engine.down()
+    database = home / "engine" / "prefect.db"
+    database.write_bytes(b"this is no database" * 1000)
+
+    with pytest.raises(EngineUnavailable) as raised:
+        engine.ensure()
+
+    assert "ended while it started" in raised.value.what
+    assert "DatabaseError" in raised.value.what
+    assert str(home / "engine" / "server.log") in raised.value.next_step
+    assert processes_of(home) == []
+
+
+def test_down_when_nothing_runs_changes_nothing(tmp_path: Path) -> None:
+    status = make_engine(tmp_path / "home").down()
+
+    assert not status.server.alive
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_chosen_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        engine = make_engine(tmp_path / "home", engine_port=port)
+
+        with pytest.raises(EngineUnavailable, match=f"Port {port} of 127.0.0.1 is taken"):
+            engine.ensure()

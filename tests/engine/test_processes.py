@@ -1,0 +1,108 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mcp_server.engine.processes import (
+    ProcessRecord,
+    find_process,
+    identity_of,
+    spawn_detached,
+    stop_process,
+)
+from tests.support.waiting import eventually_sync
+
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def spawn(tmp_path: Path) -> Iterator[object]:
+    spawned: list[ProcessRecord] = []
+
+    def start(code: str, *arguments: str) -> ProcessRecord:
+        record = spawn_detached(
+            [sys.executable, "-S", "-c", code, *arguments],
+            env=os.environ,
+            cwd=tmp_path,
+            log=tmp_path / "log",
+            log_offset=0,
+        )
+        spawned.append(record)
+        return record
+
+    yield start
+    for record in spawned:
+        stop_process(record, grace_seconds=0)
+
+
+def test_a_detached_process_is_nobodys_child_and_leads_its_own_session(spawn) -> None:
+    record = spawn("import time; time.sleep(600)")
+
+    eventually_sync(lambda: os.getsid(record.pid) == record.pid)
+
+    assert os.getpgid(record.pid) == record.pid
+    assert record.pid not in {child.pid for child in psutil.Process().children(recursive=True)}
+
+
+def test_a_detached_process_can_still_be_interrupted(spawn) -> None:
+    record = spawn("import signal; signal.pause()")
+    eventually_sync(lambda: psutil.Process(record.pid).status() == psutil.STATUS_SLEEPING)
+
+    os.kill(record.pid, signal.SIGINT)
+
+    eventually_sync(lambda: not record.is_alive)
+
+
+def test_output_goes_to_the_log(spawn, tmp_path: Path) -> None:
+    spawn("import sys; print('out', flush=True); print('err', file=sys.stderr)")
+
+    eventually_sync(lambda: (tmp_path / "log").read_text() == "out\nerr\n")
+
+
+def test_another_process_with_the_same_pid_is_not_the_recorded_one() -> None:
+    mine = identity_of(os.getpid())
+    assert mine is not None
+
+    assert ProcessRecord(pid=os.getpid(), identity=mine).is_alive
+    assert not ProcessRecord(pid=os.getpid(), identity=f"{mine}0").is_alive
+
+
+def test_stopping_a_record_of_a_reused_pid_touches_nobody() -> None:
+    stop_process(ProcessRecord(pid=os.getpid(), identity="someone else"), grace_seconds=0)
+
+
+def test_a_zombie_is_not_alive() -> None:
+    child = subprocess.Popen([sys.executable, "-S", "-c", ""], stdout=subprocess.DEVNULL)
+    try:
+        eventually_sync(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
+        assert identity_of(child.pid) is None
+    finally:
+        child.wait()
+
+
+def test_a_process_that_ignores_sigterm_is_killed(spawn, tmp_path: Path) -> None:
+    record = spawn(STUBBORN)
+    eventually_sync(lambda: (tmp_path / "log").read_text() == "ready\n")
+
+    stop_process(record, grace_seconds=0.1)
+
+    assert not record.is_alive
+
+
+def test_a_process_is_found_by_a_part_of_its_command_line(spawn) -> None:
+    record = spawn("import time; time.sleep(600)", "a marker", "of its own")
+
+    found = eventually_sync(lambda: find_process(["a marker", "of its own"]))
+
+    assert (found.pid, found.identity) == (record.pid, record.identity)
+    assert find_process(["of its own", "a marker"]) is None
