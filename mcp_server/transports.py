@@ -205,8 +205,10 @@ def transport_security(host: str, more: str) -> TransportSecuritySettings:
 
 
 def end_process() -> None:
-    """End the process at once; all cleaning up has been done, and no thread is waited for."""
-    sys.stdout.flush()
+    """End the process at once; all cleaning up has been done, and no thread is waited for.
+
+    What `print` has not written yet is dropped: it would land on the wire.
+    """
     sys.stderr.flush()
     os._exit(0)
 

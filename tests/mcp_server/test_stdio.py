@@ -1,0 +1,187 @@
+"""The stdio server as a client starts it: a process with a wire."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.mcp_server.prefect_stub import PrefectServer
+
+REPOSITORY = Path(__file__).parents[2]
+INITIALIZE: dict[str, Any] = {
+    "protocolVersion": "2025-11-25",
+    "capabilities": {},
+    "clientInfo": {"name": "test", "version": "1"},
+}
+
+
+class Wire:
+    """A stdio server and the lines it has written."""
+
+    def __init__(self, port: int, *arguments: str, stderr: Path) -> None:
+        self.stderr = stderr
+        self._log = stderr.open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.mcp_server.serve_stub", "stdio", str(port), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            cwd=REPOSITORY,
+        )
+        self.lines: list[dict[str, Any]] = []
+        self._next_id = 0
+
+    def initialize(self) -> None:
+        self.request("initialize", INITIALIZE)
+        self.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
+
+    def request(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The whole answer to a request."""
+        self._next_id += 1
+        self.send({"jsonrpc": "2.0", "id": self._next_id, "method": method, "params": params or {}})
+        while True:
+            line = self.read_line()
+            if line.get("id") == self._next_id:
+                return line
+
+    def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        return self.request("tools/call", {"name": tool, "arguments": arguments})["result"]
+
+    def send(self, message: dict[str, Any]) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(message).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def read_line(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.stderr.read_text()
+        self.lines.append(json.loads(line))
+        return self.lines[-1]
+
+    def leave(self) -> int:
+        """Close standard input; the exit code, after reading what is left on the wire."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.ended()
+
+    def ended(self) -> int:
+        assert self.process.stdout is not None
+        rest = self.process.stdout.read()
+        self.lines += [json.loads(line) for line in rest.splitlines()]
+        return self.process.wait(timeout=20)
+
+    def close(self) -> None:
+        for stream in (self.process.stdin, self.process.stdout, self._log):
+            if stream is not None:
+                stream.close()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+Start = Callable[..., Wire]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    wires: list[Wire] = []
+
+    def start(port: int = 0, *arguments: str) -> Wire:
+        wires.append(Wire(port, *arguments, stderr=tmp_path / f"stderr-{len(wires)}"))
+        return wires[-1]
+
+    yield start
+    for wire in wires:
+        wire.close()
+
+
+def test_the_wire_carries_json_rpc_and_nothing_else(
+    start: Start, prefect: PrefectServer, config: Path
+) -> None:
+    wire = start(prefect.port)
+    wire.initialize()
+    assert len(wire.request("tools/list")["result"]["tools"]) == 8
+    run = {"config_path": str(config), "client_cwd": "/"}
+    job = wire.call("run_oumi_job", **run, dry_run=False)["structuredContent"]
+    assert wire.call("list_jobs")["structuredContent"]["jobs"][0]["job_id"] == job["job_id"]
+    assert wire.call("list_jobs", limt=1)["isError"] is True
+    wire.send({"jsonrpc": "2.0", "id": "x", "method": "no/such/method"})
+    assert wire.leave() == 0
+    assert all(line["jsonrpc"] == "2.0" for line in wire.lines)
+    assert "stray words" in wire.stderr.read_text()
+
+
+@pytest.mark.parametrize("port", ["engine", "no engine"])
+def test_the_server_ends_when_its_client_leaves(
+    start: Start, prefect: PrefectServer, port: str
+) -> None:
+    wire = start(prefect.port if port == "engine" else 0)
+    wire.initialize()
+    began = time.monotonic()
+    assert wire.leave() == 0
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("port", ["engine", "no engine"])
+def test_a_signal_ends_the_server_at_once(
+    start: Start, prefect: PrefectServer, port: str, number: signal.Signals
+) -> None:
+    wire = start(prefect.port if port == "engine" else 0)
+    wire.initialize()
+    began = time.monotonic()
+    wire.process.send_signal(number)
+    assert wire.ended() == 0
+    assert time.monotonic() - began < 5
+    assert "Traceback" not in wire.stderr.read_text()
+
+
+def test_a_signal_during_a_call_ends_the_server(start: Start) -> None:
+    wire = start(0)
+    wire.initialize()
+    call = {"name": "list_jobs", "arguments": {}, "_meta": {"progressToken": "t"}}
+    wire.send({"jsonrpc": "2.0", "id": 99, "method": "tools/call", "params": call})
+    told = wire.read_line()
+    assert told["method"] == "notifications/progress"
+    assert told["params"]["progressToken"] == "t"
+    wire.process.terminate()
+    assert wire.ended() == 0
+
+
+def test_the_handshake_does_not_wait_for_the_engine(start: Start) -> None:
+    wire = start(0)
+    wire.initialize()
+    assert wire.request("tools/list")["result"]["tools"]
+    assert wire.call("get_started")["structuredContent"]["summary"]
+
+
+def test_a_read_only_server_says_so(start: Start) -> None:
+    wire = start(0, "read-only")
+    wire.initialize()
+    (content,) = wire.call("cancel_job", job_id="deadbeef")["content"]
+    assert content["text"].startswith("READ_ONLY: ")
+
+
+def test_the_server_is_light(start: Start, prefect: PrefectServer) -> None:
+    wire = start(prefect.port)
+    wire.initialize()
+    wire.request("tools/list")
+    wire.call("list_jobs")
+    assert psutil.Process(wire.process.pid).memory_info().rss <= 130 * 2**20
+
+
+def test_lines_that_are_not_json_rpc_do_not_end_the_server(start: Start) -> None:
+    wire = start(0)
+    assert wire.process.stdin is not None
+    wire.process.stdin.write(b"\xff\xfe\nnot json\n{}\n[]\n" + b"[" * 20_000 + b"\n")
+    wire.process.stdin.flush()
+    wire.initialize()
+    assert wire.call("get_started")["structuredContent"]["summary"]
