@@ -76,6 +76,10 @@ class Settings(BaseSettings):
         "server's HTTP transport, such as that of a proxy.",
     )
 
+    debug: bool = Field(
+        default=False, description="Show the traceback of an error of the command line."
+    )
+
     @field_validator("home")
     @classmethod
     def _absolute(cls, value: Path) -> Path:

@@ -1,0 +1,82 @@
+"""The engine and the jobs of this machine, for a command of one process's life."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+import anyio.to_thread
+
+from flows.settings import Settings
+from mcp_server.cli.output import Output
+from mcp_server.cli.ports import Jobs
+from mcp_server.engine import Connection, Engine
+from mcp_server.prefect_gateway import PrefectGateway
+from mcp_server.services.jobs import JobService
+
+T = TypeVar("T")
+
+
+class HereBackend:
+    """What the commands work on when a person runs them.
+
+    Args:
+        settings: What a person can set.
+        environ: The environment that may name a Prefect server.
+        output: Where the steps of bringing the engine up are told.
+    """
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str], output: Output) -> None:
+        self._settings = settings
+        self._output = output
+        self.engine = Engine(settings, environ=environ)
+
+    def call(self, use: Callable[[Jobs], Awaitable[T]], *, needs_engine: bool = True) -> T:
+        """Use the jobs.
+
+        Args:
+            use: What to do with them.
+            needs_engine: Whether to bring the engine up first.
+
+        Raises:
+            EngineUnavailable: The engine could not be brought up.
+        """
+        # Not in the event loop, in which Ctrl-C would not end it.
+        source = FoundEngine(self._ensure, self._ensure() if needs_engine else None)
+        return asyncio.run(self._call(use, source))
+
+    async def _call(self, use: Callable[[Jobs], Awaitable[T]], source: "FoundEngine") -> T:
+        gateway = PrefectGateway(source, timeout_seconds=self._settings.api_timeout_seconds)
+        try:
+            return await use(JobService(gateway, snapshots_dir=self._settings.snapshots_dir))
+        finally:
+            await gateway.aclose()
+
+    def _ensure(self) -> Connection:
+        with self._output.steps() as report:
+            return self.engine.ensure(report=report)
+
+
+class FoundEngine:
+    """The engine as a command found it; looks again when it does not answer.
+
+    Args:
+        ensure: Finds or starts the engine. Blocks.
+        found: What it answered; None: not looked yet.
+    """
+
+    def __init__(self, ensure: Callable[[], Connection], found: Connection | None) -> None:
+        self._ensure = ensure
+        self._found = found
+
+    async def connection(self) -> Connection:
+        """The engine's connection."""
+        return self._found or await self.revive()
+
+    async def revive(self) -> Connection:
+        """The connection after another look.
+
+        Raises:
+            EngineUnavailable: It could not be brought up.
+        """
+        self._found = await anyio.to_thread.run_sync(self._ensure, abandon_on_cancel=True)
+        return self._found

@@ -1,0 +1,304 @@
+"""The commands for jobs."""
+
+from functools import partial
+from typing import Annotated, Final
+
+import click
+import typer
+
+from flows.errors import InvalidArgument, JobAlreadyDone
+from flows.models import JobStatus
+from flows.names import LOCAL_CLOUD
+from flows.states import JobState
+from mcp_server.cli import views
+from mcp_server.cli.exits import EXIT_OF_STATE, Exit
+from mcp_server.cli.following import Patience, follow_log, shown, watch
+from mcp_server.cli.options import (
+    AsJson,
+    Cursor,
+    JobId,
+    Lines,
+    bounded,
+    current_folder,
+    parse_overrides,
+)
+from mcp_server.cli.output import Output
+from mcp_server.cli.ports import Backend, Jobs
+from mcp_server.services.job_logs import DEFAULT_LINES
+from mcp_server.services.results import JobLogs
+from mcp_server.services.submitting import NewJob
+
+STATUSES: Final = ("all", "running", "completed", *sorted(set(JobState) - {JobState.RUNNING}))
+
+
+class JobCommands:
+    """The methods are the commands.
+
+    Args:
+        backend: What they work on.
+        output: Where they write.
+    """
+
+    def __init__(self, backend: Backend, output: Output) -> None:
+        self._backend = backend
+        self._output = output
+
+    def add_to(self, app: typer.Typer, *, epilog: str) -> None:
+        """Add the commands to `app`; those that follow a job end their help with `epilog`."""
+        for name, method in (
+            ("run", self.run),
+            ("jobs", self.jobs),
+            ("show", self.show),
+            ("logs", self.logs),
+            ("watch", self.watch),
+            ("cancel", self.cancel),
+            ("retry", self.retry),
+        ):
+            app.command(
+                name,
+                rich_help_panel="Jobs",
+                epilog=epilog if name in ("run", "watch") else None,
+            )(method)
+
+    def run(
+        self,
+        *,
+        config: Annotated[
+            str,
+            typer.Argument(metavar="CONFIG", help="Oumi config: a recipe or a job config (YAML)."),
+        ],
+        command: Annotated[
+            str,
+            typer.Option(
+                "--command",
+                "-c",
+                help="Oumi command: train, analyze, synth, evaluate, infer, tune or quantize; "
+                "ignored for a job config.",
+            ),
+        ] = "train",
+        overrides: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--set",
+                "-s",
+                metavar="KEY=VALUE",
+                help="Replace a value of the config, as in training.max_steps=60; repeatable.",
+            ),
+        ] = None,
+        job_name: Annotated[
+            str | None, typer.Option("--job-name", help="A name for people.")
+        ] = None,
+        cloud: Annotated[str, typer.Option("--cloud", help="Oumi cloud.")] = LOCAL_CLOUD,
+        cluster_name: Annotated[
+            str, typer.Option("--cluster-name", help="Cluster; empty: the cloud's default.")
+        ] = "",
+        idempotency_key: Annotated[
+            str | None,
+            typer.Option("--idempotency-key", help="The same key gives the same job."),
+        ] = None,
+        max_retries: Annotated[
+            int,
+            typer.Option(
+                "--max-retries",
+                min=0,
+                max=100,
+                help="Further attempts after preemption or a lost node.",
+            ),
+        ] = 0,
+        skip_preflight: Annotated[
+            bool, typer.Option("--skip-preflight", help="Start without the pre-flight checks.")
+        ] = False,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Say what would run and start nothing.")
+        ] = False,
+        follow: Annotated[
+            bool,
+            typer.Option("--watch/--detach", help="Follow the job to its end, or only start it."),
+        ] = False,
+        as_json: AsJson = False,
+    ) -> Exit:
+        """Start a job and write its id.
+
+        A relative CONFIG is looked for in the current folder, in which the job also runs.
+        """
+        if dry_run and follow:
+            raise InvalidArgument("--watch does not go with --dry-run", "Leave one of them out")
+        new = NewJob(
+            config_path=config,
+            client_cwd=str(current_folder()),
+            command=command,
+            job_name=bounded("--job-name", job_name, 100),
+            cloud=cloud,
+            cluster_name=cluster_name,
+            skip_preflight=skip_preflight,
+            overrides=parse_overrides(overrides or ()),
+            max_retries=max_retries,
+        )
+        if dry_run:
+            plan = self._backend.call(lambda jobs: jobs.plan(new), needs_engine=False)
+            if as_json:
+                self._output.json(plan)
+            else:
+                views.show_plan(plan, self._output)
+            return Exit.OK
+        key = bounded("--idempotency-key", idempotency_key, 200)
+        job = self._backend.call(lambda jobs: jobs.submit(new, idempotency_key=key))
+        job_id = job.job_id or ""
+        if as_json:
+            self._output.json(job)
+        else:
+            self._output.text(job_id)
+            self._output.note(f"{job.name} is {job.state}" + (f"; {job.url}" if job.url else ""))
+        return self._watch(job_id, as_json=as_json) if follow else Exit.OK
+
+    def jobs(
+        self,
+        *,
+        status: Annotated[
+            str,
+            typer.Option(
+                "--status",
+                click_type=click.Choice(STATUSES),
+                metavar="STATUS",
+                help="all, running (every job not ended), completed (every job ended), or a "
+                "state: scheduled, queued, pending, launching, retrying, cancelling, succeeded, "
+                "failed, cancelled, crashed.",
+            ),
+        ] = "all",
+        cloud: Annotated[str, typer.Option("--cloud", help="Only jobs on this cloud.")] = "",
+        limit: Annotated[
+            int, typer.Option("--limit", min=1, max=100, help="Jobs to list at most.")
+        ] = 20,
+        cursor: Cursor = None,
+        as_json: AsJson = False,
+    ) -> Exit:
+        """List jobs, the newest first."""
+        page = self._backend.call(
+            lambda jobs: jobs.list(status=status, cloud=cloud, limit=limit, cursor=cursor)
+        )
+        if as_json:
+            self._output.json(page)
+        else:
+            views.show_jobs(page, self._output)
+        return Exit.OK
+
+    def show(self, *, job_id: JobId, as_json: AsJson = False) -> Exit:
+        """Show everything about a job."""
+        self._show(self._backend.call(lambda jobs: jobs.status(job_id)), as_json=as_json)
+        return Exit.OK
+
+    def logs(
+        self,
+        *,
+        job_id: JobId,
+        follow: Annotated[
+            bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")
+        ] = False,
+        lines: Lines = DEFAULT_LINES,
+        grep: Annotated[
+            str | None,
+            typer.Option(
+                "--grep", metavar="REGEX", help="Only lines that match this regular expression."
+            ),
+        ] = None,
+        cursor: Cursor = None,
+        as_json: AsJson = False,
+    ) -> Exit:
+        """Write a job's output: its last lines, or what follows a cursor."""
+
+        def show(page: JobLogs) -> None:
+            if as_json:
+                self._output.json(page)
+            elif page.lines_returned:
+                self._output.text(page.logs)
+
+        async def read(jobs: Jobs) -> JobLogs:
+            page = await jobs.logs(job_id, lines=lines, cursor=cursor, grep=grep)
+            show(page)
+            if not follow:
+                return page
+            patience = Patience(self._output)
+            patience.answered()
+            return await follow_log(jobs, page, grep=grep, show=show, patience=patience)
+
+        page = self._backend.call(read)
+        if not (as_json or follow):
+            self._output.note(page.summary)
+        return Exit.OK
+
+    def watch(self, *, job_id: JobId, as_json: AsJson = False) -> Exit:
+        """Follow a job to its end: state, step, loss and time left.
+
+        Ctrl-C ends the watching and leaves the job running.
+        """
+        return self._watch(job_id, as_json=as_json)
+
+    def cancel(
+        self,
+        *,
+        job_id: JobId,
+        force: Annotated[
+            bool, typer.Option("--force", help="Kill it at once instead of letting it stop.")
+        ] = False,
+        wait: Annotated[bool, typer.Option("--wait", help="Return only when it is gone.")] = False,
+        as_json: AsJson = False,
+    ) -> Exit:
+        """End a job that has not ended."""
+        status = self._backend.call(lambda jobs: jobs.cancel(job_id, force=force))
+        if wait and not status.is_done:
+            patience = Patience(self._output)
+            gone = status.job_id
+            status = self._backend.call(
+                lambda jobs: watch(jobs, gone, show=lambda _: None, patience=patience)
+            )
+        if status.is_done and status.state is not JobState.CANCELLED:
+            raise JobAlreadyDone(
+                f"{status.name} ended before it could be cancelled, it is {status.state}",
+                "There is nothing to cancel",
+            )
+        if as_json:
+            self._output.json(status)
+        else:
+            self._output.line(status.summary, style=views.STYLE_OF_STATE[status.state])
+        return Exit.OK
+
+    def retry(
+        self,
+        *,
+        job_id: JobId,
+        fresh: Annotated[
+            bool,
+            typer.Option("--fresh", help="Begin anew, not at the last whole checkpoint."),
+        ] = False,
+        as_json: AsJson = False,
+    ) -> Exit:
+        """Start another attempt of a job that failed, crashed or was cancelled."""
+        status = self._backend.call(lambda jobs: jobs.retry(job_id, resume=not fresh))
+        if as_json:
+            self._output.json(status)
+        else:
+            self._output.line(status.summary, style=views.STYLE_OF_STATE[status.state])
+        return Exit.OK
+
+    def _watch(self, job_id: str, *, as_json: bool) -> Exit:
+        try:
+            with shown(self._output, as_json=as_json) as show:
+                patience = Patience(self._output)
+                status = self._backend.call(
+                    partial(watch, job_id=job_id, show=show, patience=patience)
+                )
+        except KeyboardInterrupt:
+            self._output.note(
+                f"The job goes on: `oumi-flows watch {job_id}` to watch it again, "
+                f"`oumi-flows cancel {job_id}` to end it."
+            )
+            raise
+        if not as_json:
+            views.show_end(status, self._output)
+        return EXIT_OF_STATE[status.state]
+
+    def _show(self, status: JobStatus, *, as_json: bool) -> None:
+        if as_json:
+            self._output.json(status)
+        else:
+            views.show_status(status, self._output)

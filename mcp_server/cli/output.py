@@ -1,0 +1,151 @@
+"""Where a command writes: results to standard output, everything else to standard error."""
+
+import json
+import sys
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from io import TextIOWrapper
+from typing import Final
+
+from pydantic import BaseModel
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+_UNBOUNDED: Final = 10_000
+"""Columns of a table that nobody looks at, so that nothing of it is cut."""
+
+
+class Output:
+    """The two standard streams."""
+
+    def __init__(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                # Names and logs hold what a terminal's encoding may not have.
+                stream.reconfigure(errors="backslashreplace")
+        self._out = _Console(highlight=False)
+        self._err = _Console(highlight=False, stderr=True)
+        self._drawing = False
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person looks at standard output."""
+        return self._out.is_terminal
+
+    def json(self, value: BaseModel) -> None:
+        """Write a value as one line of JSON, as the MCP tools answer with it."""
+        content = value.model_dump(mode="json", by_alias=True)
+        self.text(json.dumps(content, ensure_ascii=False))
+
+    def text(self, text: str) -> None:
+        """Write text as it is, and a line's end."""
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+    def line(self, text: str, *, style: str = "") -> None:
+        """Write a line."""
+        self._out.print(Text(text, style), soft_wrap=True)
+
+    def note(self, text: str, *, style: str = "dim") -> None:
+        """Write a line that is not part of the result."""
+        self._err.print(Text(text, style), soft_wrap=True)
+
+    def rows(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Write names and values, leaving out those without a value."""
+        for name, value in rows:
+            if value:
+                self._out.print(Text.assemble((f"  {name:<12} ", "bold"), value), soft_wrap=True)
+
+    def table(self, columns: Iterable[str], rows: Iterable[Iterable[Text]]) -> None:
+        """Write a table: cut to the terminal's width, or whole where there is none."""
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column in columns:
+            table.add_column(column, no_wrap=True, overflow="ellipsis")
+        for row in rows:
+            table.add_row(*row)
+        self._out.print(table, width=None if self.is_terminal else _UNBOUNDED)
+
+    @contextmanager
+    def steps(self) -> Generator[Callable[[str], None]]:
+        """Tell the steps of something that may take a while; nothing is seen if it has none."""
+        if self._drawing or not self._err.is_terminal:
+            yield self.note
+            return
+        with self._err.status("") as spinner:
+            spinner.stop()
+
+            def report(step: str) -> None:
+                spinner.update(Text(step))
+                spinner.start()
+
+            yield report
+
+    @contextmanager
+    def bar(self) -> Generator["Bar"]:
+        """A progress bar that is gone in the end. Only for a terminal."""
+        self._drawing = True
+        try:
+            with Bar(self._out) as bar:
+                yield bar
+        finally:
+            self._drawing = False
+
+
+class Bar:
+    """A bar: what it is about, how far it is, and since when.
+
+    Args:
+        console: Where it is drawn.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[words]}", markup=False),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = TaskID(0)
+
+    def __enter__(self) -> "Bar":
+        """Begin to draw."""
+        self._progress.start()
+        self._task = self._progress.add_task("", total=None, words="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the bar."""
+        self._progress.stop()
+
+    def show(self, what: str, percent: float | None, words: str, *, since_seconds: float) -> None:
+        """Draw the bar anew.
+
+        Args:
+            what: What it is about.
+            percent: How far it is; None: not known.
+            words: How far it is, in words.
+            since_seconds: How long it has been going on.
+        """
+        task = self._progress.tasks[0]
+        task.start_time = self._progress.get_time() - since_seconds
+        self._progress.update(
+            self._task,
+            description=what,
+            completed=percent or 0.0,
+            total=None if percent is None else 100.0,
+            words=words,
+        )
+
+    def print(self, what: RenderableType) -> None:
+        """Write something above the bar."""
+        self._progress.console.print(what, soft_wrap=True)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        # rich would exit with 1, which here means that a job failed.
+        raise BrokenPipeError

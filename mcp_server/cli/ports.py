@@ -1,0 +1,104 @@
+"""What the commands need of the rest of the project."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+from flows.models import JobStatus
+from mcp_server.engine import EngineStatus, Finding
+from mcp_server.services.jobs import OnChange, Until
+from mcp_server.services.results import JobList, JobLogs, Submission
+from mcp_server.services.submitting import NewJob
+
+Report = Callable[[str], None]
+T = TypeVar("T")
+
+
+class Jobs(Protocol):
+    """The use cases of jobs; `mcp_server.services.jobs.JobService` is the real one."""
+
+    async def plan(self, new: NewJob) -> Submission:
+        """Say what `submit` would start."""
+        ...
+
+    async def submit(self, new: NewJob, *, idempotency_key: str | None = None) -> Submission:
+        """Start a job."""
+        ...
+
+    async def status(self, reference: str, *, cloud: str = "") -> JobStatus:
+        """Look at a job."""
+        ...
+
+    async def wait(
+        self,
+        reference: str,
+        *,
+        until: Until,
+        timeout_seconds: float,
+        on_change: OnChange | None = None,
+    ) -> JobStatus:
+        """Look at a job until it is where it should be."""
+        ...
+
+    async def logs(
+        self,
+        reference: str,
+        *,
+        lines: int,
+        cursor: str | None = None,
+        grep: str | None = None,
+        cloud: str = "",
+    ) -> JobLogs:
+        """Read a part of a job's log."""
+        ...
+
+    async def cancel(self, reference: str, *, force: bool = False) -> JobStatus:
+        """Ask for a job's end."""
+        ...
+
+    async def list(
+        self,
+        *,
+        status: str = "all",
+        cloud: str = "",
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> JobList:
+        """List jobs."""
+        ...
+
+    async def retry(self, reference: str, *, resume: bool = True) -> JobStatus:
+        """Start another attempt of a job that has ended."""
+        ...
+
+
+class EngineControl(Protocol):
+    """The engine's life cycle; `mcp_server.engine.Engine` is the real one."""
+
+    def up(self, *, wait_for_worker: bool, report: Report) -> EngineStatus:
+        """Bring up everything this machine is to run."""
+        ...
+
+    def down(self) -> EngineStatus:
+        """Stop what runs of it."""
+        ...
+
+    def status(self) -> EngineStatus:
+        """How it is."""
+        ...
+
+    def doctor(self) -> list[Finding]:
+        """Everything that was looked at, and how to mend what is wrong."""
+        ...
+
+
+class Backend(Protocol):
+    """What the commands work on."""
+
+    @property
+    def engine(self) -> EngineControl:
+        """The engine."""
+        ...
+
+    def call(self, use: Callable[[Jobs], Awaitable[T]], *, needs_engine: bool = True) -> T:
+        """Use the jobs, once the engine is up where that is needed."""
+        ...

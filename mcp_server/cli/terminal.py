@@ -1,0 +1,100 @@
+"""The commands of a terminal, all but `mcp`: put together and run."""
+
+import importlib.metadata
+import os
+from collections.abc import Sequence
+from typing import Annotated, cast
+
+import click
+import typer
+
+from flows.errors import InvalidArgument
+from flows.settings import Settings
+from mcp_server.cli.backend import HereBackend
+from mcp_server.cli.engine_commands import EngineCommands
+from mcp_server.cli.exits import MEANING, Exit
+from mcp_server.cli.job_commands import JobCommands
+from mcp_server.cli.output import Output
+from mcp_server.cli.ports import Backend
+from mcp_server.cli.serve import serve
+
+EXIT_CODES = "\n\n".join(
+    ["Exit codes:", *(f"{code:d}: {meaning}" for code, meaning in MEANING.items())]
+)
+
+
+def run_here(settings: Settings, *, arguments: Sequence[str]) -> int:
+    """Run a command on this machine's engine.
+
+    Raises:
+        OumiFlowsError: It failed.
+    """
+    output = Output()
+    backend = HereBackend(settings, os.environ, output)
+    return run(build_app(backend, output, settings), arguments)
+
+
+def run(app: typer.Typer, arguments: Sequence[str]) -> int:
+    """Run a command.
+
+    Returns:
+        Its exit code.
+
+    Raises:
+        OumiFlowsError: It failed.
+    """
+    command = typer.main.get_command(app)
+    try:
+        code: object = command.main(list(arguments), prog_name="oumi-flows", standalone_mode=False)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "oumi-flows"
+        raise InvalidArgument(error.format_message(), f"Run `{path} --help`") from error
+    except click.Abort as error:
+        # What click makes of Ctrl-C.
+        raise KeyboardInterrupt from error
+    return cast(int, code) if code else Exit.OK
+
+
+def build_app(backend: Backend, output: Output, settings: Settings) -> typer.Typer:
+    """Every command.
+
+    Args:
+        backend: What they work on.
+        output: Where they write.
+        settings: What a person can set.
+    """
+    app = typer.Typer(
+        add_completion=False,
+        help="Every Oumi job is a Prefect flow run. Start jobs, follow them, and serve MCP.",
+        epilog=EXIT_CODES,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+
+    def about(
+        *,
+        version: Annotated[
+            bool, typer.Option("--version", is_eager=True, callback=_tell_version)
+        ] = False,
+    ) -> None:
+        pass
+
+    def mcp(context: typer.Context) -> int:
+        """Serve MCP, on standard input and output or over HTTP."""
+        return serve(settings, arguments=context.args)
+
+    app.callback()(about)
+    JobCommands(backend, output).add_to(app, epilog=EXIT_CODES)
+    EngineCommands(backend, output).add_to(app)
+    app.command(
+        "mcp",
+        rich_help_panel="The MCP server",
+        add_help_option=False,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )(mcp)
+    return app
+
+
+def _tell_version(value: bool) -> None:  # noqa: FBT001 - typer's signature
+    if value:
+        typer.echo(f"oumi-flows {importlib.metadata.version('oumi-flows')}")
+        raise typer.Exit

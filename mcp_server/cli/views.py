@@ -1,0 +1,180 @@
+"""How results look to a person."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from rich.text import Text
+
+from flows.models import JobStatus
+from flows.states import JobState
+from mcp_server.cli.output import Output
+from mcp_server.engine import EngineStatus, Finding, Severity
+from mcp_server.services.results import JobList, Submission
+
+STYLE_OF_STATE: Final[Mapping[JobState, str]] = {
+    JobState.SCHEDULED: "blue",
+    JobState.QUEUED: "blue",
+    JobState.PENDING: "blue",
+    JobState.LAUNCHING: "cyan",
+    JobState.RUNNING: "cyan",
+    JobState.RETRYING: "magenta",
+    JobState.CANCELLING: "yellow",
+    JobState.SUCCEEDED: "green",
+    JobState.FAILED: "red",
+    JobState.CANCELLED: "yellow",
+    JobState.CRASHED: "red",
+}
+
+_STYLE_OF_SEVERITY: Final[Mapping[Severity, str]] = {
+    Severity.OK: "green",
+    Severity.WARNING: "yellow",
+    Severity.ERROR: "bold red",
+}
+_SHORT_ID: Final = 8
+_MIB: Final = 2**20
+
+
+def show_plan(plan: Submission, output: Output) -> None:
+    """What a dry run found."""
+    output.line(plan.summary)
+    if plan.plan is None:
+        return
+    output.rows(
+        [
+            ("command", " ".join(plan.plan.argv)),
+            ("folder", plan.plan.working_dir or ""),
+            ("model", plan.model_name),
+            *((name.replace("_", " "), path) for name, path in plan.plan.files.items()),
+        ]
+    )
+    output.line("Job config:", style="bold")
+    output.text(plan.plan.job_config.rstrip("\n"))
+
+
+def show_status(status: JobStatus, output: Output) -> None:
+    """Everything about a job."""
+    output.line(status.summary, style=STYLE_OF_STATE[status.state])
+    where = f"{status.cloud} / {status.cluster_name}" if status.cluster_name else status.cloud
+    output.rows(
+        [
+            ("id", status.job_id),
+            ("state", status.state),
+            ("reason", status.termination_reason or ""),
+            ("command", status.command),
+            ("config", status.config_path),
+            ("model", status.model_name),
+            ("runs on", where),
+            ("launcher id", status.launcher_job_id or ""),
+            ("attempt", str(status.attempt)),
+            ("created", _local(status.created_at)),
+            ("started", _local(status.started_at)),
+            ("ended", _local(status.ended_at)),
+            ("duration", _duration(status.duration_seconds)),
+            ("output", status.output_dir),
+            ("log", status.log_path or ""),
+            ("Prefect UI", status.url or ""),
+        ]
+    )
+    _show_error_tail(status, output)
+
+
+def show_end(status: JobStatus, output: Output) -> None:
+    """How a job that was watched ended."""
+    output.line(status.summary, style=STYLE_OF_STATE[status.state])
+    output.rows(
+        [
+            ("duration", _duration(status.duration_seconds)),
+            ("output", status.output_dir if status.state is JobState.SUCCEEDED else ""),
+            ("log", status.log_path or ""),
+        ]
+    )
+    _show_error_tail(status, output)
+
+
+def show_jobs(jobs: JobList, output: Output) -> None:
+    """A page of a list."""
+    if jobs.jobs:
+        output.table(
+            ["ID", "STATE", "NAME", "CLOUD", "CREATED", "DURATION"],
+            (
+                [
+                    Text(job.job_id[:_SHORT_ID]),
+                    Text(job.state, STYLE_OF_STATE[job.state]),
+                    Text(job.name),
+                    Text(job.cloud),
+                    Text(_local(job.created_at)),
+                    Text(_duration(job.duration_seconds)),
+                ]
+                for job in jobs.jobs
+            ),
+        )
+    else:
+        output.note(jobs.summary)
+    if jobs.next_cursor:
+        output.note(f"There are more: add --cursor {jobs.next_cursor}")
+
+
+def show_engine(status: EngineStatus, output: Output) -> None:
+    """How the engine is, and how to get into the Prefect UI."""
+    output.line(status.summary, style="bold red" if status.problem else "green")
+    server, worker = status.server, status.worker
+    output.rows(
+        [
+            ("server", _process("healthy" if server.healthy else "not healthy", server.pid)),
+            ("address", status.api_url or ""),
+            ("server log", server.log_path or ""),
+            ("worker", _process(_worker_state(status), worker.pid)),
+            ("worker name", worker.name),
+            ("worker log", worker.log_path or "" if worker.pid else ""),
+            ("memory", _memory([server.rss_bytes, worker.rss_bytes])),
+            ("Prefect UI", status.ui_url or ""),
+            ("UI log-in", f"the one line in {status.auth_path}" if status.auth_path else ""),
+        ]
+    )
+    if status.problem:
+        output.line(f"Problem: {status.problem}", style="red")
+        output.line(f"What to do: {status.fix}")
+
+
+def show_findings(findings: Iterable[Finding], output: Output) -> None:
+    """What the doctor found."""
+    for finding in findings:
+        output.line(
+            f"{finding.severity.upper():<8} {finding.subject}: {finding.what}",
+            style=_STYLE_OF_SEVERITY[finding.severity],
+        )
+        if finding.fix:
+            output.line(f"         What to do: {finding.fix}")
+
+
+def _show_error_tail(status: JobStatus, output: Output) -> None:
+    if status.error_tail:
+        output.line("Last lines of the log:", style="bold")
+        output.text(status.error_tail)
+
+
+def _worker_state(status: EngineStatus) -> str:
+    worker = status.worker
+    if not worker.alive:
+        return "not running"
+    if not worker.warm:
+        return "loading Oumi"
+    return "ready" if worker.online else "not heard by the server"
+
+
+def _process(state: str, pid: int | None) -> str:
+    return f"{state} (pid {pid})" if pid else state
+
+
+def _memory(sizes: Iterable[int | None]) -> str:
+    known = [size for size in sizes if size is not None]
+    return f"{sum(known) // _MIB} MiB" if known else ""
+
+
+def _local(instant: datetime | None) -> str:
+    return f"{instant.astimezone():%Y-%m-%d %H:%M:%S}" if instant else ""
+
+
+def _duration(seconds: float | None) -> str:
+    return "" if seconds is None else str(timedelta(seconds=round(seconds)))
