@@ -108,8 +108,7 @@ class Attempt:
             while True:
                 outcome = await watch.step()
                 if outcome is not None:
-                    await report.finish(outcome, watched.latest)
-                    return outcome
+                    return await report.finish(outcome, watched.latest)
                 await _first(
                     watched.changed,
                     self._cancel.news,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from flows.logs import LogPage, error_tail, read_from
+from flows.logs import LogPage, error_tail, last_error, read_from
 from flows.models import JobProgress
 from flows.ports import Observation
 from flows.progress import ProgressReader
@@ -67,15 +67,19 @@ class Report:
             observed_at=observed.observed_at if observed else datetime.now(UTC), unreachable=why
         )
 
-    async def finish(self, outcome: Outcome, seen: Observation | None) -> None:
-        """Pass on the rest of the log, and the last lines of a job that failed."""
+    async def finish(self, outcome: Outcome, seen: Observation | None) -> Outcome:
+        """Pass on the rest of the log; the outcome with the last error of a job that failed."""
         if seen is None:
-            return
+            return outcome
         await self.update(seen, final=True)
-        if outcome.reason.job_state is JobState.FAILED and seen.log_path:
-            tail = await asyncio.to_thread(error_tail, Path(seen.log_path), lines=_TAIL_LINES)
-            if tail:
-                self._logger.error("Last lines of %s:\n%s", seen.log_path, tail)
+        if outcome.reason.job_state is not JobState.FAILED or not seen.log_path:
+            return outcome
+        tail = await asyncio.to_thread(error_tail, Path(seen.log_path), lines=_TAIL_LINES)
+        if not tail:
+            return outcome
+        self._logger.error("Last lines of %s:\n%s", seen.log_path, tail)
+        error = last_error(tail.splitlines())
+        return Outcome(outcome.reason, f"{outcome.text} {error}") if error else outcome
 
     def _read(self, log_path: str | None) -> JobProgress | None:
         if log_path is None:

@@ -182,14 +182,31 @@ def _cluster(cloud: str, cluster_name: str) -> "BaseCluster | None":
 def _observation(status: "JobStatus") -> Observation:
     facts = _metadata(status.metadata)
     state = _STATE_OF_OUMI[status.state.value]
-    reason = facts.get("reason")
+    reason = facts.get("reason") if state.is_terminal else None
     return Observation(
         state=state,
         observed_at=datetime.now(UTC),
-        reason=TerminationReason(reason) if reason and state.is_terminal else None,
-        message=str(facts.get("message") or status.status),
+        reason=TerminationReason(reason) if reason else None,
+        message=_why(facts) if reason else status.status,
         log_path=facts.get("log_path"),
     )
+
+
+def _why(facts: dict[str, Any]) -> str:
+    """How a job ended, for people."""
+    code, signal = facts.get("exit_code"), facts.get("signal")
+    how = f"was ended by signal {signal}" if signal else f"exited with code {code}"
+    match TerminationReason(facts["reason"]):
+        case TerminationReason.COMPLETED:
+            return "The job finished."
+        case TerminationReason.SETUP_FAILED:
+            return f"The setup script {how}."
+        case TerminationReason.OUT_OF_MEMORY:
+            return "The job was killed by signal 9, as the kernel does when memory runs out."
+        case TerminationReason.LOST:
+            return "Every process of the job was gone, and none had recorded how it ended."
+        case _:
+            return f"The job {how}."
 
 
 def _metadata(text: str) -> dict[str, Any]:
