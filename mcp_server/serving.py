@@ -36,8 +36,8 @@ def serve_stdio(
     # would be flushed onto the wire when the process ends (mcp 2.3).
     cast("TextIOWrapper", sys.stdout).reconfigure(line_buffering=True)
     with _uncollected():
-        transports = importlib.import_module("mcp_server.transports")
-        server = transports.StdioServer(settings, ensure, read_only=read_only, toolsets=toolsets)
+        transport = importlib.import_module("mcp_server.stdio_transport")
+        server = transport.StdioServer(settings, ensure, read_only=read_only, toolsets=toolsets)
     server.serve()
 
 
@@ -67,8 +67,8 @@ def serve_http(
             unknown.
     """
     with _uncollected():
-        transports = importlib.import_module("mcp_server.transports")
-        server = transports.HttpServer(
+        transport = importlib.import_module("mcp_server.http_transport")
+        server = transport.HttpServer(
             settings, ensure, host=host, port=port, read_only=read_only, toolsets=toolsets
         )
     server.serve(ready)

@@ -3,14 +3,12 @@
 import importlib.metadata
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from flows.errors import EngineUnavailable
 from flows.settings import Settings
-from mcp_server.engine.connection import external_connection
 from mcp_server.engine.files import LOW_SPACE_BYTES, MIN_FREE_BYTES, EngineFiles
-from mcp_server.engine.inspection import Inspection
 from mcp_server.engine.values import EngineStatus, Finding, Severity
 
 _RESTART: Final = "Run `oumi-flows down`, then `oumi-flows up`; jobs that run go on"
@@ -23,22 +21,20 @@ class Doctor:
     Args:
         files: The engine's folder.
         settings: Where the home folder is.
-        inspection: Looks at the processes.
     """
 
-    def __init__(self, files: EngineFiles, settings: Settings, inspection: Inspection) -> None:
+    def __init__(self, files: EngineFiles, settings: Settings) -> None:
         self._files = files
         self._settings = settings
-        self._inspection = inspection
 
-    def findings(self, environ: Mapping[str, str]) -> list[Finding]:
-        """What was found, good and bad, in the order things depend on each other."""
+    def findings(self, look: Callable[[], EngineStatus]) -> list[Finding]:
+        """What was found, good and bad, in the order things depend on each other.
+
+        Args:
+            look: Tells how server and worker are.
+        """
         found = list(self._folder())
-        try:
-            external = external_connection(environ)
-        except EngineUnavailable as error:
-            return [*found, _error("Prefect profile", error.what, error.next_step)]
-        status = self._inspection.status(external)
+        status = look()
         return [*found, *_server(status), *_worker(status)]
 
     def _folder(self) -> Iterator[Finding]:

@@ -37,6 +37,9 @@ class Engine:
         environ: The environment that may name a Prefect server and that our processes inherit.
         worker_type: Prefect's name of the worker type to start.
         definition: The ``prefect.yaml`` to apply; None: ours.
+
+    Raises:
+        EngineUnavailable: The Prefect profiles, which may name a server, cannot be read.
     """
 
     def __init__(
@@ -50,7 +53,8 @@ class Engine:
         version = importlib.metadata.version("oumi-flows")
         self._settings = settings
         self._environ = environ
-        self._files = EngineFiles(settings.home, settings.engine_dir)
+        self._external = external_connection(environ)
+        self._files = EngineFiles(settings, server=self._external)
         self._server = Server(self._files, settings, environ)
         self._worker = Worker(self._files, settings, environ, kind=worker_type, version=version)
         self._deployments = Deployments(
@@ -66,7 +70,7 @@ class Engine:
         Raises:
             EngineUnavailable: The embedded engine was never started.
         """
-        return external_connection(self._environ) or self._server.connection()
+        return self._external or self._server.connection()
 
     def environment(self) -> dict[str, str]:
         """The variables with which a Prefect command uses this engine.
@@ -87,14 +91,10 @@ class Engine:
         Raises:
             EngineUnavailable: Something could not be started, or the external server is not ready.
         """
-        external = external_connection(self._environ)
-        if external is not None:
-            self._check_external(external)
-            return external
-        ready = self._ready()
-        if ready is not None:
-            return ready
-        return self._bring_up(None, report)
+        if self._external is not None:
+            self._check_external(self._external)
+            return self._external
+        return self._ready() or self._bring_up(report)
 
     def up(self, *, wait_for_worker: bool, report: Report = _say_nothing) -> EngineStatus:
         """Bring up everything this machine is to run; start no server where one is named.
@@ -106,7 +106,7 @@ class Engine:
         Raises:
             EngineUnavailable: Something could not be started.
         """
-        connection = self._bring_up(external_connection(self._environ), report)
+        connection = self._bring_up(report)
         if wait_for_worker:
             report("Waiting for the worker to load Oumi")
             self._wait_for_worker(connection)
@@ -121,18 +121,17 @@ class Engine:
         if self._files.folder.exists():
             with self._files.lock(timeout=self._settings.engine_timeout_seconds):
                 self._worker.stop()
-                if external_connection(self._environ) is None:
+                if self._external is None:
                     self._server.stop()
         return self.status()
 
     def status(self) -> EngineStatus:
         """How the engine is, with what is wrong first."""
-        return self._inspection.status(external_connection(self._environ))
+        return self._inspection.status(self._external)
 
     def doctor(self) -> list[Finding]:
         """Everything that was looked at, and how to mend what is wrong."""
-        doctor = Doctor(self._files, self._settings, self._inspection)
-        return doctor.findings(self._environ)
+        return Doctor(self._files, self._settings).findings(self.status)
 
     def _ready(self) -> Connection | None:
         """The embedded engine, if all of it is up; costs one request."""
@@ -146,10 +145,10 @@ class Engine:
         except EngineUnavailable:
             return None
 
-    def _bring_up(self, external: Connection | None, report: Report) -> Connection:
+    def _bring_up(self, report: Report) -> Connection:
         self._files.prepare()
         with self._files.lock(timeout=self._settings.engine_timeout_seconds):
-            connection = external or self._bring_up_server(report)
+            connection = self._external or self._bring_up_server(report)
             with rest(connection, timeout=self._settings.api_timeout_seconds) as api:
                 self._deployments.ensure_pool(api)
                 if not self._worker.serves(connection):

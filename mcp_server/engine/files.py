@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import os
 import re
 import secrets
@@ -15,6 +16,8 @@ from typing import Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from flows.errors import EngineUnavailable
+from flows.settings import Settings
+from mcp_server.engine.values import Connection
 
 MIN_FREE_BYTES: Final = 64 * 2**20
 """A first start writes about 25 MB (Prefect 3.8.8: two UIs and an empty database)."""
@@ -35,22 +38,25 @@ class EngineFiles:
     """Names and access rules of everything in the engine's folder.
 
     Args:
-        home: OUMI_FLOWS_HOME.
-        folder: The engine's folder in it.
+        settings: Where the folder is.
+        server: The Prefect server elsewhere that a person named; None: the embedded one. Each
+            server has a worker and a record of what was applied to it.
     """
 
-    def __init__(self, home: Path, folder: Path) -> None:
-        self.home = home
+    def __init__(self, settings: Settings, *, server: Connection | None = None) -> None:
+        folder = settings.engine_dir
+        self.home = settings.home
         self.folder = folder
+        self.key = f"-{short_hash(server.api_url)}" if server else ""
         self.server_record = folder / "server.json"
-        self.worker_record = folder / "worker.json"
-        self.deployed_record = folder / "deployed.json"
+        self.worker_record = folder / f"worker{self.key}.json"
+        self.deployed_record = folder / f"deployed{self.key}.json"
         self.auth = folder / "auth"
         self.database = folder / "prefect.db"
         self.ui = folder / "ui"
         self.prefect_home = folder / "prefect"
         self.server_log = folder / "server.log"
-        self.worker_log = folder / "worker.log"
+        self.worker_log = folder / f"worker{self.key}.log"
         self.deploy_log = folder / "deploy.log"
         self.rendered = folder / "prefect.yaml"
 
@@ -170,6 +176,11 @@ def last_words(path: Path, *, since: int = 0) -> str:
     lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
     errors = [line for line in lines if _ERROR_LINE.match(line)]
     return "\n".join(errors[-1:] or lines[-_WORDS_LINES:])
+
+
+def short_hash(text: str) -> str:
+    """A few characters that tell `text` from others."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _free_space(folder: Path) -> str:

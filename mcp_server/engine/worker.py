@@ -1,6 +1,5 @@
 """The worker of this machine: one process and its record."""
 
-import hashlib
 import socket
 import sys
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from flows.errors import EngineUnavailable
 from flows.models import Value
 from flows.settings import Settings
 from mcp_server.engine.environment import worker_environment
-from mcp_server.engine.files import EngineFiles, last_words
+from mcp_server.engine.files import EngineFiles, last_words, short_hash
 from mcp_server.engine.processes import (
     ProcessRecord,
     find_process,
@@ -58,8 +57,8 @@ class Worker:
         self._environ = environ
         self._kind = kind
         self._version = version
-        home = hashlib.sha256(str(files.folder).encode()).hexdigest()[:6]
-        self.name = f"{socket.gethostname().split('.')[0]}-{home}"
+        host = socket.gethostname().split(".")[0]
+        self.name = f"{host}-{short_hash(str(files.folder))}{files.key}"
 
     @property
     def record(self) -> WorkerRecord | None:
@@ -166,5 +165,4 @@ class Worker:
 
 def _fingerprint(connection: Connection) -> str:
     """Tells one server and its credentials from another, giving neither away."""
-    told = f"{connection.api_url}\n{connection.auth_string}\n{connection.api_key}"
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    return short_hash(f"{connection.api_url}\n{connection.auth_string}\n{connection.api_key}")

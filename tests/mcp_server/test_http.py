@@ -17,7 +17,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from flows.errors import InvalidArgument
 from flows.settings import Settings
-from mcp_server.transports import HttpServer, is_loopback, transport_security
+from mcp_server.http_transport import HttpServer, is_loopback, transport_security
 from tests.mcp_server.calls import ok
 from tests.mcp_server.prefect_stub import PrefectServer
 from tests.mcp_server.test_arguments import no_engine

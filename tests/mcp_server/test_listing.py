@@ -147,7 +147,7 @@ async def test_the_server_says_what_it_is_for(client: Client) -> None:
 
 def test_importing_the_server_loads_nothing_heavy() -> None:
     code = (
-        "import sys, mcp_server.server, mcp_server.transports\n"
+        "import sys, mcp_server.server, mcp_server.http_transport\n"
         "heavy = {'prefect', 'oumi', 'torch', 'sky', 'transformers', 'sqlalchemy', 'fastapi'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
