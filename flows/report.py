@@ -92,7 +92,8 @@ class Report:
         page = await asyncio.to_thread(self._page, path, final)
         if page is None:
             return
-        for line in page.lines[-_LINES_PER_UPDATE:]:
+        lines = [line for line in page.lines if line.strip()]
+        for line in lines[-_LINES_PER_UPDATE:]:
             self._logger.info("%s", line)
 
     def _page(self, path: Path, final: bool) -> LogPage | None:  # noqa: FBT001 - a thread's argument
