@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
 import anyio
 import anyio.to_thread
@@ -13,8 +14,21 @@ from mcp_server.prefect_gateway import EngineConnection
 CHECK_SECONDS: Final = 5.0
 
 Report = Callable[[str], None]
-Ensure = Callable[[Report], EngineConnection]
-"""Finds the engine, or starts it and waits for it. Blocks; raises `OumiFlowsError`."""
+
+
+class Ensure(Protocol):
+    """Finds the engine, or starts it and waits for it; blocks."""
+
+    def __call__(self, *, report: Report) -> EngineConnection:
+        """The engine's connection.
+
+        Args:
+            report: Told each step that takes time.
+
+        Raises:
+            EngineUnavailable: It cannot be found or started.
+        """
+        ...
 
 
 class EngineKeeper:
@@ -95,9 +109,11 @@ class EngineKeeper:
     async def _look(self) -> EngineConnection:
         try:
             self._connection = await anyio.to_thread.run_sync(
-                self._ensure, self._report, abandon_on_cancel=True, limiter=self._threads
+                partial(self._ensure, report=self._report),
+                abandon_on_cancel=True,
+                limiter=self._threads,
             )
-        except OSError as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise InternalError(
                 f"The engine could not be looked at ({error})", "Run `oumi-flows doctor`"
             ) from error

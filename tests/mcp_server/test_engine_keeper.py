@@ -22,7 +22,7 @@ class SlowEngine:
         self.let_up = threading.Event()
         self.server = PrefectServer(port=1, auth_string="a:b")
 
-    def ensure(self, report: Report) -> PrefectServer:
+    def ensure(self, *, report: Report) -> PrefectServer:
         self.looks += 1
         report("starting the Prefect server")
         assert self.let_up.wait(timeout=20)
@@ -89,7 +89,7 @@ async def test_a_look_that_fails_is_told_to_who_waits_and_tried_again_later() ->
         PrefectServer(port=1, auth_string="a:b"),
     ]
 
-    def ensure(_report: Report) -> PrefectServer:
+    def ensure(*, report: Report) -> PrefectServer:
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
