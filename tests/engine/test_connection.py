@@ -91,7 +91,7 @@ def test_a_broken_profiles_file_is_named(tmp_path: Path, profiles: Path) -> None
     profiles.write_text("active = ")
 
     with pytest.raises(EngineUnavailable, match=r"profiles\.toml cannot be read"):
-        engine_with(tmp_path, {}).connection()
+        engine_with(tmp_path, {})
 
 
 def test_secrets_stay_out_of_what_is_printed(tmp_path: Path) -> None:

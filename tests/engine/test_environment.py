@@ -12,7 +12,7 @@ from mcp_server.engine.values import Connection
 CONNECTION = Connection(
     api_url="http://127.0.0.1:1/api", auth_string="a:b", ui_url="http://127.0.0.1:1", embedded=True
 )
-FILES = EngineFiles(Path("/home/me"), Path("/home/me/engine"))
+FILES = EngineFiles(Settings(home=Path("/home/me")))
 
 
 def test_a_persons_prefect_settings_do_not_steer_the_embedded_server() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from flows.errors import EngineUnavailable
 from flows.models import Value
+from flows.settings import Settings
 from mcp_server.engine.files import LOG_ROTATE_BYTES, EngineFiles, last_words
 
 
@@ -22,7 +23,7 @@ def mode(path: Path) -> int:
 
 @pytest.fixture
 def files(home: Path) -> EngineFiles:
-    files = EngineFiles(home, home / "engine")
+    files = EngineFiles(Settings(home=home))
     files.prepare()
     return files
 
@@ -55,7 +56,7 @@ def test_credentials_are_made_up_once(files: EngineFiles) -> None:
 
 
 def test_a_full_disk_is_reported_with_its_path_and_what_to_do(full_disk: Path) -> None:
-    files = EngineFiles(full_disk, full_disk / "engine")
+    files = EngineFiles(Settings(home=full_disk))
 
     with pytest.raises(EngineUnavailable) as raised:
         files.prepare()
@@ -67,7 +68,8 @@ def test_a_full_disk_is_reported_with_its_path_and_what_to_do(full_disk: Path) -
 def test_a_disk_that_fills_up_while_a_record_is_written_leaves_the_old_record(
     full_disk: Path, files: EngineFiles
 ) -> None:
-    small = EngineFiles(full_disk, full_disk)
+    small = EngineFiles(Settings(home=full_disk))
+    small.folder.mkdir()
     small.auth.write_text("a:b\n")
     with pytest.raises(OSError, match="No space"):
         (full_disk / "filler").write_bytes(bytes(2**21))
@@ -83,7 +85,7 @@ def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     home = tmp_path / "file" / "home"
 
     with pytest.raises(EngineUnavailable) as raised:
-        EngineFiles(home, home / "engine").prepare()
+        EngineFiles(Settings(home=home)).prepare()
 
     assert str(tmp_path / "file") in raised.value.what
     assert "OUMI_FLOWS_HOME" in raised.value.next_step
@@ -94,7 +96,7 @@ def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
 
     with pytest.raises(EngineUnavailable, match="Permission denied"):
-        EngineFiles(tmp_path / "home", tmp_path / "home" / "engine").prepare()
+        EngineFiles(Settings(home=tmp_path / "home")).prepare()
 
 
 def test_the_lock_is_had_by_one_at_a_time(files: EngineFiles) -> None:

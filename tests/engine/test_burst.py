@@ -1,0 +1,64 @@
+"""A hundred runs at once on the embedded server, over plain REST as many clients would."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import pytest
+
+from flows.names import DEPLOYMENT
+from mcp_server.engine import Engine
+from tests.engine.conftest import make_engine
+
+pytestmark = pytest.mark.engine
+
+RUNS = 100
+AT_ONCE = 30
+STATES = [
+    ("PENDING", "Pending"),
+    ("RUNNING", "Running"),
+    ("RUNNING", "Launching"),
+    ("COMPLETED", "Completed"),
+]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    engine = make_engine(tmp_path_factory.mktemp("burst") / "home")
+    engine.ensure()
+    yield engine
+    engine.down()
+
+
+def test_no_call_of_a_burst_is_refused_or_slow(engine: Engine) -> None:
+    connection = engine.connection()
+    answers: list[tuple[int, float]] = []
+
+    def call(client: httpx2.Client, method: str, path: str, body: Any = None) -> Any:
+        before = time.perf_counter()
+        answer = client.request(method, f"{connection.api_url}{path}", json=body)
+        answers.append((answer.status_code, time.perf_counter() - before))
+        return answer.json()
+
+    def run(client: httpx2.Client) -> None:
+        # Later than any worker would look, so that only this test moves it.
+        body = {
+            "parameters": {"request": {"config_path": "/x", "client_cwd": "/"}},
+            "state": {"type": "SCHEDULED", "state_details": {"scheduled_time": "2999-01-01"}},
+        }
+        created = call(client, "POST", f"/deployments/{deployment}/create_flow_run", body)
+        for state, name in STATES:
+            body = {"state": {"type": state, "name": name}, "force": True}
+            call(client, "POST", f"/flow_runs/{created['id']}/set_state", body)
+            call(client, "GET", f"/flow_runs/{created['id']}")
+
+    with httpx2.Client(headers=connection.headers, timeout=120, trust_env=False) as client:
+        deployment = call(client, "GET", f"/deployments/name/{DEPLOYMENT}")["id"]
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            list(threads.map(run, [client] * RUNS))
+
+    assert {status for status, _ in answers} <= {200, 201}
+    assert len(answers) == RUNS * (1 + 2 * len(STATES)) + 1
+    assert max(seconds for _, seconds in answers) < 5
