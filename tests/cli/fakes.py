@@ -1,0 +1,264 @@
+"""Jobs and an engine that exist only in the test."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from flows.models import JobProgress, JobStatus
+from flows.states import JobState, TerminationReason
+from mcp_server.cli.ports import EngineControl, Jobs, Report
+from mcp_server.engine import EngineStatus, Finding, ServerStatus, WorkerStatus
+from mcp_server.services.jobs import OnChange, Until
+from mcp_server.services.results import JobList, JobLogs, JobRow, Submission
+from mcp_server.services.submitting import NewJob
+
+T = TypeVar("T")
+
+JOB_ID = "0f9e8d7c-1111-4222-8333-444455556666"
+NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+def status_of(state: JobState, **facts: Any) -> JobStatus:
+    """A job's status."""
+    values: dict[str, Any] = {
+        "summary": f"demo-0f9e8d7c is {state}",
+        "job_id": JOB_ID,
+        "name": "demo-0f9e8d7c",
+        "state": state,
+        "is_done": state.is_terminal,
+        "reachable": True,
+        "observed_at": NOON,
+        "command": "train",
+        "config_path": "/home/me/train.yaml",
+        "cloud": "local",
+        "created_at": NOON,
+        "started_at": NOON,
+        "duration_seconds": 61.2,
+        "log_path": "/home/me/log.txt",
+        "url": "http://127.0.0.1:4200/runs/flow-run/0f9e8d7c",
+    }
+    return JobStatus(**(values | facts))
+
+
+SCHEDULED = status_of(JobState.SCHEDULED)
+RUNNING = status_of(
+    JobState.RUNNING,
+    summary="demo-0f9e8d7c is running; step 10 of 60; loss 4.2",
+    progress=JobProgress(step=10, max_steps=60, percent=16.67, loss=4.2, eta_seconds=50),
+)
+SUCCEEDED = status_of(
+    JobState.SUCCEEDED, termination_reason=TerminationReason.COMPLETED, output_dir="/home/me/out"
+)
+FAILED = status_of(
+    JobState.FAILED,
+    termination_reason=TerminationReason.NONZERO_EXIT,
+    error_tail="Traceback ...\nValueError: no",
+)
+CANCELLED = status_of(JobState.CANCELLED, termination_reason=TerminationReason.USER_CANCELLED)
+CANCELLING = status_of(JobState.CANCELLING)
+CRASHED = status_of(JobState.CRASHED, termination_reason=TerminationReason.LOST)
+
+
+def page_of(*lines: str, cursor: str, at_end: bool = False) -> JobLogs:
+    """A part of a log."""
+    return JobLogs(
+        summary=f"{len(lines)} lines of demo-0f9e8d7c",
+        job_id=JOB_ID,
+        lines_returned=len(lines),
+        logs="\n".join(lines),
+        next_cursor=cursor,
+        at_end=at_end,
+    )
+
+
+def submission_of(new: NewJob, *, dry_run: bool) -> Submission:
+    """What starting a job answers with."""
+    return Submission(
+        summary="Dry run, nothing was started: oumi train." if dry_run else "demo is scheduled",
+        job_id=None if dry_run else JOB_ID,
+        name="demo-0f9e8d7c",
+        state=None if dry_run else JobState.SCHEDULED,
+        dry_run=dry_run,
+        command=new.command,
+        config_path=new.config_path,
+        cloud=new.cloud,
+        cluster_name=new.cluster_name,
+        model_name="tiny",
+        output_dir="",
+    )
+
+
+JOB_LIST = JobList(
+    summary="1 job, and there are more.",
+    jobs=[
+        JobRow(
+            job_id=JOB_ID,
+            name="demo [red]-0f9e8d7c",
+            state=JobState.RUNNING,
+            command="train",
+            cloud="local",
+            model_name="tiny",
+            created_at=NOON,
+            duration_seconds=3661,
+        )
+    ],
+    next_cursor="MORE",
+)
+
+
+def next_of(answers: list[Any]) -> Any:
+    """The next answer; raises it if it is an exception."""
+    answer = answers.pop(0)
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
+
+
+@dataclass
+class FakeJobs:
+    """Answers as it was told to, and remembers what it was asked.
+
+    An answer that is an exception is raised.
+    """
+
+    story: list[JobStatus | BaseException] = field(default_factory=lambda: [SUCCEEDED])
+    """What `status` and `wait` come to see."""
+    pages: list[JobLogs | BaseException] = field(default_factory=lambda: [page_of(cursor="1")])
+    cancelled: JobStatus = CANCELLED
+    listed: JobList = JOB_LIST
+    error: BaseException | None = None
+    calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    async def plan(self, new: NewJob) -> Submission:
+        self._called("plan", new=new)
+        return submission_of(new, dry_run=True)
+
+    async def submit(self, new: NewJob, *, idempotency_key: str | None = None) -> Submission:
+        self._called("submit", new=new, idempotency_key=idempotency_key)
+        return submission_of(new, dry_run=False)
+
+    async def status(self, reference: str, *, cloud: str = "") -> JobStatus:
+        self._called("status", reference=reference)
+        return next_of(self.story)
+
+    async def wait(
+        self,
+        reference: str,
+        *,
+        until: Until,
+        timeout_seconds: float,
+        on_change: OnChange | None = None,
+    ) -> JobStatus:
+        self._called("wait", reference=reference, until=until)
+        while True:
+            status = next_of(self.story)
+            if on_change:
+                await on_change(status)
+            if status.is_done:
+                return status
+
+    async def logs(
+        self,
+        reference: str,
+        *,
+        lines: int,
+        cursor: str | None = None,
+        grep: str | None = None,
+        cloud: str = "",
+    ) -> JobLogs:
+        self._called("logs", reference=reference, lines=lines, cursor=cursor, grep=grep)
+        return next_of(self.pages)
+
+    async def cancel(self, reference: str, *, force: bool = False) -> JobStatus:
+        self._called("cancel", reference=reference, force=force)
+        return self.cancelled
+
+    async def list(
+        self,
+        *,
+        status: str = "all",
+        cloud: str = "",
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> JobList:
+        self._called("list", status=status, cloud=cloud, limit=limit, cursor=cursor)
+        return self.listed
+
+    async def retry(self, reference: str, *, resume: bool = True) -> JobStatus:
+        self._called("retry", reference=reference, resume=resume)
+        return SCHEDULED
+
+    def _called(self, name: str, **arguments: Any) -> None:
+        self.calls.append((name, arguments))
+        if self.error:
+            raise self.error
+
+
+UP = EngineStatus(
+    summary="Prefect 3.8.8 answers at http://127.0.0.1:4200/api; the worker is ready",
+    embedded=True,
+    api_url="http://127.0.0.1:4200/api",
+    ui_url="http://127.0.0.1:4200",
+    auth_path="/home/me/.oumi-flows/engine/auth",
+    server=ServerStatus(pid=7, alive=True, healthy=True, version="3.8.8", rss_bytes=2**20),
+    worker=WorkerStatus(name="w", pid=8, alive=True, online=True, warm=True, rss_bytes=2**21),
+    deployed=True,
+    version="0.1.0",
+)
+DOWN = UP.model_copy(
+    update={
+        "summary": "The worker is not running, so jobs wait",
+        "worker": WorkerStatus(name="w"),
+        "problem": "The worker is not running, so jobs wait",
+        "fix": "Run `oumi-flows up`",
+    }
+)
+
+
+@dataclass
+class FakeEngine:
+    """An engine in the state it was told to be in."""
+
+    now: EngineStatus = UP
+    found: list[Finding] = field(default_factory=list)
+    error: BaseException | None = None
+    waited: bool = False
+
+    def up(self, *, wait_for_worker: bool, report: Report) -> EngineStatus:
+        report("Starting the Prefect server")
+        if self.error:
+            raise self.error
+        self.waited = wait_for_worker
+        return self.now
+
+    def down(self) -> EngineStatus:
+        return self.now
+
+    def status(self) -> EngineStatus:
+        return self.now
+
+    def doctor(self) -> list[Finding]:
+        return self.found
+
+
+@dataclass
+class FakeBackend:
+    """Jobs and engine of the test."""
+
+    service: FakeJobs = field(default_factory=FakeJobs)
+    control: FakeEngine = field(default_factory=FakeEngine)
+    brought_up: bool = False
+
+    @property
+    def engine(self) -> EngineControl:
+        return self.control
+
+    def call(self, use: Callable[[Jobs], Awaitable[T]], *, needs_engine: bool = True) -> T:
+        self.brought_up = self.brought_up or needs_engine
+
+        async def run() -> T:
+            return await use(self.service)
+
+        return asyncio.run(run())
