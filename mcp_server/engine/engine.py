@@ -94,7 +94,7 @@ class Engine:
         if self._external is not None:
             self._check_external(self._external)
             return self._external
-        return self._ready() or self._bring_up(report)
+        return self._ready() or self._bring_up(report, patient=True)
 
     def up(self, *, wait_for_worker: bool, report: Report = _say_nothing) -> EngineStatus:
         """Bring up everything this machine is to run; start no server where one is named.
@@ -106,7 +106,7 @@ class Engine:
         Raises:
             EngineUnavailable: Something could not be started.
         """
-        connection = self._bring_up(report)
+        connection = self._bring_up(report, patient=False)
         if wait_for_worker:
             report("Waiting for the worker to load Oumi")
             self._wait_for_worker(connection)
@@ -145,13 +145,15 @@ class Engine:
         except EngineUnavailable:
             return None
 
-    def _bring_up(self, report: Report) -> Connection:
+    def _bring_up(self, report: Report, *, patient: bool) -> Connection:
         self._files.prepare()
-        with self._files.lock(timeout=self._settings.engine_timeout_seconds):
+        # Whoever holds it may be starting a server, then applying the deployments.
+        with self._files.lock(timeout=2 * self._settings.engine_timeout_seconds):
             connection = self._external or self._bring_up_server(report)
             with rest(connection, timeout=self._settings.api_timeout_seconds) as api:
                 self._deployments.ensure_pool(api)
-                if not self._worker.serves(connection):
+                resting = patient and self._worker.is_to_rest()
+                if not resting and not self._worker.serves(connection):
                     report("Starting the worker")
                     self._worker.start(connection)
                 if not self._deployments.are_current(api):

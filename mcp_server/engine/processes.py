@@ -112,8 +112,8 @@ def spawn_detached(
     return ProcessRecord(pid=pid, identity=identity_of(pid) or "gone", log_offset=log_offset)
 
 
-def find_process(argv_part: Sequence[str]) -> ProcessRecord | None:
-    """A live process of this user with `argv_part` in its command line, in that order."""
+def find_process(argv_part: Sequence[str]) -> tuple[ProcessRecord, list[str]] | None:
+    """A live process of this user with `argv_part` in its command line, and what follows it."""
     import psutil
 
     wanted = list(argv_part)
@@ -122,10 +122,10 @@ def find_process(argv_part: Sequence[str]) -> ProcessRecord | None:
         uids = process.info["uids"]
         if uids is None or uids.real != os.getuid():
             continue
-        if any(argv[i : i + len(wanted)] == wanted for i in range(len(argv))):
-            identity = identity_of(process.pid)
-            if identity is not None:
-                return ProcessRecord(pid=process.pid, identity=identity)
+        ends = [i for i in range(len(argv) + 1) if argv[:i][-len(wanted) :] == wanted]
+        identity = identity_of(process.pid) if ends else None
+        if identity is not None:
+            return ProcessRecord(pid=process.pid, identity=identity), argv[ends[0] :]
     return None
 
 

@@ -79,11 +79,11 @@ class Server:
         if record and record.process and record.process.is_alive:
             return record.process
         found = find_process([_MODULE, str(self._files.folder)])
-        if found is not None:
-            self._files.write(
-                self._files.server_record, ServerRecord(port=_port_of(found), process=found)
-            )
-        return found
+        if found is None:
+            return None
+        process, (port, *_) = found
+        self._files.write(self._files.server_record, ServerRecord(port=int(port), process=process))
+        return process
 
     def start(self) -> Connection:
         """Start the server and wait until it answers.
@@ -187,11 +187,3 @@ class Server:
 def _connection(port: int, auth: str) -> Connection:
     origin = f"http://{HOST}:{port}"
     return Connection(api_url=f"{origin}/api", auth_string=auth, ui_url=origin, embedded=True)
-
-
-def _port_of(process: ProcessRecord) -> int:
-    """The port in the command line of a server."""
-    import psutil
-
-    argv = psutil.Process(process.pid).cmdline()
-    return int(argv[argv.index(_MODULE) + 2])

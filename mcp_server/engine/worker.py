@@ -2,9 +2,12 @@
 
 import socket
 import sys
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
+
+from pydantic import Field
 
 from flows.errors import EngineUnavailable
 from flows.models import Value
@@ -21,6 +24,8 @@ from mcp_server.engine.rest import Rest
 from mcp_server.engine.values import Connection
 
 _GRACE_SECONDS: Final = 10.0
+_FREE_STARTS: Final = 3
+_REST_SECONDS: Final = 30.0
 _WARM_LINE: Final = b"Oumi is loaded."
 
 
@@ -30,6 +35,8 @@ class WorkerRecord(Value):
     process: ProcessRecord
     server: str
     version: str
+    started: float = Field(description="When, in seconds since 1970.")
+    failures: int = Field(description="Starts in a row, before this one, that did not last.")
 
 
 class Worker:
@@ -80,6 +87,7 @@ class Worker:
         Raises:
             EngineUnavailable: It could not be started, or the old one not ended.
         """
+        failures = self._failures()
         self.stop()
         offset = self._files.begin_log(self._files.worker_log)
         process = spawn_detached(
@@ -91,16 +99,42 @@ class Worker:
         )
         self._files.write(
             self._files.worker_record,
-            WorkerRecord(process=process, server=_fingerprint(connection), version=self._version),
+            WorkerRecord(
+                process=process,
+                server=_fingerprint(connection),
+                version=self._version,
+                started=time.time(),
+                failures=failures,
+            ),
         )
+
+    def is_to_rest(self) -> bool:
+        """Whether its last starts failed, so that the next should wait a while.
+
+        A start costs 10 CPU seconds, and every client's look at the engine would spend them.
+        """
+        record = self.record
+        return (
+            record is not None
+            and self._failures() >= _FREE_STARTS
+            and 0 <= time.time() - record.started < _REST_SECONDS
+        )
+
+    def _failures(self) -> int:
+        """How many starts in a row, up to now, ended before the worker was of use."""
+        record = self.record
+        if record is None or record.process.is_alive or self._has_been_warm(record):
+            return 0
+        return record.failures + 1
 
     def stop(self) -> None:
         """End the worker, if one runs; the jobs it watches go on."""
         record = self.record
-        process = record.process if record and record.process.is_alive else None
-        process = process or find_process(self._arguments())
-        if process is not None:
-            stop_process(process, grace_seconds=_GRACE_SECONDS)
+        if record is not None and record.process.is_alive:
+            stop_process(record.process, grace_seconds=_GRACE_SECONDS)
+        lost = find_process(self._arguments())
+        if lost is not None:
+            stop_process(lost[0], grace_seconds=_GRACE_SECONDS)
 
     def is_online(self, api: Rest, since: datetime | None) -> bool:
         """Whether the server heard a heartbeat of the worker after `since`."""
@@ -121,8 +155,9 @@ class Worker:
     def is_warm(self) -> bool:
         """Whether the worker has said in its log that it has loaded Oumi."""
         record = self.record
-        if record is None or not record.process.is_alive:
-            return False
+        return record is not None and record.process.is_alive and self._has_been_warm(record)
+
+    def _has_been_warm(self, record: WorkerRecord) -> bool:
         try:
             with self._files.worker_log.open("rb") as log:
                 log.seek(record.process.log_offset)

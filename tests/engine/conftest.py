@@ -1,5 +1,5 @@
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +7,6 @@ import pytest
 
 from flows.settings import Settings
 from mcp_server.engine import Engine
-
-MakeEngine = Callable[..., Engine]
 
 # Prefect's own worker starts in a second; the real one takes ten, and is started elsewhere.
 LIGHT_WORKER = "process"
@@ -22,14 +20,15 @@ def make_engine(home: Path, *, environ: dict[str, str] | None = None, **settings
     )
 
 
+@pytest.fixture(scope="session")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A running engine that nobody breaks; its pool is not ours."""
+    engine = make_engine(tmp_path_factory.mktemp("team") / "home", work_pool="theirs")
+    engine.ensure()
+    yield engine
+    engine.down()
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
-
-
-@pytest.fixture
-def engine(home: Path) -> Iterator[Engine]:
-    """An engine that nobody has started."""
-    engine = make_engine(home)
-    yield engine
-    engine.down()

@@ -1,7 +1,6 @@
 """A hundred runs at once on the embedded server, over plain REST as many clients would."""
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 
 from flows.names import DEPLOYMENT
 from mcp_server.engine import Engine
-from tests.engine.conftest import make_engine
 
 pytestmark = pytest.mark.engine
 
@@ -24,16 +22,8 @@ STATES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    engine = make_engine(tmp_path_factory.mktemp("burst") / "home")
-    engine.ensure()
-    yield engine
-    engine.down()
-
-
-def test_no_call_of_a_burst_is_refused_or_slow(engine: Engine) -> None:
-    connection = engine.connection()
+def test_no_call_of_a_burst_is_refused_or_slow(team: Engine) -> None:
+    connection = team.connection()
     answers: list[tuple[int, float]] = []
 
     def call(client: httpx2.Client, method: str, path: str, body: Any = None) -> Any:

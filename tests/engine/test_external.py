@@ -13,19 +13,10 @@ from tests.support.waiting import eventually_sync
 pytestmark = pytest.mark.engine
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """Plays the team's server, with another pool, so without a deployment in ours."""
-    engine = make_engine(tmp_path_factory.mktemp("team") / "home", work_pool="theirs")
-    engine.ensure()
-    yield engine
-    engine.down()
-
-
 @pytest.fixture
-def here(home: Path, server: Engine) -> Iterator[Engine]:
+def here(home: Path, team: Engine) -> Iterator[Engine]:
     """An engine of this machine that is told to use the team's server."""
-    engine = make_engine(home, environ=server.environment())
+    engine = make_engine(home, environ=team.environment())
     yield engine
     engine.down()
 
@@ -40,7 +31,7 @@ def test_a_server_without_our_deployment_is_not_ready(here: Engine, home: Path) 
 
 
 def test_up_applies_the_definition_there_and_starts_a_worker_but_no_server(
-    here: Engine, home: Path, server: Engine
+    here: Engine, home: Path, team: Engine
 ) -> None:
     status = here.up(wait_for_worker=False)
 
@@ -54,7 +45,7 @@ def test_up_applies_the_definition_there_and_starts_a_worker_but_no_server(
 
     assert not stopped.worker.alive
     assert stopped.server.healthy
-    assert server.status().server.healthy
+    assert team.status().server.healthy
 
 
 def test_the_workers_of_two_servers_live_side_by_side(here: Engine, home: Path) -> None:
@@ -72,10 +63,10 @@ def test_the_workers_of_two_servers_live_side_by_side(here: Engine, home: Path) 
 
 
 def test_wrong_credentials_are_told_apart_from_a_server_that_is_gone(
-    home: Path, server: Engine
+    home: Path, team: Engine
 ) -> None:
     refused = make_engine(
-        home, environ={**server.environment(), "PREFECT_API_AUTH_STRING": "not:this"}
+        home, environ={**team.environment(), "PREFECT_API_AUTH_STRING": "not:this"}
     )
     gone = make_engine(home, environ={"PREFECT_API_URL": "http://127.0.0.1:9/api"})
 
