@@ -30,7 +30,7 @@ from flows.launcher.local_store import LocalJobRequest, LocalStore
 from flows.names import JOB_KEY_ENV, LOCAL_CLOUD, LOCAL_CLUSTER
 from flows.settings import Settings
 
-_OUMI_STATE: Final = {
+OUMI_STATE: Final = {
     states.JobState.SCHEDULED: JobState.PENDING,
     states.JobState.QUEUED: JobState.PENDING,
     states.JobState.PENDING: JobState.PENDING,
@@ -264,7 +264,7 @@ def _status(job: LocalJob) -> JobStatus:
         cluster=job.cluster,
         metadata=json.dumps(facts),
         done=job.state.is_terminal,
-        state=_OUMI_STATE[job.state],
+        state=OUMI_STATE[job.state],
         submit_time=job.submitted_at,
         start_at=job.started_at,
         end_at=job.ended_at,
