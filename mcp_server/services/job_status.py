@@ -13,6 +13,7 @@ from mcp_server.prefect_models import Artifact, FlowRun
 from mcp_server.services.results import JobRow
 
 _MESSAGE_LIMIT: Final = 1000
+_ROW_WORDS: Final = 100
 
 
 def job_request(run: FlowRun) -> JobRequest | None:
@@ -89,7 +90,7 @@ def job_row(run: FlowRun, *, now: datetime) -> JobRow:
         state=state,
         command=request.command if request else "",
         cloud=request.cloud if request else "",
-        model_name=run.label(names.LABEL_MODEL) or "",
+        model_name=(run.label(names.LABEL_MODEL) or "")[-_ROW_WORDS:],
         created_at=run.created,
         ended_at=run.end_time if state.is_terminal else None,
         duration_seconds=_duration(run, now),

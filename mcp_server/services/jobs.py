@@ -17,19 +17,21 @@ from flows.models import JobStatus
 from flows.prefect_states import PREFECT_STATE
 from flows.states import JobState
 from mcp_server.prefect_gateway import PrefectGateway
-from mcp_server.prefect_models import FlowRun, RunState
+from mcp_server.prefect_models import FlowRun
 from mcp_server.run_filter import RunFilter
 from mcp_server.services import cursors
+from mcp_server.services.attempts import next_attempt
 from mcp_server.services.finding import ENDED, LIVE, find_job
 from mcp_server.services.job_logs import LogReader
 from mcp_server.services.job_status import job_request, job_row, job_status, run_url
 from mcp_server.services.results import JobList, JobLogs, Submission
 from mcp_server.services.submitting import (
-    CheckedJob,
     NewJob,
     check_job,
     cloud_unavailable,
     keep_config,
+    shorten,
+    submission,
 )
 
 CANCEL_WAIT_SECONDS: Final = 1.2
@@ -73,13 +75,7 @@ class JobService:
     async def plan(self, new: NewJob) -> Submission:
         """Say exactly what `submit` would start, and start nothing."""
         checked = await anyio.to_thread.run_sync(check_job, new)
-        what = " ".join(checked.plan.argv) or f"the commands of {checked.request.config_path}"
-        return _submission(
-            checked,
-            run=None,
-            url=None,
-            summary=f"Dry run, nothing was started: {what}, in {checked.plan.working_dir}.",
-        )
+        return submission(checked, run=None, url=None)
 
     async def submit(self, new: NewJob, *, idempotency_key: str | None = None) -> Submission:
         """Start a job; it is durable when this returns.
@@ -93,17 +89,14 @@ class JobService:
         """
         checked = await anyio.to_thread.run_sync(check_job, new)
         request = await anyio.to_thread.run_sync(keep_config, checked, self._snapshots_dir)
-        provisional = names.run_name(
-            "", command=request.command, model=checked.plan.model_name, job_name=request.job_name
-        )
         labels: dict[str, str | int] = {
             names.LABEL_ATTEMPT: 1,
-            names.LABEL_MODEL: checked.plan.model_name,
+            names.LABEL_MODEL: shorten(checked.plan.model_name),
             names.LABEL_OUTPUT_DIR: checked.plan.output_dir or "",
         }
         # With a key of its own every submission can be sent again safely.
         run = await self._gateway.create_run(
-            name=provisional.rstrip("-"),
+            name=checked.run_name("").rstrip("-"),
             parameters={"request": request.model_dump(mode="json")},
             tags=names.run_tags(command=request.command, cloud=request.cloud),
             labels={key: value for key, value in labels.items() if value},
@@ -115,21 +108,12 @@ class JobService:
                 "which has other arguments or another version of the config",
                 "Use another key, or the same arguments",
             )
-        name = names.run_name(
-            run.id,
-            command=request.command,
-            model=checked.plan.model_name,
-            job_name=request.job_name,
-        )
+        name = checked.run_name(run.id)
         if run.name != name:
             await self._gateway.rename_run(run.id, name)
             run = run.model_copy(update={"name": name})
-        return _submission(
-            checked,
-            run=run,
-            url=run_url(await self._gateway.ui_url(), run.id),
-            summary=f"{name} is {run.state.job_state}; job_id {run.id}.",
-        )
+        url = run_url(await self._gateway.ui_url(), run.id)
+        return submission(checked, run=run, url=url)
 
     async def status(self, reference: str, *, cloud: str = "") -> JobStatus:
         """Look at a job.
@@ -279,7 +263,7 @@ class JobService:
                 f"{run.name} has succeeded, so there is nothing to retry",
                 "Start a new job with run_oumi_job",
             )
-        attempt = await self._next_attempt(run)
+        attempt = next_attempt(run, await self._gateway.read_states(run.id))
         labels: dict[str, str | int | bool] = {}
         if not resume:
             labels[names.LABEL_FRESH_ATTEMPT] = attempt
@@ -300,19 +284,6 @@ class JobService:
             )
         await self._gateway.patch_labels(run.id, {names.LABEL_ATTEMPT: attempt})
         return await self._observe(await self._gateway.read_run(run.id))
-
-    async def _next_attempt(self, run: FlowRun) -> int:
-        """The number of the next attempt of a job that has ended, as its flow will count it."""
-        if run.run_count == 0:
-            return run.attempt  # it never started, so its next attempt is still this one
-        over = 0
-        previous: RunState | None = None
-        retrying = PREFECT_STATE[JobState.RETRYING].name
-        for state in await self._gateway.read_states(run.id):
-            broken_off = previous and previous.type == "RUNNING" and state.name == retrying
-            over += bool(state.job_state.is_terminal or broken_off)
-            previous = state
-        return over + 1
 
     async def _find(self, reference: str, cloud: str) -> FlowRun:
         try:
@@ -341,27 +312,6 @@ class JobService:
 
 
 _STATES_OF = {"all": frozenset(JobState), "running": LIVE, "completed": ENDED}
-
-
-def _submission(
-    checked: CheckedJob, *, run: FlowRun | None, url: str | None, summary: str
-) -> Submission:
-    request, plan = checked.request, checked.plan
-    return Submission(
-        summary=summary,
-        job_id=run.id if run else None,
-        name=run.name if run else plan.name,
-        state=run.state.job_state if run else None,
-        dry_run=run is None,
-        command=request.command,
-        config_path=request.config_path,
-        cloud=plan.cloud,
-        cluster_name=request.cluster_name,
-        model_name=plan.model_name,
-        output_dir=plan.output_dir or "",
-        plan=plan if run is None else None,
-        url=url,
-    )
 
 
 def _news(status: JobStatus) -> tuple[object, ...]:

@@ -1,16 +1,29 @@
 """From what a person asks for to a request that is known to be runnable."""
 
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 from pydantic import Field
 
+from flows import names
 from flows.configs.checks import parse_command
 from flows.configs.plan import JobPlan, make_plan
-from flows.configs.reader import ConfigFile, read_config, resolve_config_path, save_snapshot
+from flows.configs.reader import (
+    ConfigFile,
+    ConfigKind,
+    read_config,
+    resolve_config_path,
+    save_snapshot,
+)
 from flows.errors import CloudUnavailable, InternalError, InvalidArgument
 from flows.models import JobRequest, OverrideValue, Value
 from flows.names import LOCAL_CLOUD
+from mcp_server.prefect_models import FlowRun
+from mcp_server.services.results import Submission
+
+_CONFIG_LIMIT: Final = 4000
+_ARGUMENTS: Final = 20
+_NAME_LIMIT: Final = 100
 
 
 class NewJob(Value):
@@ -33,6 +46,14 @@ class CheckedJob(NamedTuple):
     request: JobRequest
     plan: JobPlan
     config: ConfigFile
+
+    def run_name(self, run_id: str) -> str:
+        """The name of the job's flow run."""
+        words = self.request.job_name
+        if self.plan.kind is ConfigKind.JOB:
+            words = words or self.plan.name  # its command is ignored and names nothing
+        model = self.plan.model_name[-_NAME_LIMIT:]
+        return names.run_name(run_id, command=self.request.command, model=model, job_name=words)
 
 
 def check_job(new: NewJob) -> CheckedJob:
@@ -80,6 +101,38 @@ def keep_config(job: CheckedJob, snapshots_dir: Path) -> JobRequest:
     return job.request.model_copy(update={"config_sha256": sha256})
 
 
+def submission(checked: CheckedJob, *, run: FlowRun | None, url: str | None) -> Submission:
+    """The answer for a job that was submitted as `run`, or was only planned."""
+    request, plan = checked.request, checked.plan
+    if run:
+        summary = f"{run.name} is {run.state.job_state}; job_id {run.id}."
+    else:
+        command = " ".join(plan.argv) or f"the commands of {request.config_path}"
+        summary = f"Dry run, nothing was started: {shorten(command)}, in {plan.working_dir}."
+    return Submission(
+        summary=summary,
+        job_id=run.id if run else None,
+        name=run.name if run else plan.name,
+        state=run.state.job_state if run else None,
+        dry_run=run is None,
+        command=request.command,
+        config_path=request.config_path,
+        cloud=plan.cloud,
+        cluster_name=request.cluster_name,
+        model_name=shorten(plan.model_name),
+        output_dir=plan.output_dir or "",
+        plan=None if run else _shown(plan),
+        url=url,
+    )
+
+
+def shorten(text: str, *, limit: int = 300) -> str:
+    """`text`, or its beginning and how much was cut."""
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]} ... ({len(text) - limit} more characters were cut)"
+
+
 def cloud_unavailable(cloud: str) -> CloudUnavailable:
     """The error for a cloud that jobs cannot run on."""
     return CloudUnavailable(
@@ -96,3 +149,15 @@ def _job_name(name: str | None) -> str:
             "Use a name of one printable line",
         )
     return name
+
+
+def _shown(plan: JobPlan) -> JobPlan:
+    """The plan as far as an answer can hold it; what is cut is said in its place."""
+    job_config = shorten(plan.job_config, limit=_CONFIG_LIMIT)
+    argv = [shorten(argument) for argument in plan.argv]
+    if len(argv) > _ARGUMENTS:
+        argv = [*argv[:_ARGUMENTS], f"... ({len(argv) - _ARGUMENTS} more arguments were cut)"]
+    model_name = shorten(plan.model_name)
+    return plan.model_copy(
+        update={"job_config": job_config, "argv": argv, "model_name": model_name}
+    )

@@ -7,6 +7,8 @@ from typing import Any
 
 import httpx2
 
+from tests.support.waiting import eventually_sync
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -40,7 +42,7 @@ class PrefectServer:
             return False
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        answer = self._send(method, path, body)
+        answer = eventually_sync(lambda: self._unless_busy(method, path, body), timeout=20)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
@@ -89,6 +91,10 @@ class PrefectServer:
             for index, message in enumerate(messages)
         ]
         self.call("POST", "/logs/", rows)
+
+    def _unless_busy(self, method: str, path: str, body: Any) -> httpx2.Response | None:
+        answer = self._send(method, path, body)
+        return None if answer.status_code == 503 else answer
 
     def _send(self, method: str, path: str, body: Any = None) -> httpx2.Response:
         return httpx2.request(

@@ -163,3 +163,18 @@ async def test_a_defect_is_told_without_its_inside(
     assert text.startswith("INTERNAL: A defect in oumi-flows (ZeroDivisionError). ")
     assert "hunter2" not in text
     assert "hunter2" in caplog.text  # the log, on standard error, has the traceback
+
+
+async def test_the_plan_of_a_huge_job_is_cut_and_says_so(client: Client, config: Path) -> None:
+    folder = config.parent
+    script = "\n".join(f"  echo {number}" for number in range(20_000))
+    (folder / "huge.yaml").write_text(f"name: huge\nrun: |\n{script}\n")
+    overrides = {"model.model_name": "x" * 100_000}
+    for arguments in ({"config_path": "huge.yaml"}, {"overrides": overrides}):
+        given = {"config_path": "tiny.yaml", "client_cwd": str(folder)} | arguments
+        result = await client.call_tool("run_oumi_job", given)
+        assert not result.is_error
+        (content,) = result.content
+        assert content.type == "text"
+        assert len(content.text.encode()) <= 12_000
+        assert "more characters were cut" in content.text

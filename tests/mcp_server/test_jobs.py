@@ -54,6 +54,17 @@ async def test_a_submitted_job_is_a_named_and_tagged_flow_run(
     assert job["url"] == f"{prefect.ui_url}/runs/flow-run/{job['job_id']}"
 
 
+async def test_the_run_of_a_job_config_has_its_name(
+    submit: Submit, prefect: PrefectServer, config: Path
+) -> None:
+    path = config.parent / "job.yaml"
+    await anyio.Path(path).write_text("name: my-sweep\nresources:\n  cloud: local\nrun: echo\n")
+    job = await submit(config_path="job.yaml")
+    assert job["name"] == f"my-sweep-{job['job_id'][:8]}"
+    job = await submit(config_path="job.yaml", job_name="mine")
+    assert prefect.read_run(job["job_id"])["name"] == f"mine-{job['job_id'][:8]}"
+
+
 async def test_the_config_is_kept_as_it_was_submitted(
     submit: Submit, prefect: PrefectServer, config: Path, tmp_path: Path
 ) -> None:
