@@ -103,7 +103,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         wire.close()
 
 
-def test_the_wire_carries_json_rpc_and_nothing_else(
+def test_the_wire_carries_json_rpc_and_nothing_else_and_the_server_is_light(
     start: Start, prefect: PrefectServer, config: Path
 ) -> None:
     wire = start(prefect.port)
@@ -114,16 +114,16 @@ def test_the_wire_carries_json_rpc_and_nothing_else(
     assert wire.call("list_jobs")["structuredContent"]["jobs"][0]["job_id"] == job["job_id"]
     assert wire.call("list_jobs", limt=1)["isError"] is True
     wire.send({"jsonrpc": "2.0", "id": "x", "method": "no/such/method"})
+    assert psutil.Process(wire.process.pid).memory_info().rss <= 130 * 2**20
     assert wire.leave() == 0
     assert all(line["jsonrpc"] == "2.0" for line in wire.lines)
     assert "stray words" in wire.stderr.read_text()
 
 
-@pytest.mark.parametrize("port", ["engine", "no engine"])
-def test_the_server_ends_when_its_client_leaves(
-    start: Start, prefect: PrefectServer, port: str
+def test_the_server_ends_when_its_client_leaves_though_the_engine_is_not_up(
+    start: Start,
 ) -> None:
-    wire = start(prefect.port if port == "engine" else 0)
+    wire = start(0)
     wire.initialize()
     began = time.monotonic()
     assert wire.leave() == 0
@@ -131,11 +131,10 @@ def test_the_server_ends_when_its_client_leaves(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("port", ["engine", "no engine"])
 def test_a_signal_ends_the_server_at_once(
-    start: Start, prefect: PrefectServer, port: str, number: signal.Signals
+    start: Start, prefect: PrefectServer, number: signal.Signals
 ) -> None:
-    wire = start(prefect.port if port == "engine" else 0)
+    wire = start(prefect.port)
     wire.initialize()
     began = time.monotonic()
     wire.process.send_signal(number)
@@ -144,9 +143,11 @@ def test_a_signal_ends_the_server_at_once(
     assert "Traceback" not in wire.stderr.read_text()
 
 
-def test_a_signal_during_a_call_ends_the_server(start: Start) -> None:
+def test_the_handshake_does_not_wait_for_the_engine_nor_a_signal_for_a_call(start: Start) -> None:
     wire = start(0)
     wire.initialize()
+    assert wire.request("tools/list")["result"]["tools"]
+    assert wire.call("get_started")["structuredContent"]["summary"]
     call = {"name": "list_jobs", "arguments": {}, "_meta": {"progressToken": "t"}}
     wire.send({"jsonrpc": "2.0", "id": 99, "method": "tools/call", "params": call})
     told = wire.read_line()
@@ -154,28 +155,6 @@ def test_a_signal_during_a_call_ends_the_server(start: Start) -> None:
     assert told["params"]["progressToken"] == "t"
     wire.process.terminate()
     assert wire.ended() == 0
-
-
-def test_the_handshake_does_not_wait_for_the_engine(start: Start) -> None:
-    wire = start(0)
-    wire.initialize()
-    assert wire.request("tools/list")["result"]["tools"]
-    assert wire.call("get_started")["structuredContent"]["summary"]
-
-
-def test_a_read_only_server_says_so(start: Start) -> None:
-    wire = start(0, "read-only")
-    wire.initialize()
-    (content,) = wire.call("cancel_job", job_id="deadbeef")["content"]
-    assert content["text"].startswith("READ_ONLY: ")
-
-
-def test_the_server_is_light(start: Start, prefect: PrefectServer) -> None:
-    wire = start(prefect.port)
-    wire.initialize()
-    wire.request("tools/list")
-    wire.call("list_jobs")
-    assert psutil.Process(wire.process.pid).memory_info().rss <= 130 * 2**20
 
 
 def test_lines_that_are_not_json_rpc_do_not_end_the_server(start: Start) -> None:
