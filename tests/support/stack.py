@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from flows.settings import Settings
+from mcp_server.engine import Connection, Engine
+
 REPOSITORY = Path(__file__).parents[2]
 OUMI_FLOWS = Path(sys.executable).with_name("oumi-flows")
 
@@ -17,8 +20,8 @@ OUMI_FLOWS = Path(sys.executable).with_name("oumi-flows")
 class Stack:
     """A running engine, and how to reach it: the environment of every command of ours."""
 
-    home: Path
     env: Mapping[str, str]
+    connection: Connection
 
     def cli(self, *args: str, check: bool = True, timeout: float = 120.0) -> str:
         """Run ``oumi-flows ARGS`` and return what it printed on stdout.
@@ -43,12 +46,13 @@ class Stack:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The session's engine: up on first use, down at the end."""
+    """The session's engine: up and warm on first use, down at the end."""
     home = tmp_path_factory.mktemp("stack") / "home with space"
     env = {**os.environ, "OUMI_FLOWS_HOME": str(home), "OUMI_FLOWS_LOCAL_SLOTS": "2"}
-    running = Stack(home=home, env=env)
-    running.cli("up", timeout=180)
+    settings = Settings(home=home, local_slots=2, engine_timeout_seconds=180)
+    engine = Engine(settings, environ=env)
     try:
-        yield running
+        engine.up(wait_for_worker=True)
+        yield Stack(env=env, connection=engine.connection())
     finally:
-        running.cli("down", timeout=60)
+        engine.down()
