@@ -14,6 +14,10 @@ pytestmark = pytest.mark.engine
 
 RUNS = 100
 AT_ONCE = 30
+
+# The freeze that this guards against lasts 60 s. The slowest call of a quiet machine with 2 cores
+# takes 2 s, but this one runs other tests.
+FREEZE_SECONDS = 20
 STATES = [
     ("PENDING", "Pending"),
     ("RUNNING", "Running"),
@@ -51,4 +55,4 @@ def test_no_call_of_a_burst_is_refused_or_slow(team: Engine) -> None:
 
     assert {status for status, _ in answers} <= {200, 201}
     assert len(answers) == RUNS * (1 + 2 * len(STATES)) + 1
-    assert max(seconds for _, seconds in answers) < 5
+    assert max(seconds for _, seconds in answers) < FREEZE_SECONDS
