@@ -30,7 +30,7 @@ def visible_gpus() -> list[str]:
 
 def shares(gpus: list[str], slots: int) -> list[str]:
     """CUDA_VISIBLE_DEVICES of each slot; empty if there is nothing to share out."""
-    if len(gpus) < 2 or slots < 2:
+    if len(gpus) < 2:
         return []
     if slots >= len(gpus):
         return [gpus[slot % len(gpus)] for slot in range(slots)]

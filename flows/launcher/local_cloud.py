@@ -25,8 +25,8 @@ from oumi.launcher.launcher import LAUNCHER
 from flows import states
 from flows.errors import InvalidConfig, JobNotFound
 from flows.launcher.followed_log import followed_log
-from flows.launcher.local_job import LocalJob
-from flows.launcher.local_store import LocalJobRequest, LocalStore
+from flows.launcher.local_job import LocalJob, LocalJobRequest
+from flows.launcher.local_store import LocalStore
 from flows.names import JOB_KEY_ENV, LOCAL_CLOUD, LOCAL_CLUSTER
 from flows.settings import Settings
 
@@ -247,9 +247,20 @@ def _inherited_env() -> dict[str, str]:
     return {**env, **_DEFAULT_ENV, "PATH": os.pathsep.join(path)}
 
 
+def _message(job: LocalJob) -> str:
+    if job.exit_code is not None:
+        return f"exit code {job.exit_code} in the {job.phase} part"
+    if job.signal is not None:
+        return f"ended by signal {job.signal} in the {job.phase} part"
+    if job.state is states.JobState.CRASHED:
+        return "its processes are gone, and nobody saw how they ended"
+    return ""
+
+
 def _status(job: LocalJob) -> JobStatus:
     facts = {
         "reason": job.reason,
+        "message": _message(job),
         "exit_code": job.exit_code,
         "signal": job.signal,
         "phase": job.phase,

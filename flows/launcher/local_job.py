@@ -1,4 +1,4 @@
-"""One look at a local job: whether it waits, runs or has ended, and how."""
+"""A local job: what was asked for, and one look at how it stands."""
 
 import json
 from dataclasses import dataclass
@@ -8,6 +8,20 @@ from flows.launcher.job_folder import ExitRecord, JobFolder, JobSpec
 from flows.launcher.job_tree import JobTree
 from flows.launcher.processes import boot_id
 from flows.states import JobState, TerminationReason
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalJobRequest:
+    """What to run; `key` names the job, and launching a key twice launches it once."""
+
+    name: str
+    run: str
+    setup: str = ""
+    env: dict[str, str]
+    working_dir: str
+    key: str | None = None
+    sets_devices: bool = False
+    """Whether the job chooses its GPUs itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
 from typing import Final
@@ -22,7 +22,7 @@ from typing import Final
 from flows.errors import InvalidArgument, JobNotFound, LaunchFailed
 from flows.launcher.gpus import shares, visible_gpus
 from flows.launcher.job_folder import JOB_DIR_ENV, JobFolder, JobSpec
-from flows.launcher.local_job import LocalJob, live_job, observe
+from flows.launcher.local_job import LocalJob, LocalJobRequest, live_job, observe
 from flows.launcher.processes import opened
 from flows.launcher.slot_queue import next_ticket, queue_folders
 from flows.launcher.supervisor import READY
@@ -40,20 +40,6 @@ _DOWN: Final = "down"
 _TICKET: Final = attrgetter("ticket")
 
 
-@dataclass(frozen=True, kw_only=True)
-class LocalJobRequest:
-    """What to run; `key` names the job, and launching a key twice launches it once."""
-
-    name: str
-    run: str
-    setup: str = ""
-    env: dict[str, str]
-    working_dir: str
-    key: str | None = None
-    sets_devices: bool = False
-    """Whether the job chooses its GPUs itself."""
-
-
 class LocalStore:
     """The local jobs under one root folder.
 
@@ -65,11 +51,18 @@ class LocalStore:
 
     def __init__(self, root: Path, *, slots: int | None, cancel_grace_seconds: float) -> None:
         self._root = root
-        gpus = visible_gpus()
-        self.slots = slots or max(1, len(gpus))
-        self._devices = shares(gpus, self.slots)
+        self._chosen_slots = slots
         self._cancel_grace_seconds = cancel_grace_seconds
         self._ended: dict[tuple[str, str], LocalJob] = {}
+
+    @cached_property
+    def slots(self) -> int:
+        """How many jobs run at once."""
+        return self._chosen_slots or max(1, len(self._gpus))
+
+    @cached_property
+    def _gpus(self) -> list[str]:
+        return visible_gpus()
 
     def launch(self, cluster: str, request: LocalJobRequest) -> LocalJob:
         """Submits a job and returns once it runs or has its place in the queue.
@@ -211,10 +204,14 @@ class LocalStore:
             submitted_at=time.time(),
             ticket=next_ticket(self._root),
             slots=self.slots,
-            devices=[] if request.sets_devices else self._devices,
+            devices=self._devices(request),
             is_keyed=request.key is not None,
         )
         folder.create(spec, setup=request.setup, run=request.run)
+
+    def _devices(self, request: LocalJobRequest) -> list[str]:
+        is_shared = self.slots > 1 and not request.sets_devices
+        return shares(self._gpus, self.slots) if is_shared else []
 
     def _supervise(self, folder: JobFolder) -> None:
         """Starts a supervisor and waits until it is ready; one too many ends by itself."""
@@ -262,8 +259,8 @@ class LocalStore:
 
 def _is_folder_name(name: str) -> bool:
     return (
-        0 < len(os.fsencode(name)) <= _NAME_BYTES
-        and name.isprintable()
+        name.isprintable()
+        and 0 < len(os.fsencode(name)) <= _NAME_BYTES
         and "/" not in name
         and not name.startswith(".")
     )

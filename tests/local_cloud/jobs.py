@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 
 from flows.launcher.job_folder import JobFolder
-from flows.launcher.local_job import LocalJob
-from flows.launcher.local_store import LocalJobRequest, LocalStore
+from flows.launcher.local_job import LocalJob, LocalJobRequest
+from flows.launcher.local_store import LocalStore
 from flows.states import JobState
 from tests.support.waiting import eventually_sync
 

@@ -7,11 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from flows.errors import LaunchFailed
 from flows.launcher.job_folder import JobFolder
 from flows.states import JobState, TerminationReason
 from tests.local_cloud.jobs import CLUSTER, Jobs, is_gone
@@ -21,7 +24,8 @@ LAUNCHER = """
 import os, sys
 sys.path.append(sys.argv[1])
 from pathlib import Path
-from flows.launcher.local_store import LocalJobRequest, LocalStore
+from flows.launcher.local_job import LocalJobRequest
+from flows.launcher.local_store import LocalStore
 store = LocalStore(Path(sys.argv[2]), slots=2, cancel_grace_seconds=5)
 request = LocalJobRequest(
     name="a job", run=sys.argv[4], env=dict(os.environ), working_dir=os.getcwd(), key=sys.argv[3]
@@ -102,6 +106,34 @@ def test_a_launcher_killed_at_any_instant_leaves_a_job_that_can_be_launched(
     job = jobs.launch("echo ran >> count", key="key")
     assert jobs.ended(job).reason is TerminationReason.COMPLETED
     assert (jobs.working_dir / "count").read_text() == "ran\n"
+
+
+ROUNDS = [pytest.param(seed, marks=[] if seed < 10 else pytest.mark.nightly) for seed in range(200)]
+
+
+@pytest.mark.parametrize("seed", ROUNDS)
+def test_a_supervisor_killed_at_any_instant_leaves_no_false_end(jobs: Jobs, seed: int) -> None:
+    run = "echo ran >> count; sleep 0.03; echo ended >> count"
+    folder = JobFolder(jobs.root / CLUSTER / "jobs" / "key")
+    instant = random.Random(seed).uniform(0.0, 0.1)
+    with ThreadPoolExecutor(1) as thread:
+        launching = thread.submit(jobs.launch, run, key="key")
+        pid = eventually_sync(folder.supervisor_pid, interval=0.0005)
+        threading.Event().wait(instant)
+        with suppress(ProcessLookupError):
+            os.kill(pid or 0, signal.SIGKILL)
+        with suppress(LaunchFailed):
+            launching.result()
+    # Again and again, as long as the killed supervisor has not gone for good.
+    eventually_sync(lambda: jobs.launch(run, key="key").state.is_terminal)
+    job = jobs.launch(run, key="key")
+    counted = (jobs.working_dir / "count").read_text()
+    if job.reason is TerminationReason.COMPLETED:
+        assert counted == "ran\nended\n"
+    else:
+        assert job.reason is TerminationReason.LOST
+        assert counted in {"ran\n", "ran\nended\n"}
+    assert jobs.reopened().get(CLUSTER, "key") == job
 
 
 def submitted_only(jobs: Jobs, monkeypatch: pytest.MonkeyPatch, **fields: object) -> JobFolder:

@@ -75,6 +75,7 @@ def test_a_job_goes_up_runs_and_is_reported_whole(launcher: Launcher) -> None:
     folder = Path(os.environ["OUMI_FLOWS_HOME"]) / "local" / "local" / "jobs" / status.id
     assert json.loads(status.metadata) == {
         "reason": "completed",
+        "message": "exit code 0 in the run part",
         "exit_code": 0,
         "signal": None,
         "phase": "run",
@@ -84,7 +85,32 @@ def test_a_job_goes_up_runs_and_is_reported_whole(launcher: Launcher) -> None:
     assert launcher.status(cloud="local", cluster="local", id=status.id)["local"] == [status]
 
 
-def test_a_waiting_job_reads_queued_and_a_lost_one_lost(launcher: Launcher) -> None:
+@pytest.mark.parametrize(
+    ("run", "reason", "message"),
+    [
+        ("exit 3", "nonzero_exit", "exit code 3 in the run part"),
+        ("kill -9 $$", "out_of_memory", "ended by signal 9 in the run part"),
+        (
+            "kill -9 $PPID $$",
+            "lost",
+            "its processes are gone, and nobody saw how they ended",
+        ),
+    ],
+)
+def test_why_a_job_ended_is_told_in_words(
+    launcher: Launcher, run: str, reason: str, message: str
+) -> None:
+    status = ended(launcher, launcher.up(job_config(run), None)[1])
+    facts = json.loads(status.metadata)
+    assert (status.state, facts["reason"], facts["message"]) == (
+        JobState.FAILED,
+        reason,
+        message,
+    )
+    assert status.status == ("LOST" if reason == "lost" else "FAILED")
+
+
+def test_a_waiting_job_reads_queued(launcher: Launcher) -> None:
     jobs = [launcher.up(job_config("sleep 300"), None)[1] for _ in range(3)]
     cluster = launcher.get_cloud("local").get_cluster("local")
     assert isinstance(cluster, LocalCluster)

@@ -1,11 +1,14 @@
 """How a job's end reads: every way to end has one reason, for good."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -162,7 +165,9 @@ def test_no_value_of_the_environment_is_in_an_observation(jobs: Jobs) -> None:
     assert "hunter2" not in repr(job)
 
 
-@pytest.mark.parametrize("cluster", ["", "a/b", "..", ".slots", "a\0b", "x" * 300, "new\nline"])
+@pytest.mark.parametrize(
+    "cluster", ["", "a/b", "..", ".slots", "a\0b", "x" * 300, "new\nline", "\ud800"]
+)
 def test_a_cluster_whose_name_cannot_name_a_folder_is_refused(jobs: Jobs, cluster: str) -> None:
     with pytest.raises(InvalidArgument, match="cannot name a folder"):
         jobs.store.launch(cluster, jobs.request("true"))
@@ -203,7 +208,37 @@ def test_jobs_are_listed_in_the_order_of_submission_on_every_cluster(jobs: Jobs)
     assert jobs.store.clusters() == ["local", "other"]
 
 
-def test_ten_thousand_ended_jobs_are_listed_fast(jobs: Jobs) -> None:
+def test_a_clock_set_back_while_a_job_runs_disorders_nothing(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = time.time() + 1e6
+    with monkeypatch.context() as patch:
+        patch.setattr("time.time", lambda: ahead)
+        first = jobs.launch("sleep 0.05")
+    second = jobs.launch("true")
+    first, second = jobs.ended(first), jobs.ended(second)
+    assert jobs.store.jobs(CLUSTER) == [first, second]
+    assert first.started_at is not None
+    assert first.ended_at is not None
+    assert ahead == first.submitted_at <= first.started_at
+    assert 0.05 <= first.ended_at - first.started_at < 5.0
+
+
+@pytest.fixture
+def memory_path(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is one: thirty thousand files burden a disk for long."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    path = Path(tempfile.mkdtemp(dir=memory))
+    yield path
+    shutil.rmtree(path)
+
+
+def test_ten_thousand_ended_jobs_are_listed_fast(jobs: Jobs, memory_path: Path) -> None:
+    jobs.root = memory_path / "local"
+    jobs.store = jobs.reopened()
     model = jobs.ended(jobs.launch("true"))
     for number in range(10_000):
         folder = model.job_dir.with_name(f"old-{number}")
@@ -217,6 +252,7 @@ def test_ten_thousand_ended_jobs_are_listed_fast(jobs: Jobs) -> None:
     assert len(store.live_jobs()) == len(live)
     assert time.process_time() - started < 0.1
     assert store.free_slots() == 0
+    jobs.end_all()
 
 
 def test_the_store_and_the_supervisor_load_nothing_but_the_standard_library() -> None:
