@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from flows import names
 from flows.prefect_states import STATE_OF_NAME, STATE_OF_TYPE
 from flows.states import JobState
+
+_ALL: Final = frozenset(JobState)
+_ENDED: Final = frozenset(state for state in JobState if state.is_terminal)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +26,11 @@ class RunFilter:
     def body(self) -> dict[str, Any]:
         """The filter as Prefect's API takes it."""
         filters: dict[str, Any] = {"tags": {"all_": [names.TAG, *self.tags]}}
-        if self.states is not None:
+        # With a filter by state SQLite sorts all that match instead of walking the index of the
+        # order asked for: 120 ms instead of 12 for 20 of 10,000 (prefect 3.8).
+        if self.states == _ENDED:
+            filters["end_time"] = {"is_null_": False}
+        elif self.states is not None and self.states != _ALL:
             filters["state"] = _state_filter(self.states)
         if self.name_like is not None:
             filters["name"] = {"like_": self.name_like}

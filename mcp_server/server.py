@@ -1,7 +1,7 @@
 """The MCP server, put together from its parts."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,9 +17,12 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated
+from mcp.shared.exceptions import MCPError
 from mcp_types import (
+    INVALID_PARAMS,
     CallToolResult,
     EmptyResult,
+    GetPromptResult,
     InputRequiredResult,
     SubscribeRequestParams,
     SubscriptionsListenRequestParams,
@@ -149,7 +152,7 @@ class OumiServer(MCPServer[None]):
             ToolError: With one line, ``CODE: what happened. What to do next.``
         """
         if self._tool_manager.get_tool(name) is None:
-            tools = ", ".join(tool.name for tool in self._tool_manager.list_tools())
+            tools = _list(tool.name for tool in self._tool_manager.list_tools())
             raise told(InvalidArgument(f"There is no tool {name!r}", f"Call one of {tools}"))
         telling: asyncio.Task[None] | None = None
         if context is not None and not self._parts.keeper.is_up:
@@ -161,6 +164,31 @@ class OumiServer(MCPServer[None]):
         finally:
             if telling is not None:
                 telling.cancel()
+
+    async def get_prompt(
+        self,
+        name: str,
+        arguments: dict[str, Any] | None = None,
+        context: Context[None, Any] | None = None,
+    ) -> GetPromptResult | InputRequiredResult:
+        """Fill in a prompt.
+
+        Raises:
+            MCPError: There is no such prompt, or it takes other arguments.
+        """
+        # The SDK (2.3) answers both with an internal error.
+        prompts = {prompt.name: prompt for prompt in self._prompt_manager.list_prompts()}
+        if name not in prompts:
+            error = InvalidArgument(f"There is no prompt {name!r}", f"Use one of {_list(prompts)}")
+            raise MCPError(code=INVALID_PARAMS, message=str(error))
+        taken = [argument.name for argument in prompts[name].arguments or []]
+        if set(taken) != set(arguments or {}):
+            given = _list(arguments) if arguments else "nothing"
+            error = InvalidArgument(
+                f"Prompt {name} takes {_list(taken)} and was given {given}", "Give what it takes"
+            )
+            raise MCPError(code=INVALID_PARAMS, message=str(error))
+        return await super().get_prompt(name, arguments, context)
 
     async def _tell_phases(self, context: Context[None, Any]) -> None:
         told_so_far = 0
@@ -198,6 +226,10 @@ class OumiServer(MCPServer[None]):
     ) -> EmptyResult:
         self._watcher.unsubscribe(params.uri, _client(ctx))
         return EmptyResult()
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)
 
 
 def _client(ctx: ServerRequestContext[Any, Any]) -> Connection:

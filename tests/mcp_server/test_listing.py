@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from mcp.client import Client
+from mcp.shared.exceptions import MCPError
 from mcp_types import Tool
 
 from flows.settings import Settings
@@ -125,6 +126,23 @@ async def test_the_prompts_are_filled_in(client: Client) -> None:
     assert message.content.type == "text"
     assert "`a {client_cwd}.yaml`" in message.content.text
     assert "`/w`" in message.content.text
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "text"),
+    [
+        ("nope", {}, "There is no prompt 'nope'. Use one of launch_training, babysit_job, "),
+        ("babysit_job", {}, "Prompt babysit_job takes job_id and was given nothing."),
+        ("babysit_job", {"id": "1"}, "Prompt babysit_job takes job_id and was given id."),
+    ],
+)
+async def test_a_prompt_that_cannot_be_filled_in_is_refused(
+    client: Client, name: str, arguments: dict[str, str], text: str
+) -> None:
+    with pytest.raises(MCPError) as caught:
+        await client.get_prompt(name, arguments)
+    assert caught.value.error.code == -32602
+    assert caught.value.error.message.startswith(f"INVALID_ARGUMENT: {text}")
 
 
 async def test_the_resources_are_listed(client: Client) -> None:
