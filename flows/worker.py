@@ -35,11 +35,10 @@ from flows.launcher.gpus import visible_gpus
 from flows.launcher.oumi_launcher import OumiLauncher
 from flows.models import JobRequest
 from flows.ownership import Owner
-from flows.prefect_states import PREFECT_STATE, TERMINAL_TYPES
+from flows.prefect_states import TERMINAL_TYPES
 from flows.run_record import RunRecord
 from flows.runtime import Runtime, set_current_runtime
 from flows.settings import Settings
-from flows.states import JobState
 
 _SWEEP_SECONDS = 5.0
 """Interval at which a worker looks for runs that nobody executes."""
@@ -49,6 +48,10 @@ _UNOWNED_SECONDS = 15.0
 
 _PAGE = 200
 """Most flow runs the API returns at once (prefect 3.8)."""
+
+_QUEUED = "Late"
+"""Any other Scheduled state would undo a cancel that came since the run was read: the server
+refuses this one alone unless the run is still scheduled (prefect 3.8)."""
 
 _ENDING = [StateType.CANCELLING, *(StateType(name) for name in sorted(TERMINAL_TYPES))]
 _EXECUTING = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
@@ -158,11 +161,9 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         return local < self._local_slots
 
     async def _show_queued(self, run: FlowRun) -> None:
-        queued = PREFECT_STATE[JobState.QUEUED]
-        shown = run.state is not None and run.state.name in (queued.name, "AwaitingRetry")
-        if shown:
+        if run.state is not None and run.state.name in (_QUEUED, "AwaitingRetry"):
             return
-        state = State(type=StateType(queued.type), name=queued.name)
+        state = State(type=StateType.SCHEDULED, name=_QUEUED, message="Waiting for a slot.")
         state.state_details.scheduled_time = run.next_scheduled_start_time
         await self.client.set_flow_run_state(run.id, state)
 

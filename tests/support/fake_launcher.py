@@ -1,0 +1,169 @@
+"""A launcher in memory, scripted by the jobs it is given and by the test."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows.errors import CloudUnavailable, ClusterUnreachable, JobNotFound, OumiFlowsError
+from flows.ports import JobHandle, LauncherState, Observation
+from flows.states import TerminationReason
+
+KNOWN_CLOUDS = ("local",)
+
+
+@dataclass
+class FakeJob:
+    """One job; it runs until its script or the test ends it.
+
+    Attributes:
+        stubborn: Whether only a forced cancel ends it.
+    """
+
+    key: str
+    cluster: str
+    config: dict[str, Any]
+    state: LauncherState = LauncherState.PENDING
+    reason: TerminationReason | None = None
+    message: str = ""
+    stubborn: bool = False
+    cancels: int = 0
+    log_path: Path | None = None
+
+    def end(
+        self, state: LauncherState, reason: TerminationReason | None = None, message: str = ""
+    ) -> None:
+        """End the job, once and for all."""
+        if not self.state.is_terminal:
+            self.state, self.reason, self.message = state, reason, message
+
+    def succeed(self) -> None:
+        self.end(LauncherState.SUCCEEDED, TerminationReason.COMPLETED, "The job finished.")
+
+    def fail(self, reason: TerminationReason, message: str) -> None:
+        self.end(LauncherState.FAILED, reason, message)
+
+    @property
+    def observation(self) -> Observation:
+        return Observation(
+            state=self.state,
+            observed_at=datetime.now(UTC),
+            reason=self.reason,
+            message=self.message,
+            log_path=str(self.log_path) if self.log_path else None,
+        )
+
+
+class FakeLauncher:
+    """Jobs of one machine. What a job does is the first word of its `run`:
+
+    ``hold`` runs until the test ends it, ``ignore`` also ignores a cancel that is not forced,
+    ``exit N`` ends with that code. A `setup` of ``exit N`` fails before.
+
+    Args:
+        slots: Jobs that run at once; further ones are pending.
+    """
+
+    def __init__(self, *, slots: int = 100) -> None:
+        self.jobs: dict[str, FakeJob] = {}
+        self.calls: Counter[str] = Counter()
+        self.launches: list[str] = []
+        """The key of every launch that was asked for."""
+        self.unreachable: str | None = None
+        """Why no call but a launch is answered; None: they are."""
+        self.refusal: OumiFlowsError | None = None
+        """What every launch raises."""
+        self.launching = asyncio.Event()
+        """Set while a launch waits for `gate`, or after it."""
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._slots = slots
+
+    async def warm_up(self) -> None:
+        self.calls["warm_up"] += 1
+
+    async def launch(
+        self, job_config: str, *, cloud: str, cluster_name: str, key: str
+    ) -> JobHandle:
+        self.calls["launch"] += 1
+        # As in a thread: it goes on when nobody waits for it any more.
+        launch = asyncio.ensure_future(self._launch(job_config, cloud, cluster_name, key))
+        return await asyncio.shield(launch)
+
+    async def _launch(self, job_config: str, cloud: str, cluster: str, key: str) -> JobHandle:
+        self.launches.append(key)
+        self.launching.set()
+        await self.gate.wait()
+        _check_cloud(cloud)
+        if self.refusal is not None:
+            raise self.refusal
+        if key not in self.jobs:
+            config = yaml.safe_load(job_config)
+            stubborn = config["run"].split()[0] == "ignore"
+            self.jobs[key] = FakeJob(key, cluster, config, stubborn=stubborn)
+            self._advance()
+        return JobHandle(cloud=cloud, cluster_name=cluster, launcher_job_id=key)
+
+    async def find(self, *, cloud: str, cluster_name: str, key: str) -> JobHandle | None:
+        self._answer("find", cloud)
+        job = self.jobs.get(key)
+        if job is None or job.cluster != cluster_name:
+            return None
+        return JobHandle(cloud=cloud, cluster_name=cluster_name, launcher_job_id=key)
+
+    async def observe(self, cloud: str, cluster_name: str) -> dict[str, Observation]:
+        self._answer("observe", cloud)
+        self._advance()
+        return {k: job.observation for k, job in self.jobs.items() if job.cluster == cluster_name}
+
+    async def observe_job(self, handle: JobHandle) -> Observation | None:
+        self._answer("observe_job", handle.cloud)
+        job = self.jobs.get(handle.launcher_job_id)
+        if job is None or job.cluster != handle.cluster_name:
+            return None
+        return job.observation
+
+    async def cancel(self, handle: JobHandle, *, force: bool) -> None:
+        self._answer("cancel", handle.cloud)
+        job = self.jobs.get(handle.launcher_job_id)
+        if job is None:
+            raise JobNotFound(f"no job {handle.launcher_job_id}", "List the jobs")
+        job.cancels += 1
+        if force or not job.stubborn or job.state is LauncherState.PENDING:
+            job.end(LauncherState.CANCELLED, TerminationReason.USER_CANCELLED)
+
+    def _answer(self, call: str, cloud: str) -> None:
+        self.calls[call] += 1
+        if self.unreachable is not None:
+            raise ClusterUnreachable(self.unreachable, "It is asked again by itself")
+        _check_cloud(cloud)
+
+    def _advance(self) -> None:
+        """One step of every job: running ones follow their script, pending ones take a slot."""
+        for job in self.jobs.values():
+            if job.state is LauncherState.RUNNING:
+                _follow_script(job)
+        running = sum(job.state is LauncherState.RUNNING for job in self.jobs.values())
+        for job in self.jobs.values():
+            if job.state is LauncherState.PENDING and running < self._slots:
+                job.state = LauncherState.RUNNING
+                running += 1
+
+
+def _check_cloud(cloud: str) -> None:
+    if cloud not in KNOWN_CLOUDS:
+        raise CloudUnavailable(f"there is no cloud named {cloud}", "Use one of: local")
+
+
+def _follow_script(job: FakeJob) -> None:
+    setup, run = job.config.get("setup", ""), job.config["run"].split()
+    if setup.startswith("exit") and setup.split()[1] != "0":
+        job.fail(TerminationReason.SETUP_FAILED, f"The setup script exited with code {setup[5:]}.")
+    elif run[0] == "exit" and run[1] == "0":
+        job.succeed()
+    elif run[0] == "exit":
+        job.fail(TerminationReason.NONZERO_EXIT, f"The job exited with code {run[1]}.")
