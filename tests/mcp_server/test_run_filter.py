@@ -1,0 +1,23 @@
+"""Filters that are asked for most must not make SQLite sort every run there is."""
+
+from flows.states import JobState
+from mcp_server.run_filter import RunFilter
+
+ENDED = frozenset(state for state in JobState if state.is_terminal)
+
+
+def test_every_state_is_no_filter() -> None:
+    assert RunFilter(states=frozenset(JobState)).body() == RunFilter().body()
+
+
+def test_jobs_that_have_ended_are_told_by_their_end_time() -> None:
+    body = RunFilter(states=ENDED).body()
+    assert body == {**RunFilter().body(), "end_time": {"is_null_": False}}
+
+
+def test_one_state_is_filtered_by_its_type_and_names() -> None:
+    body = RunFilter(states=frozenset({JobState.RUNNING})).body()
+    assert body["state"] == {
+        "type": {"any_": ["RUNNING", "PAUSED"]},
+        "name": {"not_any_": ["Launching"]},
+    }
