@@ -1,9 +1,8 @@
 """The commands for jobs."""
 
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated
 
-import click
 import typer
 
 from flows.errors import InvalidArgument, JobAlreadyDone
@@ -18,6 +17,7 @@ from mcp_server.cli.options import (
     Cursor,
     JobId,
     Lines,
+    Status,
     bounded,
     current_folder,
     parse_overrides,
@@ -27,8 +27,6 @@ from mcp_server.cli.ports import Backend, Jobs
 from mcp_server.services.job_logs import DEFAULT_LINES
 from mcp_server.services.results import JobLogs
 from mcp_server.services.submitting import NewJob
-
-STATUSES: Final = ("all", "running", "completed", *sorted(set(JobState) - {JobState.RUNNING}))
 
 
 class JobCommands:
@@ -154,17 +152,7 @@ class JobCommands:
     def jobs(
         self,
         *,
-        status: Annotated[
-            str,
-            typer.Option(
-                "--status",
-                click_type=click.Choice(STATUSES),
-                metavar="STATUS",
-                help="all, running (every job not ended), completed (every job ended), or a "
-                "state: scheduled, queued, pending, launching, retrying, cancelling, succeeded, "
-                "failed, cancelled, crashed.",
-            ),
-        ] = "all",
+        status: Status = "all",
         cloud: Annotated[str, typer.Option("--cloud", help="Only jobs on this cloud.")] = "",
         limit: Annotated[
             int, typer.Option("--limit", min=1, max=100, help="Jobs to list at most.")
@@ -184,7 +172,11 @@ class JobCommands:
 
     def show(self, *, job_id: JobId, as_json: AsJson = False) -> Exit:
         """Show everything about a job."""
-        self._show(self._backend.call(lambda jobs: jobs.status(job_id)), as_json=as_json)
+        status = self._backend.call(lambda jobs: jobs.status(job_id))
+        if as_json:
+            self._output.json(status)
+        else:
+            views.show_status(status, self._output)
         return Exit.OK
 
     def logs(
@@ -256,10 +248,7 @@ class JobCommands:
                 f"{status.name} ended before it could be cancelled, it is {status.state}",
                 "There is nothing to cancel",
             )
-        if as_json:
-            self._output.json(status)
-        else:
-            self._output.line(status.summary, style=views.STYLE_OF_STATE[status.state])
+        self._tell(status, as_json=as_json)
         return Exit.OK
 
     def retry(
@@ -274,10 +263,7 @@ class JobCommands:
     ) -> Exit:
         """Start another attempt of a job that failed, crashed or was cancelled."""
         status = self._backend.call(lambda jobs: jobs.retry(job_id, resume=not fresh))
-        if as_json:
-            self._output.json(status)
-        else:
-            self._output.line(status.summary, style=views.STYLE_OF_STATE[status.state])
+        self._tell(status, as_json=as_json)
         return Exit.OK
 
     def _watch(self, job_id: str, *, as_json: bool) -> Exit:
@@ -297,8 +283,8 @@ class JobCommands:
             views.show_end(status, self._output)
         return EXIT_OF_STATE[status.state]
 
-    def _show(self, status: JobStatus, *, as_json: bool) -> None:
+    def _tell(self, status: JobStatus, *, as_json: bool) -> None:
         if as_json:
             self._output.json(status)
         else:
-            views.show_status(status, self._output)
+            self._output.line(status.summary, style=views.STYLE_OF_STATE[status.state])

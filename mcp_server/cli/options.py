@@ -4,12 +4,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Final
 
+import click
 import typer
 from pydantic import TypeAdapter, ValidationError
 
 from flows.configs.yaml_text import parse_yaml
 from flows.errors import InvalidArgument
 from flows.models import OverrideValue
+from flows.states import JobState
 
 AsJson = Annotated[
     bool, typer.Option("--json", help="Write JSON, as the MCP tools answer with it.")
@@ -28,6 +30,19 @@ Lines = Annotated[
 Cursor = Annotated[
     str | None,
     typer.Option("--cursor", metavar="TEXT", help="Go on from next_cursor of an earlier answer."),
+]
+
+STATUSES: Final = ("all", "running", "completed", *sorted(set(JobState) - {JobState.RUNNING}))
+Status = Annotated[
+    str,
+    typer.Option(
+        "--status",
+        click_type=click.Choice(STATUSES),
+        metavar="STATUS",
+        help="all, running (every job not ended), completed (every job ended), or a state: "
+        "scheduled, queued, pending, launching, retrying, cancelling, succeeded, failed, "
+        "cancelled, crashed.",
+    ),
 ]
 
 _VALUE: Final[TypeAdapter[OverrideValue]] = TypeAdapter(OverrideValue)

@@ -12,7 +12,7 @@ from flows.errors import InvalidArgument
 from flows.settings import Settings
 from mcp_server.cli.backend import HereBackend
 from mcp_server.cli.engine_commands import EngineCommands
-from mcp_server.cli.exits import MEANING, Exit
+from mcp_server.cli.exits import MEANING
 from mcp_server.cli.job_commands import JobCommands
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Backend
@@ -45,14 +45,14 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """
     command = typer.main.get_command(app)
     try:
-        code: object = command.main(list(arguments), prog_name="oumi-flows", standalone_mode=False)
+        # Not `command.main`, which exits by itself with codes that mean something else here.
+        with command.make_context("oumi-flows", list(arguments)) as context:
+            return cast(int, command.invoke(context))
+    except click.exceptions.Exit as done:
+        return done.exit_code
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "oumi-flows"
         raise InvalidArgument(error.format_message(), f"Run `{path} --help`") from error
-    except click.Abort as error:
-        # What click makes of Ctrl-C.
-        raise KeyboardInterrupt from error
-    return cast(int, code) if code else Exit.OK
 
 
 def build_app(backend: Backend, output: Output, settings: Settings) -> typer.Typer:
@@ -73,7 +73,13 @@ def build_app(backend: Backend, output: Output, settings: Settings) -> typer.Typ
     def about(
         *,
         version: Annotated[
-            bool, typer.Option("--version", is_eager=True, callback=_tell_version)
+            bool,
+            typer.Option(
+                "--version",
+                is_eager=True,
+                callback=_tell_version,
+                help="Show the version and exit.",
+            ),
         ] = False,
     ) -> None:
         pass

@@ -1,5 +1,6 @@
 """How results look to a person."""
 
+import shlex
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
@@ -42,7 +43,7 @@ def show_plan(plan: Submission, output: Output) -> None:
         return
     output.rows(
         [
-            ("command", " ".join(plan.plan.argv)),
+            ("command", shlex.join(plan.plan.argv)),
             ("folder", plan.plan.working_dir or ""),
             ("model", plan.model_name),
             *((name.replace("_", " "), path) for name, path in plan.plan.files.items()),

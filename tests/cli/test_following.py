@@ -1,10 +1,11 @@
 import json
+import re
 from collections.abc import Callable
 
 import pytest
 
 from flows.errors import EngineUnavailable
-from mcp_server.cli.following import Lines, Patience
+from mcp_server.cli.following import Lines, Patience, shown
 from mcp_server.cli.output import Output
 from tests.cli.conftest import Terminal
 from tests.cli.fakes import (
@@ -50,14 +51,26 @@ def test_watch_as_json_writes_each_status_on_a_line(terminal: Terminal) -> None:
     ]
 
 
-def test_watch_on_a_terminal_draws_a_bar_with_step_loss_and_time_left(
+def test_a_bar_shows_state_step_loss_and_time_left_and_is_gone_in_the_end(
+    on_a_terminal: Callable[[], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_a_terminal()
+    with shown(Output(), as_json=False) as show:
+        show(RUNNING)
+    drawn = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out)
+    assert "demo-0f9e8d7c: running" in drawn
+    assert "step 10 of 60, loss 4.2, about 50 s left" in drawn
+    assert "0:01:01" in drawn
+
+
+def test_watch_on_a_terminal_ends_with_how_the_job_ended(
     terminal: Terminal, on_a_terminal: Callable[[], None]
 ) -> None:
     on_a_terminal()
     terminal.jobs.story = [RUNNING, SUCCEEDED]
     done = terminal("watch", JOB_ID)
     assert done.code == 0
-    assert "demo-0f9e8d7c is succeeded" in done.out
+    assert "demo-0f9e8d7c is succeeded" in done.out.rpartition("\x1b[?25h")[2]
 
 
 def test_ctrl_c_leaves_the_job_running_and_says_so(terminal: Terminal) -> None:
