@@ -60,7 +60,7 @@ def job_processes(
     Args:
         mark: The ``NAME=value`` every process of the job has in its environment.
         root: A process whose descendants all belong to the job, if one lives.
-        leader: Pid of the job's session leader.
+        leader: Pid of the job's session leader, which may not be one yet.
         leader_start: Its start time, by which a reused pid is told apart.
     """
     table = process_table()
@@ -72,7 +72,7 @@ def job_processes(
         for pid, process in table.items()
         if not process.is_zombie
         and pid != os.getpid()
-        and (pid in ours or process.session == session or _has_mark(pid, os.fsencode(mark)))
+        and (pid in ours or session in (pid, process.session) or _has_mark(pid, os.fsencode(mark)))
     ]
 
 
