@@ -52,7 +52,7 @@ def server_environment(
     connection: Connection, files: EngineFiles, environ: Mapping[str, str]
 ) -> dict[str, str]:
     """The whole environment of the embedded server."""
-    origin = connection.ui_url
+    origin = connection.api_url.removesuffix("/api")
     return {
         **_inherited(environ, embedded=True),
         **_QUIET,
@@ -64,7 +64,7 @@ def server_environment(
         "PREFECT_API_AUTH_STRING": connection.auth_string or "",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origin,
         "PREFECT_UI_API_URL": connection.api_url,
-        "PREFECT_UI_URL": origin,
+        "PREFECT_UI_URL": connection.ui_url,
         # Its default is inside the installed package, which may be read-only.
         "PREFECT_UI_STATIC_DIRECTORY": str(files.ui),
     }

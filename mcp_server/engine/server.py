@@ -186,4 +186,8 @@ class Server:
 
 def _connection(port: int, auth: str) -> Connection:
     origin = f"http://{HOST}:{port}"
-    return Connection(api_url=f"{origin}/api", auth_string=auth, ui_url=origin, embedded=True)
+    # A link into the UI at / shows "Page not found" to who is not logged in; the one at /v2 asks
+    # for the password, then shows the page (Prefect 3.8.8).
+    return Connection(
+        api_url=f"{origin}/api", auth_string=auth, ui_url=f"{origin}/v2", embedded=True
+    )

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import psutil
@@ -131,7 +132,7 @@ def test_the_server_refuses_strangers_and_serves_its_ui(engine: Engine) -> None:
         assert client.get(f"{connection.api_url}/admin/version").status_code == 401
         preflight = client.options(f"{connection.api_url}/flow_runs/", headers=evil)
         page = client.get(connection.ui_url, follow_redirects=True)
-        settings = client.get(f"{connection.ui_url}/ui-settings").json()
+        settings = client.get(connection.api_url.replace("/api", "/ui-settings")).json()
 
     assert "access-control-allow-origin" not in preflight.headers
     assert page.status_code == 200
@@ -248,7 +249,7 @@ def test_a_wiped_database_gets_its_deployment_again_and_a_taken_port_is_given_up
     engine.down()
     for part in (home / "engine").glob("prefect.db*"):
         part.unlink()
-    with socket.create_server(("127.0.0.1", int(before.ui_url.rpartition(":")[2]))):
+    with socket.create_server(("127.0.0.1", urlsplit(before.api_url).port or 0)):
         after = engine.ensure()
 
     assert after.api_url != before.api_url

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ class Session:
     """One client's connection."""
 
     client: Client
+    submitted: list[str] = field(default_factory=list[str])
 
     async def call(self, tool: str, **arguments: object) -> dict[str, Any]:
         """The structured answer of a tool; a failed call fails the test."""
@@ -29,6 +30,7 @@ class Session:
         job = await self.call(
             "run_oumi_job", config_path=str(config), client_cwd=str(config.parent), dry_run=False
         )
+        self.submitted.append(job["job_id"])
         return job["job_id"]
 
     async def wait(self, job_id: str, until: str = "done") -> dict[str, Any]:
@@ -38,7 +40,14 @@ class Session:
 
 @asynccontextmanager
 async def mcp_session(stack: Stack) -> AsyncGenerator[Session]:
-    """A client of a server of its own, on the session's engine."""
+    """A client of a server of its own, on the session's engine; ends the jobs it leaves."""
     server = StdioServerParameters(command=str(OUMI_FLOWS), args=["mcp"], env=dict(stack.env))
     async with Client(server, read_timeout_seconds=90) as client:
-        yield Session(client)
+        session = Session(client)
+        try:
+            yield session
+        finally:
+            for job_id in session.submitted:
+                # Refused if the job is done, as it should be.
+                await client.call_tool("cancel_job", {"job_id": job_id, "force": True})
+                await client.call_tool("wait_for_job", {"job_id": job_id, "timeout_seconds": 30})
