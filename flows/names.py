@@ -7,10 +7,15 @@ from uuid import UUID
 FLOW_NAME: Final = "oumi-job"
 DEPLOYMENT_NAME: Final = "default"
 DEPLOYMENT: Final = f"{FLOW_NAME}/{DEPLOYMENT_NAME}"
+WORK_POOL: Final = "oumi"
 WORKER_TYPE: Final = "oumi"
 
 TAG: Final = "oumi"
 """Tag of every flow run that is a job."""
+
+COMMAND_TAG: Final = "command:"
+JOB_COMMAND: Final = "job"
+"""What a job config counts as where commands are told apart: its scripts run any."""
 
 LOCAL_CLOUD: Final = "local"
 LOCAL_CLUSTER: Final = "local"
@@ -43,8 +48,21 @@ def run_name(flow_run_id: UUID | str, *, command: str, model: str, job_name: str
 
 
 def run_tags(*, command: str, cloud: str) -> list[str]:
-    """The tags of a job's flow run."""
-    return [TAG, f"command:{command}", f"cloud:{cloud}"]
+    """The tags of a job's flow run; the command of a job config is `JOB_COMMAND`."""
+    return [TAG, f"{COMMAND_TAG}{command}", f"cloud:{cloud}"]
+
+
+def deployment(work_pool: str) -> str:
+    """The deployment that jobs for a work pool are submitted to.
+
+    A deployment has one pool, so several machines on one Prefect server have one each.
+    """
+    return f"{FLOW_NAME}/{deployment_name(work_pool)}"
+
+
+def deployment_name(work_pool: str) -> str:
+    """The deployment's own name, without the flow's."""
+    return DEPLOYMENT_NAME if work_pool == WORK_POOL else work_pool
 
 
 def slug(text: str, *, limit: int = 40) -> str:

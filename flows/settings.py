@@ -5,6 +5,8 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from flows.names import WORK_POOL
+
 
 class Settings(BaseSettings):
     """What a person can set. Every field is the environment variable ``OUMI_FLOWS_<FIELD>``."""
@@ -14,7 +16,7 @@ class Settings(BaseSettings):
     home: Path = Field(
         default=Path("~/.oumi-flows"), description="Folder of everything we keep on disk."
     )
-    work_pool: str = Field(default="oumi", description="Prefect work pool that jobs run in.")
+    work_pool: str = Field(default=WORK_POOL, description="Prefect work pool that jobs run in.")
     local_slots: int | None = Field(
         default=None,
         ge=1,

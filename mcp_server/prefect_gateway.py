@@ -66,6 +66,7 @@ class PrefectGateway:
     Args:
         engine: Where the Prefect server is.
         timeout_seconds: Limit of one call.
+        work_pool: The pool that jobs are submitted to.
         transport: What carries the requests; None: the network.
     """
 
@@ -74,9 +75,11 @@ class PrefectGateway:
         engine: EngineSource,
         *,
         timeout_seconds: float,
+        work_pool: str = names.WORK_POOL,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._engine = engine
+        self._deployment = names.deployment(work_pool)
         self._timeout_seconds = timeout_seconds
         self._transport = transport
         self._deployments: dict[str, str] = {}
@@ -122,7 +125,7 @@ class PrefectGateway:
             answer = await self._call("POST", f"/deployments/{deployment}/create_flow_run", body)
             if answer.status_code != 404:
                 return _read(answer, _RUN)
-        raise _no_deployment()
+        raise _no_deployment(self._deployment)
 
     async def rename_run(self, run_id: str, name: str) -> None:
         """Name a flow run."""
@@ -200,9 +203,9 @@ class PrefectGateway:
     async def _deployment_id(self, *, fresh: bool) -> str:
         api_url = (await self._engine.connection()).api_url
         if fresh or api_url not in self._deployments:
-            answer = await self._call("GET", f"/deployments/name/{names.DEPLOYMENT}")
+            answer = await self._call("GET", f"/deployments/name/{self._deployment}")
             if answer.status_code == 404:
-                raise _no_deployment()
+                raise _no_deployment(self._deployment)
             self._deployments[api_url] = _read(answer, _OBJECT)["id"]
         return self._deployments[api_url]
 
@@ -288,9 +291,9 @@ def job_not_found(reference: str) -> JobNotFound:
     )
 
 
-def _no_deployment() -> EngineUnavailable:
+def _no_deployment(deployment: str) -> EngineUnavailable:
     return EngineUnavailable(
-        f"The Prefect server has no deployment {names.DEPLOYMENT}",
+        f"The Prefect server has no deployment {deployment}",
         "Run `oumi-flows up`, or `prefect deploy --all` against your own server",
     )
 

@@ -48,6 +48,12 @@ class FlowRun(_Answer):
         return None if value is None else str(value)
 
     @property
+    def command(self) -> str | None:
+        """The command that the run's tags name."""
+        prefix = names.COMMAND_TAG
+        return next((tag.removeprefix(prefix) for tag in self.tags if tag.startswith(prefix)), None)
+
+    @property
     def attempt(self) -> int:
         """The number of the current attempt, from 1."""
         value = self.label(names.LABEL_ATTEMPT) or ""

@@ -77,7 +77,9 @@ class Options:
 def make_parts(settings: Settings, ensure: Ensure) -> Parts:
     """The parts of a server on the engine that `ensure` finds or starts."""
     keeper = EngineKeeper(ensure, timeout_seconds=settings.engine_timeout_seconds)
-    gateway = PrefectGateway(keeper, timeout_seconds=settings.api_timeout_seconds)
+    gateway = PrefectGateway(
+        keeper, timeout_seconds=settings.api_timeout_seconds, work_pool=settings.work_pool
+    )
     jobs = JobService(gateway, snapshots_dir=settings.snapshots_dir)
     return Parts(keeper=keeper, gateway=gateway, jobs=jobs)
 

@@ -9,7 +9,6 @@ import yaml
 
 from flows import names
 from flows.configs.yaml_text import dump_yaml
-from flows.errors import InvalidConfig
 from flows.progress import deps_file_text
 from flows.settings import Settings
 

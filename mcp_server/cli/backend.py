@@ -45,7 +45,11 @@ class HereBackend:
         return asyncio.run(self._call(use, source))
 
     async def _call(self, use: Callable[[Jobs], Awaitable[T]], source: "FoundEngine") -> T:
-        gateway = PrefectGateway(source, timeout_seconds=self._settings.api_timeout_seconds)
+        gateway = PrefectGateway(
+            source,
+            timeout_seconds=self._settings.api_timeout_seconds,
+            work_pool=self._settings.work_pool,
+        )
         try:
             return await use(JobService(gateway, snapshots_dir=self._settings.snapshots_dir))
         finally:

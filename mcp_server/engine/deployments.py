@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from flows.errors import EngineUnavailable
 from flows.models import JobRequest, Value
-from flows.names import DEPLOYMENT, WORKER_TYPE
+from flows.names import WORKER_TYPE, deployment, deployment_name
 from flows.settings import Settings
 from mcp_server.engine.environment import worker_environment
 from mcp_server.engine.files import EngineFiles, last_words
@@ -54,6 +54,7 @@ class Deployments:
         self._environ = environ
         self._version = version
         self._definition = definition or _find_definition()
+        self._name = deployment(settings.work_pool)
 
     def are_current(self, api: Rest) -> bool:
         """Whether the server has what we would apply, as we applied it."""
@@ -92,7 +93,7 @@ class Deployments:
         found = self._deployment_id(api)
         if ended or found is None:
             raise EngineUnavailable(
-                f"`prefect deploy` of {self._definition} {ended or 'made no ' + DEPLOYMENT}. Its "
+                f"`prefect deploy` of {self._definition} {ended or 'made no ' + self._name}. Its "
                 f"output says: {last_words(self._files.deploy_log) or 'nothing'}",
                 f"Mend what it says, then run `oumi-flows up`; all of it is in "
                 f"{self._files.deploy_log}",
@@ -123,7 +124,7 @@ class Deployments:
         return f"exited with {done.returncode}" if done.returncode else ""
 
     def _deployment_id(self, api: Rest) -> str | None:
-        found: dict[str, Any] | None = api.get(f"/deployments/name/{DEPLOYMENT}")
+        found: dict[str, Any] | None = api.get(f"/deployments/name/{self._name}")
         if found is None or found.get("work_pool_name") != self._settings.work_pool:
             return None
         return str(found["id"])
@@ -134,8 +135,9 @@ class Deployments:
 
         with self._files.explained():
             wanted = yaml.safe_load(self._definition.read_text())
-            for deployment in wanted["deployments"]:
-                deployment["work_pool"]["name"] = self._settings.work_pool
+            for entry in wanted["deployments"]:
+                entry["name"] = deployment_name(self._settings.work_pool)
+                entry["work_pool"]["name"] = self._settings.work_pool
             self._files.rendered.write_text(yaml.safe_dump(wanted, sort_keys=False))
         return self._files.rendered
 

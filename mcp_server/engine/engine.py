@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from flows.errors import EngineUnavailable
-from flows.names import DEPLOYMENT, WORKER_TYPE
+from flows.names import WORKER_TYPE, deployment
 from flows.settings import Settings
 from mcp_server.engine.connection import external_connection
 from mcp_server.engine.deployments import Deployments
@@ -184,8 +184,8 @@ class Engine:
         with rest(connection, timeout=self._settings.api_timeout_seconds) as api:
             if not self._deployments.exist(api):
                 raise EngineUnavailable(
-                    f"The Prefect server at {connection.api_url} has no deployment {DEPLOYMENT} "
-                    f"in the work pool {self._settings.work_pool}",
+                    f"The Prefect server at {connection.api_url} has no deployment "
+                    f"{deployment(self._settings.work_pool)}",
                     "Run `oumi-flows up` to apply prefect.yaml there and start a worker on this "
                     "machine",
                 )

@@ -53,14 +53,14 @@ def job_status(
     status = JobStatus(
         summary="",
         job_id=run.id,
-        name=run.name,
+        name=job_name(run, request),
         state=state,
         is_done=state.is_terminal,
         reachable=reachable,
         observed_at=(_instant(facts.get("observed_at")) if watched else None) or now,
         termination_reason=reason,
         message=message[:_MESSAGE_LIMIT],
-        command=request.command if request else "",
+        command=run.command or (request.command if request else ""),
         config_path=request.config_path if request else "",
         cloud=request.cloud if request else "",
         cluster_name=run.label(names.LABEL_CLUSTER) or (request.cluster_name if request else ""),
@@ -86,15 +86,20 @@ def job_row(run: FlowRun, *, now: datetime) -> JobRow:
     state = run.state.job_state
     return JobRow(
         job_id=run.id,
-        name=run.name,
+        name=job_name(run, request),
         state=state,
-        command=request.command if request else "",
+        command=run.command or (request.command if request else ""),
         cloud=request.cloud if request else "",
         model_name=(run.label(names.LABEL_MODEL) or "")[-_ROW_WORDS:],
         created_at=run.created,
         ended_at=run.end_time if state.is_terminal else None,
         duration_seconds=_duration(run, now),
     )
+
+
+def job_name(run: FlowRun, request: JobRequest | None) -> str:
+    """What a person calls the job: the name they gave it, else its run's."""
+    return (request.job_name if request else "") or run.name
 
 
 def run_url(ui_url: str | None, run_id: str) -> str | None:

@@ -98,7 +98,7 @@ class JobService:
         run = await self._gateway.create_run(
             name=checked.run_name("").rstrip("-"),
             parameters={"request": request.model_dump(mode="json")},
-            tags=names.run_tags(command=request.command, cloud=request.cloud),
+            tags=names.run_tags(command=checked.command, cloud=request.cloud),
             labels={key: value for key, value in labels.items() if value},
             idempotency_key=idempotency_key or uuid4().hex,
         )

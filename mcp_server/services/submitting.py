@@ -19,6 +19,7 @@ from flows.errors import CloudUnavailable, InternalError, InvalidArgument
 from flows.models import JobRequest, OverrideValue, Value
 from flows.names import LOCAL_CLOUD
 from mcp_server.prefect_models import FlowRun
+from mcp_server.services.job_status import job_name
 from mcp_server.services.results import Submission
 
 _CONFIG_LIMIT: Final = 4000
@@ -46,6 +47,11 @@ class CheckedJob(NamedTuple):
     request: JobRequest
     plan: JobPlan
     config: ConfigFile
+
+    @property
+    def command(self) -> str:
+        """What runs, for people: a job config's scripts are not one command."""
+        return names.JOB_COMMAND if self.plan.kind is ConfigKind.JOB else self.request.command
 
     def run_name(self, run_id: str) -> str:
         """The name of the job's flow run."""
@@ -105,17 +111,17 @@ def submission(checked: CheckedJob, *, run: FlowRun | None, url: str | None) -> 
     """The answer for a job that was submitted as `run`, or was only planned."""
     request, plan = checked.request, checked.plan
     if run:
-        summary = f"{run.name} is {run.state.job_state}; job_id {run.id}."
+        summary = f"{job_name(run, request)} is {run.state.job_state}; job_id {run.id}."
     else:
         command = " ".join(plan.argv) or f"the commands of {request.config_path}"
         summary = f"Dry run, nothing was started: {shorten(command)}, in {plan.working_dir}."
     return Submission(
         summary=summary,
         job_id=run.id if run else None,
-        name=run.name if run else plan.name,
+        name=job_name(run, request) if run else plan.name,
         state=run.state.job_state if run else None,
         dry_run=run is None,
-        command=request.command,
+        command=checked.command,
         config_path=request.config_path,
         cloud=plan.cloud,
         cluster_name=request.cluster_name,

@@ -54,7 +54,7 @@ def test_a_job_is_run_watched_listed_shown_and_its_log_read(stack: Stack, tmp_pa
     watched = run(stack, "run", "quick.yaml", "--job-name", "mine", "--watch", cwd=tmp_path)
     assert watched.returncode == 0, watched.stderr
     job_id, *lines = watched.stdout.splitlines()
-    name = f"mine-{job_id[:8]}"
+    name = "mine"
     assert f"{name} is succeeded" in lines
 
     shown = run(stack, "show", job_id[:8])
@@ -65,7 +65,7 @@ def test_a_job_is_run_watched_listed_shown_and_its_log_read(stack: Stack, tmp_pa
     listed = json.loads(stack.cli("jobs", "--status", "completed", "--json"))
     assert name in [job["name"] for job in listed["jobs"]]
 
-    assert stack.cli("logs", name) == f"{GREETING}\n"
+    assert stack.cli("logs", f"mine-{job_id[:8]}") == f"{GREETING}\n"
     assert json.loads(stack.cli("logs", job_id, "--json"))["at_end"] is True
 
     ended = run(stack, "cancel", job_id)

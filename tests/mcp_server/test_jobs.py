@@ -62,7 +62,11 @@ async def test_the_run_of_a_job_config_has_its_name(
     job = await submit(config_path="job.yaml")
     assert job["name"] == f"my-sweep-{job['job_id'][:8]}"
     job = await submit(config_path="job.yaml", job_name="mine")
-    assert prefect.read_run(job["job_id"])["name"] == f"mine-{job['job_id'][:8]}"
+    assert job["name"] == "mine"
+    assert job["command"] == "job"
+    run = prefect.read_run(job["job_id"])
+    assert run["name"] == f"mine-{job['job_id'][:8]}"
+    assert "command:job" in run["tags"]
 
 
 async def test_the_config_is_kept_as_it_was_submitted(
@@ -131,7 +135,7 @@ async def test_a_name_means_the_live_job_when_others_have_ended(
     ended, live = await submit(job_name=name), await submit(job_name=name)
     prefect.set_states(ended["job_id"], "RUNNING", "FAILED")
     assert (await ok(client, "get_job_status", job_id=name))["job_id"] == live["job_id"]
-    by_run_name = await ok(client, "get_job_status", job_id=ended["name"])
+    by_run_name = await ok(client, "get_job_status", job_id=f"{name}-{ended['job_id'][:8]}")
     assert by_run_name["job_id"] == ended["job_id"]
 
 
