@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +103,24 @@ def test_the_gpus_chosen_for_this_process_are_the_ones_there_are(
     monkeypatch: pytest.MonkeyPatch, value: str, found: list[str]
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    assert gpus.visible_gpus() == found
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        ('echo "GPU 0: A (UUID: GPU-1)"; echo "  MIG 1g.5gb"; echo "GPU 1: A"', ["0", "1"]),
+        ("echo 'GPU 0: A'; exit 9", []),
+    ],
+)
+def test_the_driver_is_asked_for_the_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, found: list[str]
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert gpus.visible_gpus() == found
 
 
