@@ -1,0 +1,183 @@
+"""Jobs without end, while the processes behind them are killed with signal 9 at random moments."""
+
+import asyncio
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from mcp.types import CallToolResult
+
+from mcp_server.engine import Engine
+from tests.support.jobs import job_config
+from tests.support.reconnecting_client import ReconnectingClient
+
+_LIVE_JOBS = 6
+_RECOVERY_SECONDS = 150.0
+_TRANSIENT = ("ENGINE_UNAVAILABLE", "TIMEOUT")
+
+
+class Script(StrEnum):
+    """What a job does, and by that how it has to end."""
+
+    SUCCEEDS = "succeeds"
+    FAILS = "fails"
+    STAYS = "stays"
+    """Until it is cancelled."""
+
+    @property
+    def end(self) -> tuple[str, str]:
+        """The one true end: job state and termination reason."""
+        return _END[self]
+
+
+_END = {
+    Script.SUCCEEDS: ("succeeded", "completed"),
+    Script.FAILS: ("failed", "nonzero_exit"),
+    Script.STAYS: ("cancelled", "user_cancelled"),
+}
+_LAST_LINE = {Script.SUCCEEDS: "exit 0", Script.FAILS: "exit 3", Script.STAYS: "sleep 600"}
+
+
+class Victim(StrEnum):
+    """A process that is killed."""
+
+    MCP_SERVER = "mcp server"
+    WORKER = "worker"
+    PREFECT_SERVER = "prefect server"
+
+
+@dataclass
+class Job:
+    """A job as the client knows it."""
+
+    token: str
+    script: Script
+    number: int
+    job_id: str = ""
+    end: tuple[str, str] | None = None
+
+
+@dataclass
+class KillRounds:
+    """Submits jobs through the clients and kills processes around them.
+
+    Attributes:
+        engine: The engine whose processes are killed; nobody else may use it.
+        clients: They submit in turn, each on a server of its own.
+        folder: For configs and the ledger.
+        dice: Where all the randomness comes from.
+    """
+
+    engine: Engine
+    clients: Sequence[ReconnectingClient]
+    folder: Path
+    dice: random.Random
+    jobs: list[Job] = field(default_factory=list[Job])
+    kills: Counter[Victim] = field(default_factory=Counter[Victim])
+    _ended: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    @property
+    def ledger(self) -> Path:
+        """A line for each time the script of a job began."""
+        return self.folder / "ledger"
+
+    async def run(self, victims: Sequence[Sequence[Victim]]) -> None:
+        """One round for each group of victims, then wait until every job has ended."""
+        async with asyncio.TaskGroup() as group:
+            submitting = group.create_task(self._submit_jobs(group))
+            for round_victims in victims:
+                await self._round(round_victims)
+            submitting.cancel()
+
+    async def _round(self, victims: Sequence[Victim]) -> None:
+        """Kill the victims, and see that the engine is of use again."""
+        for victim in victims:
+            await asyncio.sleep(self.dice.uniform(0.0, 2.5))
+            if await self._kill(victim):
+                self.kills[victim] += 1
+        killed_at = len(self.jobs)
+        async with asyncio.timeout(_RECOVERY_SECONDS), self._ended:
+            await self._ended.wait_for(lambda: any(job.end for job in self.jobs[killed_at:]))
+
+    async def _kill(self, victim: Victim) -> bool:
+        if victim is Victim.MCP_SERVER:
+            return self.dice.choice(self.clients).kill_server()
+        status = await asyncio.to_thread(self.engine.status)
+        process = status.worker if victim is Victim.WORKER else status.server
+        if process.pid is None or not process.alive:
+            return False
+        os.kill(process.pid, signal.SIGKILL)
+        return True
+
+    async def _submit_jobs(self, group: asyncio.TaskGroup) -> None:
+        places = asyncio.Semaphore(_LIVE_JOBS)
+        while True:
+            await places.acquire()
+            number = len(self.jobs)
+            script = self.dice.choice(list(Script))
+            job = Job(token=f"job-{number}-{script}", script=script, number=number)
+            self.jobs.append(job)
+            # Drawn here, so that one seed means one plan however the tasks interleave.
+            plan = (self.dice.uniform(0.0, 1.0), self.dice.uniform(0.0, 3.0))
+            following = group.create_task(self._follow(job, *plan))
+            following.add_done_callback(lambda _: places.release())
+            await asyncio.sleep(self.dice.uniform(0.0, 0.6))
+
+    async def _follow(self, job: Job, work_seconds: float, cancel_after: float) -> None:
+        """Submit a job, cancel it if that is its script, and see it to its end."""
+        client = self.clients[job.number % len(self.clients)]
+        begin = f"echo {job.token} >> '{self.ledger}'\nsleep {work_seconds:.2f}"
+        config = job_config(self.folder, job.token, f"{begin}\n{_LAST_LINE[job.script]}")
+        job.job_id = await self._submit(client, job, config)
+        if job.script is Script.STAYS:
+            await asyncio.sleep(cancel_after)
+            await self._cancel(client, job)
+        while job.end is None:
+            status = await self._answer(client, "wait_for_job", job_id=job.job_id)
+            if status["is_done"]:
+                job.end = (status["state"], status["termination_reason"])
+        async with self._ended:
+            self._ended.notify_all()
+
+    async def _submit(self, client: ReconnectingClient, job: Job, config: Path) -> str:
+        submitted = await self._answer(
+            client,
+            "run_oumi_job",
+            config_path=str(config),
+            client_cwd=str(self.folder),
+            idempotency_key=job.token,
+            dry_run=False,
+        )
+        return submitted["job_id"]
+
+    async def _cancel(self, client: ReconnectingClient, job: Job) -> None:
+        while True:
+            result = await client.call("cancel_job", job_id=job.job_id)
+            # After a lost answer the job may be done with its cancel.
+            if not result.is_error or error_code(result) == "JOB_ALREADY_DONE":
+                return
+            assert error_code(result) in _TRANSIENT, result.content
+
+    async def _answer(
+        self, client: ReconnectingClient, tool: str, **arguments: object
+    ) -> dict[str, Any]:
+        """The answer of a tool, asked until the engine is there."""
+        while True:
+            result = await client.call(tool, **arguments)
+            if not result.is_error:
+                assert result.structured_content is not None
+                return result.structured_content
+            assert error_code(result) in _TRANSIENT, result.content
+
+
+def error_code(result: CallToolResult) -> str:
+    """The code that the line of a failed call begins with."""
+    (content,) = result.content
+    assert content.type == "text"
+    return content.text.partition(":")[0]
