@@ -4,6 +4,7 @@ import os
 import sys
 from functools import partial
 
+from flows.settings import Settings
 from mcp_server.cli.edge import guarded
 from mcp_server.cli.exits import Exit
 
@@ -14,16 +15,19 @@ def main() -> int:
     Returns:
         The exit code.
     """
-    command, *rest = sys.argv[1:] or ["--help"]
-    if command == "mcp":
-        from mcp_server.cli.serve import serve
-
-        code = guarded(partial(serve, arguments=rest))
-    else:
-        from mcp_server.cli.terminal import run_here
-
-        code = guarded(partial(run_here, arguments=[command, *rest]), as_json="--json" in rest)
+    arguments = sys.argv[1:] or ["--help"]
+    code = guarded(partial(_run, arguments=arguments), as_json="--json" in arguments)
     if code is Exit.INTERRUPTED:
         # A thread that waits for the engine would keep the process until it is done.
         os._exit(code)
     return code
+
+
+def _run(settings: Settings, *, arguments: list[str]) -> int:
+    if arguments[0] == "mcp":
+        from mcp_server.cli.serve import serve
+
+        return serve(settings, arguments=arguments[1:])
+    from mcp_server.cli.terminal import run_here
+
+    return run_here(settings, arguments=arguments)

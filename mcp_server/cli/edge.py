@@ -10,23 +10,31 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from flows.errors import InternalError, InvalidArgument, OumiFlowsError
+from flows.errors import ErrorCode, InternalError, InvalidArgument, OumiFlowsError
 from flows.settings import Settings
 from mcp_server.cli.exits import EXIT_OF_ERROR, Exit
 
 _RED: Final = "\x1b[31m"
 _PLAIN: Final = "\x1b[0m"
 
-_COMMAND_OF_TOOL: Final = {
-    "run_oumi_job": "run",
-    "get_job_status": "show",
-    "wait_for_job": "watch",
-    "get_job_logs": "logs",
-    "cancel_job": "cancel",
-    "list_jobs": "jobs",
-    "retry_job": "retry",
+_WORDS: Final = {
+    "run_oumi_job": "`oumi-flows run`",
+    "get_job_status": "`oumi-flows show`",
+    "wait_for_job": "`oumi-flows watch`",
+    "get_job_logs": "`oumi-flows logs`",
+    "cancel_job": "`oumi-flows cancel`",
+    "list_jobs": "`oumi-flows jobs`",
+    "retry_job": "`oumi-flows retry`",
+    "config_path": "CONFIG",
+    "client_cwd": "the current folder",
+    "job_name": "--job-name",
+    "cluster_name": "--cluster-name",
+    "idempotency_key": "--idempotency-key",
+    "max_retries": "--max-retries",
 }
-_TOOL = re.compile(rf"\b({'|'.join(_COMMAND_OF_TOOL)})\b")
+"""What errors call by the name it has for a model, and what it is in a terminal."""
+
+_WORD = re.compile(rf"(?<![\w/.-])({'|'.join(_WORDS)})(?![\w/-]|\.\w)")
 
 
 def guarded(action: Callable[[Settings], int], *, as_json: bool = False) -> int:
@@ -52,13 +60,14 @@ def guarded(action: Callable[[Settings], int], *, as_json: bool = False) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.PIPE_CLOSED
     except OumiFlowsError as error:
-        return _tell(error, as_json=as_json, debug=debug)
+        line = _WORD.sub(lambda word: _WORDS[word[1]], str(error))
+        return _tell(error.code, line, as_json=as_json, debug=debug)
     except Exception as error:  # noqa: BLE001 - the outermost edge of the process
         defect = InternalError(
             f"A defect in oumi-flows ({type(error).__name__}: {error})",
             "Set OUMI_FLOWS_DEBUG=1 to see where it is, and report it",
         )
-        return _tell(defect, as_json=as_json, debug=debug)
+        return _tell(defect.code, str(defect), as_json=as_json, debug=debug)
     return code
 
 
@@ -74,15 +83,14 @@ def _settings() -> Settings:
         ) from error
 
 
-def _tell(error: OumiFlowsError, *, as_json: bool, debug: bool) -> Exit:
-    """Write an error to standard error; an exception must be under way."""
+def _tell(code: ErrorCode, line: str, *, as_json: bool, debug: bool) -> Exit:
+    """Write the line of an error to standard error; an exception must be under way."""
     if debug:
         traceback.print_exc()
-    line = _TOOL.sub(lambda tool: f"`oumi-flows {_COMMAND_OF_TOOL[tool[1]]}`", str(error))
     if as_json:
-        message = line.removeprefix(f"{error.code}: ")
-        line = json.dumps({"error": {"code": error.code, "message": message}}, ensure_ascii=False)
+        message = line.removeprefix(f"{code}: ")
+        line = json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False)
     elif sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         line = f"{_RED}{line}{_PLAIN}"
     sys.stderr.write(f"{line}\n")
-    return EXIT_OF_ERROR[error.code]
+    return EXIT_OF_ERROR[code]

@@ -44,7 +44,6 @@ def show_plan(plan: Submission, output: Output) -> None:
     output.rows(
         [
             ("command", shlex.join(plan.plan.argv)),
-            ("folder", plan.plan.working_dir or ""),
             ("model", plan.model_name),
             *((name.replace("_", " "), path) for name, path in plan.plan.files.items()),
         ]

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from flows.errors import ErrorCode, JobNotFound, OumiFlowsError
+from flows.errors import ConfigNotFound, ErrorCode, JobNotFound, OumiFlowsError
 from flows.states import JobState
 from mcp_server.cli.exits import EXIT_OF_ERROR, EXIT_OF_STATE, MEANING, Exit
 from mcp_server.services.results import JobList
@@ -138,6 +138,18 @@ def test_an_error_is_json_where_json_was_asked_for(terminal: Terminal) -> None:
         "message": "No job has the id 'x'. List the jobs with `oumi-flows jobs`.",
     }
     assert terminal("show", "--json").error["code"] == "INVALID_ARGUMENT"
+
+
+def test_an_error_speaks_of_commands_and_options_and_leaves_paths_alone(
+    terminal: Terminal,
+) -> None:
+    terminal.jobs.error = ConfigNotFound(
+        "There is no file /a/config_path/job_name.yaml", "Check config_path or use list_jobs"
+    )
+    assert terminal("show", "x").err == (
+        "CONFIG_NOT_FOUND: There is no file /a/config_path/job_name.yaml. "
+        "Check CONFIG or use `oumi-flows jobs`.\n"
+    )
 
 
 def test_a_defect_is_one_line_too_and_a_traceback_only_when_debugging(
