@@ -6,8 +6,6 @@ Prefect's process worker, cancelled through Prefect's API.
 
 import asyncio
 import time
-from contextlib import suppress
-from pathlib import Path
 
 import httpx2
 import psutil
@@ -15,6 +13,7 @@ from mcp import Client
 
 from benchmarks import process_worker as peer
 from benchmarks.support import (
+    MARKER,
     OURS,
     Bench,
     Report,
@@ -97,7 +96,7 @@ async def process_per_run(made: Bench) -> list[float]:
             for _ in range(PEER_RUNS):
                 path = f"/deployments/{deployment}/create_flow_run"
                 run = (await peer.post(api, path, {}))["id"]
-                _, tree = await eventually(lambda f=folder: whole_tree(sleeping_in(f)))
+                _, tree = await eventually(lambda: whole_tree(sleepers(made)))
                 await until_state(api, run, "RUNNING")
                 before = time.time()
                 await peer.post(
@@ -126,22 +125,16 @@ def whole_tree(found: list[psutil.Process]) -> list[psutil.Process]:
 def marked_by(job_id: str) -> list[psutil.Process]:
     """The processes of a job of ours, by what is in their environment."""
     key = f"oumi-{job_id.replace('-', '')}-1"
-    return [p for p in mine() if environment_of(p).get("OUMI_FLOWS_JOB_KEY") == key]
+    return [p for p in alive() if environment_of(p).get("OUMI_FLOWS_JOB_KEY") == key]
 
 
-def sleeping_in(folder: Path) -> list[psutil.Process]:
+def sleepers(made: Bench) -> list[psutil.Process]:
     """The processes of the peer's script."""
-    names = {"bash", "sleep"}
-    found: list[psutil.Process] = []
-    for process in mine():
-        with suppress(psutil.Error):
-            if process.name() in names and Path(process.cwd()).is_relative_to(folder):
-                found.append(process)
-    return found
+    ours = [p for p in alive() if environment_of(p).get(MARKER) == made.env[MARKER]]
+    return [process for process in ours if process.name() in ("bash", "sleep")]
 
 
-def mine() -> list[psutil.Process]:
-    """This user's processes that are not about to be reaped."""
+def alive() -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if is_alive(process)]
 
 
