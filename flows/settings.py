@@ -11,7 +11,9 @@ from flows.names import WORK_POOL
 class Settings(BaseSettings):
     """What a person can set. Every field is the environment variable ``OUMI_FLOWS_<FIELD>``."""
 
-    model_config = SettingsConfigDict(env_prefix="OUMI_FLOWS_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="OUMI_FLOWS_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
 
     home: Path = Field(
         default=Path("~/.oumi-flows"), description="Folder of everything we keep on disk."

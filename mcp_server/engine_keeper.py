@@ -19,11 +19,12 @@ Report = Callable[[str], None]
 class Ensure(Protocol):
     """Finds the engine, or starts it and waits for it; blocks."""
 
-    def __call__(self, *, report: Report) -> EngineConnection:
+    def __call__(self, *, report: Report, after_down: bool) -> EngineConnection:
         """The engine's connection.
 
         Args:
             report: Told each step that takes time.
+            after_down: Whether to start an engine that a person stopped.
 
         Raises:
             EngineUnavailable: It cannot be found or started.
@@ -61,14 +62,17 @@ class EngineKeeper:
         """
         return self._connection or await self.revive()
 
-    async def revive(self) -> EngineConnection:
+    async def revive(self, *, after_down: bool = True) -> EngineConnection:
         """The connection after another look at the engine, which starts what is not running.
+
+        Args:
+            after_down: Whether to start an engine that a person stopped.
 
         Raises:
             EngineUnavailable: It did not come up, or not in time.
         """
         if self._looking is None:
-            self._looking = asyncio.create_task(self._look())
+            self._looking = asyncio.create_task(self._look(after_down=after_down))
         looking = self._looking
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -83,13 +87,18 @@ class EngineKeeper:
             raise EngineUnavailable(error.what, error.next_step) from error
 
     async def keep(self) -> None:
-        """Look at the engine now and every few seconds, until cancelled."""
+        """Bring the engine up, then look at it every few seconds, until cancelled.
+
+        An engine that a person stops meanwhile stays down until a call needs it.
+        """
+        first = True
         while True:
             try:
-                await self.revive()
+                await self.revive(after_down=first)
             except EngineUnavailable:
                 # Whoever needs the engine is told by the call that needs it.
                 self._connection = None
+            first = False
             await anyio.sleep(CHECK_SECONDS)
 
     async def tell_until_up(self, tell: Callable[[str], Awaitable[None]]) -> None:
@@ -106,10 +115,10 @@ class EngineKeeper:
         if self._looking is not None:
             self._looking.cancel()
 
-    async def _look(self) -> EngineConnection:
+    async def _look(self, *, after_down: bool) -> EngineConnection:
         try:
             self._connection = await anyio.to_thread.run_sync(
-                partial(self._ensure, report=self._report),
+                partial(self._ensure, report=self._report, after_down=after_down),
                 abandon_on_cancel=True,
                 limiter=self._threads,
             )

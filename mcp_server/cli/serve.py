@@ -54,13 +54,13 @@ class LazyEngine:
         self._settings = settings
         self._engine: Engine | None = None
 
-    def ensure(self, report: "Report") -> "Connection":
+    def ensure(self, *, report: "Report", after_down: bool) -> "Connection":
         """Find or start the engine."""
         if self._engine is None:
             from mcp_server.engine import Engine
 
             self._engine = Engine(self._settings, environ=os.environ)
-        return self._engine.ensure(report=report)
+        return self._engine.ensure(report=report, after_down=after_down)
 
 
 class _Parser(argparse.ArgumentParser):

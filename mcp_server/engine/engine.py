@@ -80,13 +80,15 @@ class Engine:
         """
         return client_environment(self.connection(), self._files, self._environ)
 
-    def ensure(self, *, report: Report = _say_nothing) -> Connection:
+    def ensure(self, *, report: Report = _say_nothing, after_down: bool = True) -> Connection:
         """Bring up what is missing and return once jobs are accepted.
 
         With an external server nothing is started: it only has to be ready.
 
         Args:
             report: Told each step that takes time.
+            after_down: Whether to start an engine that `down` stopped; only who looks after it
+                unasked does not.
 
         Raises:
             EngineUnavailable: Something could not be started, or the external server is not ready.
@@ -94,6 +96,10 @@ class Engine:
         if self._external is not None:
             self._check_external(self._external)
             return self._external
+        if not after_down and self._files.stopped.exists():
+            raise EngineUnavailable(
+                "The engine was stopped with `oumi-flows down`", "Start it with `oumi-flows up`"
+            )
         return self._ready() or self._bring_up(report, patient=True)
 
     def up(self, *, wait_for_worker: bool, report: Report = _say_nothing) -> EngineStatus:
@@ -122,6 +128,7 @@ class Engine:
             with self._files.lock(timeout=self._settings.engine_timeout_seconds):
                 self._worker.stop()
                 if self._external is None:
+                    self._files.stopped.touch()
                     self._server.stop()
         return self.status()
 
@@ -149,6 +156,8 @@ class Engine:
         self._files.prepare()
         # Whoever holds it may be starting a server, then applying the deployments.
         with self._files.lock(timeout=2 * self._settings.engine_timeout_seconds):
+            if self._external is None:
+                self._files.stopped.unlink(missing_ok=True)
             connection = self._external or self._bring_up_server(report)
             with rest(connection, timeout=self._settings.api_timeout_seconds) as api:
                 self._deployments.ensure_pool(api)

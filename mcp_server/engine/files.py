@@ -51,6 +51,8 @@ class EngineFiles:
         self.server_record = folder / "server.json"
         self.worker_record = folder / f"worker{self.key}.json"
         self.deployed_record = folder / f"deployed{self.key}.json"
+        self.stopped = folder / "stopped"
+        """There while a person wants the embedded engine to be down."""
         self.auth = folder / "auth"
         self.database = folder / "prefect.db"
         self.ui = folder / "ui"

@@ -236,8 +236,11 @@ def test_down_stops_both_and_up_keeps_address_and_deployment(engine: Engine, hom
     assert not stopped.worker.alive
     assert stopped.problem == "The Prefect server is not running"
     assert processes_of(home) == []
+    with pytest.raises(EngineUnavailable, match="stopped with `oumi-flows down`"):
+        engine.ensure(after_down=False)
     said: list[str] = []
     engine.ensure(report=said.append)
+    engine.ensure(after_down=False)
     assert engine.status().api_url == before.api_url
     assert said == ["Starting the Prefect server", "Starting the worker"]
 

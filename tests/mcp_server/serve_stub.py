@@ -16,7 +16,7 @@ from tests.mcp_server.prefect_stub import PrefectServer
 def main() -> None:
     transport, port, *rest = sys.argv[1:]
 
-    def ensure(*, report: Any) -> PrefectServer:
+    def ensure(*, report: Any, after_down: bool) -> PrefectServer:
         print("stray words of a library")
         print("and some without an end", end="")
         report("starting")

@@ -22,7 +22,7 @@ class SlowEngine:
         self.let_up = threading.Event()
         self.server = PrefectServer(port=1, auth_string="a:b")
 
-    def ensure(self, *, report: Report) -> PrefectServer:
+    def ensure(self, *, report: Report, after_down: bool) -> PrefectServer:
         self.looks += 1
         report("starting the Prefect server")
         assert self.let_up.wait(timeout=20)
@@ -89,7 +89,7 @@ async def test_a_look_that_fails_is_told_to_who_waits_and_tried_again_later() ->
         PrefectServer(port=1, auth_string="a:b"),
     ]
 
-    def ensure(*, report: Report) -> PrefectServer:
+    def ensure(*, report: Report, after_down: bool) -> PrefectServer:
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -110,5 +110,28 @@ async def test_the_keeper_looks_again_and_again(
     keeper = EngineKeeper(engine.ensure, timeout_seconds=10)
     keeping = asyncio.create_task(keeper.keep())
     await eventually(lambda: engine.looks >= 3)
+    keeping.cancel()
+    keeper.close()
+
+
+async def test_an_engine_that_a_person_stopped_comes_back_for_a_call_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mcp_server.engine_keeper.CHECK_SECONDS", 0.01)
+    server = PrefectServer(port=1, auth_string="a:b")
+    looks: list[bool] = []
+
+    def ensure(*, report: Report, after_down: bool) -> PrefectServer:
+        looks.append(after_down)
+        if not after_down:
+            raise EngineUnavailable("The engine was stopped", "Start it")
+        return server
+
+    keeper = EngineKeeper(ensure, timeout_seconds=10)
+    keeping = asyncio.create_task(keeper.keep())
+    await eventually(lambda: len(looks) >= 3)
+    assert looks[:3] == [True, False, False]
+    assert not keeper.is_up
+    assert await keeper.revive() is server
     keeping.cancel()
     keeper.close()
