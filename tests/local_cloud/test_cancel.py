@@ -30,7 +30,9 @@ def test_a_cooperative_job_is_cancelled_at_once(jobs: Jobs) -> None:
 
 
 def test_a_job_has_the_grace_to_save_what_it_has(jobs: Jobs) -> None:
-    job = jobs.launch("trap 'echo saved; exit 0' TERM; touch ready; while :; do sleep 0.02; done")
+    job = jobs.launch(
+        "trap 'echo saved; exit 0' TERM; touch ready; while :; do sleep 0.02 || :; done"
+    )
     eventually_sync((jobs.working_dir / "ready").exists)
     jobs.store.cancel(CLUSTER, job.job_id)
     job = jobs.ended(job)
