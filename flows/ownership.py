@@ -2,10 +2,13 @@
 
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+
+from flows.launcher.processes import read_process
 
 
 class Owner(NamedTuple):
@@ -61,6 +64,10 @@ def _machine() -> str:
 
 
 def _start_time(pid: int) -> int | None:
+    if sys.platform == "linux":
+        # Not from psutil, which adds the boot time, and that moves with every set of the clock.
+        known = read_process(pid)
+        return None if known is None or known.is_zombie else known.start
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
