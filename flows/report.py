@@ -18,6 +18,9 @@ _LINES_PER_UPDATE = 20
 """Prefect stores about 1,100 log lines a second in SQLite (prefect 3.8): the file has them all."""
 _TAIL_LINES = 20
 
+_SHOW_SECONDS = 60.0
+"""How old `observed_at` of a job that says nothing new may get; each update costs the server."""
+
 
 class Report:
     """Reads a job's log file as it grows and passes on what a person wants to see."""
@@ -36,6 +39,7 @@ class Report:
         self._offset = 0
         self._progress = JobProgress()
         self._updated_at = float("-inf")
+        self._shown_at = asyncio.get_running_loop().time()
         self._said_unreachable: str | None = None
 
     def say(self, text: str, *args: object) -> None:
@@ -52,8 +56,10 @@ class Report:
         if seen.log_path:
             await self._forward(Path(seen.log_path), final=final)
         came_back = self._said_unreachable is not None
-        if progress is not None or came_back:
+        stale = now - self._shown_at > _SHOW_SECONDS
+        if progress is not None or came_back or stale:
             self._said_unreachable = None
+            self._shown_at = now
             self._progress = progress or self._progress
             await self._show(observed_at=seen.observed_at, unreachable=None)
 
