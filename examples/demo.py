@@ -2,6 +2,7 @@
 
     make demo
 
+or `python examples/demo.py [FOLDER]`, where FOLDER holds model, data and runs (default: .demo).
 Starts the embedded engine, makes the model and the data, shows the plan, submits `oumi train`,
 follows it live and says where everything is. Exits 0 only if the run Completed.
 """
@@ -18,15 +19,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from mcp import Client, StdioServerParameters
+from mcp import Client, MCPError, StdioServerParameters
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 EXAMPLES = Path(__file__).resolve().parent
-WORKSPACE = EXAMPLES.parent / ".demo"
 OUMI_FLOWS = Path(sys.executable).with_name("oumi-flows")
 LIMIT_SECONDS = 900
 _LOSS = re.compile(r"'loss': '?([0-9.eE+-]+)")
+
+
+class DemoFailed(Exception):
+    """Something the demo needs did not work; the message says what."""
 
 
 class Bar(Protocol):
@@ -35,10 +39,40 @@ class Bar(Protocol):
     def __call__(self, done: float, total: float | None, message: str) -> None: ...
 
 
-async def main(console: Console) -> bool:
+async def main(folder: Path, console: Console) -> bool:
     """Run the demo; whether the training run Completed."""
     with step(console, "Make a 97,000-parameter model and 400 conversations, offline"):
-        folder = await asyncio.to_thread(make_workload)
+        await asyncio.to_thread(make_workload, folder)
+    server = StdioServerParameters(command=str(OUMI_FLOWS), args=["mcp"], env=dict(os.environ))
+    async with Client(server, read_timeout_seconds=LIMIT_SECONDS) as client:
+        console.print(f"[green]✓[/] An MCP client speaks to `{OUMI_FLOWS.name} mcp` over stdio")
+        try:
+            return await train(client, folder, console)
+        except (DemoFailed, MCPError) as error:
+            console.print(f"[red]{error}[/]", soft_wrap=True)
+            return False
+
+
+def make_workload(folder: Path) -> None:
+    """Put config, model and data into `folder`, unless they are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(EXAMPLES / "tiny" / "train.yaml", folder)
+    if (folder / "data" / "infer.jsonl").exists():
+        return
+    made = subprocess.run(
+        [sys.executable, str(EXAMPLES / "tiny" / "make_tiny.py"), "data"],
+        cwd=folder,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        raise DemoFailed(f"The model was not made:\n{made.stderr}")
+
+
+async def train(client: Client, folder: Path, console: Console) -> bool:
+    """Submit `oumi train`, follow it to its end and report; whether it Completed."""
     output_dir = folder / "runs" / time.strftime("train-%Y%m%d-%H%M%S")
     request = {
         "config_path": "train.yaml",
@@ -47,35 +81,15 @@ async def main(console: Console) -> bool:
         "job_name": "demo",
         "overrides": {"training.output_dir": str(output_dir)},
     }
-    server = StdioServerParameters(command=str(OUMI_FLOWS), args=["mcp"], env=dict(os.environ))
-    async with Client(server, read_timeout_seconds=LIMIT_SECONDS) as client:
-        console.print(f"[green]✓[/] An MCP client speaks to `{OUMI_FLOWS.name} mcp` over stdio")
-        with step(console, "Start the engine: a Prefect server and one worker"):
-            plan = await call(client, "run_oumi_job", request)
-        console.print(f"  [dim]dry run:[/] {plan['summary']}")
-        job = await call(client, "run_oumi_job", {**request, "dry_run": False})
-        console.print(f"[green]✓[/] Submitted, job {job['job_id']}")
-        console.print(f"  [dim]{job['url']}[/]")
-        status = await follow(client, job["job_id"], console)
-        losses = await losses_of(client, job["job_id"])
-    report(console, status, losses)
+    with step(console, "Start the engine: a Prefect server and one worker"):
+        plan = await call(client, "run_oumi_job", request)
+    console.print(f"  [dim]dry run:[/] {plan['summary']}", soft_wrap=True)
+    job = await call(client, "run_oumi_job", {**request, "dry_run": False})
+    console.print(f"[green]✓[/] Submitted, job {job['job_id']}")
+    console.print(f"  [dim]{job['url']}[/]", soft_wrap=True)
+    status = await follow(client, job["job_id"], console)
+    report(console, status, await losses_of(client, job["job_id"]))
     return status["state"] == "succeeded"
-
-
-def make_workload() -> Path:
-    """The demo's folder with config, model and data in it; made once."""
-    folder = WORKSPACE / "tiny"
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(EXAMPLES / "tiny" / "train.yaml", folder)
-    if not (folder / "data" / "infer.jsonl").exists():
-        subprocess.run(
-            [sys.executable, str(EXAMPLES / "tiny" / "make_tiny.py"), "data"],
-            cwd=folder,
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
-    return folder
 
 
 async def call(
@@ -84,7 +98,7 @@ async def call(
     """The structured answer of a tool.
 
     Raises:
-        RuntimeError: The call failed; carries the server's one-line error.
+        DemoFailed: The call failed; carries the server's one-line error.
     """
 
     async def show(done: float, total: float | None, message: str | None) -> None:
@@ -93,7 +107,7 @@ async def call(
 
     result = await client.call_tool(tool, arguments, progress_callback=show)
     if result.is_error or result.structured_content is None:
-        raise RuntimeError(getattr(result.content[0], "text", f"{tool} failed"))
+        raise DemoFailed(getattr(result.content[0], "text", f"{tool} failed"))
     return result.structured_content
 
 
@@ -108,7 +122,7 @@ async def follow(client: Client, job_id: str, console: Console) -> dict[str, Any
             if status["is_done"]:
                 return status
             if time.monotonic() > deadline:
-                raise RuntimeError(f"Not done after {LIMIT_SECONDS} s: {status['summary']}")
+                raise DemoFailed(f"Not done after {LIMIT_SECONDS} s: {status['summary']}")
 
 
 async def losses_of(client: Client, job_id: str) -> list[float]:
@@ -186,8 +200,10 @@ def live_bar(console: Console) -> Iterator[Bar]:
 
 if __name__ == "__main__":
     output = Console()
+    workspace = Path(sys.argv[1]) if len(sys.argv) > 1 else EXAMPLES.parent / ".demo"
     try:
-        sys.exit(0 if asyncio.run(main(output)) else 1)
-    except (RuntimeError, subprocess.CalledProcessError, TimeoutError) as error:
+        completed = asyncio.run(main(workspace.absolute(), output))
+    except DemoFailed as error:
         output.print(f"[red]{error}[/]", soft_wrap=True)
-        sys.exit(1)
+        completed = False
+    sys.exit(0 if completed else 1)
