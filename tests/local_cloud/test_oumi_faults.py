@@ -171,8 +171,9 @@ def test_a_failing_command_in_the_middle_fails_the_job(cloud: Cloud) -> None:
 
 
 def test_a_working_directory_with_spaces_is_where_the_job_runs(
-    cloud: Cloud, tmp_path: Path
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where Oumi's own cloud runs the job instead
     spaced = tmp_path / "a b"
     spaced.mkdir()
     cloud.run("touch made-here", working_dir=str(spaced))
