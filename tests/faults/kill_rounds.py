@@ -1,9 +1,10 @@
-"""Jobs without end, while the processes behind them are killed with signal 9 at random moments."""
+"""Jobs without end; meanwhile the processes behind them are killed, and their clock is set."""
 
 import asyncio
 import os
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,9 +17,12 @@ from mcp.types import CallToolResult
 from mcp_server.engine import Engine
 from tests.support.jobs import job_config
 from tests.support.reconnecting_client import ReconnectingClient
+from tests.support.shifted_clock import ShiftedClock
 
 _LIVE_JOBS = 6
 _RECOVERY_SECONDS = 150.0
+# Back by little only: what was due waits until the clock is there again.
+_JUMPS_SECONDS = (7200, 30, -5)
 _TRANSIENT = ("ENGINE_UNAVAILABLE", "TIMEOUT")
 
 
@@ -44,12 +48,13 @@ _END = {
 _LAST_LINE = {Script.SUCCEEDS: "exit 0", Script.FAILS: "exit 3", Script.STAYS: "sleep 600"}
 
 
-class Victim(StrEnum):
-    """A process that is killed."""
+class Fault(StrEnum):
+    """What happens to the processes behind the jobs; all but the last are kills."""
 
     MCP_SERVER = "mcp server"
     WORKER = "worker"
     PREFECT_SERVER = "prefect server"
+    CLOCK = "clock set"
 
 
 @dataclass
@@ -65,21 +70,23 @@ class Job:
 
 @dataclass
 class KillRounds:
-    """Submits jobs through the clients and kills processes around them.
+    """Submits jobs through the clients and has faults happen around them.
 
     Attributes:
         engine: The engine whose processes are killed; nobody else may use it.
+        clock: The clock of all its processes and of the clients' servers.
         clients: They submit in turn, each on a server of its own.
         folder: For configs and the ledger.
         dice: Where all the randomness comes from.
     """
 
     engine: Engine
+    clock: ShiftedClock | None
     clients: Sequence[ReconnectingClient]
     folder: Path
     dice: random.Random
     jobs: list[Job] = field(default_factory=list[Job])
-    kills: Counter[Victim] = field(default_factory=Counter[Victim])
+    faults: Counter[Fault] = field(default_factory=Counter[Fault])
     _ended: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     @property
@@ -87,29 +94,37 @@ class KillRounds:
         """A line for each time the script of a job began."""
         return self.folder / "ledger"
 
-    async def run(self, victims: Sequence[Sequence[Victim]]) -> None:
-        """One round for each group of victims, then wait until every job has ended."""
+    async def run(self, rounds: Sequence[Sequence[Fault]]) -> None:
+        """Have the faults of each round happen, then wait until every job has ended."""
         async with asyncio.TaskGroup() as group:
             submitting = group.create_task(self._submit_jobs(group))
-            for round_victims in victims:
-                await self._round(round_victims)
+            for number, faults in enumerate(rounds, 1):
+                began = time.monotonic()
+                await self._round(faults)
+                took = time.monotonic() - began
+                print(f"round {number}, {took:.0f} s: {', '.join(faults)}", flush=True)
             submitting.cancel()
 
-    async def _round(self, victims: Sequence[Victim]) -> None:
-        """Kill the victims, and see that the engine is of use again."""
-        for victim in victims:
+    async def _round(self, faults: Sequence[Fault]) -> None:
+        """Have some faults happen, and see that the engine is of use again."""
+        for fault in faults:
             await asyncio.sleep(self.dice.uniform(0.0, 2.5))
-            if await self._kill(victim):
-                self.kills[victim] += 1
-        killed_at = len(self.jobs)
+            if await self._inject(fault):
+                self.faults[fault] += 1
+        submitted = len(self.jobs)
         async with asyncio.timeout(_RECOVERY_SECONDS), self._ended:
-            await self._ended.wait_for(lambda: any(job.end for job in self.jobs[killed_at:]))
+            await self._ended.wait_for(lambda: any(job.end for job in self.jobs[submitted:]))
 
-    async def _kill(self, victim: Victim) -> bool:
-        if victim is Victim.MCP_SERVER:
+    async def _inject(self, fault: Fault) -> bool:
+        """Whether there was something to kill, or a clock to set."""
+        if fault is Fault.MCP_SERVER:
             return self.dice.choice(self.clients).kill_server()
+        if fault is Fault.CLOCK:
+            if self.clock is not None:
+                self.clock.jump(self.dice.choice(_JUMPS_SECONDS))
+            return self.clock is not None
         status = await asyncio.to_thread(self.engine.status)
-        process = status.worker if victim is Victim.WORKER else status.server
+        process = status.worker if fault is Fault.WORKER else status.server
         if process.pid is None or not process.alive:
             return False
         os.kill(process.pid, signal.SIGKILL)

@@ -16,6 +16,7 @@ from mcp.client import Client
 from flows import names
 from flows.settings import Settings
 from mcp_server.engine import Connection
+from mcp_server.engine_keeper import Report
 from mcp_server.server import Options, build_server, make_parts
 from tests.support.jobs import job_config
 from tests.support.waiting import eventually
@@ -139,7 +140,11 @@ async def job_driver(
         folder: An empty folder for configs.
         environ: What a Prefect command needs to find the server.
     """
-    parts = make_parts(Settings(home=home), lambda *, report: connection)
+
+    def ensure(*, report: Report, after_down: bool) -> Connection:
+        return connection
+
+    parts = make_parts(Settings(home=home), ensure)
     rest = httpx2.AsyncClient(
         base_url=connection.api_url, headers=connection.headers, timeout=30, trust_env=False
     )

@@ -49,11 +49,12 @@ class ReconnectingClient:
         """Connect, and again after each loss, until cancelled."""
         while True:
             self._gone.clear()
-            # A server killed during the handshake; another one is started.
-            with suppress(MCPError):
+            try:
                 async with Client(self._server, read_timeout_seconds=_CALL_SECONDS) as client:
                     self._client.set_result(client)
                     await self._gone.wait()
+            except* MCPError:
+                pass  # killed during the handshake; another one is started
 
     def kill_server(self) -> bool:
         """Kill the server with signal 9; whether there was one."""
