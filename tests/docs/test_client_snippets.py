@@ -8,10 +8,11 @@ import pytest
 
 from tests.support.stack import REPOSITORY
 
-PAGES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("docs/*.md"))]
+README = REPOSITORY / "README.md"
+PAGES = [README, *sorted(REPOSITORY.glob("docs/*.md"))]
 _JSON = re.compile(r"^```json\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?://)([^)#]+)")
-SNIPPETS = [snippet for page in PAGES for snippet in _JSON.findall(page.read_text())]
+SNIPPETS = _JSON.findall(README.read_text())
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
