@@ -61,10 +61,14 @@ class OumiFlowsError(Exception):
         self.what = what
         self.next_step = next_step
 
+    @property
+    def sentences(self) -> str:
+        """What happened, to what, and what to do next, on one line."""
+        return " ".join(f"{_sentence(self.what)} {_sentence(self.next_step)}".split())
+
     def __str__(self) -> str:
         """The line ``CODE: what happened, to what. What to do next.`` of logs and tools."""
-        line = f"{self.code}: {_sentence(self.what)} {_sentence(self.next_step)}"
-        return " ".join(line.split())
+        return f"{self.code}: {self.sentences}"
 
 
 def _sentence(text: str) -> str:

@@ -5,15 +5,19 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.exceptions import Abort
 
 from flows.attempt import Attempt
 from flows.models import JobRequest
 from flows.names import FLOW_NAME
+from flows.outcome import Outcome, too_late_to_cancel
 from flows.ports import JobHandle
-from flows.run_record import Outcome, RunRecord
+from flows.prefect_states import state_message
+from flows.run_record import RunRecord
 from flows.runtime import CancelRequest, Runtime, current_runtime
 from flows.states import TerminationReason
 
@@ -46,6 +50,7 @@ async def run_job(request: JobRequest) -> "State[Any]":
         attempt = Attempt(
             request,
             number=await record.attempt(),
+            is_new=record.run.run_count <= 1,
             record=record,
             runtime=runtime,
             cancel=cancel,
@@ -56,17 +61,22 @@ async def run_job(request: JobRequest) -> "State[Any]":
             outcome = (
                 await watch(attempt, launched) if isinstance(launched, JobHandle) else launched
             )
+    if cancel.concluded:
+        # By now it may have been retried, too: whatever its state is, it is not ours to set.
+        raise Abort("Somebody put the run in a terminal state.")
     await record.refuse_if_concluded()
-    if _retries(request, attempt.number, outcome) and not cancel.wanted.is_set():
+    if record.is_cancelling:
+        outcome = too_late_to_cancel(outcome)
+    elif _retries(request, attempt.number, outcome, record):
         delay = min(_RETRY_DELAY_SECONDS * 2 ** (attempt.number - 1), _RETRY_DELAY_MAX_SECONDS)
-        await record.await_retry(seconds=delay, message=f"{outcome.reason}: {outcome.text}")
+        await record.await_retry(seconds=delay, message=state_message(*outcome))
     return outcome.state
 
 
 @task(task_run_name="launch", cache_policy=NO_CACHE, persist_result=False)
 async def launch(attempt: Attempt) -> JobHandle | Outcome:
     """Find the attempt's job on its cluster, or launch it."""
-    return await attempt.attach() or await attempt.launch()
+    return await attempt.attach_or_launch()
 
 
 @task(task_run_name="watch", cache_policy=NO_CACHE, persist_result=False)
@@ -75,8 +85,13 @@ async def watch(attempt: Attempt, handle: JobHandle) -> Outcome:
     return await attempt.watch(handle)
 
 
-def _retries(request: JobRequest, attempt: int, outcome: Outcome) -> bool:
-    return outcome.reason in _RETRYABLE and attempt <= request.max_retries
+def _retries(request: JobRequest, attempt: int, outcome: Outcome, record: RunRecord) -> bool:
+    return (
+        outcome.reason in _RETRYABLE
+        and attempt <= request.max_retries
+        # Without one no worker would ever take it up.
+        and record.run.deployment_id is not None
+    )
 
 
 @asynccontextmanager
@@ -87,15 +102,7 @@ async def _own_cancel(
     if runtime.observes_cancels:
         yield
         return
-
-    async def look() -> None:
-        while True:
-            await asyncio.sleep(_SELF_LOOK_SECONDS)
-            await record.reload()
-            if record.is_cancelling or record.is_concluded:
-                cancel.ask(force=record.force_cancel, concluded=record.is_concluded)
-
-    looking = asyncio.create_task(look())
+    looking = asyncio.create_task(_look_for_cancel(record, cancel))
     try:
         yield
     except asyncio.CancelledError:
@@ -104,6 +111,17 @@ async def _own_cancel(
         raise
     finally:
         looking.cancel()
+
+
+async def _look_for_cancel(record: RunRecord, cancel: CancelRequest) -> None:
+    while True:
+        await asyncio.sleep(_SELF_LOOK_SECONDS)
+        try:
+            await record.reload()
+        except httpx.HTTPError:
+            continue
+        if record.is_cancelling or record.is_concluded:
+            cancel.ask(force=record.force_cancel, concluded=record.is_concluded)
 
 
 async def _end_if_cancelling(attempt: Attempt, record: RunRecord) -> None:

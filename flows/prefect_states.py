@@ -4,6 +4,7 @@ Prefect's state types are written as their strings, so that the MCP server can r
 without importing Prefect; a test walks every member of Prefect's own enumeration.
 """
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from flows.states import JobState, TerminationReason
@@ -106,3 +107,20 @@ def read_message(
     if colon and known and TerminationReason(head).job_state is state:
         return TerminationReason(head), text
     return _REASON_OF_NAME.get(state_name) or _DEFAULT_REASON[state], message or ""
+
+
+def attempts_over(history: Iterable[PrefectState]) -> int:
+    """How many attempts of a job are over, from every state of its flow run, oldest first.
+
+    An attempt is over once a run that had begun reached a terminal state, or was put back to wait
+    for a retry. What ended before it began used up no attempt.
+    """
+    over = 0
+    begun = False
+    for state in history:
+        put_back = state == PREFECT_STATE[JobState.RETRYING]
+        if begun and (put_back or state.type in TERMINAL_TYPES):
+            over += 1
+            begun = False
+        begun |= state.type == "RUNNING"
+    return over

@@ -9,9 +9,10 @@ import httpx
 
 from flows.logs import LogPage, error_tail, last_error, read_from
 from flows.models import JobProgress
+from flows.outcome import Outcome
 from flows.ports import Observation
 from flows.progress import ProgressReader
-from flows.run_record import Outcome, RunRecord
+from flows.run_record import RunRecord
 from flows.states import JobState
 
 _LINES_PER_UPDATE = 20

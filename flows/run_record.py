@@ -1,8 +1,10 @@
 """What a job writes on its own flow run: state names, labels, the progress artifact."""
 
+import asyncio
 from datetime import UTC, datetime
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import (
@@ -17,36 +19,19 @@ from prefect.states import Scheduled
 from pydantic import StrictBool, StrictFloat, StrictInt
 
 from flows import names
-from flows.models import JobProgress, Value
+from flows.models import JobProgress
+from flows.outcome import Outcome
 from flows.ports import JobHandle
-from flows.prefect_states import PREFECT_STATE, PrefectState, state_message, terminal_state
-from flows.states import JobState, TerminationReason
+from flows.prefect_states import PREFECT_STATE, PrefectState, attempts_over
+from flows.states import JobState
 
 _METADATA_LIMIT = 500
 """Longest artifact metadata value the server keeps (prefect 3.8)."""
 
+_PATIENCE_SECONDS = 2.0
+"""Pause between two questions to a Prefect server that does not answer."""
 
 LabelValue = StrictBool | StrictInt | StrictFloat | str
-
-
-class Outcome(Value):
-    """How a job ended: the reason, and a sentence for people."""
-
-    reason: TerminationReason
-    text: str
-
-    def __init__(self, reason: TerminationReason, text: str) -> None:
-        super().__init__(reason=reason, text=text)  # pyright: ignore[reportCallIssue]
-
-    @property
-    def state(self) -> "State[None]":
-        """The Prefect state to return from the flow."""
-        state = terminal_state(self.reason)
-        return State(
-            type=StateType(state.type),
-            name=state.name,
-            message=state_message(self.reason, self.text),
-        )
 
 
 class RunRecord:
@@ -95,39 +80,50 @@ class RunRecord:
         await self._client.set_flow_run_state(self.run.id, outcome.state)
 
     async def show(self, state: JobState) -> None:
-        """Name the run's RUNNING state after what the job does.
+        """Name the run's RUNNING state after what the job does, if it still is in one.
 
-        Raises:
-            Abort: The run was put in a terminal state meanwhile.
+        Prefect accepts RUNNING over any state, terminal ones included (prefect 3.8), so the run is
+        read again just before.
         """
         wanted = PREFECT_STATE[state]
-        current = self.run.state
-        if current and PrefectState(current.type.value, current.name or "") == wanted:
+        if self._state == wanted:
+            return
+        await self.reload()
+        if self._state.type != wanted.type or self._state == wanted:
             return
         result = await self._client.set_flow_run_state(
-            self.run.id, State(type=StateType(wanted.type), name=wanted.name), force=False
+            self.run.id, State(type=StateType(wanted.type), name=wanted.name)
         )
         if result.state is not None:
             self.run.state = result.state
+
+    @property
+    def _state(self) -> PrefectState:
+        state = self.run.state
+        return PrefectState(state.type.value, state.name or "") if state else PrefectState("", "")
 
     async def attempt(self) -> int:
         """The number of this attempt, counted from 1.
 
         Told from the run's own history, so that it holds whoever retried the run, and however
-        often a worker had to take it up again: an attempt is over when the run reached a terminal
-        state, or was put to `AwaitingRetry` while it ran.
+        often a worker had to take it up again.
         """
         if self.run.run_count <= 1:
             return 1
         history = await self._client.read_flow_run_states(self.run.id)
-        over = 0
-        previous: State | None = None
-        for state in sorted(history, key=lambda state: state.timestamp):
-            retried = state.name == PREFECT_STATE[JobState.RETRYING].name
-            if state.is_final() or (retried and previous and previous.is_running()):
-                over += 1
-            previous = state
-        return over + 1
+        over = attempts_over(
+            PrefectState(state.type.value, state.name or "")
+            for state in sorted(history, key=lambda state: state.timestamp)
+        )
+        return over + 1 - self._taken_back
+
+    async def take_back_attempt(self) -> None:
+        """Count the last attempt as not over after all: its job lives."""
+        await self.label({names.LABEL_ATTEMPTS_TAKEN_BACK: self._taken_back + 1})
+
+    @property
+    def _taken_back(self) -> int:
+        return int(str(self.run.labels.get(names.LABEL_ATTEMPTS_TAKEN_BACK, 0)))
 
     async def refuse_if_concluded(self) -> None:
         """Let go of a run somebody else already put in a terminal state.
@@ -138,9 +134,17 @@ class RunRecord:
         Raises:
             Abort: The run is in a terminal state.
         """
-        await self.reload()
+        await self._reload_patiently()
         if self.run.state is not None and self.run.state.is_final():
             raise Abort(f"The run is already {self.run.state.name}.")
+
+    async def _reload_patiently(self) -> None:
+        """Read the run again, as often as it takes: how its job ended must not be forgotten."""
+        while True:
+            try:
+                return await self.reload()
+            except httpx.HTTPError:
+                await asyncio.sleep(_PATIENCE_SECONDS)
 
     async def await_retry(self, *, seconds: float, message: str) -> None:
         """Put the run back to be picked up by a worker after a delay, and end this execution.
@@ -155,6 +159,17 @@ class RunRecord:
         await self._client.set_flow_run_state(self.run.id, state)
         raise Abort(message)
 
+    def handle(self, attempt: int, *, cloud: str) -> JobHandle | None:
+        """The handle of an attempt, if it was recorded."""
+        labels = self.run.labels
+        if labels.get(names.LABEL_LAUNCHED_ATTEMPT) != attempt:
+            return None
+        return JobHandle(
+            cloud=cloud,
+            cluster_name=str(labels[names.LABEL_CLUSTER]),
+            launcher_job_id=str(labels[names.LABEL_LAUNCHER_JOB_ID]),
+        )
+
     async def label(self, labels: dict[str, LabelValue]) -> None:
         """Add labels to the run."""
         new = {k: v for k, v in labels.items() if self.run.labels.get(k) != v}
@@ -166,6 +181,7 @@ class RunRecord:
         """Record where the job lives, as soon as it is known."""
         labels: dict[str, LabelValue] = {
             names.LABEL_ATTEMPT: attempt,
+            names.LABEL_LAUNCHED_ATTEMPT: attempt,
             names.LABEL_CLUSTER: handle.cluster_name,
             names.LABEL_LAUNCHER_JOB_ID: handle.launcher_job_id,
         }

@@ -5,56 +5,37 @@ what Prefect's process worker does, costs that for every job that is merely watc
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
 import httpx
-from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-    WorkPoolFilter,
-    WorkPoolFilterName,
-)
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect.context import AsyncClientContext
-from prefect.exceptions import Abort, ObjectNotFound
+from prefect.exceptions import Abort, ObjectNotFound, Pause
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
-from pydantic import ValidationError
 
 from flows import names
-from flows.attempt import Attempt
 from flows.in_process_engine import run_in_process
 from flows.job import run_job
+from flows.late_cancel import finish_cancel, request_of
 from flows.launcher.gpus import visible_gpus
 from flows.launcher.oumi_launcher import OumiLauncher
-from flows.models import JobRequest
 from flows.ownership import Owner
-from flows.prefect_states import TERMINAL_TYPES
-from flows.run_record import RunRecord
+from flows.pool_runs import PoolRuns
+from flows.ports import Launcher
 from flows.runtime import Runtime, set_current_runtime
 from flows.settings import Settings
 
 _SWEEP_SECONDS = 5.0
 """Interval at which a worker looks for runs that nobody executes."""
 
-_UNOWNED_SECONDS = 15.0
-"""Age at which a pending run without an owner counts as orphaned: its worker died in between."""
-
-_PAGE = 200
-"""Most flow runs the API returns at once (prefect 3.8)."""
-
 _QUEUED = "Late"
 """Any other Scheduled state would undo a cancel that came since the run was read: the server
 refuses this one alone unless the run is still scheduled (prefect 3.8)."""
 
-_ENDING = [StateType.CANCELLING, *(StateType(name) for name in sorted(TERMINAL_TYPES))]
-_EXECUTING = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 _API_ERRORS = (httpx.HTTPError, TimeoutError)
 
 
@@ -63,16 +44,28 @@ class OumiWorkerResult(BaseWorkerResult):
 
 
 class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResult]):
-    """Runs job flows in its own process, observes their cancels, adopts orphaned ones."""
+    """Runs job flows in its own process, observes their cancels, adopts orphaned ones.
+
+    Args:
+        settings: What a person set; None: as the environment says.
+        launcher: Where jobs run; None: the clouds Oumi knows.
+    """
 
     type = names.WORKER_TYPE
     job_configuration = BaseJobConfiguration
     _description: ClassVar[str] = "Runs Oumi jobs as flows inside one warm process."
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        settings: Settings | None = None,
+        launcher: Launcher | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self._settings = Settings()
-        self._runtime = Runtime(OumiLauncher(self._settings), self._settings, observes_cancels=True)
+        self._settings = settings or Settings()
+        launcher = launcher or OumiLauncher(self._settings)
+        self._runtime = Runtime(launcher, self._settings, observes_cancels=True)
         self._owner = Owner.current()
         self._local_slots = self._settings.local_slots or max(1, len(visible_gpus()))
         self._active: dict[UUID, FlowRun] = {}
@@ -95,15 +88,11 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
     async def setup(self) -> None:
         """Start to load Oumi, to observe cancels and to look for orphaned runs."""
         await super().setup()
+        interval = self._settings.worker_poll_seconds
         self._loops = [
             asyncio.create_task(self._warm_up(), name="warm up"),
-            asyncio.create_task(
-                self._forever(self._observe_cancels, self._settings.worker_poll_seconds),
-                name="observe cancels",
-            ),
-            asyncio.create_task(
-                self._forever(self._adopt_orphans, _SWEEP_SECONDS), name="adopt orphans"
-            ),
+            asyncio.create_task(self._forever(self._observe_cancels, interval), name="cancels"),
+            asyncio.create_task(self._forever(self._adopt_orphans, _SWEEP_SECONDS), name="orphans"),
         ]
 
     async def teardown(self, *exc_info: Any) -> None:
@@ -131,6 +120,17 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             await asyncio.sleep(1)
             return []
 
+    async def sync_with_backend(self) -> None:
+        """As the base class, whose heartbeat ends the worker after half an hour of failures."""
+        try:
+            await super().sync_with_backend()
+        except httpx.TransportError as error:
+            self._logger.warning("Prefect heard no heartbeat: %r", error)
+        except httpx.HTTPStatusError as error:
+            if error.response.is_client_error:
+                raise
+            self._logger.warning("Prefect heard no heartbeat: %r", error)
+
     async def _submit_scheduled_flow_runs(
         self, flow_run_response: list[WorkerFlowRunResponse]
     ) -> list[FlowRun]:
@@ -148,7 +148,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             if not self._has_slot(run):
                 await self._show_queued(run)
                 continue
-            self._spawn(run, propose=True)
+            self._spawn(self._begin, run)
             started.append(run)
         return started
 
@@ -165,59 +165,79 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             return
         state = State(type=StateType.SCHEDULED, name=_QUEUED, message="Waiting for a slot.")
         state.state_details.scheduled_time = run.next_scheduled_start_time
-        await self.client.set_flow_run_state(run.id, state)
+        try:
+            await self.client.set_flow_run_state(run.id, state)
+        except ObjectNotFound:
+            self._logger.info("Flow run %s was deleted", run.id)
 
-    def _spawn(self, run: FlowRun, *, propose: bool) -> None:
-        self._active[run.id] = run
+    def _spawn(self, execute: Callable[[FlowRun], Awaitable[None]], run: FlowRun) -> None:
         if self._runs_task_group is None:
             raise RuntimeError("The worker is not set up.")
-        self._runs_task_group.start_soon(self._start_run, run, propose)
+        self._active[run.id] = run
+        self._runs_task_group.start_soon(self._guarded, execute, run)
 
-    async def _start_run(self, run: FlowRun, propose: bool) -> None:  # noqa: FBT001 - anyio passes positionally
+    async def _guarded(self, execute: Callable[[FlowRun], Awaitable[None]], run: FlowRun) -> None:
+        """The edge of one run: no other run may end with it."""
         try:
-            async with self._starting:
-                if propose and not await self._propose_pending_state(run):
-                    return
-                await self.client.update_flow_run(
-                    run.id, infrastructure_pid=str(self._owner), name=_known_name(run)
-                )
-            await self._execute(run)
+            await execute(run)
+        except (Abort, Pause) as signal:
+            self._logger.info("Let go of flow run %s: %s", run.id, signal)
         except ObjectNotFound:
             self._logger.info("Flow run %s was deleted", run.id)
         except _API_ERRORS as error:
             self._logger.warning("Lost touch with flow run %s: %r", run.id, error)
-        except Exception:  # the edge of one run: no other run may end with it
+        except Exception:
             self._logger.exception("Flow run %s is taken up again after an error", run.id)
         finally:
             self._active.pop(run.id, None)
 
-    async def _execute(self, run: FlowRun) -> None:
-        try:
-            state = await run_in_process(run_job, run)
-        except Abort as abort:
-            self._logger.info("Let go of flow run %s: %s", run.id, abort)
+    async def _begin(self, run: FlowRun) -> None:
+        """Execute a run that is due."""
+        async with self._starting:
+            if not await self._propose_pending_state(run):
+                return
+            await self.client.update_flow_run(
+                run.id, infrastructure_pid=str(self._owner), name=_known_name(run)
+            )
+        await self._execute(run)
+
+    async def _take_up(self, orphan: FlowRun) -> None:
+        """Execute a run that nobody executes, or end its job if it is being cancelled."""
+        run = await self._pool_runs.claim(orphan)
+        if run is None or run.state is None:
             return
+        self._logger.info("Adopting flow run %s (%s)", run.id, run.state_name)
+        if run.state.is_cancelling():
+            await finish_cancel(run, client=self.client, runtime=self._runtime)
+        else:
+            await self._execute(run)
+
+    async def _execute(self, run: FlowRun) -> None:
+        state = await run_in_process(run_job, run)
         if state.is_cancelling():
-            await self._finish_cancel(run)
+            run = await self.client.read_flow_run(run.id)
+            await finish_cancel(run, client=self.client, runtime=self._runtime)
 
     async def _warm_up(self) -> None:
         await self._runtime.launcher.warm_up()
         self._logger.info("Oumi is loaded.")
 
-    async def _forever(self, look: Callable[[], Any], interval: float) -> None:
+    async def _forever(self, look: Callable[[], Awaitable[None]], interval: float) -> None:
         """Call `look` for ever; a server that does not answer is asked again."""
         while True:
             try:
                 await look()
             except _API_ERRORS as error:
                 self._logger.debug("Prefect did not answer: %r", error)
+            except Exception:  # the edge of a loop that cancels and restarts depend on
+                self._logger.exception("Looking at the pool's runs failed")
             await asyncio.sleep(interval)
 
     async def _observe_cancels(self) -> None:
         """Tell active runs that the server has them cancelling, or already concluded."""
         if not self._active:
             return
-        for run in await self._read_runs(_ENDING, ids=list(self._active)):
+        for run in await self._pool_runs.ending(list(self._active)):
             request = self._runtime.cancels.get(run.id)
             if request is not None and run.state is not None:
                 request.ask(
@@ -227,76 +247,27 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
 
     async def _adopt_orphans(self) -> None:
         """Take up runs of this pool that nobody executes."""
-        for run in await self._read_runs(_EXECUTING, ids=None):
-            if run.id in self._active or not self._is_orphan(run):
-                continue
-            self._logger.info("Adopting flow run %s (%s)", run.id, run.state_name)
-            if run.state is not None and run.state.is_cancelling():
-                self._active[run.id] = run
-                if self._runs_task_group is not None:
-                    self._runs_task_group.start_soon(self._finish_cancel, run)
-            else:
-                self._spawn(run, propose=False)
+        for run in await self._pool_runs.orphans():
+            if run.id not in self._active:
+                self._spawn(self._take_up, run)
 
-    def _is_orphan(self, run: FlowRun) -> bool:
-        owner = Owner.parse(run.infrastructure_pid)
-        if owner is None or (run.state is not None and run.state.is_pending()):
-            # Whoever proposed Pending may not have written itself on the run yet.
-            since = run.state.timestamp if run.state else run.created
-            return (
-                since is not None and (datetime.now(UTC) - since).total_seconds() > _UNOWNED_SECONDS
-            )
-        return owner == self._owner or owner.is_alive() is False
-
-    async def _finish_cancel(self, run: FlowRun) -> None:
-        """End the job of a run that was cancelled while nobody executed it."""
-        try:
-            with self._runtime.cancel_request(run.id) as cancel:
-                record = RunRecord(run, self.client)
-                attempt = Attempt(
-                    JobRequest.model_validate(run.parameters["request"]),
-                    number=await record.attempt(),
-                    record=record,
-                    runtime=self._runtime,
-                    cancel=cancel,
-                    logger=self.get_flow_run_logger(run),
-                )
-                await record.conclude(await attempt.end())
-        except (KeyError, ValidationError) as error:
-            self._logger.error("Flow run %s is not a job of ours: %s", run.id, error)
-        except _API_ERRORS as error:
-            self._logger.warning("Lost touch with flow run %s: %r", run.id, error)
-        finally:
-            self._active.pop(run.id, None)
-
-    async def _read_runs(self, types: list[StateType], *, ids: list[UUID] | None) -> list[FlowRun]:
-        found: list[FlowRun] = []
-        client: PrefectClient = self.client
-        while True:
-            page = await client.read_flow_runs(
-                flow_run_filter=FlowRunFilter(
-                    id=FlowRunFilterId(any_=ids) if ids is not None else None,
-                    state=FlowRunFilterState(type=FlowRunFilterStateType(any_=types)),
-                ),
-                work_pool_filter=WorkPoolFilter(
-                    name=WorkPoolFilterName(any_=[self._work_pool_name])
-                ),
-                limit=_PAGE,
-                offset=len(found),
-            )
-            found += page
-            if len(page) < _PAGE:
-                return found
+    @property
+    def _pool_runs(self) -> PoolRuns:
+        return PoolRuns(self.client, self._work_pool_name, self._owner)
 
 
 def _is_local(run: FlowRun) -> bool:
-    request: dict[str, Any] = run.parameters.get("request") or {}
-    return request.get("cloud", names.LOCAL_CLOUD) == names.LOCAL_CLOUD
+    request: object = run.parameters.get("request")
+    cloud = cast("dict[str, object]", request).get("cloud") if isinstance(request, dict) else None
+    return cloud in (None, names.LOCAL_CLOUD)
 
 
 def _known_name(run: FlowRun) -> str:
     """The run's name with its short id, which runs made by a schedule or the UI lack."""
-    if run.name.endswith(str(run.id)[:8]):
+    request = request_of(run)
+    if run.name.endswith(str(run.id)[:8]) or request is None:
         return run.name
-    request = JobRequest.model_validate(run.parameters["request"])
+    if names.LABEL_ATTEMPT in run.labels:
+        # Submitted a moment ago, by a server that cannot name it in full before it has an id.
+        return f"{run.name}-{str(run.id)[:8]}"
     return names.run_name(run.id, command=request.command, model="", job_name=request.job_name)

@@ -1,0 +1,145 @@
+"""Following one job to its end."""
+
+import asyncio
+import logging
+
+import httpx
+
+from flows.errors import ClusterUnreachable, OumiFlowsError
+from flows.outcome import Outcome, outcome_of
+from flows.ports import JobHandle, LauncherState, Observation
+from flows.report import Report
+from flows.run_record import RunRecord
+from flows.runtime import CancelRequest, Runtime
+from flows.states import JobState, TerminationReason
+from flows.watch import ClusterWatch, Watched
+
+_VANISHED_AFTER_SECONDS = 5.0
+"""How long a cluster must know nothing of a job before the job counts as lost."""
+
+
+class JobWatch:
+    """The state of following one job: what was sent, said and missed so far.
+
+    Args:
+        handle: The job.
+        attempt: The number of the attempt it is.
+        record: Its flow run.
+        runtime: The launcher and the watcher.
+        cancel: What is asked of the run.
+        report: What it says.
+    """
+
+    def __init__(
+        self,
+        handle: JobHandle,
+        *,
+        attempt: int,
+        record: RunRecord,
+        runtime: Runtime,
+        cancel: CancelRequest,
+        report: Report,
+    ) -> None:
+        self._handle = handle
+        self._attempt = attempt
+        self._record = record
+        self._launcher = runtime.launcher
+        self._watcher = runtime.watcher
+        self._settings = runtime.settings
+        self._cancel = cancel
+        self._report = report
+        self._logger = logging.getLogger("prefect.oumi.watch")
+        self._cancel_due = False
+        self._missing_since: float | None = None
+        self._unreachable_since: float | None = None
+
+    async def outcome(self) -> Outcome:
+        """How the job ended; on a cancel request it is ended, and waited for until it is gone."""
+        async with self._watcher.watch(self._handle) as (watched, cluster):
+            while True:
+                watched.changed.clear()
+                await self._pass_on_cancel(cluster)
+                outcome = await self._look(watched)
+                if outcome is not None:
+                    return await self._report.finish(outcome, watched.latest)
+                await _first(
+                    watched.changed,
+                    self._cancel.news,
+                    seconds=self._settings.progress_interval_seconds,
+                )
+
+    async def _pass_on_cancel(self, cluster: ClusterWatch) -> None:
+        if self._cancel.news.is_set():
+            self._cancel.news.clear()
+            self._cancel_due = True
+        if not self._cancel_due:
+            return
+        try:
+            await self._launcher.cancel(self._handle, force=self._cancel.force)
+        except OumiFlowsError as error:
+            self._report.say("Cannot cancel yet, trying again: %s", error.what)
+        else:
+            self._cancel_due = False
+        cluster.hurry()
+
+    async def _look(self, watched: Watched) -> Outcome | None:
+        """Take in what is new; the outcome once the job has ended."""
+        if watched.unreachable is not None:
+            return await self._unreachable(watched.unreachable, watched.latest)
+        if watched.looks == 0:
+            return None
+        try:
+            # A list may lack a job that the cluster still knows by its id.
+            seen = watched.latest or await self._launcher.observe_job(self._handle)
+        except ClusterUnreachable as error:
+            return await self._unreachable(error.what, None)
+        self._unreachable_since = None
+        if seen is None:
+            return self._missing()
+        self._missing_since = None
+        await self._show(seen)
+        if seen.state.is_terminal:
+            return outcome_of(seen, cancelled=self._cancel.wanted.is_set())
+        await self._report.update(seen)
+        return None
+
+    async def _show(self, seen: Observation) -> None:
+        """Put the handle and the state on the run; at the next look, if Prefect is not there."""
+        try:
+            await self._record.label_handle(
+                self._handle, attempt=self._attempt, log_path=seen.log_path
+            )
+            if seen.state is LauncherState.RUNNING and not self._cancel.wanted.is_set():
+                await self._record.show(JobState.RUNNING)
+        except httpx.HTTPError as error:
+            self._logger.debug("Prefect did not answer: %r", error)
+
+    async def _unreachable(self, why: str, observed: Observation | None) -> Outcome | None:
+        now = asyncio.get_running_loop().time()
+        if self._unreachable_since is None:
+            self._unreachable_since = now
+        await self._report.unreachable(why, observed=observed)
+        if now - self._unreachable_since < self._settings.unreachable_timeout_seconds:
+            return None
+        return Outcome(TerminationReason.LOST, f"Not reachable for too long: {why}")
+
+    def _missing(self) -> Outcome | None:
+        now = asyncio.get_running_loop().time()
+        if self._missing_since is None:
+            self._missing_since = now
+        if now - self._missing_since < _VANISHED_AFTER_SECONDS:
+            return None
+        where = f"{self._handle.cloud}/{self._handle.cluster_name}"
+        if self._cancel.wanted.is_set():
+            return Outcome(TerminationReason.USER_CANCELLED, f"{where} no longer has the job.")
+        return Outcome(TerminationReason.LOST, f"{where} no longer knows the job.")
+
+
+async def _first(*events: asyncio.Event, seconds: float) -> None:
+    """Wait until one of the events is set, or for so long."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

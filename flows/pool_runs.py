@@ -1,0 +1,97 @@
+"""The flow runs of one work pool that a worker has to look after."""
+
+import asyncio
+from datetime import UTC, datetime
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+
+from flows.ownership import Owner
+from flows.prefect_states import TERMINAL_TYPES
+
+_PAGE = 200
+"""Most flow runs the API returns at once (prefect 3.8)."""
+
+_UNOWNED_SECONDS = 15.0
+"""Age at which a pending run without an owner counts as orphaned: its worker died in between."""
+
+_CLAIM_SECONDS = 1.0
+"""Longer than it takes to read that a run is orphaned and to write oneself on it."""
+
+_ENDING = [StateType.CANCELLING, *(StateType(name) for name in sorted(TERMINAL_TYPES))]
+# A paused run is one of them: its job runs on, and so must its watch.
+_EXECUTING = [StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
+
+
+class PoolRuns:
+    """What the server knows of a pool's runs.
+
+    Args:
+        client: The client of the worker.
+        pool: The pool's name.
+        owner: The worker's process.
+    """
+
+    def __init__(self, client: PrefectClient, pool: str, owner: Owner) -> None:
+        self._client = client
+        self._pool = pool
+        self._owner = owner
+
+    async def ending(self, ids: list[UUID]) -> list[FlowRun]:
+        """Those of the runs that are being cancelled or have a terminal state."""
+        return await self._read(_ENDING, ids=ids)
+
+    async def orphans(self) -> list[FlowRun]:
+        """Runs that should be executed, and are by nobody but maybe this worker."""
+        found = await self._read(_EXECUTING, ids=None)
+        return [run for run in found if _is_orphan(run, self._owner, now=datetime.now(UTC))]
+
+    async def claim(self, run: FlowRun) -> FlowRun | None:
+        """Take an orphan for this worker; the run as it is now, None if it is not ours to take.
+
+        Workers that start together see the same orphans, and Prefect has no way to change a run
+        only if it is as one read it (prefect 3.8): the last to write itself on it has it.
+        """
+        owner = str(self._owner)
+        if run.infrastructure_pid != owner:
+            await self._client.update_flow_run(run.id, infrastructure_pid=owner)
+            await asyncio.sleep(_CLAIM_SECONDS)
+        run = await self._client.read_flow_run(run.id)
+        is_ours = run.infrastructure_pid == owner
+        return run if is_ours and run.state is not None and run.state.type in _EXECUTING else None
+
+    async def _read(self, types: list[StateType], *, ids: list[UUID] | None) -> list[FlowRun]:
+        found: list[FlowRun] = []
+        while True:
+            page = await self._client.read_flow_runs(
+                flow_run_filter=FlowRunFilter(
+                    id=FlowRunFilterId(any_=ids) if ids is not None else None,
+                    state=FlowRunFilterState(type=FlowRunFilterStateType(any_=types)),
+                ),
+                work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[self._pool])),
+                limit=_PAGE,
+                offset=len(found),
+            )
+            found += page
+            if len(page) < _PAGE:
+                return found
+
+
+def _is_orphan(run: FlowRun, us: Owner, *, now: datetime) -> bool:
+    owner = Owner.parse(run.infrastructure_pid)
+    if owner is not None and owner != us and owner.is_alive() is not False:
+        return False
+    if owner is None or (run.state is not None and run.state.is_pending()):
+        # Whoever proposed Pending may not have written itself on the run yet.
+        since = run.state.timestamp if run.state else run.created
+        return since is not None and (now - since).total_seconds() > _UNOWNED_SECONDS
+    return True

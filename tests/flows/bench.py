@@ -1,0 +1,174 @@
+"""Jobs of the real flow, on a real Prefect server, over a launcher in memory."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun, State, StateType
+
+from flows import names
+from flows.prefect_states import job_state, read_message
+from flows.settings import Settings
+from flows.states import JobState, TerminationReason
+from flows.worker import OumiWorker
+from tests.support.fake_launcher import FakeJob, FakeLauncher
+from tests.support.waiting import eventually
+
+PATIENCE_SECONDS = 60.0
+"""Long enough for a machine with other things to do."""
+
+Ending = tuple[JobState, TerminationReason | None, str]
+
+
+@dataclass
+class Bench:
+    """A work pool and a deployment of the test's own, and what its workers launch."""
+
+    client: PrefectClient
+    pool: str
+    deployment_id: UUID
+    settings: Settings
+    launcher: FakeLauncher
+    folder: Path
+
+    async def submit(self, run: str, *, setup: str = "", **request: Any) -> UUID:
+        """Submit a job config whose script is `run`; its id."""
+        config = self.folder / f"{uuid4().hex}.yaml"
+        config.write_text(
+            f"name: bench\nresources: {{cloud: local}}\nsetup: {setup!r}\nrun: {run!r}\n"
+        )
+        return await self.submit_config(config, **request)
+
+    async def submit_config(self, config: Path, **request: Any) -> UUID:
+        asked = {"config_path": str(config), "client_cwd": str(self.folder), **request}
+        return await self.submit_parameters({"request": asked})
+
+    async def submit_parameters(self, parameters: dict[str, Any]) -> UUID:
+        run = await self.client.create_flow_run_from_deployment(
+            self.deployment_id, parameters=parameters
+        )
+        return run.id
+
+    async def run(self, job_id: UUID) -> FlowRun:
+        return await self.client.read_flow_run(job_id)
+
+    async def states(self, job_id: UUID) -> list[str]:
+        """The names of every state so far, without repeats in a row."""
+        history = await self.client.read_flow_run_states(job_id)
+        shown = [state.name or "" for state in sorted(history, key=lambda state: state.timestamp)]
+        return [name for i, name in enumerate(shown) if i == 0 or name != shown[i - 1]]
+
+    async def set_state(self, job_id: UUID, kind: StateType, name: str | None = None) -> None:
+        """What a person does in the Prefect UI or through its API."""
+        await self.client.set_flow_run_state(job_id, State(type=kind, name=name))
+
+    async def cancel(self, job_id: UUID) -> None:
+        await self.set_state(job_id, StateType.CANCELLING)
+
+    async def retry(self, job_id: UUID) -> None:
+        """What the Prefect UI's Retry does."""
+        await self.set_state(job_id, StateType.SCHEDULED, "AwaitingRetry")
+
+    async def reaches(self, job_id: UUID, *states: JobState) -> FlowRun:
+        """The run once it is in one of the states; one that ends otherwise fails the test."""
+        while True:
+            run = await eventually(
+                lambda: self._in(job_id, states), timeout=PATIENCE_SECONDS, interval=0.05
+            )
+            if state_of(run) in states:
+                return run
+
+    async def _in(self, job_id: UUID, states: tuple[JobState, ...]) -> FlowRun | None:
+        run = await self.run(job_id)
+        state = state_of(run)
+        if state not in states:
+            assert not state.is_terminal, f"ended {state}: {run.state and run.state.message}"
+            return None
+        return run
+
+    async def ending(self, job_id: UUID) -> Ending:
+        """How the job ended, once it has."""
+        terminal = [state for state in JobState if state.is_terminal]
+        run = await self.reaches(job_id, *terminal)
+        assert run.state is not None
+        reason, text = read_message(run.state.type.value, run.state.name or "", run.state.message)
+        return state_of(run), reason, text
+
+    async def launched(self, job_id: UUID, attempt: int = 1) -> FakeJob:
+        """The launcher's job, once there is one."""
+        key = names.launch_key(job_id, attempt)
+        return await eventually(
+            lambda: self.launcher.jobs.get(key), timeout=PATIENCE_SECONDS, interval=0.02
+        )
+
+    async def let_go(self, worker: "BenchWorker") -> None:
+        """Wait until the worker executes nothing."""
+        await eventually(lambda: not worker.active, timeout=PATIENCE_SECONDS, interval=0.02)
+
+    @asynccontextmanager
+    async def worker(
+        self, *, settings: Settings | None = None, name: str | None = None
+    ) -> AsyncGenerator["BenchWorker"]:
+        """A worker that is cut off, as by a kill, at the end of the context."""
+        worker = BenchWorker(
+            work_pool_name=self.pool,
+            name=name or f"bench-{uuid4().hex[:8]}",
+            settings=settings or self.settings,
+            launcher=self.launcher,
+        )
+        serving = asyncio.create_task(worker.start(printer=lambda *_: None))
+        try:
+            yield worker
+            assert not serving.done(), serving.exception()
+        finally:
+            serving.cancel()
+            await asyncio.wait([serving])
+
+
+class BenchWorker(OumiWorker):
+    """A worker that tells what it does."""
+
+    type = "oumi-bench"
+
+    @property
+    def active(self) -> list[UUID]:
+        """The runs it executes."""
+        return list(self._active)
+
+
+def state_of(run: FlowRun) -> JobState:
+    assert run.state is not None
+    return job_state(run.state.type.value, run.state.name or "")
+
+
+class Outage(httpx.AsyncBaseTransport):
+    """A stand-in for the way to the Prefect server: it works, or fails as told."""
+
+    def __init__(self, way: httpx.AsyncBaseTransport) -> None:
+        self._way = way
+        self.failing: int | None = None
+        """Status code of every answer, 0 for no connection; None: it works."""
+        self.refused = 0
+
+    @classmethod
+    def put_between(cls, client: PrefectClient) -> "Outage":
+        """Stand between a client and its server."""
+        inner: Any = client._client
+        outage = cls(inner._transport)
+        inner._transport = outage
+        inner._mounts = dict.fromkeys(inner._mounts, outage)
+        return outage
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self.failing is None:
+            return await self._way.handle_async_request(request)
+        self.refused += 1
+        if self.failing == 0:
+            raise httpx.ConnectError("connection refused", request=request)
+        return httpx.Response(self.failing, request=request, json={"detail": "broken"})

@@ -1,0 +1,224 @@
+"""One job is launched once per attempt, whatever happens to whoever watches it."""
+
+import pytest
+from prefect.client.schemas.objects import StateType
+
+from flows import names
+from flows.errors import LaunchFailed
+from flows.states import JobState, TerminationReason
+from tests.flows.bench import PATIENCE_SECONDS, Bench
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(autouse=True)
+def retry_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.job._RETRY_DELAY_SECONDS", 0.2)
+
+
+async def test_a_restarted_worker_attaches_to_the_job_it_finds(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+    assert (await bench.run(job_id)).state_name == "Running"
+    async with bench.worker() as worker:
+        await eventually(lambda: job_id in worker.active, timeout=PATIENCE_SECONDS)
+        job.succeed()
+        assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+    assert bench.launcher.launches == [names.launch_key(job_id, 1)]
+
+
+async def test_a_job_that_ended_while_nobody_watched_ends_as_it_did(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+    job.fail(TerminationReason.OUT_OF_MEMORY, "The job was killed.")
+    async with bench.worker():
+        assert await bench.ending(job_id) == (
+            JobState.FAILED,
+            TerminationReason.OUT_OF_MEMORY,
+            "The job was killed.",
+        )
+    assert bench.launcher.launches == [names.launch_key(job_id, 1)]
+
+
+async def test_a_worker_cut_off_during_a_launch_leaves_one_job(bench: Bench) -> None:
+    bench.launcher.gate.clear()
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        await bench.launcher.launching.wait()
+    bench.launcher.gate.set()
+    job = await bench.launched(job_id)
+    async with bench.worker():
+        await bench.reaches(job_id, JobState.RUNNING)
+        job.succeed()
+        assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+    assert list(bench.launcher.jobs) == [names.launch_key(job_id, 1)]
+
+
+async def test_a_job_that_vanished_while_nobody_watched_is_lost_and_not_launched_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.job_watch._VANISHED_AFTER_SECONDS", 0.3)
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+    del bench.launcher.jobs[job.key]
+    async with bench.worker():
+        assert (await bench.ending(job_id))[1] is TerminationReason.LOST
+    assert len(bench.launcher.launches) == 1
+
+
+async def test_a_pending_run_whose_worker_died_is_adopted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.pool_runs._UNOWNED_SECONDS", 0.2)
+    job_id = await bench.submit("exit 0")
+    await bench.set_state(job_id, StateType.PENDING)
+    async with bench.worker():
+        assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+
+
+async def test_a_paused_run_whose_worker_died_is_adopted(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        await bench.set_state(job_id, StateType.PAUSED)
+    job.succeed()
+    async with bench.worker():
+        assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+
+
+async def test_a_run_that_somebody_concluded_is_not_adopted(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+    await bench.set_state(job_id, StateType.FAILED)
+    async with bench.worker() as worker:
+        another = await bench.submit("exit 0")
+        await bench.ending(another)
+        assert job_id not in worker.active
+    assert (await bench.states(job_id))[-1] == "Failed"
+
+
+async def test_an_attempt_that_was_preempted_is_followed_by_another(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("hold", max_retries=1)
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        job.fail(TerminationReason.PREEMPTED, "The node was taken away.")
+        again = await bench.launched(job_id, attempt=2)
+        await bench.reaches(job_id, JobState.RUNNING)
+        again.succeed()
+        assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+    states = await bench.states(job_id)
+    assert states == [
+        "Scheduled",
+        "Pending",
+        "Launching",
+        "Running",
+        "AwaitingRetry",
+        "Pending",
+        "Launching",
+        "Running",
+        "Completed",
+    ]
+    assert (await bench.run(job_id)).labels[names.LABEL_ATTEMPT] == 2
+
+
+async def test_the_last_attempt_that_was_preempted_fails(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("hold", max_retries=1)
+        for attempt in (1, 2):
+            job = await bench.launched(job_id, attempt=attempt)
+            job.fail(TerminationReason.PREEMPTED, "The node was taken away.")
+        assert (await bench.ending(job_id))[1] is TerminationReason.PREEMPTED
+    assert (await bench.run(job_id)).state_name == "Preempted"
+
+
+async def test_a_launch_that_failed_is_tried_again_as_often_as_asked(bench: Bench) -> None:
+    bench.launcher.refusal = LaunchFailed("no capacity", "Try another region")
+    async with bench.worker():
+        job_id = await bench.submit("hold", max_retries=2)
+        assert (await bench.ending(job_id))[1] is TerminationReason.LAUNCH_FAILED
+    assert bench.launcher.launches == [names.launch_key(job_id, n) for n in (1, 2, 3)]
+
+
+async def test_a_job_that_failed_by_itself_is_not_tried_again(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("exit 3", max_retries=2)
+        assert (await bench.ending(job_id))[1] is TerminationReason.NONZERO_EXIT
+    assert len(bench.launcher.launches) == 1
+
+
+async def test_a_job_retried_by_a_person_gets_a_new_attempt(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        (await bench.launched(job_id)).fail(TerminationReason.NONZERO_EXIT, "It failed.")
+        assert (await bench.ending(job_id))[0] is JobState.FAILED
+        await bench.retry(job_id)
+        (await bench.launched(job_id, attempt=2)).succeed()
+        await eventually(lambda: _succeeded(bench, job_id), timeout=PATIENCE_SECONDS)
+    assert len(bench.launcher.launches) == 2
+
+
+async def _succeeded(bench: Bench, job_id: object) -> bool:
+    return (await bench.run(job_id)).state_name == "Completed"  # type: ignore[arg-type]
+
+
+async def test_a_job_cancelled_before_it_began_and_retried_survives_a_restart(
+    bench: Bench,
+) -> None:
+    """Its first attempt is its first, however often its run was begun."""
+    job_id = await bench.submit("hold")
+    await bench.cancel(job_id)
+    await bench.retry(job_id)
+    async with bench.worker():
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+    job.succeed()
+    async with bench.worker():
+        assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+    assert bench.launcher.launches == [names.launch_key(job_id, 1)]
+
+
+async def test_a_job_given_up_while_it_lived_is_taken_up_again_by_a_retry(bench: Bench) -> None:
+    settings = bench.settings.model_copy(update={"unreachable_timeout_seconds": 0.3})
+    async with bench.worker(settings=settings) as worker:
+        job_id = await bench.submit("hold")
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        bench.launcher.unreachable = "the cluster is on holiday"
+        assert (await bench.ending(job_id))[0] is JobState.CRASHED
+        await bench.let_go(worker)
+        bench.launcher.unreachable = None
+        await bench.retry(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        assert job_id in worker.active
+    # Its worker dies, and the job ends before the next one comes.
+    job.succeed()
+    async with bench.worker():
+        assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+    assert bench.launcher.launches == [names.launch_key(job_id, 1)]
+
+
+async def test_a_cluster_unreachable_at_a_restart_is_waited_for(bench: Bench) -> None:
+    bench.launcher.gate.clear()
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        await bench.launcher.launching.wait()
+    bench.launcher.gate.set()
+    job = await bench.launched(job_id)
+    bench.launcher.unreachable = "the cluster is on holiday"
+    async with bench.worker():
+        await eventually(lambda: bench.launcher.calls["find"] > 2, timeout=PATIENCE_SECONDS)
+        bench.launcher.unreachable = None
+        job.succeed()
+        assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+    assert bench.launcher.launches == [names.launch_key(job_id, 1)]

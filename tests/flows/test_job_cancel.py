@@ -1,0 +1,225 @@
+"""Cancelling a job through its run's state, whoever sets it and whenever."""
+
+import pytest
+from prefect.client.schemas.objects import StateType
+
+from flows import names
+from flows.states import JobState, TerminationReason
+from tests.flows.bench import PATIENCE_SECONDS, Bench
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.engine
+
+CANCELLED = (JobState.CANCELLED, TerminationReason.USER_CANCELLED)
+
+
+async def test_a_running_job_is_cancelled(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        await bench.cancel(job_id)
+        assert await bench.ending(job_id) == (*CANCELLED, "Cancelled on request.")
+    assert job.cancels == 1
+
+
+async def test_a_job_that_is_still_there_is_not_yet_cancelled(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("ignore")
+        job = await bench.launched(job_id)
+        await bench.cancel(job_id)
+        await eventually(lambda: job.cancels == 1, timeout=PATIENCE_SECONDS)
+        looks = bench.launcher.calls["observe"]
+        await eventually(
+            lambda: bench.launcher.calls["observe"] > looks + 3, timeout=PATIENCE_SECONDS
+        )
+        assert (await bench.run(job_id)).state_name == "Cancelling"
+        await bench.client.update_flow_run_labels(job_id, {names.LABEL_FORCE_CANCEL: True})
+        assert (await bench.ending(job_id))[:2] == CANCELLED
+    assert job.cancels == 2
+
+
+async def test_a_cancel_that_the_cluster_does_not_take_is_sent_again(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        bench.launcher.unreachable = "the cluster is on holiday"
+        await bench.cancel(job_id)
+        await eventually(lambda: bench.launcher.calls["cancel"] > 1, timeout=PATIENCE_SECONDS)
+        bench.launcher.unreachable = None
+        assert (await bench.ending(job_id))[:2] == CANCELLED
+    assert job.cancels == 1
+
+
+async def test_a_scheduled_job_is_cancelled_without_a_worker(bench: Bench) -> None:
+    job_id = await bench.submit("hold")
+    await bench.cancel(job_id)
+    assert (await bench.ending(job_id))[:2] == CANCELLED
+
+
+async def test_a_queued_job_is_cancelled_and_never_launched(bench: Bench) -> None:
+    settings = bench.settings.model_copy(update={"local_slots": 1})
+    async with bench.worker(settings=settings) as worker:
+        first = await bench.submit("hold")
+        job = await bench.launched(first)
+        queued = await bench.submit("hold")
+        await bench.reaches(queued, JobState.QUEUED)
+        await bench.cancel(queued)
+        assert (await bench.ending(queued))[:2] == CANCELLED
+        job.succeed()
+        await bench.ending(first)
+        await bench.let_go(worker)
+    assert bench.launcher.launches == [names.launch_key(first, 1)]
+
+
+async def test_nothing_is_launched_once_the_cancel_is_known(bench: Bench) -> None:
+    """The worker has the run, and is told to cancel it before it launches."""
+    async with bench.worker() as worker:
+        pending = await bench.submit("hold")
+        await bench.set_state(pending, StateType.PENDING)
+        await bench.cancel(pending)
+        assert await bench.ending(pending) == (*CANCELLED, "Cancelled before it was launched.")
+        await bench.let_go(worker)
+    assert bench.launcher.launches == []
+
+
+async def test_a_job_cancelled_while_its_launch_blocks_is_cancelled_once_it_exists(
+    bench: Bench,
+) -> None:
+    bench.launcher.gate.clear()
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        await bench.launcher.launching.wait()
+        await bench.cancel(job_id)
+        looks = bench.launcher.calls["observe"]
+        assert (await bench.run(job_id)).state_name == "Cancelling"
+        assert looks == 0
+        bench.launcher.gate.set()
+        assert await bench.ending(job_id) == (*CANCELLED, "Cancelled on request.")
+    (job,) = bench.launcher.jobs.values()
+    assert job.cancels == 1
+
+
+async def test_a_job_that_ended_before_the_cancel_says_so(bench: Bench) -> None:
+    bench.launcher.gate.clear()
+    async with bench.worker():
+        job_id = await bench.submit("exit 0")
+        await bench.launcher.launching.wait()
+        await bench.cancel(job_id)
+        bench.launcher.gate.set()
+        job = await bench.launched(job_id)
+        job.succeed()
+        state, reason, _ = await bench.ending(job_id)
+    assert (state, reason) == CANCELLED
+
+
+async def test_a_cancel_asked_while_no_worker_runs_is_honoured_by_the_next(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+    await bench.cancel(job_id)
+    assert (await bench.run(job_id)).state_name == "Cancelling"
+    async with bench.worker():
+        assert await bench.ending(job_id) == (*CANCELLED, "Cancelled on request.")
+    assert job.cancels == 1
+
+
+async def test_an_unreachable_cluster_does_not_end_the_worker_that_finishes_a_cancel(
+    bench: Bench,
+) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+    await bench.cancel(job_id)
+    bench.launcher.unreachable = "the cluster is on holiday"
+    async with bench.worker():
+        await eventually(
+            lambda: bench.launcher.calls["find"] + bench.launcher.calls["cancel"] > 2,
+            timeout=PATIENCE_SECONDS,
+        )
+        bench.launcher.unreachable = None
+        assert (await bench.ending(job_id))[:2] == CANCELLED
+
+
+async def test_a_run_deleted_while_its_cancel_is_finished_does_not_end_the_worker(
+    bench: Bench,
+) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("ignore")
+        await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+    await bench.cancel(job_id)
+    async with bench.worker() as worker:
+        job = await bench.launched(job_id)
+        await eventually(lambda: job.cancels, timeout=PATIENCE_SECONDS)
+        await bench.client.delete_flow_run(job_id)
+        job.succeed()
+        await bench.let_go(worker)
+        another = await bench.submit("exit 0")
+        assert (await bench.ending(another))[1] is TerminationReason.COMPLETED
+
+
+@pytest.mark.parametrize(
+    "kind", [StateType.CANCELLED, StateType.FAILED, StateType.COMPLETED, StateType.CRASHED]
+)
+async def test_a_terminal_state_set_over_a_running_job_ends_the_job_and_stays(
+    bench: Bench, kind: StateType
+) -> None:
+    async with bench.worker() as worker:
+        job_id = await bench.submit("hold")
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        await bench.set_state(job_id, kind, "Decided")
+        await eventually(lambda: job.cancels, timeout=PATIENCE_SECONDS)
+        await bench.let_go(worker)
+        assert (await bench.states(job_id))[-2:] == ["Running", "Decided"]
+
+
+async def test_a_terminal_state_set_over_a_launching_job_ends_the_job_and_stays(
+    bench: Bench,
+) -> None:
+    """The job comes to run after the state was set, and must not set it running again."""
+    bench.launcher.gate.clear()
+    async with bench.worker() as worker:
+        job_id = await bench.submit("hold")
+        await bench.launcher.launching.wait()
+        await bench.set_state(job_id, StateType.CANCELLED)
+        bench.launcher.gate.set()
+        job = await bench.launched(job_id)
+        await eventually(lambda: job.cancels, timeout=PATIENCE_SECONDS)
+        await bench.let_go(worker)
+        assert (await bench.states(job_id))[-2:] == ["Launching", "Cancelled"]
+
+
+async def test_a_run_concluded_and_retried_while_its_job_ends_gets_its_retry(
+    bench: Bench,
+) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("ignore")
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        await bench.set_state(job_id, StateType.CANCELLED)
+        await eventually(lambda: job.cancels, timeout=PATIENCE_SECONDS)
+        await bench.retry(job_id)
+        job.succeed()
+        again = await bench.launched(job_id, attempt=2)
+        again.succeed()
+        assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+    assert len(bench.launcher.launches) == 2
+
+
+async def test_a_job_waiting_for_its_retry_is_cancelled(bench: Bench) -> None:
+    async with bench.worker() as worker:
+        job_id = await bench.submit("hold", max_retries=1)
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        job.fail(TerminationReason.PREEMPTED, "The node was taken away.")
+        await bench.reaches(job_id, JobState.RETRYING)
+        await bench.let_go(worker)
+        await bench.cancel(job_id)
+        assert (await bench.ending(job_id))[:2] == CANCELLED
+        await bench.let_go(worker)
+    assert len(bench.launcher.launches) == 1

@@ -1,0 +1,273 @@
+"""How jobs end: the launcher's word becomes one Prefect state and one reason."""
+
+from collections.abc import Callable
+
+import pytest
+from prefect.client.schemas.objects import StateType
+
+from flows import names
+from flows.errors import CloudUnavailable, InvalidConfig, LaunchFailed
+from flows.ports import LauncherState
+from flows.states import JobState, TerminationReason
+from tests.flows.bench import PATIENCE_SECONDS, Bench, Outage
+from tests.support.fake_launcher import FakeJob
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.engine
+
+
+async def test_a_job_that_ends_well_is_completed(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        job.succeed()
+        assert await bench.ending(job_id) == (
+            JobState.SUCCEEDED,
+            TerminationReason.COMPLETED,
+            "The job finished.",
+        )
+    assert await bench.states(job_id) == [
+        "Scheduled",
+        "Pending",
+        "Launching",
+        "Running",
+        "Completed",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("end", "state", "name", "reason", "text"),
+    [
+        (
+            lambda job: job.fail(TerminationReason.NONZERO_EXIT, "The job exited with code 3."),
+            JobState.FAILED,
+            "Failed",
+            TerminationReason.NONZERO_EXIT,
+            "The job exited with code 3.",
+        ),
+        (
+            lambda job: job.fail(TerminationReason.SETUP_FAILED, "The setup script failed."),
+            JobState.FAILED,
+            "Failed",
+            TerminationReason.SETUP_FAILED,
+            "The setup script failed.",
+        ),
+        (
+            lambda job: job.fail(TerminationReason.PREEMPTED, "The node was taken away."),
+            JobState.FAILED,
+            "Preempted",
+            TerminationReason.PREEMPTED,
+            "The node was taken away.",
+        ),
+        (
+            lambda job: job.fail(TerminationReason.TIMED_OUT, "The time limit was reached."),
+            JobState.FAILED,
+            "TimedOut",
+            TerminationReason.TIMED_OUT,
+            "The time limit was reached.",
+        ),
+        (
+            lambda job: job.fail(TerminationReason.LOST, "Nobody knows how it ended."),
+            JobState.CRASHED,
+            "Crashed",
+            TerminationReason.LOST,
+            "Nobody knows how it ended.",
+        ),
+        (
+            lambda job: job.end(LauncherState.CANCELLED),
+            JobState.CANCELLED,
+            "Cancelled",
+            TerminationReason.CANCELLED_EXTERNALLY,
+            "Cancelled on the cluster, not through us.",
+        ),
+    ],
+    ids=["exit", "setup", "preempted", "timed out", "lost", "cancelled externally"],
+)
+async def test_a_job_ends_as_the_launcher_says(
+    bench: Bench,
+    end: Callable[[FakeJob], None],
+    state: JobState,
+    name: str,
+    reason: TerminationReason,
+    text: str,
+) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        end(await bench.launched(job_id))
+        assert await bench.ending(job_id) == (state, reason, text)
+    assert (await bench.run(job_id)).state_name == name
+
+
+async def test_a_job_that_the_cluster_no_longer_knows_is_lost(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.job_watch._VANISHED_AFTER_SECONDS", 0.3)
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        del bench.launcher.jobs[job.key]
+        state, reason, _ = await bench.ending(job_id)
+    assert (state, reason) == (JobState.CRASHED, TerminationReason.LOST)
+    assert len(bench.launcher.launches) == 1
+
+
+async def test_a_cluster_that_does_not_answer_changes_no_state(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        bench.launcher.unreachable = "the cluster is on holiday"
+        artifact = await eventually(
+            lambda: _unreachable_artifact(bench, job_id), timeout=PATIENCE_SECONDS
+        )
+        assert artifact == "the cluster is on holiday"
+        job.succeed()
+        seen = bench.launcher.calls["observe"]
+        await eventually(
+            lambda: bench.launcher.calls["observe"] > seen + 2, timeout=PATIENCE_SECONDS
+        )
+        assert (await bench.run(job_id)).state_name == "Running"
+        bench.launcher.unreachable = None
+        assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+
+
+async def _unreachable_artifact(bench: Bench, job_id: object) -> str | None:
+    found = await bench.client.read_artifacts()
+    for artifact in found:
+        if artifact.flow_run_id == job_id and artifact.metadata_:
+            return artifact.metadata_.get("unreachable_reason")
+    return None
+
+
+async def test_a_cluster_that_never_comes_back_is_given_up_after_the_time_set(
+    bench: Bench,
+) -> None:
+    settings = bench.settings.model_copy(update={"unreachable_timeout_seconds": 0.5})
+    async with bench.worker(settings=settings):
+        job_id = await bench.submit("hold")
+        await bench.launched(job_id)
+        bench.launcher.unreachable = "gone fishing"
+        state, reason, text = await bench.ending(job_id)
+    assert (state, reason) == (JobState.CRASHED, TerminationReason.LOST)
+    assert "gone fishing" in text
+
+
+async def test_a_refused_launch_fails_the_job(bench: Bench) -> None:
+    bench.launcher.refusal = LaunchFailed("no capacity.", "Try another region")
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        assert await bench.ending(job_id) == (
+            JobState.FAILED,
+            TerminationReason.LAUNCH_FAILED,
+            "no capacity. Try another region.",
+        )
+
+
+async def test_a_cloud_that_the_launcher_lacks_fails_the_job(bench: Bench) -> None:
+    bench.launcher.refusal = CloudUnavailable("Oumi knows no cloud named x", "Use another")
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        assert (await bench.ending(job_id))[:2] == (
+            JobState.FAILED,
+            TerminationReason.LAUNCH_FAILED,
+        )
+
+
+async def test_a_config_that_the_launcher_refuses_is_invalid_and_not_retried(bench: Bench) -> None:
+    bench.launcher.refusal = InvalidConfig("num_nodes is 2", "Set num_nodes to 1")
+    async with bench.worker():
+        job_id = await bench.submit("hold", max_retries=3)
+        assert await bench.ending(job_id) == (
+            JobState.FAILED,
+            TerminationReason.INVALID_CONFIG,
+            "num_nodes is 2. Set num_nodes to 1.",
+        )
+    assert len(bench.launcher.launches) == 1
+
+
+async def test_a_config_that_is_gone_fails_the_job_and_launches_nothing(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit_config(bench.folder / "gone.yaml")
+        state, reason, text = await bench.ending(job_id)
+    assert (state, reason) == (JobState.FAILED, TerminationReason.INVALID_CONFIG)
+    assert "gone.yaml" in text
+    assert bench.launcher.launches == []
+
+
+@pytest.mark.parametrize("parameters", [{}, {"request": {"config_path": 7}}, {"request": None}])
+async def test_a_run_with_parameters_that_are_no_job_fails(
+    bench: Bench, parameters: dict[str, object]
+) -> None:
+    async with bench.worker():
+        job_id = await bench.submit_parameters(parameters)
+        state, reason, _ = await bench.ending(job_id)
+    assert (state, reason) == (JobState.FAILED, TerminationReason.INVALID_CONFIG)
+
+
+async def test_the_handle_is_on_the_run(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        job = await bench.launched(job_id)
+        job.log_path = bench.folder / "job.log"
+        await eventually(
+            lambda: _label(bench, job_id, names.LABEL_LOG_PATH), timeout=PATIENCE_SECONDS
+        )
+        labels = (await bench.run(job_id)).labels
+        job.succeed()
+        await bench.ending(job_id)
+    wanted = {
+        names.LABEL_ATTEMPT: 1,
+        names.LABEL_CLUSTER: "local",
+        names.LABEL_LAUNCHER_JOB_ID: names.launch_key(job_id, 1),
+        names.LABEL_LOG_PATH: str(bench.folder / "job.log"),
+    }
+    assert labels == {**labels, **wanted}
+
+
+async def _label(bench: Bench, job_id: object, key: str) -> object:
+    return (await bench.run(job_id)).labels.get(key)  # type: ignore[arg-type]
+
+
+async def test_what_does_not_fit_is_queued_and_starts_when_there_is_room(bench: Bench) -> None:
+    settings = bench.settings.model_copy(update={"local_slots": 1})
+    async with bench.worker(settings=settings):
+        first = await bench.submit("hold")
+        job = await bench.launched(first)
+        second = await bench.submit("exit 0")
+        await bench.reaches(second, JobState.QUEUED)
+        job.succeed()
+        assert (await bench.ending(second))[1] is TerminationReason.COMPLETED
+
+
+async def test_a_paused_run_still_ends_as_its_job_does(bench: Bench) -> None:
+    async with bench.worker() as worker:
+        job_id = await bench.submit("hold")
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        await bench.set_state(job_id, StateType.PAUSED)
+        job.succeed()
+        assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+        await bench.let_go(worker)
+
+
+@pytest.mark.parametrize("failing", [0, 500, 503], ids=["refused", "500", "503"])
+async def test_a_server_that_fails_for_a_while_leaves_no_false_state(
+    bench: Bench, failing: int
+) -> None:
+    async with bench.worker() as worker:
+        running = await bench.submit("hold")
+        job = await bench.launched(running)
+        await bench.reaches(running, JobState.RUNNING)
+        launching = await bench.submit("exit 0")
+        outage = Outage.put_between(worker.client)
+        outage.failing = failing
+        job.succeed()
+        await eventually(lambda: outage.refused > 20, timeout=PATIENCE_SECONDS)
+        outage.failing = None
+        for job_id in (running, launching):
+            assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+    assert sorted(bench.launcher.launches) == sorted(
+        names.launch_key(job_id, 1) for job_id in (running, launching)
+    )
