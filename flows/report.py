@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from flows.logs import LogPage, error_tail, last_error, read_from
+from flows.logs import LogPage, error_tail, last_error, read_from, read_tail
 from flows.models import JobProgress
 from flows.outcome import Outcome
 from flows.ports import Observation
@@ -17,6 +17,7 @@ from flows.states import JobState
 
 _LINES_PER_UPDATE = 20
 """Prefect stores about 1,100 log lines a second in SQLite (prefect 3.8): the file has them all."""
+_BYTES_PER_UPDATE = 64_000
 _TAIL_LINES = 20
 
 _SHOW_SECONDS = 60.0
@@ -41,7 +42,7 @@ class Report:
         self._progress = JobProgress()
         self._updated_at = float("-inf")
         self._shown_at = asyncio.get_running_loop().time()
-        self._said_unreachable: str | None = None
+        self._said_unreachable = False
 
     def say(self, text: str, *args: object) -> None:
         """One line in the run's log."""
@@ -56,19 +57,18 @@ class Report:
         progress = await asyncio.to_thread(self._read, seen.log_path)
         if seen.log_path:
             await self._forward(Path(seen.log_path), final=final)
-        came_back = self._said_unreachable is not None
         stale = now - self._shown_at > _SHOW_SECONDS
-        if progress is not None or came_back or stale:
-            self._said_unreachable = None
+        if progress is not None or self._said_unreachable or stale:
+            self._said_unreachable = False
             self._shown_at = now
             self._progress = progress or self._progress
             await self._show(observed_at=seen.observed_at, unreachable=None)
 
     async def unreachable(self, why: str, *, observed: Observation | None) -> None:
-        """Say once that the job cannot be observed, and since when."""
-        if self._said_unreachable == why:
+        """Say, once until it can be, that the job cannot be observed, and since when."""
+        if self._said_unreachable:
             return
-        self._said_unreachable = why
+        self._said_unreachable = True
         self.say("The job cannot be observed: %s. It is still watched.", why)
         await self._show(
             observed_at=observed.observed_at if observed else datetime.now(UTC), unreachable=why
@@ -105,9 +105,22 @@ class Report:
 
     def _page(self, path: Path, final: bool) -> LogPage | None:  # noqa: FBT001 - a thread's argument
         try:
-            page = read_from(path, self._offset, lines=2000, max_bytes=64_000, final=final)
+            behind = path.stat().st_size - self._offset
         except FileNotFoundError:
             return None
+        if behind > _BYTES_PER_UPDATE:
+            # The file has it all; whoever follows the run wants to see what the job says now.
+            page = read_tail(
+                path, lines=_LINES_PER_UPDATE, max_bytes=_BYTES_PER_UPDATE, final=final
+            )
+        else:
+            page = read_from(
+                path,
+                self._offset,
+                lines=_BYTES_PER_UPDATE,
+                max_bytes=_BYTES_PER_UPDATE,
+                final=final,
+            )
         self._offset = page.next_offset
         return page
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from flows.errors import OumiFlowsError
@@ -31,14 +31,14 @@ class Watched:
 
     def update(self, latest: Observation | None, *, unreachable: str | None) -> bool:
         """Record a look; return whether it said anything new."""
-        new = unreachable != self.unreachable or (
-            unreachable is None and (latest and latest.state) != (self.latest and self.latest.state)
-        )
+        new = (unreachable is None) != (self.unreachable is None)
         self.unreachable = unreachable
         if unreachable is None:
+            state = latest.state if latest else None
+            new |= self.looks == 0 or state != (self.latest.state if self.latest else None)
             self.latest = latest
             self.looks += 1
-        if new or self.looks == 1:
+        if new:
             self.changed.set()
         return new
 
@@ -72,37 +72,39 @@ class ClusterWatch:
             self._task = None
 
     def hurry(self) -> None:
-        """Look again at once, and start over from the shortest interval."""
+        """Look again as soon as may be, and start over from the shortest interval."""
         self._hurry.set()
 
     async def _poll(self) -> None:
-        interval = self._settings.poll_min_seconds
+        shortest, longest = self._settings.poll_min_seconds, self._settings.poll_max_seconds
+        interval = shortest
         while self._jobs:
             self._hurry.clear()
             changed = await self._look()
-            interval = (
-                self._settings.poll_min_seconds
-                if changed
-                else min(interval * _GROWTH, self._settings.poll_max_seconds)
-            )
-            try:
-                async with asyncio.timeout(interval):
+            interval = shortest if changed else min(interval * _GROWTH, longest)
+            # A burst of jobs hurries once for each of them.
+            await asyncio.sleep(shortest)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(interval - shortest):
                     await self._hurry.wait()
-                interval = self._settings.poll_min_seconds
-            except TimeoutError:
-                pass
+                    interval = shortest
 
     async def _look(self) -> bool:
+        # A job that comes while the cluster answers may be missing from the answer.
+        jobs = list(self._jobs.items())
         seen: dict[str, Observation] = {}
         unreachable: str | None = None
         try:
             seen = await self._launcher.observe(self._cloud, self._cluster)
         except OumiFlowsError as error:
             unreachable = error.what
-            self._logger.warning("Cannot observe %s/%s: %s", self._cloud, self._cluster, error)
         changed = False
-        for job_id, job in list(self._jobs.items()):
+        for job_id, job in jobs:
             changed |= job.update(seen.get(job_id), unreachable=unreachable)
+        if changed and unreachable:
+            self._logger.warning(
+                "Cannot observe %s/%s: %s", self._cloud, self._cluster, unreachable
+            )
         return changed
 
 

@@ -1,0 +1,122 @@
+"""What a running job says in its run's log and progress."""
+
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from flows.models import JobProgress
+from flows.outcome import Outcome
+from flows.ports import LauncherState, Observation
+from flows.report import Report
+from flows.states import TerminationReason
+
+
+class Record:
+    """The progress put on a run."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[JobProgress, str | None]] = []
+
+    async def show_progress(
+        self, progress: JobProgress, *, observed_at: datetime, unreachable: str | None
+    ) -> None:
+        self.shown.append((progress, unreachable))
+
+
+class Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+@pytest.fixture
+def lines() -> Lines:
+    return Lines()
+
+
+@pytest.fixture
+def logger(lines: Lines) -> Iterator[logging.Logger]:
+    logger = logging.Logger("job")  # no parent: nothing is sent anywhere else
+    logger.addHandler(lines)
+    yield logger
+
+
+@pytest.fixture
+def record() -> Record:
+    return Record()
+
+
+@pytest.fixture
+async def report(record: Record, logger: logging.Logger) -> Report:
+    return Report(record, logger, interval_seconds=0)
+
+
+def seen(log: Path, state: LauncherState = LauncherState.RUNNING) -> Observation:
+    return Observation(state=state, observed_at=datetime.now(UTC), log_path=str(log))
+
+
+async def test_new_lines_are_passed_on_once(report: Report, lines: Lines, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    await report.update(seen(log))  # not there yet
+    log.write_text("one\ntwo\n")
+    await report.update(seen(log))
+    with log.open("a") as file:
+        file.write("three\n")
+    await report.update(seen(log))
+    assert lines.texts == ["one", "two", "three"]
+
+
+async def test_a_log_that_grows_faster_than_it_is_passed_on_is_passed_on_from_its_end(
+    report: Report, lines: Lines, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    log.write_text("".join(f"line {n}\n" for n in range(300_000)))
+    await report.update(seen(log))
+    assert lines.texts[-1] == "line 299999"
+    assert len(lines.texts) <= 21
+    with log.open("a") as file:
+        file.write("after\n")
+    await report.update(seen(log))
+    assert lines.texts[-1] == "after"
+
+
+async def test_a_log_without_a_newline_is_no_flood(
+    report: Report, lines: Lines, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"x" * 10_000_000)
+    await report.update(seen(log))
+    await report.finish(
+        Outcome(TerminationReason.COMPLETED, "Done."), seen(log, LauncherState.SUCCEEDED)
+    )
+    assert sum(map(len, lines.texts)) < 200_000
+
+
+async def test_an_unreachable_job_is_told_once_and_so_is_its_return(
+    report: Report, record: Record, lines: Lines, tmp_path: Path
+) -> None:
+    await report.unreachable("timed out after 3 s", observed=None)
+    await report.unreachable("timed out after 4 s", observed=None)
+    assert [unreachable for _, unreachable in record.shown] == ["timed out after 3 s"]
+    assert len(lines.texts) == 1
+    await report.update(seen(tmp_path / "log"))
+    assert [unreachable for _, unreachable in record.shown] == ["timed out after 3 s", None]
+
+
+async def test_a_failed_job_ends_with_its_last_error(
+    report: Report, lines: Lines, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    log.write_text("Traceback (most recent call last):\n  ...\nValueError: no such model\n")
+    outcome = await report.finish(
+        Outcome(TerminationReason.NONZERO_EXIT, "The job exited with code 1."),
+        seen(log, LauncherState.FAILED),
+    )
+    assert outcome.text == "The job exited with code 1. ValueError: no such model"
+    assert "ValueError: no such model" in lines.texts[-1]
