@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 from mcp import Client
 
 from benchmarks.support import (
@@ -59,8 +60,11 @@ class Burst:
 
 def measure(report: Report, runs: int) -> None:
     with warm_engine(OUMI_FLOWS_LOCAL_SLOTS=str(JOBS)) as made:
+        server, worker = processes(made)
+        before = cpu_seconds(server), cpu_seconds(worker)
         bursts = [one_burst(made, made.folder / f"{number}") for number in range(runs)]
-        sizes = made.status()
+        used = cpu_seconds(server) - before[0], cpu_seconds(worker) - before[1]
+        sizes = [process.memory_info().rss / 2**20 for process in (server, worker)]
     add = report.add
     add("100 at once: accepted", OURS, [b.accepted for b in bursts], "jobs", "100")
     add("100 at once: started", OURS, [len(b.starts) for b in bursts], "jobs", "100")
@@ -73,8 +77,20 @@ def measure(report: Report, runs: int) -> None:
     add("100 at once: all accepted after", OURS, [b.accepted_after for b in bursts], "s")
     add("100 at once: last one started after", OURS, [b.last_start_after for b in bursts], "s")
     add("run starts per second", OURS, [b.starts_per_second for b in bursts], "/s", ">= 4 /s")
-    for who in ("server", "worker"):
-        add(f"RSS of the {who} afterwards", OURS, [sizes[who]["rss_bytes"] / 2**20], "MiB")
+    for who, seconds, size in zip(("server", "worker"), used, sizes, strict=True):
+        add(f"CPU of the {who} per job", OURS, [seconds / runs / JOBS * 1000], "ms")
+        add(f"RSS of the {who} afterwards", OURS, [size], "MiB")
+
+
+def processes(made: Bench) -> tuple[psutil.Process, psutil.Process]:
+    """The Prefect server and the worker."""
+    status = made.status()
+    return psutil.Process(status["server"]["pid"]), psutil.Process(status["worker"]["pid"])
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 def one_burst(made: Bench, folder: Path) -> Burst:
