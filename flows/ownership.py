@@ -31,7 +31,7 @@ class Owner(NamedTuple):
     def parse(cls, text: str | None) -> "Owner | None":
         """The owner written on a run as its `infrastructure_pid`; None for anything else."""
         match (text or "").rsplit(":", 2):
-            case [machine, pid, started] if pid.isdigit() and started.isdigit():
+            case [machine, pid, started] if pid.isdecimal() and started.isdecimal():
                 return cls(machine, int(pid), int(started))
             case _:
                 return None
@@ -41,7 +41,7 @@ class Owner(NamedTuple):
         return f"{self.machine}:{self.pid}:{self.started}"
 
     def is_alive(self) -> bool | None:
-        """Whether the process lives; None if it is on another machine, or an earlier boot of it."""
+        """Whether the process lives; None if it is on another machine."""
         if self.machine != _machine():
             return False if self._host == _host() else None
         return _start_time(self.pid) == self.started

@@ -86,7 +86,8 @@ async def test_intervals_grow_while_nothing_changes_and_start_over_when_somethin
         await looks(watched, 10)
         lower_bounds = [0.02 * 1.3**n for n in range(6)]
         # The first look brought news, so the interval after it is the shortest.
-        assert all(gap >= 0.95 * bound for gap, bound in zip(launcher.gaps, lower_bounds))
+        pairs = zip(launcher.gaps, lower_bounds, strict=False)
+        assert all(gap >= 0.95 * bound for gap, bound in pairs)
         assert launcher.gaps[-1] >= 0.095
         watched.changed.clear()
         launcher.jobs["job"].succeed()

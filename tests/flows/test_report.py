@@ -1,7 +1,6 @@
 """What a running job says in its run's log and progress."""
 
 import logging
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,10 +40,10 @@ def lines() -> Lines:
 
 
 @pytest.fixture
-def logger(lines: Lines) -> Iterator[logging.Logger]:
+def logger(lines: Lines) -> logging.Logger:
     logger = logging.Logger("job")  # no parent: nothing is sent anywhere else
     logger.addHandler(lines)
-    yield logger
+    return logger
 
 
 @pytest.fixture
