@@ -119,6 +119,9 @@ class PrefectGateway:
             "tags": tags,
             "labels": labels,
             "idempotency_key": idempotency_key,
+            # They come from our own model; checking them costs the server 6 of 29 ms CPU
+            # (prefect 3.8), which a burst of submissions waits for.
+            "enforce_parameter_schema": False,
         }
         for fresh in (False, True):
             deployment = await self._deployment_id(fresh=fresh)
