@@ -16,6 +16,7 @@ from flows.errors import (
     CloudUnavailable,
     ClusterNotFound,
     ClusterUnreachable,
+    InvalidConfig,
     LaunchFailed,
     OumiFlowsError,
 )
@@ -62,7 +63,8 @@ class OumiLauncher:
 
         def up() -> JobHandle:
             launcher = _import_launcher()
-            job = launcher.JobConfig.from_str(escape_references(job_config))
+            job = _job(launcher, job_config)
+            _check_cloud(launcher, cloud)
             try:
                 _, status = launcher.up(job, cluster_name)
             except OumiFlowsError:
@@ -74,7 +76,14 @@ class OumiLauncher:
                 ) from error
             return JobHandle(cloud=cloud, cluster_name=status.cluster, launcher_job_id=status.id)
 
-        return await self._run(self._launches, up, timeout=self._settings.launch_timeout_seconds)
+        limit = self._settings.launch_timeout_seconds
+        try:
+            return await self._run(self._launches, up, timeout=limit)
+        except TimeoutError as error:
+            raise LaunchFailed(
+                f"{cloud} did not start the job within {limit:g} s",
+                "Retry the job; if it comes up meanwhile, the retry attaches to it",
+            ) from error
 
     async def find(self, *, cloud: str, cluster_name: str, key: str) -> JobHandle | None:
         """The job launched as `key`, whatever its state; None if there is none."""
@@ -168,15 +177,27 @@ def _import_launcher() -> Any:
     return launcher
 
 
+def _job(launcher: Any, job_config: str) -> Any:
+    try:
+        return launcher.JobConfig.from_str(escape_references(job_config))
+    except Exception as error:  # of Oumi, OmegaConf or YAML (oumi 0.9)
+        raise InvalidConfig(
+            f"Oumi cannot read the job config: {_first_line(error)}", "Correct the config"
+        ) from error
+
+
+def _check_cloud(launcher: Any, cloud: str) -> None:
+    known = launcher.which_clouds()
+    if cloud not in known:
+        raise CloudUnavailable(
+            f"Oumi knows no cloud named {cloud}", f"Use one of: {', '.join(sorted(known))}"
+        )
+
+
 def _cluster(cloud: str, cluster_name: str) -> "BaseCluster | None":
     launcher = _import_launcher()
-    try:
-        return launcher.get_cloud(cloud).get_cluster(cluster_name)
-    except KeyError as error:
-        raise CloudUnavailable(
-            f"Oumi knows no cloud named {cloud}",
-            f"Use one of: {', '.join(sorted(launcher.which_clouds()))}",
-        ) from error
+    _check_cloud(launcher, cloud)
+    return launcher.get_cloud(cloud).get_cluster(cluster_name)
 
 
 def _observation(status: "JobStatus") -> Observation:

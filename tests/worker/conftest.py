@@ -1,0 +1,47 @@
+"""Launchers under test."""
+
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.launcher.oumi_launcher import OumiLauncher
+from flows.settings import Settings
+from tests.worker.subjects import Subject, fake_subject, oumi_subject
+
+
+@pytest.fixture(scope="session")
+def oumi_launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OumiLauncher]:
+    """The real launcher on the durable local cloud. Imports Oumi: 10 to 20 s."""
+    from oumi import launcher as oumi
+    from oumi.launcher.launcher import LAUNCHER
+
+    from flows.launcher import local_cloud
+
+    # Oumi builds a cloud once in a process, and ours reads its settings when it is built.
+    built = vars(LAUNCHER)["_clouds"]
+    before = built.pop("local", None)
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("contract") / "home with space"
+        patch.setenv("OUMI_FLOWS_HOME", str(home))
+        patch.setenv("OUMI_FLOWS_LOCAL_SLOTS", "2")
+        local_cloud.register()
+        oumi.get_cloud("local")
+        yield OumiLauncher(Settings())
+    del built["local"]
+    if before is not None:
+        built["local"] = before
+
+
+@pytest.fixture(params=["fake", "oumi"])
+def any_subject(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
+    if request.param == "fake":
+        return fake_subject(tmp_path)
+    return oumi_subject(request.getfixturevalue("oumi_launcher"), tmp_path)
+
+
+@pytest.fixture
+async def subject(any_subject: Subject) -> AsyncGenerator[Subject]:
+    """Each launcher in turn."""
+    yield any_subject
+    await any_subject.end_all()

@@ -1,0 +1,160 @@
+"""What is particular to the launcher over Oumi."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows.errors import ClusterUnreachable, InvalidConfig, LaunchFailed
+from flows.launcher import oumi_launcher as module
+from flows.launcher.oumi_launcher import OumiLauncher
+from flows.ports import LauncherState
+from flows.settings import Settings
+from flows.states import JobState, TerminationReason
+from tests.worker.subjects import CLOUD, CLUSTER, Subject, new_key, oumi_subject
+
+
+@pytest.fixture
+def any_subject(oumi_launcher: OumiLauncher, tmp_path: Path) -> Subject:
+    return oumi_subject(oumi_launcher, tmp_path)
+
+
+def test_every_state_of_oumi_is_one_of_ours_and_both_agree_on_its_end(
+    oumi_launcher: OumiLauncher,
+) -> None:
+    from oumi.core.launcher import JobState as OumiState
+
+    table = module._STATE_OF_OUMI
+    assert set(table) == {state.value for state in OumiState}
+    terminal = {"succeeded", "failed", "cancelled"}
+    assert {value for value, state in table.items() if state.is_terminal} == terminal
+    assert set(table.values()) == set(LauncherState)
+
+
+def test_every_job_state_has_one_of_oumis(oumi_launcher: OumiLauncher) -> None:
+    from oumi.core.launcher import JobState as OumiState
+
+    from flows.launcher.local_cloud import OUMI_STATE
+
+    assert set(OUMI_STATE) == set(JobState)
+    live = {OumiState.PENDING, OumiState.RUNNING}
+    assert {state for state in OUMI_STATE if OUMI_STATE[state] in live} == {
+        state for state in JobState if not state.is_terminal
+    }
+
+
+@pytest.mark.parametrize("reason", TerminationReason)
+def test_every_reason_of_a_local_job_has_words(
+    oumi_launcher: OumiLauncher, reason: TerminationReason
+) -> None:
+    from oumi.core.launcher import JobState as OumiState
+    from oumi.core.launcher import JobStatus
+
+    facts = {"reason": reason, "exit_code": 7, "signal": None, "log_path": "/log"}
+    seen = module._observation(
+        JobStatus(
+            name="job",
+            id="job",
+            status="STATUS",
+            cluster=CLUSTER,
+            metadata=json.dumps(facts),
+            done=True,
+            state=OumiState.FAILED,
+        )
+    )
+    assert (seen.reason, seen.log_path) == (reason, "/log")
+    assert seen.message.endswith(".")
+
+
+@pytest.mark.parametrize("metadata", ["", "Job is running", "{not json", "[1]", '{"a": 1}'])
+def test_the_metadata_of_other_clouds_says_nothing_to_us(
+    oumi_launcher: OumiLauncher, metadata: str
+) -> None:
+    from oumi.core.launcher import JobState as OumiState
+    from oumi.core.launcher import JobStatus
+
+    seen = module._observation(
+        JobStatus(
+            name="job",
+            id="7",
+            status="COMPLETED",
+            cluster="sky",
+            metadata=metadata,
+            done=True,
+            state=OumiState.SUCCEEDED,
+        )
+    )
+    assert (seen.state, seen.reason, seen.message, seen.log_path) == (
+        LauncherState.SUCCEEDED,
+        None,
+        "COMPLETED",
+        None,
+    )
+
+
+async def test_a_job_has_its_log_in_a_file(subject: Subject) -> None:
+    handle = await subject.launch("echo hello")
+    ended = await subject.reaching(handle, LauncherState.SUCCEEDED)
+    log = Path(ended.log_path or "")
+    assert "hello" in log.read_text()  # noqa: ASYNC240
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["num_nodes: 2\nrun: 'true'\nresources: {cloud: local}", "runn: x", "run: [", "3", ""],
+    ids=["impossible here", "unknown field", "no YAML", "no mapping", "empty"],
+)
+async def test_a_job_config_that_cannot_be_launched_is_invalid(subject: Subject, text: str) -> None:
+    with pytest.raises(InvalidConfig):
+        await subject.launcher.launch(text, cloud=CLOUD, cluster_name=CLUSTER, key=new_key())
+
+
+async def test_a_launch_that_the_machine_refuses_has_failed(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from oumi import launcher as oumi
+
+    def up(*_: object) -> None:
+        raise RuntimeError("no capacity\nin this region")
+
+    monkeypatch.setattr(oumi, "up", up)
+    with pytest.raises(LaunchFailed, match="no capacity"):
+        await subject.launch(subject.holds)
+
+
+async def test_a_launch_and_a_call_that_take_too_long_are_given_up(
+    oumi_launcher: OumiLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import threading
+
+    from oumi import launcher as oumi
+
+    from flows.launcher.local_cloud import LocalCluster
+
+    release = threading.Event()
+    monkeypatch.setattr(oumi, "up", lambda *_: release.wait())
+    monkeypatch.setattr(LocalCluster, "get_jobs", lambda _: release.wait())
+    settings = Settings(launch_timeout_seconds=0.2, launcher_timeout_seconds=0.2)
+    subject = oumi_subject(OumiLauncher(settings), tmp_path)
+    try:
+        with pytest.raises(LaunchFailed, match=r"within 0\.2 s"):
+            await subject.launch(subject.holds)
+        with pytest.raises(ClusterUnreachable, match=r"within 0\.2 s"):
+            await subject.launcher.observe(CLOUD, CLUSTER)
+    finally:
+        release.set()
+
+
+async def test_whatever_a_cluster_raises_says_nothing_of_its_jobs(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.launcher.local_cloud import LocalCluster
+
+    await subject.reaching(await subject.launch("true"), LauncherState.SUCCEEDED)
+
+    def get_jobs(_: object) -> None:
+        raise ValueError("ssh: connection reset\nby peer")
+
+    monkeypatch.setattr(LocalCluster, "get_jobs", get_jobs)
+    with pytest.raises(ClusterUnreachable, match="ssh: connection reset"):
+        await subject.launcher.observe(CLOUD, CLUSTER)
