@@ -219,8 +219,12 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             await finish_cancel(run, client=self.client, runtime=self._runtime)
 
     async def _warm_up(self) -> None:
-        await self._runtime.launcher.warm_up()
-        self._logger.info("Oumi is loaded.")
+        try:
+            await self._runtime.launcher.warm_up()
+        except Exception:  # the edge of a task; whoever needs Oumi gets the error again
+            self._logger.exception("Oumi was not loaded")
+        else:
+            self._logger.info("Oumi is loaded.")
 
     async def _forever(self, look: Callable[[], Awaitable[None]], interval: float) -> None:
         """Call `look` for ever; a server that does not answer is asked again."""

@@ -62,11 +62,10 @@ class OumiLauncher:
         """Start the job described by an Oumi job config (YAML), named `key` on the launcher."""
 
         def up() -> JobHandle:
-            launcher = _import_launcher()
-            job = _job(launcher, job_config)
-            _check_cloud(launcher, cloud)
             try:
-                _, status = launcher.up(job, cluster_name)
+                launcher = _import_launcher()
+                _check_cloud(launcher, cloud)
+                _, status = launcher.up(_job(launcher, job_config), cluster_name)
             except OumiFlowsError:
                 raise
             except Exception as error:

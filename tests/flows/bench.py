@@ -1,7 +1,8 @@
 """Jobs of the real flow, on a real Prefect server, over a launcher in memory."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import logging
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,15 +114,22 @@ class Bench:
 
     @asynccontextmanager
     async def worker(
-        self, *, settings: Settings | None = None, name: str | None = None
+        self, *, settings: Settings | None = None, say: Callable[[str], None] | None = None
     ) -> AsyncGenerator["BenchWorker"]:
-        """A worker that is cut off, as by a kill, at the end of the context."""
+        """A worker that is cut off, as by a kill, at the end of the context.
+
+        Args:
+            settings: Its settings, if not those of the bench.
+            say: Told every line of its log.
+        """
         worker = BenchWorker(
             work_pool_name=self.pool,
-            name=name or f"bench-{uuid4().hex[:8]}",
+            name=f"bench-{uuid4().hex[:8]}",
             settings=settings or self.settings,
             launcher=self.launcher,
         )
+        if say is not None:
+            worker.tell(say)
         serving = asyncio.create_task(worker.start(printer=lambda *_: None))
         try:
             yield worker
@@ -140,6 +148,26 @@ class BenchWorker(OumiWorker):
     def active(self) -> list[UUID]:
         """The runs it executes."""
         return list(self._active)
+
+    def tell(self, say: Callable[[str], None]) -> None:
+        """Pass every line of its log to `say`."""
+        logger = logging.Logger(self.name)
+        logger.addHandler(_Listener(say))
+        self._logger = logger
+        self._record_worker_id = lambda remote_id: None  # which would make another logger
+
+    async def show_queued(self, run: FlowRun) -> None:
+        """What it does with a run that has no slot."""
+        await self._show_queued(run)
+
+
+class _Listener(logging.Handler):
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(self.format(record))
 
 
 def state_of(run: FlowRun) -> JobState:

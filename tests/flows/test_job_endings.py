@@ -196,7 +196,9 @@ async def test_a_config_that_is_gone_fails_the_job_and_launches_nothing(bench: B
     assert bench.launcher.launches == []
 
 
-@pytest.mark.parametrize("parameters", [{}, {"request": {"config_path": 7}}, {"request": None}])
+@pytest.mark.parametrize(
+    "parameters", [{}, {"request": {"config_path": 7}}, {"request": None}, {"request": "text"}]
+)
 async def test_a_run_with_parameters_that_are_no_job_fails(
     bench: Bench, parameters: dict[str, object]
 ) -> None:

@@ -122,6 +122,20 @@ async def test_a_launch_that_the_machine_refuses_has_failed(
         await subject.launch(subject.holds)
 
 
+async def test_an_oumi_that_does_not_load_launches_nothing_and_tells_nothing(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise ImportError("No module named torch")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_import_launcher", broken)
+        with pytest.raises(LaunchFailed, match="No module named torch"):
+            await subject.launch(subject.holds)
+        with pytest.raises(ClusterUnreachable, match="No module named torch"):
+            await subject.launcher.observe(CLOUD, CLUSTER)
+
+
 async def test_a_launch_and_a_call_that_take_too_long_are_given_up(
     oumi_launcher: OumiLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

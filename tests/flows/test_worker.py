@@ -1,0 +1,197 @@
+"""What a worker survives, and which runs it takes."""
+
+import asyncio
+from uuid import uuid4
+
+import httpx
+import pytest
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import Abort, ObjectNotFound, Pause
+from prefect.workers._worker_channel._sync import WorkPoolWorkerChannel
+
+from flows.in_process_engine import run_in_process
+from flows.ownership import Owner
+from flows.pool_runs import PoolRuns
+from flows.states import JobState, TerminationReason
+from tests.flows.bench import PATIENCE_SECONDS, Bench, Outage
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Abort("let go"),
+        Pause("suspended"),
+        httpx.ConnectError("refused"),
+        ObjectNotFound(ValueError("deleted")),
+        ValueError("a defect"),
+        TimeoutError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_no_run_ends_with_another(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    failed: list[FlowRun] = []
+
+    async def run(flow: object, run: FlowRun) -> object:
+        if not failed:
+            failed.append(run)
+            raise error
+        return await run_in_process(flow, run)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("flows.worker.run_in_process", run)
+    monkeypatch.setattr("flows.pool_runs._UNOWNED_SECONDS", 0.2)
+    async with bench.worker():
+        first = await bench.submit("exit 0")
+        await eventually(lambda: failed, timeout=PATIENCE_SECONDS)
+        second = await bench.submit("exit 0")
+        # The one whose execution broke off is taken up again, too.
+        for job_id in (first, second):
+            assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+
+
+@pytest.fixture
+def heartbeats_by_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a server that the worker has no websocket to, or has lost it."""
+
+    async def no_websocket(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(WorkPoolWorkerChannel, "_start_websocket", no_websocket)
+
+
+@pytest.mark.usefixtures("heartbeats_by_rest")
+@pytest.mark.parametrize("failing", [0, 500, 503])
+async def test_a_heartbeat_that_nobody_hears_does_not_end_the_worker(
+    bench: Bench, failing: int
+) -> None:
+    async with bench.worker() as worker:
+        await eventually(lambda: worker.is_setup, timeout=PATIENCE_SECONDS)
+        outage = Outage.put_between(worker.client)
+        outage.failing = failing
+        await worker.sync_with_backend()
+        assert outage.refused
+        outage.failing = None
+
+
+@pytest.mark.usefixtures("heartbeats_by_rest")
+async def test_a_worker_that_may_not_speak_to_the_server_says_so(bench: Bench) -> None:
+    async with bench.worker() as worker:
+        await eventually(lambda: worker.is_setup, timeout=PATIENCE_SECONDS)
+        outage = Outage.put_between(worker.client)
+        outage.failing = 401
+        with pytest.raises(httpx.HTTPStatusError):
+            await worker.sync_with_backend()
+        outage.failing = None
+
+
+async def test_a_look_that_fails_is_followed_by_another(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[str] = []
+    ending = PoolRuns.ending
+
+    async def fail_once(self: PoolRuns, ids: object) -> list[FlowRun]:
+        if not failed:
+            failed.append("once")
+            raise ValueError("not what was expected")
+        return await ending(self, ids)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PoolRuns, "ending", fail_once)
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        await bench.launched(job_id)
+        await eventually(lambda: failed, timeout=PATIENCE_SECONDS)
+        await bench.cancel(job_id)
+        assert (await bench.ending(job_id))[0] is JobState.CANCELLED
+
+
+async def test_oumi_that_does_not_load_is_said_and_ends_no_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken() -> None:
+        raise ImportError("No module named torch")
+
+    said: list[str] = []
+    monkeypatch.setattr(bench.launcher, "warm_up", broken)
+    async with bench.worker(say=said.append):
+        job_id = await bench.submit("exit 0")
+        assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+    assert [line for line in said if "No module named torch" in line]
+
+
+async def test_a_run_made_by_hand_gets_a_name_with_its_short_id(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("exit 0", job_name="my run")
+        await bench.ending(job_id)
+    assert (await bench.run(job_id)).name == f"my run-{str(job_id)[:8]}"
+
+
+async def test_a_run_deleted_while_it_waits_for_a_slot_does_not_end_the_worker(
+    bench: Bench,
+) -> None:
+    settings = bench.settings.model_copy(update={"local_slots": 1})
+    async with bench.worker(settings=settings) as worker:
+        first = await bench.submit("hold")
+        job = await bench.launched(first)
+        gone = FlowRun(id=uuid4(), flow_id=uuid4(), parameters={})
+        await worker.show_queued(gone)
+        job.succeed()
+        assert (await bench.ending(first))[1] is TerminationReason.COMPLETED
+
+
+async def test_of_two_workers_that_see_an_orphan_one_takes_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.pool_runs._CLAIM_SECONDS", 0.5)
+    job_id = await bench.submit("hold")
+    await bench.set_state(job_id, StateType.RUNNING)
+    me = Owner.current()
+    dead = me._replace(started=me.started - 1)
+    await bench.client.update_flow_run(job_id, infrastructure_pid=str(dead))
+    others = [me._replace(started=me.started + n) for n in range(3)]
+    workers = [PoolRuns(bench.client, bench.pool, owner) for owner in others]
+    seen = [await worker.orphans() for worker in workers]
+    assert [[run.id for run in runs] for runs in seen] == [[job_id]] * 3
+    claims = zip(workers, seen, strict=True)
+    taken = await asyncio.gather(*(worker.claim(run) for worker, (run,) in claims))
+    assert len([run for run in taken if run is not None]) == 1
+
+
+async def test_a_run_that_ended_since_it_was_seen_is_not_taken(bench: Bench) -> None:
+    job_id = await bench.submit("hold")
+    await bench.set_state(job_id, StateType.RUNNING)
+    owner = Owner.current()
+    await bench.client.update_flow_run(job_id, infrastructure_pid=str(owner))
+    pool = PoolRuns(bench.client, bench.pool, owner)
+    (run,) = await pool.orphans()
+    await bench.set_state(job_id, StateType.CANCELLED)
+    assert await pool.claim(run) is None
+
+
+@pytest.mark.parametrize("kind", [StateType.PENDING, StateType.RUNNING])
+async def test_a_run_that_another_worker_executes_is_no_orphan(
+    bench: Bench, kind: StateType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.pool_runs._UNOWNED_SECONDS", 0.0)
+    job_id = await bench.submit("hold")
+    await bench.set_state(job_id, kind)
+    me = Owner.current()
+    await bench.client.update_flow_run(job_id, infrastructure_pid=str(me))
+    another = PoolRuns(bench.client, bench.pool, me._replace(machine="boot@elsewhere"))
+    monkeypatch.setattr(Owner, "is_alive", lambda owner: owner == me)
+    assert await another.orphans() == []
+
+
+async def test_more_runs_than_a_page_are_all_seen(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.pool_runs._PAGE", 2)
+    ids = [await bench.submit("hold") for _ in range(5)]
+    for job_id in ids:
+        await bench.cancel(job_id)
+    pool = PoolRuns(bench.client, bench.pool, Owner.current())
+    assert {run.id for run in await pool.ending(ids)} == set(ids)
