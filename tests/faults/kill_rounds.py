@@ -113,7 +113,7 @@ class KillRounds:
                 self.faults[fault] += 1
         submitted = len(self.jobs)
         async with asyncio.timeout(_RECOVERY_SECONDS), self._ended:
-            await self._ended.wait_for(lambda: any(job.end for job in self.jobs[submitted:]))
+            await self._ended.wait_for(lambda: any(map(_ran, self.jobs[submitted:])))
 
     async def _inject(self, fault: Fault) -> bool:
         """Whether there was something to kill, or a clock to set."""
@@ -189,6 +189,11 @@ class KillRounds:
                 assert result.structured_content is not None
                 return result.structured_content
             assert error_code(result) in _TRANSIENT, result.content
+
+
+def _ran(job: Job) -> bool:
+    """Whether its script came to its end, for which everything has to be up."""
+    return job.end is not None and job.script is not Script.STAYS
 
 
 def error_code(result: CallToolResult) -> str:
