@@ -12,7 +12,7 @@ import pytest
 
 from flows.launcher.job_folder import JobFolder
 from flows.names import DEPLOYMENT
-from tests.support.job_driver import Answer, JobDriver, job_processes
+from tests.support.job_driver import JobDriver, job_processes
 from tests.support.jobs import job_config
 from tests.support.waiting import eventually
 
@@ -68,8 +68,8 @@ async def retrying(jobs: JobDriver) -> str:
     """A job that was lost with its supervisor and is to be tried again."""
     job_id = await jobs.submit(STAYS, max_retries=1)
     await jobs.reaching(job_id, "running")
-    status = await eventually(lambda: with_log(jobs, job_id))
-    supervisor = JobFolder(Path(status["log_path"]).parent).supervisor_pid()
+    log_path = await eventually(lambda: log_path_of(jobs, job_id))
+    supervisor = JobFolder(Path(log_path).parent).supervisor_pid()
     assert supervisor
     for pid in (supervisor, *(process.pid for process in job_processes(job_id))):
         os.kill(pid, signal.SIGKILL)
@@ -77,9 +77,9 @@ async def retrying(jobs: JobDriver) -> str:
     return job_id
 
 
-async def with_log(jobs: JobDriver, job_id: str) -> Answer | None:
-    status = await jobs.status(job_id)
-    return status if status["log_path"] else None
+async def log_path_of(jobs: JobDriver, job_id: str) -> str:
+    """Where the job's log is; empty until that is known."""
+    return (await jobs.status(job_id))["log_path"] or ""
 
 
 async def by_tool(jobs: JobDriver, job_id: str) -> None:
@@ -167,10 +167,10 @@ async def test_a_job_that_has_ended_is_not_cancelled(jobs: JobDriver) -> None:
 async def daemons_of(jobs: JobDriver, job_id: str) -> list[psutil.Process]:
     """The stubborn job's processes, once all of them are deaf."""
 
-    def all_there() -> list[psutil.Process] | None:
+    def all_there() -> list[psutil.Process]:
         processes = job_processes(job_id)
         sleeping = [p for p in processes if p.name() == "sleep"]
-        return processes if len(sleeping) == 3 else None
+        return processes if len(sleeping) == 3 else []
 
     await jobs.reaching(job_id, "running")
     return await eventually(all_there)

@@ -75,9 +75,9 @@ async def test_a_job_killed_with_signal_9_reads_as_out_of_memory(
 ) -> None:
     job_id = await jobs.submit("sleep 600\necho not reached")
 
-    def process() -> int | None:
+    def process() -> int:
         found = {process.name(): process.pid for process in job_processes(job_id)}
-        return found.get(victim) if "sleep" in found else None
+        return found.get(victim, 0) if "sleep" in found else 0
 
     os.kill(await eventually(process, timeout=30), signal.SIGKILL)
     status = await jobs.reaching(job_id, "failed")

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.support.job_driver import JobDriver, job_processes
-from tests.support.small_disk import fill, small_disk
+from tests.support.small_disk import fill, mounted_small_disk
 from tests.support.stack import Stack
 
 pytestmark = pytest.mark.engine
@@ -21,7 +21,7 @@ async def test_jobs_on_a_full_disk_end_as_they_end_and_new_ones_say_why_they_can
     stack: Stack, jobs: JobDriver
 ) -> None:
     disk = Path(stack.env["OUMI_FLOWS_HOME"]) / "local" / "small"
-    with small_disk(disk, size="512k"):
+    with mounted_small_disk(disk, size="512k"):
         await see_a_full_disk(jobs, disk)
         await jobs.end_all()
 
@@ -56,7 +56,7 @@ async def see_a_full_disk(jobs: JobDriver, disk: Path) -> None:
 
 async def test_a_job_that_fills_the_disk_can_be_cancelled(stack: Stack, jobs: JobDriver) -> None:
     disk = Path(stack.env["OUMI_FLOWS_HOME"]) / "local" / "tiny"
-    with small_disk(disk, size="256k"):
+    with mounted_small_disk(disk, size="256k"):
         job_id = await jobs.submit(
             "head -c 1000000 /dev/zero || sleep 600", name="fills", cluster_name="tiny"
         )
@@ -68,7 +68,7 @@ async def test_a_job_that_fills_the_disk_can_be_cancelled(stack: Stack, jobs: Jo
 
 
 @contextmanager
-def one_core(pids: list[int]) -> Iterator[None]:
+def one_core(pids: list[int]) -> Generator[None]:
     """Keep the processes, and what they start, on one core."""
     cores = os.sched_getaffinity(0)
     try:

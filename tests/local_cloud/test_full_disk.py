@@ -1,11 +1,7 @@
 """A full disk: outcomes are recorded and cancels honoured; a launch is refused with the reason."""
 
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,23 +9,14 @@ import pytest
 from flows.errors import LaunchFailed
 from flows.states import JobState, TerminationReason
 from tests.local_cloud.jobs import CLUSTER, Jobs
-from tests.support.waiting import eventually_sync
+from tests.support.small_disk import fill, mounted_small_disk
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 kB."""
     disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs", str(disk)]
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root on Linux")
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small file system: {mounted.stderr.strip()}")
-    yield disk
-    # The last supervisor may still be on its way out.
-    eventually_sync(lambda: not subprocess.run(["umount", str(disk)], check=False).returncode)
+    with mounted_small_disk(disk, size="256k"):
+        yield disk
 
 
 @pytest.fixture
@@ -37,13 +24,6 @@ def full_disk_jobs(small_disk: Path, tmp_path: Path) -> Iterator[Jobs]:
     jobs = Jobs(small_disk / "local", tmp_path, dict(os.environ), slots=1)
     yield jobs
     jobs.end_all()
-
-
-def fill(disk: Path) -> None:
-    with (disk / "filler").open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(b"x" * 512)
-    assert shutil.disk_usage(disk).free == 0
 
 
 def test_how_jobs_end_is_recorded_on_a_full_disk(full_disk_jobs: Jobs, small_disk: Path) -> None:

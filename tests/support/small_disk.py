@@ -1,9 +1,10 @@
 """A file system that is soon full."""
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.support.waiting import eventually_sync
 
 
 @contextmanager
-def small_disk(folder: Path, *, size: str) -> Iterator[None]:
+def mounted_small_disk(folder: Path, *, size: str) -> Generator[None]:
     """Mount a file system of `size`, such as ``256k``, on `folder`; skips where it cannot be."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("mounting a small file system needs root on Linux")
@@ -34,3 +35,4 @@ def fill(folder: Path) -> None:
     with (folder / "filler").open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(b"x" * 512)
+    assert shutil.disk_usage(folder).free == 0
