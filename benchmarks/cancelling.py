@@ -26,7 +26,7 @@ from benchmarks.support import (
     warm_engine,
 )
 
-PEER_RUNS = 4
+PEER_RUNS = 3
 SCRIPT = "sleep 600 & sleep 600 &\nwait"
 PROCESSES = 3
 PEER_FLOW = f"""\
@@ -153,4 +153,4 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 if __name__ == "__main__":
-    main("cancelling", __doc__, measure, runs=10)
+    main("cancelling", __doc__, measure, runs=8)
