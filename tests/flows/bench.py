@@ -1,6 +1,7 @@
 """Jobs of the real flow, on a real Prefect server, over a launcher in memory."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -42,7 +43,8 @@ class Bench:
         """Submit a job config whose script is `run`; its id."""
         config = self.folder / f"{uuid4().hex}.yaml"
         config.write_text(
-            f"name: bench\nresources: {{cloud: local}}\nsetup: {setup!r}\nrun: {run!r}\n"
+            f"name: bench\nresources: {{cloud: local}}\n"
+            f"setup: {json.dumps(setup)}\nrun: {json.dumps(run)}\n"
         )
         return await self.submit_config(config, **request)
 
