@@ -63,7 +63,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def parts(prefect: PrefectServer, settings: Settings) -> Parts:
-    return make_parts(settings, lambda *, report: prefect)
+    return make_parts(settings, lambda **_: prefect)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from mcp_server.server import Options, Parts, build_server, make_parts
 from tests.mcp_server.calls import error, ok
 
 
-def no_engine(*, report: object) -> Any:
+def no_engine(*, report: object, after_down: bool) -> Any:
     raise EngineUnavailable("There is no engine in this test", "Start none")
 
 
