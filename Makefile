@@ -35,7 +35,7 @@ check: $(INSTALLED)  ## Lint, format, types and import contracts.
 
 nightly: $(INSTALLED)  ## The long fault-injection rounds.
 	@scripts/provision
-	@$(BIN)/python -m pytest -m nightly --timeout=7200 $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m nightly -s --timeout=7200 $(PYTEST_ARGS)
 
 conformance: $(INSTALLED)  ## The MCP conformance suite and the Inspector's lint.
 	@scripts/provision
