@@ -42,7 +42,7 @@ conformance: $(INSTALLED)  ## The MCP conformance suite and the Inspector's lint
 	@$(BIN)/python -m pytest tests/interop/test_conformance.py -v -rs $(PYTEST_ARGS)
 
 bench: $(INSTALLED)  ## Measure the targets of docs/architecture.md.
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks --page docs/benchmarks.md
 
 lock:  ## Resolve pyproject.toml into requirements.lock anew.
 	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -93,7 +94,7 @@ def machine() -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "cpus": os.cpu_count(),
-        "load_before": round(os.getloadavg()[0], 1),
+        "load": round(os.getloadavg()[0], 1),
         "memory_gb": round(psutil.virtual_memory().total / 2**30),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -116,6 +117,7 @@ def main(name: str, doc: str | None, measure: Callable[[Report, int], None], *, 
     parser.add_argument("--runs", type=int, default=runs, help=f"how often to measure ({runs})")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, _leave)
     facts = machine()
     report = Report(name)
     started = time.monotonic()
@@ -124,6 +126,11 @@ def main(name: str, doc: str | None, measure: Callable[[Report, int], None], *, 
     if arguments.json:
         found = {"benchmark": name, "machine": facts, "rows": [asdict(row) for row in report.rows]}
         arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def _leave(number: int, _: object) -> None:
+    # As an exception, so that everything that was started is ended.
+    sys.exit(128 + number)
 
 
 def environment(home: Path, marker: str, **variables: str) -> dict[str, str]:
