@@ -73,8 +73,10 @@ async def test_a_queued_job_is_cancelled_and_never_launched(bench: Bench) -> Non
     assert bench.launcher.launches == [names.launch_key(first, 1)]
 
 
-async def test_nothing_is_launched_once_the_cancel_is_known(bench: Bench) -> None:
-    """The worker has the run, and is told to cancel it before it launches."""
+async def test_a_run_cancelled_before_its_worker_began_it_is_never_launched(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.pool_runs._UNOWNED_SECONDS", 0.2)
     async with bench.worker() as worker:
         pending = await bench.submit("hold")
         await bench.set_state(pending, StateType.PENDING)

@@ -266,7 +266,7 @@ async def test_a_server_that_fails_for_a_while_leaves_no_false_state(
         outage = Outage.put_between(worker.client)
         outage.failing = failing
         job.succeed()
-        await eventually(lambda: outage.refused > 20, timeout=PATIENCE_SECONDS)
+        await eventually(lambda: outage.refused > 8, timeout=PATIENCE_SECONDS)
         outage.failing = None
         for job_id in (running, launching):
             assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
