@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State, StateType
 
@@ -177,28 +178,23 @@ def state_of(run: FlowRun) -> JobState:
     return job_state(run.state.type.value, run.state.name or "")
 
 
-class Outage(httpx.AsyncBaseTransport):
-    """A stand-in for the way to the Prefect server: it works, or fails as told."""
+class Outage:
+    """The way to the Prefect server: it works, or fails as told, for everybody."""
 
-    def __init__(self, way: httpx.AsyncBaseTransport) -> None:
-        self._way = way
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.failing: int | None = None
         """Status code of every answer, 0 for no connection; None: it works."""
         self.refused = 0
+        works = httpx.AsyncHTTPTransport.handle_async_request
 
-    @classmethod
-    def put_between(cls, client: PrefectClient) -> "Outage":
-        """Stand between a client and its server."""
-        inner: Any = client._client
-        outage = cls(inner._transport)
-        inner._transport = outage
-        inner._mounts = dict.fromkeys(inner._mounts, outage)
-        return outage
+        async def handle(
+            transport: httpx.AsyncHTTPTransport, request: httpx.Request
+        ) -> httpx.Response:
+            if self.failing is None:
+                return await works(transport, request)
+            self.refused += 1
+            if self.failing == 0:
+                raise httpx.ConnectError("connection refused", request=request)
+            return httpx.Response(self.failing, request=request, json={"detail": "broken"})
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if self.failing is None:
-            return await self._way.handle_async_request(request)
-        self.refused += 1
-        if self.failing == 0:
-            raise httpx.ConnectError("connection refused", request=request)
-        return httpx.Response(self.failing, request=request, json={"detail": "broken"})
+        monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", handle)

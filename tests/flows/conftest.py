@@ -17,7 +17,7 @@ from prefect.settings import (
 
 from flows import names
 from flows.settings import Settings
-from tests.flows.bench import Bench
+from tests.flows.bench import Bench, Outage
 from tests.support.fake_launcher import FakeLauncher
 from tests.support.stack import Stack
 
@@ -57,3 +57,8 @@ async def bench(
             yield Bench(client, pool, deployment_id, settings, FakeLauncher(), tmp_path)
             await client.delete_deployment(deployment_id)
             await client.delete_work_pool(pool)
+
+
+@pytest.fixture
+def outage(monkeypatch: pytest.MonkeyPatch) -> Outage:
+    return Outage(monkeypatch)

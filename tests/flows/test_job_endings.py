@@ -256,20 +256,28 @@ async def test_a_paused_run_still_ends_as_its_job_does(bench: Bench) -> None:
 
 @pytest.mark.parametrize("failing", [0, 500, 503], ids=["refused", "500", "503"])
 async def test_a_server_that_fails_for_a_while_leaves_no_false_state(
-    bench: Bench, failing: int
+    bench: Bench, outage: Outage, failing: int
 ) -> None:
-    async with bench.worker() as worker:
-        running = await bench.submit("hold")
-        job = await bench.launched(running)
-        await bench.reaches(running, JobState.RUNNING)
-        launching = await bench.submit("exit 0")
-        outage = Outage.put_between(worker.client)
+    """One job ends meanwhile, one begins to run, one is launched, one is cancelled."""
+    async with bench.worker():
+        ends, runs, launches, cancelled = [await bench.submit("hold") for _ in range(4)]
+        for job_id in (ends, cancelled):
+            await bench.launched(job_id)
+            await bench.reaches(job_id, JobState.RUNNING)
+        await bench.cancel(cancelled)
         outage.failing = failing
-        job.succeed()
-        await eventually(lambda: outage.refused > 8, timeout=PATIENCE_SECONDS)
+        (await bench.launched(ends)).fail(TerminationReason.NONZERO_EXIT, "It failed.")
+        await eventually(lambda: outage.refused > 12, timeout=PATIENCE_SECONDS)
         outage.failing = None
-        for job_id in (running, launching):
-            assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+        for job_id in (runs, launches):
+            (await bench.launched(job_id)).succeed()
+        reasons = [(await bench.ending(job_id))[1] for job_id in (ends, runs, launches, cancelled)]
+    assert reasons == [
+        TerminationReason.NONZERO_EXIT,
+        TerminationReason.COMPLETED,
+        TerminationReason.COMPLETED,
+        TerminationReason.USER_CANCELLED,
+    ]
     assert sorted(bench.launcher.launches) == sorted(
-        names.launch_key(job_id, 1) for job_id in (running, launching)
+        names.launch_key(job_id, 1) for job_id in (ends, runs, launches, cancelled)
     )

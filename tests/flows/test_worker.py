@@ -66,11 +66,10 @@ def heartbeats_by_rest(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("heartbeats_by_rest")
 @pytest.mark.parametrize("failing", [0, 500, 503])
 async def test_a_heartbeat_that_nobody_hears_does_not_end_the_worker(
-    bench: Bench, failing: int
+    bench: Bench, outage: Outage, failing: int
 ) -> None:
     async with bench.worker() as worker:
         await eventually(lambda: worker.is_setup, timeout=PATIENCE_SECONDS)
-        outage = Outage.put_between(worker.client)
         outage.failing = failing
         await worker.sync_with_backend()
         assert outage.refused
@@ -78,10 +77,11 @@ async def test_a_heartbeat_that_nobody_hears_does_not_end_the_worker(
 
 
 @pytest.mark.usefixtures("heartbeats_by_rest")
-async def test_a_worker_that_may_not_speak_to_the_server_says_so(bench: Bench) -> None:
+async def test_a_worker_that_may_not_speak_to_the_server_says_so(
+    bench: Bench, outage: Outage
+) -> None:
     async with bench.worker() as worker:
         await eventually(lambda: worker.is_setup, timeout=PATIENCE_SECONDS)
-        outage = Outage.put_between(worker.client)
         outage.failing = 401
         with pytest.raises(httpx.HTTPStatusError):
             await worker.sync_with_backend()
