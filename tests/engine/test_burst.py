@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from flows.names import DEPLOYMENT
+from flows.names import deployment
 from mcp_server.engine import Engine
 
 pytestmark = pytest.mark.engine
@@ -42,14 +42,14 @@ def test_no_call_of_a_burst_is_refused_or_slow(team: Engine) -> None:
             "parameters": {"request": {"config_path": "/x", "client_cwd": "/"}},
             "state": {"type": "SCHEDULED", "state_details": {"scheduled_time": "2999-01-01"}},
         }
-        created = call(client, "POST", f"/deployments/{deployment}/create_flow_run", body)
+        created = call(client, "POST", f"/deployments/{target}/create_flow_run", body)
         for state, name in STATES:
             body = {"state": {"type": state, "name": name}, "force": True}
             call(client, "POST", f"/flow_runs/{created['id']}/set_state", body)
             call(client, "GET", f"/flow_runs/{created['id']}")
 
     with httpx2.Client(headers=connection.headers, timeout=120, trust_env=False) as client:
-        deployment = call(client, "GET", f"/deployments/name/{DEPLOYMENT}")["id"]
+        target = call(client, "GET", f"/deployments/name/{deployment('theirs')}")["id"]
         with ThreadPoolExecutor(AT_ONCE) as threads:
             list(threads.map(run, [client] * RUNS))
 
