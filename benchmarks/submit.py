@@ -21,7 +21,7 @@ from benchmarks.support import (
     warm_engine,
 )
 
-PEER_RUNS = 3
+PEER_RUNS = 2
 SCRIPT = 'date +%s.%N > "started-$OUMI_FLOWS_JOB_KEY"'
 
 
