@@ -3,8 +3,8 @@
 Each test fails on Oumi's; should one pass there, Oumi has mended it.
 """
 
-import queue
 import os
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
