@@ -71,7 +71,7 @@ async def test_a_jobs_link_leads_through_the_login_to_its_states_logs_and_progre
 
         await page.get_by_role("link", name="Runs", exact=True).first.click()
         await page.get_by_text(job["name"]).first.wait_for()
-        await page.get_by_text("command:train").first.wait_for()
+        await page.get_by_text("command:job").first.wait_for()
         await page.screenshot(path=screenshots / "runs.png")
 
 
