@@ -18,7 +18,7 @@ from tests.support.waiting import eventually_sync
 
 pytestmark = pytest.mark.engine
 
-SEED_ENV = "OUMI_FLOWS_TEST_SEED"
+SEED_ENV = "KILL_ROUNDS_SEED"
 NIGHTLY_ROUNDS = 50
 
 
