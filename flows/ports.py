@@ -87,3 +87,13 @@ class Launcher(Protocol):
         Returns as soon as the request is taken: only an observation says that it ended.
         """
         ...
+
+    async def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
+        """At most `limit` bytes of the job's output from `offset` on, after its end too.
+
+        None if there are none yet. Never waits for more.
+
+        Raises:
+            CloudUnavailable: The cloud does not let logs be read.
+        """
+        ...

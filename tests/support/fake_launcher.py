@@ -136,6 +136,11 @@ class FakeLauncher:
         if force or not job.stubborn or job.state is LauncherState.PENDING:
             job.end(LauncherState.CANCELLED, TerminationReason.USER_CANCELLED)
 
+    async def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
+        self._answer("read_log", handle.cloud)
+        path = self.jobs[handle.launcher_job_id].log_path
+        return path.read_bytes()[offset : offset + limit] if path else b""
+
     def _answer(self, call: str, cloud: str) -> None:
         self.calls[call] += 1
         if self.unreachable is not None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from flows.errors import ClusterUnreachable, InvalidConfig, LaunchFailed
-from flows.launcher import oumi_launcher as module
+from flows.launcher import oumi_backend
+from flows.launcher.clouds import CloudBackend
 from flows.launcher.oumi_launcher import OumiLauncher
 from flows.ports import LauncherState
 from flows.settings import Settings
@@ -24,7 +25,7 @@ def test_every_state_of_oumi_is_one_of_ours_and_both_agree_on_its_end(
 ) -> None:
     from oumi.core.launcher import JobState as OumiState
 
-    table = module._STATE_OF_OUMI
+    table = oumi_backend.STATE_OF_OUMI
     assert set(table) == {state.value for state in OumiState}
     terminal = {"succeeded", "failed", "cancelled"}
     assert {value for value, state in table.items() if state.is_terminal} == terminal
@@ -51,7 +52,7 @@ def test_every_reason_of_a_local_job_has_words(
     from oumi.core.launcher import JobStatus
 
     facts = {"reason": reason, "exit_code": 7, "signal": None, "log_path": "/log"}
-    seen = module._observation(
+    seen = oumi_backend.observation(
         JobStatus(
             name="job",
             id="job",
@@ -73,7 +74,7 @@ def test_the_metadata_of_other_clouds_says_nothing_to_us(
     from oumi.core.launcher import JobState as OumiState
     from oumi.core.launcher import JobStatus
 
-    seen = module._observation(
+    seen = oumi_backend.observation(
         JobStatus(
             name="job",
             id="7",
@@ -123,17 +124,16 @@ async def test_a_launch_that_the_machine_refuses_has_failed(
 
 
 async def test_an_oumi_that_does_not_load_launches_nothing_and_tells_nothing(
-    subject: Subject, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    def broken() -> None:
+    def broken(*_: object) -> CloudBackend:
         raise ImportError("No module named torch")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_import_launcher", broken)
-        with pytest.raises(LaunchFailed, match="No module named torch"):
-            await subject.launch(subject.holds)
-        with pytest.raises(ClusterUnreachable, match="No module named torch"):
-            await subject.launcher.observe(CLOUD, CLUSTER)
+    subject = oumi_subject(OumiLauncher(Settings(), make_backend=broken), tmp_path)
+    with pytest.raises(LaunchFailed, match="No module named torch"):
+        await subject.launch(subject.holds)
+    with pytest.raises(ClusterUnreachable, match="No module named torch"):
+        await subject.launcher.observe(CLOUD, CLUSTER)
 
 
 async def test_a_launch_and_a_call_that_take_too_long_are_given_up(

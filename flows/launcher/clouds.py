@@ -1,0 +1,73 @@
+"""What one cloud does for the launcher, and which backend speaks for which cloud.
+
+Which clouds there are is Oumi's to say: the registry is asked, and the backend is chosen by the
+module that defines the cloud there. A cloud without a backend of its own has `OumiBackend`.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from flows.errors import CloudUnavailable
+from flows.ports import JobHandle, Observation
+from flows.settings import Settings
+
+
+class CloudBackend(Protocol):
+    """One cloud, in blocking calls that may come from several threads at once.
+
+    An error of ours passes through the launcher unchanged; what else is raised becomes
+    `LaunchFailed` where it is a launch, and `ClusterUnreachable` otherwise.
+    """
+
+    def launch(self, job_config: str, *, cluster_name: str, key: str) -> JobHandle:
+        """Start the job; where the cloud allows it, at most once for a key."""
+        ...
+
+    def find(self, cluster_name: str, key: str) -> JobHandle | None:
+        """The job launched as `key`, whatever its state; None if there is none."""
+        ...
+
+    def observe(self, cluster_name: str) -> dict[str, Observation]:
+        """All jobs of a cluster by launcher job id, in one call to it.
+
+        Jobs that ended long ago may be left out: `observe_job` knows them.
+        """
+        ...
+
+    def observe_job(self, handle: JobHandle) -> Observation | None:
+        """One job, by the most exact means; None if the cluster does not know it."""
+        ...
+
+    def cancel(self, handle: JobHandle, *, force: bool) -> None:
+        """Ask for the end of a job."""
+        ...
+
+    def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
+        """At most `limit` bytes of the job's output from `offset` on; none if there is none."""
+        ...
+
+
+def make_backend(cloud: str, settings: Settings) -> CloudBackend:
+    """The backend of a cloud of Oumi's registry.
+
+    Raises:
+        CloudUnavailable: Oumi has no cloud of this name.
+    """
+    from oumi.core.registry import REGISTRY, RegistryType
+
+    from flows.launcher import local_cloud
+    from flows.launcher.local_backend import LocalBackend
+    from flows.launcher.oumi_backend import OumiBackend
+
+    local_cloud.register()
+    registry: Any = REGISTRY
+    builders: dict[str, Callable[[], Any]] = registry.get_all(RegistryType.CLOUD)
+    builder = builders.get(cloud)
+    if builder is None:
+        raise CloudUnavailable(
+            f"there is no cloud named {cloud}", f"Use one of: {', '.join(sorted(builders))}"
+        )
+    backends: dict[str, Callable[[str, Settings], CloudBackend]] = {
+        local_cloud.__name__: LocalBackend,
+    }
+    return backends.get(builder.__module__, OumiBackend)(cloud, settings)

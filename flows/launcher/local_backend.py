@@ -1,0 +1,26 @@
+"""The durable local cloud, for the launcher."""
+
+from pathlib import Path
+
+from flows.launcher.local_cloud import LocalCluster
+from flows.launcher.oumi_backend import OumiBackend
+from flows.ports import JobHandle
+
+
+class LocalBackend(OumiBackend):
+    """The jobs of this machine: a cancel may skip the grace, and the log is a file here."""
+
+    def cancel(self, handle: JobHandle, *, force: bool) -> None:
+        """Ask for the end of a job; `force` skips the grace."""
+        cluster = self._known_cluster(handle.cluster_name)
+        assert isinstance(cluster, LocalCluster)  # noqa: S101 - what our local cloud builds
+        cluster.cancel_job(handle.launcher_job_id, grace_seconds=0.0 if force else None)
+
+    def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
+        """At most `limit` bytes of the job's log file from `offset` on."""
+        seen = self.observe_job(handle)
+        if seen is None or seen.log_path is None:
+            return b""
+        with Path(seen.log_path).open("rb") as file:
+            file.seek(offset)
+            return file.read(limit)
