@@ -21,7 +21,7 @@ OumiFlowsError
 """
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class ErrorCode(StrEnum):
@@ -176,3 +176,9 @@ class InternalError(OumiFlowsError):
     """A defect of ours."""
 
     code = ErrorCode.INTERNAL
+
+
+ERRORS: Final[dict[str, type[OumiFlowsError]]] = {
+    error.code.value: error for error in OumiFlowsError.__subclasses__()
+}
+"""Every error by its code."""

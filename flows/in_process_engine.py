@@ -26,22 +26,38 @@ _LAUNCHING = PREFECT_STATE[JobState.LAUNCHING]
 class InProcessFlowRunEngine(AsyncFlowRunEngine[Any, Any]):
     """Runs one flow run as a task of the worker's own event loop.
 
-    Four differences from its base class:
+    Two differences from its base class:
 
     * No thread, event loop and websocket per run to observe suspension: a job cannot be
       suspended, and a thousand of them would cost a thousand threads.
-    * The first state is named `Launching`, not `Running`, which saves one call per run; a run that
-      is taken up again keeps the name it has.
     * A run whose execution is cut off by the end of the worker keeps its state, to be adopted by
       the next worker; the base class would call it crashed.
-    * An error that reaches the engine says nothing about the job, which goes on: the run keeps its
-      state, and the worker takes it up again; the base class would call it failed.
     """
 
     @contextmanager
     def setup_flow_run_suspension_request(self) -> Generator[FlowRunSuspensionRequest, None, None]:
         """No observer: see the class."""
         yield self._get_flow_run_suspension_request()
+
+    async def handle_crash(self, exc: BaseException) -> None:
+        """Leave the run as it is, for a worker to adopt it."""
+        self.logger.debug("Execution cut off", exc_info=exc)
+
+    async def handle_cancellation(self, exc: BaseException) -> None:
+        """As `handle_crash`: runs here are cancelled through their state, never by a signal."""
+        await self.handle_crash(exc)
+
+
+class JobRunEngine(InProcessFlowRunEngine):
+    """Runs one job, which lives on whatever becomes of its run's execution.
+
+    Two more differences:
+
+    * The first state is named `Launching`, not `Running`, which saves one call per run; a run that
+      is taken up again keeps the name it has.
+    * An error that reaches the engine says nothing about the job, which goes on: the run keeps its
+      state, and the worker takes it up again; the base class would call it failed.
+    """
 
     async def set_state(self, state: State[Any], force: bool = False) -> State[Any]:  # noqa: FBT001, FBT002 - the base class's signature
         """Propose a state; the engine's own `Running` under the name the job is known by."""
@@ -50,14 +66,6 @@ class InProcessFlowRunEngine(AsyncFlowRunEngine[Any, Any]):
             was_running = current is not None and current.is_running()
             state.name = current.name if was_running and current else _LAUNCHING.name
         return await super().set_state(state, force=force)
-
-    async def handle_crash(self, exc: BaseException) -> None:
-        """Leave the run as it is: its job lives on, and a worker adopts it."""
-        self.logger.debug("Execution cut off; the job goes on", exc_info=exc)
-
-    async def handle_cancellation(self, exc: BaseException) -> None:
-        """As `handle_crash`: runs here are cancelled through their state, never by a signal."""
-        await self.handle_crash(exc)
 
     async def handle_exception(
         self,
@@ -78,8 +86,18 @@ class InProcessFlowRunEngine(AsyncFlowRunEngine[Any, Any]):
         raise Abort(f"{type(exc).__name__}: {exc}") from exc
 
 
-async def run_in_process(flow: Flow[Any, Any], flow_run: FlowRun) -> State[Any]:
+async def run_in_process(
+    flow: Flow[Any, Any],
+    flow_run: FlowRun,
+    *,
+    engine_type: type[InProcessFlowRunEngine] = JobRunEngine,
+) -> State[Any]:
     """Run `flow_run` in this event loop until it ends, waits for a retry or is cut off.
+
+    Args:
+        flow: The flow.
+        flow_run: The run of it.
+        engine_type: How errors of the execution are taken.
 
     Returns:
         The state the run is in now.
@@ -87,9 +105,7 @@ async def run_in_process(flow: Flow[Any, Any], flow_run: FlowRun) -> State[Any]:
     Raises:
         Abort: The execution ended without concluding the run.
     """
-    engine = InProcessFlowRunEngine(
-        flow=flow, parameters=dict(flow_run.parameters), flow_run=flow_run
-    )
+    engine = engine_type(flow=flow, parameters=dict(flow_run.parameters), flow_run=flow_run)
     async with engine.start():
         while engine.is_running():
             async with engine.run_context():

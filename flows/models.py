@@ -31,6 +31,12 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Answer(Value):
+    """What a worker answers to a question of the MCP server."""
+
+    summary: str = Field(description="One line a person can read.")
+
+
 class JobRequest(Value):
     """What a person asked for: the parameter of the `oumi-job` flow."""
 

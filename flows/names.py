@@ -17,6 +17,18 @@ COMMAND_TAG: Final = "command:"
 JOB_COMMAND: Final = "job"
 """What a job config counts as where commands are told apart: its scripts run any."""
 
+CALL_TAG: Final = "oumi-call"
+"""Tag of every flow run that answers a question; it is no job."""
+
+CALL_QUEUE: Final = "calls"
+"""Work queue of the runs that somebody waits for; goes before the queues of jobs."""
+
+CLOUD_QUEUE: Final = "clouds"
+"""Work queue of cloud jobs, which wait for no slot of the worker's machine."""
+
+ANSWER_ARTIFACT: Final = "answer"
+"""Type of the artifact that carries the answer of such a run."""
+
 LOCAL_CLOUD: Final = "local"
 LOCAL_CLUSTER: Final = "local"
 
@@ -56,12 +68,12 @@ def run_tags(*, command: str, cloud: str) -> list[str]:
     return [TAG, f"{COMMAND_TAG}{command}", f"cloud:{cloud}"]
 
 
-def deployment(work_pool: str) -> str:
-    """The deployment that jobs for a work pool are submitted to.
+def deployment(work_pool: str, *, flow: str = FLOW_NAME) -> str:
+    """The deployment that runs of a flow for a work pool are submitted to.
 
     A deployment has one pool, so several machines on one Prefect server have one each.
     """
-    return f"{FLOW_NAME}/{deployment_name(work_pool)}"
+    return f"{flow}/{deployment_name(work_pool)}"
 
 
 def deployment_name(work_pool: str) -> str:

@@ -225,6 +225,10 @@ class RunRecord:
                 ArtifactUpdate(data=data, description=description, metadata_=metadata),
             )
 
+    async def keep_artifact(self, artifact: ArtifactCreate) -> None:
+        """Keep an artifact of this run."""
+        await self._client.create_artifact(artifact.model_copy(update={"flow_run_id": self.run.id}))
+
     async def _find_artifact(self) -> UUID | None:
         if self.run.run_count <= 1:
             return None

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, cast
 from uuid import UUID
 
 import httpx
+from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect.context import AsyncClientContext
@@ -18,7 +19,8 @@ from prefect.exceptions import Abort, ObjectNotFound, Pause
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
 from flows import names
-from flows.in_process_engine import run_in_process
+from flows.deployed_flows import DeployedFlows, FlowNotLoaded
+from flows.in_process_engine import InProcessFlowRunEngine, run_in_process
 from flows.job import run_job
 from flows.late_cancel import finish_cancel, request_of
 from flows.launcher.gpus import visible_gpus
@@ -68,6 +70,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         self._runtime = Runtime(launcher, self._settings, observes_cancels=True)
         self._owner = Owner.current()
         self._local_slots = self._settings.local_slots or max(1, len(visible_gpus()))
+        self._flows = DeployedFlows()
         self._active: dict[UUID, FlowRun] = {}
         self._starting = asyncio.Semaphore(self._settings.start_concurrency)
         self._loops: list[asyncio.Task[None]] = []
@@ -148,7 +151,12 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         due = [run for run in due if (run.next_scheduled_start_time or now) <= now]
         started: list[FlowRun] = []
         for run in due:
-            if not self._has_slot(run):
+            try:
+                is_job = await self._flows.of(run, client=self.client) is run_job
+            except FlowNotLoaded as error:
+                await self._propose_failed_state(run, error)
+                continue
+            if is_job and not self._has_slot(run):
                 await self._show_queued(run)
                 continue
             self._spawn(self._begin, run)
@@ -216,10 +224,33 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             await self._execute(run)
 
     async def _execute(self, run: FlowRun) -> None:
-        state = await run_in_process(run_job, run)
-        if state.is_cancelling():
+        flow = await self._flows.of(run, client=self.client)
+        if flow is run_job:
+            state = await run_in_process(run_job, run)
+            is_cancelling = state.is_cancelling()
+        else:
+            is_cancelling = await self._execute_until_cancelled(flow, run)
+        if is_cancelling:
             run = await self.client.read_flow_run(run.id)
             await finish_cancel(run, client=self.client, runtime=self._runtime)
+
+    async def _execute_until_cancelled(self, flow: Flow[Any, Any], run: FlowRun) -> bool:
+        """Run a flow that is no job; whether it was cancelled, and its execution cut off."""
+        with self._runtime.cancel_request(run.id) as cancel:
+            execution = asyncio.create_task(
+                run_in_process(flow, run, engine_type=InProcessFlowRunEngine)
+            )
+            wanted = asyncio.create_task(cancel.wanted.wait())
+            try:
+                await asyncio.wait({execution, wanted}, return_when=asyncio.FIRST_COMPLETED)
+                if not execution.done():
+                    execution.cancel()
+                    await asyncio.wait({execution})
+                    return not cancel.concluded
+                return (await execution).is_cancelling()
+            finally:
+                wanted.cancel()
+                execution.cancel()
 
     async def _warm_up(self) -> None:
         try:

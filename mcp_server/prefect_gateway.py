@@ -79,10 +79,10 @@ class PrefectGateway:
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._engine = engine
-        self._deployment = names.deployment(work_pool)
+        self._work_pool = work_pool
         self._timeout_seconds = timeout_seconds
         self._transport = transport
-        self._deployments: dict[str, str] = {}
+        self._deployments: dict[tuple[str, str], str] = {}
 
     @cached_property
     def _http(self) -> httpx2.AsyncClient:
@@ -111,9 +111,21 @@ class PrefectGateway:
         tags: list[str],
         labels: Mapping[str, str | int],
         idempotency_key: str,
+        flow: str = names.FLOW_NAME,
+        work_queue: str | None = None,
     ) -> FlowRun:
-        """Create a flow run of the job deployment, or read the one made with the same key."""
-        body = {
+        """Create a flow run of a flow's deployment, or read the one made with the same key.
+
+        Args:
+            name: The run's name.
+            parameters: The flow's parameters, as JSON.
+            tags: The run's tags.
+            labels: The run's labels.
+            idempotency_key: Tells this run from every other one.
+            flow: The flow's name.
+            work_queue: Queue of the work pool; None: the deployment's. Made if there is none.
+        """
+        body: dict[str, Any] = {
             "name": name,
             "parameters": parameters,
             "tags": tags,
@@ -123,12 +135,14 @@ class PrefectGateway:
             # (prefect 3.8), which a burst of submissions waits for.
             "enforce_parameter_schema": False,
         }
+        if work_queue is not None:
+            body["work_queue_name"] = work_queue
         for fresh in (False, True):
-            deployment = await self._deployment_id(fresh=fresh)
+            deployment = await self._deployment_id(flow, fresh=fresh)
             answer = await self._call("POST", f"/deployments/{deployment}/create_flow_run", body)
             if answer.status_code != 404:
                 return _read(answer, _RUN)
-        raise _no_deployment(self._deployment)
+        raise _no_deployment(names.deployment(self._work_pool, flow=flow))
 
     async def rename_run(self, run_id: str, name: str) -> None:
         """Name a flow run."""
@@ -203,14 +217,15 @@ class PrefectGateway:
         answer = await self._call("GET", f"/flow_run_states/?flow_run_id={run_id}")
         return sorted(_read(answer, _STATES), key=lambda state: state.timestamp)
 
-    async def _deployment_id(self, *, fresh: bool) -> str:
-        api_url = (await self._engine.connection()).api_url
-        if fresh or api_url not in self._deployments:
-            answer = await self._call("GET", f"/deployments/name/{self._deployment}")
+    async def _deployment_id(self, flow: str, *, fresh: bool) -> str:
+        known = ((await self._engine.connection()).api_url, flow)
+        if fresh or known not in self._deployments:
+            deployment = names.deployment(self._work_pool, flow=flow)
+            answer = await self._call("GET", f"/deployments/name/{deployment}")
             if answer.status_code == 404:
-                raise _no_deployment(self._deployment)
-            self._deployments[api_url] = _read(answer, _OBJECT)["id"]
-        return self._deployments[api_url]
+                raise _no_deployment(deployment)
+            self._deployments[known] = _read(answer, _OBJECT)["id"]
+        return self._deployments[known]
 
     async def _call(
         self, method: str, path: str, body: Any = None, *, repeatable: bool = True

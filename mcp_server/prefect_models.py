@@ -1,9 +1,9 @@
 """What the gateway reads of Prefect's answers; everything else in them is ignored."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from flows import names, prefect_states
 from flows.states import JobState
@@ -64,7 +64,9 @@ class Artifact(_Answer):
     """An artifact of a flow run."""
 
     data: Any = None
-    metadata: dict[str, str] = Field(default_factory=dict[str, str], alias="metadata_")
+    metadata: Annotated[dict[str, str], BeforeValidator(lambda known: known or {})] = Field(
+        default_factory=dict[str, str], alias="metadata_"
+    )
 
 
 class LogLine(_Answer):

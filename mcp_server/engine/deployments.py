@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from flows.errors import EngineUnavailable
 from flows.models import JobRequest, Value
-from flows.names import WORKER_TYPE, deployment, deployment_name
+from flows.names import CALL_QUEUE, CLOUD_QUEUE, WORKER_TYPE, deployment, deployment_name
 from flows.settings import Settings
 from mcp_server.engine.environment import worker_environment
 from mcp_server.engine.files import EngineFiles, last_words
@@ -70,10 +70,17 @@ class Deployments:
         return self._deployment_id(api) is not None
 
     def ensure_pool(self, api: Rest) -> None:
-        """Create the work pool if the server has none of that name."""
+        """Create the work pool and its queues, if the server has none of that name.
+
+        A worker is told of 200 runs at a time (prefect 3.8): what somebody waits for, and what
+        needs no slot, must not stand behind any number of local jobs.
+        """
         pool = self._settings.work_pool
         if api.get(f"/work_pools/{pool}") is None:
             api.post("/work_pools/", {"name": pool, "type": WORKER_TYPE})
+        for priority, queue in enumerate((CALL_QUEUE, CLOUD_QUEUE), start=1):
+            if api.get(f"/work_pools/{pool}/queues/{queue}") is None:
+                api.post(f"/work_pools/{pool}/queues", {"name": queue, "priority": priority})
 
     def apply(self, connection: Connection, api: Rest) -> None:
         """Apply the definition with Prefect's own command.

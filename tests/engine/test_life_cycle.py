@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from flows.errors import EngineUnavailable
+from flows.names import CALL_QUEUE, CLOUD_QUEUE
 from mcp_server.engine import Engine, Severity
 from tests.engine.conftest import make_engine
 from tests.support.waiting import eventually_sync
@@ -159,6 +160,15 @@ def test_prefects_own_command_works_in_its_environment(engine: Engine) -> None:
     )
 
     assert "oumi" in shown.stdout
+
+
+def test_a_worker_is_told_first_of_what_somebody_waits_for(engine: Engine) -> None:
+    connection = engine.connection()
+    with httpx2.Client(headers=connection.headers, trust_env=False) as client:
+        url = f"{connection.api_url}/work_pools/oumi/queues/filter"
+        queues = client.post(url, json={}).json()
+    ranked = sorted(queues, key=lambda queue: queue["priority"])
+    assert [queue["name"] for queue in ranked] == [CALL_QUEUE, CLOUD_QUEUE, "default"]
 
 
 def test_a_killed_worker_is_replaced(engine: Engine) -> None:

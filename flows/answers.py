@@ -1,0 +1,42 @@
+"""Flows that answer a question of the MCP server: their value travels as an artifact of the run."""
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, ParamSpec
+
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.errors import OumiFlowsError
+from flows.models import Answer
+from flows.names import ANSWER_ARTIFACT
+from flows.run_record import RunRecord
+
+P = ParamSpec("P")
+
+
+def answering(
+    function: Callable[P, Awaitable[Answer]],
+) -> "Callable[P, Awaitable[State[Any]]]":
+    """Make a flow function answer: put it below `@flow`.
+
+    Its value becomes an artifact of the run and its summary the message of the state Completed;
+    an error of ours becomes the message of the state Failed, which
+    `mcp_server.services.worker_calls` turns into the same error again.
+    """
+
+    @wraps(function)
+    async def answer(*args: P.args, **kwargs: P.kwargs) -> "State[Any]":
+        try:
+            value = await function(*args, **kwargs)
+        except OumiFlowsError as error:
+            return Failed(message=str(error))
+        await RunRecord.current().keep_artifact(
+            ArtifactCreate(type=ANSWER_ARTIFACT, data=value.model_dump(mode="json"))
+        )
+        return Completed(message=value.summary)
+
+    # Prefect tells a flow's parameters from the function it wraps, its result from this one.
+    answer.__annotations__ = {**function.__annotations__, "return": State}
+    return answer

@@ -1,0 +1,51 @@
+"""The flow that a run is a run of, as its deployment says."""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+from prefect import Flow
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import ObjectNotFound
+from prefect.flows import load_flow_from_entrypoint
+
+from flows.job import run_job
+
+
+class FlowNotLoaded(Exception):
+    """The worker cannot run a deployment: it names a flow that is not installed here."""
+
+
+class DeployedFlows:
+    """Reads a deployment once, and imports the entry point it names."""
+
+    def __init__(self) -> None:
+        self._flows: dict[UUID, Flow[Any, Any]] = {}
+
+    async def of(self, run: FlowRun, *, client: PrefectClient) -> Flow[Any, Any]:
+        """The flow of `run`; a run whose deployment is gone is taken for a job's.
+
+        Raises:
+            FlowNotLoaded: The entry point cannot be imported here.
+        """
+        if run.deployment_id is None:
+            return run_job
+        if run.deployment_id not in self._flows:
+            try:
+                deployment = await client.read_deployment(run.deployment_id)
+            except ObjectNotFound:
+                return run_job
+            self._flows[run.deployment_id] = await asyncio.to_thread(
+                _load, deployment.entrypoint or ""
+            )
+        return self._flows[run.deployment_id]
+
+
+def _load(entrypoint: str) -> Flow[Any, Any]:
+    try:
+        return load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
+    except Exception as error:  # importing a module can raise anything
+        raise FlowNotLoaded(
+            f"Its entry point {entrypoint!r} cannot be imported: {error}"
+        ) from error

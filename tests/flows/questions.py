@@ -1,0 +1,25 @@
+"""Flows that answer, for a worker to run."""
+
+import asyncio
+
+from prefect import flow
+
+from flows.answers import answering
+from flows.errors import CloudUnavailable
+from flows.models import Answer
+
+
+class Doubled(Answer):
+    number: int
+
+
+@flow(name="double", persist_result=False)
+@answering
+async def double(number: int) -> Doubled:
+    if number < 0:
+        raise CloudUnavailable(f"There is no cloud {number}", "Use another. Any will do")
+    if number == 0:
+        raise ZeroDivisionError("a defect")
+    if number > 1000:
+        await asyncio.Event().wait()
+    return Doubled(summary=f"Twice {number}.", number=2 * number)

@@ -1,0 +1,106 @@
+"""Questions to the worker: a value or an error of ours comes back, through the API alone."""
+
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from flows.errors import CloudUnavailable, EngineUnavailable, InternalError, OperationTimeout
+from flows.states import JobState
+from mcp_server.engine import Connection
+from mcp_server.prefect_gateway import PrefectGateway
+from mcp_server.services.worker_calls import WorkerCalls
+from tests.flows.bench import PATIENCE_SECONDS, Bench
+from tests.flows.questions import Doubled
+from tests.support.stack import Stack
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.engine
+
+
+class _Running:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def connection(self) -> Connection:
+        return self._connection
+
+    async def revive(self) -> Connection:
+        return self._connection
+
+
+@pytest.fixture
+async def calls(bench: Bench, stack: Stack) -> AsyncGenerator[WorkerCalls]:
+    deployment_id = await bench.client.create_deployment(
+        flow_id=await bench.client.create_flow_from_name("double"),
+        name=bench.pool,
+        work_pool_name=bench.pool,
+        entrypoint="tests.flows.questions.double",
+    )
+    gateway = PrefectGateway(_Running(stack.connection), timeout_seconds=30, work_pool=bench.pool)
+    yield WorkerCalls(gateway)
+    await gateway.aclose()
+    await bench.client.delete_deployment(deployment_id)
+
+
+async def _double(calls: WorkerCalls, number: int, timeout: float = PATIENCE_SECONDS) -> Doubled:
+    return await calls.call("double", {"number": number}, Doubled, timeout_seconds=timeout)
+
+
+async def test_the_workers_answer_comes_back_as_the_value_it_was(
+    bench: Bench, calls: WorkerCalls
+) -> None:
+    async with bench.worker():
+        assert await _double(calls, 21) == Doubled(summary="Twice 21.", number=42)
+
+
+async def test_an_error_of_ours_comes_back_as_the_same_error(
+    bench: Bench, calls: WorkerCalls
+) -> None:
+    async with bench.worker():
+        with pytest.raises(CloudUnavailable) as raised:
+            await _double(calls, -1)
+    assert str(raised.value) == "CLOUD_UNAVAILABLE: There is no cloud -1. Use another. Any will do."
+
+
+async def test_a_defect_in_the_worker_is_an_internal_error_and_ends_nothing_else(
+    bench: Bench, calls: WorkerCalls
+) -> None:
+    async with bench.worker():
+        with pytest.raises(InternalError, match="a defect"):
+            await _double(calls, 0)
+        assert (await _double(calls, 1)).number == 2
+
+
+async def test_a_question_is_not_held_up_by_jobs_that_wait_for_a_slot(
+    bench: Bench, calls: WorkerCalls
+) -> None:
+    async with bench.worker():
+        jobs = [await bench.submit("sleep 600") for _ in range(bench.settings.local_slots or 0)]
+        queued = await bench.submit("exit 0")
+        await bench.reaches(queued, JobState.QUEUED)
+        assert (await _double(calls, 3)).number == 6
+        for job in (*jobs, queued):
+            await bench.cancel(job)
+            await bench.ending(job)
+
+
+async def test_a_question_nobody_waits_for_any_more_is_cancelled(
+    bench: Bench, calls: WorkerCalls
+) -> None:
+    async with bench.worker():
+        with pytest.raises(OperationTimeout):
+            await _double(calls, 1001, timeout=3.0)
+        await eventually(lambda: _is_cancelled(bench), timeout=PATIENCE_SECONDS)
+
+
+async def test_without_a_worker_it_says_that_none_took_the_question_up(
+    calls: WorkerCalls,
+) -> None:
+    with pytest.raises(EngineUnavailable, match="No worker took up double"):
+        await _double(calls, 1, timeout=0.5)
+
+
+async def _is_cancelled(bench: Bench) -> bool:
+    runs = await bench.client.read_flow_runs(sort="START_TIME_DESC", limit=5)  # type: ignore[arg-type]
+    found = [run for run in runs if run.parameters == {"number": 1001}]
+    return bool(found) and found[0].state is not None and found[0].state.is_cancelled()
