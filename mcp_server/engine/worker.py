@@ -37,6 +37,7 @@ class WorkerRecord(Value):
     version: str
     started: float = Field(description="When, in seconds since 1970.")
     failures: int = Field(description="Starts in a row, before this one, that did not last.")
+    stopped: bool = Field(default=False, description="Whether we ended it, on purpose.")
 
 
 class Worker:
@@ -123,7 +124,9 @@ class Worker:
     def _failures(self) -> int:
         """How many starts in a row, up to now, ended before the worker was of use."""
         record = self.record
-        if record is None or record.process.is_alive or self._has_been_warm(record):
+        if record is None or record.stopped or record.process.is_alive:
+            return 0
+        if self._has_been_warm(record):
             return 0
         return record.failures + 1
 
@@ -132,6 +135,8 @@ class Worker:
         record = self.record
         if record is not None and record.process.is_alive:
             stop_process(record.process, grace_seconds=_GRACE_SECONDS)
+            stopped = record.model_copy(update={"stopped": True})
+            self._files.write(self._files.worker_record, stopped)
         lost = find_process(self._arguments())
         if lost is not None:
             stop_process(lost[0], grace_seconds=_GRACE_SECONDS)

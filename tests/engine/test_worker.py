@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -58,6 +60,25 @@ def test_a_worker_that_was_of_use_is_started_again_at_once(files: EngineFiles) -
     files.write(files.worker_record, record)
     files.worker_log.write_text("old:\n10:00 | INFO | Oumi is loaded.\nkilled\n")
 
+    assert not worker.is_to_rest()
+
+
+def test_a_worker_that_was_stopped_on_purpose_did_not_fail(files: EngineFiles) -> None:
+    worker = Worker(files, Settings(home=files.home), {}, kind="oumi", version="1")
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with process:
+        record = WorkerRecord(
+            process=ProcessRecord(pid=process.pid, identity=str(identity_of(process.pid))),
+            server="x",
+            version="1",
+            started=time.time(),
+            failures=9,
+        )
+        files.write(files.worker_record, record)
+
+        worker.stop()
+
+    assert process.poll() is not None
     assert not worker.is_to_rest()
 
 
