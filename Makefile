@@ -25,7 +25,7 @@ demo: $(INSTALLED)  ## Train a tiny model offline, submitted by a real MCP clien
 
 test: $(INSTALLED)  ## Install what the tests need and run the default suite.
 	@scripts/provision
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 check: $(INSTALLED)  ## Lint, format, types and import contracts.
 	$(BIN)/ruff check

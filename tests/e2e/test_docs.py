@@ -86,7 +86,7 @@ def test_a_shown_command_and_its_flags_exist(command: Shown) -> None:
     "command", [c for c in COMMANDS if shlex.join(c.words) in AS_THEY_STAND], ids=str
 )
 def test_a_cheap_shown_command_works_as_it_stands(command: Shown, stack: Stack) -> None:
-    assert stack.cli(*command.words[1:])
+    stack.cli(*command.words[1:])
 
 
 def knows(program: str, subcommand: tuple[str, ...]) -> bool:
