@@ -58,6 +58,7 @@ def make_backend(cloud: str, settings: Settings) -> CloudBackend:
     from flows.launcher import local_cloud
     from flows.launcher.local_backend import LocalBackend
     from flows.launcher.oumi_backend import OumiBackend
+    from flows.launcher.sky_backend import SkyBackend
 
     local_cloud.register()
     registry: Any = REGISTRY
@@ -69,5 +70,6 @@ def make_backend(cloud: str, settings: Settings) -> CloudBackend:
         )
     backends: dict[str, Callable[[str, Settings], CloudBackend]] = {
         local_cloud.__name__: LocalBackend,
+        "oumi.launcher.clouds.sky_cloud": SkyBackend,
     }
     return backends.get(builder.__module__, OumiBackend)(cloud, settings)

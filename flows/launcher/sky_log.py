@@ -1,0 +1,76 @@
+"""The output of SkyPilot jobs, kept in files here as it streams."""
+
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Protocol
+
+from flows.errors import OumiFlowsError
+
+_FIRST_SECONDS: Final = 5.0
+_NOISE: Final = re.compile(
+    r"\x1b\[[0-9;?]*[a-zA-Z]|^\(oumi-[0-9a-f]{32}-\d+, pid=\d+\) ", re.MULTILINE
+)
+"""Colours, and the launch key that SkyPilot puts before each line of a job of that name."""
+
+
+class LogSource(Protocol):
+    """Where a job's output comes from."""
+
+    def log(self, cluster_name: str, job_id: str) -> Iterator[str]:
+        """A job's output from its beginning; goes on until the job has ended."""
+        ...
+
+
+class SkyLogs:
+    """A file per job. Its first reader starts a thread that follows the job to its end.
+
+    SkyPilot streams a log from its beginning only. What a file has already is skipped when the
+    stream starts over, so a reader's offset means the same before and after a restart.
+    """
+
+    def __init__(self, source: LogSource, folder: Path) -> None:
+        self._source = source
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._followers: dict[Path, threading.Thread] = {}
+        self._complete: set[Path] = set()
+
+    def read(self, cluster_name: str, job_id: str, *, offset: int, limit: int) -> bytes:
+        """What there is from `offset` on; waits a little for the first bytes of a log."""
+        path = self._folder / cluster_name / f"{job_id}.log"
+        self._follow(path, cluster_name, job_id)
+        try:
+            with path.open("rb") as file:
+                file.seek(offset)
+                return file.read(limit)
+        except FileNotFoundError:
+            return b""
+
+    def _follow(self, path: Path, cluster_name: str, job_id: str) -> None:
+        with self._lock:
+            follower = self._followers.get(path)
+            if path in self._complete or (follower is not None and follower.is_alive()):
+                return
+            follower = threading.Thread(
+                target=self._copy, args=(path, cluster_name, job_id), name=str(path), daemon=True
+            )
+            self._followers[path] = follower
+            follower.start()
+        follower.join(_FIRST_SECONDS)
+
+    def _copy(self, path: Path, cluster_name: str, job_id: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            with path.open("ab", buffering=0) as file:
+                skip = file.tell()
+                for chunk in self._source.log(cluster_name, job_id):
+                    data = _NOISE.sub("", chunk).encode(errors="replace")
+                    if skip < len(data):
+                        file.write(data[skip:])
+                    skip = max(0, skip - len(data))
+        except (OumiFlowsError, OSError):
+            return  # the next reader starts over
+        with self._lock:
+            self._complete.add(path)

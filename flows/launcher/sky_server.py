@@ -1,0 +1,430 @@
+"""SkyPilot's API server, through SkyPilot's own client (skypilot 0.12), in blocking calls.
+
+The client starts an API server of its own wherever it finds none, and writes to standard output.
+Here it does neither. Importing it takes seconds, so the first call does.
+"""
+
+import contextlib
+import json
+import logging
+import re
+import sys
+import threading
+from collections.abc import Generator, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Never
+
+import yaml
+
+from flows.errors import CloudUnavailable, ClusterNotFound, ClusterUnreachable
+from flows.models import Value
+
+if TYPE_CHECKING:
+    from oumi.core.configs import JobConfig
+
+HOW_TO_START: Final = (
+    "Start one with `sky api start` on the worker's machine, or set SKYPILOT_API_SERVER_ENDPOINT "
+    "for the worker"
+)
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
+_AGAIN: Final = "It is asked again by itself"
+_POST_SECONDS: Final = 30.0
+
+
+class SkyClusterState(StrEnum):
+    """SkyPilot's `ClusterStatus` (skypilot 0.12); a test walks every member."""
+
+    INIT = "INIT"
+    UP = "UP"
+    STOPPED = "STOPPED"
+    AUTOSTOPPING = "AUTOSTOPPING"
+    PENDING = "PENDING"
+
+
+class SkyCluster(Value):
+    """A cluster that SkyPilot knows.
+
+    Attributes:
+        cloud: As SkyPilot names it.
+        autostop: Idle minutes until it stops itself; negative: it does not.
+        hourly_cost: In dollars, of all nodes; None if SkyPilot knows no price.
+    """
+
+    name: str
+    cloud: str
+    state: SkyClusterState
+    launched_at: float
+    autostop: int = -1
+    autostop_is_down: bool = False
+    nodes: int = 1
+    resources: str = ""
+    hourly_cost: float | None = None
+
+
+class SkyJob(Value):
+    """A job in the queue of a cluster; the status is SkyPilot's `JobStatus`."""
+
+    job_id: str
+    name: str
+    status: str
+    started: bool = False
+
+
+class SkyRequest(Value):
+    """Something that was asked of the API server, which remembers it for a day by default.
+
+    Attributes:
+        verb: ``launch``, ``exec``, ``stop``, ``down`` and others.
+        task_name: The name of the task, of a launch or exec.
+    """
+
+    request_id: str
+    verb: str
+    status: str
+    created_at: float
+    task_name: str = ""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the API server is still at it."""
+        return self.status in ("PENDING", "RUNNING", "WAITING")
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it ended well."""
+        return self.status == "SUCCEEDED"
+
+
+class SkyServer:
+    """The API server that SkyPilot's own settings point to."""
+
+    def __init__(self) -> None:
+        self._stdout_is_stderr = _StdoutIsStderr()
+
+    def check(self) -> None:
+        """Ask whether the server is there.
+
+        Raises:
+            CloudUnavailable: None runs, or it does not let us in.
+            ClusterUnreachable: The one that was configured does not answer.
+        """
+        self._sky()
+        from sky import exceptions
+        from sky.server import common
+
+        url = common.get_server_url()
+        try:
+            state, _ = common.check_server_healthy()
+        except exceptions.ApiServerConnectionError as error:
+            if common.is_api_server_local():
+                raise CloudUnavailable(
+                    f"no SkyPilot API server runs at {url}", HOW_TO_START
+                ) from error
+            raise ClusterUnreachable(
+                f"the SkyPilot API server at {url} does not answer", _AGAIN
+            ) from error
+        except exceptions.APIVersionMismatchError as error:
+            raise CloudUnavailable(
+                f"the SkyPilot API server at {url} has another version: {first_line(error)}",
+                "Restart it with the SkyPilot that the worker has, or upgrade one of them",
+            ) from error
+        if state is common.ApiServerStatus.NEEDS_AUTH:
+            raise CloudUnavailable(
+                f"the SkyPilot API server at {url} asks for a login",
+                "Run `sky api login` as the user the worker runs as",
+            )
+
+    def clusters(
+        self, names: list[str] | None = None, *, refresh: bool = False
+    ) -> list[SkyCluster]:
+        """The clusters of that name, or all of them.
+
+        Args:
+            names: Which ones; None: all.
+            refresh: Ask the clouds themselves, and forget what is gone there.
+        """
+        sky = self._sky()
+        mode = sky.StatusRefreshMode.FORCE if refresh else sky.StatusRefreshMode.NONE
+        with _asked("its clusters"):
+            records: list[Any] = sky.get(sky.status(cluster_names=names, refresh=mode))
+        return [_cluster(record) for record in records]
+
+    def cluster(self, name: str, *, refresh: bool = False) -> SkyCluster | None:
+        """One cluster; None if SkyPilot does not know it."""
+        return next(iter(self.clusters([name], refresh=refresh)), None)
+
+    def costs(self) -> dict[str, float]:
+        """What each cluster of the last month has cost so far, in dollars."""
+        sky = self._sky()
+        with _asked("the costs of its clusters"):
+            reports: list[dict[str, Any]] = sky.get(sky.cost_report())
+        return {report["name"]: report["total_cost"] for report in reports if report.get("status")}
+
+    def queue(self, cluster_name: str) -> list[SkyJob] | None:
+        """All jobs of a cluster, ended ones too; None if the cluster is not up.
+
+        Raises:
+            ClusterNotFound: There is no such cluster.
+        """
+        sky = self._sky()
+        try:
+            with _asked(f"the jobs of {cluster_name}"):
+                jobs: list[Any] = sky.get(sky.queue(cluster_name, all_users=True))
+        except sky.exceptions.ClusterNotUpError:
+            return None
+        return [
+            SkyJob(
+                job_id=str(job.job_id),
+                name=job.job_name,
+                status=job.status.value,
+                started=bool(job.start_at),
+            )
+            for job in jobs
+        ]
+
+    def requests(self, cluster_name: str) -> list[SkyRequest]:
+        """What was asked of the server about a cluster, the newest first."""
+        self._sky()
+        from sky.server import common as untyped
+        from sky.server.requests import payloads
+
+        common: Any = untyped
+
+        # `sky.api_status` answers [] without asking where the server is local by its address but
+        # not one of this machine's processes (skypilot 0.12, sky/client/sdk.py).
+        body = payloads.RequestStatusBody(all_status=True, cluster_name=cluster_name)
+        with _asked(f"its requests about {cluster_name}"):
+            response = common.make_authenticated_request(
+                "GET",
+                "/api/status",
+                params=common.request_body_to_params(body),
+                timeout=_POST_SECONDS,
+            )
+            common.handle_request_error(response)
+            listed: list[dict[str, Any]] = response.json()
+        # A server that does not know the filter sends the requests about all clusters.
+        found = [_request(item) for item in listed if item.get("cluster_name") == cluster_name]
+        return sorted(found, key=lambda request: request.created_at, reverse=True)
+
+    def launch(self, job: "JobConfig", cluster_name: str, *, autostop_minutes: int | None) -> str:
+        """Ask for a cluster and the job on it; the id of the request."""
+        sky = self._sky()
+        task = _task(job)
+        with _asked(f"{cluster_name} to be launched"), self._stdout_is_stderr:
+            return sky.launch(
+                task, cluster_name=cluster_name, idle_minutes_to_autostop=autostop_minutes
+            )
+
+    def exec(self, job: "JobConfig", cluster_name: str) -> str:
+        """Ask for the job's `run` on a cluster that is up; the id of the request."""
+        sky = self._sky()
+        task = _task(job)
+        with _asked(f"a job on {cluster_name}"), self._stdout_is_stderr:
+            return sky.exec(task, cluster_name)
+
+    def launched(self, request_id: str, log_path: Path) -> str:
+        """Wait for a launch, however long it takes; the id of its job.
+
+        Args:
+            request_id: The launch, or exec.
+            log_path: Where SkyPilot's account of it goes.
+
+        Raises:
+            Exception: Of SkyPilot, why it failed.
+        """
+        sky = self._sky()
+        log_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _asked("a launch"), log_path.open("w", encoding="utf-8", errors="replace") as log:
+            job_id, _ = sky.stream_and_get(request_id, output_stream=log)
+        if job_id is None:
+            raise RuntimeError("SkyPilot made the cluster and submitted no job")
+        return str(job_id)
+
+    def result(self, request_id: str) -> str:
+        """The id of the job of a launch that has succeeded."""
+        sky = self._sky()
+        with _asked("the result of a launch"):
+            job_id, _ = sky.get(request_id)
+        return str(job_id)
+
+    def cancel(self, cluster_name: str, job_id: str) -> None:
+        """End a job; returns when the cluster has taken the order."""
+        sky = self._sky()
+        with _asked(f"the end of job {job_id} of {cluster_name}"):
+            sky.get(sky.cancel(cluster_name, job_ids=[int(job_id)]))
+
+    def stop(self, cluster_name: str) -> None:
+        """Stop a cluster; returns when the server has done it, and raises if it could not."""
+        sky = self._sky()
+        with _asked(f"{cluster_name} to stop"):
+            sky.get(sky.stop(cluster_name))
+
+    def down(self, cluster_name: str) -> None:
+        """Destroy a cluster; returns when the server has done it, and raises if it could not."""
+        sky = self._sky()
+        with _asked(f"{cluster_name} to be taken down"):
+            sky.get(sky.down(cluster_name))
+
+    def log(self, cluster_name: str, job_id: str) -> Iterator[str]:
+        """A job's output from its beginning; goes on until the job has ended."""
+        sky = self._sky()
+        with _asked(f"the log of job {job_id} of {cluster_name}"):
+            chunks = sky.tail_logs(
+                cluster_name=cluster_name, job_id=int(job_id), follow=True, preload_content=False
+            )
+            for chunk in chunks:
+                if chunk is not None:
+                    yield chunk
+
+    def can_stop(self, job: "JobConfig") -> bool:
+        """Whether the cluster that the job asks for could be stopped, and stop itself."""
+        sky = self._sky()
+        resources = next(iter(_task(job).resources))
+        feature = sky.clouds.CloudImplementationFeatures.STOP
+        try:
+            resources.cloud.check_features_are_supported(resources, {feature})
+        except sky.exceptions.NotSupportedError:
+            return False
+        return True
+
+    def cloud_name(self, cloud: str) -> str:
+        """SkyPilot's name of one of Oumi's clouds."""
+        return str(_sky_cloud(cloud))
+
+    def _sky(self) -> Any:
+        """The client, kept from starting servers and from standard output."""
+        with self._stdout_is_stderr:
+            import sky
+        from sky.server import common
+
+        # Whatever is called asks for nothing else before it starts a server (skypilot 0.12,
+        # sky/server/common.py, check_server_healthy_or_start_fn).
+        common._start_api_server = _start_nothing  # pyright: ignore[reportPrivateUsage]
+        handlers: list[Any] = logging.getLogger("sky").handlers
+        for handler in handlers:
+            if getattr(handler, "stream", None) is sys.stdout:
+                handler.setStream(sys.stderr)
+        return sky
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without colours and further lines."""
+    lines = _COLOUR.sub("", str(error)).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
+
+
+def _start_nothing(*_args: object, **_kwargs: object) -> Never:
+    from sky import exceptions
+    from sky.server import common
+
+    raise exceptions.ApiServerConnectionError(common.get_server_url())
+
+
+@contextlib.contextmanager
+def _asked(what: str) -> Generator[None]:
+    """Tells a server that cannot be asked from one that says no."""
+    import requests
+    from sky import exceptions
+
+    cannot = (
+        exceptions.ApiServerConnectionError,
+        exceptions.ApiServerAuthenticationError,
+        exceptions.APIVersionMismatchError,
+        exceptions.ServerTemporarilyUnavailableError,
+        exceptions.RequestInterruptedError,
+        exceptions.ClusterStatusFetchingError,
+        requests.exceptions.RequestException,
+    )
+    try:
+        yield
+    except exceptions.ClusterDoesNotExist as error:
+        raise ClusterNotFound(first_line(error), "See list_clusters for what there is") from error
+    except cannot as error:
+        raise ClusterUnreachable(
+            f"the SkyPilot API server could not be asked for {what}: {first_line(error)}",
+            f"{_AGAIN}; if no server runs: {HOW_TO_START}",
+        ) from error
+
+
+class _StdoutIsStderr:
+    """Sends what is printed to standard error, for as long as anybody needs it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._redirect = contextlib.redirect_stdout(sys.stderr)
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._redirect = contextlib.redirect_stdout(sys.stderr)
+                self._redirect.__enter__()
+
+    def __exit__(self, *exc_info: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._redirect.__exit__(None, None, None)
+
+
+def _task(job: "JobConfig") -> Any:
+    # Oumi's own translation has no public name (oumi 0.9).
+    from oumi.launcher.clients import sky_client
+
+    return sky_client._convert_job_to_task(job)  # pyright: ignore[reportPrivateUsage]
+
+
+def _sky_cloud(cloud: str) -> Any:
+    from oumi.core.configs import JobConfig, JobResources
+    from oumi.launcher.clients import sky_client
+
+    job = JobConfig(resources=JobResources(cloud=cloud))
+    return sky_client._get_sky_cloud_from_job(job)  # pyright: ignore[reportPrivateUsage]
+
+
+def _cluster(record: Any) -> SkyCluster:
+    return SkyCluster(
+        name=record.name,
+        cloud=_cloud_of(record),
+        state=SkyClusterState(record.status.value),
+        launched_at=record.launched_at,
+        autostop=record.autostop,
+        autostop_is_down=record.to_down,
+        nodes=record.nodes,
+        resources=record.resources_str or "",
+        hourly_cost=_hourly_cost(record),
+    )
+
+
+def _cloud_of(record: Any) -> str:
+    launched = getattr(record.handle, "launched_resources", None)
+    return str(launched.cloud) if launched is not None else record.cloud or ""
+
+
+def _hourly_cost(record: Any) -> float | None:
+    """The price of all nodes; None where SkyPilot has no price list, or cannot load it."""
+    try:
+        # A cloud without prices, such as Slurm, costs 0 there.
+        return record.handle.get_hourly_price() or None
+    except Exception:  # noqa: BLE001 - of any catalog
+        return None
+
+
+def _request(item: dict[str, Any]) -> SkyRequest:
+    body: dict[str, Any] = json.loads(item["request_body"]) or {}
+    task = body.get("task")
+    return SkyRequest(
+        request_id=item["request_id"],
+        verb=str(item["name"]).removeprefix("sky."),
+        status=item["status"],
+        created_at=item["created_at"],
+        task_name=_name_in(task) if isinstance(task, str) else "",
+    )
+
+
+def _name_in(task: str) -> str:
+    """The name in a task's YAML, which may be one of several documents."""
+    documents: list[Any] = [item for item in yaml.safe_load_all(task) if isinstance(item, dict)]
+    return next((str(item["name"]) for item in documents if item.get("name")), "")

@@ -1,0 +1,174 @@
+"""A SkyPilot API server in memory, as `SkyBackend` sees it."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.errors import ClusterNotFound, ClusterUnreachable
+from flows.launcher.sky_server import (
+    SkyCluster,
+    SkyClusterState,
+    SkyJob,
+    SkyRequest,
+    SkyServer,
+)
+
+if TYPE_CHECKING:
+    from oumi.core.configs import JobConfig
+
+CLOUD = "GCP"
+
+
+class FakeSky(SkyServer):
+    """What SkyPilot does, as it is told to.
+
+    Attributes:
+        unreachable: Why every call fails; None: they do not.
+        drops_answers: A submission is taken and its answer lost.
+        refusal: What the next launch fails with.
+        ssh_error: What asking for a cluster's queue fails with.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unreachable: str | None = None
+        self.drops_answers = False
+        self.refusal: Exception | None = None
+        self.ssh_error: Exception | None = None
+        self.stops_clusters = True
+        self.asked: list[str] = []
+        self.known: dict[str, SkyCluster] = {}
+        self.jobs: dict[str, list[SkyJob]] = {}
+        self.autostops: dict[str, int | None] = {}
+        self._requests: dict[str, list[SkyRequest]] = {}
+        self._results: dict[str, str] = {}
+        self._clock = itertools.count(1)
+
+    def check(self) -> None:
+        self._answer("check")
+
+    def clusters(
+        self, names: list[str] | None = None, *, refresh: bool = False
+    ) -> list[SkyCluster]:
+        self._answer("refresh" if refresh else "clusters")
+        return [item for name, item in self.known.items() if names is None or name in names]
+
+    def costs(self) -> dict[str, float]:
+        return dict.fromkeys(self.known, 1.5)
+
+    def queue(self, cluster_name: str) -> list[SkyJob] | None:
+        self._answer("queue")
+        if cluster_name not in self.known:
+            raise ClusterNotFound(f"no cluster {cluster_name}", "See list_clusters")
+        if self.ssh_error is not None:
+            raise self.ssh_error
+        if self.known[cluster_name].state is not SkyClusterState.UP:
+            return None
+        return list(self.jobs[cluster_name])
+
+    def requests(self, cluster_name: str) -> list[SkyRequest]:
+        self._answer("requests")
+        return list(reversed(self._requests.get(cluster_name, [])))
+
+    def launch(self, job: "JobConfig", cluster_name: str, *, autostop_minutes: int | None) -> str:
+        self.autostops[cluster_name] = autostop_minutes
+        return self._submit("launch", job, cluster_name)
+
+    def exec(self, job: "JobConfig", cluster_name: str) -> str:
+        return self._submit("exec", job, cluster_name)
+
+    def _submit(self, verb: str, job: "JobConfig", cluster_name: str) -> str:
+        self._answer(verb)
+        request_id = self.remember(verb, cluster_name, task_name=job.name or "", status="RUNNING")
+        if self.drops_answers:
+            raise ClusterUnreachable("the answer was lost", "It is asked again by itself")
+        return request_id
+
+    def launched(self, request_id: str, log_path: Path) -> str:
+        if self.refusal is not None:
+            self._conclude(request_id, "FAILED")
+            raise self.refusal
+        return self.finish(request_id)
+
+    def finish(self, request_id: str) -> str:
+        """The cluster is up and the job is in its queue, once however often this is called."""
+        if request_id in self._results:
+            return self._results[request_id]
+        cluster_name, request = self._find(request_id)
+        self.up(cluster_name)
+        jobs = self.jobs[cluster_name]
+        job_id = str(len(jobs) + 1)
+        jobs.append(SkyJob(job_id=job_id, name=request.task_name, status="RUNNING", started=True))
+        self._results[request_id] = job_id
+        self._conclude(request_id, "SUCCEEDED")
+        return job_id
+
+    def result(self, request_id: str) -> str:
+        return self._results[request_id]
+
+    def cancel(self, cluster_name: str, job_id: str) -> None:
+        self._answer("cancel")
+        self.set_status(cluster_name, job_id, "CANCELLED")
+
+    def log(self, cluster_name: str, job_id: str) -> Iterator[str]:
+        yield from (f"line {number}\n" for number in range(3))
+
+    def can_stop(self, job: "JobConfig") -> bool:
+        return self.stops_clusters
+
+    def cloud_name(self, cloud: str) -> str:
+        return cloud.upper()
+
+    def up(self, cluster_name: str, state: SkyClusterState = SkyClusterState.UP) -> None:
+        """The cluster is there."""
+        self.known[cluster_name] = SkyCluster(
+            name=cluster_name, cloud=CLOUD, state=state, launched_at=0.0, autostop=-1
+        )
+        self.jobs.setdefault(cluster_name, [])
+
+    def gone(self, cluster_name: str) -> None:
+        """The cluster is not there any more."""
+        del self.known[cluster_name]
+
+    def forget_requests(self) -> None:
+        """As a restart of the server does."""
+        self._requests.clear()
+
+    def set_status(self, cluster_name: str, job_id: str, status: str) -> None:
+        """The job is somewhere else now."""
+        jobs = self.jobs[cluster_name]
+        jobs[int(job_id) - 1] = jobs[int(job_id) - 1].model_copy(update={"status": status})
+
+    def remember(
+        self, verb: str, cluster_name: str, *, task_name: str = "", status: str = "SUCCEEDED"
+    ) -> str:
+        """Somebody asked for something."""
+        number = next(self._clock)
+        request = SkyRequest(
+            request_id=f"r{number}",
+            verb=verb,
+            status=status,
+            created_at=float(number),
+            task_name=task_name,
+        )
+        self._requests.setdefault(cluster_name, []).append(request)
+        return request.request_id
+
+    def _answer(self, what: str) -> None:
+        self.asked.append(what)
+        if self.unreachable is not None:
+            raise ClusterUnreachable(self.unreachable, "It is asked again by itself")
+
+    def _find(self, request_id: str) -> tuple[str, SkyRequest]:
+        return next(
+            (name, request)
+            for name, requests in self._requests.items()
+            for request in requests
+            if request.request_id == request_id
+        )
+
+    def _conclude(self, request_id: str, status: str) -> None:
+        name, request = self._find(request_id)
+        requests = self._requests[name]
+        requests[requests.index(request)] = request.model_copy(update={"status": status})

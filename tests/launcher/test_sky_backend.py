@@ -1,0 +1,297 @@
+"""Oumi's SkyPilot clouds over an API server in memory; `make test-sky` has a real one."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.errors import (
+    ClusterNotFound,
+    ClusterUnreachable,
+    InvalidConfig,
+    JobNotFound,
+    LaunchFailed,
+)
+from flows.launcher.sky_backend import STATE_OF_SKY, SkyBackend
+from flows.launcher.sky_server import SkyClusterState
+from flows.ports import JobHandle, LauncherState
+from flows.settings import Settings
+from flows.states import TerminationReason
+from tests.launcher.fake_sky import FakeSky
+from tests.support.waiting import eventually
+from tests.worker.subjects import new_key
+
+CLUSTER = "c1"
+
+
+@pytest.fixture
+def sky() -> FakeSky:
+    return FakeSky()
+
+
+@pytest.fixture
+def backend(sky: FakeSky, tmp_path: Path) -> SkyBackend:
+    return SkyBackend("gcp", Settings(home=tmp_path), server=sky)
+
+
+def config(**fields: object) -> str:
+    return yaml.safe_dump({"name": "theirs", "resources": {"cloud": "gcp"}, "run": "x", **fields})
+
+
+def launch(backend: SkyBackend, key: str, **fields: object) -> JobHandle:
+    return backend.launch(config(**fields), cluster_name=CLUSTER, key=key)
+
+
+def test_a_job_is_named_by_its_key_on_its_cluster(backend: SkyBackend, sky: FakeSky) -> None:
+    key = new_key()
+    assert launch(backend, key).launcher_job_id == "1"
+    assert [job.name for job in sky.jobs[CLUSTER]] == [key]
+
+
+def test_a_key_that_was_launched_is_not_launched_again(backend: SkyBackend, sky: FakeSky) -> None:
+    key = new_key()
+    first = launch(backend, key)
+    sky.set_status(CLUSTER, "1", "SUCCEEDED")
+    assert launch(backend, key) == first
+    assert len(sky.jobs[CLUSTER]) == 1
+
+
+def test_a_key_is_not_launched_again_by_a_server_that_has_restarted(
+    backend: SkyBackend, sky: FakeSky
+) -> None:
+    key = new_key()
+    first = launch(backend, key)
+    sky.forget_requests()
+    assert backend.find(CLUSTER, key) == first
+    assert launch(backend, key) == first
+    assert len(sky.jobs[CLUSTER]) == 1
+
+
+def test_launches_of_one_key_at_once_are_one_launch(backend: SkyBackend, sky: FakeSky) -> None:
+    key = new_key()
+    with ThreadPoolExecutor(4) as pool:
+        handles = list(pool.map(launch, [backend] * 4, [key] * 4))
+    assert len(set(handles)) == len(sky.jobs[CLUSTER]) == 1
+
+
+async def test_a_launch_whose_client_died_is_taken_up(backend: SkyBackend, sky: FakeSky) -> None:
+    key = new_key()
+    sky.remember("launch", CLUSTER, task_name=key, status="RUNNING")
+    sky.up(CLUSTER, SkyClusterState.INIT)
+    with pytest.raises(ClusterUnreachable, match="still launching"):
+        backend.find(CLUSTER, key)
+    assert launch(backend, key).launcher_job_id == "1"
+    assert "launch" not in sky.asked
+    assert backend.find(CLUSTER, key) == launch(backend, key)
+
+
+def test_a_submission_whose_answer_was_lost_is_taken_up(backend: SkyBackend, sky: FakeSky) -> None:
+    sky.drops_answers = True
+    assert launch(backend, new_key()).launcher_job_id == "1"
+    assert len(sky.jobs[CLUSTER]) == 1
+
+
+def test_launches_of_others_on_the_cluster_are_not_mistaken_for_it(
+    backend: SkyBackend, sky: FakeSky
+) -> None:
+    other = launch(backend, new_key())
+    key = new_key()
+    assert backend.find(CLUSTER, key) is None
+    assert launch(backend, key) != other
+
+
+def test_a_launch_that_failed_says_why_and_can_be_repeated(
+    backend: SkyBackend, sky: FakeSky
+) -> None:
+    key = new_key()
+    sky.refusal = RuntimeError("\x1b[33mno H100 anywhere\x1b[0m\nand more")
+    with pytest.raises(LaunchFailed, match=r"on c1: no H100 anywhere\. .*launch\.log"):
+        launch(backend, key)
+    assert backend.find(CLUSTER, key) is None
+    sky.refusal = None
+    assert launch(backend, key).launcher_job_id == "1"
+
+
+def test_a_cluster_that_is_up_runs_a_job_without_setup_as_it_is(
+    backend: SkyBackend, sky: FakeSky
+) -> None:
+    launch(backend, new_key())
+    launch(backend, new_key())
+    launch(backend, new_key(), setup="pip install x")
+    assert [verb for verb in sky.asked if verb in ("launch", "exec")] == [
+        "launch",
+        "exec",
+        "launch",
+    ]
+
+
+@pytest.mark.parametrize(("minutes", "expected"), [(None, 60), (5, 5)])
+def test_a_cluster_stops_itself_when_it_is_idle(
+    backend: SkyBackend, sky: FakeSky, minutes: int | None, expected: int
+) -> None:
+    backend.launch(config(), cluster_name=CLUSTER, key=new_key(), autostop_minutes=minutes)
+    assert sky.autostops == {CLUSTER: expected}
+
+
+def test_autostop_is_refused_where_clusters_cannot_stop(backend: SkyBackend, sky: FakeSky) -> None:
+    sky.stops_clusters = False
+    with pytest.raises(InvalidConfig, match="gcp cannot stop clusters"):
+        backend.launch(config(), cluster_name=CLUSTER, key=new_key(), autostop_minutes=5)
+    launch(backend, new_key())
+    assert sky.autostops == {CLUSTER: None}
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "reason"),
+    [
+        ("INIT", LauncherState.PENDING, None),
+        ("SETTING_UP", LauncherState.RUNNING, None),
+        ("SUCCEEDED", LauncherState.SUCCEEDED, TerminationReason.COMPLETED),
+        ("FAILED", LauncherState.FAILED, TerminationReason.NONZERO_EXIT),
+        ("FAILED_SETUP", LauncherState.FAILED, TerminationReason.SETUP_FAILED),
+        ("FAILED_DRIVER", LauncherState.FAILED, TerminationReason.OUT_OF_MEMORY),
+        ("CANCELLED", LauncherState.CANCELLED, TerminationReason.USER_CANCELLED),
+    ],
+)
+def test_a_job_is_seen_as_its_cluster_has_it(
+    backend: SkyBackend,
+    sky: FakeSky,
+    status: str,
+    state: LauncherState,
+    reason: TerminationReason | None,
+) -> None:
+    handle = launch(backend, new_key())
+    sky.set_status(CLUSTER, "1", status)
+    listed = backend.observe(CLUSTER)["1"]
+    single = backend.observe_job(handle)
+    assert single is not None
+    assert (listed.state, listed.reason) == (single.state, single.reason) == (state, reason)
+
+
+def test_looking_at_a_cluster_is_one_call(backend: SkyBackend, sky: FakeSky) -> None:
+    launch(backend, new_key())
+    sky.asked.clear()
+    backend.observe(CLUSTER)
+    assert sky.asked == ["queue"]
+
+
+def test_a_job_that_was_never_started_may_be_launched_again(
+    backend: SkyBackend, sky: FakeSky
+) -> None:
+    handle = launch(backend, new_key())
+    sky.jobs[CLUSTER][0] = sky.jobs[CLUSTER][0].model_copy(
+        update={"status": "FAILED_DRIVER", "started": False}
+    )
+    seen = backend.observe_job(handle)
+    assert seen is not None
+    assert seen.reason is TerminationReason.LAUNCH_FAILED
+
+
+@pytest.mark.parametrize("state", [SkyClusterState.INIT, SkyClusterState.UP])
+def test_a_cluster_that_does_not_tell_says_nothing_about_its_jobs(
+    backend: SkyBackend, sky: FakeSky, state: SkyClusterState
+) -> None:
+    handle = launch(backend, new_key())
+    sky.ssh_error = RuntimeError("ssh: connection refused")
+    sky.up(CLUSTER, state)
+    for look in (lambda: backend.observe(CLUSTER), lambda: backend.observe_job(handle)):
+        with pytest.raises(ClusterUnreachable, match="connection refused"):
+            look()
+    assert "refresh" in sky.asked
+
+
+def test_a_cluster_that_is_being_launched_is_not_absent(backend: SkyBackend, sky: FakeSky) -> None:
+    sky.up(CLUSTER, SkyClusterState.INIT)
+    with pytest.raises(ClusterUnreachable, match="not up"):
+        backend.observe(CLUSTER)
+
+
+def test_a_job_whose_cluster_was_taken_away_was_preempted(
+    backend: SkyBackend, sky: FakeSky
+) -> None:
+    handle = launch(backend, new_key())
+    sky.gone(CLUSTER)
+    assert backend.observe(CLUSTER) == {}
+    seen = backend.observe_job(handle)
+    assert seen is not None
+    assert (seen.state, seen.reason) == (LauncherState.FAILED, TerminationReason.PREEMPTED)
+
+
+@pytest.mark.parametrize("verb", ["down", "stop"])
+def test_a_job_whose_cluster_somebody_ended_was_cancelled(
+    backend: SkyBackend, sky: FakeSky, verb: str
+) -> None:
+    handle = launch(backend, new_key())
+    sky.remember(verb, CLUSTER)
+    sky.gone(CLUSTER)
+    seen = backend.observe_job(handle)
+    assert seen is not None
+    assert seen.reason is TerminationReason.CANCELLED_EXTERNALLY
+
+
+def test_a_job_whose_cluster_stopped_itself_unseen_is_lost(
+    backend: SkyBackend, sky: FakeSky
+) -> None:
+    handle = launch(backend, new_key())
+    stopped = {"state": SkyClusterState.STOPPED, "autostop": 5}
+    sky.known[CLUSTER] = sky.known[CLUSTER].model_copy(update=stopped)
+    seen = backend.observe_job(handle)
+    assert seen is not None
+    assert seen.reason is TerminationReason.LOST
+    assert "5 idle minutes" in seen.message
+
+
+def test_a_job_is_cancelled_once(backend: SkyBackend, sky: FakeSky) -> None:
+    handle = launch(backend, new_key())
+    backend.cancel(handle, force=False)
+    backend.cancel(handle, force=True)
+    assert sky.asked.count("cancel") == 1
+    assert sky.jobs[CLUSTER][0].status == "CANCELLED"
+
+
+def test_what_is_not_there_cannot_be_cancelled(backend: SkyBackend) -> None:
+    handle = launch(backend, new_key())
+    with pytest.raises(JobNotFound):
+        backend.cancel(handle.model_copy(update={"launcher_job_id": "7"}), force=False)
+    with pytest.raises(ClusterNotFound):
+        backend.cancel(handle.model_copy(update={"cluster_name": "c2"}), force=False)
+
+
+def test_a_server_that_cannot_be_asked_is_unreachable(backend: SkyBackend, sky: FakeSky) -> None:
+    handle = launch(backend, new_key())
+    sky.unreachable = "down for repair"
+    for call in (
+        lambda: backend.find(CLUSTER, "k"),
+        lambda: backend.observe(CLUSTER),
+        lambda: backend.observe_job(handle),
+        lambda: backend.cancel(handle, force=False),
+        lambda: launch(backend, new_key()),
+    ):
+        with pytest.raises(ClusterUnreachable, match="repair"):
+            call()
+
+
+async def test_a_log_is_kept_here_and_read_by_offset(backend: SkyBackend, tmp_path: Path) -> None:
+    handle = launch(backend, new_key())
+
+    def whole() -> bytes | None:
+        text = backend.read_log(handle, offset=0, limit=100)
+        return text if text.endswith(b"2\n") else None
+
+    assert await eventually(whole) == b"line 0\nline 1\nline 2\n"
+    assert backend.read_log(handle, offset=7, limit=6) == b"line 1"
+    # A process that starts over finds what is there, and adds nothing twice.
+    again = SkyBackend("gcp", Settings(home=tmp_path), server=FakeSky())
+    assert again.read_log(handle, offset=0, limit=100) == b"line 0\nline 1\nline 2\n"
+
+
+def test_every_status_of_skypilot_has_a_state() -> None:
+    from sky.skylet.job_lib import JobStatus
+    from sky.utils.status_lib import ClusterStatus
+
+    assert set(STATE_OF_SKY) == {status.value for status in JobStatus}
+    assert {value for value, state in STATE_OF_SKY.items() if state.is_terminal} == {
+        status.value for status in JobStatus if status.is_terminal()
+    }
+    assert set(SkyClusterState) == {status.value for status in ClusterStatus}
