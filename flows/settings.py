@@ -100,6 +100,11 @@ class Settings(BaseSettings):
         return self.home / "configs"
 
     @property
+    def docs_dir(self) -> Path:
+        """Where the indexes of Oumi's API are kept, one for each version."""
+        return self.home / "docs"
+
+    @property
     def engine_dir(self) -> Path:
         """Where the embedded engine keeps its database, records and logs."""
         return self.home / "engine"

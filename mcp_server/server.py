@@ -31,12 +31,15 @@ from mcp_types import (
 
 from flows.errors import InvalidArgument
 from flows.settings import Settings
+from mcp_server.docs_index.keeper import DocsKeeper
 from mcp_server.engine_keeper import EngineKeeper, Ensure
 from mcp_server.guidance import read_guidance
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.prompts import prompts
 from mcp_server.resources import add_resources
+from mcp_server.services.docs import DocsService
 from mcp_server.services.jobs import JobService
+from mcp_server.tools.docs import DocsTools
 from mcp_server.tools.edge import told
 from mcp_server.tools.guide import GuideTools
 from mcp_server.tools.jobs import JobTools
@@ -53,6 +56,7 @@ class Parts:
     keeper: EngineKeeper
     gateway: PrefectGateway
     jobs: JobService
+    docs: DocsKeeper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +85,8 @@ def make_parts(settings: Settings, ensure: Ensure) -> Parts:
         keeper, timeout_seconds=settings.api_timeout_seconds, work_pool=settings.work_pool
     )
     jobs = JobService(gateway, snapshots_dir=settings.snapshots_dir)
-    return Parts(keeper=keeper, gateway=gateway, jobs=jobs)
+    docs = DocsKeeper(settings.docs_dir)
+    return Parts(keeper=keeper, gateway=gateway, jobs=jobs, docs=docs)
 
 
 def build_server(parts: Parts, options: Options) -> "OumiServer":
@@ -93,6 +98,7 @@ def build_server(parts: Parts, options: Options) -> "OumiServer":
     tools: list[Tool] = []
     groups: dict[str, list[Tool]] = {
         "jobs": JobTools(parts.jobs).tools(read_only=options.read_only),
+        "docs": DocsTools(DocsService(parts.docs)).tools(),
         "guide": GuideTools(lambda: tools).tools(),
     }
     if unknown := sorted(set(options.toolsets) - set(groups)):
@@ -249,10 +255,12 @@ def _lifespan(
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(parts.keeper.keep)
                 tasks.start_soon(watcher.watch)
+                tasks.start_soon(parts.docs.keep)
                 yield
                 tasks.cancel_scope.cancel()
         finally:
             parts.keeper.close()
+            parts.docs.close()
             with anyio.CancelScope(shield=True), anyio.move_on_after(_CLOSE_SECONDS):
                 await parts.gateway.aclose()
             on_stopped()

@@ -108,7 +108,8 @@ def test_the_wire_carries_json_rpc_and_nothing_else_and_the_server_is_light(
 ) -> None:
     wire = start(prefect.port)
     wire.initialize()
-    assert len(wire.request("tools/list")["result"]["tools"]) == 8
+    tools = {tool["name"] for tool in wire.request("tools/list")["result"]["tools"]}
+    assert {"run_oumi_job", "wait_for_job", "get_started"} <= tools
     run = {"config_path": str(config), "client_cwd": "/"}
     job = wire.call("run_oumi_job", **run, dry_run=False)["structuredContent"]
     assert wire.call("list_jobs")["structuredContent"]["jobs"][0]["job_id"] == job["job_id"]
