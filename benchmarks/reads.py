@@ -61,6 +61,7 @@ async def measure_on(report: Report, made: Bench, runs: int) -> None:
             'list_jobs(status="completed")': {"status": "completed"},
             'list_jobs(status="succeeded")': {"status": "succeeded"},
             'list_jobs(status="failed")': {"status": "failed"},
+            'list_jobs(status="crashed")': {"status": "crashed"},
             'list_jobs(status="running")': {"status": "running"},
             'list_jobs(cloud="local", limit=100)': {"cloud": "local", "limit": 100},
         }

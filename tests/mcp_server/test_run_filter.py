@@ -1,5 +1,6 @@
 """Filters that are asked for most must not make SQLite sort every run there is."""
 
+from flows.prefect_states import STATE_OF_TYPE
 from flows.states import JobState
 from mcp_server.run_filter import RunFilter
 
@@ -21,3 +22,11 @@ def test_one_state_is_filtered_by_its_type_and_names() -> None:
         "type": {"any_": ["RUNNING", "PAUSED"]},
         "name": {"not_any_": ["Launching"]},
     }
+
+
+def test_an_ended_state_is_filtered_by_what_it_is_not() -> None:
+    body = RunFilter(states=frozenset({JobState.FAILED})).body()
+    kinds = set(STATE_OF_TYPE) - {"FAILED"}
+    assert set(body["state"]) == {"type"}
+    assert set(body["state"]["type"]) == {"not_any_"}
+    assert set(body["state"]["type"]["not_any_"]) == kinds
