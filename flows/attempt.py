@@ -2,12 +2,16 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from flows import names
 from flows.configs.checkpoints import last_whole_checkpoint
+from flows.configs.clouds import free_cluster, kind_of
 from flows.configs.plan import JobPlan, make_plan
 from flows.configs.reader import ConfigFile, load_snapshot, read_config
 from flows.errors import ClusterUnreachable, ConfigNotFound, InvalidConfig, OumiFlowsError
@@ -16,6 +20,7 @@ from flows.launcher.job_environment import with_job_environment
 from flows.models import Command, JobRequest
 from flows.outcome import Outcome
 from flows.ports import JobHandle
+from flows.redaction import Redactor, config_secrets, secrets_of
 from flows.report import Report
 from flows.run_record import RunRecord
 from flows.runtime import CancelRequest, Runtime
@@ -63,7 +68,8 @@ class Attempt:
         self._report = Report(
             record, logger, interval_seconds=self._settings.progress_interval_seconds
         )
-        self._cluster = request.cluster_name or request.cloud
+        self._cluster: str | None = None
+        self._is_late = False
 
     async def attach_or_launch(self) -> JobHandle | Outcome:
         """The job this attempt launched before, or else now."""
@@ -71,10 +77,14 @@ class Attempt:
         async def attach_or_launch() -> JobHandle | Outcome:
             return await self._attach() or await self._launch()
 
+        await self._learn_secrets()
         try:
-            return await self._once_reachable(attach_or_launch)
+            launched = await self._once_reachable(attach_or_launch)
+        except InvalidConfig as error:
+            launched = Outcome(TerminationReason.INVALID_CONFIG, error.sentences)
         except OumiFlowsError as error:
-            return Outcome(TerminationReason.LAUNCH_FAILED, error.sentences)
+            launched = Outcome(TerminationReason.LAUNCH_FAILED, error.sentences)
+        return launched if isinstance(launched, JobHandle) else self._hidden(launched)
 
     async def watch(self, handle: JobHandle) -> Outcome:
         """Follow the job to its end; on a cancel request, end it and wait until it is gone."""
@@ -86,17 +96,35 @@ class Attempt:
             cancel=self._cancel,
             report=self._report,
         )
-        return await watch.outcome()
+        outcome = await watch.outcome()
+        if self._is_late and not self._record.is_cancelling:
+            text = f"{self._late}. It came up later and was cancelled: {outcome.text}"
+            outcome = Outcome(TerminationReason.LAUNCH_FAILED, text)
+        return self._hidden(self._with_cost(handle, outcome))
 
     async def end(self) -> Outcome:
         """End the job of this attempt if it has one, and wait until it is gone."""
-        found = await self._once_reachable(self._attach)
+        await self._learn_secrets()
+        try:
+            found = await self._once_reachable(self._attach)
+        except (ConfigNotFound, InvalidConfig):  # it could not even be said where to launch it
+            found = None
         if found is None:
             return _cancelled_before_launch()
         if isinstance(found, Outcome):
             return found
         self._cancel.ask(force=self._record.force_cancel, concluded=False)
         return await self.watch(found)
+
+    async def _learn_secrets(self) -> None:
+        """Hide the job's own secrets from here on, besides those of this process."""
+        with suppress(OumiFlowsError):  # a config that cannot be read is told of at the launch
+            config = await asyncio.to_thread(self._config)
+            known = [*secrets_of(os.environ), *config_secrets(config.data)]
+            self._report.redactor = Redactor(known)
+
+    def _hidden(self, outcome: Outcome) -> Outcome:
+        return Outcome(outcome.reason, self._report.redactor.text(outcome.text))
 
     async def _once_reachable(self, call: Callable[[], Awaitable[T]]) -> T | Outcome:
         """The result of `call`, tried again while the cluster does not answer."""
@@ -135,8 +163,21 @@ class Attempt:
     async def _find(self, number: int) -> JobHandle | None:
         # What the run says was launched is not launched again, even if the launcher lost it.
         return self._record.handle(number, cloud=self._request.cloud) or await self._launcher.find(
-            cloud=self._request.cloud, cluster_name=self._cluster, key=self._key(number)
+            cloud=self._request.cloud, cluster_name=await self._where(), key=self._key(number)
         )
+
+    async def _where(self) -> str:
+        """The cluster's name."""
+        if self._cluster is None:
+            self._cluster = await asyncio.to_thread(self._cluster_name)
+        return self._cluster
+
+    def _cluster_name(self) -> str:
+        kind = kind_of(self._request.cloud)
+        free = free_cluster(kind, str(self._record.run.id))
+        labelled = self._record.labels.get(names.LABEL_CLUSTER)
+        known = self._request.cluster_name or free or labelled
+        return str(known) if known else self._plan().cluster_name
 
     def _key(self, number: int) -> str:
         """The name of an attempt on the launcher."""
@@ -152,19 +193,66 @@ class Attempt:
             return Outcome(TerminationReason.INVALID_CONFIG, error.sentences)
         except OSError as error:
             return Outcome(TerminationReason.LAUNCH_FAILED, f"The job was not prepared: {error}")
+        cluster = await self._where()
         await self._record.show(JobState.LAUNCHING)
+        if self._request.cloud != names.LOCAL_CLOUD:
+            await self._record.label({names.LABEL_CLUSTER: cluster})
         self._is_new = False
-        try:
-            handle = await self._launcher.launch(
+        launching = asyncio.ensure_future(
+            self._launcher.launch(
                 job_config,
                 cloud=self._request.cloud,
-                cluster_name=self._cluster,
+                cluster_name=cluster,
                 key=self._key(self.number),
             )
-        except InvalidConfig as error:
-            return Outcome(TerminationReason.INVALID_CONFIG, error.sentences)
+        )
+        try:
+            return await self._launched(launching, cluster)
+        finally:
+            launching.cancel()
+
+    async def _launched(
+        self, launching: asyncio.Future[JobHandle], cluster: str
+    ) -> JobHandle | Outcome:
+        """The handle of a job that is being launched; of one that took too long, to end it."""
+        limit = self._settings.launch_timeout_seconds
+        await asyncio.wait([launching], timeout=limit)
+        if not launching.done():
+            # A launch cannot be interrupted. Calling it failed now would leave what comes of it
+            # running, seen by nobody.
+            self._is_late = True
+            self._report.say("%s. It is cancelled as soon as it comes up.", self._late)
+            await asyncio.wait([launching], timeout=self._settings.unreachable_timeout_seconds)
+        if not launching.done():
+            where = f"{self._request.cloud}/{cluster}"
+            return Outcome(
+                TerminationReason.LAUNCH_FAILED,
+                f"{self._late}, nor long after. Look whether anything is left on {where}.",
+            )
+        handle = launching.result()
         self._logger.info("Launched %s on %s", handle.launcher_job_id, handle.cluster_name)
+        if self._is_late:
+            self._cancel.ask(force=False, concluded=False)
+        if self._request.cloud != names.LOCAL_CLOUD:
+            await self._record.label_handle(handle, attempt=self.number, log_path=None)
         return handle
+
+    @property
+    def _late(self) -> str:
+        limit = self._settings.launch_timeout_seconds
+        return f"{self._request.cloud} did not launch the job within {limit:g} s"
+
+    def _with_cost(self, handle: JobHandle, outcome: Outcome) -> Outcome:
+        """The outcome, with what it leaves behind."""
+        is_gone = outcome.reason in (TerminationReason.PREEMPTED, TerminationReason.LOST)
+        is_own = not self._request.cluster_name and kind_of(handle.cloud).keeps_clusters
+        if is_gone or not is_own:
+            return outcome
+        return Outcome(
+            outcome.reason,
+            f"{outcome.text.rstrip('. ')}. Its own cluster {handle.cluster_name} on "
+            f"{handle.cloud} is still up and may be billed: down_cluster ends it.",
+        )
 
     def _job_config(self) -> str:
         """The exact job config to launch."""
@@ -175,9 +263,10 @@ class Attempt:
 
     def _plan(self) -> JobPlan:
         config = self._config()
-        plan = make_plan(self._request, config)
+        plan_of = partial(make_plan, self._request, config, job_id=str(self._record.run.id))
+        plan = plan_of()
         resume_from = self._resume_from(plan)
-        return make_plan(self._request, config, resume_from=resume_from) if resume_from else plan
+        return plan_of(resume_from=resume_from) if resume_from else plan
 
     def _config(self) -> ConfigFile:
         """The config as it was submitted, wherever its file went since."""

@@ -50,11 +50,18 @@ JOB_KEY_ENV: Final = "OUMI_FLOWS_JOB_KEY"
 """Environment variable of every process of a job; its value is the launch key."""
 
 _SHORT_ID = 8
+_CLUSTER_ID = 12
+"""Of 32 digits; some clouds take no more than 35 characters for names of which this is a part."""
 
 
 def launch_key(flow_run_id: UUID | str, attempt: int) -> str:
     """The launcher-side name of one attempt of a job: the same on every launch of it."""
     return f"oumi-{UUID(str(flow_run_id)).hex}-{attempt}"
+
+
+def own_cluster(flow_run_id: str) -> str:
+    """The cluster that is made for one job alone: the same for each of its attempts."""
+    return f"oumi-{flow_run_id.replace('-', '')[:_CLUSTER_ID]}"
 
 
 def run_name(flow_run_id: UUID | str, *, command: str, model: str, job_name: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from flows.models import JobProgress
 from flows.outcome import Outcome
 from flows.ports import Observation
 from flows.progress import ProgressReader
+from flows.redaction import Redactor, secrets_of
 from flows.run_record import RunRecord
 from flows.states import JobState
 
@@ -34,6 +36,8 @@ class Report:
         *,
         interval_seconds: float,
     ) -> None:
+        self.redactor = Redactor(secrets_of(os.environ))
+        """Hides secrets in what is passed on to Prefect."""
         self._record = record
         self._logger = logger
         self._interval = interval_seconds
@@ -46,7 +50,7 @@ class Report:
 
     def say(self, text: str, *args: object) -> None:
         """One line in the run's log."""
-        self._logger.warning(text, *args)
+        self._logger.warning("%s", self.redactor.text(text % args))
 
     async def update(self, seen: Observation, *, final: bool = False) -> None:
         """Read what is new, at most once per interval unless `final`."""
@@ -84,7 +88,7 @@ class Report:
         tail = await asyncio.to_thread(error_tail, Path(seen.log_path), lines=_TAIL_LINES)
         if not tail:
             return outcome
-        self._logger.error("Last lines of %s:\n%s", seen.log_path, tail)
+        self._logger.error("Last lines of %s:\n%s", seen.log_path, self.redactor.text(tail))
         error = last_error(tail.splitlines())
         return Outcome(outcome.reason, f"{outcome.text} {error}") if error else outcome
 
@@ -101,7 +105,7 @@ class Report:
             return
         lines = [line for line in page.lines if line.strip()]
         for line in lines[-_LINES_PER_UPDATE:]:
-            self._logger.info("%s", line)
+            self._logger.info("%s", self.redactor.text(line))
 
     def _page(self, path: Path, final: bool) -> LogPage | None:  # noqa: FBT001 - a thread's argument
         try:

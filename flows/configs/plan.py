@@ -10,13 +10,14 @@ from pydantic import Field
 
 from flows.configs.arguments import command_line
 from flows.configs.checks import MISSING, check_config
+from flows.configs.clouds import CONNECTIONS_ENV, CloudKind, Place, kind_of, place_of
 from flows.configs.overrides import apply_overrides, check_overrides
 from flows.configs.reader import ConfigFile, ConfigKind
 from flows.configs.schema import CONFIG_TYPE, fields_of, root_spec
 from flows.configs.yaml_text import check_oumi_reads, dump_yaml
 from flows.errors import Conflict, InvalidArgument, InvalidConfig
 from flows.models import Command, JobRequest, OverrideValue, Value
-from flows.names import LOCAL_CLOUD, slug
+from flows.names import LOCAL_CLOUD, LOCAL_CLUSTER, slug
 
 RESUME_KEY: Final = "training.resume_from_checkpoint"
 _OUTPUT_KEY: Final = {
@@ -38,15 +39,23 @@ _ENVS: Final = {
 }
 
 
+_UNKNOWN_ID: Final = "<job id>"
+"""Stands for the id of a job that is only planned."""
+
+
 class JobPlan(Value):
     """Exactly what a job will run, and where."""
 
     kind: ConfigKind
     name: str = Field(description="The job's name for the launcher: the request's, or derived.")
     cloud: str
+    cluster_name: str
+    is_own_cluster: bool = Field(
+        default=False, description="The cluster is made for this job alone."
+    )
     argv: list[str] = Field(description="The command; empty for a job config, which has scripts.")
     job_config: str = Field(description="The whole Oumi job config that is launched, as YAML.")
-    working_dir: str | None = Field(description="Folder the job runs in, or is synced from.")
+    working_dir: str = Field(description="Folder the job runs in, or that is copied to it.")
     output_dir: str | None = Field(default=None, description="Absolute folder of the results.")
     model_name: str = ""
     files: dict[str, str] = Field(
@@ -55,7 +64,11 @@ class JobPlan(Value):
 
 
 def make_plan(
-    request: JobRequest, config: ConfigFile, *, resume_from: Path | str | None = None
+    request: JobRequest,
+    config: ConfigFile,
+    *,
+    job_id: str = _UNKNOWN_ID,
+    resume_from: Path | str | None = None,
 ) -> JobPlan:
     """Works out what a request runs; the same request and config always give the same plan.
 
@@ -63,15 +76,18 @@ def make_plan(
         request: What was asked for.
         config: Its config; the plan reads the file at ``config.path``, so give the copy that was
             kept at submission to run the config as it was then.
+        job_id: The job's id, of which the name of a cluster of its own is made.
         resume_from: A checkpoint to go on from; for `train` alone.
 
     Raises:
         InvalidArgument: The overrides or the cloud do not go with this config.
         InvalidConfig: The config cannot be run.
-        Conflict: The request and the job config name different clouds.
+        Conflict: The request and the job config name different clouds, or different users.
+        CloudUnavailable: Oumi knows no such cloud.
     """
+    kind_of(request.cloud)
     if config.kind is ConfigKind.JOB:
-        return _plan_job_config(request, config, resume_from)
+        return _plan_job_config(request, config, job_id, resume_from)
     return _plan_command(request, config, resume_from)
 
 
@@ -116,6 +132,7 @@ def _plan_command(
         kind=ConfigKind.COMMAND,
         name=name,
         cloud=LOCAL_CLOUD,
+        cluster_name=request.cluster_name or LOCAL_CLUSTER,
         argv=argv,
         job_config=dump_yaml(job_config),
         working_dir=request.client_cwd,
@@ -126,7 +143,7 @@ def _plan_command(
 
 
 def _plan_job_config(
-    request: JobRequest, config: ConfigFile, resume_from: Path | str | None
+    request: JobRequest, config: ConfigFile, job_id: str, resume_from: Path | str | None
 ) -> JobPlan:
     if request.overrides:
         raise InvalidArgument(
@@ -145,18 +162,24 @@ def _plan_job_config(
         named = cast("dict[str, Any]", resources)
         data["resources"] = named | {"cloud": _cloud(request, named)}
     check_config(data, request.command, name=request.config_path)
+    place = _place(request, data, job_id)
     working_dir = _working_dir(request, data.get("working_dir"))
     name = slug(request.job_name or str(data.get("name") or Path(request.config_path).stem))
     data |= {"name": name, "working_dir": working_dir}
+    if place.user:
+        data["user"] = place.user
+    mounts = cast("dict[str, str]", data.get("file_mounts"))
+    if mounts and request.cloud != LOCAL_CLOUD:
+        data["file_mounts"] = {to: _mounted(request, path) for to, path in mounts.items()}
     own_envs = cast("dict[str, object]", data.get("envs", {}))
     data["envs"] = _ENVS | {key: str(value) for key, value in own_envs.items()}
-    files = {"config": request.config_path}
-    if working_dir:
-        files["working_dir"] = working_dir
+    files = {"config": request.config_path, "working_dir": working_dir}
     return JobPlan(
         kind=ConfigKind.JOB,
         name=name,
-        cloud=cast("dict[str, str]", data["resources"])["cloud"],
+        cloud=request.cloud,
+        cluster_name=place.cluster,
+        is_own_cluster=place.is_own,
         argv=[],
         job_config=dump_yaml(data),
         working_dir=working_dir,
@@ -214,10 +237,24 @@ def _cloud(request: JobRequest, resources: Mapping[str, Any]) -> str:
     )
 
 
-def _working_dir(request: JobRequest, working_dir: object) -> str | None:
-    """The absolute working folder; None leaves a cloud job without files of ours."""
+def _place(request: JobRequest, data: Mapping[str, Any], job_id: str) -> Place:
+    user = data.get("user")
+    return place_of(
+        request.cloud,
+        cluster=request.cluster_name,
+        user=str(user) if user else None,
+        job_id=job_id,
+        connections=os.environ.get(CONNECTIONS_ENV, ""),
+        config_path=request.config_path,
+    )
+
+
+def _working_dir(request: JobRequest, working_dir: object) -> str:
+    """The absolute folder of the job's files."""
+    kind = kind_of(request.cloud)
     if working_dir in (None, MISSING):
-        return request.client_cwd if request.cloud == LOCAL_CLOUD else None
+        _refuse_whole_home(request, kind)
+        working_dir = "."
     text = str(working_dir)
     path = _absolute(str(Path(text).expanduser()), request.client_cwd)
     if not path.is_dir():
@@ -225,5 +262,31 @@ def _working_dir(request: JobRequest, working_dir: object) -> str | None:
             f"{request.config_path}: working_dir {text!r} is not a folder ({path})",
             "Correct it; a relative one starts from client_cwd",
         )
-    # Oumi's Slurm cloud copies a folder's content when its path ends in a slash.
-    return f"{path}/" if text.endswith("/") else str(path)
+    # rsync copies a folder's content, and not the folder, when its path ends in a slash or is a
+    # single dot.
+    is_content = text.endswith("/") or (text == "." and kind.copies_by_rsync)
+    return f"{str(path).rstrip('/')}/" if is_content else str(path)
+
+
+def _refuse_whole_home(request: JobRequest, kind: CloudKind) -> None:
+    """Refuses to copy a home folder, or everything, that nobody asked for by name."""
+    folder = Path(os.path.normpath(request.client_cwd))
+    if kind is not CloudKind.LOCAL and folder in (Path("/"), Path.home()):
+        raise InvalidConfig(
+            f"{request.config_path} has no working_dir, and all of {folder} would be copied to "
+            f"cloud {request.cloud!r}",
+            "Give the project's folder as client_cwd, or set working_dir",
+        )
+
+
+def _mounted(request: JobRequest, path: str) -> str:
+    """The source of a file mount: absolute, or in a store."""
+    if "://" in path:
+        return path
+    absolute = _absolute(str(Path(path).expanduser()), request.client_cwd)
+    if not absolute.exists():
+        raise InvalidConfig(
+            f"{request.config_path}: file_mounts names {path!r}, and there is no {absolute}",
+            "Correct it; a relative one starts from client_cwd",
+        )
+    return f"{absolute}/" if path.endswith("/") else str(absolute)

@@ -61,6 +61,7 @@ class Schema(TypedDict):
     """The content of schema.json."""
 
     oumi: str
+    clouds: dict[str, str]
     roots: dict[ConfigType, str]
     enums: dict[str, list[str]]
     classes: dict[str, dict[str, FieldSpec]]

@@ -6,6 +6,7 @@ checks configs against that file, because importing Oumi takes seconds.
 
 import dataclasses
 import json
+from collections.abc import Callable
 from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
@@ -13,8 +14,10 @@ from types import NoneType, UnionType
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 import oumi.core.configs as oumi_configs
+import oumi.launcher
 from omegaconf import MISSING
 from oumi.analyze.config import TypedAnalyzeConfig
+from oumi.core.registry import REGISTRY, RegistryType
 
 from flows.configs.schema import SCHEMA_PATH, ConfigType, FieldSpec, Schema
 
@@ -35,12 +38,13 @@ _SCALARS = {str: "str", int: "int", float: "float", bool: "bool", Path: "path", 
 
 
 def export_schema() -> Schema:
-    """The keys and types of every config class of the installed Oumi."""
+    """The clouds of the installed Oumi, and the keys and types of its config classes."""
     exporter = Exporter()
     roots = exporter.export_roots()
     _accept_short_analyzers(exporter.classes)
     return Schema(
         oumi=version("oumi"),
+        clouds=_clouds(),
         roots=roots,
         enums=dict(sorted(exporter.enums.items())),
         classes=dict(sorted(exporter.classes.items())),
@@ -57,7 +61,8 @@ def to_json(schema: Schema) -> str:
     )
     enums = ",\n".join(f" {json.dumps(k)}: {json.dumps(v)}" for k, v in schema["enums"].items())
     return (
-        f'{{"oumi": {json.dumps(schema["oumi"])},\n"roots": {json.dumps(schema["roots"])},\n'
+        f'{{"oumi": {json.dumps(schema["oumi"])},\n"clouds": {json.dumps(schema["clouds"])},\n'
+        f'"roots": {json.dumps(schema["roots"])},\n'
         f'"enums": {{\n{enums}}},\n"classes": {{\n{classes}}}}}\n'
     )
 
@@ -121,6 +126,18 @@ class Exporter:
         if NoneType in arguments:
             spec["optional"] = True
         return spec
+
+
+def _clouds() -> dict[str, str]:
+    """The name of every cloud and of the class that drives it; none is built, which may connect."""
+    builders = cast(
+        "dict[str, Callable[..., object]]",
+        REGISTRY.get_all(RegistryType.CLOUD),  # pyright: ignore[reportUnknownMemberType]
+    )
+    return {
+        name: get_type_hints(builders[name])["return"].__name__
+        for name in sorted(set(oumi.launcher.which_clouds()))
+    }
 
 
 def _accept_short_analyzers(classes: dict[str, dict[str, FieldSpec]]) -> None:

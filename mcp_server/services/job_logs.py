@@ -14,6 +14,7 @@ from flows.log_search import LogSearch
 from flows.logs import LogCursor, LogPage
 from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_models import FlowRun
+from mcp_server.services.redactors import Redactors
 from mcp_server.services.results import JobLogs
 
 DEFAULT_LINES: Final = 80
@@ -51,10 +52,12 @@ class LogReader:
 
     Args:
         gateway: Prefect's API.
+        redactors: What to hide.
     """
 
-    def __init__(self, gateway: PrefectGateway) -> None:
+    def __init__(self, gateway: PrefectGateway, redactors: Redactors) -> None:
         self._gateway = gateway
+        self._redactors = redactors
 
     async def read(
         self, run: FlowRun, *, lines: int, cursor: str | None, grep: str | None
@@ -70,6 +73,13 @@ class LogReader:
         Raises:
             InvalidArgument: `cursor` or `grep` cannot be used.
         """
+        page = await self._read(run, lines=lines, cursor=cursor, grep=grep)
+        redactor = await anyio.to_thread.run_sync(self._redactors.of, run)
+        return page.model_copy(update={"logs": redactor.text(page.logs)})
+
+    async def _read(
+        self, run: FlowRun, *, lines: int, cursor: str | None, grep: str | None
+    ) -> JobLogs:
         file = _log_file(run)
         in_prefect = _PREFECT_CURSOR.fullmatch(cursor or "")
         if file is None or in_prefect or not await anyio.to_thread.run_sync(_is_here, file):
@@ -86,7 +96,8 @@ class LogReader:
         file = _log_file(run)
         if file and await anyio.to_thread.run_sync(_is_here, file):
             read = partial(logs.error_tail, file.path, lines=_TAIL_LINES)
-            return await anyio.to_thread.run_sync(read)
+            redactor = await anyio.to_thread.run_sync(self._redactors.of, run)
+            return redactor.text(await anyio.to_thread.run_sync(read))
         try:
             found = await self._gateway.read_logs(run.id, limit=_TAIL_LINES, newest_first=True)
         except OumiFlowsError:

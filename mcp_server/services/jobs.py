@@ -24,14 +24,16 @@ from mcp_server.services.attempts import next_attempt
 from mcp_server.services.finding import ENDED, LIVE, find_job
 from mcp_server.services.job_logs import LogReader
 from mcp_server.services.job_status import job_request, job_row, job_status, run_url
+from mcp_server.services.redactors import Redactors
 from mcp_server.services.results import JobList, JobLogs, Submission
 from mcp_server.services.submitting import (
     NewJob,
     check_job,
     cloud_unavailable,
     keep_config,
+    planned,
     shorten,
-    submission,
+    submitted,
 )
 
 CANCEL_WAIT_SECONDS: Final = 1.2
@@ -70,12 +72,12 @@ class JobService:
         self._gateway = gateway
         self._snapshots_dir = snapshots_dir
         self._now = now
-        self._logs = LogReader(gateway)
+        self._logs = LogReader(gateway, Redactors(snapshots_dir))
 
     async def plan(self, new: NewJob) -> Submission:
         """Say exactly what `submit` would start, and start nothing."""
         checked = await anyio.to_thread.run_sync(check_job, new)
-        return submission(checked, run=None, url=None)
+        return planned(checked)
 
     async def submit(self, new: NewJob, *, idempotency_key: str | None = None) -> Submission:
         """Start a job; it is durable when this returns.
@@ -113,7 +115,7 @@ class JobService:
             await self._gateway.rename_run(run.id, name)
             run = run.model_copy(update={"name": name})
         url = run_url(await self._gateway.ui_url(), run.id)
-        return submission(checked, run=run, url=url)
+        return submitted(checked, run, url=url)
 
     async def status(self, reference: str, *, cloud: str = "") -> JobStatus:
         """Look at a job.

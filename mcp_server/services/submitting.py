@@ -1,7 +1,7 @@
 """From what a person asks for to a request that is known to be runnable."""
 
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple, cast
 
 from pydantic import Field
 
@@ -15,9 +15,11 @@ from flows.configs.reader import (
     resolve_config_path,
     save_snapshot,
 )
+from flows.configs.yaml_text import dump_yaml, parse_yaml
 from flows.errors import CloudUnavailable, InternalError, InvalidArgument
 from flows.models import JobRequest, OverrideValue, Value
 from flows.names import LOCAL_CLOUD
+from flows.redaction import Redactor, config_secrets, is_secret_override, without_secrets
 from mcp_server.prefect_models import FlowRun
 from mcp_server.services.job_status import job_name
 from mcp_server.services.results import Submission
@@ -70,7 +72,7 @@ def check_job(new: NewJob) -> CheckedJob:
         ConfigNotFound: The config does not exist or cannot be read.
         InvalidConfig: The config cannot be run.
         Conflict: The arguments and the config contradict each other.
-        CloudUnavailable: The job would have to run elsewhere.
+        CloudUnavailable: Oumi knows no such cloud.
     """
     path = resolve_config_path(new.config_path, new.client_cwd)
     request = JobRequest(
@@ -84,10 +86,12 @@ def check_job(new: NewJob) -> CheckedJob:
         max_retries=new.max_retries,
         skip_preflight=new.skip_preflight,
     )
+    _refuse_secrets(request)
     config = read_config(path)
     plan = make_plan(request, config)
-    if plan.cloud != LOCAL_CLOUD:
-        raise cloud_unavailable(plan.cloud)
+    if plan.cloud != LOCAL_CLOUD and not plan.is_own_cluster:
+        # As it is known now, whatever the worker's own environment says.
+        request = request.model_copy(update={"cluster_name": plan.cluster_name})
     return CheckedJob(request, plan, config)
 
 
@@ -107,29 +111,53 @@ def keep_config(job: CheckedJob, snapshots_dir: Path) -> JobRequest:
     return job.request.model_copy(update={"config_sha256": sha256})
 
 
-def submission(checked: CheckedJob, *, run: FlowRun | None, url: str | None) -> Submission:
-    """The answer for a job that was submitted as `run`, or was only planned."""
+def submitted(checked: CheckedJob, run: FlowRun, *, url: str | None) -> Submission:
+    """The answer for a job that was submitted as `run`."""
+    name = job_name(run, checked.request)
+    return _answer(checked, name).model_copy(
+        update={
+            "summary": f"{name} is {run.state.job_state}; job_id {run.id}.",
+            "job_id": run.id,
+            "state": run.state.job_state,
+            "dry_run": False,
+            "cluster_name": _cluster_name(checked, run),
+            "url": url,
+        }
+    )
+
+
+def planned(checked: CheckedJob) -> Submission:
+    """The answer for a job that was only planned."""
+    plan = _shown(checked.plan)
+    command = " ".join(plan.argv) or f"the commands of {checked.request.config_path}"
+    where = "" if plan.cloud == LOCAL_CLOUD else f" on {plan.cloud}, cluster {plan.cluster_name}"
+    return _answer(checked, plan.name).model_copy(
+        update={
+            "summary": f"Dry run, nothing was started: {shorten(command)}{where}, "
+            f"in {plan.working_dir}.",
+            "plan": plan,
+        }
+    )
+
+
+def _answer(checked: CheckedJob, name: str) -> Submission:
     request, plan = checked.request, checked.plan
-    if run:
-        summary = f"{job_name(run, request)} is {run.state.job_state}; job_id {run.id}."
-    else:
-        command = " ".join(plan.argv) or f"the commands of {request.config_path}"
-        summary = f"Dry run, nothing was started: {shorten(command)}, in {plan.working_dir}."
     return Submission(
-        summary=summary,
-        job_id=run.id if run else None,
-        name=job_name(run, request) if run else plan.name,
-        state=run.state.job_state if run else None,
-        dry_run=run is None,
+        summary="",
+        name=name,
+        dry_run=True,
         command=checked.command,
         config_path=request.config_path,
         cloud=plan.cloud,
-        cluster_name=request.cluster_name,
+        cluster_name=plan.cluster_name,
         model_name=shorten(plan.model_name),
         output_dir=plan.output_dir or "",
-        plan=None if run else _shown(plan),
-        url=url,
     )
+
+
+def _cluster_name(checked: CheckedJob, run: FlowRun) -> str:
+    own = names.own_cluster(run.id)
+    return own if checked.plan.is_own_cluster else checked.plan.cluster_name
 
 
 def shorten(text: str, *, limit: int = 300) -> str:
@@ -157,10 +185,22 @@ def _job_name(name: str | None) -> str:
     return name
 
 
+def _refuse_secrets(request: JobRequest) -> None:
+    """Refuses what must not be written down where everybody with the Prefect UI reads it."""
+    for key, value in request.overrides.items():
+        if is_secret_override(key, value):
+            raise InvalidArgument(
+                f"override {key} holds a secret, and overrides are shown in Prefect",
+                "Put it into the config file, or into the worker's environment",
+            )
+
+
 def _shown(plan: JobPlan) -> JobPlan:
-    """The plan as far as an answer can hold it; what is cut is said in its place."""
-    job_config = shorten(plan.job_config, limit=_CONFIG_LIMIT)
-    argv = [shorten(argument) for argument in plan.argv]
+    """The plan without its secrets, as far as an answer can hold it; what is cut is said."""
+    config = cast("dict[str, Any]", parse_yaml(plan.job_config, "the job config"))
+    hide = Redactor(config_secrets(config)).text
+    job_config = shorten(hide(dump_yaml(without_secrets(config))), limit=_CONFIG_LIMIT)
+    argv = [shorten(hide(argument)) for argument in plan.argv]
     if len(argv) > _ARGUMENTS:
         argv = [*argv[:_ARGUMENTS], f"... ({len(argv) - _ARGUMENTS} more arguments were cut)"]
     model_name = shorten(plan.model_name)

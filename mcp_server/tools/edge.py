@@ -12,6 +12,7 @@ from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnno
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from flows.errors import ErrorCode, InternalError, InvalidArgument, OumiFlowsError, ReadOnly
+from flows.redaction import hide_tokens
 
 Changes = Callable[[dict[str, Any]], bool]
 """Whether a call with these (valid) arguments changes anything."""
@@ -124,7 +125,9 @@ class StrictMetadata(FuncMetadata):
         if not isinstance(result, BaseModel):
             return super().convert_result(result)
         content = result.model_dump(mode="json", by_alias=True)
-        text = pydantic_core.to_json(content).decode()
+        text = hide_tokens(shown := pydantic_core.to_json(content).decode())
+        if text != shown:
+            content = pydantic_core.from_json(text)
         return CallToolResult(
             content=[TextContent(type="text", text=text)], structured_content=content
         )
@@ -134,7 +137,7 @@ def told(error: BaseException) -> ToolError:
     """What the client is told of what a tool raised: one line, and nothing of a defect's inside."""
     cause = error.__cause__ if isinstance(error, ToolError) and error.__cause__ else error
     if isinstance(cause, OumiFlowsError) and cause.code is not ErrorCode.INTERNAL:
-        return ToolError(str(cause))
+        return ToolError(hide_tokens(str(cause)))
     if not isinstance(cause, OumiFlowsError):
         cause = InternalError(
             f"A defect in oumi-flows ({type(cause).__name__})",

@@ -9,7 +9,7 @@ import yaml
 
 from flows.configs.plan import JobPlan, make_plan
 from flows.configs.reader import ConfigKind, load_snapshot, read_config, save_snapshot
-from flows.errors import Conflict, InvalidArgument, InvalidConfig, OumiFlowsError
+from flows.errors import CloudUnavailable, Conflict, InvalidArgument, InvalidConfig, OumiFlowsError
 from flows.models import Command, JobRequest
 
 MODEL = "model: {model_name: some/model}\n"
@@ -48,6 +48,7 @@ def test_a_training_config_runs_oumi_train_in_the_clients_folder(tmp_path: Path)
         kind=ConfigKind.COMMAND,
         name="train-model",
         cloud="local",
+        cluster_name="local",
         argv=argv,
         job_config=plan.job_config,
         working_dir=str(tmp_path),
@@ -199,7 +200,6 @@ def test_a_job_config_is_launched_as_it_is_with_its_folder_resolved(tmp_path: Pa
         ("working_dir: sub/", "local", "{cwd}/sub/"),
         ("working_dir: '{cwd}/sub'", "local", "{cwd}/sub"),
         ("working_dir: '~'", "local", "{cwd}"),
-        ("", "gcp", None),
         ("working_dir: ???", "local", "{cwd}"),
     ],
 )
@@ -208,13 +208,69 @@ def test_a_job_configs_working_dir_starts_from_the_clients_folder(
     monkeypatch: pytest.MonkeyPatch,
     line: str,
     cloud: str,
-    working_dir: str | None,
+    working_dir: str,
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "sub").mkdir()
     text = f"run: x\n{line.format(cwd=tmp_path)}\n"
     plan = plan_for(tmp_path, text, cloud=cloud)
-    assert plan.working_dir == (working_dir.format(cwd=tmp_path) if working_dir else None)
+    assert plan.working_dir == working_dir.format(cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "cloud", "working_dir"),
+    [
+        ("", "gcp", "{cwd}"),
+        ("working_dir: .", "gcp", "{cwd}"),
+        ("working_dir: sub", "gcp", "{cwd}/sub"),
+        # Oumi's own rsync copies what is in a folder whose path ends in a slash, or is a dot.
+        ("", "slurm", "{cwd}/"),
+        ("working_dir: .", "slurm", "{cwd}/"),
+        ("working_dir: sub", "slurm", "{cwd}/sub"),
+        ("working_dir: sub/", "slurm", "{cwd}/sub/"),
+    ],
+)
+def test_the_clients_folder_goes_to_the_cloud_unless_another_is_named(
+    tmp_path: Path, line: str, cloud: str, working_dir: str
+) -> None:
+    (tmp_path / "sub").mkdir()
+    plan = plan_for(tmp_path, f"run: x\n{line}\n", cloud=cloud, cluster_name="me@there")
+    assert plan.working_dir == working_dir.format(cwd=tmp_path)
+
+
+def test_a_whole_home_folder_is_copied_only_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    message = refusal(InvalidConfig, tmp_path, "run: x\n", cloud="gcp")
+    assert f"all of {tmp_path} would be copied" in message
+    assert plan_for(tmp_path, "run: x\nworking_dir: .\n", cloud="gcp").working_dir
+    assert plan_for(tmp_path, "run: x\n").working_dir == str(tmp_path)
+
+
+def test_the_sources_of_file_mounts_start_from_the_clients_folder(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    mounts = "{~/data: data, ~/slash: ./data/, ~/bucket: 's3://bucket/path'}"
+    plan = plan_for(tmp_path, f"run: x\nfile_mounts: {mounts}\n", cloud="gcp")
+    assert yaml.safe_load(plan.job_config)["file_mounts"] == {
+        "~/data": f"{tmp_path}/data",
+        "~/slash": f"{tmp_path}/data/",
+        "~/bucket": "s3://bucket/path",
+    }
+    gone = "run: x\nfile_mounts: {~/data: gone}\n"
+    assert f"there is no {tmp_path}/gone" in refusal(InvalidConfig, tmp_path, gone, cloud="gcp")
+
+
+def test_a_job_runs_as_the_user_of_its_slurm_cluster(tmp_path: Path) -> None:
+    plan = plan_for(tmp_path, "run: x\n", cloud="slurm", cluster_name="me@there")
+    assert yaml.safe_load(plan.job_config)["user"] == "me"
+    assert (plan.cluster_name, plan.is_own_cluster) == ("me@there", False)
+
+
+def test_a_cloud_that_oumi_does_not_know_is_refused_with_those_it_knows(tmp_path: Path) -> None:
+    for text in (MODEL, "run: x\n"):
+        with pytest.raises(CloudUnavailable, match=r"knows no cloud named 'gpc'.*gcp.*slurm"):
+            plan_for(tmp_path, text, cloud="gpc")
 
 
 def test_the_clouds_of_a_job_config_and_its_request_must_agree(tmp_path: Path) -> None:

@@ -70,7 +70,11 @@ async def test_a_wrong_call_is_refused_in_one_line(
         ({"job_name": "two\nlines"}, "INVALID_ARGUMENT: job_name contains a line break"),
         ({"max_retries": -1}, "INVALID_ARGUMENT: run_oumi_job: max_retries"),
         ({"cloud": "gcp"}, "INVALID_ARGUMENT: "),
-        ({"cloud": "gcp", "config_path": "job.yaml"}, "CLOUD_UNAVAILABLE: "),
+        ({"cloud": "gpc"}, "CLOUD_UNAVAILABLE: Oumi knows no cloud named 'gpc'. Use one of aws, "),
+        ({"cloud": "gpc", "config_path": "job.yaml"}, "CLOUD_UNAVAILABLE: "),
+        ({"cloud": "gcp", "config_path": "aws.yaml"}, "CONFLICT: "),
+        ({"config_path": "aws.yaml"}, "CONFLICT: "),
+        ({"overrides": {"model.model_kwargs.token": "x"}}, "INVALID_ARGUMENT: override model."),
     ],
 )
 @pytest.mark.parametrize("dry_run", [True, False])
@@ -79,6 +83,7 @@ async def test_a_job_that_cannot_run_is_refused_before_anything_is_started(
 ) -> None:
     (config.parent / "bad.yaml").write_text("a: [1\n")
     (config.parent / "unknown.yaml").write_text("training:\n  max_stepz: 3\n")
+    (config.parent / "aws.yaml").write_text("resources: {cloud: aws}\nrun: echo\n")
     (config.parent / "job.yaml").write_text("resources: {}\nrun: echo\n")
     given = {"config_path": "tiny.yaml", "client_cwd": str(config.parent), "dry_run": dry_run}
     assert (await error(client, "run_oumi_job", **(given | arguments))).startswith(start)

@@ -12,6 +12,7 @@ from flows.names import launch_key
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.prefect_models import FlowRun, RunState
 from mcp_server.services.job_logs import LogReader
+from mcp_server.services.redactors import Redactors
 from mcp_server.services.results import JobLogs
 
 RUN_ID = "7c459f95-9c55-451d-aabe-02d71035a5be"
@@ -23,7 +24,7 @@ class Job:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._reader = LogReader(cast("PrefectGateway", None))
+        self._reader = LogReader(cast("PrefectGateway", None), Redactors(folder))
         self.attempt = 1
         self.ended = False
         self.started = True

@@ -9,11 +9,12 @@ from typing import Any
 
 import yaml
 
+from flows.configs.clouds import known_clouds
 from flows.errors import CloudUnavailable, ClusterUnreachable, JobNotFound, OumiFlowsError
 from flows.ports import JobHandle, LauncherState, Observation
 from flows.states import TerminationReason
 
-KNOWN_CLOUDS = ("local",)
+KNOWN_CLOUDS = tuple(known_clouds())
 
 
 @dataclass

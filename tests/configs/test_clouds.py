@@ -1,0 +1,69 @@
+from typing import Any
+
+import pytest
+
+from flows.configs.clouds import CloudKind, Place, kind_of, known_clouds, place_of
+from flows.errors import CloudUnavailable, Conflict, InvalidConfig
+
+JOB_ID = "0123abcd-4567-89ef-0123-456789abcdef"
+
+
+def place(cloud: str, **given: Any) -> Place:
+    nothing = {"cluster": "", "user": None, "connections": "", "config_path": "job.yaml"}
+    return place_of(cloud, job_id=JOB_ID, **(nothing | given))
+
+
+def test_every_cloud_of_oumi_is_of_a_known_kind() -> None:
+    assert set(known_clouds().values()) == set(CloudKind)
+    assert kind_of("sky-slurm") is CloudKind.SKYPILOT
+    with pytest.raises(CloudUnavailable, match=r"Use one of aws, azure, .*, slurm"):
+        kind_of("gpc")
+
+
+@pytest.mark.parametrize(
+    ("cloud", "given", "expected"),
+    [
+        ("local", {}, Place("local", None, is_own=False)),
+        ("local", {"cluster": "two"}, Place("two", None, is_own=False)),
+        ("gcp", {}, Place("oumi-0123abcd4567", None, is_own=True)),
+        ("gcp", {"cluster": "mine"}, Place("mine", None, is_own=False)),
+        ("modal", {}, Place("oumi-0123abcd4567", None, is_own=True)),
+        ("slurm", {"cluster": "a@b.c"}, Place("a@b.c", "a", is_own=False)),
+        ("slurm", {"connections": "a@b.c"}, Place("a@b.c", "a", is_own=False)),
+        ("slurm", {"connections": "a@b, x@y", "user": "x"}, Place("x@y", "x", is_own=False)),
+        ("polaris", {"user": "me"}, Place("prod.me", "me", is_own=False)),
+        ("frontier", {"user": "me"}, Place("batch.me", "me", is_own=False)),
+        ("perlmutter", {"user": "me"}, Place("regular.me", "me", is_own=False)),
+        ("polaris", {"cluster": "debug.me"}, Place("debug.me", "me", is_own=False)),
+    ],
+)
+def test_a_job_gets_a_cluster_on_every_cloud(
+    cloud: str, given: dict[str, Any], expected: Place
+) -> None:
+    assert place(cloud, **given) == expected
+
+
+@pytest.mark.parametrize(
+    ("cloud", "given", "problem"),
+    [
+        ("slurm", {}, "OUMI_SLURM_CONNECTIONS has none"),
+        ("slurm", {"connections": "a@b,x@y"}, "OUMI_SLURM_CONNECTIONS has a@b, x@y"),
+        ("slurm", {"connections": "a@b", "user": "x"}, "does not say on which Slurm cluster"),
+        ("slurm", {"cluster": "b"}, "'b' of cloud 'slurm' is not of the form user@host"),
+        ("slurm", {"cluster": "a@-oProxyCommand=x b"}, "not of the form user@host"),
+        ("polaris", {}, "has no user"),
+        ("polaris", {"cluster": "me"}, "not of the form queue.user"),
+        ("polaris", {"cluster": ".me"}, "not of the form queue.user"),
+    ],
+)
+def test_a_cluster_that_cannot_be_told_is_asked_for(
+    cloud: str, given: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(InvalidConfig, match=problem.replace(".", r"\.")):
+        place(cloud, **given)
+
+
+@pytest.mark.parametrize(("cloud", "cluster"), [("slurm", "a@b"), ("frontier", "batch.a")])
+def test_the_users_of_cluster_and_config_must_agree(cloud: str, cluster: str) -> None:
+    with pytest.raises(Conflict, match="names user 'x', but the cluster is of user 'a'"):
+        place(cloud, cluster=cluster, user="x")

@@ -1,0 +1,154 @@
+"""Jobs on clouds, over a launcher in memory: their clusters, preemption, late launches."""
+
+from uuid import UUID
+
+import pytest
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+
+from flows import names
+from flows.ports import LauncherState
+from flows.states import JobState, TerminationReason
+from tests.flows.bench import PATIENCE_SECONDS, Bench
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.engine
+
+
+async def submit(bench: Bench, run: str = "hold", *, extra: str = "", **request: object) -> UUID:
+    config = bench.folder / "cloud.yaml"
+    config.write_text(f"name: cloud\nrun: {run}\n{extra}")
+    return await bench.submit_config(config, **({"cloud": "gcp"} | request))
+
+
+async def test_a_job_that_names_no_cluster_has_one_of_its_own(bench: Bench) -> None:
+    bench.launcher.gate.clear()
+    async with bench.worker():
+        job_id = await submit(bench)
+        await bench.launcher.launching.wait()
+        cluster = names.own_cluster(str(job_id))
+        # Known before the launch, so that what comes of it can be found whatever happens.
+        assert (await bench.run(job_id)).labels[names.LABEL_CLUSTER] == cluster
+        bench.launcher.gate.set()
+        job = await bench.launched(job_id)
+        job.succeed()
+        _, reason, text = await bench.ending(job_id)
+    assert job.cluster == cluster
+    assert reason is TerminationReason.COMPLETED
+    assert text == (
+        f"The job finished. Its own cluster {cluster} on gcp is still up and may be billed: "
+        "down_cluster ends it."
+    )
+
+
+async def test_nothing_is_said_of_the_cost_of_a_cluster_that_others_may_use(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await submit(bench, cluster_name="ours")
+        (await bench.launched(job_id)).succeed()
+        assert (await bench.ending(job_id))[2] == "The job finished."
+
+
+async def test_a_job_cancelled_while_its_cluster_comes_up_says_what_is_left(bench: Bench) -> None:
+    bench.launcher.gate.clear()
+    async with bench.worker():
+        job_id = await submit(bench)
+        await bench.launcher.launching.wait()
+        await bench.cancel(job_id)
+        bench.launcher.gate.set()
+        state, reason, text = await bench.ending(job_id)
+    assert (state, reason) == (JobState.CANCELLED, TerminationReason.USER_CANCELLED)
+    assert f"cluster {names.own_cluster(str(job_id))} on gcp is still up" in text
+    (job,) = bench.launcher.jobs.values()
+    assert job.state is LauncherState.CANCELLED
+
+
+async def test_a_preempted_job_fails_as_preempted(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await submit(bench)
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        job.fail(TerminationReason.PREEMPTED, "The machine was taken away.")
+        assert await bench.ending(job_id) == (
+            JobState.FAILED,
+            TerminationReason.PREEMPTED,
+            "The machine was taken away.",
+        )
+        assert (await bench.run(job_id)).state_name == "Preempted"
+
+
+async def test_a_preempted_job_is_launched_again_on_its_cluster(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.job._RETRY_DELAY_SECONDS", 0.1)
+    async with bench.worker():
+        job_id = await submit(bench, max_retries=1)
+        first = await bench.launched(job_id)
+        first.fail(TerminationReason.PREEMPTED, "The machine was taken away.")
+        second = await bench.launched(job_id, attempt=2)
+        second.succeed()
+        assert (await bench.ending(job_id))[0] is JobState.SUCCEEDED
+    assert first.cluster == second.cluster
+
+
+async def test_a_launch_that_takes_too_long_leaves_no_job_behind(bench: Bench) -> None:
+    settings = bench.settings.model_copy(update={"launch_timeout_seconds": 0.2})
+    bench.launcher.gate.clear()
+    async with bench.worker(settings=settings):
+        job_id = await submit(bench)
+        await bench.launcher.launching.wait()
+        late = "It is cancelled as soon as it comes up"
+        await eventually(lambda: _said(bench, job_id, late), timeout=PATIENCE_SECONDS)
+        assert (await bench.run(job_id)).state_name == "Launching"
+        bench.launcher.gate.set()
+        state, reason, text = await bench.ending(job_id)
+    assert (state, reason) == (JobState.FAILED, TerminationReason.LAUNCH_FAILED)
+    assert text.startswith("gcp did not launch the job within 0.2 s. It came up later and was canc")
+    (job,) = bench.launcher.jobs.values()
+    assert job.state is LauncherState.CANCELLED
+
+
+async def test_a_job_of_a_slurm_connection_goes_there(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUMI_SLURM_CONNECTIONS", "me@there")
+    async with bench.worker():
+        job_id = await submit(bench, cloud="slurm")
+        job = await bench.launched(job_id)
+        job.succeed()
+        assert (await bench.ending(job_id))[2] == "The job finished."
+    assert (job.cluster, job.config["user"]) == ("me@there", "me")
+
+
+async def test_a_job_that_does_not_say_where_to_run_fails_and_can_be_cancelled(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OUMI_SLURM_CONNECTIONS", raising=False)
+    async with bench.worker():
+        job_id = await submit(bench, cloud="slurm")
+        state, reason, text = await bench.ending(job_id)
+    assert (state, reason) == (JobState.FAILED, TerminationReason.INVALID_CONFIG)
+    assert "Give cluster_name as user@host" in text
+
+
+async def test_prefect_never_sees_a_secret_of_the_job(bench: Bench) -> None:
+    log = bench.folder / "log.txt"
+    log.write_text("HF_TOKEN=s3cr3t-value\nDB is s3cr3t-value\nValueError: s3cr3t-value is bad\n")
+    async with bench.worker():
+        job_id = await submit(bench, extra="envs: {MY_PASSWORD: s3cr3t-value}\n")
+        job = await bench.launched(job_id)
+        job.log_path = log
+        assert job.config["envs"]["MY_PASSWORD"] == "s3cr3t-value"
+        job.fail(TerminationReason.NONZERO_EXIT, "exit 1 of s3cr3t-value")
+        _, _, text = await bench.ending(job_id)
+    assert text.startswith("exit 1 of ***")
+    assert "ValueError: *** is bad" in text
+    run = await bench.run(job_id)
+    logs = await eventually(lambda: _said(bench, job_id, "DB is ***"), timeout=PATIENCE_SECONDS)
+    history = await bench.client.read_flow_run_states(job_id)
+    assert "s3cr3t-value" not in f"{run} {logs} {history}"
+
+
+async def _said(bench: Bench, job_id: UUID, text: str) -> list[str]:
+    """The run's log, once it has `text`."""
+    wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[job_id]))
+    lines = [entry.message for entry in await bench.client.read_logs(wanted)]
+    return lines if any(text in line for line in lines) else []
