@@ -63,6 +63,8 @@ class Launcher(Protocol):
     ) -> JobHandle:
         """Start the job described by an Oumi job config (YAML), named `key` on the launcher.
 
+        Takes as long as the launcher does, provisioning included.
+
         Raises:
             LaunchFailed: The launcher refused the job or could not start it.
             CloudUnavailable: The cloud is not known to the launcher.

@@ -21,7 +21,7 @@ class Lanes:
         self._lanes: dict[Hashable, _Lane] = {}
         self._lock = threading.Lock()
 
-    async def run(self, lane: Hashable, function: Callable[[], T], *, timeout: float) -> T:
+    async def run(self, lane: Hashable, function: Callable[[], T], *, timeout: float | None) -> T:
         """The result of `function`, called in a thread of its lane once there is one free.
 
         Raises:

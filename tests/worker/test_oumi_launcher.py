@@ -141,18 +141,13 @@ async def test_a_launch_and_a_call_that_take_too_long_are_given_up(
 ) -> None:
     import threading
 
-    from oumi import launcher as oumi
-
     from flows.launcher.local_cloud import LocalCluster
 
     release = threading.Event()
-    monkeypatch.setattr(oumi, "up", lambda *_: release.wait())
     monkeypatch.setattr(LocalCluster, "get_jobs", lambda _: release.wait())
-    settings = Settings(launch_timeout_seconds=0.2, launcher_timeout_seconds=0.2)
+    settings = Settings(launcher_timeout_seconds=0.2)
     subject = oumi_subject(OumiLauncher(settings), tmp_path)
     try:
-        with pytest.raises(LaunchFailed, match=r"within 0\.2 s"):
-            await subject.launch(subject.holds)
         with pytest.raises(ClusterUnreachable, match=r"within 0\.2 s"):
             await subject.launcher.observe(CLOUD, CLUSTER)
     finally:
