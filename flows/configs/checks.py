@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from enum import StrEnum
 from typing import Any, Final, NamedTuple, cast
 
 from flows.configs.reader import is_job_config
@@ -28,11 +29,21 @@ _ANY: Final[FieldSpec] = {"kind": "any"}
 _TRUE_FALSE: Final = frozenset({"yes", "y", "on", "true", "no", "n", "off", "false"})
 
 
+class ProblemKind(StrEnum):
+    """In which way a key is wrong."""
+
+    UNKNOWN_KEY = "unknown_key"
+    MISSING_KEY = "missing_key"
+    WRONG_TYPE = "wrong_type"
+
+
 class Problem(NamedTuple):
     """What is wrong with one key of a config; `message` names the key too."""
 
     key: str
     message: str
+    kind: ProblemKind = ProblemKind.WRONG_TYPE
+    nearest: str = ""
 
 
 def parse_command(text: str) -> Command:
@@ -98,7 +109,7 @@ def unknown_key(key: str, known: Mapping[str, Any], config_type: ConfigType) -> 
     close = [prefix + k for k in get_close_matches(leaf, known, n=1)]
     nearest = (elsewhere or close or [""])[0]
     hint = f"; did you mean {nearest}?" if nearest else ""
-    return Problem(key, f"unknown key {shorten(key)}{hint}")
+    return Problem(key, f"unknown key {shorten(key)}{hint}", ProblemKind.UNKNOWN_KEY, nearest)
 
 
 def join_problems(problems: list[Problem]) -> str:
@@ -162,7 +173,8 @@ def _check_object(
         if value.get(name, MISSING) != MISSING:
             continue
         if field.get("required"):
-            yield Problem(f"{prefix}{name}", f"missing key {prefix}{name}")
+            path = f"{prefix}{name}"
+            yield Problem(path, f"missing key {path}", ProblemKind.MISSING_KEY)
         elif field["kind"] == "object" and not field.get("optional"):
             yield from _check_object(field, {}, f"{prefix}{name}", root)
 
@@ -230,10 +242,10 @@ def _is_bool_word(value: object) -> bool:
 
 
 def _wrong_type(spec: FieldSpec, value: object, key: str) -> Problem:
-    hint = ""
+    nearest = ""
     if spec["kind"] == "enum" and isinstance(value, str):
-        close = get_close_matches(value.upper(), enum_members(spec), n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        nearest = next(iter(get_close_matches(value.upper(), enum_members(spec), n=1)), "")
+    hint = f"; did you mean {nearest}?" if nearest else ""
     match value:
         case None:
             got = "null"
@@ -243,4 +255,5 @@ def _wrong_type(spec: FieldSpec, value: object, key: str) -> Problem:
             got = "a list"
         case _:
             got = f"{shorten(repr(value))} ({type(value).__name__})"
-    return Problem(key, f"{key} must be {describe(spec)}, not {got}{hint}")
+    message = f"{key} must be {describe(spec)}, not {got}{hint}"
+    return Problem(key, message, nearest=nearest)

@@ -34,20 +34,31 @@ def check_overrides(overrides: Mapping[str, OverrideValue], command: Command) ->
     Raises:
         InvalidArgument: With the first ten problems found.
     """
-    problems: list[Problem] = []
-    for key, value in overrides.items():
-        spec, problem = _find(key, command)
-        if problem:
-            problems.append(problem)
-        elif command is Command.ANALYZE and value is None:
-            problems.append(Problem(key, f"{key} cannot be null on the command line of analyze"))
-        elif spec is not None:
-            problems += value_problems(spec, value, key, CONFIG_TYPE[command])
+    problems = [
+        problem
+        for key, value in overrides.items()
+        for problem in override_problems(key, value, command)
+    ]
     if problems:
         raise InvalidArgument(
             f"overrides for oumi {command}: {join_problems(problems)}",
             "Use dotted keys of the config, such as training.max_steps",
         )
+
+
+def override_problems(key: str, value: OverrideValue, command: Command) -> list[Problem]:
+    """Everything that is wrong with one override."""
+    spec, problem = _find(key, command)
+    if problem:
+        return [problem]
+    if command is Command.ANALYZE and value is None:
+        return [Problem(key, f"{key} cannot be null on the command line of analyze")]
+    return value_problems(spec, value, key, CONFIG_TYPE[command]) if spec is not None else []
+
+
+def override_key_problem(key: str, command: Command) -> Problem | None:
+    """What is wrong with the key of an override whose value is not known."""
+    return _find(key, command).problem
 
 
 def apply_overrides(

@@ -37,6 +37,12 @@ def parse_yaml(text: str, name: str) -> object:
         raise _invalid(name, str(error).partition("\n")[0], None) from error
 
 
+def compose_yaml(text: str) -> "yaml.Node | None":
+    """The nodes of a YAML text that `parse_yaml` reads; None if it is empty."""
+    compose = cast("Callable[..., yaml.Node | None]", yaml.compose)  # pyright: ignore[reportUnknownMemberType]
+    return compose(text, Loader=_Loader)
+
+
 def dump_yaml(data: object) -> str:
     """`data` as YAML text in its own order, multi-line strings as blocks."""
     return _dump(data, _Dumper)

@@ -1,0 +1,1 @@
+"""What can be told before a launch by reading files alone: light, for the server and the worker."""

@@ -1,0 +1,56 @@
+"""Where checkers write down what they find in one file."""
+
+from flows.configs.places import Places
+from flows.findings import Finding, FindingCode, Severity
+
+
+class Notes:
+    """The findings in one file, each with its place in it.
+
+    Args:
+        file: The file's path.
+        places: Where its keys stand; None for a file that is not YAML.
+    """
+
+    def __init__(self, file: str, places: Places | None) -> None:
+        self.found: list[Finding] = []
+        self._file = file
+        self._places = places
+
+    def error(
+        self, code: FindingCode, message: str, fix: str = "", *, key: str = "", nearest: str = ""
+    ) -> None:
+        """Note what would make the job fail."""
+        self.add(Severity.ERROR, code, message, fix, key=key, nearest=nearest)
+
+    def warning(
+        self, code: FindingCode, message: str, fix: str = "", *, key: str = "", nearest: str = ""
+    ) -> None:
+        """Note what may be meant, and often is not."""
+        self.add(Severity.WARNING, code, message, fix, key=key, nearest=nearest)
+
+    def add(
+        self,
+        severity: Severity,
+        code: FindingCode,
+        message: str,
+        fix: str = "",
+        *,
+        key: str = "",
+        nearest: str = "",
+    ) -> None:
+        """Note something whose weight depends on the target."""
+        place = self._places.of(key) if self._places else None
+        self.found.append(
+            Finding(
+                code=code,
+                severity=severity,
+                message=message,
+                fix=fix,
+                file=self._file,
+                key=key,
+                line=place.line if place else None,
+                column=place.column if place else None,
+                nearest=nearest,
+            )
+        )

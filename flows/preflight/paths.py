@@ -1,0 +1,286 @@
+"""The files and folders that a launch reads and writes, on the machine where it will."""
+
+import json
+import os
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final, Protocol
+
+from flows.findings import FindingCode, Severity
+from flows.preflight.launch import Launch
+from flows.preflight.recipe import Recipe
+from flows.preflight.sync import Sync
+
+_SYSTEM: Final = ("/usr", "/bin", "/sbin", "/etc", "/dev", "/proc", "/sys", "/lib", "/opt", "/var",
+                  "/mnt")  # fmt: skip
+_ON_EVERY_MACHINE: Final = frozenset({"/", "/tmp", "/root", "/home"})  # noqa: S108 - compared alone
+_SHARED_FILES: Final = frozenset({"slurm", "sky-slurm", "polaris", "frontier", "perlmutter", "k8s"})
+"""Clouds whose nodes may share a file system with this machine."""
+
+_LOOKED_AT: Final = 20
+_MAX_LINE: Final = 1_000_000
+
+
+class _Add(Protocol):
+    def __call__(
+        self, severity: Severity, code: FindingCode, message: str, fix: str, *, key: str
+    ) -> None: ...
+
+
+class PathChecks:
+    """Checks of every path, and what became known of each.
+
+    Args:
+        launch: What is checked.
+    """
+
+    def __init__(self, launch: Launch) -> None:
+        self.statuses: dict[str, str] = {}
+        self._launch = launch
+        self._sync = Sync(launch.job) if launch.job else None
+
+    def check(self) -> None:
+        """Note what is missing, elsewhere or not as it should be."""
+        launch = self._launch
+        if launch.job is not None:
+            self._check_working_dir()
+            if not launch.target.is_local:
+                self._check_scripts()
+        for recipe in launch.recipes:
+            if self._sync is not None:
+                self._check_synced(recipe)
+            for key, path in recipe.inputs():
+                self._check_input(recipe, key, path)
+            for block in recipe.model_keys:
+                self._check_models(recipe, block)
+            self._check_output(recipe)
+
+    def _check_working_dir(self) -> None:
+        job = self._launch.job
+        if job is None or job.working_dir is None:
+            return
+        if not job.working_dir.is_dir():
+            job.notes.error(
+                FindingCode.PATH_NOT_FOUND,
+                f"working_dir {job.data.get('working_dir')} is not a folder ({job.working_dir})",
+                "Correct it; a relative one starts from client_cwd",
+                key="working_dir",
+            )
+        elif self._sync is not None:
+            self._sync.check_size()
+
+    def _check_scripts(self) -> None:
+        job = self._launch.job
+        if job is None:
+            return
+        for key, script in (("setup", job.setup), ("run", job.run)):
+            words = [word for command in script.commands for word in command.words]
+            for word in words:
+                path = word.partition("=")[2] if word.startswith("-") else word
+                if _is_of_this_machine(path) and not job.is_mounted(path):
+                    self._note_local(job.notes.add, key, path)
+
+    def _check_synced(self, recipe: Recipe) -> None:
+        """A followed config must itself reach the target."""
+        job = self._launch.job
+        if self._sync is None or job is None or job.target.is_local:
+            return
+        path = Path(recipe.path)
+        if any(
+            path == source or source in path.parents
+            for source in (job.local(text) for text in job.file_mounts.values())
+        ):
+            return
+        why = self._sync.leaves_out(path)
+        if why:
+            job.notes.error(
+                FindingCode.NOT_SYNCED,
+                f"{path.name}, which run reads, {why}, so it does not reach {job.target.cloud}",
+                "Change the ignore file, or copy it with file_mounts",
+                key="run",
+            )
+
+    def _check_input(self, recipe: Recipe, key: str, path: str) -> None:
+        if "$" in path:
+            self.statuses[path] = "not_known"
+            return
+        if path.startswith("~"):
+            self.statuses[path] = "not_found"
+            recipe.notes.error(
+                FindingCode.PATH_NOT_FOUND,
+                f"{key} is {path}, and Oumi does not expand ~",
+                "Write the path out in full",
+                key=key,
+            )
+            return
+        if path.startswith("/") and not self._launch.target.is_local:
+            self._check_remote(recipe, key, path)
+            return
+        if recipe.base is None and not path.startswith("/"):
+            self.statuses[path] = "not_known"
+            return
+        local = Path(os.path.normpath((recipe.base or Path("/")) / path))
+        if local.exists():
+            self._check_found(recipe, key, path, local)
+        else:
+            self._note_missing(recipe, key, path, local)
+
+    def _check_found(self, recipe: Recipe, key: str, path: str, local: Path) -> None:
+        why = self._sync.leaves_out(local) if self._sync is not None else ""
+        if why:
+            self.statuses[path] = "not_synced"
+            cloud = self._launch.target.cloud
+            recipe.notes.error(
+                FindingCode.NOT_SYNCED,
+                f"{key} is {path}, which {why}, so it does not reach {cloud}",
+                "Change the ignore file, or copy it with file_mounts",
+                key=key,
+            )
+            return
+        self.statuses[path] = "valid"
+        wrong = _wrong_content(local) if local.is_file() else ""
+        if wrong:
+            self.statuses[path] = "bad_content"
+            recipe.notes.error(
+                FindingCode.BAD_DATA_FILE, f"{key} is {path}, {wrong}", "Mend the file", key=key
+            )
+
+    def _note_missing(self, recipe: Recipe, key: str, path: str, local: Path) -> None:
+        self.statuses[path] = "made_by_script" if recipe.made_by_script else "not_found"
+        severity = Severity.WARNING if recipe.made_by_script else Severity.ERROR
+        nearest = _nearest(local)
+        hint = f"; did you mean {nearest}?" if nearest else ""
+        message = f"{key} is {path}, and {local} does not exist{hint}"
+        fix = "Make sure that the script makes it" if recipe.made_by_script else "Correct the path"
+        recipe.notes.add(
+            severity, FindingCode.PATH_NOT_FOUND, message, fix, key=key, nearest=nearest
+        )
+
+    def _check_remote(self, recipe: Recipe, key: str, path: str) -> None:
+        """An absolute path, which means the target's file system."""
+        job = self._launch.job
+        if job is not None and job.is_mounted(path):
+            source = job.source_of(path)
+            missing = source is not None and source.parent.exists() and not source.exists()
+            self.statuses[path] = "not_found" if missing else "mounted"
+            if (
+                missing
+                and source is not None
+                and source not in map(job.local, job.file_mounts.values())
+            ):
+                recipe.notes.error(
+                    FindingCode.PATH_NOT_FOUND,
+                    f"{key} is {path}, and the folder mounted there has no {source}",
+                    "Correct the path",
+                    key=key,
+                )
+            return
+        if _is_of_this_machine(path):
+            self.statuses[path] = "local_path_on_cloud"
+            self._note_local(recipe.notes.add, key, path)
+            return
+        self.statuses[path] = "not_known"
+
+    def _note_local(self, note: _Add, key: str, path: str) -> None:
+        cloud = self._launch.target.cloud
+        severity = Severity.WARNING if cloud in _SHARED_FILES else Severity.ERROR
+        note(
+            severity,
+            FindingCode.LOCAL_PATH_ON_CLOUD,
+            f"{key} has {path}, a path of this machine that is not on {cloud}",
+            "Put the file into working_dir and use a relative path, or add it to file_mounts",
+            key=key,
+        )
+
+    def _check_models(self, recipe: Recipe, block: str) -> None:
+        for name in ("model_name", "adapter_model", "tokenizer_name"):
+            key, path = f"{block}.{name}", recipe.text(f"{block}.{name}")
+            if is_path(path):
+                self._check_input(recipe, key, path)
+
+    def _check_output(self, recipe: Recipe) -> None:
+        key, path = recipe.output
+        if not path or "$" in path:
+            return
+        if not self._launch.target.is_local:
+            job = self._launch.job
+            is_mounted = job is None or job.is_mounted(path)
+            if path.startswith("/") and _is_of_this_machine(path) and not is_mounted:
+                self.statuses[path] = "local_path_on_cloud"
+                self._note_local(recipe.notes.add, key, path)
+            return
+        if recipe.base is None:
+            return
+        local = Path(os.path.normpath(recipe.base / path))
+        holder = next((folder for folder in [local, *local.parents] if folder.exists()), local)
+        if local.is_file() and "dir" in key.rpartition(".")[2]:
+            why = f"{local} is a file"
+        elif holder.is_file() and holder != local:
+            why = f"{holder} is a file, so nothing can be written below it"
+        elif not os.access(holder, os.W_OK):
+            why = f"{holder} cannot be written to"
+        else:
+            self.statuses[path] = "writable"
+            return
+        self.statuses[path] = "not_writable"
+        recipe.notes.error(
+            FindingCode.PATH_NOT_WRITABLE,
+            f"{key} is {path}, and {why}",
+            "Choose a folder that can be written to",
+            key=key,
+        )
+
+
+def is_path(name: str) -> bool:
+    """Whether a model's name means a folder and not a repository of the hub."""
+    return name.startswith(("/", "./", "../", "~")) or name.count("/") > 1
+
+
+def _is_of_this_machine(path: str) -> bool:
+    """Whether an absolute path means this machine, and hardly another."""
+    if re.match(r"/Users/[^/]+/|[A-Za-z]:\\", path):
+        return True
+    if not path.startswith("/") or "$" in path or path.rstrip("/") in _ON_EVERY_MACHINE:
+        return False
+    if any(path == folder or path.startswith(f"{folder}/") for folder in _SYSTEM):
+        return False
+    home = str(Path.home())
+    if home not in ("/", "/root") and path.startswith(f"{home}/"):
+        return True
+    return Path(path).exists()
+
+
+def _nearest(local: Path) -> str:
+    try:
+        names = [entry.name for entry in local.parent.iterdir()]
+    except OSError:
+        return ""
+    return next(iter(get_close_matches(local.name, names, n=1, cutoff=0.75)), "")
+
+
+def _wrong_content(path: Path) -> str:
+    """What is wrong with the first lines of a JSONL file; empty for any other file."""
+    try:
+        if path.suffix in (".jsonl", ".json") and path.stat().st_size == 0:
+            return "which is empty"
+        return _bad_line(path) if path.suffix == ".jsonl" else ""
+    except UnicodeDecodeError:
+        return "which is not UTF-8 text"
+    except OSError as error:
+        return f"which cannot be read ({error.strerror})"
+
+
+def _bad_line(path: Path) -> str:
+    with path.open(encoding="utf-8") as file:
+        for number in range(1, _LOOKED_AT + 1):
+            line = file.readline(_MAX_LINE)
+            if not line or len(line) == _MAX_LINE:
+                break
+            try:
+                is_object = not line.strip() or isinstance(json.loads(line), dict)
+            except json.JSONDecodeError:
+                return f"whose line {number} is not JSON"
+            if not is_object:
+                return f"whose line {number} is not a JSON object"
+    return ""

@@ -1,0 +1,135 @@
+"""Which files of a working folder reach the target, by the rules of its launcher."""
+
+import fnmatch
+import os
+import subprocess
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from flows.findings import FindingCode
+from flows.preflight.job import Job
+
+_GIT_SECONDS: Final = 5.0
+_MAX_FILES: Final = 20_000
+_BIG_BYTES: Final = 1_000_000_000
+
+
+class Sync:
+    """The files of a job's working folder that are copied to its target.
+
+    Args:
+        job: The job config.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._folder = job.working_dir
+
+    def leaves_out(self, path: Path) -> str:
+        """Why a file of this machine is not copied to the target; empty if it is."""
+        if self._folder is None or self._job.target.is_local:
+            return ""
+        try:
+            relative = path.relative_to(self._folder)
+        except ValueError:
+            return f"is outside working_dir {self._folder}"
+        if self._job.target.is_sky:
+            if (self._folder / ".skyignore").is_file():
+                return self._left_out_by_skyignore(relative)
+            return self._left_out_by_git(relative)
+        if self._job.target.cloud == "slurm":
+            return self._left_out_by_rsync(relative)
+        return ""
+
+    def check_size(self) -> None:
+        """Note a working folder that takes long to copy."""
+        if self._folder is None or self._job.target.is_local or not self._folder.is_dir():
+            return
+        size, is_all = self._size(self._folder)
+        if size > _BIG_BYTES or not is_all:
+            what = f"{size / 1e9:.1f} GB" if is_all else f"more than {_MAX_FILES:,} files"
+            self._job.notes.warning(
+                FindingCode.BIG_WORKING_DIR,
+                f"working_dir {self._folder} is {what}, all of which is copied at every launch",
+                "Exclude what the job does not need in a .skyignore file",
+                key="working_dir",
+            )
+
+    def _left_out_by_skyignore(self, relative: Path) -> str:
+        # SkyPilot 0.12 takes each line for a glob; unlike in a .gitignore, `!` means nothing.
+        folder = self._folder or Path()
+        for line in _lines(folder / ".skyignore"):
+            if _matches(relative, line):
+                return f"is excluded by the line {line!r} of .skyignore"
+        return ""
+
+    def _left_out_by_git(self, relative: Path) -> str:
+        """Git's own word on it; SkyPilot 0.12 syncs what git does not ignore, tracked or not."""
+        command = ["git", "-c", "safe.directory=*", "-C", str(self._folder)]
+        try:
+            done = subprocess.run(
+                [*command, "check-ignore", "-v", "--", str(relative)],
+                capture_output=True,
+                text=True,
+                timeout=_GIT_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        if done.returncode != 0:
+            return ""  # not ignored, or not a repository, whose .gitignore SkyPilot ignores too
+        rule = done.stdout.partition("\t")[0]
+        return f"is ignored by git ({rule})"
+
+    def _left_out_by_rsync(self, relative: Path) -> str:
+        # Oumi 0.9 gives .gitignore to rsync --exclude-from; its own excludes of tests and docs
+        # are absolute paths, which match nothing.
+        for line in _lines((self._folder or Path()) / ".gitignore"):
+            if _matches(relative, line):
+                return f"is excluded by the line {line!r} of .gitignore"
+        return ""
+
+    def _size(self, folder: Path) -> tuple[int, bool]:
+        total = files = 0
+        sync_ignored = _lines(folder / ".skyignore") or _lines(folder / ".gitignore")
+        for root, folders, names in os.walk(folder):
+            here = Path(root).relative_to(folder)
+            folders[:] = [
+                name
+                for name in folders
+                if not any(_matches(here / name, line) for line in sync_ignored)
+            ]
+            for name in names:
+                if any(_matches(here / name, line) for line in sync_ignored):
+                    continue
+                files += 1
+                if files > _MAX_FILES:
+                    return total, False
+                try:
+                    total += (Path(root) / name).lstat().st_size
+                except OSError:
+                    continue
+        return total, True
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and not line.startswith(("#", "!"))]
+
+
+def _matches(relative: Path, pattern: str) -> bool:
+    """Whether an ignore pattern takes in a file, by its own name or that of a folder it is in."""
+    path = PurePosixPath(relative)
+    anchored = pattern.startswith("/") or "/" in pattern.strip("/")
+    plain = pattern.strip("/").removeprefix("./")
+    for candidate in [path, *path.parents][:-1] if path.parts else []:
+        name = str(candidate) if anchored else candidate.name
+        if fnmatch.fnmatchcase(name, plain):
+            return True
+        if anchored and not pattern.startswith("/") and fnmatch.fnmatchcase(name, f"*/{plain}"):
+            return True
+    return False
