@@ -6,7 +6,7 @@ from typing import Final
 
 from pydantic import Field
 
-from flows.models import Value
+from flows.models import Answer, Value
 
 SHOWN: Final = 20
 """Findings of each severity that an answer holds at most; its summary counts all."""
@@ -96,6 +96,21 @@ class Finding(Value):
         """The finding on one line."""
         where = f" (line {self.line})" if self.line else ""
         return " ".join(f"{_sentence(self.message + where)} {_sentence(self.fix)}".split())
+
+
+class OumiProblem(Value):
+    """What a class of Oumi refuses."""
+
+    key: str
+    message: str
+    is_of_host: bool = Field(description="Whether another machine may take it.")
+
+
+class OumiVerdict(Answer):
+    """What the worker's Oumi says of a config."""
+
+    oumi_version: str
+    problems: list[OumiProblem]
 
 
 class ConfigValidation(Value):

@@ -21,7 +21,7 @@ from oumi.core.registry import REGISTRY, RegistryType
 
 from flows.configs.schema import SCHEMA_PATH, ConfigType, FieldSpec, Schema
 
-_ROOTS: dict[ConfigType, type[Any]] = {
+CONFIG_CLASSES: dict[ConfigType, type[Any]] = {
     ConfigType.TRAINING: oumi_configs.TrainingConfig,
     ConfigType.EVALUATION: oumi_configs.EvaluationConfig,
     ConfigType.INFERENCE: oumi_configs.InferenceConfig,
@@ -77,7 +77,9 @@ class Exporter:
 
     def export_roots(self, *, without: ConfigType | None = None) -> dict[ConfigType, str]:
         """Collects every type of config but one; the names of their classes."""
-        return {kind: self.name_of(cls) for kind, cls in _ROOTS.items() if kind is not without}
+        return {
+            kind: self.name_of(cls) for kind, cls in CONFIG_CLASSES.items() if kind is not without
+        }
 
     def name_of(self, cls: type[Any]) -> str:
         """The name under which `cls` is in the schema; its fields are collected once."""

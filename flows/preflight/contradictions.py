@@ -37,10 +37,10 @@ def check_contradictions(recipe: Recipe) -> None:
         _check_saving(recipe)
     _check_datasets(recipe)
     if recipe.config_type is ConfigType.INFERENCE and not recipe.text("input_path"):
-        recipe.notes.error(
+        recipe.notes.warning(
             FindingCode.NO_INPUT_PATH,
             "input_path is not set, and without it oumi infer waits for a person to type",
-            "Set input_path to a JSONL file of conversations",
+            "Set input_path to a JSONL file of conversations, here or as an override",
             key="input_path",
         )
 

@@ -22,9 +22,6 @@ API_KEYS: Final = {
 }
 """The variable that Oumi 0.9's engines read their key from; a test compares them."""
 
-_HUB_ENGINES: Final = ("", "NATIVE", "VLLM", "SGLANG", "LLAMACPP")
-"""Engines whose model name is a repository of the hub."""
-
 _REPO: Final = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -85,7 +82,7 @@ def packages(recipe: Recipe) -> list[Package]:
 def repos(recipe: Recipe) -> list[Repo]:
     """The hub's repositories of models that a recipe reads; data sets are looked up apart."""
     names: list[Repo] = []
-    if recipe.engine[1] in _HUB_ENGINES:
+    if recipe.loads_model:
         for block in recipe.model_keys:
             revision = recipe.text(f"{block}.model_revision") or "main"
             for leaf in ("model_name", "adapter_model", "tokenizer_name"):

@@ -52,8 +52,9 @@ class PathChecks:
                 self._check_synced(recipe)
             for key, path in recipe.inputs():
                 self._check_input(recipe, key, path)
-            for block in recipe.model_keys:
-                self._check_models(recipe, block)
+            if recipe.loads_model:
+                for block in recipe.model_keys:
+                    self._check_models(recipe, block)
             self._check_output(recipe)
 
     def _check_working_dir(self) -> None:

@@ -119,6 +119,11 @@ class Recipe:
         return key, self.text(key).removeprefix("InferenceEngineType.") or "NATIVE"
 
     @property
+    def loads_model(self) -> bool:
+        """Whether it loads its model itself; a remote engine's names are the provider's."""
+        return self.engine[1] in ("", "NATIVE", "VLLM", "SGLANG", "LLAMACPP")
+
+    @property
     def trainer(self) -> str:
         """The type of its trainer; Oumi 0.9's default is HF."""
         return self.text("training.trainer_type").removeprefix("TrainerType.") or "HF"

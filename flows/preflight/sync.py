@@ -2,7 +2,9 @@
 
 import fnmatch
 import os
+import re
 import subprocess
+import time
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -10,7 +12,7 @@ from flows.findings import FindingCode
 from flows.preflight.job import Job
 
 _GIT_SECONDS: Final = 5.0
-_MAX_FILES: Final = 20_000
+_SIZE_SECONDS: Final = 0.2
 _BIG_BYTES: Final = 1_000_000_000
 
 
@@ -45,12 +47,12 @@ class Sync:
         """Note a working folder that takes long to copy."""
         if self._folder is None or self._job.target.is_local or not self._folder.is_dir():
             return
-        size, is_all = self._size(self._folder)
-        if size > _BIG_BYTES or not is_all:
-            what = f"{size / 1e9:.1f} GB" if is_all else f"more than {_MAX_FILES:,} files"
+        size = self._size(self._folder)
+        if size > _BIG_BYTES:
             self._job.notes.warning(
                 FindingCode.BIG_WORKING_DIR,
-                f"working_dir {self._folder} is {what}, all of which is copied at every launch",
+                f"working_dir {self._folder} is {size / 1e9:.1f} GB or more, all of which is "
+                "copied at every launch",
                 "Exclude what the job does not need in a .skyignore file",
                 key="working_dir",
             )
@@ -89,27 +91,27 @@ class Sync:
                 return f"is excluded by the line {line!r} of .gitignore"
         return ""
 
-    def _size(self, folder: Path) -> tuple[int, bool]:
-        total = files = 0
-        sync_ignored = _lines(folder / ".skyignore") or _lines(folder / ".gitignore")
-        for root, folders, names in os.walk(folder):
-            here = Path(root).relative_to(folder)
-            folders[:] = [
-                name
-                for name in folders
-                if not any(_matches(here / name, line) for line in sync_ignored)
-            ]
-            for name in names:
-                if any(_matches(here / name, line) for line in sync_ignored):
-                    continue
-                files += 1
-                if files > _MAX_FILES:
-                    return total, False
-                try:
-                    total += (Path(root) / name).lstat().st_size
-                except OSError:
-                    continue
-        return total, True
+    def _size(self, folder: Path) -> int:
+        """Bytes to copy, as far as they could be counted in the time there is."""
+        ignored = _lines(folder / ".skyignore") or _lines(folder / ".gitignore")
+        names = [line.strip("/") for line in ignored if "/" not in line.strip("/")]
+        left_out = re.compile("|".join(map(fnmatch.translate, [*names, ".git"])))
+        total = 0
+        until = time.monotonic() + _SIZE_SECONDS
+        pending = [str(folder)]
+        while pending and time.monotonic() < until:
+            try:
+                with os.scandir(pending.pop()) as entries:
+                    for entry in entries:
+                        if left_out.match(entry.name):
+                            continue
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(entry.path)
+                        else:
+                            total += entry.stat(follow_symlinks=False).st_size
+            except OSError:
+                continue
+        return total
 
 
 def _lines(path: Path) -> list[str]:
