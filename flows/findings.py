@@ -94,7 +94,8 @@ class Finding(Value):
     @property
     def text(self) -> str:
         """The finding on one line."""
-        where = f" (line {self.line})" if self.line else ""
+        said = not self.line or f"line {self.line}" in self.message
+        where = "" if said else f" (line {self.line})"
         return " ".join(f"{_sentence(self.message + where)} {_sentence(self.fix)}".split())
 
 

@@ -7,6 +7,8 @@ from uuid import UUID
 FLOW_NAME: Final = "oumi-job"
 DEPLOYMENT_NAME: Final = "default"
 DEPLOYMENT: Final = f"{FLOW_NAME}/{DEPLOYMENT_NAME}"
+VALIDATE_FLOW: Final = "validate-config"
+PRE_FLIGHT_FLOW: Final = "pre-flight-check"
 WORK_POOL: Final = "oumi"
 WORKER_TYPE: Final = "oumi"
 

@@ -60,6 +60,11 @@ class Settings(BaseSettings):
     api_timeout_seconds: float = Field(
         default=30.0, gt=0, description="Limit of one call to the Prefect API."
     )
+    check_timeout_seconds: float = Field(
+        default=25.0,
+        gt=0,
+        description="How long a check waits for the worker; what it found without it is told.",
+    )
     engine_timeout_seconds: float = Field(
         default=60.0, gt=0, description="How long to wait for the embedded engine to come up."
     )

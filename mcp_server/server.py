@@ -37,8 +37,11 @@ from mcp_server.guidance import read_guidance
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.prompts import prompts
 from mcp_server.resources import add_resources
+from mcp_server.services.checks import CheckService
 from mcp_server.services.docs import DocsService
 from mcp_server.services.jobs import JobService
+from mcp_server.services.worker_calls import WorkerCalls
+from mcp_server.tools.checks import CheckTools
 from mcp_server.tools.docs import DocsTools
 from mcp_server.tools.edge import told
 from mcp_server.tools.guide import GuideTools
@@ -57,6 +60,7 @@ class Parts:
     gateway: PrefectGateway
     jobs: JobService
     docs: DocsKeeper
+    checks: CheckService
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +90,8 @@ def make_parts(settings: Settings, ensure: Ensure) -> Parts:
     )
     jobs = JobService(gateway, snapshots_dir=settings.snapshots_dir)
     docs = DocsKeeper(settings.docs_dir)
-    return Parts(keeper=keeper, gateway=gateway, jobs=jobs, docs=docs)
+    checks = CheckService(WorkerCalls(gateway), timeout_seconds=settings.check_timeout_seconds)
+    return Parts(keeper=keeper, gateway=gateway, jobs=jobs, docs=docs, checks=checks)
 
 
 def build_server(parts: Parts, options: Options) -> "OumiServer":
@@ -98,6 +103,7 @@ def build_server(parts: Parts, options: Options) -> "OumiServer":
     tools: list[Tool] = []
     groups: dict[str, list[Tool]] = {
         "jobs": JobTools(parts.jobs).tools(read_only=options.read_only),
+        "checks": CheckTools(parts.checks).tools(),
         "docs": DocsTools(DocsService(parts.docs)).tools(),
         "guide": GuideTools(lambda: tools).tools(),
     }

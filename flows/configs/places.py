@@ -41,13 +41,16 @@ class Places:
 def _walk(node: yaml.Node, key: str) -> Iterator[tuple[str, Place]]:
     if isinstance(node, yaml.MappingNode):
         prefix = f"{key}." if key else ""
+        merged: list[yaml.Node] = []
         for name, value in cast("list[tuple[yaml.Node, yaml.Node]]", node.value):
             if name.tag == _MERGE:
-                yield from _walk_merged(value, key)
+                merged.append(value)
             elif isinstance(name, yaml.ScalarNode):
                 path = f"{prefix}{name.value}"
                 yield path, _place(name)
                 yield from _walk(value, path)
+        for value in merged:
+            yield from _walk_merged(value, key)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(cast("list[yaml.Node]", node.value)):
             path = f"{key}[{index}]"
@@ -64,7 +67,7 @@ def _walk_merged(node: yaml.Node, key: str) -> Iterator[tuple[str, Place]]:
 
 
 def _reversed(pairs: Iterator[tuple[str, Place]]) -> list[tuple[str, Place]]:
-    """So that of two places of a key (its own and a merged one) the first stays."""
+    """In which of two places of a key, its own and a merged one, its own comes last."""
     return list(pairs)[::-1]
 
 

@@ -110,8 +110,10 @@ class _Checker:
         if isinstance(value, list):
             written = items_of(cast("object", given))
             items = [
-                self.check(cls, item, _item(written, index), f"{key}[{index}]", is_final=final)
-                if isinstance(item, Mapping)
+                self.check(
+                    cls, mapping_of(item), _item(written, index), f"{key}[{index}]", is_final=final
+                )
+                if _is_mapping(item)
                 else item
                 for index, item in enumerate(cast("list[Any]", value))
             ]
@@ -240,7 +242,7 @@ def _without(cls: type[Any], fields: Mapping[str, Any], key: str) -> dict[str, A
     holder = changed
     for parent in parents:
         holder = getattr(holder, parent)
-    default = _defaults(type(holder)).get(leaf, MISSING)
+    default = _defaults(cast("type[Any]", type(holder))).get(leaf, MISSING)
     if default == MISSING:
         return None
     setattr(holder, leaf, copy.deepcopy(default))
@@ -421,6 +423,10 @@ def _is_params(cls: type[Any]) -> bool:
     from oumi.core.configs.params.base_params import BaseParams
 
     return issubclass(cls, BaseParams)
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
 
 
 def _item(items: list[Any], index: int) -> Any:

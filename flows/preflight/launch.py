@@ -80,25 +80,32 @@ def read_launch(
     notes = Notes(str(config.path), Places(config.text))
     if is_job_config(config.data):
         job = read_job(str(config.path), config.data, cloud=cloud, client_cwd=folder, notes=notes)
-        _note_problems(notes, config_problems(config.data, ConfigType.JOB), unset_cloud=bool(cloud))
+        note_problems(notes, config_problems(config.data, ConfigType.JOB), unset_cloud=bool(cloud))
         return Launch(job.target, job, _followed(job), notes, folder)
     config_type = CONFIG_TYPE[command] if command else guess_type(config.data)
     data = config.data
     if command and overrides:
         data = apply_overrides(data, overrides, command)
-    _note_problems(notes, config_problems(data, config_type))
+    note_problems(notes, config_problems(data, config_type))
     recipe = Recipe(str(config.path), data, config_type, folder, notes, processes=1)
     return Launch(Target(cloud or LOCAL_CLOUD), None, [recipe], notes, folder)
 
 
-def _note_problems(notes: Notes, problems: list[Problem], *, unset_cloud: bool = False) -> None:
+def note_problems(notes: Notes, problems: list[Problem], *, unset_cloud: bool = False) -> None:
+    """Note wrong keys and types.
+
+    Args:
+        notes: Where.
+        problems: What is wrong.
+        unset_cloud: Whether a cloud asked for takes the place of one that is not set.
+    """
     for problem in problems:
         if (
             unset_cloud
             and problem.key == "resources.cloud"
             and problem.kind is ProblemKind.MISSING_KEY
         ):
-            continue  # the cloud asked for takes its place
+            continue
         notes.error(
             _CODES[problem.kind],
             problem.message,
@@ -153,7 +160,7 @@ def _follow(job: Job, call: OumiCall, key: str, made: list[str]) -> Recipe | Non
     except OumiFlowsError as error:
         job.notes.error(FindingCode.BAD_OPTION, error.what, error.next_step, key=key)
         data = config.data
-    _note_problems(notes, config_problems(data, config_type))
+    note_problems(notes, config_problems(data, config_type))
     base = job.working_dir
     if base is not None and call.cwd:
         base = Path(os.path.normpath(base / call.cwd))

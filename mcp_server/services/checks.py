@@ -1,0 +1,125 @@
+"""What can be told of a config before it is launched; the tools and the terminal both call this."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import anyio.to_thread
+
+from flows.configs.places import Places
+from flows.configs.reader import ConfigFile, resolve_config_path
+from flows.configs.schema import ConfigType
+from flows.errors import EngineUnavailable, InternalError, OperationTimeout, OumiFlowsError
+from flows.findings import (
+    ConfigValidation,
+    Finding,
+    FindingCode,
+    OumiVerdict,
+    bounded,
+    counted,
+    errors_of,
+    warnings_of,
+)
+from flows.names import LOCAL_CLOUD, VALIDATE_FLOW
+from flows.preflight.config_errors import note_content, note_oumi_problems, read_or_find
+from flows.preflight.notes import Notes
+from mcp_server.services.worker_calls import WorkerCalls
+
+_NOT_ANSWERED: Final = (EngineUnavailable, OperationTimeout, InternalError)
+"""What keeps the worker's part from an answer that this machine's part can give all the same."""
+
+
+class CheckService:
+    """Checks of configs: the files are read here, the rest is asked of the worker.
+
+    Args:
+        calls: Questions to the worker.
+        timeout_seconds: How long to wait for its answers.
+    """
+
+    def __init__(self, calls: WorkerCalls, *, timeout_seconds: float) -> None:
+        self._calls = calls
+        self._timeout_seconds = timeout_seconds
+
+    async def validate(
+        self, config: str, *, task_type: str, client_cwd: str, cloud: str = LOCAL_CLOUD
+    ) -> ConfigValidation:
+        """Everything that is wrong with a config by Oumi's schema and its classes.
+
+        Args:
+            config: Path of the config.
+            task_type: What Oumi would load it as.
+            client_cwd: Absolute folder that relative paths start from.
+            cloud: Where it is to run; what only this machine lacks is a warning elsewhere.
+
+        Raises:
+            ConfigNotFound: There is no such file.
+        """
+        config_type = ConfigType(task_type)
+        asked = await anyio.to_thread.run_sync(_read, config, client_cwd)
+        path = asked.path
+        if isinstance(asked.read, Finding):
+            return _validation(path, config_type, [asked.read])
+        notes = Notes(str(path), Places(asked.read.text))
+        note_content(notes, asked.read, config_type)
+        try:
+            verdict = await self._calls.call(
+                VALIDATE_FLOW,
+                {
+                    "config_path": str(path),
+                    "task_type": config_type.value,
+                    "client_cwd": str(asked.folder),
+                },
+                OumiVerdict,
+                timeout_seconds=self._timeout_seconds,
+                name=f"{VALIDATE_FLOW} {path.name}",
+            )
+        except _NOT_ANSWERED as error:
+            _note_no_answer(notes, error, FindingCode.OUMI_NOT_ASKED)
+        else:
+            is_local = _target(asked.read, cloud) == LOCAL_CLOUD
+            note_oumi_problems(notes, verdict.problems, is_local=is_local)
+        return _validation(path, config_type, notes.found)
+
+
+class _Asked(NamedTuple):
+    path: Path
+    folder: Path
+    read: ConfigFile | Finding
+
+
+def _read(config: str, client_cwd: str) -> _Asked:
+    path = resolve_config_path(config, client_cwd)
+    return _Asked(path, Path(client_cwd).expanduser(), read_or_find(path))
+
+
+def _target(config: ConfigFile, cloud: str) -> str:
+    resources = config.data.get("resources")
+    named = resources.get("cloud") if isinstance(resources, dict) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    return named if isinstance(named, str) else cloud
+
+
+def _note_no_answer(notes: Notes, error: OumiFlowsError, code: FindingCode) -> None:
+    notes.warning(code, f"The worker was not heard, so its part is missing: {error.what}",
+                  error.next_step)  # fmt: skip
+
+
+def _validation(path: Path, config_type: ConfigType, found: Sequence[Finding]) -> ConfigValidation:
+    errors, warnings = errors_of(found), warnings_of(found)
+    kind = config_type.value.replace("_", " ")
+    if errors:
+        verdict = f"{path.name} is not a valid {kind} config: {counted(errors, warnings)}"
+        verdict += f"; first: {errors[0].text}"
+    elif any(finding.code is FindingCode.OUMI_NOT_ASKED for finding in warnings):
+        verdict = f"{path.name}: keys and types are those of a {kind} config; Oumi was not asked"
+    else:
+        noted = f", with {counted(errors, warnings)}" if warnings else ""
+        verdict = f"{path.name} is a valid {kind} config{noted}"
+    return ConfigValidation(
+        summary=" ".join(verdict.split())[:500],
+        valid=not errors,
+        config_path=str(path),
+        task_type=config_type.value,
+        errors=bounded(errors),
+        warnings=bounded(warnings),
+    )

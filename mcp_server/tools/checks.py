@@ -1,0 +1,60 @@
+"""The tools that check a config before it is launched."""
+
+from typing import Annotated, Literal
+
+from mcp.server.mcpserver.tools import Tool
+from pydantic import Field
+
+from flows.findings import ConfigValidation
+from mcp_server.services.checks import CheckService
+from mcp_server.tools.edge import make_tool
+
+Path = Annotated[str, Field(min_length=1, max_length=4096)]
+TaskType = Literal[
+    "training",
+    "evaluation",
+    "inference",
+    "tuning",
+    "synthesis",
+    "quantization",
+    "job",
+    "judge",
+    "analyze",
+    "async_evaluation",
+]
+Config = Annotated[Path, Field(description="Path of the YAML file; relative: to client_cwd.")]
+Folder = Annotated[Path, Field(description="Absolute path of your working folder.")]
+
+
+class CheckTools:
+    """The methods are the tools.
+
+    Args:
+        checks: What the tools do.
+    """
+
+    def __init__(self, checks: CheckService) -> None:
+        self._checks = checks
+
+    def tools(self) -> list[Tool]:
+        """The tools."""
+        return [make_tool(self.validate_config, title="Validate a config")]
+
+    async def validate_config(
+        self,
+        *,
+        config: Config,
+        task_type: Annotated[TaskType, Field(description="What Oumi is to load it as.")],
+        client_cwd: Folder,
+        cloud: Annotated[
+            str, Field(max_length=64, description="Where it will run, if not on this machine.")
+        ] = "local",
+    ) -> ConfigValidation:
+        """Check a config against Oumi's schema and classes, and list every problem at once.
+
+        Each has key, line, message and the nearest valid name. Use it after writing or changing a
+        config; it reads nothing but the file. pre_flight_check also looks at what it needs.
+        """
+        return await self._checks.validate(
+            config, task_type=task_type, client_cwd=client_cwd, cloud=cloud
+        )
