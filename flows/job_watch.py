@@ -5,7 +5,9 @@ import logging
 
 import httpx
 
+from flows import names
 from flows.errors import ClusterUnreachable, OumiFlowsError
+from flows.log_copy import LogCopy
 from flows.outcome import Outcome, outcome_of
 from flows.ports import JobHandle, LauncherState, Observation
 from flows.report import Report
@@ -49,24 +51,43 @@ class JobWatch:
         self._cancel = cancel
         self._report = report
         self._logger = logging.getLogger("prefect.oumi.watch")
+        key = names.launch_key(record.run.id, attempt)
+        self._log = LogCopy(
+            runtime.launcher,
+            handle,
+            self._settings.jobs_dir / key / "log.txt",
+            interval_seconds=self._settings.progress_interval_seconds,
+        )
+        self._seen: Observation | None = None
         self._cancel_due = False
         self._missing_since: float | None = None
         self._unreachable_since: float | None = None
 
     async def outcome(self) -> Outcome:
         """How the job ended; on a cancel request it is ended, and waited for until it is gone."""
-        async with self._watcher.watch(self._handle) as (watched, cluster):
-            while True:
-                watched.changed.clear()
-                await self._pass_on_cancel(cluster)
-                outcome = await self._look(watched)
-                if outcome is not None:
-                    return await self._report.finish(outcome, watched.latest)
-                await _first(
-                    watched.changed,
-                    self._cancel.news,
-                    seconds=self._settings.progress_interval_seconds,
-                )
+        try:
+            async with self._watcher.watch(self._handle) as (watched, cluster):
+                while True:
+                    watched.changed.clear()
+                    await self._pass_on_cancel(cluster)
+                    outcome = await self._look(watched)
+                    if outcome is not None:
+                        return await self._finish(outcome)
+                    await _first(
+                        watched.changed,
+                        self._cancel.news,
+                        seconds=self._settings.progress_interval_seconds,
+                    )
+        finally:
+            self._log.stop()
+
+    async def _finish(self, outcome: Outcome) -> Outcome:
+        if self._seen is not None and self._log.is_started:
+            if not await self._log.finish():
+                self._report.say("The end of the log could not be copied to %s", self._log.path)
+            self._seen = self._with_log(self._seen)
+            await self._show(self._seen)
+        return await self._report.finish(outcome, self._seen)
 
     async def _pass_on_cancel(self, cluster: ClusterWatch) -> None:
         if self._cancel.news.is_set():
@@ -97,11 +118,20 @@ class JobWatch:
         if seen is None:
             return self._missing()
         self._missing_since = None
+        seen = self._seen = self._with_log(seen)
         await self._show(seen)
         if seen.state.is_terminal:
             return outcome_of(seen, cancelled=self._cancel.wanted.is_set())
         await self._report.update(seen)
         return None
+
+    def _with_log(self, seen: Observation) -> Observation:
+        """The observation, with our copy of the log where the log itself is elsewhere."""
+        if seen.log_path is not None or seen.state is LauncherState.PENDING:
+            return seen
+        self._log.start()
+        copied = self._log.path.exists()
+        return seen.model_copy(update={"log_path": str(self._log.path)}) if copied else seen
 
     async def _show(self, seen: Observation) -> None:
         """Put the handle and the state on the run; at the next look, if Prefect is not there."""

@@ -100,6 +100,11 @@ class Settings(BaseSettings):
         return self.home / "local"
 
     @property
+    def jobs_dir(self) -> Path:
+        """Where the logs of jobs that run elsewhere are kept, by launch key."""
+        return self.home / "jobs"
+
+    @property
     def snapshots_dir(self) -> Path:
         """Where submitted configs are kept as they were, by content hash."""
         return self.home / "configs"

@@ -39,6 +39,8 @@ class OumiLauncher:
         self._backends: dict[str, CloudBackend] = {}
         self._calls = Lanes(width=_LANE_WIDTH)
         self._launches = Lanes(width=_LANE_WIDTH)
+        # Apart: looks at logs that stall hold up no look at jobs.
+        self._logs = Lanes(width=_LANE_WIDTH)
 
     async def warm_up(self) -> None:
         """Import Oumi's launcher and put the durable local cloud in its registry."""
@@ -96,14 +98,20 @@ class OumiLauncher:
             handle.cloud,
             handle.cluster_name,
             lambda backend: backend.read_log(handle, offset=offset, limit=limit),
+            lanes=self._logs,
         )
 
     async def _call(
-        self, cloud: str, cluster_name: str, function: Callable[[CloudBackend], T]
+        self,
+        cloud: str,
+        cluster_name: str,
+        function: Callable[[CloudBackend], T],
+        *,
+        lanes: Lanes | None = None,
     ) -> T:
         limit = self._settings.launcher_timeout_seconds
         try:
-            return await self._calls.run(
+            return await (lanes or self._calls).run(
                 (cloud, cluster_name), lambda: function(self._backend(cloud)), timeout=limit
             )
         except OumiFlowsError:

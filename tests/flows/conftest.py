@@ -28,6 +28,7 @@ async def bench(
 ) -> AsyncGenerator[Bench]:
     monkeypatch.setattr("flows.worker._SWEEP_SECONDS", 0.2)
     monkeypatch.setattr("flows.run_record._PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("flows.log_copy._SETTLE_SECONDS", 0.0)
     settings = Settings(
         home=tmp_path / "home",
         local_slots=4,

@@ -3,7 +3,12 @@
 from uuid import UUID
 
 import pytest
-from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
 
 from flows import names
 from flows.ports import LauncherState
@@ -152,3 +157,42 @@ async def _said(bench: Bench, job_id: UUID, text: str) -> list[str]:
     wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[job_id]))
     lines = [entry.message for entry in await bench.client.read_logs(wanted)]
     return lines if any(text in line for line in lines) else []
+
+
+async def test_the_log_of_a_cloud_job_is_kept_here_while_it_is_written(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await submit(bench)
+        job = await bench.launched(job_id)
+        job.output = b"Traceback\n"
+        log = bench.settings.jobs_dir / names.launch_key(job_id, 1) / "log.txt"
+        await eventually(log.exists, timeout=PATIENCE_SECONDS)
+        assert log.read_bytes() == b"Traceback\n"
+    job.output += b"{'loss': '0.5', 'step': 7}\n"
+    async with bench.worker():
+        await eventually(
+            lambda: log.read_bytes() == job.output, timeout=PATIENCE_SECONDS, interval=0.05
+        )
+        job.output += b"ValueError: at last\n"
+        job.fail(TerminationReason.NONZERO_EXIT, "The job exited with code 1.")
+        text = (await bench.ending(job_id))[2]
+    assert log.read_bytes() == job.output
+    assert "The job exited with code 1. ValueError: at last" in text
+    run = await bench.run(job_id)
+    assert run.labels[names.LABEL_LOG_PATH] == str(log)
+    (artifact,) = await bench.client.read_artifacts(
+        artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[job_id]))
+    )
+    assert artifact.metadata_ is not None
+    assert (artifact.metadata_["step"], artifact.metadata_["loss"]) == ("7", "0.5")
+
+
+async def test_a_log_that_stalls_keeps_up_neither_watch_nor_cancel(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.log_copy._REST_SECONDS", 0.1)
+    bench.launcher.log_gate.clear()
+    async with bench.worker():
+        job_id = await submit(bench)
+        await bench.reaches(job_id, JobState.RUNNING)
+        await bench.cancel(job_id)
+        assert (await bench.ending(job_id))[0] is JobState.CANCELLED

@@ -23,6 +23,8 @@ class FakeJob:
 
     Attributes:
         stubborn: Whether only a forced cancel ends it.
+        log_path: Its log, where that is a file here.
+        output: Its log, where that is elsewhere.
     """
 
     key: str
@@ -34,6 +36,7 @@ class FakeJob:
     stubborn: bool = False
     cancels: int = 0
     log_path: Path | None = None
+    output: bytes = b""
 
     def end(
         self, state: LauncherState, reason: TerminationReason | None = None, message: str = ""
@@ -82,6 +85,9 @@ class FakeLauncher:
         """Set while a launch waits for `gate`, or after it."""
         self.gate = asyncio.Event()
         self.gate.set()
+        self.log_gate = asyncio.Event()
+        """While it is not set, looks at logs stall."""
+        self.log_gate.set()
         self._slots = slots
 
     async def warm_up(self) -> None:
@@ -139,8 +145,10 @@ class FakeLauncher:
 
     async def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
         self._answer("read_log", handle.cloud)
-        path = self.jobs[handle.launcher_job_id].log_path
-        return path.read_bytes()[offset : offset + limit] if path else b""
+        await self.log_gate.wait()
+        job = self.jobs[handle.launcher_job_id]
+        output = job.log_path.read_bytes() if job.log_path else job.output
+        return output[offset : offset + limit]
 
     def _answer(self, call: str, cloud: str) -> None:
         self.calls[call] += 1
