@@ -145,6 +145,7 @@ def environment(home: Path, marker: str, **variables: str) -> dict[str, str]:
         **inherited,
         MARKER: marker,
         "OUMI_FLOWS_HOME": str(home),
+        "OUMI_FLOWS_CONFIGS_URL": "off",
         "OUMI_FLOWS_ENGINE_TIMEOUT_SECONDS": "120",
         "PREFECT_HOME": str(home.parent / "prefect"),
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",

@@ -84,15 +84,30 @@ class Settings(BaseSettings):
         description="Further host names, separated by commas, under which clients reach the MCP "
         "server's HTTP transport, such as that of a proxy.",
     )
+    configs_dir: Path | None = Field(
+        default=None,
+        description="Folder of Oumi's configs for the catalogue, instead of fetching them.",
+    )
+    configs_url: str = Field(
+        default="https://github.com/oumi-ai/oumi/archive/refs/tags/v{version}.tar.gz",
+        description="Archive of Oumi's repository whose configs the catalogue has; `off`: fetch "
+        "nothing.",
+    )
+    configs_sha256: str | None = Field(
+        default=None, description="SHA-256 that this archive must have. Unset: any."
+    )
+    configs_timeout_seconds: float = Field(
+        default=120.0, gt=0, description="Limit of fetching it, which happens in the background."
+    )
 
     debug: bool = Field(
         default=False, description="Show the traceback of an error of the command line."
     )
 
-    @field_validator("home")
+    @field_validator("home", "configs_dir")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
 
     @property
     def local_dir(self) -> Path:
@@ -118,3 +133,8 @@ class Settings(BaseSettings):
     def engine_dir(self) -> Path:
         """Where the embedded engine keeps its database, records and logs."""
         return self.home / "engine"
+
+    @property
+    def catalog_dir(self) -> Path:
+        """Where Oumi's library of configs is kept once it was fetched."""
+        return self.home / "catalog"

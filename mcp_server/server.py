@@ -31,16 +31,20 @@ from mcp_types import (
 
 from flows.errors import InvalidArgument
 from flows.settings import Settings
+from mcp_server.catalog.catalog import Catalog
+from mcp_server.catalog.library import OumiLibrary
 from mcp_server.docs_index.keeper import DocsKeeper
 from mcp_server.engine_keeper import EngineKeeper, Ensure
 from mcp_server.guidance import read_guidance
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.prompts import prompts
 from mcp_server.resources import add_resources
+from mcp_server.services.catalog import CatalogService
 from mcp_server.services.checks import CheckService
 from mcp_server.services.docs import DocsService
 from mcp_server.services.jobs import JobService
 from mcp_server.services.worker_calls import WorkerCalls
+from mcp_server.tools.catalog import CatalogTools
 from mcp_server.tools.checks import CheckTools
 from mcp_server.tools.docs import DocsTools
 from mcp_server.tools.edge import told
@@ -61,6 +65,7 @@ class Parts:
     jobs: JobService
     docs: DocsKeeper
     checks: CheckService
+    catalog: CatalogService
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +96,10 @@ def make_parts(settings: Settings, ensure: Ensure) -> Parts:
     jobs = JobService(gateway, snapshots_dir=settings.snapshots_dir)
     docs = DocsKeeper(settings.docs_dir)
     checks = CheckService(WorkerCalls(gateway), timeout_seconds=settings.check_timeout_seconds)
-    return Parts(keeper=keeper, gateway=gateway, jobs=jobs, docs=docs, checks=checks)
+    catalog = CatalogService(Catalog(OumiLibrary(settings)))
+    return Parts(
+        keeper=keeper, gateway=gateway, jobs=jobs, docs=docs, checks=checks, catalog=catalog
+    )
 
 
 def build_server(parts: Parts, options: Options) -> "OumiServer":
@@ -105,6 +113,7 @@ def build_server(parts: Parts, options: Options) -> "OumiServer":
         "jobs": JobTools(parts.jobs).tools(read_only=options.read_only),
         "checks": CheckTools(parts.checks).tools(),
         "docs": DocsTools(DocsService(parts.docs)).tools(),
+        "catalog": CatalogTools(parts.catalog).tools(),
         "guide": GuideTools(lambda: tools).tools(),
     }
     if unknown := sorted(set(options.toolsets) - set(groups)):
@@ -262,6 +271,7 @@ def _lifespan(
                 tasks.start_soon(parts.keeper.keep)
                 tasks.start_soon(watcher.watch)
                 tasks.start_soon(parts.docs.keep)
+                tasks.start_soon(parts.catalog.fetch_later)
                 yield
                 tasks.cancel_scope.cancel()
         finally:

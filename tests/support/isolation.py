@@ -38,6 +38,7 @@ class SessionIsolation:
                 MARKER_ENV: marker,
                 "HOME": str(home),
                 "OUMI_FLOWS_HOME": str(home / ".oumi-flows"),
+                "OUMI_FLOWS_CONFIGS_URL": "off",
                 "PREFECT_HOME": str(home / ".prefect"),
                 "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
                 "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -1,0 +1,90 @@
+"""Taking the configs, and nothing else, out of an archive of Oumi's repository."""
+
+import gzip
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from flows.configs.reader import MAX_CONFIG_BYTES
+from flows.errors import ConfigNotFound
+from mcp_server.catalog.folder import MAX_FILES
+
+_FOLDER: Final = "configs"
+_SUFFIXES: Final = (".yaml", ".yml")
+_MAX_UNPACKED: Final = 500_000_000
+_MAX_MEMBERS: Final = 100_000
+_NEXT_STEP: Final = "Set OUMI_FLOWS_CONFIGS_URL to a .tar.gz of Oumi's repository"
+
+
+def extract_configs(archive: Path, into: Path) -> int:
+    """Write the YAML files below the archive's ``<root>/configs`` into `into`; their number.
+
+    Links, absolute names and names with ``..`` are passed over, so nothing is written elsewhere.
+
+    Raises:
+        ConfigNotFound: It is no such archive, is damaged, or unpacks to far too much.
+        OSError: A file cannot be written.
+    """
+    count = 0
+    try:
+        with _Bounded(archive) as unpacked:
+            with tarfile.open(fileobj=unpacked, mode="r|") as tar:
+                for name, text in _configs(tar):
+                    target = into / name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(text)
+                    count += 1
+            # To the end, where the checksum is.
+            while unpacked.read(1 << 16):
+                pass
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, _TooMuch) as error:
+        raise ConfigNotFound(
+            f"what was fetched is no whole .tar.gz ({error or type(error).__name__})", _NEXT_STEP
+        ) from error
+    if not count:
+        raise ConfigNotFound("what was fetched has no folder of configs", _NEXT_STEP)
+    return count
+
+
+def _configs(tar: tarfile.TarFile) -> Iterator[tuple[PurePosixPath, bytes]]:
+    found = 0
+    for number, member in enumerate(tar):
+        if number > _MAX_MEMBERS or found > MAX_FILES:
+            raise _TooMuch("too many files")
+        parts = PurePosixPath(member.name).parts
+        name = PurePosixPath(*parts[2:])
+        if (
+            not member.isreg()
+            or len(parts) < 3
+            or parts[1] != _FOLDER
+            or ".." in parts
+            or "\\" in member.name
+            or parts[0] == "/"
+            or any(part.startswith(".") for part in name.parts)
+            or name.suffix not in _SUFFIXES
+            or member.size > MAX_CONFIG_BYTES
+        ):
+            continue
+        file = tar.extractfile(member)
+        if file is not None:
+            found += 1
+            yield name, file.read()
+
+
+class _TooMuch(Exception):
+    pass
+
+
+class _Bounded(gzip.GzipFile):
+    """A file that ends in an error when more than an archive of Oumi can hold is read of it."""
+
+    _unpacked = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        content = super().read(size)
+        self._unpacked += len(content)
+        if self._unpacked > _MAX_UNPACKED:
+            raise _TooMuch(f"more than {_MAX_UNPACKED:,} bytes unpacked")
+        return content

@@ -1,0 +1,202 @@
+"""The catalogue: what there is, search, one config, and what fits a model and a task."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from flows.configs.reader import read_config
+from flows.errors import ConfigNotFound
+from mcp_server.catalog.entry import Entry, targets_of
+from mcp_server.catalog.folder import ConfigFolder
+from mcp_server.catalog.library import OumiLibrary
+from mcp_server.catalog.model_names import base_of, family_of, size_of
+from mcp_server.catalog.search import SearchIndex
+
+STARTER_PREFIX: Final = "starter/"
+"""What the paths of our own recipes begin with."""
+
+RECIPES_DIR: Final = Path(__file__).parents[1] / "recipes"
+
+_LOOK_SECONDS: Final = 2.0
+_NAME_TASKS: Final = {
+    "training": ("sft", "dpo", "kto", "grpo", "distillation", "pretraining"),
+    "train": ("sft", "dpo", "kto", "grpo", "distillation", "pretraining"),
+    "analyze": ("analysis",),
+    "async_evaluation": ("evaluation",),
+}
+
+
+class Found(NamedTuple):
+    """What a search found.
+
+    Attributes:
+        entries: The best ones.
+        total: How many there are in all.
+        unmet: Terms of the query that no config of the catalogue meets.
+    """
+
+    entries: list[Entry]
+    total: int
+    unmet: list[str]
+
+
+class Config(NamedTuple):
+    """One config of the catalogue."""
+
+    entry: Entry
+    file: Path
+    text: str
+
+
+class Catalog:
+    """Our own recipes and Oumi's library. Blocks on the disk, never on the network.
+
+    Args:
+        library: Where Oumi's library is; asked to get itself in the background.
+        recipes: The folder of our own recipes.
+        now: A monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        library: OumiLibrary,
+        *,
+        recipes: Path = RECIPES_DIR,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.library = library
+        self._now = now
+        self._starter = ConfigFolder(recipes, prefix=STARTER_PREFIX)
+        self._oumi: ConfigFolder | None = None
+        self._index = SearchIndex([])
+        self._looked_at: float | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def starter(self) -> Sequence[Entry]:
+        """Our own recipes."""
+        self._look()
+        return self._starter.entries
+
+    @property
+    def oumi(self) -> Sequence[Entry]:
+        """Oumi's, as far as they are here."""
+        self._look()
+        return self._of_oumi()
+
+    def search(
+        self, query: Iterable[str] = (), *, content_match: Iterable[str] = (), limit: int = 20
+    ) -> Found:
+        """The configs that meet every term of the query and have every text in their file.
+
+        Args:
+            query: Terms for path, model, task, technique, data set, GPUs and cloud. A term that
+                is met nowhere as it is may be a misspelling.
+            content_match: Texts that the file must have, whatever their case.
+            limit: How many to return at most.
+        """
+        query = list(query)
+        index = self._look()
+        found = [hit.entry for hit in index.search(query)]
+        unmet = [] if found else index.unmet(query)
+        texts = [text.lower() for text in content_match if text.strip()]
+        if texts:
+            found = [entry for entry in found if self._folder_of(entry).has_all(entry.path, texts)]
+        return Found(found[:limit], len(found), unmet)
+
+    def get(self, path: str) -> Config:
+        """A config by its path in the catalogue, or by the end of it if that is unique.
+
+        Raises:
+            ConfigNotFound: There is none; close paths are given.
+        """
+        self._look()
+        entries = {entry.path: entry for entry in (*self.starter, *self.oumi)}
+        wanted = path.strip().removeprefix("oumi://").removeprefix("./").removeprefix("configs/")
+        entry = entries.get(wanted)
+        if entry is None:
+            ends = [known for known in entries if wanted and known.endswith(f"/{wanted}")]
+            if len(ends) != 1:
+                raise ConfigNotFound(
+                    f"The catalogue has no config {path!r}", _hint(ends, wanted, entries)
+                )
+            entry = entries[ends[0]]
+        file = self._folder_of(entry).file_of(entry.path)
+        if file is None:
+            raise ConfigNotFound(f"The catalogue has no config {path!r} any more", "Search again")
+        return Config(entry, file, read_config(file).text)
+
+    def suggest(self, *, model_name: str = "", task: str = "", limit: int = 5) -> list[str]:
+        """Paths of configs for this model's family and this task, the closest first.
+
+        Args:
+            model_name: A model as configs name it; empty: any.
+            task: A task (`Entry.task`) or a type of config; empty: any.
+            limit: How many to return at most.
+        """
+        self._look()
+        tasks = _NAME_TASKS.get(task, (task,)) if task else ()
+        family, size = family_of(model_name), size_of(model_name)
+        ranked: list[tuple[int, int, str]] = []
+        for place, entry in enumerate((*self.starter, *self.oumi)):
+            if tasks and entry.task not in tasks:
+                continue
+            closeness = _closeness(entry, model_name, family, size)
+            if closeness or not model_name:
+                # A job config says less about a model than the config it runs.
+                ranked.append((-2 * closeness + (entry.config_type == "job"), place, entry.path))
+        return [path for _, _, path in sorted(ranked)[:limit]]
+
+    def related(self, entry: Entry) -> list[str]:
+        """Paths of the configs that a job config runs, or of the jobs that run a config."""
+        if entry.config_type == "job":
+            return [path for path in targets_of(entry) if self._folder_of(entry).file_of(path)]
+        jobs = (other for other in (*self.starter, *self.oumi) if other.runs)
+        return [job.path for job in jobs if entry.path in targets_of(job)]
+
+    def _look(self) -> SearchIndex:
+        """The index, brought up to date at most every two seconds."""
+        with self._lock:
+            now = self._now()
+            folder = self.library.folder()
+            moved = folder != (self._oumi.root if self._oumi else None)
+            if moved:
+                self._oumi = ConfigFolder(folder) if folder else None
+            elif self._looked_at is not None and now - self._looked_at < _LOOK_SECONDS:
+                return self._index
+            changed = self._starter.look()
+            if self._oumi:
+                changed |= self._oumi.look()
+            if changed or moved:
+                self._index = SearchIndex([*self._starter.entries, *self._of_oumi()])
+            self._looked_at = now
+            return self._index
+
+    def _of_oumi(self) -> list[Entry]:
+        entries = self._oumi.entries if self._oumi else []
+        return [entry for entry in entries if not entry.path.startswith(STARTER_PREFIX)]
+
+    def _folder_of(self, entry: Entry) -> ConfigFolder:
+        if self._oumi is None or entry.path.startswith(STARTER_PREFIX):
+            return self._starter
+        return self._oumi
+
+
+def _closeness(entry: Entry, model_name: str, family: str, size: str) -> int:
+    if not entry.model_name or base_of(entry.model_family) != base_of(family):
+        return 0
+    if entry.model_name.lower() == model_name.lower():
+        return 4
+    if entry.model_family == family:
+        return 3 if size and size_of(entry.model_name) == size else 2
+    return 1
+
+
+def _hint(ends: list[str], wanted: str, paths: Iterable[str]) -> str:
+    close = ends[:3] or get_close_matches(wanted, list(paths), n=3, cutoff=0.5)
+    if close:
+        return f"Did you mean {' or '.join(close)}?"
+    return "Find its path with search_configs"

@@ -1,0 +1,41 @@
+"""Which type of config a file is, told from its keys."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
+
+from flows.configs.reader import is_job_config
+from flows.configs.schema import ConfigType, fields_of, root_spec
+
+# Those that share all their keys with another type come after it.
+_ORDER: Final = (
+    ConfigType.TRAINING,
+    ConfigType.TUNING,
+    ConfigType.ASYNC_EVALUATION,
+    ConfigType.SYNTHESIS,
+    ConfigType.QUANTIZATION,
+    ConfigType.JUDGE,
+    ConfigType.ANALYZE,
+    ConfigType.INFERENCE,
+    ConfigType.EVALUATION,
+)
+
+
+def config_type_of(data: Mapping[str, Any], path: str = "") -> ConfigType | None:
+    """The type whose keys these are; None: no type of Oumi has them all.
+
+    Args:
+        data: The config's content.
+        path: Decides where a config has only keys that several types have.
+    """
+    if is_job_config(data):
+        return ConfigType.JOB
+    possible = [kind for kind in _ORDER if data and data.keys() <= _keys(kind)]
+    if ConfigType.EVALUATION in possible and "eval" in path.lower():
+        return ConfigType.EVALUATION
+    return possible[0] if possible else None
+
+
+@cache
+def _keys(config_type: ConfigType) -> frozenset[str]:
+    return frozenset(fields_of(root_spec(config_type)))

@@ -1,0 +1,169 @@
+"""Fetching one file over HTTP: bounded in time and size, resumed where the server can."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from flows.errors import ConfigNotFound, OperationTimeout, OumiFlowsError
+from flows.models import Value
+
+if TYPE_CHECKING:
+    import httpx2
+
+MAX_BYTES: Final = 100_000_000
+"""Oumi 0.9's archive has 4 MB; one that is much larger is not it."""
+
+_CONNECT_SECONDS: Final = 5.0
+_SILENCE_SECONDS: Final = 15.0
+_MAX_REDIRECTS: Final = 5
+_OFFLINE: Final = "Check the network, or set OUMI_FLOWS_CONFIGS_DIR to a folder of Oumi's configs"
+
+
+class Download(Value):
+    """What was fetched."""
+
+    url: str
+    size: int
+    sha256: str
+    etag: str | None = None
+
+
+def download(
+    url: str,
+    target: Path,
+    *,
+    timeout_seconds: float,
+    max_bytes: int = MAX_BYTES,
+    now: Callable[[], float] = time.monotonic,
+) -> Download:
+    """Fetch `url` into the file `target`.
+
+    What has come of a transfer that was cut or ran out of time stays at ``target.part``, and the
+    next one begins there if the server still has the same file.
+
+    Args:
+        url: Where it is.
+        target: Where to put it; it appears there whole.
+        timeout_seconds: How long all of it may take.
+        max_bytes: How large it may be.
+        now: A monotonic clock.
+
+    Raises:
+        ConfigNotFound: It is not there, or not all of it came.
+        OperationTimeout: It took too long.
+    """
+    import httpx2
+
+    deadline = now() + timeout_seconds
+    limits = httpx2.Timeout(
+        min(_SILENCE_SECONDS, timeout_seconds), connect=min(_CONNECT_SECONDS, timeout_seconds)
+    )
+    try:
+        with httpx2.Client(
+            timeout=limits, follow_redirects=True, max_redirects=_MAX_REDIRECTS
+        ) as client:
+            return _Transfer(client, url, target, max_bytes=max_bytes).run(
+                late=lambda: now() > deadline, limit=timeout_seconds
+            )
+    except httpx2.TimeoutException as error:
+        raise _too_slow(url, timeout_seconds) from error
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        reason = str(error) or type(error).__name__
+        raise ConfigNotFound(f"{url} could not be fetched ({reason})", _OFFLINE) from error
+
+
+class _Transfer:
+    def __init__(self, client: "httpx2.Client", url: str, target: Path, *, max_bytes: int) -> None:
+        self._client = client
+        self._url = url
+        self._target = target
+        self._max_bytes = max_bytes
+        self._part = target.with_name(f"{target.name}.part")
+        self._note = target.with_name(f"{target.name}.part.json")
+
+    def run(self, *, late: Callable[[], bool], limit: float) -> Download:
+        """Fetch it, going on from what is here if that is possible."""
+        offset, etag = self._resumable()
+        headers = {"Accept-Encoding": "identity"}
+        if offset and etag:
+            headers |= {"Range": f"bytes={offset}-", "If-Range": etag}
+        with self._client.stream("GET", self._url, headers=headers) as response:
+            self._check(response)
+            goes_on = response.status_code == 206 and response.headers.get(
+                "content-range", ""
+            ).startswith(f"bytes {offset}-")
+            offset = offset if goes_on else 0
+            etag = _strong(response.headers.get("etag"))
+            self._remember(etag)
+            size = offset
+            with self._part.open("ab" if goes_on else "wb") as file:
+                for chunk in response.iter_raw():
+                    file.write(chunk)
+                    size += len(chunk)
+                    if size > self._max_bytes:
+                        self._forget()
+                        raise _too_large(self._url, self._max_bytes)
+                    if late():
+                        raise _too_slow(self._url, limit)
+        with self._part.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        self._part.replace(self._target)
+        self._note.unlink(missing_ok=True)
+        return Download(url=self._url, size=size, sha256=sha256, etag=etag)
+
+    def _check(self, response: "httpx2.Response") -> None:
+        if self._url.startswith("https:") and response.url.scheme != "https":
+            raise ConfigNotFound(
+                f"{self._url} leads to {response.url}, which is not encrypted",
+                "Set OUMI_FLOWS_CONFIGS_URL to where the archive is",
+            )
+        if response.status_code == 416:
+            self._forget()
+        if response.status_code not in (200, 206):
+            raise ConfigNotFound(
+                f"{self._url} answers {response.status_code} {response.reason_phrase}",
+                "Set OUMI_FLOWS_CONFIGS_URL to an archive of Oumi, or try again later",
+            )
+        length = response.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._max_bytes:
+            raise _too_large(self._url, self._max_bytes)
+
+    def _resumable(self) -> tuple[int, str | None]:
+        """How much is here already, and the ETag of what it is a part of."""
+        try:
+            note = cast("dict[str, Any]", json.loads(self._note.read_text(encoding="utf-8")))
+            etag = note.get("etag")
+            if note.get("url") == self._url and isinstance(etag, str):
+                return self._part.stat().st_size, etag
+        except (OSError, ValueError, AttributeError):
+            pass
+        return 0, None
+
+    def _remember(self, etag: str | None) -> None:
+        if etag:
+            self._note.write_text(json.dumps({"url": self._url, "etag": etag}), encoding="utf-8")
+        else:
+            self._note.unlink(missing_ok=True)
+
+    def _forget(self) -> None:
+        self._note.unlink(missing_ok=True)
+        self._part.unlink(missing_ok=True)
+
+
+def _strong(etag: str | None) -> str | None:
+    """An ETag that promises the same bytes."""
+    return etag if etag and not etag.startswith("W/") else None
+
+
+def _too_large(url: str, limit: int) -> OumiFlowsError:
+    return ConfigNotFound(
+        f"{url} has more than {limit:,} bytes, so it is not Oumi's archive",
+        "Set OUMI_FLOWS_CONFIGS_URL to where the archive is",
+    )
+
+
+def _too_slow(url: str, limit: float) -> OumiFlowsError:
+    return OperationTimeout(f"{url} took longer than {limit:g} s", _OFFLINE)

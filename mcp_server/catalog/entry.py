@@ -1,0 +1,274 @@
+"""What the catalogue knows of one config: only what its file says."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any, Final, NamedTuple, cast
+
+from flows.configs.schema import ConfigType
+from flows.configs.yaml_text import parse_yaml
+from flows.errors import InvalidConfig
+from mcp_server.catalog.config_types import config_type_of
+from mcp_server.catalog.model_names import family_of
+
+_MAX_DESCRIPTION: Final = 160
+_TASK_OF_TRAINER: Final = {
+    "TRL_DPO": "dpo",
+    "TRL_KTO": "kto",
+    "TRL_GRPO": "grpo",
+    "VERL_GRPO": "grpo",
+    "TRL_GKD": "distillation",
+    "TRL_GOLD": "distillation",
+}
+_TASK_OF_TYPE: Final = {
+    ConfigType.EVALUATION: "evaluation",
+    ConfigType.ASYNC_EVALUATION: "evaluation",
+    ConfigType.INFERENCE: "inference",
+    ConfigType.TUNING: "tuning",
+    ConfigType.SYNTHESIS: "synthesis",
+    ConfigType.QUANTIZATION: "quantization",
+    ConfigType.ANALYZE: "analysis",
+    ConfigType.JUDGE: "judge",
+}
+_TASK_OF_COMMAND: Final = {
+    "train": "training",
+    "evaluate": "evaluation",
+    "eval": "evaluation",
+    "infer": "inference",
+    "tune": "tuning",
+    "synth": "synthesis",
+    "quantize": "quantization",
+    "analyze": "analysis",
+    "judge": "judge",
+}
+_COMMAND: Final = re.compile(rf"\boumi\s+(?:\S+\s+)?({'|'.join(_TASK_OF_COMMAND)})\b")
+_CONFIG_OPTION: Final = re.compile(r"(?:-c|--config)[ =]+[\"']?([^\s\"']+\.ya?ml)")
+_NOT_A_DESCRIPTION: Final = re.compile(r"(requires?|requirements|usage|see also|needs)\b.*:", re.I)
+_NEEDS: Final = re.compile(r"^#\s*Needs:\s*(.+?)\s*$", re.MULTILINE)
+
+
+class Entry(NamedTuple):
+    """What a config's file says; empty where it does not.
+
+    Attributes:
+        path: Its place in the catalogue.
+        description: The first sentence of the comment it begins with.
+        config_type: The type of config, as `validate_config` names it.
+        task: What it is for: ``sft dpo kto grpo distillation pretraining evaluation inference
+            tuning synthesis quantization analysis judge``, or ``training`` for a job whose
+            training config is not known.
+        technique: ``full lora qlora`` of a training, else the engine, backend or method.
+        model_name: The model it works on.
+        model_family: The model's family with its version, as in ``llama3.1``.
+        datasets: The data sets it reads.
+        gpu: The GPUs it asks for, or its comment or the job config that runs it says it needs.
+        cloud: The cloud of a job config.
+        runs: Paths of the configs a job config runs, as it writes them.
+    """
+
+    path: str
+    description: str = ""
+    config_type: str = ""
+    task: str = ""
+    technique: str = ""
+    model_name: str = ""
+    model_family: str = ""
+    datasets: tuple[str, ...] = ()
+    gpu: str = ""
+    cloud: str = ""
+    runs: tuple[str, ...] = ()
+
+
+def read_entry(path: str, text: str) -> Entry:
+    """What the config with this text says; a text that is no config is known by its path alone."""
+    try:
+        data = parse_yaml(text, path)
+    except InvalidConfig:
+        return Entry(path)
+    if not isinstance(data, dict):
+        return Entry(path)
+    config = cast("Mapping[str, Any]", data)
+    config_type = config_type_of(config, path)
+    needs = _NEEDS.search(text)
+    entry = Entry(
+        path,
+        description=_description(text),
+        config_type=config_type or "",
+        gpu=needs[1] if needs else "",
+        datasets=tuple(dict.fromkeys(_datasets(config))),
+    )
+    if config_type is ConfigType.JOB:
+        return _job(entry, config)
+    model_name = _model_name(config, config_type)
+    task = _TASK_OF_TYPE.get(config_type, "") if config_type else ""
+    if config_type is ConfigType.TRAINING:
+        task = _training_task(config, path)
+    return entry._replace(
+        task=task,
+        technique=_technique(config, config_type),
+        model_name=model_name,
+        model_family=family_of(model_name),
+    )
+
+
+def with_jobs(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries, where a config that a job config runs and that job config know each other.
+
+    The job config gets task, technique and model of what it runs; the config gets the GPUs of the
+    smallest job that runs it.
+    """
+    found = {entry.path: entry for entry in entries}
+    for job in sorted(found.values(), key=_gpu_count):
+        for path in targets_of(job):
+            config = found.get(path)
+            if config is None or config.config_type == ConfigType.JOB:
+                continue
+            found[job.path] = found[job.path]._replace(
+                task=config.task or job.task,
+                technique=config.technique,
+                model_name=config.model_name,
+                model_family=config.model_family,
+                datasets=config.datasets,
+            )
+            if job.gpu and not config.gpu:
+                found[config.path] = config._replace(gpu=job.gpu)
+    return list(found.values())
+
+
+def targets_of(job: Entry) -> list[str]:
+    """The catalogue's paths of the configs that a job config runs."""
+    return [_same_catalogue(job.path, name) for name in job.runs]
+
+
+def _gpu_count(entry: Entry) -> int:
+    count = entry.gpu.rpartition(":")[2]
+    return int(count) if count.isdecimal() else 0
+
+
+def _description(text: str) -> str:
+    """The first paragraph of the comment at the top, up to its first sentence's end."""
+    words: list[str] = []
+    for line in text.splitlines():
+        comment = line.strip().removeprefix("#").strip()
+        if not line.startswith("#") or (words and not comment):
+            break
+        if not comment or set(comment) <= set("-=#"):
+            continue
+        if _NOT_A_DESCRIPTION.match(comment):
+            break
+        words += comment.split()
+    sentence = re.split(r"(?<=\.)\s", " ".join(words), maxsplit=1)[0]
+    if len(sentence) <= _MAX_DESCRIPTION:
+        return sentence
+    return sentence[: _MAX_DESCRIPTION - 3].rsplit(" ", 1)[0] + "..."
+
+
+def _job(entry: Entry, config: Mapping[str, Any]) -> Entry:
+    resources = _mapping(config.get("resources"))
+    run = _text(config.get("run"))
+    command = _COMMAND.search(run)
+    accelerators = _text(resources.get("accelerators"))
+    if accelerators and ":" not in accelerators:
+        accelerators += ":1"
+    nodes = config.get("num_nodes")
+    if accelerators and isinstance(nodes, int) and nodes > 1:
+        accelerators = f"{nodes} nodes of {accelerators}"
+    return entry._replace(
+        task=_TASK_OF_COMMAND[command[1]] if command else "",
+        gpu=accelerators or entry.gpu,
+        cloud=_text(resources.get("cloud")),
+        runs=tuple(dict.fromkeys(_CONFIG_OPTION.findall(run))),
+    )
+
+
+def _same_catalogue(job_path: str, name: str) -> str:
+    """The catalogue's path of a config as a job's script names it.
+
+    Oumi's scripts run from the folder above ``configs``, ours from the recipe's own folder.
+    """
+    name = name.removeprefix("oumi://").removeprefix("./")
+    if name.startswith("configs/"):
+        return name.removeprefix("configs/")
+    return str(PurePosixPath(job_path).parent / name)
+
+
+def _model_name(config: Mapping[str, Any], config_type: ConfigType | None) -> str:
+    holder = config
+    if config_type in (ConfigType.SYNTHESIS, ConfigType.JUDGE):
+        holder = _mapping(config.get("inference_config"))
+    elif config_type is ConfigType.ASYNC_EVALUATION:
+        holder = _mapping(config.get("evaluation"))
+    return _text(_mapping(holder.get("model")).get("model_name"))
+
+
+def _training_task(config: Mapping[str, Any], path: str) -> str:
+    training = _mapping(config.get("training"))
+    trainer = _text(training.get("trainer_type")).upper().removeprefix("TRAINERTYPE.")
+    task = _TASK_OF_TRAINER.get(trainer, "sft")
+    from_scratch = _mapping(config.get("model")).get("load_pretrained_weights") is False
+    if task == "sft" and (from_scratch or "pretrain" in path.lower()):
+        return "pretraining"
+    return task
+
+
+def _technique(config: Mapping[str, Any], config_type: ConfigType | None) -> str:
+    """How it does it: what there is to choose from depends on the type."""
+    technique = ""
+    match config_type:
+        case ConfigType.TRAINING:
+            if _mapping(config.get("training")).get("use_peft") is not True:
+                technique = "full"
+            else:
+                q_lora = _mapping(config.get("peft")).get("q_lora") is True
+                technique = "qlora" if q_lora else "lora"
+        case ConfigType.INFERENCE:
+            technique = _text(config.get("engine")).lower()
+        case ConfigType.SYNTHESIS:
+            technique = _text(_mapping(config.get("inference_config")).get("engine")).lower()
+        case ConfigType.JUDGE:
+            kinds = ("rule", "rubric")
+            technique = next((kind for kind in kinds if config.get(f"{kind}_judge_params")), "llm")
+        case ConfigType.EVALUATION:
+            tasks = _mappings(config.get("tasks"))
+            backends = dict.fromkeys(_text(task.get("evaluation_backend")) for task in tasks)
+            technique = " ".join(name for name in backends if name)
+        case ConfigType.QUANTIZATION:
+            technique = _text(config.get("method"))
+        case ConfigType.TUNING:
+            technique = _text(_mapping(config.get("tuning")).get("tuner_type")).lower()
+        case _:
+            pass
+    return technique
+
+
+def _datasets(config: Mapping[str, Any]) -> Iterator[str]:
+    data = _mapping(config.get("data"))
+    for split in ("train", "validation", "test"):
+        for dataset in _mappings(_mapping(data.get(split)).get("datasets")):
+            yield from _texts(dataset.get("dataset_name"))
+    yield from _texts(config.get("dataset_name"))
+    tasks = config.get("tasks") or _mapping(config.get("evaluation")).get("tasks")
+    for task in _mappings(tasks):
+        yield from _texts(task.get("task_name"))
+    strategy = _mapping(config.get("strategy_params"))
+    for source in _mappings(strategy.get("input_data")):
+        yield from _texts(source.get("path"))
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _mappings(value: object) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, list):
+        for item in cast("list[object]", value):
+            yield _mapping(item)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str) and value:
+        yield value

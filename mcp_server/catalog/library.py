@@ -1,0 +1,242 @@
+"""Oumi's own library of configs for the installed version: a folder of the person's, or fetched."""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from flows.errors import ConfigNotFound, Conflict, OumiFlowsError
+from flows.models import Value
+from flows.settings import Settings
+from mcp_server.catalog.archive import extract_configs
+from mcp_server.catalog.download import download
+
+OFF: Final = "off"
+"""The value of ``OUMI_FLOWS_CONFIGS_URL`` that keeps us from fetching anything."""
+
+_RETRY_SECONDS: Final = 600.0
+_RELEASE: Final = re.compile(r"\d+(\.\d+)*(\.?(a|b|rc|post)\d+)?")
+
+
+class LibraryState(StrEnum):
+    """How Oumi's library is."""
+
+    FOLDER = "folder"
+    READY = "ready"
+    FETCHING = "fetching"
+    FAILED = "failed"
+    ABSENT = "absent"
+    OFF = "off"
+
+
+class LibraryStatus(Value):
+    """How Oumi's library is, and where."""
+
+    state: LibraryState
+    message: str
+    path: str | None = None
+
+
+class OumiLibrary:
+    """Where Oumi's configs are. Nothing but `fetch` and the thread of `refresh` uses the network.
+
+    Args:
+        settings: Where it may be, and where it is fetched from and to.
+        oumi_version: The installed Oumi; empty: none.
+        now: The time, in seconds.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        oumi_version: str | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self.oumi_version = _installed() if oumi_version is None else oumi_version
+        self._now = now
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the archive is."""
+        return self._settings.configs_url.replace("{version}", self.oumi_version)
+
+    def folder(self) -> Path | None:
+        """The folder of Oumi's configs; None: it is not here."""
+        if self._settings.configs_dir is not None:
+            return self._settings.configs_dir
+        return self._fetched if self._fetched.is_dir() else None
+
+    def status(self) -> LibraryStatus:
+        """How it is."""
+        if (chosen := self._settings.configs_dir) is not None:
+            there = chosen.is_dir()
+            return LibraryStatus(
+                state=LibraryState.FOLDER if there else LibraryState.ABSENT,
+                message=f"OUMI_FLOWS_CONFIGS_DIR{'' if there else ', which does not exist'}",
+                path=str(chosen),
+            )
+        if self._fetched.is_dir():
+            message = f"Oumi {self.oumi_version}, fetched from {self.url}"
+            return LibraryStatus(state=LibraryState.READY, message=message, path=str(self._fetched))
+        if why_not := self._why_not():
+            return LibraryStatus(state=LibraryState.OFF, message=why_not)
+        if self._thread is not None and self._thread.is_alive():
+            message = f"Being fetched from {self.url}; look again in some seconds"
+            return LibraryStatus(state=LibraryState.FETCHING, message=message)
+        if failure := self._failure():
+            return LibraryStatus(state=LibraryState.FAILED, message=failure[1])
+        return LibraryStatus(state=LibraryState.ABSENT, message="Not fetched yet")
+
+    def refresh(self) -> None:
+        """Fetch it in the background, if it is wanted, not here and did not just fail."""
+        if self.folder() is not None or self._why_not():
+            return
+        with self._lock:
+            running = self._thread is not None and self._thread.is_alive()
+            failure = self._failure()
+            if running or (failure and self._now() - failure[0] < _RETRY_SECONDS):
+                return
+            # A daemon: a process that ends does not wait for it, and the next one goes on.
+            self._thread = threading.Thread(
+                target=self._fetch_quietly, name="oumi-library", daemon=True
+            )
+            self._thread.start()
+
+    def fetch(self) -> Path:
+        """Fetch it now, even if it is here; the folder.
+
+        Raises:
+            ConfigNotFound: It cannot be fetched, or what came is not it.
+            OperationTimeout: It took too long.
+            Conflict: Another process is fetching it.
+        """
+        if why_not := self._why_not():
+            raise ConfigNotFound(
+                f"Oumi's library is not fetched: {why_not}", "Set OUMI_FLOWS_CONFIGS_URL"
+            )
+        home = self._settings.catalog_dir
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _only_one(home / "lock"):
+            try:
+                self._fetch_into(home)
+            except (OumiFlowsError, OSError) as error:
+                what = error.sentences if isinstance(error, OumiFlowsError) else str(error)
+                self._note_failure(what)
+                if isinstance(error, OSError):
+                    raise ConfigNotFound(
+                        f"Oumi's library cannot be kept in {home} ({error.strerror})",
+                        "Make room there, or set OUMI_FLOWS_HOME",
+                    ) from error
+                raise
+            self._failed.unlink(missing_ok=True)
+        return self._fetched
+
+    @property
+    def _fetched(self) -> Path:
+        return self._settings.catalog_dir / f"oumi-{self.oumi_version}" / "configs"
+
+    @property
+    def _failed(self) -> Path:
+        return self._settings.catalog_dir / f"oumi-{self.oumi_version}.failed.json"
+
+    def _why_not(self) -> str:
+        if self._settings.configs_dir is not None:
+            return "OUMI_FLOWS_CONFIGS_DIR names a folder"
+        if self._settings.configs_url.lower() == OFF:
+            return "OUMI_FLOWS_CONFIGS_URL is off"
+        if not _RELEASE.fullmatch(self.oumi_version):
+            return f"the installed Oumi ({self.oumi_version or 'none'}) is no release"
+        return ""
+
+    def _fetch_into(self, home: Path) -> None:
+        archive = home / f"oumi-{self.oumi_version}.tar.gz"
+        fetched = download(
+            self.url, archive, timeout_seconds=self._settings.configs_timeout_seconds
+        )
+        try:
+            wanted = self._settings.configs_sha256
+            if wanted and wanted.lower() != fetched.sha256:
+                raise ConfigNotFound(
+                    f"{self.url} has the SHA-256 {fetched.sha256}, not OUMI_FLOWS_CONFIGS_SHA256",
+                    "Set it to the archive's, or unset it",
+                )
+            with tempfile.TemporaryDirectory(dir=home, prefix=".new-") as temporary:
+                new = Path(temporary, "library")
+                new.mkdir()
+                count = extract_configs(archive, new / "configs")
+                record = fetched.model_dump() | {
+                    "configs": count,
+                    "fetched_at": datetime.now(UTC).isoformat(),
+                }
+                (new / "source.json").write_text(json.dumps(record, indent=2) + "\n")
+                _swap(new, self._fetched.parent, Path(temporary, "old"))
+        finally:
+            archive.unlink(missing_ok=True)
+
+    def _fetch_quietly(self) -> None:
+        try:
+            self.fetch()
+        except OumiFlowsError:
+            # Noted where `status` finds it; a search never fails for it.
+            return
+
+    def _failure(self) -> tuple[float, str] | None:
+        try:
+            found = json.loads(self._failed.read_text(encoding="utf-8"))
+            if found["url"] == self.url:
+                return float(found["at"]), str(found["message"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        return None
+
+    def _note_failure(self, message: str) -> None:
+        note = {"at": self._now(), "url": self.url, "message": message}
+        try:
+            self._failed.write_text(json.dumps(note) + "\n", encoding="utf-8")
+        except OSError:
+            return
+
+
+def _swap(new: Path, target: Path, old: Path) -> None:
+    """Put `new` where `target` is, so that a whole folder is there before and after."""
+    if target.exists():
+        target.replace(old)
+    new.replace(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _only_one(path: Path) -> Generator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Conflict(
+                "Another process is fetching Oumi's library", "Wait some seconds"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _installed() -> str:
+    try:
+        return version("oumi")
+    except PackageNotFoundError:
+        return ""

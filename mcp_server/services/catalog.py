@@ -1,0 +1,249 @@
+"""What can be done with the catalogue of configs; the tools and the terminal both call this."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import anyio
+import anyio.to_thread
+from pydantic import Field
+
+from flows.configs.schema import ConfigType
+from flows.models import Value
+from mcp_server.catalog.catalog import STARTER_PREFIX, Catalog, Config
+from mcp_server.catalog.entry import Entry
+from mcp_server.catalog.library import LibraryState, LibraryStatus, OumiLibrary
+
+_ROWS_BYTES: Final = 10_000
+_ROW_BYTES: Final = 500
+_MAX_CONTENT: Final = 9_000
+_MAX_DATASETS: Final = 3
+_MAX_RELATED: Final = 8
+_REFRESH_AFTER_SECONDS: Final = 3.0
+
+
+class ConfigRow(Value):
+    """A config in a list; empty where its file does not say."""
+
+    path: str = Field(description="Give it to get_config.")
+    description: str
+    config_type: str = Field(description="task_type of validate_config.")
+    task: str
+    technique: str = Field(description="full, lora or qlora; else engine, backend or method.")
+    model_name: str
+    datasets: list[str]
+    gpu: str
+    cloud: str = Field(description="Of a job config.")
+
+
+class ConfigSearch(Value):
+    """The configs found, the best first."""
+
+    summary: str = Field(description="One line a person can read; says what was cut.")
+    total: int = Field(description="How many there are in all.")
+    configs: list[ConfigRow]
+
+
+class ConfigDetail(Value):
+    """One config."""
+
+    summary: str = Field(description="One line a person can read.")
+    path: str
+    file_path: str = Field(description="Where it is on the server's disk; do not change it there.")
+    content: str = Field(description="The YAML.")
+    config_type: str
+    task: str
+    technique: str
+    model_name: str
+    datasets: list[str]
+    gpu: str
+    related: list[str] = Field(description="Configs that it runs, or that run it.")
+    next_step: str = Field(description="How to make it yours and run it.")
+
+
+class Categories(Value):
+    """What the catalogue has, by kind, with the number of configs of each."""
+
+    summary: str = Field(description="One line a person can read.")
+    categories: list[str] = Field(description="First folders of the paths.")
+    model_families: list[str]
+    api_providers: list[str]
+    tasks: dict[str, int]
+    techniques: dict[str, int]
+    clouds: dict[str, int] = Field(description="Of the job configs.")
+    total_configs: int
+    oumi_version: str
+    configs_source: str = Field(description="Where Oumi's own configs are from, or why not here.")
+    version_warning: str = Field(description="Not empty: they may not fit the installed Oumi.")
+
+
+class CatalogService:
+    """The catalogue, and its library of Oumi's configs, which is fetched in the background.
+
+    Args:
+        catalog: The catalogue.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+
+    @property
+    def library(self) -> OumiLibrary:
+        """Oumi's library."""
+        return self.catalog.library
+
+    async def fetch_later(self) -> None:
+        """Have Oumi's library fetched once whatever starts now has started."""
+        await anyio.sleep(_REFRESH_AFTER_SECONDS)
+        await anyio.to_thread.run_sync(self.library.refresh)
+
+    async def search(
+        self, query: Sequence[str], *, content_match: Sequence[str] = (), limit: int = 20
+    ) -> ConfigSearch:
+        """Find configs.
+
+        Args:
+            query: Terms that must all be met, by path, model, task, technique, data set or GPUs.
+            content_match: Texts that the file must all have.
+            limit: How many to return at most.
+        """
+        return await anyio.to_thread.run_sync(self._search, query, content_match, limit)
+
+    async def get(self, path: str) -> ConfigDetail:
+        """One config, and how to make it one's own.
+
+        Raises:
+            ConfigNotFound: There is none at this path.
+        """
+        return await anyio.to_thread.run_sync(self._get, path)
+
+    async def categories(self) -> Categories:
+        """What there is."""
+        return await anyio.to_thread.run_sync(self._categories)
+
+    def _search(
+        self, query: Sequence[str], content_match: Sequence[str], limit: int
+    ) -> ConfigSearch:
+        self.library.refresh()
+        found = self.catalog.search(query, content_match=content_match, limit=limit)
+        rows = _bounded(found.entries, max_bytes=max(_ROWS_BYTES, _ROW_BYTES * limit))
+        asked = ", ".join([*query, *(f"with {text!r} inside" for text in content_match)])
+        what = f"{found.total} config{'s' * (found.total != 1)}{f' for {asked}' if asked else ''}"
+        parts = [what if found.total <= len(rows) else f"{what}; the first {len(rows)} follow"]
+        if found.unmet:
+            none = ", ".join(found.unmet)
+            parts.append(f"nothing has {none}: leave it out or look at list_categories")
+        elif not found.total:
+            parts.append("no config has all of it: use fewer terms")
+        parts += _missing(self.library.status())
+        return ConfigSearch(summary="; ".join(parts) + ".", total=found.total, configs=rows)
+
+    def _get(self, path: str) -> ConfigDetail:
+        self.library.refresh()
+        config = self.catalog.get(path)
+        entry = config.entry
+        content = config.text
+        cut = len(content) > _MAX_CONTENT
+        if cut:
+            content = content[:_MAX_CONTENT].rpartition("\n")[0] + "\n"
+        what = entry.description or f"{entry.task or entry.config_type} config {entry.path}"
+        return ConfigDetail(
+            summary=f"{what} (only its beginning; all of it is at file_path)" if cut else what,
+            path=entry.path,
+            file_path=str(config.file),
+            content=content,
+            config_type=entry.config_type,
+            task=entry.task,
+            technique=entry.technique,
+            model_name=entry.model_name,
+            datasets=list(entry.datasets),
+            gpu=entry.gpu,
+            related=self.catalog.related(entry)[:_MAX_RELATED],
+            next_step=_next_step(config),
+        )
+
+    def _categories(self) -> Categories:
+        self.library.refresh()
+        starter, oumi = self.catalog.starter, self.catalog.oumi
+        entries = [*starter, *oumi]
+        status = self.library.status()
+        total = len(entries)
+        return Categories(
+            summary=f"{total} configs: {len(starter)} of our own below {STARTER_PREFIX}, "
+            f"{len(oumi)} of Oumi's" + "".join(f"; {part}" for part in _missing(status)) + ".",
+            categories=sorted({e.path.partition("/")[0] for e in entries if "/" in e.path}),
+            model_families=sorted({e.model_family for e in entries if e.model_family}),
+            api_providers=sorted(
+                {e.path.split("/")[1] for e in oumi if e.path.startswith("apis/")}
+            ),
+            tasks=_counts(entry.task for entry in entries),
+            techniques=_counts(entry.technique for entry in entries),
+            clouds=_counts(entry.cloud for entry in entries),
+            total_configs=total,
+            oumi_version=self.library.oumi_version,
+            configs_source=status.message,
+            version_warning=""
+            if status.state is not LibraryState.FOLDER
+            else f"Whether these configs fit Oumi {self.library.oumi_version} is not known",
+        )
+
+
+def _row(entry: Entry) -> ConfigRow:
+    return ConfigRow(
+        path=entry.path,
+        description=entry.description,
+        config_type=entry.config_type,
+        task=entry.task,
+        technique=entry.technique,
+        model_name=entry.model_name,
+        datasets=list(entry.datasets[:_MAX_DATASETS]),
+        gpu=entry.gpu,
+        cloud=entry.cloud,
+    )
+
+
+def _bounded(entries: Iterable[Entry], *, max_bytes: int) -> list[ConfigRow]:
+    kept: list[ConfigRow] = []
+    size = 0
+    for entry in entries:
+        row = _row(entry)
+        size += len(row.model_dump_json()) + 1
+        if size > max_bytes:
+            break
+        kept.append(row)
+    return kept
+
+
+def _missing(status: LibraryStatus) -> list[str]:
+    """What to say of a library that is not here."""
+    match status.state:
+        case LibraryState.FOLDER | LibraryState.READY:
+            return []
+        case LibraryState.FETCHING:
+            return ["Oumi's own configs are being fetched: ask again in some seconds for those"]
+        case _:
+            return [f"Oumi's own configs are not here ({status.message})"]
+
+
+def _next_step(config: Config) -> str:
+    entry = config.entry
+    name = Path(entry.path).name
+    steps = [f"Write content to {name} in your working folder (or copy file_path)"]
+    match entry.config_type:
+        case ConfigType.JOB:
+            runs = f" and the configs it runs ({', '.join(entry.runs)})" if entry.runs else ""
+            steps.append(f"put your resources, paths{runs} in order")
+        case ConfigType.TRAINING:
+            steps.append("put in your data set and output_dir")
+        case _:
+            steps.append("put in your model, data and output paths")
+    if entry.config_type:
+        steps.append(f'check it with validate_config(task_type="{entry.config_type}")')
+    if entry.config_type not in ("", ConfigType.JUDGE, ConfigType.ASYNC_EVALUATION):
+        steps.append("then see run_oumi_job's dry run")
+    return "; ".join(steps) + "."
+
+
+def _counts(names: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(name for name in names if name).most_common())

@@ -1,0 +1,66 @@
+"""The tools that find a config to begin with."""
+
+from typing import Annotated
+
+from mcp.server.mcpserver.tools import Tool
+from pydantic import Field
+
+from mcp_server.services.catalog import CatalogService, Categories, ConfigDetail, ConfigSearch
+from mcp_server.tools.edge import make_tool
+
+Term = Annotated[str, Field(max_length=200)]
+
+
+class CatalogTools:
+    """The methods are the tools.
+
+    Args:
+        catalog: What the tools do.
+    """
+
+    def __init__(self, catalog: CatalogService) -> None:
+        self._catalog = catalog
+
+    def tools(self) -> list[Tool]:
+        """The tools."""
+        return [
+            make_tool(self.search_configs, title="Search configs"),
+            make_tool(self.get_config, title="Read a config"),
+            make_tool(self.list_categories, title="What configs there are"),
+        ]
+
+    async def search_configs(
+        self,
+        *,
+        query: Annotated[
+            list[Term],
+            Field(
+                max_length=20,
+                description="All must be met: model, size, task, technique, data set, GPU, cloud, "
+                'e.g. ["llama 3.2", "lora"].',
+            ),
+        ] = [],  # noqa: B006 - never changed; the schema shows it
+        content_match: Annotated[
+            list[Term], Field(max_length=20, description="Texts that the YAML must all contain.")
+        ] = [],  # noqa: B006
+        limit: Annotated[int, Field(ge=1, le=100, description="Configs to return at most.")] = 20,
+    ) -> ConfigSearch:
+        """Find ready Oumi configs to start from, the best match first; misspellings are forgiven.
+
+        Begin here instead of writing a config from memory, then read one with get_config.
+        """
+        return await self._catalog.search(query, content_match=content_match, limit=limit)
+
+    async def get_config(
+        self,
+        *,
+        path: Annotated[
+            str, Field(min_length=1, max_length=1024, description="Path from search_configs.")
+        ],
+    ) -> ConfigDetail:
+        """Read one config of the catalogue, and how to copy, check and run it."""
+        return await self._catalog.get(path)
+
+    async def list_categories(self) -> Categories:
+        """What the catalogue has: model families, tasks, techniques, clouds, with counts."""
+        return await self._catalog.categories()

@@ -1,0 +1,245 @@
+"""The catalogue over two folders: what it finds, gives, suggests, and notices."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows.errors import ConfigNotFound
+from flows.settings import Settings
+from mcp_server.catalog.catalog import Catalog
+from mcp_server.catalog.entry import Entry, read_entry, with_jobs
+from mcp_server.catalog.library import OumiLibrary
+
+TRAIN = """\
+# LoRA fine-tune of Llama 3.1 8B.
+#
+# Requirements:
+#   - a token
+model:
+  model_name: meta-llama/Llama-3.1-8B-Instruct
+data:
+  train:
+    datasets:
+      - dataset_name: yahma/alpaca-cleaned
+training:
+  trainer_type: TRL_SFT
+  use_peft: true
+  learning_rate: 3.0e-4
+"""
+JOB = """\
+# Runs it.
+name: job
+resources:
+  cloud: gcp
+  accelerators: A100:4
+run: |
+  oumi distributed torchrun -m oumi train -c configs/recipes/llama3_1/8b_lora/train.yaml
+"""
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "configs"
+    write(folder / "recipes/llama3_1/8b_lora/train.yaml", TRAIN)
+    write(folder / "recipes/llama3_1/8b_lora/gcp_job.yaml", JOB)
+    write(folder / "recipes/llama3_1/8b_full/train.yaml", TRAIN.replace("use_peft: true", ""))
+    write(folder / "recipes/qwen3/dpo.yaml", dpo("Qwen/Qwen3-8B"))
+    return folder
+
+
+@pytest.fixture
+def catalog(folder: Path, tmp_path: Path, clock: Clock) -> Catalog:
+    settings = Settings(home=tmp_path / "home", configs_dir=folder)
+    return Catalog(OumiLibrary(settings), recipes=tmp_path / "none", now=clock)
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def dpo(model: str) -> str:
+    return f"model:\n  model_name: {model}\ntraining:\n  trainer_type: TRL_DPO\n"
+
+
+def found(catalog: Catalog, *query: str, content: tuple[str, ...] = ()) -> list[str]:
+    return [entry.path for entry in catalog.search(query, content_match=content).entries]
+
+
+def test_an_entry_is_what_the_file_says() -> None:
+    assert read_entry("recipes/8b/train.yaml", TRAIN) == Entry(
+        "recipes/8b/train.yaml",
+        description="LoRA fine-tune of Llama 3.1 8B.",
+        config_type="training",
+        task="sft",
+        technique="lora",
+        model_name="meta-llama/Llama-3.1-8B-Instruct",
+        model_family="llama3.1",
+        datasets=("yahma/alpaca-cleaned",),
+    )
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "a: b: c", "just text", "${", "\x00"])
+def test_a_file_that_is_no_config_is_known_by_its_path_alone(text: str) -> None:
+    assert read_entry("odd.yaml", text) == Entry("odd.yaml")
+
+
+def test_a_job_config_and_what_it_runs_know_each_other(catalog: Catalog) -> None:
+    by_path = {entry.path: entry for entry in catalog.oumi}
+    job = by_path["recipes/llama3_1/8b_lora/gcp_job.yaml"]
+    train = by_path["recipes/llama3_1/8b_lora/train.yaml"]
+    assert (job.task, job.technique, job.model_family) == ("sft", "lora", "llama3.1")
+    assert train.gpu == job.gpu == "A100:4"
+    assert catalog.related(job) == [train.path]
+    assert catalog.related(train) == [job.path]
+
+
+def test_a_config_has_the_gpus_of_the_smallest_job_that_runs_it() -> None:
+    jobs = [
+        Entry(f"{n}.yaml", config_type="job", gpu=f"A100:{n}", runs=("t.yaml",)) for n in (8, 2)
+    ]
+    assert with_jobs([*jobs, Entry("t.yaml", config_type="training")])[-1].gpu == "A100:2"
+
+
+def test_a_search_by_content_is_for_all_texts_whatever_their_case(catalog: Catalog) -> None:
+    both = found(catalog, content=("LEARNING_RATE: 3.0E-4", "alpaca"))
+    assert sorted(both) == [
+        "recipes/llama3_1/8b_full/train.yaml",
+        "recipes/llama3_1/8b_lora/train.yaml",
+    ]
+    assert found(catalog, "lora", content=("learning_rate",))[0].endswith("8b_lora/train.yaml")
+    assert found(catalog, content=("learning_rate", "trl_dpo")) == []
+
+
+def test_more_than_asked_for_is_counted(catalog: Catalog) -> None:
+    result = catalog.search(["llama"], limit=1)
+    assert (len(result.entries), result.total) == (1, 3)
+
+
+def test_new_changed_and_deleted_files_are_noticed(
+    catalog: Catalog, folder: Path, clock: Clock
+) -> None:
+    assert found(catalog, "gemma") == []
+    write(folder / "gemma.yaml", dpo("google/gemma-3-4b-it"))
+    write(folder / "recipes/qwen3/dpo.yaml", dpo("google/gemma-3-1b-it"))
+    (folder / "recipes/llama3_1/8b_full/train.yaml").unlink()
+    clock.seconds += 10
+    assert sorted(found(catalog, "gemma")) == ["gemma.yaml", "recipes/qwen3/dpo.yaml"]
+    assert found(catalog, "full", "llama") == []
+    with pytest.raises(ConfigNotFound):
+        catalog.get("recipes/llama3_1/8b_full/train.yaml")
+
+
+def test_content_that_changed_is_searched_anew(
+    catalog: Catalog, folder: Path, clock: Clock
+) -> None:
+    assert found(catalog, content=("brand_new",)) == []
+    write(folder / "recipes/qwen3/dpo.yaml", dpo("Qwen/Qwen3-8B") + "# brand_new\n")
+    clock.seconds += 10
+    assert found(catalog, content=("brand_new",)) == ["recipes/qwen3/dpo.yaml"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "recipes/qwen3/dpo.yaml",
+        "oumi://configs/recipes/qwen3/dpo.yaml",
+        "./configs/recipes/qwen3/dpo.yaml",
+        "qwen3/dpo.yaml",
+        " dpo.yaml ",
+    ],
+)
+def test_a_config_is_got_by_its_path_as_it_is_written_or_by_its_end(
+    catalog: Catalog, folder: Path, path: str
+) -> None:
+    config = catalog.get(path)
+    assert config.file == folder / "recipes/qwen3/dpo.yaml"
+    assert config.text == dpo("Qwen/Qwen3-8B")
+
+
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        ("train.yaml", "8b_full/train.yaml or recipes/llama3_1/8b_lora/train.yaml"),
+        ("recipes/qwen3/dp0.yaml", "Did you mean recipes/qwen3/dpo.yaml"),
+        ("zzz", "search_configs"),
+        ("../secret.yaml", "CONFIG_NOT_FOUND"),
+        ("/etc/passwd", "CONFIG_NOT_FOUND"),
+        ("", "CONFIG_NOT_FOUND"),
+    ],
+)
+def test_a_path_that_is_not_in_the_catalogue_is_refused_with_advice(
+    catalog: Catalog, folder: Path, path: str, advice: str
+) -> None:
+    write(folder.parent / "secret.yaml", "a: secret")
+    with pytest.raises(ConfigNotFound) as caught:
+        catalog.get(path)
+    assert advice in str(caught.value)
+
+
+def test_files_that_are_no_configs_and_links_out_of_the_folder_are_not_followed(
+    catalog: Catalog, folder: Path, tmp_path: Path
+) -> None:
+    write(tmp_path / "elsewhere/hidden.yaml", TRAIN)
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    write(folder / ".git/config.yaml", TRAIN)
+    write(folder / "notes.txt", TRAIN)
+    write(folder / "huge.yaml", "a: " + "b" * 1_100_000)
+    assert len(found(catalog)) == 4
+
+
+def test_suggestions_are_of_the_models_family_and_the_task_the_closest_first(
+    catalog: Catalog,
+) -> None:
+    model = "meta-llama/Llama-3.1-8B-Instruct"
+    assert catalog.suggest(model_name=model, task="training")[0].endswith("train.yaml")
+    assert catalog.suggest(model_name="Qwen/Qwen3-0.6B", task="dpo") == ["recipes/qwen3/dpo.yaml"]
+    assert catalog.suggest(model_name=model, task="dpo") == []
+    assert catalog.suggest(model_name="unheard/Of-1B") == []
+    assert catalog.suggest(task="dpo") == ["recipes/qwen3/dpo.yaml"]
+    assert len(catalog.suggest(model_name=model, limit=2)) == 2
+
+
+def test_of_our_own_recipes_the_same_model_is_suggested_before_its_relatives(
+    tmp_path: Path,
+) -> None:
+    catalog = Catalog(OumiLibrary(Settings(home=tmp_path)))
+    suggested = catalog.suggest(model_name="Qwen/Qwen3-8B", task="sft")
+    assert suggested[0] == "starter/qwen3/8b_sft_qlora.yaml"
+    assert all(path.startswith("starter/qwen") for path in suggested)
+
+
+def test_a_folder_of_configs_cannot_shadow_our_own_recipes(
+    catalog: Catalog, folder: Path, clock: Clock
+) -> None:
+    write(folder / "starter/mine.yaml", TRAIN)
+    clock.seconds += 10
+    assert [path for path in found(catalog) if path.startswith("starter/")] == []
+
+
+def test_a_folder_that_is_not_there_leaves_our_own_recipes(tmp_path: Path) -> None:
+    library = OumiLibrary(Settings(home=tmp_path, configs_dir=tmp_path / "gone"))
+    catalog = Catalog(library)
+    assert len(catalog.starter) >= 40
+    assert catalog.oumi == []
+    assert "does not exist" in library.status().message
+
+
+def test_every_path_that_a_search_gives_can_be_got(tmp_path: Path) -> None:
+    catalog = Catalog(OumiLibrary(Settings(home=tmp_path)))
+    get: Callable[[str], object] = catalog.get
+    assert all(get(entry.path) for entry in catalog.search(limit=1000).entries)

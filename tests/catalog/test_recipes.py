@@ -1,0 +1,56 @@
+"""Our own recipes: what they cover, and that they say what a reader needs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from flows.configs.checks import config_problems
+from flows.configs.reader import read_config
+from flows.configs.schema import ConfigType
+from mcp_server.catalog.catalog import RECIPES_DIR, STARTER_PREFIX
+from mcp_server.catalog.entry import Entry, read_entry
+
+RECIPES = sorted(RECIPES_DIR.rglob("*.yaml"))
+LONGEST_LINE = 100
+
+
+def entry_of(recipe: Path) -> Entry:
+    return read_entry(f"{STARTER_PREFIX}{recipe.relative_to(RECIPES_DIR)}", recipe.read_text())
+
+
+ENTRIES = [entry_of(recipe) for recipe in RECIPES]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.relative_to(RECIPES_DIR)))
+def test_a_recipe_is_clean_and_says_what_it_is_what_it_needs_and_how_it_runs(recipe: Path) -> None:
+    entry, text = entry_of(recipe), recipe.read_text()
+    assert entry.config_type, "its type is not to be told from its keys"
+    assert config_problems(read_config(recipe).data, ConfigType(entry.config_type)) == []
+    assert entry.task
+    assert entry.description.endswith(".")
+    assert entry.gpu
+    assert max(map(len, text.splitlines())) <= LONGEST_LINE
+    command = re.search(r"^#   oumi (\w+) -c (\S+)$", text, re.MULTILINE)
+    jobless = {ConfigType.JOB, ConfigType.JUDGE, ConfigType.ASYNC_EVALUATION}
+    assert (command is None) == (entry.config_type in jobless)
+    if command:
+        assert command[2] == recipe.name
+
+
+def test_the_recipes_cover_tasks_techniques_families_and_clouds() -> None:
+    assert len(ENTRIES) >= 40
+    tasks = "sft dpo kto grpo distillation pretraining evaluation inference quantization tuning"
+    assert {e.task for e in ENTRIES} >= {*tasks.split(), "synthesis", "analysis", "judge"}
+    assert {e.technique for e in ENTRIES} >= {"full", "lora", "qlora"}
+    families = "llama3.1 llama3.2 llama3.3 qwen2.5 qwen3 gemma3 phi4 smollm2 mistral olmo2"
+    assert {e.model_family for e in ENTRIES} >= {*families.split(), "deepseek-r1"}
+    clouds = "local slurm gcp aws azure k8s lambda runpod nebius"
+    assert {e.cloud for e in ENTRIES} >= set(clouds.split())
+    assert {e.config_type for e in ENTRIES} == set(ConfigType)
+
+
+def test_no_two_recipes_write_to_the_same_place() -> None:
+    places = re.compile(r"^\s*(?:output_dir|output_path): (\S+)$", re.MULTILINE)
+    found = [place for recipe in RECIPES for place in set(places.findall(recipe.read_text()))]
+    assert len(found) == len(set(found))

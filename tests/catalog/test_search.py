@@ -1,0 +1,123 @@
+"""Search: all terms, ranked, misspellings forgiven."""
+
+import pytest
+
+from mcp_server.catalog.entry import Entry
+from mcp_server.catalog.model_names import family_of, size_of
+from mcp_server.catalog.search import SearchIndex
+
+
+def entry(path: str, **fields: str) -> Entry:
+    name = fields.get("model_name", "")
+    values = {"config_type": "training", "model_family": family_of(name)} | fields
+    return Entry(path, **values)  # pyright: ignore[reportArgumentType]
+
+
+LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
+ENTRIES = [
+    *(
+        entry(f"recipes/llama3_1/sft/8b_{how}/t.yaml", model_name=LLAMA, task="sft", technique=how)
+        for how in ("full", "lora", "qlora")
+    ),
+    entry("recipes/qwen3/dpo/18b.yaml", model_name="Qwen/Qwen3-18B", task="dpo", technique="lora"),
+    entry("recipes/falcon/eval.yaml", model_name="tiiuae/Falcon-13-7B", task="evaluation"),
+    entry("jobs/k8s.yaml", config_type="job", task="training", cloud="k8s", gpu="H100:8"),
+    Entry("judges/safety.yaml", config_type="judge", datasets=("yahma/alpaca-cleaned",)),
+]
+
+
+def paths(*query: str) -> list[str]:
+    return [hit.entry.path for hit in SearchIndex(ENTRIES).search(query)]
+
+
+def test_every_term_must_be_met_whatever_its_case_and_place() -> None:
+    expected = ["recipes/llama3_1/sft/8b_qlora/t.yaml"]
+    assert paths("QLoRA", "llama") == expected
+    assert paths("qlora llama 8B") == expected
+    assert paths("qlora", "qwen") == []
+
+
+def test_no_terms_find_everything() -> None:
+    assert paths() == [item.path for item in ENTRIES]
+    assert paths("", "  ") == [item.path for item in ENTRIES]
+
+
+@pytest.mark.parametrize("spelling", ["llama3_1", "llama-3.1", "Llama 3.1", "llama3.1", "llama 3"])
+def test_a_version_is_met_however_it_is_written(spelling: str) -> None:
+    assert len(paths(spelling)) == 3
+
+
+def test_a_size_is_met_whole() -> None:
+    assert "recipes/qwen3/dpo/18b.yaml" not in paths("8b")
+    assert paths("18b") == ["recipes/qwen3/dpo/18b.yaml"]
+
+
+def test_a_number_is_not_met_within_another() -> None:
+    assert paths("3 falcon") == []
+    assert paths("13 falcon") == ["recipes/falcon/eval.yaml"]
+
+
+def test_a_whole_word_comes_before_one_it_is_a_part_of() -> None:
+    found = paths("llama lora")
+    assert found[0] == "recipes/llama3_1/sft/8b_lora/t.yaml"
+    assert found[1] == "recipes/llama3_1/sft/8b_qlora/t.yaml"
+
+
+@pytest.mark.parametrize("misspelt", ["lamma qlora", "llma qlora", "llama qlroa"])
+def test_a_misspelling_is_forgiven(misspelt: str) -> None:
+    assert paths(misspelt) == ["recipes/llama3_1/sft/8b_qlora/t.yaml"]
+
+
+def test_what_is_spelt_right_is_not_taken_for_a_misspelling() -> None:
+    entries = [entry("a/qwen.yaml"), entry("b/qwenx.yaml"), entry("c/qwan.yaml")]
+    found = [hit.entry.path for hit in SearchIndex(entries).search(["qwen"])]
+    assert found == ["a/qwen.yaml", "b/qwenx.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("kubernetes", "jobs/k8s.yaml"),
+        ("H100:8", "jobs/k8s.yaml"),
+        ("preference qwen", "recipes/qwen3/dpo/18b.yaml"),
+        ("benchmark", "recipes/falcon/eval.yaml"),
+        ("yahma/alpaca-cleaned", "judges/safety.yaml"),
+        ("recipe for fine-tuning llama with qlora", "recipes/llama3_1/sft/8b_qlora/t.yaml"),
+    ],
+)
+def test_a_person_may_use_other_words(words: str, found: str) -> None:
+    assert paths(words) == [found]
+
+
+def test_the_terms_that_nothing_meets_are_told() -> None:
+    assert SearchIndex(ENTRIES).unmet(["llama", "unheardof", "lamma"]) == ["unheardof"]
+
+
+def test_a_config_comes_before_the_job_that_runs_it() -> None:
+    same = {"task": "sft", "model_name": LLAMA}
+    entries = [entry("a/job.yaml", **same, config_type="job"), entry("a/train.yaml", **same)]
+    found = [hit.entry.path for hit in SearchIndex(entries).search(["llama sft"])]
+    assert found == ["a/train.yaml", "a/job.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "size"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", "llama3.1", "8b"),
+        ("meta-llama/Meta-Llama-3.1-70B", "llama3.1", "70b"),
+        ("Qwen/Qwen2.5-VL-3B-Instruct", "qwen2.5", "3b"),
+        ("Qwen/Qwen3-0.6B", "qwen3", "0.6b"),
+        ("google/gemma-3-4b-it", "gemma3", "4b"),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2", "135m"),
+        ("mistralai/Mistral-7B-Instruct-v0.3", "mistral", "7b"),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", "deepseek-r1", "1.5b"),
+        ("openai/gpt-oss-20b", "gpt-oss", "20b"),
+        ("openai-community/gpt2", "gpt2", ""),
+        ("microsoft/phi-4", "phi4", ""),
+        ("/home/me/llama-3.2-1b/", "llama3.2", "1b"),
+        ("", "", ""),
+        ("???", "", ""),
+    ],
+)
+def test_family_and_size_are_told_from_a_models_name(name: str, family: str, size: str) -> None:
+    assert (family_of(name), size_of(name)) == (family, size)

@@ -1,0 +1,55 @@
+"""Every recipe of ours is what the installed Oumi takes. Imports Oumi once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from oumi.analyze.config import TypedAnalyzeConfig
+from oumi.core import configs
+from oumi.core.registry import REGISTRY
+
+from flows.configs.schema import ConfigType
+from mcp_server.catalog.catalog import RECIPES_DIR
+from mcp_server.catalog.entry import read_entry
+
+CLASSES: dict[ConfigType, Any] = {
+    ConfigType.TRAINING: configs.TrainingConfig,
+    ConfigType.EVALUATION: configs.EvaluationConfig,
+    ConfigType.INFERENCE: configs.InferenceConfig,
+    ConfigType.TUNING: configs.TuningConfig,
+    ConfigType.SYNTHESIS: configs.SynthesisConfig,
+    ConfigType.QUANTIZATION: configs.QuantizationConfig,
+    ConfigType.ANALYZE: TypedAnalyzeConfig,
+    ConfigType.JOB: configs.JobConfig,
+    ConfigType.JUDGE: configs.JudgeConfig,
+    ConfigType.ASYNC_EVALUATION: configs.AsyncEvaluationConfig,
+}
+RECIPES = sorted(RECIPES_DIR.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.relative_to(RECIPES_DIR)))
+def test_oumi_reads_and_validates_every_recipe(recipe: Path) -> None:
+    entry = read_entry(recipe.name, recipe.read_text())
+    config = CLASSES[ConfigType(entry.config_type)].from_yaml(recipe)
+    if isinstance(config, configs.BaseConfig):
+        config.finalize_and_validate()
+
+
+def test_every_data_set_a_recipe_trains_on_and_every_reward_is_one_oumi_knows() -> None:
+    unknown: list[str] = []
+    for recipe in RECIPES:
+        entry = read_entry(recipe.name, recipe.read_text())
+        if entry.config_type != ConfigType.TRAINING:
+            continue
+        config = configs.TrainingConfig.from_yaml(recipe)
+        unknown += [
+            f"{recipe.name}: {name}"
+            for name in entry.datasets
+            if REGISTRY.get_dataset(name) is None
+        ]
+        unknown += [
+            f"{recipe.name}: {name}"
+            for name in config.training.reward_functions or []
+            if REGISTRY.get_reward_function(name) is None
+        ]
+    assert unknown == []
