@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from oumi.analyze.config import TypedAnalyzeConfig
+from oumi.builders.rewards import build_reward_functions
 from oumi.core import configs
 from oumi.core.registry import REGISTRY
 
@@ -41,15 +42,10 @@ def test_every_data_set_a_recipe_trains_on_and_every_reward_is_one_oumi_knows() 
         entry = read_entry(recipe.name, recipe.read_text())
         if entry.config_type != ConfigType.TRAINING:
             continue
-        config = configs.TrainingConfig.from_yaml(recipe)
-        unknown += [
-            f"{recipe.name}: {name}"
-            for name in entry.datasets
-            if REGISTRY.get_dataset(name) is None
-        ]
-        unknown += [
-            f"{recipe.name}: {name}"
-            for name in config.training.reward_functions or []
-            if REGISTRY.get_reward_function(name) is None
-        ]
+        names = [name for name in entry.datasets if REGISTRY.get_dataset(name) is None]
+        unknown += [f"{recipe.name}: {name}" for name in names]
+        training = configs.TrainingConfig.from_yaml(recipe).training
+        # Raises for one that it does not know.
+        rewards = build_reward_functions(training)
+        assert len(rewards) == len(training.reward_functions or [])
     assert unknown == []
