@@ -58,6 +58,7 @@ class Attempt:
     ) -> None:
         self.number = number
         self._is_new = is_new
+        self._resumed_step: int | None = None
         self._request = request
         self._record = record
         self._launcher = runtime.launcher
@@ -95,6 +96,7 @@ class Attempt:
             runtime=self._runtime,
             cancel=self._cancel,
             report=self._report,
+            timeout_seconds=self._request.timeout_seconds,
         )
         outcome = await watch.outcome()
         if self._is_late and not self._record.is_cancelling:
@@ -197,6 +199,8 @@ class Attempt:
         await self._record.show(JobState.LAUNCHING)
         if self._request.cloud != names.LOCAL_CLOUD:
             await self._record.label({names.LABEL_CLUSTER: cluster})
+        if self._resumed_step is not None:
+            await self._record.label_resumed(self._resumed_step, attempt=self.number)
         self._is_new = False
         launching = asyncio.ensure_future(
             self._launcher.launch(
@@ -295,6 +299,7 @@ class Attempt:
         if checkpoint is None:
             self._logger.info("No whole checkpoint in %s: starting over", plan.output_dir)
             return None
+        self._resumed_step = checkpoint.step
         self._logger.info("Resuming from step %s: %s", checkpoint.step, checkpoint.path)
         return Path(checkpoint.path)
 

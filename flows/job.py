@@ -17,18 +17,12 @@ from flows.names import FLOW_NAME
 from flows.outcome import Outcome, too_late_to_cancel
 from flows.ports import JobHandle
 from flows.prefect_states import state_message
+from flows.retries import retry_delay_seconds
 from flows.run_record import RunRecord
 from flows.runtime import CancelRequest, Runtime, current_runtime
-from flows.states import TerminationReason
 
 _SELF_LOOK_SECONDS = 2.0
 """How often a run without an `oumi` worker around it looks whether it was cancelled."""
-
-_RETRYABLE = frozenset(
-    {TerminationReason.PREEMPTED, TerminationReason.LAUNCH_FAILED, TerminationReason.LOST}
-)
-_RETRY_DELAY_SECONDS = 10.0
-_RETRY_DELAY_MAX_SECONDS = 600.0
 
 
 @flow(name=FLOW_NAME, persist_result=False, description="Run one Oumi job to its end.")
@@ -67,9 +61,11 @@ async def run_job(request: JobRequest) -> "State[Any]":
     await record.refuse_if_concluded()
     if record.is_cancelling:
         outcome = too_late_to_cancel(outcome)
-    elif _retries(request, attempt.number, outcome, record):
-        delay = min(_RETRY_DELAY_SECONDS * 2 ** (attempt.number - 1), _RETRY_DELAY_MAX_SECONDS)
-        await record.await_retry(seconds=delay, message=state_message(*outcome))
+    # Without a deployment no worker would ever take it up.
+    elif record.run.deployment_id is not None:
+        delay = retry_delay_seconds(request, attempt=attempt.number, reason=outcome.reason)
+        if delay is not None:
+            await record.await_retry(seconds=delay, message=state_message(*outcome))
     return outcome.state
 
 
@@ -83,15 +79,6 @@ async def launch(attempt: Attempt) -> JobHandle | Outcome:
 async def watch(attempt: Attempt, handle: JobHandle) -> Outcome:
     """Follow the job to its end."""
     return await attempt.watch(handle)
-
-
-def _retries(request: JobRequest, attempt: int, outcome: Outcome, record: RunRecord) -> bool:
-    return (
-        outcome.reason in _RETRYABLE
-        and attempt <= request.max_retries
-        # Without one no worker would ever take it up.
-        and record.run.deployment_id is not None
-    )
 
 
 @asynccontextmanager

@@ -30,6 +30,7 @@ class JobWatch:
         runtime: The launcher and the watcher.
         cancel: What is asked of the run.
         report: What it says.
+        timeout_seconds: How long it may run; None: as long as it likes.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class JobWatch:
         runtime: Runtime,
         cancel: CancelRequest,
         report: Report,
+        timeout_seconds: float | None,
     ) -> None:
         self._handle = handle
         self._attempt = attempt
@@ -50,6 +52,7 @@ class JobWatch:
         self._settings = runtime.settings
         self._cancel = cancel
         self._report = report
+        self._timeout_seconds = timeout_seconds
         self._logger = logging.getLogger("prefect.oumi.watch")
         key = names.launch_key(record.run.id, attempt)
         self._log = LogCopy(
@@ -121,7 +124,7 @@ class JobWatch:
         seen = self._seen = self._with_log(seen)
         await self._show(seen)
         if seen.state.is_terminal:
-            return outcome_of(seen, cancelled=self._cancel.wanted.is_set())
+            return self._ended(seen)
         await self._report.update(seen)
         return None
 
@@ -133,6 +136,16 @@ class JobWatch:
         copied = self._log.path.exists()
         return seen.model_copy(update={"log_path": str(self._log.path)}) if copied else seen
 
+    def _ended(self, seen: Observation) -> Outcome:
+        cancelled = self._cancel.wanted.is_set()
+        timed_out = self._record.is_timed_out(self._attempt)
+        if timed_out and not cancelled and seen.state is LauncherState.CANCELLED:
+            return Outcome(
+                TerminationReason.TIMED_OUT,
+                f"Ended, because it ran longer than its limit of {self._timeout_seconds:g} s.",
+            )
+        return outcome_of(seen, cancelled=cancelled)
+
     async def _show(self, seen: Observation) -> None:
         """Put the handle and the state on the run; at the next look, if Prefect is not there."""
         try:
@@ -141,8 +154,23 @@ class JobWatch:
             )
             if seen.state is LauncherState.RUNNING and not self._cancel.wanted.is_set():
                 await self._record.show(JobState.RUNNING)
+                await self._limit(seen)
         except httpx.HTTPError as error:
             self._logger.debug("Prefect did not answer: %r", error)
+
+    async def _limit(self, seen: Observation) -> None:
+        """End a job that has run for too long."""
+        if self._timeout_seconds is None or self._record.is_timed_out(self._attempt):
+            return
+        since = await self._record.running_since(seen.observed_at, attempt=self._attempt)
+        if (seen.observed_at - since).total_seconds() < self._timeout_seconds:
+            return
+        # The reason first: whoever finds the job ended must know that it was we.
+        await self._record.label_timed_out(self._attempt)
+        self._report.say(
+            "It has run for %g s, which is its limit: ending it", self._timeout_seconds
+        )
+        self._cancel_due = True
 
     async def _unreachable(self, why: str, observed: Observation | None) -> Outcome | None:
         now = asyncio.get_running_loop().time()

@@ -22,6 +22,13 @@ class Command(StrEnum):
     QUANTIZE = "quantize"
 
 
+class RetryCause(StrEnum):
+    """Ends of an attempt that are retried only when asked for; values of `TerminationReason`."""
+
+    NONZERO_EXIT = TerminationReason.NONZERO_EXIT
+    TIMED_OUT = TerminationReason.TIMED_OUT
+
+
 OverrideValue = str | int | float | bool | None | list[str | int | float | bool | None]
 
 
@@ -53,6 +60,12 @@ class JobRequest(Value):
         description="Dotted Oumi keys and the values that replace the config's.",
     )
     max_retries: Annotated[int, Field(ge=0, le=100)] = 0
+    retry_on: list[RetryCause] = Field(
+        default_factory=list[RetryCause], description="What is retried beside lost machines."
+    )
+    timeout_seconds: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="Limit of one attempt, from when it runs. None: no limit."
+    )
     skip_preflight: bool = False
     config_sha256: str | None = Field(
         default=None,
@@ -90,6 +103,9 @@ class JobStatus(Value):
     model_name: str = ""
     output_dir: str = ""
     attempt: int = 1
+    resumed_from_step: int | None = Field(
+        default=None, description="Step of the checkpoint that this attempt went on from."
+    )
     created_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None

@@ -48,6 +48,15 @@ LABEL_ATTEMPTS_TAKEN_BACK: Final = "oumi.attempts_taken_back"
 LABEL_FRESH_ATTEMPT: Final = "oumi.fresh_attempt"
 """The attempt that must start from the beginning instead of the last checkpoint."""
 
+LABEL_RUNNING_SINCE: Final = "oumi.running_since"
+"""When the attempt in `LABEL_RUNNING_ATTEMPT` was first seen running, where it has a limit."""
+LABEL_RUNNING_ATTEMPT: Final = "oumi.running_attempt"
+LABEL_TIMED_OUT_ATTEMPT: Final = "oumi.timed_out_attempt"
+"""The attempt that we ended because it ran longer than it may."""
+LABEL_RESUMED_ATTEMPT: Final = "oumi.resumed_attempt"
+LABEL_RESUMED_STEP: Final = "oumi.resumed_from_step"
+"""The step of the checkpoint that the attempt in `LABEL_RESUMED_ATTEMPT` went on from."""
+
 JOB_KEY_ENV: Final = "OUMI_FLOWS_JOB_KEY"
 """Environment variable of every process of a job; its value is the launch key."""
 

@@ -189,6 +189,29 @@ class RunRecord:
             labels[names.LABEL_LOG_PATH] = log_path
         await self.label(labels)
 
+    async def label_resumed(self, step: int, *, attempt: int) -> None:
+        """Record which checkpoint an attempt goes on from."""
+        await self.label({names.LABEL_RESUMED_ATTEMPT: attempt, names.LABEL_RESUMED_STEP: step})
+
+    async def running_since(self, seen_at: datetime, *, attempt: int) -> datetime:
+        """When an attempt was first seen running, which is `seen_at` if it was not before."""
+        if self.run.labels.get(names.LABEL_RUNNING_ATTEMPT) != attempt:
+            await self.label(
+                {
+                    names.LABEL_RUNNING_ATTEMPT: attempt,
+                    names.LABEL_RUNNING_SINCE: seen_at.isoformat(),
+                }
+            )
+        return datetime.fromisoformat(str(self.run.labels[names.LABEL_RUNNING_SINCE]))
+
+    def is_timed_out(self, attempt: int) -> bool:
+        """Whether we ended an attempt because it ran too long."""
+        return self.run.labels.get(names.LABEL_TIMED_OUT_ATTEMPT) == attempt
+
+    async def label_timed_out(self, attempt: int) -> None:
+        """Record that an attempt is ended because it ran too long."""
+        await self.label({names.LABEL_TIMED_OUT_ATTEMPT: attempt})
+
     async def show_progress(
         self, progress: JobProgress, *, observed_at: datetime, unreachable: str | None
     ) -> None:

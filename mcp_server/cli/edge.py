@@ -31,6 +31,8 @@ _WORDS: Final = {
     "cluster_name": "--cluster-name",
     "idempotency_key": "--idempotency-key",
     "max_retries": "--max-retries",
+    "retry_on": "--retry-on",
+    "timeout_seconds": "--timeout-seconds",
 }
 """What errors call by the name it has for a model, and what it is in a terminal."""
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.errors import InvalidArgument, JobAlreadyDone
-from flows.models import JobStatus
+from flows.models import JobStatus, RetryCause
 from flows.names import LOCAL_CLOUD
 from flows.states import JobState
 from mcp_server.cli import views
@@ -103,6 +103,16 @@ class JobCommands:
                 help="Further attempts after preemption or a lost node.",
             ),
         ] = 0,
+        retry_on: Annotated[
+            list[RetryCause] | None,
+            typer.Option("--retry-on", help="What --max-retries is to cover, too; repeatable."),
+        ] = None,
+        timeout_seconds: Annotated[
+            float | None,
+            typer.Option(
+                "--timeout-seconds", min=1, help="Limit of one attempt; ends it as timed_out."
+            ),
+        ] = None,
         skip_preflight: Annotated[
             bool, typer.Option("--skip-preflight", help="Start without the pre-flight checks.")
         ] = False,
@@ -131,6 +141,8 @@ class JobCommands:
             skip_preflight=skip_preflight,
             overrides=parse_overrides(overrides or ()),
             max_retries=max_retries,
+            retry_on=retry_on or [],
+            timeout_seconds=timeout_seconds,
         )
         if dry_run:
             plan = self._backend.call(lambda jobs: jobs.plan(new), needs_engine=False)

@@ -68,6 +68,7 @@ def job_status(
         model_name=run.label(names.LABEL_MODEL) or "",
         output_dir=run.label(names.LABEL_OUTPUT_DIR) or "",
         attempt=run.attempt,
+        resumed_from_step=_resumed_from_step(run),
         created_at=run.created,
         started_at=run.start_time,
         ended_at=run.end_time if state.is_terminal else None,
@@ -112,6 +113,8 @@ def summary_line(status: JobStatus) -> str:
     parts = [f"{status.name} is {status.state}"]
     if status.attempt > 1:
         parts.append(f"attempt {status.attempt}")
+    if status.resumed_from_step is not None:
+        parts.append(f"resumed from step {status.resumed_from_step}")
     parts += progress_words(status.progress)
     if status.state is not JobState.SUCCEEDED and status.message:
         reason = f"{status.termination_reason}: " if status.termination_reason else ""
@@ -134,6 +137,12 @@ def progress_words(progress: JobProgress) -> list[str]:
     if progress.eta_seconds is not None:
         parts.append(f"about {progress.eta_seconds:.0f} s left")
     return parts
+
+
+def _resumed_from_step(run: FlowRun) -> int | None:
+    if run.label(names.LABEL_RESUMED_ATTEMPT) != str(run.attempt):
+        return None
+    return _count(run.label(names.LABEL_RESUMED_STEP))
 
 
 def _progress(artifact: Artifact | None, state: JobState) -> JobProgress:

@@ -17,7 +17,7 @@ from flows.configs.reader import (
 )
 from flows.configs.yaml_text import dump_yaml, parse_yaml
 from flows.errors import CloudUnavailable, InternalError, InvalidArgument
-from flows.models import JobRequest, OverrideValue, Value
+from flows.models import JobRequest, OverrideValue, RetryCause, Value
 from flows.names import LOCAL_CLOUD
 from flows.redaction import Redactor, config_secrets, is_secret_override, without_secrets
 from mcp_server.prefect_models import FlowRun
@@ -41,6 +41,8 @@ class NewJob(Value):
     skip_preflight: bool = False
     overrides: dict[str, OverrideValue] = Field(default_factory=dict[str, OverrideValue])
     max_retries: Annotated[int, Field(ge=0, le=100)] = 0
+    retry_on: list[RetryCause] = Field(default_factory=list[RetryCause])
+    timeout_seconds: Annotated[float, Field(gt=0)] | None = None
 
 
 class CheckedJob(NamedTuple):
@@ -84,6 +86,8 @@ def check_job(new: NewJob) -> CheckedJob:
         job_name=_job_name(new.job_name),
         overrides=new.overrides,
         max_retries=new.max_retries,
+        retry_on=sorted(set(new.retry_on)),
+        timeout_seconds=new.timeout_seconds,
         skip_preflight=new.skip_preflight,
     )
     _refuse_secrets(request)

@@ -6,7 +6,7 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from flows.models import JobStatus, OverrideValue
+from flows.models import JobStatus, OverrideValue, RetryCause
 from mcp_server.services.job_status import progress_words
 from mcp_server.services.jobs import JobService, Until
 from mcp_server.services.results import JobList, JobLogs, Submission
@@ -139,6 +139,13 @@ class JobTools:
             int,
             Field(ge=0, le=100, description="Further attempts after preemption or a lost node."),
         ] = 0,
+        retry_on: Annotated[
+            list[RetryCause],
+            Field(max_length=2, description="What max_retries is to cover, too."),
+        ] = [],  # noqa: B006 - as above
+        timeout_seconds: Annotated[
+            float | None, Field(gt=0, description="Limit of one attempt; ends it as timed_out.")
+        ] = None,
     ) -> Submission:
         """Run an Oumi config as a durable job, or show exactly what would run.
 
@@ -156,6 +163,8 @@ class JobTools:
             skip_preflight=skip_preflight,
             overrides=overrides,
             max_retries=max_retries,
+            retry_on=retry_on,
+            timeout_seconds=timeout_seconds,
         )
         if dry_run:
             return await self._jobs.plan(new)

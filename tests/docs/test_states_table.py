@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from flows.prefect_states import PREFECT_STATE, STATE_OF_NAME, job_state, terminal_state
+from flows.retries import RETRIED
 from flows.states import JobState, TerminationReason
 
 TableOf = Callable[[str, str], list[list[str]]]
@@ -46,3 +47,10 @@ def test_every_prefect_state_of_ours_is_listed(
 def test_every_reason_is_listed_with_the_state_it_ends_in(table_of: TableOf) -> None:
     listed = {reason.strip("`"): ends.strip("`") for reason, ends, _ in table_of(PAGE, "reason")}
     assert listed == {reason.value: reason.job_state.value for reason in TerminationReason}
+
+
+def test_every_reason_but_success_is_listed_with_whether_it_is_retried(table_of: TableOf) -> None:
+    listed = dict(table_of(PAGE, "reason the attempt ended for"))
+    ours = {f"`{reason}`": retried.value for reason, retried in RETRIED.items()}
+    del ours["`completed`"]
+    assert listed == ours

@@ -83,7 +83,7 @@ async def test_a_preempted_job_fails_as_preempted(bench: Bench) -> None:
 async def test_a_preempted_job_is_launched_again_on_its_cluster(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.job._RETRY_DELAY_SECONDS", 0.1)
+    monkeypatch.setattr("flows.retries._DELAY_SECONDS", 0.1)
     async with bench.worker():
         job_id = await submit(bench, max_retries=1)
         first = await bench.launched(job_id)

@@ -5,6 +5,8 @@ from prefect.client.schemas.objects import StateType
 
 from flows import names
 from flows.errors import LaunchFailed
+from flows.models import RetryCause
+from flows.retries import RETRIED, Retried
 from flows.states import JobState, TerminationReason
 from tests.flows.bench import PATIENCE_SECONDS, Bench
 from tests.support.waiting import eventually
@@ -14,7 +16,7 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture(autouse=True)
 def retry_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.job._RETRY_DELAY_SECONDS", 0.2)
+    monkeypatch.setattr("flows.retries._DELAY_SECONDS", 0.2)
 
 
 async def test_a_restarted_worker_attaches_to_the_job_it_finds(bench: Bench) -> None:
@@ -222,3 +224,31 @@ async def test_a_cluster_unreachable_at_a_restart_is_waited_for(bench: Bench) ->
         job.succeed()
         assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
     assert bench.launcher.launches == [names.launch_key(job_id, 1)]
+
+
+async def test_what_a_job_ended_for_decides_whether_it_is_tried_again(bench: Bench) -> None:
+    """The table of docs/jobs-and-states.md, each reason provoked."""
+    failing = [
+        reason
+        for reason in TerminationReason
+        if reason.job_state in (JobState.FAILED, JobState.CRASHED)
+    ]
+    async with bench.worker():
+        for reason in failing:
+            asked = [cause for cause in RetryCause if cause == reason]
+            for retry_on in ([], asked) if asked else ([],):
+                job_id = await bench.submit("hold", max_retries=1, retry_on=retry_on)
+                job = await bench.launched(job_id)
+                job.fail(reason, "It ended.")
+                if RETRIED[reason] is Retried.ALWAYS or retry_on:
+                    again = await bench.launched(job_id, attempt=2)
+                    again.succeed()
+                    assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+                else:
+                    assert (await bench.ending(job_id))[1] is reason
+                    assert names.launch_key(job_id, 2) not in bench.launcher.jobs
+
+
+def test_the_retry_table_has_every_reason() -> None:
+    assert set(RETRIED) == set(TerminationReason)
+    assert {reason for reason, it in RETRIED.items() if it is Retried.WHEN_ASKED} == set(RetryCause)

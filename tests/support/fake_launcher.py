@@ -88,7 +88,7 @@ class FakeLauncher:
         self.log_gate = asyncio.Event()
         """While it is not set, looks at logs stall."""
         self.log_gate.set()
-        self._slots = slots
+        self.slots = slots
 
     async def warm_up(self) -> None:
         self.calls["warm_up"] += 1
@@ -163,7 +163,7 @@ class FakeLauncher:
                 _follow_script(job)
         running = sum(job.state is LauncherState.RUNNING for job in self.jobs.values())
         for job in self.jobs.values():
-            if job.state is LauncherState.PENDING and running < self._slots:
+            if job.state is LauncherState.PENDING and running < self.slots:
                 job.state = LauncherState.RUNNING
                 running += 1
 
