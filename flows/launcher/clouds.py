@@ -59,6 +59,7 @@ def make_backend(cloud: str, settings: Settings) -> CloudBackend:
     from flows.launcher.local_backend import LocalBackend
     from flows.launcher.oumi_backend import OumiBackend
     from flows.launcher.sky_backend import SkyBackend
+    from flows.launcher.slurm_backend import SlurmBackend
 
     local_cloud.register()
     registry: Any = REGISTRY
@@ -71,5 +72,6 @@ def make_backend(cloud: str, settings: Settings) -> CloudBackend:
     backends: dict[str, Callable[[str, Settings], CloudBackend]] = {
         local_cloud.__name__: LocalBackend,
         "oumi.launcher.clouds.sky_cloud": SkyBackend,
+        "oumi.launcher.clouds.slurm_cloud": SlurmBackend,
     }
     return backends.get(builder.__module__, OumiBackend)(cloud, settings)

@@ -21,9 +21,9 @@ from tests.lab.daemons import Daemons
 from tests.support.waiting import eventually_sync
 
 PROGRAMS: Final = (
-    "munged mariadbd mariadb-install-db slurmdbd slurmctld slurmd sbatch sacct squeue "
-    "sshd ssh ssh-keygen rsync setpriv useradd"
-).split()
+    *("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sbatch"),
+    *("sacct", "squeue", "sshd", "ssh", "ssh-keygen", "rsync", "setpriv", "useradd", "userdel"),
+)
 _CPUS: Final = 8
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -134,7 +134,15 @@ class SlurmLab:
 
     def _make_user(self) -> None:
         subprocess.run(
-            ["useradd", "--create-home", "--home-dir", self.home, "--shell", "/bin/bash", self.user],
+            [
+                "useradd",
+                "--create-home",
+                "--home-dir",
+                self.home,
+                "--shell",
+                "/bin/bash",
+                self.user,
+            ],
             check=True,
             capture_output=True,
         )
@@ -215,7 +223,7 @@ JobAcctGatherType=jobacct_gather/none
 MpiDefault=none
 SwitchType=switch/none
 ReturnToService=2
-KillWait=5
+KillWait=2
 MinJobAge=300
 SchedulerType=sched/backfill
 SchedulerParameters=sched_min_interval=0,batch_sched_delay=0
@@ -236,9 +244,7 @@ SlurmdParameters=config_overrides
         )
         for number in range(4):
             (root / f"gpu{number}").touch()
-        (etc / "gres.conf").write_text(
-            f"NodeName={host} Name=gpu Type=H100 File={root}/gpu[0-3]\n"
-        )
+        (etc / "gres.conf").write_text(f"NodeName={host} Name=gpu Type=H100 File={root}/gpu[0-3]\n")
         (etc / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         dbd = etc / "slurmdbd.conf"
         dbd.write_text(
@@ -279,7 +285,9 @@ StorageLoc=slurm
             ready=lambda: self._answers("sacctmgr", "-n", "list", "cluster"),
         )
         start(
-            *("/usr/sbin/slurmctld", "-D"), env=slurm, ready=lambda: self._answers("scontrol", "ping")
+            *("/usr/sbin/slurmctld", "-D"),
+            env=slurm,
+            ready=lambda: self._answers("scontrol", "ping"),
         )
         start("/usr/sbin/slurmd", "-D", env=slurm, ready=self._is_idle)
         self._start_sshd()
@@ -287,8 +295,10 @@ StorageLoc=slurm
     def _start_database(self) -> None:
         data, run = self.root / "db", self.root / "run"
         subprocess.run(
-            ["mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={data}"]
-            + ["--skip-test-db", "--auth-root-authentication-method=normal"],
+            [
+                *("mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={data}"),
+                *("--skip-test-db", "--auth-root-authentication-method=normal"),
+            ],
             check=True,
             capture_output=True,
         )

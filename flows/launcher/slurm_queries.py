@@ -1,0 +1,176 @@
+"""The shell scripts that ask Slurm about jobs, and how their answers are read.
+
+One script per question, each a single call to the cluster. `squeue` and `scontrol` know the jobs
+of the last minutes, `sacct` those of the accounts; a cluster without accounts still has what the
+job's own script left behind.
+"""
+
+import base64
+import shlex
+
+from flows.launcher.slurm_script import JOBS_FOLDER, LOGS_FOLDER, SCRIPT
+from flows.launcher.slurm_ssh import CANNOT_TELL
+from flows.launcher.slurm_states import slurm_observation
+from flows.ports import Observation
+
+_HEAD = f"""\
+me=$(id -un)
+jobs=$HOME/{JOBS_FOLDER}
+queue() {{ squeue --user="$me" --states=all --noheader "$@"; }}
+accounts() {{ sacct --allocations --noheader --parsable2 "$@"; }}
+has_no_accounts() {{ case $1 in *disabled*) return 0;; esac; echo "$1" >&2; return 1; }}
+phase() {{
+  case $1 in ''|*[!A-Za-z0-9_-]*) return;; esac
+  cat "$jobs/$1/phase" 2>/dev/null
+}}
+"""
+
+_LIST = (
+    _HEAD
+    + f"""\
+list=$(queue --format='%F|%T|%r|%j') || exit {CANNOT_TELL}
+printf '%s\\n' "$list" | while IFS='|' read -r id state why name; do
+  code=
+  if [ "$state" = FAILED ]; then
+    code=$(scontrol --oneliner show job "$id" | sed 's/.* ExitCode=\\([0-9:]*\\).*/\\1/')
+    code="$code|$(phase "$name")"
+  fi
+  printf '%s|%s|%s|%s\\n' "$id" "$state" "$why" "$code"
+done
+"""
+)
+
+_JOB = """\
+if said=$(queue --jobs="$id" --format='%F|%T|%r|%j' 2>&1); then
+  IFS='|' read -r _ state why name <<<"$said"
+  code=$(scontrol --oneliner show job "$id" | sed 's/.* ExitCode=\\([0-9:]*\\).*/\\1/')
+else
+  case $said in *'nvalid job id'*) ;; *) echo "$said" >&2; exit CANNOT_TELL;; esac
+fi
+if [ -z "$state" ]; then
+  if said=$(accounts --jobs="$id" --format=State,Reason,ExitCode,JobName 2>&1); then
+    IFS='|' read -r state why code name <<<"$said"
+  else
+    has_no_accounts "$said" || exit CANNOT_TELL
+    kept=$(find "$jobs" -maxdepth 2 -name job_id -exec grep -lx -e "$id" {} + | head -n 1)
+    code=$(cat "${kept%/*}/exit" 2>/dev/null) || exit 0
+    name=$(basename "${kept%/*}"); state=FAILED
+    [ "$code" = 0 ] && state=COMPLETED
+  fi
+fi
+[ -n "$state" ] && printf '%s|%s|%s|%s|%s\\n' "$id" "$state" "$why" "$code" "$(phase "$name")"
+exit 0
+""".replace("CANNOT_TELL", str(CANNOT_TELL))
+
+_BY_NAME = """\
+by_name() {
+  local said
+  said=$(queue --name="$key" --format=%F) || return CANNOT_TELL
+  if [ -z "$said" ]; then
+    said=$(accounts --user="$me" --name="$key" --starttime=now-30days --format=JobIDRaw 2>&1) ||
+      { has_no_accounts "$said" && said=; } || return CANNOT_TELL
+  fi
+  printf '%s\\n' "$said" | sort -n | head -n 1
+}
+known() {
+  if [ -s "$jobs/$key/job_id" ]; then cat "$jobs/$key/job_id"; else by_name; fi
+}
+""".replace("CANNOT_TELL", str(CANNOT_TELL))
+
+_SUBMIT = """\
+cd "$jobs/$key" || exit 1
+# One submission at a time; those who come later find the id of the first.
+exec 9>>lock
+flock -w 60 9 || { echo 'another launch of this job takes too long' >&2; exit CANNOT_TELL; }
+# A connection that breaks must not come between the submission and its record.
+trap '' HUP PIPE
+id=$(known) || exit CANNOT_TELL
+if [ -n "$id" ]; then
+  [ "$(cat job_stage 2>/dev/null)" = "$stage" ] || rm -rf -- "$stage"
+else
+  printf '%s\n' "$stage" >job_stage && mkdir -p "$HOME/LOGS" && cd "$stage" || exit 1
+  if ! id=$(submit 2>../sbatch.err); then
+    cat ../sbatch.err >&2
+    case $(cat ../sbatch.err) in
+      *'nable to contact'*|*'imed out'*|*onnection*) exit CANNOT_TELL;;
+    esac
+    exit 1
+  fi
+  id=${id%%;*}
+  cd ..
+fi
+[ -s job_id ] || { printf '%s\n' "$id" >job_id.new && mv job_id.new job_id; }
+printf '%s\n' "$id"
+""".replace("CANNOT_TELL", str(CANNOT_TELL)).replace("LOGS", LOGS_FOLDER)
+
+
+def list_script() -> str:
+    """Prints every job of the user that Slurm has in memory."""
+    return _LIST
+
+
+def job_script(job_id: str) -> str:
+    """Prints one job, if it was ever there."""
+    return f"{_HEAD}id={shlex.quote(job_id)} state=\n{_JOB}"
+
+
+def find_script(key: str) -> str:
+    """Prints the id of the job launched as `key`, if there is one."""
+    return f"{_HEAD}{_BY_NAME}key={shlex.quote(key)}\nknown\n"
+
+
+def prepare_script(key: str, stage: str, folders: list[str]) -> str:
+    """As `find_script`; if there is no job yet, also makes folders for it."""
+    made = [f"{JOBS_FOLDER}/{key}/{stage}", *folders]
+    return (
+        f"{_HEAD}{_BY_NAME}key={shlex.quote(key)}\n"
+        f"id=$(known) || exit {CANNOT_TELL}\n"
+        f"""[ -n "$id" ] && {{ printf '%s\\n' "$id"; exit; }}\n"""
+        f"cd && mkdir -p -- {shlex.join(made)} && chmod 700 {shlex.quote(made[0])}\n"
+    )
+
+
+def submit_script(key: str, stage: str, *, script: str, sbatch: list[str]) -> str:
+    """Submits what was prepared, unless that was done before; prints the job's id."""
+    text = base64.encodebytes(script.encode()).decode()
+    return (
+        f"{_HEAD}{_BY_NAME}key={shlex.quote(key)} stage={shlex.quote(stage)}\n"
+        "submit() {\n"
+        f"  (umask 077; base64 -d >{SCRIPT}) <<'END_OF_SCRIPT' || return\n{text}END_OF_SCRIPT\n"
+        f'  {shlex.join(sbatch)} --output="$HOME"/{LOGS_FOLDER}/%j.out {SCRIPT}\n'
+        f"}}\n{_SUBMIT}"
+    )
+
+
+def log_script(job_id: str, *, offset: int, limit: int) -> str:
+    """Prints a piece of a job's log."""
+    return (
+        f"log=$HOME/{LOGS_FOLDER}/{job_id}.out\n"
+        f"""[ -e "$log" ] || log=$(scontrol show job {job_id} 2>/dev/null |"""
+        """ sed -n 's/^ *StdOut=//p')\n"""
+        f"""[ -r "$log" ] && tail -c +{offset + 1} "$log" | head -c {limit}\nexit 0\n"""
+    )
+
+
+def cancel_script(job_id: str) -> str:
+    """Cancels a job."""
+    return f"scancel {job_id} || exit {CANNOT_TELL}\n"
+
+
+def parse_list(text: str) -> dict[str, Observation]:
+    """What `list_script` printed, by job id."""
+    rows = (line.split("|") for line in text.splitlines() if line)
+    return {row[0]: _observation(row) for row in rows}
+
+
+def parse_job(text: str) -> Observation | None:
+    """What `job_script` printed."""
+    return next(iter(parse_list(text).values()), None)
+
+
+def _observation(row: list[str]) -> Observation:
+    _, state, why, code, phase = (*row, "", "")[:5]
+    exit_code, _, signal = code.partition(":")
+    return slurm_observation(
+        state, exit_code=int(exit_code or 0), signal=int(signal or 0), why=why, phase=phase
+    )
