@@ -13,7 +13,9 @@ from mcp_server.catalog.folder import MAX_FILES
 
 _FOLDER: Final = "configs"
 _SUFFIXES: Final = (".yaml", ".yml")
-_MAX_UNPACKED: Final = 500_000_000
+MAX_UNPACKED: Final = 500_000_000
+"""Far more bytes than Oumi's repository has."""
+
 _MAX_MEMBERS: Final = 100_000
 _NEXT_STEP: Final = "Set OUMI_FLOWS_CONFIGS_URL to a .tar.gz of Oumi's repository"
 
@@ -85,6 +87,6 @@ class _Bounded(gzip.GzipFile):
     def read(self, size: int | None = -1) -> bytes:
         content = super().read(size)
         self._unpacked += len(content)
-        if self._unpacked > _MAX_UNPACKED:
-            raise _TooMuch(f"more than {_MAX_UNPACKED:,} bytes unpacked")
+        if self._unpacked > MAX_UNPACKED:
+            raise _TooMuch(f"more than {MAX_UNPACKED:,} bytes unpacked")
         return content

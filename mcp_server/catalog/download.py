@@ -36,7 +36,6 @@ def download(
     target: Path,
     *,
     timeout_seconds: float,
-    max_bytes: int = MAX_BYTES,
     now: Callable[[], float] = time.monotonic,
 ) -> Download:
     """Fetch `url` into the file `target`.
@@ -48,7 +47,6 @@ def download(
         url: Where it is.
         target: Where to put it; it appears there whole.
         timeout_seconds: How long all of it may take.
-        max_bytes: How large it may be.
         now: A monotonic clock.
 
     Raises:
@@ -65,7 +63,7 @@ def download(
         with httpx2.Client(
             timeout=limits, follow_redirects=True, max_redirects=_MAX_REDIRECTS
         ) as client:
-            return _Transfer(client, url, target, max_bytes=max_bytes).run(
+            return _Transfer(client, url, target).run(
                 late=lambda: now() > deadline, limit=timeout_seconds
             )
     except httpx2.TimeoutException as error:
@@ -76,11 +74,10 @@ def download(
 
 
 class _Transfer:
-    def __init__(self, client: "httpx2.Client", url: str, target: Path, *, max_bytes: int) -> None:
+    def __init__(self, client: "httpx2.Client", url: str, target: Path) -> None:
         self._client = client
         self._url = url
         self._target = target
-        self._max_bytes = max_bytes
         self._part = target.with_name(f"{target.name}.part")
         self._note = target.with_name(f"{target.name}.part.json")
 
@@ -103,9 +100,9 @@ class _Transfer:
                 for chunk in response.iter_raw():
                     file.write(chunk)
                     size += len(chunk)
-                    if size > self._max_bytes:
+                    if size > MAX_BYTES:
                         self._forget()
-                        raise _too_large(self._url, self._max_bytes)
+                        raise _too_large(self._url)
                     if late():
                         raise _too_slow(self._url, limit)
         with self._part.open("rb") as file:
@@ -128,8 +125,8 @@ class _Transfer:
                 "Set OUMI_FLOWS_CONFIGS_URL to an archive of Oumi, or try again later",
             )
         length = response.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._max_bytes:
-            raise _too_large(self._url, self._max_bytes)
+        if length.isdecimal() and int(length) > MAX_BYTES:
+            raise _too_large(self._url)
 
     def _resumable(self) -> tuple[int, str | None]:
         """How much is here already, and the ETag of what it is a part of."""
@@ -158,9 +155,9 @@ def _strong(etag: str | None) -> str | None:
     return etag if etag and not etag.startswith("W/") else None
 
 
-def _too_large(url: str, limit: int) -> OumiFlowsError:
+def _too_large(url: str) -> OumiFlowsError:
     return ConfigNotFound(
-        f"{url} has more than {limit:,} bytes, so it is not Oumi's archive",
+        f"{url} has more than {MAX_BYTES:,} bytes, so it is not Oumi's archive",
         "Set OUMI_FLOWS_CONFIGS_URL to where the archive is",
     )
 

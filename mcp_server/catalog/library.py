@@ -25,6 +25,7 @@ from mcp_server.catalog.download import download
 OFF: Final = "off"
 """The value of ``OUMI_FLOWS_CONFIGS_URL`` that keeps us from fetching anything."""
 
+_NEW: Final = ".new-"
 _RETRY_SECONDS: Final = 600.0
 _RELEASE: Final = re.compile(r"\d+(\.\d+)*(\.?(a|b|rc|post)\d+)?")
 
@@ -130,20 +131,20 @@ class OumiLibrary:
                 f"Oumi's library is not fetched: {why_not}", "Set OUMI_FLOWS_CONFIGS_URL"
             )
         home = self._settings.catalog_dir
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _only_one(home / "lock"):
-            try:
+        try:
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with _only_one(home / "lock"):
                 self._fetch_into(home)
-            except (OumiFlowsError, OSError) as error:
-                what = error.sentences if isinstance(error, OumiFlowsError) else str(error)
-                self._note_failure(what)
-                if isinstance(error, OSError):
-                    raise ConfigNotFound(
-                        f"Oumi's library cannot be kept in {home} ({error.strerror})",
-                        "Make room there, or set OUMI_FLOWS_HOME",
-                    ) from error
-                raise
-            self._failed.unlink(missing_ok=True)
+                self._failed.unlink(missing_ok=True)
+        except Conflict:
+            raise
+        except OumiFlowsError as error:
+            self._note_failure(error.what)
+            raise
+        except OSError as error:
+            what = f"Oumi's library cannot be kept in {home} ({error.strerror})"
+            self._note_failure(what)
+            raise ConfigNotFound(what, "Make room there, or set OUMI_FLOWS_HOME") from error
         return self._fetched
 
     @property
@@ -164,6 +165,9 @@ class OumiLibrary:
         return ""
 
     def _fetch_into(self, home: Path) -> None:
+        for left in home.glob(f"{_NEW}*"):
+            # By a process that was killed: nobody else is here.
+            shutil.rmtree(left, ignore_errors=True)
         archive = home / f"oumi-{self.oumi_version}.tar.gz"
         fetched = download(
             self.url, archive, timeout_seconds=self._settings.configs_timeout_seconds
@@ -175,7 +179,7 @@ class OumiLibrary:
                     f"{self.url} has the SHA-256 {fetched.sha256}, not OUMI_FLOWS_CONFIGS_SHA256",
                     "Set it to the archive's, or unset it",
                 )
-            with tempfile.TemporaryDirectory(dir=home, prefix=".new-") as temporary:
+            with tempfile.TemporaryDirectory(dir=home, prefix=_NEW) as temporary:
                 new = Path(temporary, "library")
                 new.mkdir()
                 count = extract_configs(archive, new / "configs")
