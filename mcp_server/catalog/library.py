@@ -19,8 +19,6 @@ from typing import Final
 from flows.errors import ConfigNotFound, Conflict, OumiFlowsError
 from flows.models import Value
 from flows.settings import Settings
-from mcp_server.catalog.archive import extract_configs
-from mcp_server.catalog.download import download
 
 OFF: Final = "off"
 """The value of ``OUMI_FLOWS_CONFIGS_URL`` that keeps us from fetching anything."""
@@ -165,6 +163,10 @@ class OumiLibrary:
         return ""
 
     def _fetch_into(self, home: Path) -> None:
+        # Imported here: a server that has the library never needs them.
+        from mcp_server.catalog.archive import extract_configs
+        from mcp_server.catalog.download import download
+
         for left in home.glob(f"{_NEW}*"):
             # By a process that was killed: nobody else is here.
             shutil.rmtree(left, ignore_errors=True)

@@ -26,6 +26,9 @@ class Output:
                 # Names and logs hold what a terminal's encoding may not have.
                 stream.reconfigure(errors="backslashreplace")
         self._out = _Console(highlight=False)
+        if not self._out.is_terminal:
+            # rich takes a pipe for 80 columns wide and cuts tables to that.
+            self._out.width = _UNBOUNDED
         self._err = _Console(highlight=False, stderr=True)
         self._drawing = False
 
@@ -65,7 +68,7 @@ class Output:
             table.add_column(column, no_wrap=True, overflow="ellipsis")
         for row in rows:
             table.add_row(*row)
-        self._out.print(table, width=None if self.is_terminal else _UNBOUNDED)
+        self._out.print(table)
 
     @contextmanager
     def steps(self) -> Generator[Callable[[str], None]]:

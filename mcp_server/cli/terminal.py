@@ -11,6 +11,7 @@ import typer
 from flows.errors import InvalidArgument
 from flows.settings import Settings
 from mcp_server.cli.backend import HereBackend
+from mcp_server.cli.config_commands import ConfigCommands
 from mcp_server.cli.engine_commands import EngineCommands
 from mcp_server.cli.exits import MEANING
 from mcp_server.cli.job_commands import JobCommands
@@ -90,6 +91,7 @@ def build_app(backend: Backend, output: Output, settings: Settings) -> typer.Typ
 
     app.callback()(about)
     JobCommands(backend, output).add_to(app, epilog=EXIT_CODES)
+    ConfigCommands(settings, output).add_to(app)
     EngineCommands(backend, output).add_to(app)
     app.command(
         "mcp",

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
@@ -12,6 +12,9 @@ from flows.states import JobState
 from mcp_server.cli.output import Output
 from mcp_server.engine import EngineStatus, Finding, Severity
 from mcp_server.services.results import JobList, Submission
+
+if TYPE_CHECKING:
+    from mcp_server.services.catalog import ConfigSearch
 
 STYLE_OF_STATE: Final[Mapping[JobState, str]] = {
     JobState.SCHEDULED: "blue",
@@ -113,6 +116,19 @@ def show_jobs(jobs: JobList, output: Output) -> None:
         output.note(jobs.summary)
     if jobs.next_cursor:
         output.note(f"There are more: add --cursor {jobs.next_cursor}")
+
+
+def show_configs(found: "ConfigSearch", output: Output) -> None:
+    """What a search of the catalogue found."""
+    if found.configs:
+        output.table(
+            ["PATH", "TASK", "TECHNIQUE", "MODEL", "GPU"],
+            (
+                map(Text, (row.path, row.task, row.technique, row.model_name, row.gpu))
+                for row in found.configs
+            ),
+        )
+    output.note(found.summary)
 
 
 def show_engine(status: EngineStatus, output: Output) -> None:

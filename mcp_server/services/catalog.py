@@ -83,10 +83,12 @@ class CatalogService:
 
     Args:
         catalog: The catalogue.
+        fetches: Whether the library is fetched when it is not here.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, *, fetches: bool = True) -> None:
         self.catalog = catalog
+        self._fetches = fetches
 
     @property
     def library(self) -> OumiLibrary:
@@ -96,7 +98,7 @@ class CatalogService:
     async def fetch_later(self) -> None:
         """Have Oumi's library fetched once whatever starts now has started."""
         await anyio.sleep(_REFRESH_AFTER_SECONDS)
-        await anyio.to_thread.run_sync(self.library.refresh)
+        await anyio.to_thread.run_sync(self._refresh)
 
     async def search(
         self, query: Sequence[str], *, content_match: Sequence[str] = (), limit: int = 20
@@ -122,10 +124,14 @@ class CatalogService:
         """What there is."""
         return await anyio.to_thread.run_sync(self._categories)
 
+    def _refresh(self) -> None:
+        if self._fetches:
+            self.library.refresh()
+
     def _search(
         self, query: Sequence[str], content_match: Sequence[str], limit: int
     ) -> ConfigSearch:
-        self.library.refresh()
+        self._refresh()
         found = self.catalog.search(query, content_match=content_match, limit=limit)
         rows = _bounded(found.entries, max_bytes=max(_ROWS_BYTES, _ROW_BYTES * limit))
         asked = ", ".join([*query, *(f"with {text!r} inside" for text in content_match)])
@@ -140,7 +146,7 @@ class CatalogService:
         return ConfigSearch(summary="; ".join(parts) + ".", total=found.total, configs=rows)
 
     def _get(self, path: str) -> ConfigDetail:
-        self.library.refresh()
+        self._refresh()
         config = self.catalog.get(path)
         entry = config.entry
         content = config.text
@@ -164,7 +170,7 @@ class CatalogService:
         )
 
     def _categories(self) -> Categories:
-        self.library.refresh()
+        self._refresh()
         starter, oumi = self.catalog.starter, self.catalog.oumi
         entries = [*starter, *oumi]
         status = self.library.status()
