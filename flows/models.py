@@ -29,6 +29,14 @@ class RetryCause(StrEnum):
     TIMED_OUT = TerminationReason.TIMED_OUT
 
 
+class Overlap(StrEnum):
+    """What becomes of a schedule's run when the one before it has not ended."""
+
+    SKIP = "skip"
+    QUEUE = "queue"
+    ALLOW = "allow"
+
+
 OverrideValue = str | int | float | bool | None | list[str | int | float | bool | None]
 
 

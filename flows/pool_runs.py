@@ -15,6 +15,8 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 
+from flows import names
+from flows.late_cancel import request_of
 from flows.ownership import Owner
 from flows.prefect_states import TERMINAL_TYPES
 
@@ -84,6 +86,20 @@ class PoolRuns:
             found += page
             if len(page) < _PAGE:
                 return found
+
+
+def known_name(run: FlowRun) -> str:
+    """The run's name with its short id, which runs made by a schedule or the UI lack."""
+    short = str(run.id)[:8]
+    request = request_of(run)
+    if run.name.endswith(short) or request is None:
+        return run.name
+    if words := run.labels.get(names.LABEL_RUN_NAME):
+        return f"{words}-{short}"
+    if names.LABEL_ATTEMPT in run.labels:
+        # Submitted a moment ago, by a server that cannot name it in full before it has an id.
+        return f"{run.name}-{short}"
+    return names.run_name(run.id, command=request.command, model="", job_name=request.job_name)
 
 
 def _is_orphan(run: FlowRun, us: Owner, *, now: datetime) -> bool:

@@ -33,6 +33,7 @@ class TerminationReason(StrEnum):
     COMPLETED = "completed"
     USER_CANCELLED = "user_cancelled"
     CANCELLED_EXTERNALLY = "cancelled_externally"
+    SKIPPED = "skipped"
     NONZERO_EXIT = "nonzero_exit"
     SETUP_FAILED = "setup_failed"
     OUT_OF_MEMORY = "out_of_memory"
@@ -52,6 +53,7 @@ _STATE_OF_REASON = {
     TerminationReason.COMPLETED: JobState.SUCCEEDED,
     TerminationReason.USER_CANCELLED: JobState.CANCELLED,
     TerminationReason.CANCELLED_EXTERNALLY: JobState.CANCELLED,
+    TerminationReason.SKIPPED: JobState.CANCELLED,
     TerminationReason.NONZERO_EXIT: JobState.FAILED,
     TerminationReason.SETUP_FAILED: JobState.FAILED,
     TerminationReason.OUT_OF_MEMORY: JobState.FAILED,

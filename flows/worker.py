@@ -22,11 +22,12 @@ from flows import names
 from flows.deployed_flows import DeployedFlows, FlowNotLoaded
 from flows.in_process_engine import InProcessFlowRunEngine, run_in_process
 from flows.job import run_job
-from flows.late_cancel import finish_cancel, request_of
+from flows.late_cancel import finish_cancel
 from flows.launcher.gpus import visible_gpus
 from flows.launcher.oumi_launcher import OumiLauncher
+from flows.overlap import Held, Overlaps
 from flows.ownership import Owner
-from flows.pool_runs import PoolRuns
+from flows.pool_runs import PoolRuns, known_name
 from flows.ports import Launcher
 from flows.runtime import Runtime, set_current_runtime
 from flows.settings import Settings
@@ -149,15 +150,18 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         due = [entry.flow_run for entry in flow_run_response]
         due = [run for run in due if run.id not in self._active]
         due = [run for run in due if (run.next_scheduled_start_time or now) <= now]
+        held = {one.run.id: one for one in await self._hold_back(due)}
         started: list[FlowRun] = []
         for run in due:
+            if run.id in held:
+                continue
             try:
                 is_job = await self._flows.of(run, client=self.client) is run_job
             except FlowNotLoaded as error:
                 await self._propose_failed_state(run, error)
                 continue
             if is_job and not self._has_slot(run):
-                await self._show_queued(run)
+                await self._show_queued(run, "Waiting for a slot.")
                 continue
             self._spawn(self._begin, run)
             started.append(run)
@@ -171,10 +175,24 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         local = sum(1 for active in self._active.values() if _is_local(active))
         return local < self._local_slots
 
-    async def _show_queued(self, run: FlowRun) -> None:
+    async def _hold_back(self, due: list[FlowRun]) -> list[Held]:
+        """Skip or queue the runs that an earlier one of their schedule keeps from starting."""
+        overlaps = Overlaps(self.client)
+        held = await overlaps.held(due, active=self._active.values())
+        for one in held:
+            try:
+                if one.for_good:
+                    await overlaps.skip(one)
+                else:
+                    await self._show_queued(one.run, one.why)
+            except ObjectNotFound:
+                self._logger.info("Flow run %s was deleted", one.run.id)
+        return held
+
+    async def _show_queued(self, run: FlowRun, why: str) -> None:
         if run.state is not None and run.state.name in (_QUEUED, "AwaitingRetry"):
             return
-        state = State(type=StateType.SCHEDULED, name=_QUEUED, message="Waiting for a slot.")
+        state = State(type=StateType.SCHEDULED, name=_QUEUED, message=why)
         state.state_details.scheduled_time = run.next_scheduled_start_time
         try:
             await self.client.set_flow_run_state(run.id, state)
@@ -208,7 +226,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             if not await self._propose_pending_state(run):
                 return
             await self.client.update_flow_run(
-                run.id, infrastructure_pid=str(self._owner), name=_known_name(run)
+                run.id, infrastructure_pid=str(self._owner), name=known_name(run)
             )
         await self._execute(run)
 
@@ -298,14 +316,3 @@ def _is_local(run: FlowRun) -> bool:
     request: object = run.parameters.get("request")
     cloud = cast("dict[str, object]", request).get("cloud") if isinstance(request, dict) else None
     return cloud in (None, names.LOCAL_CLOUD)
-
-
-def _known_name(run: FlowRun) -> str:
-    """The run's name with its short id, which runs made by a schedule or the UI lack."""
-    request = request_of(run)
-    if run.name.endswith(str(run.id)[:8]) or request is None:
-        return run.name
-    if names.LABEL_ATTEMPT in run.labels:
-        # Submitted a moment ago, by a server that cannot name it in full before it has an id.
-        return f"{run.name}-{str(run.id)[:8]}"
-    return names.run_name(run.id, command=request.command, model="", job_name=request.job_name)

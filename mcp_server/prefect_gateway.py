@@ -217,6 +217,16 @@ class PrefectGateway:
         answer = await self._call("GET", f"/flow_run_states/?flow_run_id={run_id}")
         return sorted(_read(answer, _STATES), key=lambda state: state.timestamp)
 
+    async def ask(self, method: str, path: str, body: Any, shape: TypeAdapter[_T]) -> _T | None:
+        """What a call that may be repeated answers; None if it is about nothing that exists."""
+        answer = await self._call(method, path, body)
+        return None if answer.status_code == 404 else _read(answer, shape)
+
+    async def tell(self, method: str, path: str, body: Any = None) -> bool:
+        """Make a call that may be repeated and answers nothing; False if it was about nothing."""
+        answer = await self._call(method, path, body)
+        return answer.status_code != 404 and _checked(answer).is_success
+
     async def _deployment_id(self, flow: str, *, fresh: bool) -> str:
         known = ((await self._engine.connection()).api_url, flow)
         if fresh or known not in self._deployments:

@@ -60,6 +60,37 @@ class FlowRun(_Answer):
         return int(value) if value.isdecimal() else 1
 
 
+class DeploymentSchedule(_Answer):
+    """One of a deployment's schedules."""
+
+    id: str
+    active: bool = True
+    schedule: dict[str, Any]
+
+
+class Deployment(_Answer):
+    """A deployment: what runs are made from, once or on a schedule."""
+
+    id: str
+    name: str
+    flow_id: str
+    paused: bool = False
+    schedules: list[DeploymentSchedule] = []
+    tags: list[str] = []
+    labels: dict[str, Any] = Field(default_factory=dict[str, Any])
+    parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
+    entrypoint: str | None = None
+    path: str | None = None
+    pull_steps: list[dict[str, Any]] | None = None
+    parameter_openapi_schema: dict[str, Any] | None = None
+    work_pool_name: str | None = None
+
+    def label(self, key: str) -> str | None:
+        """The label `key` as text; None when it is not set."""
+        value = self.labels.get(key)
+        return None if value is None else str(value)
+
+
 class Artifact(_Answer):
     """An artifact of a flow run."""
 

@@ -1,7 +1,7 @@
 """Which jobs to read from Prefect."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from flows import names
@@ -10,6 +10,8 @@ from flows.states import JobState
 
 _ALL: Final = frozenset(JobState)
 _ENDED: Final = frozenset(state for state in JobState if state.is_terminal)
+
+_CLOCKS_DIFFER: Final = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,11 @@ class RunFilter:
         if self.before is not None:
             filters["expected_start_time"] = {"before_": self.before.isoformat()}
         return filters
+
+
+def due_by(now: datetime) -> datetime:
+    """The latest `before` of jobs whose time has come, by a Prefect server's own clock."""
+    return now + _CLOCKS_DIFFER
 
 
 def _state_filter(states: frozenset[JobState]) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from mcp_server.services.catalog import CatalogService
 from mcp_server.services.checks import CheckService
 from mcp_server.services.docs import DocsService
 from mcp_server.services.jobs import JobService
+from mcp_server.services.schedules import ScheduleService, make_schedules
 from mcp_server.services.worker_calls import WorkerCalls
 from mcp_server.tools.catalog import CatalogTools
 from mcp_server.tools.checks import CheckTools
@@ -50,6 +51,7 @@ from mcp_server.tools.docs import DocsTools
 from mcp_server.tools.edge import told
 from mcp_server.tools.guide import GuideTools
 from mcp_server.tools.jobs import JobTools
+from mcp_server.tools.schedules import ScheduleTools
 from mcp_server.watching import JobWatcher
 
 _SUBSCRIBED: Final = "oumi-flows-subscribed"
@@ -66,6 +68,7 @@ class Parts:
     docs: DocsKeeper
     checks: CheckService
     catalog: CatalogService
+    schedules: ScheduleService
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +101,13 @@ def make_parts(settings: Settings, ensure: Ensure) -> Parts:
     checks = CheckService(WorkerCalls(gateway), timeout_seconds=settings.check_timeout_seconds)
     catalog = CatalogService(Catalog(OumiLibrary(settings)))
     return Parts(
-        keeper=keeper, gateway=gateway, jobs=jobs, docs=docs, checks=checks, catalog=catalog
+        keeper=keeper,
+        gateway=gateway,
+        jobs=jobs,
+        docs=docs,
+        checks=checks,
+        catalog=catalog,
+        schedules=make_schedules(settings, gateway),
     )
 
 
@@ -114,6 +123,7 @@ def build_server(parts: Parts, options: Options) -> "OumiServer":
         "checks": CheckTools(parts.checks).tools(),
         "docs": DocsTools(DocsService(parts.docs)).tools(),
         "catalog": CatalogTools(parts.catalog).tools(),
+        "schedules": ScheduleTools(parts.schedules).tools(read_only=options.read_only),
         "guide": GuideTools(lambda: tools).tools(),
     }
     if unknown := sorted(set(options.toolsets) - set(groups)):

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import Final
 
 import anyio
@@ -12,7 +13,7 @@ import anyio
 from flows.errors import OumiFlowsError
 from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_models import FlowRun
-from mcp_server.run_filter import RunFilter
+from mcp_server.run_filter import RunFilter, due_by
 from mcp_server.services.finding import ENDED, LIVE
 
 RUNNING_URI: Final = "jobs://running"
@@ -114,7 +115,8 @@ class JobWatcher:
             marks |= {uri: by_id.get(run_id) for uri, run_id in ids.items()}
         for uri, states in ((RUNNING_URI, LIVE), (COMPLETED_URI, ENDED)):
             if uri in uris:
-                runs = await self._gateway.filter_runs(RunFilter(states=states), limit=_LIST_ROWS)
+                wanted = RunFilter(states=states, before=due_by(datetime.now(UTC)))
+                runs = await self._gateway.filter_runs(wanted, limit=_LIST_ROWS)
                 marks[uri] = [_mark(run) for run in runs]
         return marks
 

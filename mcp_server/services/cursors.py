@@ -45,3 +45,24 @@ def decode_list(cursor: str | None) -> ListPlace | None:
             "cursor is not one that list_jobs gave",
             "Give next_cursor of an earlier answer, or leave it out to start again",
         ) from error
+
+
+def encode_offset(offset: int) -> str:
+    """The cursor of a list whose first `offset` entries were given."""
+    return str(offset)
+
+
+def decode_offset(cursor: str | None) -> int:
+    """How many entries of a list were given before.
+
+    Raises:
+        InvalidArgument: It is not a cursor of such a list.
+    """
+    if not cursor:
+        return 0
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 10):
+        raise InvalidArgument(
+            "cursor is not one that this list gave",
+            "Give next_cursor of an earlier answer, or leave it out to start again",
+        )
+    return int(cursor)

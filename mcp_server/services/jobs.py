@@ -18,7 +18,7 @@ from flows.prefect_states import PREFECT_STATE
 from flows.states import JobState
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.prefect_models import FlowRun
-from mcp_server.run_filter import RunFilter
+from mcp_server.run_filter import RunFilter, due_by
 from mcp_server.services import cursors
 from mcp_server.services.attempts import next_attempt
 from mcp_server.services.finding import ENDED, LIVE, find_job
@@ -219,21 +219,24 @@ class JobService:
 
         Args:
             status: `all`, `running` (every job that has not ended), `completed` (every one that
-                has), or a job state other than running.
+                has), or a job state other than running. The runs to come of schedules are listed
+                with `scheduled` only.
             cloud: Only jobs on this cloud.
             limit: Jobs to return at most.
             cursor: Where an earlier call ended.
         """
         place = cursors.decode_list(cursor)
+        now = self._now()
+        # The times to come of schedules are runs, too, and would hide all jobs behind them.
+        newest = None if status == JobState.SCHEDULED else due_by(now)
         wanted = RunFilter(
             states=_STATES_OF.get(status) or frozenset({JobState(status)}),
             tags=(f"cloud:{cloud}",) if cloud else (),
-            before=place.before if place else None,
+            before=place.before if place else newest,
             excluded_ids=place.seen if place else (),
         )
         runs = await self._gateway.filter_runs(wanted, limit=limit + 1)
         page, more = runs[:limit], len(runs) > limit
-        now = self._now()
         kind = "" if status == "all" else f" {status}"
         where = f" on {cloud}" if cloud else ""
         return JobList(

@@ -1,0 +1,46 @@
+"""The next times of a schedule that does not exist yet."""
+
+import json
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import anyio
+from pydantic import TypeAdapter
+
+from flows.errors import InternalError, InvalidArgument, OperationTimeout
+
+_REFUSED: Final = 2
+_TIMES: Final = TypeAdapter(list[datetime])
+
+
+async def next_times(
+    schedule: Mapping[str, Any], *, count: int, timeout_seconds: float
+) -> list[datetime]:
+    """What Prefect makes of a schedule; takes about a second.
+
+    Raises:
+        InvalidArgument: Prefect does not take it, or it never fires.
+        OperationTimeout: The answer took too long.
+    """
+    command = [sys.executable, "-m", "flows.schedule_times", json.dumps(schedule), str(count)]
+    try:
+        with anyio.fail_after(timeout_seconds):
+            done = await anyio.run_process(command, check=False)
+    except TimeoutError as error:
+        raise OperationTimeout(
+            f"The times of the schedule were not known within {timeout_seconds:g} s",
+            "Try again when the machine is less busy",
+        ) from error
+    said = done.stderr.decode(errors="replace").strip()
+    if done.returncode == _REFUSED:
+        raise InvalidArgument(
+            f"Prefect does not take the schedule ({said})",
+            "Correct cron or timezone; five fields are minute, hour, day, month and weekday",
+        )
+    if done.returncode:
+        raise InternalError(
+            f"The times of the schedule were not computed ({said[-300:]})", "Report this"
+        )
+    return _TIMES.validate_json(done.stdout)

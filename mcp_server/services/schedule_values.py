@@ -1,0 +1,212 @@
+"""When a schedule fires, and what the use cases of schedules answer with."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final
+from zoneinfo import ZoneInfo
+
+from pydantic import Field
+
+from flows import names
+from flows.configs.plan import JobPlan
+from flows.errors import InvalidArgument
+from flows.models import Overlap, Value
+from flows.states import JobState, TerminationReason
+from mcp_server.prefect_models import Deployment
+from mcp_server.services.submitting import NewJob
+
+_EXACTLY_ONE: Final = "Give exactly one of cron, interval_seconds and at"
+
+
+class Times(Value):
+    """When a schedule fires, as a person says it; nothing of it has been checked."""
+
+    cron: str | None = None
+    interval_seconds: Annotated[float | None, Field(ge=1, le=315_576_000)] = None
+    at: str | None = None
+    timezone: str = "UTC"
+
+
+class NewSchedule(Value):
+    """A schedule as a person asks for it; nothing of it has been checked."""
+
+    job: NewJob
+    times: Times
+    name: str | None = Field(default=None, description="What people call it; None: as the job.")
+    overlap: Overlap = Overlap.SKIP
+
+
+class When(Value):
+    """When a schedule fires; exactly one of the first three."""
+
+    cron: str | None = None
+    interval_seconds: float | None = None
+    at: datetime | None = None
+    timezone: str = "UTC"
+
+    @classmethod
+    def of(cls, times: Times, *, now: datetime) -> "When":
+        """What a person said, checked as far as this machine's clock and time zones go.
+
+        Raises:
+            InvalidArgument: It says no time, several, or one that is past.
+        """
+        given = [
+            name
+            for name, value in times.model_dump(exclude={"timezone"}).items()
+            if value is not None
+        ]
+        if len(given) != 1:
+            found = " and ".join(given) or "none of them"
+            raise InvalidArgument(f"A schedule was given {found}", _EXACTLY_ONE)
+        zone = _zone(times.timezone)
+        return cls(
+            cron=times.cron,
+            interval_seconds=times.interval_seconds,
+            at=_instant(times.at, zone, now=now) if times.at is not None else None,
+            timezone=times.timezone,
+        )
+
+    @classmethod
+    def of_deployment(cls, deployment: Deployment) -> "When":
+        """When a schedule that exists fires; changes made in the Prefect UI are in it."""
+        at = deployment.label(names.LABEL_FIRES_AT)
+        if at or not deployment.schedules:
+            return cls(at=datetime.fromisoformat(at) if at else None)
+        schedule = deployment.schedules[0].schedule
+        return cls(
+            cron=schedule.get("cron"),
+            interval_seconds=schedule.get("interval"),
+            timezone=schedule.get("timezone") or "UTC",
+        )
+
+    @property
+    def words(self) -> str:
+        """When, for people."""
+        if self.at is not None:
+            return f"once, at {self.at.isoformat()}"
+        if self.interval_seconds is not None:
+            return f"every {self.interval_seconds:g} s"
+        return f"cron {self.cron} ({self.timezone})" if self.cron else "never"
+
+    def prefect_schedule(self, *, anchor: datetime) -> dict[str, Any] | None:
+        """The schedule as Prefect's API takes it; None for a single time.
+
+        Args:
+            anchor: When the first interval begins.
+        """
+        if self.cron is not None:
+            return {"cron": self.cron, "timezone": self.timezone}
+        if self.interval_seconds is not None:
+            return {
+                "interval": self.interval_seconds,
+                "anchor_date": anchor.isoformat(),
+                "timezone": self.timezone,
+            }
+        return None
+
+
+class ScheduleState(StrEnum):
+    """Whether a schedule fires."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    ENDED = "ended"
+    """Its one time has passed."""
+    DELETED = "deleted"
+
+
+class LastRun(Value):
+    """The last run of a schedule whose time has come."""
+
+    job_id: str
+    name: str
+    state: JobState
+    termination_reason: TerminationReason | None = None
+    scheduled_at: datetime
+
+
+class Schedule(Value):
+    """A schedule in a list."""
+
+    schedule_id: str
+    name: str
+    state: ScheduleState
+    when: str
+    overlap: Overlap
+    command: str
+    config_path: str
+    cloud: str
+    next_runs: list[datetime] = Field(description="The next times, five at most.")
+    last_run: LastRun | None = None
+
+
+class ScheduleList(Value):
+    """A page of schedules, by name."""
+
+    summary: str = Field(description="One line a person can read.")
+    schedules: list[Schedule]
+    next_cursor: str | None = Field(default=None, description="Null: this is the last page.")
+
+
+class ScheduledJob(Value):
+    """A schedule that was made, or would be."""
+
+    summary: str = Field(description="One line a person can read.")
+    schedule_id: str | None = Field(default=None, description="Null in a dry run.")
+    name: str
+    state: ScheduleState | None = Field(default=None, description="Null in a dry run.")
+    dry_run: bool
+    when: str
+    overlap: Overlap
+    next_runs: list[datetime] = Field(description="The next times, five at most.")
+    job_id: str | None = Field(default=None, description="The one job of a single time.")
+    starts_by_itself: bool = Field(
+        description="Whether the engine is set to start with this machine."
+    )
+    command: str
+    config_path: str
+    cloud: str
+    cluster_name: str
+    model_name: str
+    output_dir: str
+    plan: JobPlan | None = Field(default=None, description="Given in a dry run.")
+    url: str | None = Field(default=None, description="The schedule's page in the Prefect UI.")
+
+
+class ScheduleChange(Value):
+    """A schedule that was paused, resumed or deleted."""
+
+    summary: str = Field(description="One line a person can read.")
+    schedule_id: str
+    name: str
+    state: ScheduleState
+    next_runs: list[datetime] = Field(description="The next times, five at most.")
+    live_jobs: list[str] = Field(description="Its jobs that have started and go on.")
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (KeyError, OSError, ValueError) as error:  # as the name looks to the file system
+        raise InvalidArgument(
+            f"timezone {name!r} is not known", "Use an IANA name such as Europe/Zurich or UTC"
+        ) from error
+
+
+def _instant(text: str, zone: ZoneInfo, *, now: datetime) -> datetime:
+    """The instant that `text` names, in `zone` where it names none itself."""
+    try:
+        instant = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise InvalidArgument(
+            f"at {text!r} is not a time", "Write it as 2026-12-24T02:00, or with an offset"
+        ) from error
+    if instant.tzinfo is None:
+        instant = instant.replace(tzinfo=zone)
+    if instant <= now:
+        raise InvalidArgument(
+            f"at {instant.isoformat()} is past, it is {now.isoformat(timespec='seconds')}",
+            "Give a time to come, or start the job now with run_oumi_job",
+        )
+    return instant

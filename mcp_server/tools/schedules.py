@@ -1,0 +1,138 @@
+"""The tools that work on schedules."""
+
+from typing import Annotated, Literal
+
+from mcp.server.mcpserver.tools import Tool
+from pydantic import Field
+
+from flows.models import Overlap, OverrideValue
+from mcp_server.services.schedule_values import (
+    NewSchedule,
+    ScheduleChange,
+    ScheduledJob,
+    ScheduleList,
+    Times,
+)
+from mcp_server.services.schedules import ScheduleService
+from mcp_server.services.submitting import NewJob
+from mcp_server.tools.edge import make_tool
+from mcp_server.tools.jobs import Command, Cursor, Path
+
+
+class ScheduleTools:
+    """The methods are the tools.
+
+    Args:
+        schedules: What the tools do.
+    """
+
+    def __init__(self, schedules: ScheduleService) -> None:
+        self._schedules = schedules
+
+    def tools(self, *, read_only: bool) -> list[Tool]:
+        """The tools.
+
+        Args:
+            read_only: Whether calls that change anything are refused.
+        """
+        return [
+            make_tool(
+                self.schedule_job,
+                title="Schedule a job",
+                idempotent=False,
+                open_world=True,
+                changes=lambda arguments: not arguments["dry_run"],
+                read_only=read_only,
+            ),
+            make_tool(self.list_schedules, title="List schedules"),
+            make_tool(
+                self.update_schedule,
+                title="Change a schedule",
+                destructive=True,
+                changes=lambda _: True,
+                read_only=read_only,
+            ),
+        ]
+
+    async def schedule_job(
+        self,
+        *,
+        config_path: Path,
+        client_cwd: Path,
+        cron: Annotated[
+            str | None,
+            Field(max_length=200, description="Minute, hour, day, month, weekday: 0 2 * * *"),
+        ] = None,
+        interval_seconds: Annotated[float | None, Field(ge=1, le=315_576_000)] = None,
+        at: Annotated[
+            str | None, Field(max_length=64, description="ISO 8601, once: 2026-12-24T02:00")
+        ] = None,
+        timezone: Annotated[
+            str, Field(max_length=64, description="IANA name; of cron and at.")
+        ] = "UTC",
+        schedule_name: Annotated[str | None, Field(min_length=1, max_length=100)] = None,
+        overlap: Annotated[
+            Literal["skip", "queue", "allow"],
+            Field(description="When the run before has not ended."),
+        ] = "skip",
+        command: Command = "train",
+        dry_run: bool = True,
+        job_name: Annotated[str | None, Field(max_length=100)] = None,
+        cloud: Annotated[str, Field(max_length=64)] = "local",
+        cluster_name: Annotated[str, Field(max_length=128)] = "",
+        skip_preflight: bool = False,
+        idempotency_key: Annotated[str | None, Field(min_length=1, max_length=200)] = None,
+        overrides: Annotated[dict[str, OverrideValue], Field(max_length=200)] = {},  # noqa: B006 - never changed; the schema shows it
+        max_retries: Annotated[int, Field(ge=0, le=100)] = 0,
+    ) -> ScheduledJob:
+        """Start a job again and again, or once later: give one of cron, interval_seconds and at.
+
+        The other arguments are those of run_oumi_job; dry_run checks everything and tells the next
+        times. The config is kept as it is now: to use a changed file, schedule anew. Tell the
+        person if starts_by_itself is false.
+        """
+        new = NewSchedule(
+            job=NewJob(
+                config_path=config_path,
+                client_cwd=client_cwd,
+                command=command,
+                job_name=job_name,
+                cloud=cloud,
+                cluster_name=cluster_name,
+                skip_preflight=skip_preflight,
+                overrides=overrides,
+                max_retries=max_retries,
+            ),
+            times=Times(cron=cron, interval_seconds=interval_seconds, at=at, timezone=timezone),
+            name=schedule_name,
+            overlap=Overlap(overlap),
+        )
+        if dry_run:
+            return await self._schedules.plan(new)
+        return await self._schedules.schedule(new, idempotency_key=idempotency_key)
+
+    async def list_schedules(
+        self,
+        *,
+        limit: Annotated[int, Field(ge=1, le=100)] = 10,
+        cursor: Cursor = None,
+    ) -> ScheduleList:
+        """List schedules by name, each with its next five times and its last run."""
+        return await self._schedules.list(limit=limit, cursor=cursor)
+
+    async def update_schedule(
+        self,
+        *,
+        schedule_id: Annotated[
+            str, Field(min_length=1, max_length=200, description="Id or name of a schedule.")
+        ],
+        action: Literal["pause", "resume", "delete"],
+    ) -> ScheduleChange:
+        """Pause, resume or delete a schedule. Jobs that it has started go on."""
+        match action:
+            case "pause":
+                return await self._schedules.pause(schedule_id)
+            case "resume":
+                return await self._schedules.resume(schedule_id)
+            case "delete":
+                return await self._schedules.delete(schedule_id)
