@@ -190,7 +190,8 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         return held
 
     async def _show_queued(self, run: FlowRun, why: str) -> None:
-        if run.state is not None and run.state.name in (_QUEUED, "AwaitingRetry"):
+        # What a worker is told of due runs has no state (prefect 3.8), only its name.
+        if run.state_name in (_QUEUED, "AwaitingRetry"):
             return
         state = State(type=StateType.SCHEDULED, name=_QUEUED, message=why)
         state.state_details.scheduled_time = run.next_scheduled_start_time

@@ -8,10 +8,11 @@ import anyio.to_thread
 
 from flows.settings import Settings
 from mcp_server.cli.output import Output
-from mcp_server.cli.ports import Jobs
+from mcp_server.cli.ports import Jobs, Schedules
 from mcp_server.engine import Connection, Engine
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.services.jobs import JobService
+from mcp_server.services.schedules import make_schedules
 
 T = TypeVar("T")
 
@@ -40,18 +41,41 @@ class HereBackend:
         Raises:
             EngineUnavailable: The engine could not be brought up.
         """
+        snapshots_dir = self._settings.snapshots_dir
+        return self._run(
+            lambda gateway: use(JobService(gateway, snapshots_dir=snapshots_dir)),
+            needs_engine=needs_engine,
+        )
+
+    def schedules(
+        self, use: Callable[[Schedules], Awaitable[T]], *, needs_engine: bool = True
+    ) -> T:
+        """Use the schedules.
+
+        Args:
+            use: What to do with them.
+            needs_engine: Whether to bring the engine up first.
+
+        Raises:
+            EngineUnavailable: The engine could not be brought up.
+        """
+        return self._run(
+            lambda gateway: use(make_schedules(self._settings, gateway)), needs_engine=needs_engine
+        )
+
+    def _run(self, use: Callable[[PrefectGateway], Awaitable[T]], *, needs_engine: bool) -> T:
         # Not in the event loop, in which Ctrl-C would not end it.
         source = FoundEngine(self._ensure, self._ensure() if needs_engine else None)
-        return asyncio.run(self._call(use, source))
+        return asyncio.run(self._use(use, source))
 
-    async def _call(self, use: Callable[[Jobs], Awaitable[T]], source: "FoundEngine") -> T:
+    async def _use(self, use: Callable[[PrefectGateway], Awaitable[T]], source: "FoundEngine") -> T:
         gateway = PrefectGateway(
             source,
             timeout_seconds=self._settings.api_timeout_seconds,
             work_pool=self._settings.work_pool,
         )
         try:
-            return await use(JobService(gateway, snapshots_dir=self._settings.snapshots_dir))
+            return await use(gateway)
         finally:
             await gateway.aclose()
 

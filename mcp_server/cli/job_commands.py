@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.errors import InvalidArgument, JobAlreadyDone
-from flows.models import JobStatus, RetryCause
+from flows.models import JobStatus
 from flows.names import LOCAL_CLOUD
 from flows.states import JobState
 from mcp_server.cli import views
@@ -14,19 +14,27 @@ from mcp_server.cli.exits import EXIT_OF_STATE, Exit
 from mcp_server.cli.following import Patience, follow_log, shown, watch
 from mcp_server.cli.options import (
     AsJson,
+    Cloud,
+    ClusterName,
+    CommandName,
+    Config,
     Cursor,
     JobId,
+    JobName,
     Lines,
+    MaxRetries,
+    Overrides,
+    RetryOn,
+    SkipPreflight,
     Status,
+    TimeoutSeconds,
     bounded,
-    current_folder,
-    parse_overrides,
+    new_job,
 )
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Backend, Jobs
 from mcp_server.services.job_logs import DEFAULT_LINES
 from mcp_server.services.results import JobLogs
-from mcp_server.services.submitting import NewJob
 
 
 class JobCommands:
@@ -61,61 +69,20 @@ class JobCommands:
     def run(
         self,
         *,
-        config: Annotated[
-            str,
-            typer.Argument(metavar="CONFIG", help="Oumi config: a recipe or a job config (YAML)."),
-        ],
-        command: Annotated[
-            str,
-            typer.Option(
-                "--command",
-                "-c",
-                help="Oumi command: train, analyze, synth, evaluate, infer, tune or quantize; "
-                "ignored for a job config.",
-            ),
-        ] = "train",
-        overrides: Annotated[
-            list[str] | None,
-            typer.Option(
-                "--set",
-                "-s",
-                metavar="KEY=VALUE",
-                help="Replace a value of the config, as in training.max_steps=60; repeatable.",
-            ),
-        ] = None,
-        job_name: Annotated[
-            str | None, typer.Option("--job-name", help="A name for people.")
-        ] = None,
-        cloud: Annotated[str, typer.Option("--cloud", help="Oumi cloud.")] = LOCAL_CLOUD,
-        cluster_name: Annotated[
-            str, typer.Option("--cluster-name", help="Cluster; empty: the cloud's default.")
-        ] = "",
+        config: Config,
+        command: CommandName = "train",
+        overrides: Overrides = None,
+        job_name: JobName = None,
+        cloud: Cloud = LOCAL_CLOUD,
+        cluster_name: ClusterName = "",
         idempotency_key: Annotated[
             str | None,
             typer.Option("--idempotency-key", help="The same key gives the same job."),
         ] = None,
-        max_retries: Annotated[
-            int,
-            typer.Option(
-                "--max-retries",
-                min=0,
-                max=100,
-                help="Further attempts after preemption or a lost node.",
-            ),
-        ] = 0,
-        retry_on: Annotated[
-            list[RetryCause] | None,
-            typer.Option("--retry-on", help="What --max-retries is to cover, too; repeatable."),
-        ] = None,
-        timeout_seconds: Annotated[
-            float | None,
-            typer.Option(
-                "--timeout-seconds", min=1, help="Limit of one attempt; ends it as timed_out."
-            ),
-        ] = None,
-        skip_preflight: Annotated[
-            bool, typer.Option("--skip-preflight", help="Start without the pre-flight checks.")
-        ] = False,
+        max_retries: MaxRetries = 0,
+        retry_on: RetryOn = None,
+        timeout_seconds: TimeoutSeconds = None,
+        skip_preflight: SkipPreflight = False,
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Say what would run and start nothing.")
         ] = False,
@@ -131,18 +98,17 @@ class JobCommands:
         """
         if dry_run and follow:
             raise InvalidArgument("--watch does not go with --dry-run", "Leave one of them out")
-        new = NewJob(
-            config_path=config,
-            client_cwd=str(current_folder()),
+        new = new_job(
+            config,
             command=command,
-            job_name=bounded("--job-name", job_name, 100),
+            overrides=overrides,
+            job_name=job_name,
             cloud=cloud,
             cluster_name=cluster_name,
-            skip_preflight=skip_preflight,
-            overrides=parse_overrides(overrides or ()),
             max_retries=max_retries,
-            retry_on=retry_on or [],
+            retry_on=retry_on,
             timeout_seconds=timeout_seconds,
+            skip_preflight=skip_preflight,
         )
         if dry_run:
             plan = self._backend.call(lambda jobs: jobs.plan(new), needs_engine=False)

@@ -10,8 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from flows.configs.yaml_text import parse_yaml
 from flows.errors import InvalidArgument
-from flows.models import OverrideValue
+from flows.models import OverrideValue, RetryCause
 from flows.states import JobState
+from mcp_server.services.submitting import NewJob
 
 AsJson = Annotated[
     bool, typer.Option("--json", help="Write JSON, as the MCP tools answer with it.")
@@ -26,6 +27,52 @@ JobId = Annotated[
 ]
 Lines = Annotated[
     int, typer.Option("--lines", "-n", min=1, max=2000, help="Lines to write at most.")
+]
+Config = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="Oumi config: a recipe or a job config (YAML).")
+]
+CommandName = Annotated[
+    str,
+    typer.Option(
+        "--command",
+        "-c",
+        help="Oumi command: train, analyze, synth, evaluate, infer, tune or quantize; "
+        "ignored for a job config.",
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        help="Replace a value of the config, as in training.max_steps=60; repeatable.",
+    ),
+]
+JobName = Annotated[str | None, typer.Option("--job-name", help="A name for people.")]
+Cloud = Annotated[str, typer.Option("--cloud", help="Oumi cloud.")]
+ClusterName = Annotated[
+    str, typer.Option("--cluster-name", help="Cluster; empty: the cloud's default.")
+]
+MaxRetries = Annotated[
+    int,
+    typer.Option(
+        "--max-retries",
+        min=0,
+        max=100,
+        help="Further attempts after preemption or a lost node.",
+    ),
+]
+RetryOn = Annotated[
+    list[RetryCause] | None,
+    typer.Option("--retry-on", help="What --max-retries is to cover, too; repeatable."),
+]
+TimeoutSeconds = Annotated[
+    float | None,
+    typer.Option("--timeout-seconds", min=1, help="Limit of one attempt; ends it as timed_out."),
+]
+SkipPreflight = Annotated[
+    bool, typer.Option("--skip-preflight", help="Start without the pre-flight checks.")
 ]
 Cursor = Annotated[
     str | None,
@@ -84,6 +131,40 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, OverrideValue]:
                 "Set the keys below it one by one",
             ) from error
     return overrides
+
+
+def new_job(
+    config: str,
+    *,
+    command: str,
+    overrides: Iterable[str] | None,
+    job_name: str | None,
+    cloud: str,
+    cluster_name: str,
+    max_retries: int,
+    retry_on: list[RetryCause] | None,
+    timeout_seconds: float | None,
+    skip_preflight: bool,
+) -> NewJob:
+    """The job that a person describes, in the folder they are in.
+
+    Raises:
+        InvalidArgument: An option cannot be used.
+        InvalidConfig: A value of `--set` is not YAML.
+    """
+    return NewJob(
+        config_path=config,
+        client_cwd=str(current_folder()),
+        command=command,
+        job_name=bounded("--job-name", job_name, 100),
+        cloud=cloud,
+        cluster_name=cluster_name,
+        skip_preflight=skip_preflight,
+        overrides=parse_overrides(overrides or ()),
+        max_retries=max_retries,
+        retry_on=retry_on or [],
+        timeout_seconds=timeout_seconds,
+    )
 
 
 def bounded(option: str, text: str | None, limit: int) -> str | None:

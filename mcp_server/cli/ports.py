@@ -7,6 +7,12 @@ from flows.models import JobStatus
 from mcp_server.engine import EngineStatus, Finding
 from mcp_server.services.jobs import OnChange, Until
 from mcp_server.services.results import JobList, JobLogs, Submission
+from mcp_server.services.schedule_values import (
+    NewSchedule,
+    ScheduleChange,
+    ScheduledJob,
+    ScheduleList,
+)
 from mcp_server.services.submitting import NewJob
 
 Report = Callable[[str], None]
@@ -71,6 +77,36 @@ class Jobs(Protocol):
         ...
 
 
+class Schedules(Protocol):
+    """The use cases of schedules; the real ones are in `mcp_server.services.schedules`."""
+
+    async def plan(self, new: NewSchedule) -> ScheduledJob:
+        """Say what `schedule` would make."""
+        ...
+
+    async def schedule(
+        self, new: NewSchedule, *, idempotency_key: str | None = None
+    ) -> ScheduledJob:
+        """Make a schedule."""
+        ...
+
+    async def list(self, *, limit: int = 10, cursor: str | None = None) -> ScheduleList:
+        """List schedules."""
+        ...
+
+    async def pause(self, reference: str) -> ScheduleChange:
+        """Have a schedule fire no more."""
+        ...
+
+    async def resume(self, reference: str) -> ScheduleChange:
+        """Have a schedule fire again."""
+        ...
+
+    async def delete(self, reference: str) -> ScheduleChange:
+        """Delete a schedule."""
+        ...
+
+
 class EngineControl(Protocol):
     """The engine's life cycle; `mcp_server.engine.Engine` is the real one."""
 
@@ -101,4 +137,10 @@ class Backend(Protocol):
 
     def call(self, use: Callable[[Jobs], Awaitable[T]], *, needs_engine: bool = True) -> T:
         """Use the jobs, once the engine is up where that is needed."""
+        ...
+
+    def schedules(
+        self, use: Callable[[Schedules], Awaitable[T]], *, needs_engine: bool = True
+    ) -> T:
+        """Use the schedules, as `call` does the jobs."""
         ...

@@ -17,6 +17,7 @@ from mcp_server.cli.exits import MEANING
 from mcp_server.cli.job_commands import JobCommands
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Backend
+from mcp_server.cli.schedule_commands import ScheduleCommands
 from mcp_server.cli.serve import serve
 
 EXIT_CODES = "\n\n".join(
@@ -92,6 +93,7 @@ def build_app(backend: Backend, output: Output, settings: Settings) -> typer.Typ
     app.callback()(about)
     JobCommands(backend, output).add_to(app, epilog=EXIT_CODES)
     ConfigCommands(settings, output).add_to(app)
+    ScheduleCommands(backend, output).add_to(app)
     EngineCommands(backend, output).add_to(app)
     app.command(
         "mcp",

@@ -12,6 +12,7 @@ from flows.states import JobState
 from mcp_server.cli.output import Output
 from mcp_server.engine import EngineStatus, Finding, Severity
 from mcp_server.services.results import JobList, Submission
+from mcp_server.services.schedule_values import ScheduledJob, ScheduleList
 
 if TYPE_CHECKING:
     from mcp_server.services.catalog import ConfigSearch
@@ -129,6 +130,45 @@ def show_configs(found: "ConfigSearch", output: Output) -> None:
             ),
         )
     output.note(found.summary)
+
+
+def show_schedule(made: ScheduledJob, output: Output) -> None:
+    """A schedule that was made, or would be."""
+    output.line(made.summary)
+    output.rows(
+        [
+            ("id", made.schedule_id or ""),
+            ("job", made.job_id or ""),
+            ("overlap", made.overlap),
+            ("next", ", ".join(_local(time) for time in made.next_runs)),
+            ("Prefect UI", made.url or ""),
+        ]
+    )
+
+
+def show_schedules(page: ScheduleList, output: Output) -> None:
+    """A page of schedules."""
+    if page.schedules:
+        output.table(
+            ["ID", "STATE", "NAME", "WHEN", "NEXT", "LAST"],
+            (
+                [
+                    Text(row.schedule_id[:_SHORT_ID]),
+                    Text(row.state),
+                    Text(row.name),
+                    Text(row.when),
+                    Text(_local(row.next_runs[0]) if row.next_runs else ""),
+                    Text(row.last_run.state, STYLE_OF_STATE[row.last_run.state])
+                    if row.last_run
+                    else Text(""),
+                ]
+                for row in page.schedules
+            ),
+        )
+    else:
+        output.note(page.summary)
+    if page.next_cursor:
+        output.note(f"There are more: add --cursor {page.next_cursor}")
 
 
 def show_engine(status: EngineStatus, output: Output) -> None:

@@ -24,6 +24,8 @@ _SERVER: Final = {
     # the worker alone says that a job is gone. It also wakes every 20 s for each run cancelled
     # during the last day.
     "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_ENABLED": "false",
+    # As many of the next times as `list_schedules` tells are planned ahead (3).
+    "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_RUNS": "5",
     # Of no use to our runs, and each look costs an idle machine (5 both).
     "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
     "PREFECT_SERVER_SERVICES_CLEANUP_RECONCILER_LOOP_SECONDS": "60",

@@ -87,7 +87,7 @@ class When(Value):
             return f"once, at {self.at.isoformat()}"
         if self.interval_seconds is not None:
             return f"every {self.interval_seconds:g} s"
-        return f"cron {self.cron} ({self.timezone})" if self.cron else "never"
+        return f"cron {self.cron} {self.timezone}" if self.cron else "never"
 
     def prefect_schedule(self, *, anchor: datetime) -> dict[str, Any] | None:
         """The schedule as Prefect's API takes it; None for a single time.

@@ -1,11 +1,11 @@
 """The tools that work on schedules."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from flows.models import Overlap, OverrideValue
+from flows.models import Overlap, OverrideValue, RetryCause
 from mcp_server.services.schedule_values import (
     NewSchedule,
     ScheduleChange,
@@ -17,6 +17,8 @@ from mcp_server.services.schedules import ScheduleService
 from mcp_server.services.submitting import NewJob
 from mcp_server.tools.edge import make_tool
 from mcp_server.tools.jobs import Command, Cursor, Path
+
+_SAME: Final[Any] = Field(description="See run_oumi_job.")
 
 
 class ScheduleTools:
@@ -57,33 +59,41 @@ class ScheduleTools:
     async def schedule_job(
         self,
         *,
-        config_path: Path,
-        client_cwd: Path,
+        config_path: Annotated[Path, _SAME],
+        client_cwd: Annotated[Path, _SAME],
         cron: Annotated[
             str | None,
             Field(max_length=200, description="Minute, hour, day, month, weekday: 0 2 * * *"),
         ] = None,
-        interval_seconds: Annotated[float | None, Field(ge=1, le=315_576_000)] = None,
+        interval_seconds: Annotated[
+            float | None, Field(ge=1, le=315_576_000, description="Again and again.")
+        ] = None,
         at: Annotated[
             str | None, Field(max_length=64, description="ISO 8601, once: 2026-12-24T02:00")
         ] = None,
         timezone: Annotated[
             str, Field(max_length=64, description="IANA name; of cron and at.")
         ] = "UTC",
-        schedule_name: Annotated[str | None, Field(min_length=1, max_length=100)] = None,
+        schedule_name: Annotated[
+            str | None, Field(min_length=1, max_length=100, description="For people; unique.")
+        ] = None,
         overlap: Annotated[
             Literal["skip", "queue", "allow"],
             Field(description="When the run before has not ended."),
         ] = "skip",
-        command: Command = "train",
-        dry_run: bool = True,
-        job_name: Annotated[str | None, Field(max_length=100)] = None,
-        cloud: Annotated[str, Field(max_length=64)] = "local",
-        cluster_name: Annotated[str, Field(max_length=128)] = "",
-        skip_preflight: bool = False,
-        idempotency_key: Annotated[str | None, Field(min_length=1, max_length=200)] = None,
-        overrides: Annotated[dict[str, OverrideValue], Field(max_length=200)] = {},  # noqa: B006 - never changed; the schema shows it
-        max_retries: Annotated[int, Field(ge=0, le=100)] = 0,
+        command: Annotated[Command, _SAME] = "train",
+        dry_run: Annotated[
+            bool, Field(description="True: only check and tell the next times.")
+        ] = True,
+        job_name: Annotated[str | None, Field(max_length=100), _SAME] = None,
+        cloud: Annotated[str, Field(max_length=64), _SAME] = "local",
+        cluster_name: Annotated[str, Field(max_length=128), _SAME] = "",
+        skip_preflight: Annotated[bool, _SAME] = False,
+        idempotency_key: Annotated[str | None, Field(min_length=1, max_length=200), _SAME] = None,
+        overrides: Annotated[dict[str, OverrideValue], Field(max_length=200), _SAME] = {},  # noqa: B006 - never changed; the schema shows it
+        max_retries: Annotated[int, Field(ge=0, le=100), _SAME] = 0,
+        retry_on: Annotated[list[RetryCause], Field(max_length=2), _SAME] = [],  # noqa: B006 - as above
+        timeout_seconds: Annotated[float | None, Field(gt=0), _SAME] = None,
     ) -> ScheduledJob:
         """Start a job again and again, or once later: give one of cron, interval_seconds and at.
 
@@ -102,6 +112,8 @@ class ScheduleTools:
                 skip_preflight=skip_preflight,
                 overrides=overrides,
                 max_retries=max_retries,
+                retry_on=retry_on,
+                timeout_seconds=timeout_seconds,
             ),
             times=Times(cron=cron, interval_seconds=interval_seconds, at=at, timezone=timezone),
             name=schedule_name,
@@ -114,7 +126,7 @@ class ScheduleTools:
     async def list_schedules(
         self,
         *,
-        limit: Annotated[int, Field(ge=1, le=100)] = 10,
+        limit: Annotated[int, Field(ge=1, le=100, description="Schedules at most.")] = 10,
         cursor: Cursor = None,
     ) -> ScheduleList:
         """List schedules by name, each with its next five times and its last run."""
@@ -126,7 +138,9 @@ class ScheduleTools:
         schedule_id: Annotated[
             str, Field(min_length=1, max_length=200, description="Id or name of a schedule.")
         ],
-        action: Literal["pause", "resume", "delete"],
+        action: Annotated[
+            Literal["pause", "resume", "delete"], Field(description="What to do with it.")
+        ],
     ) -> ScheduleChange:
         """Pause, resume or delete a schedule. Jobs that it has started go on."""
         match action:

@@ -6,18 +6,61 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from flows.models import JobProgress, JobStatus
+from flows.models import JobProgress, JobStatus, Overlap
 from flows.states import JobState, TerminationReason
-from mcp_server.cli.ports import EngineControl, Jobs, Report
+from mcp_server.cli.ports import EngineControl, Jobs, Report, Schedules
 from mcp_server.engine import EngineStatus, Finding, ServerStatus, WorkerStatus
 from mcp_server.services.jobs import OnChange, Until
 from mcp_server.services.results import JobList, JobLogs, JobRow, Submission
+from mcp_server.services.schedule_values import (
+    LastRun,
+    NewSchedule,
+    Schedule,
+    ScheduleChange,
+    ScheduledJob,
+    ScheduleList,
+    ScheduleState,
+)
 from mcp_server.services.submitting import NewJob
 
 T = TypeVar("T")
 
 JOB_ID = "0f9e8d7c-1111-4222-8333-444455556666"
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+SCHEDULE_ID = "5c8e8d7c-1111-4222-8333-444455556666"
+NIGHTLY = Schedule(
+    schedule_id=SCHEDULE_ID,
+    name="nightly",
+    state=ScheduleState.ACTIVE,
+    when="cron 0 2 * * * UTC",
+    overlap=Overlap.SKIP,
+    command="train",
+    config_path="/home/me/train.yaml",
+    cloud="local",
+    next_runs=[NOON],
+    last_run=LastRun(
+        job_id=JOB_ID, name="demo-0f9e8d7c", state=JobState.SUCCEEDED, scheduled_at=NOON
+    ),
+)
+MADE = ScheduledJob(
+    summary="nightly runs cron 0 2 * * * UTC.",
+    schedule_id=SCHEDULE_ID,
+    name="nightly",
+    state=ScheduleState.ACTIVE,
+    dry_run=False,
+    when="cron 0 2 * * * UTC",
+    overlap=Overlap.SKIP,
+    next_runs=[NOON],
+    starts_by_itself=True,
+    command="train",
+    config_path="/home/me/train.yaml",
+    cloud="local",
+    cluster_name="",
+    model_name="",
+    output_dir="/home/me/out",
+)
 
 
 def status_of(state: JobState, **facts: Any) -> JobStatus:
@@ -244,10 +287,52 @@ class FakeEngine:
 
 
 @dataclass
+class FakeSchedules:
+    """Schedules that are what was asked for."""
+
+    asked: list[tuple[str, object]] = field(default_factory=list[tuple[str, object]])
+
+    async def plan(self, new: NewSchedule) -> ScheduledJob:
+        self.asked.append(("plan", new))
+        return MADE.model_copy(update={"dry_run": True, "schedule_id": None})
+
+    async def schedule(
+        self, new: NewSchedule, *, idempotency_key: str | None = None
+    ) -> ScheduledJob:
+        self.asked.append(("schedule", new))
+        return MADE
+
+    async def list(self, *, limit: int = 10, cursor: str | None = None) -> ScheduleList:
+        self.asked.append(("list", (limit, cursor)))
+        return ScheduleList(summary="1 schedule.", schedules=[NIGHTLY])
+
+    async def pause(self, reference: str) -> ScheduleChange:
+        return self._change("pause", reference, ScheduleState.PAUSED)
+
+    async def resume(self, reference: str) -> ScheduleChange:
+        return self._change("resume", reference, ScheduleState.ACTIVE)
+
+    async def delete(self, reference: str) -> ScheduleChange:
+        return self._change("delete", reference, ScheduleState.DELETED)
+
+    def _change(self, what: str, reference: str, state: ScheduleState) -> ScheduleChange:
+        self.asked.append((what, reference))
+        return ScheduleChange(
+            summary=f"{reference} is {state}.",
+            schedule_id=SCHEDULE_ID,
+            name=reference,
+            state=state,
+            next_runs=[],
+            live_jobs=[],
+        )
+
+
+@dataclass
 class FakeBackend:
     """Jobs and engine of the test."""
 
     service: FakeJobs = field(default_factory=FakeJobs)
+    planned: FakeSchedules = field(default_factory=FakeSchedules)
     control: FakeEngine = field(default_factory=FakeEngine)
     brought_up: bool = False
 
@@ -260,5 +345,15 @@ class FakeBackend:
 
         async def run() -> T:
             return await use(self.service)
+
+        return asyncio.run(run())
+
+    def schedules(
+        self, use: Callable[[Schedules], Awaitable[T]], *, needs_engine: bool = True
+    ) -> T:
+        self.brought_up = self.brought_up or needs_engine
+
+        async def run() -> T:
+            return await use(self.planned)
 
         return asyncio.run(run())

@@ -146,6 +146,13 @@ class BenchWorker(OumiWorker):
     """A worker that tells what it does."""
 
     type = "oumi-bench"
+    looks = 0
+    """How often it has asked what is due."""
+
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        runs = await super().get_and_submit_flow_runs()
+        self.looks += 1
+        return runs
 
     @property
     def active(self) -> list[UUID]:
@@ -161,7 +168,7 @@ class BenchWorker(OumiWorker):
 
     async def show_queued(self, run: FlowRun) -> None:
         """What it does with a run that has no slot."""
-        await self._show_queued(run)
+        await self._show_queued(run, "Waiting for a slot.")
 
 
 class _Listener(logging.Handler):

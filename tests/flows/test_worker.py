@@ -143,6 +143,21 @@ async def test_a_run_deleted_while_it_waits_for_a_slot_does_not_end_the_worker(
         assert (await bench.ending(first))[1] is TerminationReason.COMPLETED
 
 
+async def test_a_run_that_waits_for_a_slot_is_shown_as_queued_once(bench: Bench) -> None:
+    settings = bench.settings.model_copy(update={"local_slots": 1})
+    async with bench.worker(settings=settings) as worker:
+        first = await bench.submit("hold")
+        job = await bench.launched(first)
+        second = await bench.submit("exit 0")
+        await bench.reaches(second, JobState.QUEUED)
+        looks = worker.looks
+        await eventually(lambda: worker.looks > looks + 3, timeout=PATIENCE_SECONDS)
+        queued = await bench.client.read_flow_run_states(second)
+        assert [state.name for state in queued].count("Late") == 1
+        job.succeed()
+        assert (await bench.ending(second))[1] is TerminationReason.COMPLETED
+
+
 async def test_of_two_workers_that_see_an_orphan_one_takes_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import base64
 import socket
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -68,6 +69,23 @@ class PrefectServer:
 
     def read_run(self, run_id: str | None) -> dict[str, Any]:
         return self.call("GET", f"/flow_runs/{run_id}")
+
+    def schedules(self) -> list[dict[str, Any]]:
+        wanted = {"deployments": {"tags": {"all_": ["oumi-schedule"]}}}
+        return self.call("POST", "/deployments/filter", wanted)
+
+    def runs_of(self, deployment_id: str | None) -> list[dict[str, Any]]:
+        """The runs of a deployment, in the order of their times."""
+        wanted = {"deployment_id": {"any_": [deployment_id]}}
+        body = {"flow_runs": wanted, "sort": "EXPECTED_START_TIME_ASC"}
+        return self.call("POST", "/flow_runs/filter", body)
+
+    def create_run(self, deployment_id: str | None, *, seconds_ago: float) -> str:
+        """A run of a deployment that was due a while ago, as if it had been planned earlier."""
+        due = (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat()
+        state = {"type": "SCHEDULED", "state_details": {"scheduled_time": due}}
+        path = f"/deployments/{deployment_id}/create_flow_run"
+        return self.call("POST", path, {"state": state})["id"]
 
     def show_progress(self, run_id: str | None, percent: float, **facts: str) -> None:
         body = {

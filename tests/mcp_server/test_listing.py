@@ -25,6 +25,9 @@ TOOLS = [
     "cancel_job",
     "list_jobs",
     "retry_job",
+    "schedule_job",
+    "list_schedules",
+    "update_schedule",
     "get_started",
 ]
 
@@ -96,7 +99,8 @@ async def test_the_tools_that_only_read_say_so(client: Client) -> None:
         for tool in await tools_of(client)
         if tool.annotations and tool.annotations.read_only_hint
     }
-    assert reading == set(TOOLS) - {"run_oumi_job", "cancel_job", "retry_job"}
+    changing = {"run_oumi_job", "cancel_job", "retry_job", "schedule_job", "update_schedule"}
+    assert reading == set(TOOLS) - changing
 
 
 async def test_a_list_can_be_asked_for_every_state(client: Client) -> None:

@@ -1,0 +1,53 @@
+"""The commands for schedules."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.models import Overlap
+from mcp_server.services.schedule_values import NewSchedule, Times
+from tests.cli.conftest import Terminal
+from tests.cli.fakes import SCHEDULE_ID
+
+
+def test_a_schedule_is_asked_for_as_it_was_written(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    when = ["--cron", "0 2 * * *", "--timezone", "Europe/Zurich", "--overlap", "queue"]
+    done = terminal("schedule", "a.yaml", *when, "--name", "nightly", "--set", "seed=7")
+    assert done.code == 0
+    assert SCHEDULE_ID in done.out
+    ((what, new),) = terminal.backend.planned.asked
+    assert what == "schedule"
+    assert isinstance(new, NewSchedule)
+    assert new.times == Times(cron="0 2 * * *", timezone="Europe/Zurich")
+    assert (new.name, new.overlap) == ("nightly", Overlap.QUEUE)
+    assert (new.job.config_path, new.job.client_cwd) == ("a.yaml", str(tmp_path))
+    assert new.job.overrides == {"seed": 7}
+
+
+def test_a_dry_run_needs_no_engine(terminal: Terminal) -> None:
+    done = terminal("schedule", "a.yaml", "--every", "60", "--dry-run", "--json")
+    assert done.json["dry_run"] is True
+    assert not terminal.backend.brought_up
+
+
+def test_schedules_are_listed_with_their_next_time_and_last_run(terminal: Terminal) -> None:
+    done = terminal("schedules")
+    header, row = done.out.splitlines()
+    assert header.split() == ["ID", "STATE", "NAME", "WHEN", "NEXT", "LAST"]
+    assert row.startswith("5c8e8d7c  active  nightly  cron 0 2 * * * UTC")
+    assert row.rstrip().endswith("succeeded")
+    assert terminal("schedules", "--json").json["schedules"][0]["schedule_id"] == SCHEDULE_ID
+
+
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [("pause-schedule", "pause"), ("resume-schedule", "resume"), ("unschedule", "delete")],
+)
+def test_a_schedule_is_changed_by_its_name(terminal: Terminal, command: str, what: str) -> None:
+    done = terminal(command, "nightly")
+    assert done.code == 0
+    assert done.out.startswith("nightly is ")
+    assert terminal.backend.planned.asked == [(what, "nightly")]
