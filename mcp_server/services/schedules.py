@@ -32,7 +32,7 @@ from mcp_server.services.schedule_values import (
     ScheduleState,
     When,
 )
-from mcp_server.services.submitting import CheckedJob, check_job, keep_config, shorten, submission
+from mcp_server.services.submitting import CheckedJob, check_job, keep_config, planned, shorten
 
 _SHORT_ID: Final = 8
 
@@ -105,7 +105,7 @@ class ScheduleService:
         """
         checked = await self._check(new)
         answer = self._answer(checked)
-        plan = submission(checked.job, run=None, url=None).plan
+        plan = planned(checked.job).plan
         return answer.model_copy(update={"plan": plan})
 
     async def schedule(
@@ -231,7 +231,7 @@ class ScheduleService:
 
     def _answer(self, checked: _Checked) -> ScheduledJob:
         """The answer of a dry run."""
-        shown = submission(checked.job, run=None, url=None)
+        shown = planned(checked.job)
         when = checked.when.words
         return ScheduledJob(
             summary=f"Dry run, no schedule was made: {checked.name} would run {when}, "
