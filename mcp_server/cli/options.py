@@ -65,11 +65,18 @@ MaxRetries = Annotated[
 ]
 RetryOn = Annotated[
     list[RetryCause] | None,
-    typer.Option("--retry-on", help="What --max-retries is to cover, too; repeatable."),
+    typer.Option(
+        "--retry-on", metavar="CAUSE", help="What --max-retries is to cover, too; repeatable."
+    ),
 ]
 TimeoutSeconds = Annotated[
     float | None,
-    typer.Option("--timeout-seconds", min=1, help="Limit of one attempt; ends it as timed_out."),
+    typer.Option(
+        "--timeout-seconds",
+        min=1,
+        metavar="N",
+        help="Limit of one attempt; ends it as timed_out.",
+    ),
 ]
 SkipPreflight = Annotated[
     bool, typer.Option("--skip-preflight", help="Start without the pre-flight checks.")

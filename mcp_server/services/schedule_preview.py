@@ -1,12 +1,14 @@
 """The next times of a schedule that does not exist yet."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
-import anyio
+import anyio.to_thread
 from pydantic import TypeAdapter
 
 from flows.errors import InternalError, InvalidArgument, OperationTimeout
@@ -25,10 +27,10 @@ async def next_times(
         OperationTimeout: The answer took too long.
     """
     command = [sys.executable, "-m", "flows.schedule_times", json.dumps(schedule), str(count)]
+    ask = partial(subprocess.run, command, capture_output=True, timeout=timeout_seconds)
     try:
-        with anyio.fail_after(timeout_seconds):
-            done = await anyio.run_process(command, check=False)
-    except TimeoutError as error:
+        done = await anyio.to_thread.run_sync(ask, abandon_on_cancel=True)
+    except subprocess.TimeoutExpired as error:
         raise OperationTimeout(
             f"The times of the schedule were not known within {timeout_seconds:g} s",
             "Try again when the machine is less busy",

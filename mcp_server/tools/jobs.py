@@ -144,7 +144,12 @@ class JobTools:
             Field(max_length=2, description="What max_retries is to cover, too."),
         ] = [],  # noqa: B006 - as above
         timeout_seconds: Annotated[
-            float | None, Field(gt=0, description="Limit of one attempt; ends it as timed_out.")
+            float | None,
+            Field(
+                ge=1,
+                le=315_576_000,
+                description="Limit of one attempt; ends it as timed_out.",
+            ),
         ] = None,
     ) -> Submission:
         """Run an Oumi config as a durable job, or show exactly what would run.

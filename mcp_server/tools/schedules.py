@@ -93,7 +93,7 @@ class ScheduleTools:
         overrides: Annotated[dict[str, OverrideValue], Field(max_length=200), _SAME] = {},  # noqa: B006 - never changed; the schema shows it
         max_retries: Annotated[int, Field(ge=0, le=100), _SAME] = 0,
         retry_on: Annotated[list[RetryCause], Field(max_length=2), _SAME] = [],  # noqa: B006 - as above
-        timeout_seconds: Annotated[float | None, Field(gt=0), _SAME] = None,
+        timeout_seconds: Annotated[float | None, Field(ge=1, le=315_576_000), _SAME] = None,
     ) -> ScheduledJob:
         """Start a job again and again, or once later: give one of cron, interval_seconds and at.
 
