@@ -21,6 +21,7 @@ from mcp_server.prefect_models import FlowRun
 from mcp_server.run_filter import RunFilter, due_by
 from mcp_server.services import cursors
 from mcp_server.services.attempts import next_attempt
+from mcp_server.services.comparing import Comparer, Comparison, Side
 from mcp_server.services.finding import ENDED, LIVE, find_job
 from mcp_server.services.job_logs import LogReader
 from mcp_server.services.job_status import job_request, job_row, job_status, run_url
@@ -59,6 +60,7 @@ class JobService:
     Args:
         gateway: Prefect's API.
         snapshots_dir: Where configs are kept as submitted.
+        records_dir: Where it is kept what jobs ran on.
         now: The clock.
     """
 
@@ -67,10 +69,12 @@ class JobService:
         gateway: PrefectGateway,
         *,
         snapshots_dir: Path,
+        records_dir: Path,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._gateway = gateway
         self._snapshots_dir = snapshots_dir
+        self._comparer = Comparer(snapshots_dir, records_dir)
         self._now = now
         self._logs = LogReader(gateway, Redactors(snapshots_dir))
 
@@ -289,6 +293,20 @@ class JobService:
             )
         await self._gateway.patch_labels(run.id, {names.LABEL_ATTEMPT: attempt})
         return await self._observe(await self._gateway.read_run(run.id))
+
+    async def compare(self, a: str, b: str) -> Comparison:
+        """Say what differs between two jobs.
+
+        Args:
+            a: Id, unique id prefix or unique live name of one job.
+            b: That of the other.
+        """
+        one, other = await self._side(a), await self._side(b)
+        return await anyio.to_thread.run_sync(self._comparer.compare, one, other)
+
+    async def _side(self, reference: str) -> Side:
+        run = await find_job(self._gateway, reference)
+        return Side(run=run, request=job_request(run), status=await self._observe(run))
 
     async def _find(self, reference: str, cloud: str) -> FlowRun:
         try:
