@@ -17,7 +17,6 @@ NAMES = [
     "server_start",
     "submit",
     "reads",
-    "catalogue",
     "log_reading",
     "cancelling",
     "burst",

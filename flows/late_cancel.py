@@ -1,4 +1,4 @@
-"""Ending the job of a run that was cancelled while nobody executed it."""
+"""Ending the jobs of a run that was cancelled while nobody executed it."""
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
@@ -6,22 +6,23 @@ from prefect.logging.loggers import flow_run_logger
 from pydantic import ValidationError
 
 from flows.attempt import Attempt
+from flows.children import Children, state_of
 from flows.models import JobRequest
 from flows.outcome import Outcome
 from flows.run_record import RunRecord
-from flows.runtime import Runtime
-from flows.states import TerminationReason
+from flows.runtime import CancelRequest, Runtime
+from flows.states import JobState, TerminationReason
 
 
 async def finish_cancel(run: FlowRun, *, client: PrefectClient, runtime: Runtime) -> None:
     """End the job of `run`, if it has one, wait until it is gone, and call the run cancelled."""
     record = RunRecord(run, client)
     request = request_of(run)
-    if request is None:
-        outcome = Outcome(TerminationReason.USER_CANCELLED, "It was not a job, and had none.")
-        await record.conclude(outcome)
-        return
     with runtime.cancel_request(run.id) as cancel:
+        if request is None:
+            cancel.ask(force=record.force_cancel, concluded=False)
+            await record.conclude(await _end_parts(run, client, runtime, cancel))
+            return
         attempt = Attempt(
             request,
             number=await record.attempt(),
@@ -32,6 +33,20 @@ async def finish_cancel(run: FlowRun, *, client: PrefectClient, runtime: Runtime
             logger=flow_run_logger(run),
         )
         await record.conclude(await attempt.end())
+
+
+async def _end_parts(
+    run: FlowRun, client: PrefectClient, runtime: Runtime, cancel: CancelRequest
+) -> Outcome:
+    """End the jobs of a run that consists of some, and wait until they are gone."""
+    ended = await Children(run, client, runtime.settings).end(cancel)
+    if not ended:
+        return Outcome(TerminationReason.USER_CANCELLED, "It had no jobs.")
+    succeeded = sum(state_of(child) is JobState.SUCCEEDED for child in ended)
+    return Outcome(
+        TerminationReason.USER_CANCELLED,
+        f"Cancelled on request; {succeeded} of its {len(ended)} jobs had succeeded.",
+    )
 
 
 def request_of(run: FlowRun) -> JobRequest | None:

@@ -67,6 +67,10 @@ class JobRequest(Value):
         default_factory=dict[str, OverrideValue],
         description="Dotted Oumi keys and the values that replace the config's.",
     )
+    envs: dict[str, str] = Field(
+        default_factory=dict[str, str],
+        description="Environment variables of the job, over those of its config.",
+    )
     max_retries: Annotated[int, Field(ge=0, le=100)] = 0
     retry_on: list[RetryCause] = Field(
         default_factory=list[RetryCause], description="What is retried beside lost machines."
@@ -89,6 +93,16 @@ class JobProgress(Value):
     percent: float | None = None
     loss: float | None = None
     eta_seconds: float | None = None
+
+
+class JobPart(Value):
+    """A job that a pipeline or a sweep consists of."""
+
+    name: str
+    state: str = Field(description="A job state, or waiting, skipped, not run, stopped.")
+    value: float | None = Field(default=None, description="A trial's metric.")
+    note: str = ""
+    job_id: str | None = None
 
 
 class JobStatus(Value):
@@ -121,4 +135,8 @@ class JobStatus(Value):
     progress: JobProgress = JobProgress()
     error_tail: str = Field(default="", description="Last lines of a job that failed.")
     log_path: str | None = None
+    parts: list[JobPart] = Field(
+        default_factory=list[JobPart], description="Steps of a pipeline, trials of a sweep."
+    )
+    part_of: str | None = Field(default=None, description="The pipeline or sweep it belongs to.")
     url: str | None = Field(default=None, description="The job's page in the Prefect UI.")

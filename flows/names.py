@@ -5,6 +5,8 @@ from typing import Final
 from uuid import UUID
 
 FLOW_NAME: Final = "oumi-job"
+PIPELINE_FLOW: Final = "oumi-pipeline"
+SWEEP_FLOW: Final = "oumi-sweep"
 DEPLOYMENT_NAME: Final = "default"
 DEPLOYMENT: Final = f"{FLOW_NAME}/{DEPLOYMENT_NAME}"
 VALIDATE_FLOW: Final = "validate-config"
@@ -19,6 +21,10 @@ COMMAND_TAG: Final = "command:"
 JOB_COMMAND: Final = "job"
 """What a job config counts as where commands are told apart: its scripts run any."""
 
+PIPELINE_COMMAND: Final = "pipeline"
+SWEEP_COMMAND: Final = "sweep"
+"""What runs that consist of jobs count as where commands are told apart."""
+
 CALL_TAG: Final = "oumi-call"
 """Tag of every flow run that answers a question; it is no job."""
 
@@ -30,6 +36,9 @@ CLOUD_QUEUE: Final = "clouds"
 
 ANSWER_ARTIFACT: Final = "answer"
 """Type of the artifact that carries the answer of such a run."""
+
+PARTS_ARTIFACT: Final = "table"
+"""Type of the artifact that shows the parts of a pipeline or a sweep."""
 
 LOCAL_CLOUD: Final = "local"
 LOCAL_CLUSTER: Final = "local"
@@ -48,9 +57,6 @@ LABEL_ATTEMPTS_TAKEN_BACK: Final = "oumi.attempts_taken_back"
 LABEL_FRESH_ATTEMPT: Final = "oumi.fresh_attempt"
 """The attempt that must start from the beginning instead of the last checkpoint."""
 
-LABEL_PROVENANCE: Final = "oumi.provenance"
-"""Hash of the record, kept under OUMI_FLOWS_HOME, of what the last attempt ran on."""
-
 LABEL_RUNNING_SINCE: Final = "oumi.running_since"
 """When the attempt in `LABEL_RUNNING_ATTEMPT` was first seen running, where it has a limit."""
 LABEL_RUNNING_ATTEMPT: Final = "oumi.running_attempt"
@@ -66,6 +72,16 @@ LABEL_FIRES_AT: Final = "oumi.fires_at"
 """When a schedule of one single run fires."""
 LABEL_RUN_NAME: Final = "oumi.run_name"
 """What the name of a schedule's run begins with; Prefect makes one up until it is started."""
+LABEL_PARENT: Final = "oumi.part_of"
+"""The run that a job is a part of."""
+LABEL_PART: Final = "oumi.part"
+"""Which part of it: a pipeline's step, a sweep's trial."""
+LABEL_METRICS: Final = "oumi.metrics"
+"""What a part that succeeded left, as JSON; kept because its files may go."""
+LABEL_STOPPED: Final = "oumi.stopped_early"
+"""Why a trial was cancelled by its sweep."""
+LABEL_ONE_PART: Final = "oumi.one_part_attempt"
+"""The attempt in which one part was retried alone, and no other is."""
 
 SCHEDULE_TAG: Final = "oumi-schedule"
 """Tag of the deployment that a schedule is, and of its runs."""

@@ -40,7 +40,6 @@ class RunRecord:
     def __init__(self, run: FlowRun, client: PrefectClient) -> None:
         self._client = client
         self._artifact: UUID | None = None
-        self._noted: dict[str, LabelValue] = {}
         self.run = run
 
     @classmethod
@@ -51,6 +50,11 @@ class RunRecord:
             raise RuntimeError("No flow run is active here; call the flow instead of its function.")
         client = context.client
         return cls(context.flow_run, client if isinstance(client, PrefectClient) else get_client())
+
+    @property
+    def client(self) -> PrefectClient:
+        """The Prefect API's client that the run uses."""
+        return self._client
 
     @property
     def labels(self) -> dict[str, object]:
@@ -171,18 +175,12 @@ class RunRecord:
             launcher_job_id=str(labels[names.LABEL_LAUNCHER_JOB_ID]),
         )
 
-    def note(self, labels: dict[str, LabelValue]) -> None:
-        """Add labels with the next ones that are written, at no cost of their own."""
-        self._noted |= labels
-
     async def label(self, labels: dict[str, LabelValue]) -> None:
         """Add labels to the run."""
-        wanted = {**self._noted, **labels}
-        new = {k: v for k, v in wanted.items() if self.run.labels.get(k) != v}
+        new = {k: v for k, v in labels.items() if self.run.labels.get(k) != v}
         if new:
             await self._client.update_flow_run_labels(self.run.id, new)
             self.run.labels = {**self.run.labels, **new}
-        self._noted = {}
 
     async def label_handle(self, handle: JobHandle, *, attempt: int, log_path: str | None) -> None:
         """Record where the job lives, as soon as it is known."""

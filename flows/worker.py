@@ -168,12 +168,13 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         return started
 
     def _has_slot(self, run: FlowRun) -> bool:
-        if self._limit is not None and len(self._active) >= self._limit:
+        # What is no job waits for jobs: it must not take their place.
+        jobs = [active for active in self._active.values() if _cloud(active)]
+        if self._limit is not None and len(jobs) >= self._limit:
             return False
-        if not _is_local(run):
+        if _cloud(run) != names.LOCAL_CLOUD:
             return True
-        local = sum(1 for active in self._active.values() if _is_local(active))
-        return local < self._local_slots
+        return sum(_cloud(job) == names.LOCAL_CLOUD for job in jobs) < self._local_slots
 
     async def _hold_back(self, due: list[FlowRun]) -> list[Held]:
         """Skip or queue the runs that an earlier one of their schedule keeps from starting."""
@@ -313,7 +314,9 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         return PoolRuns(self.client, self._work_pool_name, self._owner)
 
 
-def _is_local(run: FlowRun) -> bool:
+def _cloud(run: FlowRun) -> str | None:
+    """The cloud of a job; None of a run that is none."""
     request: object = run.parameters.get("request")
-    cloud = cast("dict[str, object]", request).get("cloud") if isinstance(request, dict) else None
-    return cloud in (None, names.LOCAL_CLOUD)
+    if not isinstance(request, dict):
+        return None
+    return str(cast("dict[str, object]", request).get("cloud") or names.LOCAL_CLOUD)

@@ -54,6 +54,11 @@ class FlowRun(_Answer):
         return next((tag.removeprefix(prefix) for tag in self.tags if tag.startswith(prefix)), None)
 
     @property
+    def has_parts(self) -> bool:
+        """Whether it is a run that consists of jobs."""
+        return self.command in (names.PIPELINE_COMMAND, names.SWEEP_COMMAND)
+
+    @property
     def attempt(self) -> int:
         """The number of the current attempt, from 1."""
         value = self.label(names.LABEL_ATTEMPT) or ""

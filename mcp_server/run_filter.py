@@ -24,6 +24,7 @@ class RunFilter:
     ids: tuple[str, ...] | None = None
     before: datetime | None = None
     excluded_ids: tuple[str, ...] = ()
+    parent_id: str | None = None
 
     def body(self) -> dict[str, Any]:
         """The filter as Prefect's API takes it."""
@@ -40,6 +41,8 @@ class RunFilter:
             filters["id"] = {"any_": list(self.ids)}
         elif self.excluded_ids:
             filters["id"] = {"not_any_": list(self.excluded_ids)}
+        if self.parent_id is not None:
+            filters["parent_flow_run_id"] = {"any_": [self.parent_id]}
         if self.before is not None:
             filters["expected_start_time"] = {"before_": self.before.isoformat()}
         return filters

@@ -43,6 +43,7 @@ from mcp_server.services.catalog import CatalogService
 from mcp_server.services.checks import CheckService
 from mcp_server.services.docs import DocsService
 from mcp_server.services.jobs import JobService
+from mcp_server.services.pipelines import PipelineService
 from mcp_server.services.schedules import ScheduleService, make_schedules
 from mcp_server.services.worker_calls import WorkerCalls
 from mcp_server.tools.catalog import CatalogTools
@@ -51,6 +52,7 @@ from mcp_server.tools.docs import DocsTools
 from mcp_server.tools.edge import told
 from mcp_server.tools.guide import GuideTools
 from mcp_server.tools.jobs import JobTools
+from mcp_server.tools.pipelines import PipelineTools
 from mcp_server.tools.schedules import ScheduleTools
 from mcp_server.watching import JobWatcher
 
@@ -69,6 +71,7 @@ class Parts:
     checks: CheckService
     catalog: CatalogService
     schedules: ScheduleService
+    pipelines: PipelineService
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +99,7 @@ def make_parts(settings: Settings, ensure: Ensure) -> Parts:
     gateway = PrefectGateway(
         keeper, timeout_seconds=settings.api_timeout_seconds, work_pool=settings.work_pool
     )
-    jobs = JobService(
-        gateway, snapshots_dir=settings.snapshots_dir, records_dir=settings.records_dir
-    )
+    jobs = JobService(gateway, snapshots_dir=settings.snapshots_dir)
     docs = DocsKeeper(settings.docs_dir)
     checks = CheckService(WorkerCalls(gateway), timeout_seconds=settings.check_timeout_seconds)
     catalog = CatalogService(Catalog(OumiLibrary(settings)))
@@ -110,6 +111,7 @@ def make_parts(settings: Settings, ensure: Ensure) -> Parts:
         checks=checks,
         catalog=catalog,
         schedules=make_schedules(settings, gateway),
+        pipelines=PipelineService(gateway, snapshots_dir=settings.snapshots_dir),
     )
 
 
@@ -122,6 +124,7 @@ def build_server(parts: Parts, options: Options) -> "OumiServer":
     tools: list[Tool] = []
     groups: dict[str, list[Tool]] = {
         "jobs": JobTools(parts.jobs).tools(read_only=options.read_only),
+        "pipelines": PipelineTools(parts.pipelines).tools(read_only=options.read_only),
         "checks": CheckTools(parts.checks).tools(),
         "docs": DocsTools(DocsService(parts.docs)).tools(),
         "catalog": CatalogTools(parts.catalog).tools(),

@@ -109,9 +109,9 @@ def _plan_command(
     check_config(data, command, name=request.config_path)
     _refuse_interactive(data, command, request.config_path)
 
-    output_path = str(lookup(data, command, _OUTPUT_KEY[command]) or "")
+    output_path = str(_lookup(data, command, _OUTPUT_KEY[command]) or "")
     argv = command_line(command, config.path, overrides, output_path=output_path)
-    model_name = str(lookup(data, command, _MODEL_KEY.get(command, "model.model_name")) or "")
+    model_name = str(_lookup(data, command, _MODEL_KEY.get(command, "model.model_name")) or "")
     name = slug(request.job_name or f"{command}-{Path(model_name).name}")
     # Without a path `oumi synth` writes a file named by the time into the working folder.
     output = _absolute(output_path, request.client_cwd) if output_path else None
@@ -125,7 +125,7 @@ def _plan_command(
         "name": name,
         "resources": {"cloud": LOCAL_CLOUD},
         "working_dir": request.client_cwd,
-        "envs": dict(_ENVS),
+        "envs": _ENVS | request.envs,
         "run": shlex.join(argv),
     }
     return JobPlan(
@@ -172,7 +172,7 @@ def _plan_job_config(
     if mounts and request.cloud != LOCAL_CLOUD:
         data["file_mounts"] = {to: _mounted(request, path) for to, path in mounts.items()}
     own_envs = cast("dict[str, object]", data.get("envs", {}))
-    data["envs"] = _ENVS | {key: str(value) for key, value in own_envs.items()}
+    data["envs"] = _ENVS | {key: str(value) for key, value in own_envs.items()} | request.envs
     files = {"config": request.config_path, "working_dir": working_dir}
     return JobPlan(
         kind=ConfigKind.JOB,
@@ -214,7 +214,7 @@ def _absolute(path: str, client_cwd: str) -> Path:
     return Path(os.path.normpath(Path(client_cwd, path)))
 
 
-def lookup(data: Mapping[str, Any], command: Command, key: str) -> object:
+def _lookup(data: Mapping[str, Any], command: Command, key: str) -> object:
     """The value of a dotted key, or Oumi's default for it."""
     value: object = data
     spec = root_spec(CONFIG_TYPE[command])

@@ -123,6 +123,26 @@ def load_snapshot(sha256: str, snapshots_dir: Path) -> ConfigFile:
     return config
 
 
+def submitted_config(path: Path, sha256: str | None, snapshots_dir: Path) -> ConfigFile:
+    """The config as it was submitted, wherever its file went since.
+
+    Raises:
+        InvalidConfig: The file has changed, and there is no copy on this machine.
+    """
+    if sha256 is None:
+        return read_config(path)
+    try:
+        return load_snapshot(sha256, snapshots_dir)
+    except ConfigNotFound:
+        config = read_config(path)
+    if config.sha256 != sha256:
+        raise InvalidConfig(
+            f"{path} changed after the job was submitted, and its copy is not on this machine",
+            "Submit the job again",
+        )
+    return config
+
+
 def is_job_config(data: Mapping[str, Any]) -> bool:
     """Whether this is a job config, which names its own commands, not a command's config."""
     return not _JOB_KEYS.isdisjoint(data)

@@ -41,13 +41,9 @@ class HereBackend:
         Raises:
             EngineUnavailable: The engine could not be brought up.
         """
-        settings = self._settings
+        snapshots_dir = self._settings.snapshots_dir
         return self._run(
-            lambda gateway: use(
-                JobService(
-                    gateway, snapshots_dir=settings.snapshots_dir, records_dir=settings.records_dir
-                )
-            ),
+            lambda gateway: use(JobService(gateway, snapshots_dir=snapshots_dir)),
             needs_engine=needs_engine,
         )
 

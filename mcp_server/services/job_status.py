@@ -76,6 +76,7 @@ def job_status(
         progress=progress,
         error_tail=error_tail,
         log_path=run.label(names.LABEL_LOG_PATH),
+        part_of=run.label(names.LABEL_PARENT),
         url=run_url(ui_url, run.id),
     )
     return status.model_copy(update={"summary": summary_line(status)})

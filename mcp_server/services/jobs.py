@@ -21,7 +21,7 @@ from mcp_server.prefect_models import FlowRun
 from mcp_server.run_filter import RunFilter, due_by
 from mcp_server.services import cursors
 from mcp_server.services.attempts import next_attempt
-from mcp_server.services.comparing import Comparer, Comparison, Side
+from mcp_server.services.families import Families
 from mcp_server.services.finding import ENDED, LIVE, find_job
 from mcp_server.services.job_logs import LogReader
 from mcp_server.services.job_status import job_request, job_row, job_status, run_url
@@ -60,7 +60,6 @@ class JobService:
     Args:
         gateway: Prefect's API.
         snapshots_dir: Where configs are kept as submitted.
-        records_dir: Where it is kept what jobs ran on.
         now: The clock.
     """
 
@@ -69,13 +68,12 @@ class JobService:
         gateway: PrefectGateway,
         *,
         snapshots_dir: Path,
-        records_dir: Path,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._gateway = gateway
         self._snapshots_dir = snapshots_dir
-        self._comparer = Comparer(snapshots_dir, records_dir)
         self._now = now
+        self._families = Families(gateway)
         self._logs = LogReader(gateway, Redactors(snapshots_dir))
 
     async def plan(self, new: NewJob) -> Submission:
@@ -209,6 +207,8 @@ class JobService:
                     f"{run.name} is {after.job_state} and Prefect did not take the cancellation",
                     "Look at it with get_job_status and cancel it again",
                 )
+            if run.has_parts and after.job_state is JobState.CANCELLED:
+                await self._families.cancel_parts(run, force=force)
         return await self.wait(run.id, until=Until.DONE, timeout_seconds=CANCEL_WAIT_SECONDS)
 
     async def list(
@@ -267,7 +267,8 @@ class JobService:
                 f"{run.name} is {state}, so it cannot be retried",
                 "Wait for it with wait_for_job or end it with cancel_job",
             )
-        if state is JobState.SUCCEEDED:
+        retries_parts = run.has_parts and await self._families.has_failed_parts(run)
+        if state is JobState.SUCCEEDED and not retries_parts:
             raise Conflict(
                 f"{run.name} has succeeded, so there is nothing to retry",
                 "Start a new job with run_oumi_job",
@@ -292,21 +293,8 @@ class JobService:
                 "Start a new job with run_oumi_job",
             )
         await self._gateway.patch_labels(run.id, {names.LABEL_ATTEMPT: attempt})
+        await self._families.go_on(run)
         return await self._observe(await self._gateway.read_run(run.id))
-
-    async def compare(self, a: str, b: str) -> Comparison:
-        """Say what differs between two jobs.
-
-        Args:
-            a: Id, unique id prefix or unique live name of one job.
-            b: That of the other.
-        """
-        one, other = await self._side(a), await self._side(b)
-        return await anyio.to_thread.run_sync(self._comparer.compare, one, other)
-
-    async def _side(self, reference: str) -> Side:
-        run = await find_job(self._gateway, reference)
-        return Side(run=run, request=job_request(run), status=await self._observe(run))
 
     async def _find(self, reference: str, cloud: str) -> FlowRun:
         try:
@@ -325,13 +313,14 @@ class JobService:
         tail = ""
         if state in (JobState.FAILED, JobState.CRASHED):
             tail = await self._logs.error_tail(run)
-        return job_status(
+        status = job_status(
             run,
             artifact,
             ui_url=await self._gateway.ui_url(),
             now=self._now(),
             error_tail=tail,
         )
+        return await self._families.with_parts(status, run) if run.has_parts else status
 
 
 _STATES_OF = {"all": frozenset(JobState), "running": LIVE, "completed": ENDED}

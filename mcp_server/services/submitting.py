@@ -19,7 +19,7 @@ from flows.configs.yaml_text import dump_yaml, parse_yaml
 from flows.errors import CloudUnavailable, InternalError, InvalidArgument
 from flows.models import JobRequest, OverrideValue, RetryCause, Value
 from flows.names import LOCAL_CLOUD
-from flows.redaction import Redactor, config_secrets, is_secret_override, without_secrets
+from flows.redaction import Redactor, config_secrets, is_secret, is_secret_override, without_secrets
 from mcp_server.prefect_models import FlowRun
 from mcp_server.services.job_status import job_name
 from mcp_server.services.results import Submission
@@ -40,6 +40,7 @@ class NewJob(Value):
     cluster_name: str = ""
     skip_preflight: bool = False
     overrides: dict[str, OverrideValue] = Field(default_factory=dict[str, OverrideValue])
+    envs: dict[str, str] = Field(default_factory=dict[str, str])
     max_retries: Annotated[int, Field(ge=0, le=100)] = 0
     retry_on: list[RetryCause] = Field(default_factory=list[RetryCause])
     timeout_seconds: Annotated[float, Field(gt=0)] | None = None
@@ -85,6 +86,7 @@ def check_job(new: NewJob) -> CheckedJob:
         cluster_name=new.cluster_name,
         job_name=_job_name(new.job_name),
         overrides=new.overrides,
+        envs=new.envs,
         max_retries=new.max_retries,
         retry_on=sorted(set(new.retry_on)),
         timeout_seconds=new.timeout_seconds,
@@ -195,6 +197,12 @@ def _refuse_secrets(request: JobRequest) -> None:
         if is_secret_override(key, value):
             raise InvalidArgument(
                 f"override {key} holds a secret, and overrides are shown in Prefect",
+                "Put it into the config file, or into the worker's environment",
+            )
+    for key, value in request.envs.items():
+        if is_secret(key) or is_secret_override("", value):
+            raise InvalidArgument(
+                f"envs {key} holds a secret, and envs are shown in Prefect",
                 "Put it into the config file, or into the worker's environment",
             )
 

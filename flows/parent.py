@@ -1,0 +1,191 @@
+"""What a pipeline and a sweep have in common: a run that watches its jobs and shows them."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, cast
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterType,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+
+from flows import names
+from flows.children import Children, Interval, patiently, state_of
+from flows.models import JobProgress
+from flows.outcome import Outcome, too_late_to_cancel
+from flows.result_metrics import ResultFiles, read_metrics
+from flows.run_record import RunRecord
+from flows.settings import Settings
+from flows.states import JobState
+
+_METRICS_KEPT: Final = 40
+Row = dict[str, Any]
+
+
+class Parent:
+    """One run of a pipeline or a sweep.
+
+    Args:
+        record: The run.
+        client: Prefect's API.
+        settings: What a person can set.
+        logger: The run's log.
+    """
+
+    def __init__(
+        self,
+        record: RunRecord,
+        client: PrefectClient,
+        settings: Settings,
+        logger: "logging.Logger | logging.LoggerAdapter[logging.Logger]",
+    ) -> None:
+        self.children = Children(record.run, client, settings)
+        self.logger = logger
+        self._record = record
+        self._client = client
+        self._interval = Interval(settings.poll_min_seconds)
+        self._table = Table(record.run, client)
+        self._shown: list[Row] | None = None
+        self._metrics: dict[UUID, Mapping[str, float]] = {}
+
+    async def retry_failed(self, runs: Mapping[str, FlowRun]) -> bool:
+        """Start another attempt of what failed in an earlier attempt of ours; whether any was.
+
+        Doing it twice in one attempt does no more than doing it once: a job that was retried
+        ends, if it does, after the attempt was asked for.
+        """
+        if self._record.run.run_count <= 1:
+            return False
+        attempt = await patiently(self._record.attempt)
+        labels = self._record.labels
+        if attempt == 1 or labels.get(names.LABEL_ONE_PART) == attempt:
+            return False
+        history = await patiently(lambda: self._client.read_flow_run_states(self._record.run.id))
+        asked_at = max(s.timestamp for s in history if s.type is StateType.SCHEDULED)
+        failed = [run for run in runs.values() if _failed_before(run, asked_at)]
+        for run in failed:
+            fresh = labels.get(names.LABEL_FRESH_ATTEMPT) == attempt
+            await self.children.retry(run, fresh=fresh)
+            self.logger.info("Retrying %s: job %s", run.labels.get(names.LABEL_PART), run.id)
+        return bool(failed)
+
+    async def metrics(self, run: FlowRun, *, output_dir: str) -> Mapping[str, float]:
+        """The metrics a job left that succeeded; from its run, where they are kept."""
+        if run.id not in self._metrics:
+            kept = run.labels.get(names.LABEL_METRICS)
+            if isinstance(kept, str):
+                self._metrics[run.id] = cast("dict[str, float]", json.loads(kept))
+            else:
+                found = await asyncio.to_thread(read_metrics, result_files(run, output_dir))
+                self._metrics[run.id] = found
+                if found:
+                    some = dict(sorted(found.items())[:_METRICS_KEPT])
+                    await self.children.label(run, {names.LABEL_METRICS: json.dumps(some)})
+        return self._metrics[run.id]
+
+    async def show(self, rows: list[Row], *, over: int, about: str) -> None:
+        """Show where every part is, if that is news."""
+        if rows == self._shown:
+            return
+        self._shown = rows
+        self._interval.reset()
+        percent = 100 * over / len(rows) if rows else 0.0
+        progress = JobProgress(step=over, max_steps=len(rows), percent=percent)
+        try:
+            await self._table.show(rows, about)
+            await self._record.show_progress(
+                progress, observed_at=datetime.now(UTC), unreachable=None
+            )
+        except httpx.HTTPError as error:
+            self._shown = None
+            self.logger.debug("Parts not shown: %s", error)
+
+    async def rest(self) -> None:
+        """Wait until it is time for another look."""
+        await asyncio.sleep(self._interval.next())
+
+    async def concluded(self, outcome: Outcome) -> "State[Any]":
+        """The state to return from the flow.
+
+        Raises:
+            Abort: Somebody else put the run in a terminal state.
+        """
+        await self._record.refuse_if_concluded()
+        if self._record.is_cancelling:
+            outcome = too_late_to_cancel(outcome)
+        return outcome.state
+
+
+class Table:
+    """The one table artifact of a run.
+
+    Args:
+        run: The run.
+        client: Prefect's API.
+    """
+
+    def __init__(self, run: FlowRun, client: PrefectClient) -> None:
+        self._run = run
+        self._client = client
+        self._artifact: UUID | None = None
+
+    async def show(self, rows: list[Row], about: str) -> None:
+        """Create or replace the table."""
+        if self._artifact is None:
+            self._artifact = await self._find()
+        data = json.dumps(rows)
+        if self._artifact is None:
+            created = await self._client.create_artifact(
+                ArtifactCreate(
+                    key=f"parts-{self._run.id}",
+                    type=names.PARTS_ARTIFACT,
+                    data=data,
+                    description=about,
+                    flow_run_id=self._run.id,
+                )
+            )
+            self._artifact = created.id
+        else:
+            update = ArtifactUpdate(data=data, description=about)
+            await self._client.update_artifact(self._artifact, update)
+
+    async def _find(self) -> UUID | None:
+        found = await self._client.read_artifacts(
+            artifact_filter=ArtifactFilter(
+                flow_run_id=ArtifactFilterFlowRunId(any_=[self._run.id]),
+                type=ArtifactFilterType(any_=[names.PARTS_ARTIFACT]),
+            ),
+            limit=1,
+        )
+        return found[0].id if found else None
+
+
+def result_files(run: FlowRun, output_dir: str) -> ResultFiles:
+    """Where the results of a job are."""
+    log_path = run.labels.get(names.LABEL_LOG_PATH)
+    return ResultFiles(
+        output_dir=Path(output_dir) if output_dir else None,
+        log_path=Path(str(log_path)) if log_path else None,
+        since=run.start_time.timestamp() if run.start_time else 0.0,
+    )
+
+
+def _failed_before(run: FlowRun, instant: datetime) -> bool:
+    state = state_of(run)
+    return (
+        state.is_terminal
+        and state is not JobState.SUCCEEDED
+        and names.LABEL_STOPPED not in run.labels
+        and run.state is not None
+        and run.state.timestamp < instant
+    )

@@ -1,0 +1,194 @@
+"""From a pipeline as it is written to one that is known to be runnable."""
+
+import os
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from flows.errors import InvalidArgument, InvalidConfig, OumiFlowsError
+from flows.models import JobRequest, OverrideValue
+from flows.pipelines.references import Lookup, references_in, substitute
+from flows.pipelines.results import PartResult, lookup_for
+from flows.pipelines.spec import Part, Pipeline
+from flows.pipelines.written import WrittenPart, WrittenPipeline, WrittenStep
+from flows.states import JobState
+from mcp_server.services.submitting import CheckedJob, NewJob, check_job, keep_config
+
+_REFERRING = ("overrides", "envs")
+_STEP_KEYS = sorted(WrittenStep.model_fields.keys() - {"job"})
+
+
+class CheckedPart(NamedTuple):
+    """A part whose job can be submitted, as far as that can be told before those it needs ran."""
+
+    part: Part
+    job: CheckedJob
+
+
+class CheckedPipeline(NamedTuple):
+    """A pipeline that can be submitted."""
+
+    name: str
+    path: str
+    client_cwd: str
+    parts: list[CheckedPart]
+
+
+def check_pipeline(written: WrittenPipeline, *, path: str, client_cwd: str) -> CheckedPipeline:
+    """Check every job of a pipeline, with what those before it are expected to leave.
+
+    Raises:
+        OumiFlowsError: A step cannot be run; the message says which.
+    """
+    results: dict[str, PartResult] = {}
+    outputs: dict[tuple[str, str], str] = {}
+    parts: list[CheckedPart] = []
+    for one in written.parts():
+        with _of_step(one.name):
+            checked = _check(one, written.name, client_cwd, results)
+            parts.append(checked)
+            results[one.name] = _expected(checked)
+            output = checked.job.plan.files.get("output", "")
+            other = outputs.setdefault((one.step.name, output or one.name), one.name)
+            if other != one.name:
+                raise InvalidConfig(
+                    f"it writes to {output} as {other} does",
+                    "Give each its own folder by an override with ${index} or ${item} in it",
+                )
+    return CheckedPipeline(written.name, path, client_cwd, parts)
+
+
+def keep_pipeline(checked: CheckedPipeline, snapshots_dir: Path) -> Pipeline:
+    """Keep the configs as they are now, and the pipeline that names the copies."""
+    parts: list[Part] = []
+    for part, job in checked.parts:
+        kept = keep_config(job, snapshots_dir)
+        update = {"config_sha256": kept.config_sha256}
+        parts.append(part.model_copy(update={"request": part.request.model_copy(update=update)}))
+    return Pipeline(
+        name=checked.name, path=checked.path, client_cwd=checked.client_cwd, parts=parts
+    )
+
+
+def new_job(arguments: Mapping[str, Any], *, client_cwd: str) -> NewJob:
+    """The job that these arguments ask for.
+
+    Raises:
+        InvalidArgument: One of them is unknown, missing or of the wrong type.
+    """
+    try:
+        return NewJob.model_validate({**arguments, "client_cwd": client_cwd})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(str(part) for part in first["loc"][:2])
+        if first["type"] == "extra_forbidden":
+            known = [*NewJob.model_fields.keys() - {"client_cwd"}, *_STEP_KEYS]
+            close = get_close_matches(key, known, n=1)
+            hint = f"Did you mean {close[0]}?" if close else f"Use {', '.join(sorted(known))}"
+            raise InvalidArgument(f"there is no key {key!r}", hint) from error
+        raise InvalidArgument(f"{key}: {first['msg']}", "Correct it") from error
+
+
+def as_texts(envs: object) -> object:
+    """Environment variables as texts; YAML reads 5 and true as something else."""
+    if not isinstance(envs, Mapping):
+        return envs
+    items = cast("Mapping[object, object]", envs).items()
+    return {key: value if isinstance(value, str) else str(value).lower() for key, value in items}
+
+
+def _check(
+    one: WrittenPart, pipeline: str, client_cwd: str, results: Mapping[str, PartResult]
+) -> CheckedPart:
+    asked = {"job_name": f"{pipeline}-{one.name}", **one.job}
+    if "envs" in asked:
+        asked["envs"] = as_texts(asked["envs"])
+    for key, value in {**asked, "output_dir": one.output_dir}.items():
+        if key not in _REFERRING and (found := references_in(value)):
+            raise InvalidConfig(
+                f"{key} refers to {found[0]}, which is known only when that step has ended",
+                "Refer to other steps in overrides and envs",
+            )
+    lookup = lookup_for(one, results)
+    filled = {key: _filled(value, lookup) for key, value in asked.items()}
+    job = check_job(new_job(filled, client_cwd=client_cwd))
+    return CheckedPart(_part(one, asked, job), job)
+
+
+def _filled(value: object, lookup: Lookup) -> object:
+    if isinstance(value, Mapping):
+        items = cast("Mapping[str, OverrideValue]", value).items()
+        return {key: substitute(one, lookup) for key, one in items}
+    return value
+
+
+def _part(one: WrittenPart, asked: Mapping[str, Any], job: CheckedJob) -> Part:
+    """The part with its job as it was checked, but for what it refers to."""
+    output_dir = one.output_dir
+    if output_dir and job.plan.output_dir:
+        raise InvalidConfig(
+            f"output_dir {output_dir!r} is for job configs; this job's config says where it writes",
+            "Leave output_dir out, or override the config's key",
+        )
+    request: JobRequest = job.request.model_copy(
+        update={key: asked[key] for key in _REFERRING if key in asked}
+    )
+    return Part(
+        name=one.name,
+        step=one.step.name,
+        request=request,
+        after=one.after,
+        meant=one.meant,
+        when=one.step.condition,
+        item=one.item,
+        index=one.index,
+        output_dir=_absolute(output_dir, job.request.client_cwd) if output_dir else "",
+        may_fail=one.step.may_fail,
+    )
+
+
+def _expected(checked: CheckedPart) -> PartResult:
+    """What the part will leave, where that is known, and something of its kind where it is not."""
+    part, plan = checked.part, checked.job.plan
+    return PartResult(
+        state=JobState.SUCCEEDED,
+        job_id=str(UUID(int=0)),
+        output_dir=part.output_dir or plan.output_dir or "",
+        model_name=plan.model_name,
+        log_path="log.txt",
+        metrics=_AnyMetric(),
+    )
+
+
+def _absolute(path: str, client_cwd: str) -> str:
+    return os.path.normpath(Path(client_cwd, Path(path).expanduser()))
+
+
+class _AnyMetric(Mapping[str, float]):
+    """Has every metric, with a value that is an integer and a number."""
+
+    def __getitem__(self, key: str) -> float:
+        return 1
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+@contextmanager
+def _of_step(name: str) -> Generator[None]:
+    """Say in every error which step it is about."""
+    try:
+        yield
+    except OumiFlowsError as error:
+        raise type(error)(f"Step {name}: {error.what}", error.next_step) from error
