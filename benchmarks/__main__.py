@@ -17,6 +17,7 @@ NAMES = [
     "server_start",
     "submit",
     "reads",
+    "catalogue",
     "log_reading",
     "cancelling",
     "burst",

@@ -12,17 +12,19 @@ from typing import TypeVar
 from flows import names
 from flows.configs.checkpoints import last_whole_checkpoint
 from flows.configs.clouds import free_cluster, kind_of
-from flows.configs.plan import JobPlan, make_plan
-from flows.configs.reader import ConfigFile, submitted_config
+from flows.configs.overrides import apply_overrides
+from flows.configs.plan import JobPlan, lookup, make_plan
+from flows.configs.reader import ConfigFile, ConfigKind, submitted_config
 from flows.errors import ClusterUnreachable, ConfigNotFound, InvalidConfig, OumiFlowsError
 from flows.job_watch import JobWatch
 from flows.launcher.job_environment import with_job_environment
 from flows.models import Command, JobRequest
 from flows.outcome import Outcome
 from flows.ports import JobHandle
+from flows.provenance import keep, provenance
 from flows.redaction import Redactor, config_secrets, secrets_of
 from flows.report import Report
-from flows.run_record import RunRecord
+from flows.run_record import LabelValue, RunRecord
 from flows.runtime import CancelRequest, Runtime
 from flows.states import JobState, TerminationReason
 
@@ -202,6 +204,7 @@ class Attempt:
         if self._resumed_step is not None:
             await self._record.label_resumed(self._resumed_step, attempt=self.number)
         self._is_new = False
+        recorded = asyncio.ensure_future(asyncio.to_thread(self._keep_provenance))
         launching = asyncio.ensure_future(
             self._launcher.launch(
                 job_config,
@@ -211,9 +214,12 @@ class Attempt:
             )
         )
         try:
-            return await self._launched(launching, cluster)
+            launched = await self._launched(launching, cluster)
+            self._record.note(await recorded)
+            return launched
         finally:
             launching.cancel()
+            recorded.cancel()
 
     async def _launched(
         self, launching: asyncio.Future[JobHandle], cluster: str
@@ -264,6 +270,25 @@ class Attempt:
         return with_job_environment(
             plan.job_config, key=self._key(self.number), settings=self._settings
         )
+
+    def _keep_provenance(self) -> dict[str, LabelValue]:
+        """Keep what this attempt runs on; the label that names the record."""
+        config = self._config()
+        data, seed = config.data, None
+        if config.kind is ConfigKind.COMMAND:
+            data = apply_overrides(data, self._request.overrides, self._request.command)
+            if self._request.command is Command.TRAIN:
+                seed = lookup(data, Command.TRAIN, "training.seed")
+        record = provenance(
+            data,
+            client_cwd=self._request.client_cwd,
+            seed=seed if isinstance(seed, int) else None,
+        )
+        try:
+            return {names.LABEL_PROVENANCE: keep(record, self._settings.records_dir)}
+        except OSError as error:
+            self._logger.warning("What the job runs on was not kept: %s", error)
+            return {}
 
     def _plan(self) -> JobPlan:
         config = self._config()

@@ -57,6 +57,9 @@ LABEL_ATTEMPTS_TAKEN_BACK: Final = "oumi.attempts_taken_back"
 LABEL_FRESH_ATTEMPT: Final = "oumi.fresh_attempt"
 """The attempt that must start from the beginning instead of the last checkpoint."""
 
+LABEL_PROVENANCE: Final = "oumi.provenance"
+"""Hash of the record, kept under OUMI_FLOWS_HOME, of what the last attempt ran on."""
+
 LABEL_RUNNING_SINCE: Final = "oumi.running_since"
 """When the attempt in `LABEL_RUNNING_ATTEMPT` was first seen running, where it has a limit."""
 LABEL_RUNNING_ATTEMPT: Final = "oumi.running_attempt"

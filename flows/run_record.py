@@ -40,6 +40,7 @@ class RunRecord:
     def __init__(self, run: FlowRun, client: PrefectClient) -> None:
         self._client = client
         self._artifact: UUID | None = None
+        self._noted: dict[str, LabelValue] = {}
         self.run = run
 
     @classmethod
@@ -175,12 +176,18 @@ class RunRecord:
             launcher_job_id=str(labels[names.LABEL_LAUNCHER_JOB_ID]),
         )
 
+    def note(self, labels: dict[str, LabelValue]) -> None:
+        """Add labels with the next ones that are written, at no cost of their own."""
+        self._noted |= labels
+
     async def label(self, labels: dict[str, LabelValue]) -> None:
         """Add labels to the run."""
-        new = {k: v for k, v in labels.items() if self.run.labels.get(k) != v}
+        wanted = {**self._noted, **labels}
+        new = {k: v for k, v in wanted.items() if self.run.labels.get(k) != v}
         if new:
             await self._client.update_flow_run_labels(self.run.id, new)
             self.run.labels = {**self.run.labels, **new}
+        self._noted = {}
 
     async def label_handle(self, handle: JobHandle, *, attempt: int, log_path: str | None) -> None:
         """Record where the job lives, as soon as it is known."""

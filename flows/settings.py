@@ -130,6 +130,11 @@ class Settings(BaseSettings):
         return self.home / "docs"
 
     @property
+    def records_dir(self) -> Path:
+        """Where it is kept what jobs ran on, by content hash."""
+        return self.home / "records"
+
+    @property
     def engine_dir(self) -> Path:
         """Where the embedded engine keeps its database, records and logs."""
         return self.home / "engine"

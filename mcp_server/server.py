@@ -99,7 +99,9 @@ def make_parts(settings: Settings, ensure: Ensure) -> Parts:
     gateway = PrefectGateway(
         keeper, timeout_seconds=settings.api_timeout_seconds, work_pool=settings.work_pool
     )
-    jobs = JobService(gateway, snapshots_dir=settings.snapshots_dir)
+    jobs = JobService(
+        gateway, snapshots_dir=settings.snapshots_dir, records_dir=settings.records_dir
+    )
     docs = DocsKeeper(settings.docs_dir)
     checks = CheckService(WorkerCalls(gateway), timeout_seconds=settings.check_timeout_seconds)
     catalog = CatalogService(Catalog(OumiLibrary(settings)))

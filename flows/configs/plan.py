@@ -109,9 +109,9 @@ def _plan_command(
     check_config(data, command, name=request.config_path)
     _refuse_interactive(data, command, request.config_path)
 
-    output_path = str(_lookup(data, command, _OUTPUT_KEY[command]) or "")
+    output_path = str(lookup(data, command, _OUTPUT_KEY[command]) or "")
     argv = command_line(command, config.path, overrides, output_path=output_path)
-    model_name = str(_lookup(data, command, _MODEL_KEY.get(command, "model.model_name")) or "")
+    model_name = str(lookup(data, command, _MODEL_KEY.get(command, "model.model_name")) or "")
     name = slug(request.job_name or f"{command}-{Path(model_name).name}")
     # Without a path `oumi synth` writes a file named by the time into the working folder.
     output = _absolute(output_path, request.client_cwd) if output_path else None
@@ -214,7 +214,7 @@ def _absolute(path: str, client_cwd: str) -> Path:
     return Path(os.path.normpath(Path(client_cwd, path)))
 
 
-def _lookup(data: Mapping[str, Any], command: Command, key: str) -> object:
+def lookup(data: Mapping[str, Any], command: Command, key: str) -> object:
     """The value of a dotted key, or Oumi's default for it."""
     value: object = data
     spec = root_spec(CONFIG_TYPE[command])

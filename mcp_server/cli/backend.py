@@ -41,9 +41,13 @@ class HereBackend:
         Raises:
             EngineUnavailable: The engine could not be brought up.
         """
-        snapshots_dir = self._settings.snapshots_dir
+        settings = self._settings
         return self._run(
-            lambda gateway: use(JobService(gateway, snapshots_dir=snapshots_dir)),
+            lambda gateway: use(
+                JobService(
+                    gateway, snapshots_dir=settings.snapshots_dir, records_dir=settings.records_dir
+                )
+            ),
             needs_engine=needs_engine,
         )
 

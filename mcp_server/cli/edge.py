@@ -31,6 +31,7 @@ _WORDS: Final = {
     "schedule_name": "--name",
     "timezone": "--timezone",
     "cron": "--cron",
+    "compare_jobs": "`oumi-flows compare`",
     "config_path": "CONFIG",
     "client_cwd": "the current folder",
     "job_name": "--job-name",

@@ -5,6 +5,7 @@ from typing import Protocol, TypeVar
 
 from flows.models import JobStatus
 from mcp_server.engine import EngineStatus, Finding
+from mcp_server.services.comparing import Comparison
 from mcp_server.services.jobs import OnChange, Until
 from mcp_server.services.results import JobList, JobLogs, Submission
 from mcp_server.services.schedule_values import (
@@ -74,6 +75,10 @@ class Jobs(Protocol):
 
     async def retry(self, reference: str, *, resume: bool = True) -> JobStatus:
         """Start another attempt of a job that has ended."""
+        ...
+
+    async def compare(self, a: str, b: str) -> Comparison:
+        """Say what differs between two jobs."""
         ...
 
 

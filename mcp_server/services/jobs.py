@@ -21,6 +21,7 @@ from mcp_server.prefect_models import FlowRun
 from mcp_server.run_filter import RunFilter, due_by
 from mcp_server.services import cursors
 from mcp_server.services.attempts import next_attempt
+from mcp_server.services.comparing import Comparer, Comparison, Side
 from mcp_server.services.families import Families
 from mcp_server.services.finding import ENDED, LIVE, find_job
 from mcp_server.services.job_logs import LogReader
@@ -60,6 +61,7 @@ class JobService:
     Args:
         gateway: Prefect's API.
         snapshots_dir: Where configs are kept as submitted.
+        records_dir: Where it is kept what jobs ran on.
         now: The clock.
     """
 
@@ -68,10 +70,12 @@ class JobService:
         gateway: PrefectGateway,
         *,
         snapshots_dir: Path,
+        records_dir: Path,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._gateway = gateway
         self._snapshots_dir = snapshots_dir
+        self._comparer = Comparer(snapshots_dir, records_dir)
         self._now = now
         self._families = Families(gateway)
         self._logs = LogReader(gateway, Redactors(snapshots_dir))
@@ -295,6 +299,20 @@ class JobService:
         await self._gateway.patch_labels(run.id, {names.LABEL_ATTEMPT: attempt})
         await self._families.go_on(run)
         return await self._observe(await self._gateway.read_run(run.id))
+
+    async def compare(self, a: str, b: str) -> Comparison:
+        """Say what differs between two jobs.
+
+        Args:
+            a: Id, unique id prefix or unique live name of one job.
+            b: That of the other.
+        """
+        one, other = await self._side(a), await self._side(b)
+        return await anyio.to_thread.run_sync(self._comparer.compare, one, other)
+
+    async def _side(self, reference: str) -> Side:
+        run = await find_job(self._gateway, reference)
+        return Side(run=run, request=job_request(run), status=await self._observe(run))
 
     async def _find(self, reference: str, cloud: str) -> FlowRun:
         try:

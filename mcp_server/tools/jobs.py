@@ -7,6 +7,7 @@ from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from flows.models import JobStatus, OverrideValue, RetryCause
+from mcp_server.services.comparing import Comparison
 from mcp_server.services.job_status import progress_words
 from mcp_server.services.jobs import JobService, Until
 from mcp_server.services.results import JobList, JobLogs, Submission
@@ -81,6 +82,7 @@ class JobTools:
                 read_only=read_only,
             ),
             make_tool(self.list_jobs, title="List jobs"),
+            make_tool(self.compare_jobs, title="Compare two jobs"),
             make_tool(
                 self.retry_job,
                 title="Retry a job",
@@ -259,6 +261,10 @@ class JobTools:
     ) -> JobList:
         """List jobs, the newest first, with state and id of each."""
         return await self._jobs.list(status=status, cloud=cloud, limit=limit, cursor=cursor)
+
+    async def compare_jobs(self, *, a: JobId, b: JobId) -> Comparison:
+        """Say what differs between two jobs: request, config, code, packages, data, results."""
+        return await self._jobs.compare(a, b)
 
     async def retry_job(
         self,

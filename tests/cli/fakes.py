@@ -10,6 +10,7 @@ from flows.models import JobProgress, JobStatus, Overlap
 from flows.states import JobState, TerminationReason
 from mcp_server.cli.ports import EngineControl, Jobs, Report, Schedules
 from mcp_server.engine import EngineStatus, Finding, ServerStatus, WorkerStatus
+from mcp_server.services.comparing import Comparison, Difference
 from mcp_server.services.jobs import OnChange, Until
 from mcp_server.services.results import JobList, JobLogs, JobRow, Submission
 from mcp_server.services.schedule_values import (
@@ -228,6 +229,16 @@ class FakeJobs:
     ) -> JobList:
         self._called("list", status=status, cloud=cloud, limit=limit, cursor=cursor)
         return self.listed
+
+    async def compare(self, a: str, b: str) -> Comparison:
+        self._called("compare", a=a, b=b)
+        return Comparison(
+            summary="1 input and 0 results of one and other differ.",
+            a=a,
+            b=b,
+            inputs=[Difference(what="config.training.seed", a="1", b=None)],
+            results=[],
+        )
 
     async def retry(self, reference: str, *, resume: bool = True) -> JobStatus:
         self._called("retry", reference=reference, resume=resume)

@@ -178,3 +178,13 @@ def test_a_terminal_sees_colours_and_a_table_that_fits(
     done = terminal("jobs")
     assert "\x1b[36mrunning" in done.out
     assert max(map(len, done.out.splitlines())) < 240
+
+
+def test_compare_writes_what_differs_side_by_side(terminal: Terminal) -> None:
+    done = terminal("compare", "11111111-a", "22222222-b")
+
+    assert done.code == 0
+    assert terminal.jobs.calls == [("compare", {"a": "11111111-a", "b": "22222222-b"})]
+    rows = [line.split() for line in done.out.splitlines() if line.strip()]
+    assert ["what", "11111111", "22222222"] in rows
+    assert ["config.training.seed", "1", "-"] in rows

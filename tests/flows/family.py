@@ -102,7 +102,7 @@ async def family_on(bench: Bench, connection: Connection) -> AsyncGenerator[Fami
     try:
         yield Family(
             bench,
-            JobService(gateway, snapshots_dir=snapshots),
+            JobService(gateway, snapshots_dir=snapshots, records_dir=bench.settings.records_dir),
             PipelineService(gateway, snapshots_dir=snapshots),
         )
     finally:

@@ -6,6 +6,7 @@ from prefect.client.schemas.objects import StateType
 from flows import names
 from flows.errors import LaunchFailed
 from flows.models import RetryCause
+from flows.provenance import load
 from flows.retries import RETRIED, Retried
 from flows.states import JobState, TerminationReason
 from tests.flows.bench import PATIENCE_SECONDS, Bench
@@ -252,3 +253,15 @@ async def test_what_a_job_ended_for_decides_whether_it_is_tried_again(bench: Ben
 def test_the_retry_table_has_every_reason() -> None:
     assert set(RETRIED) == set(TerminationReason)
     assert {reason for reason, it in RETRIED.items() if it is Retried.WHEN_ASKED} == set(RetryCause)
+
+
+async def test_what_an_attempt_runs_on_is_recorded_once_at_its_launch(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        await bench.reaches(job_id, JobState.RUNNING)
+        (await bench.launched(job_id)).succeed()
+        await bench.ending(job_id)
+    sha256 = (await bench.run(job_id)).labels[names.LABEL_PROVENANCE]
+    record = load(str(sha256), bench.settings.records_dir)
+    assert record is not None
+    assert "oumi" in record.packages

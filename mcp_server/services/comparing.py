@@ -1,0 +1,156 @@
+"""What differs between two jobs: what they were asked, what they ran on, how they ended."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, cast
+
+from pydantic import Field
+
+from flows import names, provenance
+from flows.configs.reader import load_snapshot
+from flows.errors import OumiFlowsError
+from flows.models import JobRequest, JobStatus, Value
+from flows.redaction import HIDDEN, hide_tokens, is_secret, is_secret_override
+from mcp_server.prefect_models import FlowRun
+
+_SHOWN: Final = 60
+_VALUE_LIMIT: Final = 200
+_UNKNOWN: Final = "unknown here"
+
+
+class Difference(Value):
+    """One thing that two jobs have differently."""
+
+    what: str = Field(description="config.KEY, packages.NAME, code.commit, data.PATH, ...")
+    a: str | None = Field(description="Null: not set.")
+    b: str | None = Field(description="Null: not set.")
+
+
+class Comparison(Value):
+    """Two jobs beside each other."""
+
+    summary: str = Field(description="One line a person can read; says what was cut.")
+    a: str = Field(description="Id of the first job.")
+    b: str = Field(description="Id of the second job.")
+    inputs: list[Difference] = Field(description="What went in: request, config, code, data.")
+    results: list[Difference] = Field(description="What came out.")
+
+
+class Side(Value):
+    """One of two jobs that are compared."""
+
+    run: FlowRun
+    request: JobRequest | None
+    status: JobStatus
+
+
+class Comparer:
+    """Compares jobs by what was kept of them on this machine and in Prefect.
+
+    Args:
+        snapshots_dir: Where configs are kept as submitted.
+        records_dir: Where it is kept what jobs ran on.
+    """
+
+    def __init__(self, snapshots_dir: Path, records_dir: Path) -> None:
+        self._snapshots_dir = snapshots_dir
+        self._records_dir = records_dir
+
+    def compare(self, a: Side, b: Side) -> Comparison:
+        """The differences of two jobs."""
+        inputs = list(_differences(self._inputs(a), self._inputs(b)))
+        results = list(_differences(_results(a.status), _results(b.status)))
+        cut = max(0, len(inputs) - _SHOWN)
+        said = f"{_count(inputs, 'input')} and {_count(results, 'result')} of {a.status.name} and "
+        said += f"{b.status.name} differ"
+        if cut:
+            said += f"; {cut} more inputs were cut"
+        return Comparison(
+            summary=f"{said}.",
+            a=a.run.id,
+            b=b.run.id,
+            inputs=inputs[:_SHOWN],
+            results=results,
+        )
+
+    def _inputs(self, side: Side) -> dict[str, str]:
+        found: dict[str, str] = {}
+        if side.request is not None:
+            asked = side.request.model_dump(
+                mode="json", exclude={"config_sha256", "config_path", "client_cwd", "overrides"}
+            )
+            found |= _flat(asked, "request")
+            found["request.config_path"] = side.request.config_path
+            found["request.client_cwd"] = side.request.client_cwd
+            found |= self._config(side.request)
+        return found | self._provenance(side.run)
+
+    def _config(self, request: JobRequest) -> dict[str, str]:
+        try:
+            data = load_snapshot(request.config_sha256 or "", self._snapshots_dir).data
+        except OumiFlowsError:
+            found = {"config": f"sha256 {request.config_sha256}, {_UNKNOWN}"}
+        else:
+            found = _flat(data, "config")
+        return found | {
+            f"config.{key}": _shown(key, value) for key, value in request.overrides.items()
+        }
+
+    def _provenance(self, run: FlowRun) -> dict[str, str]:
+        sha256 = run.label(names.LABEL_PROVENANCE)
+        if sha256 is None:
+            return {}
+        record = provenance.load(sha256, self._records_dir)
+        if record is None:
+            return {"provenance": f"{sha256}, {_UNKNOWN}"}
+        facts = record.model_dump(mode="json", exclude={"code": {"diff"}})
+        return _flat(facts, "ran_on")
+
+
+def _results(status: JobStatus) -> dict[str, str]:
+    facts = status.model_dump(
+        mode="json",
+        include={
+            "state",
+            "termination_reason",
+            "message",
+            "attempt",
+            "output_dir",
+            "duration_seconds",
+            "progress",
+        },
+    )
+    return _flat(facts, "")
+
+
+def _flat(value: object, prefix: str) -> dict[str, str]:
+    """Dotted keys and what they hold, as text; what is not set is left out."""
+    if isinstance(value, dict):
+        found: dict[str, str] = {}
+        for key, entry in cast("Mapping[object, Any]", value).items():
+            found |= _flat(entry, f"{prefix}.{key}" if prefix else str(key))
+        return found
+    if isinstance(value, list):
+        found = {}
+        for number, entry in enumerate(cast("list[Any]", value)):
+            found |= _flat(entry, f"{prefix}[{number}]")
+        return found
+    return {} if value is None else {prefix: _shown(prefix, value)}
+
+
+def _shown(key: str, value: object) -> str:
+    parent, _, name = key.rpartition(".")
+    if is_secret_override(name, value) or (parent.endswith("envs") and is_secret(name)):
+        return HIDDEN
+    text = hide_tokens(str(value))
+    return text if len(text) <= _VALUE_LIMIT else f"{text[:_VALUE_LIMIT]}... ({len(text)} long)"
+
+
+def _differences(a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[Difference]:
+    for key in sorted(set(a) | set(b)):
+        if a.get(key) != b.get(key):
+            yield Difference(what=key, a=a.get(key), b=b.get(key))
+
+
+def _count(differences: list[Difference], noun: str) -> str:
+    return f"{len(differences)} {noun}{'s' * (len(differences) != 1)}"
