@@ -16,11 +16,13 @@ from flows.configs.overrides import apply_overrides
 from flows.configs.plan import JobPlan, lookup, make_plan
 from flows.configs.reader import ConfigFile, ConfigKind, submitted_config
 from flows.errors import ClusterUnreachable, ConfigNotFound, InvalidConfig, OumiFlowsError
+from flows.findings import errors_of, told, warnings_of
 from flows.job_watch import JobWatch
 from flows.launcher.job_environment import with_job_environment
 from flows.models import Command, JobRequest
 from flows.outcome import Outcome
 from flows.ports import JobHandle
+from flows.preflight.launch import Launch, read_launch
 from flows.provenance import keep, provenance
 from flows.redaction import Redactor, config_secrets, secrets_of
 from flows.report import Report
@@ -191,6 +193,9 @@ class Attempt:
         """Launch the job, unless it was cancelled first."""
         if self._cancel.wanted.is_set():
             return _cancelled_before_launch()
+        blocked = await self._pre_flight()
+        if blocked:
+            return Outcome(TerminationReason.INVALID_CONFIG, blocked)
         try:
             job_config = await asyncio.to_thread(self._job_config)
         except OumiFlowsError as error:
@@ -262,6 +267,31 @@ class Attempt:
             outcome.reason,
             f"{outcome.text.rstrip('. ')}. Its own cluster {handle.cluster_name} on "
             f"{handle.cloud} is still up and may be billed: down_cluster ends it.",
+        )
+
+    async def _pre_flight(self) -> str:
+        """What on this machine, of the hub or of the cloud keeps the job from running."""
+        checks = self._runtime.checks
+        if checks is None or self._request.skip_preflight or self.number > 1:
+            return ""
+        try:
+            launch = await asyncio.to_thread(self._checked_launch)
+        except OumiFlowsError:
+            return ""  # told when the job config is made of it
+        found = await checks.before_launch(launch)
+        for warning in warnings_of(found):
+            self._logger.warning("Pre-flight: %s", warning.text)
+        errors = errors_of(found)
+        return f"Pre-flight found {told(errors)}" if errors else ""
+
+    def _checked_launch(self) -> Launch:
+        request = self._request
+        return read_launch(
+            self._config(),
+            client_cwd=request.client_cwd,
+            cloud=request.cloud,
+            command=request.command,
+            overrides=request.overrides,
         )
 
     def _job_config(self) -> str:

@@ -11,7 +11,8 @@ from flows.models import Answer, Value
 SHOWN: Final = 20
 """Findings of each severity that an answer holds at most; its summary counts all."""
 
-_LONGEST: Final = 400
+_LONGEST: Final = 300
+_TOLD: Final = 5
 
 
 class FindingCode(StrEnum):
@@ -69,6 +70,7 @@ class FindingCode(StrEnum):
     REPO_UNREACHABLE = "repo_unreachable"
     HUB_OFFLINE = "hub_offline"
     DATASET_NOT_FOUND = "dataset_not_found"
+    NOT_REGISTERED = "not_registered"
 
 
 class Severity(StrEnum):
@@ -105,6 +107,7 @@ class OumiProblem(Value):
     key: str
     message: str
     is_of_host: bool = Field(description="Whether another machine may take it.")
+    is_missing_file: bool = False
 
 
 class OumiVerdict(Answer):
@@ -157,6 +160,17 @@ class CloudReadiness(Value):
     reason: str = ""
 
 
+class WorkerFindings(Answer):
+    """What the worker's machine tells of a launch."""
+
+    findings: list[Finding]
+    hf_authenticated: bool | None = None
+    repo_access: dict[str, str] = Field(default_factory=dict[str, str])
+    dataset_checks: dict[str, str] = Field(default_factory=dict[str, str])
+    hardware: Hardware | None = None
+    cloud_readiness: CloudReadiness | None = None
+
+
 class PreFlight(Value):
     """Everything that was looked at before a launch."""
 
@@ -186,23 +200,39 @@ def warnings_of(findings: Sequence[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.severity is Severity.WARNING]
 
 
-def bounded(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings as far as an answer can hold them."""
-    return [
-        finding.model_copy(update={"message": _cut(finding.message), "fix": _cut(finding.fix)})
-        for finding in findings[:SHOWN]
-    ]
+def bounded(findings: Sequence[Finding], *, limit_bytes: int = 3500) -> list[Finding]:
+    """The first findings, each shortened, as far as an answer can hold them."""
+    shown: list[Finding] = []
+    for finding in findings[:SHOWN]:
+        short = finding.model_copy(
+            update={
+                name: _cut(getattr(finding, name))
+                for name in ("message", "fix", "file", "key", "nearest")
+            }
+        )
+        limit_bytes -= len(short.model_dump_json())
+        if limit_bytes < 0 and shown:
+            break
+        shown.append(short)
+    return shown
 
 
 def counted(errors: Sequence[Finding], warnings: Sequence[Finding]) -> str:
-    """`2 errors and 1 warning`, and how many of them are not shown."""
-    parts = [
-        f"{len(group)} {name}{'s' * (len(group) != 1)}"
-        + (f" (the first {SHOWN} are shown)" if len(group) > SHOWN else "")
-        for group, name in ((errors, "error"), (warnings, "warning"))
-        if group
-    ]
+    """`2 errors and 1 warning`, and how many of them are shown if not all are."""
+    parts: list[str] = []
+    for group, name in ((errors, "error"), (warnings, "warning")):
+        if group:
+            shown = len(bounded(group))
+            cut = f" (the first {shown} are shown)" if shown < len(group) else ""
+            parts.append(f"{len(group)} {name}{'s' * (len(group) != 1)}{cut}")
     return " and ".join(parts) or "nothing"
+
+
+def told(errors: Sequence[Finding]) -> str:
+    """The first few errors on one line, each with its code, and how many more there are."""
+    lines = [f"{finding.code}: {_cut(finding.text)}" for finding in errors[:_TOLD]]
+    more = len(errors) - _TOLD
+    return " ".join(lines) + (f" And {more} more." if more > 0 else "")
 
 
 def _cut(text: str) -> str:

@@ -9,6 +9,7 @@ from uuid import UUID
 from flows.ports import Launcher
 from flows.settings import Settings
 from flows.watch import Watcher
+from flows.worker_checks.checks import WorkerChecks
 
 
 class CancelRequest:
@@ -39,8 +40,17 @@ class CancelRequest:
 class Runtime:
     """Collaborators of every job flow that runs in one process."""
 
-    def __init__(self, launcher: Launcher, settings: Settings, *, observes_cancels: bool) -> None:
+    def __init__(
+        self,
+        launcher: Launcher,
+        settings: Settings,
+        *,
+        observes_cancels: bool,
+        checks: WorkerChecks | None = None,
+    ) -> None:
         self.launcher = launcher
+        self.checks = checks
+        """What is checked on this machine before a launch; None: nothing."""
         self.settings = settings
         self.watcher = Watcher(launcher, settings)
         self.observes_cancels = observes_cancels
@@ -71,7 +81,12 @@ def current_runtime() -> Runtime:
         from flows.launcher.oumi_launcher import OumiLauncher
 
         settings = Settings()
-        runtime = Runtime(OumiLauncher(settings), settings, observes_cancels=False)
+        runtime = Runtime(
+            OumiLauncher(settings),
+            settings,
+            observes_cancels=False,
+            checks=WorkerChecks.of_this_machine(),
+        )
         _current.set(runtime)
     return runtime
 

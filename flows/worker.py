@@ -31,6 +31,7 @@ from flows.pool_runs import PoolRuns, known_name
 from flows.ports import Launcher
 from flows.runtime import Runtime, set_current_runtime
 from flows.settings import Settings
+from flows.worker_checks.checks import WorkerChecks
 
 _SWEEP_SECONDS = 5.0
 """Interval at which a worker looks for runs that nobody executes."""
@@ -67,8 +68,9 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
     ) -> None:
         super().__init__(*args, **kwargs)
         self._settings = settings or Settings()
+        checks = WorkerChecks.of_this_machine() if launcher is None else None
         launcher = launcher or OumiLauncher(self._settings)
-        self._runtime = Runtime(launcher, self._settings, observes_cancels=True)
+        self._runtime = Runtime(launcher, self._settings, observes_cancels=True, checks=checks)
         self._owner = Owner.current()
         self._local_slots = self._settings.local_slots or max(1, len(visible_gpus()))
         self._flows = DeployedFlows()

@@ -103,8 +103,13 @@ def make_parts(settings: Settings, ensure: Ensure) -> Parts:
         gateway, snapshots_dir=settings.snapshots_dir, records_dir=settings.records_dir
     )
     docs = DocsKeeper(settings.docs_dir)
-    checks = CheckService(WorkerCalls(gateway), timeout_seconds=settings.check_timeout_seconds)
-    catalog = CatalogService(Catalog(OumiLibrary(settings)))
+    configs = Catalog(OumiLibrary(settings))
+    catalog = CatalogService(configs)
+    checks = CheckService(
+        WorkerCalls(gateway),
+        timeout_seconds=settings.check_timeout_seconds,
+        suggest=lambda model_name, task: configs.suggest(model_name=model_name, task=task),
+    )
     return Parts(
         keeper=keeper,
         gateway=gateway,

@@ -264,7 +264,7 @@ def _problem(key: str, error: Exception) -> OumiProblem:
     text = " ".join(str(error).split()) or type(error).__name__
     is_file = key.rpartition(".")[2] in _FILES and "not exist" in text
     of_host = isinstance(error, HardwareException | OSError | ImportError) or is_file
-    return OumiProblem(key=key, message=text[:400], is_of_host=of_host)
+    return OumiProblem(key=key, message=text[:400], is_of_host=of_host, is_missing_file=is_file)
 
 
 def _typed(

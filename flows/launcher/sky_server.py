@@ -292,6 +292,22 @@ class SkyServer:
         """SkyPilot's name of one of Oumi's clouds."""
         return str(_sky_cloud(cloud))
 
+    def enabled_clouds(self) -> set[str]:
+        """SkyPilot's names of the clouds that it last found usable."""
+        sky = self._sky()
+        with _asked("its clouds"):
+            names: list[str] = sky.get(sky.enabled_clouds())
+        return set(names)
+
+    def check_cloud(self, name: str) -> bool:
+        """Whether a cloud, by SkyPilot's name, is usable now; asks the cloud itself."""
+        sky = self._sky()
+        with _asked(f"the credentials of {name}"):
+            found: dict[str, dict[str, list[str]]] = sky.get(
+                sky.check((name.lower(),), verbose=False)
+            )
+        return any("compute" in clouds.get(name, []) for clouds in found.values())
+
     def _sky(self) -> Any:
         """The client, kept from starting servers and from standard output."""
         with self._stdout_is_stderr:

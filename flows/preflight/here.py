@@ -43,8 +43,8 @@ def check_here(launch: Launch, *, cloud: str = "") -> HereReport:
     return HereReport(findings=launch.found, paths=checks.statuses)
 
 
-def check_request(request: JobRequest, config: ConfigFile) -> HereReport:
-    """Check a job that is about to be submitted."""
+def check_request(request: JobRequest, config: ConfigFile) -> list[Finding]:
+    """What the files tell of a job that is about to be submitted."""
     launch = read_launch(
         config,
         client_cwd=request.client_cwd,
@@ -54,4 +54,4 @@ def check_request(request: JobRequest, config: ConfigFile) -> HereReport:
     )
     # Without one of its own a submission is for this machine.
     cloud = "" if request.cloud == LOCAL_CLOUD else request.cloud
-    return check_here(launch, cloud=cloud)
+    return check_here(launch, cloud=cloud).findings

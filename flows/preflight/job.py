@@ -21,14 +21,14 @@ class Job:
     """A job config.
 
     Attributes:
-        working_dir: The folder on this machine that is synced to the target; None: there is none.
+        working_dir: The folder on this machine that is copied to the target.
         client_cwd: Where relative paths of the job config start from.
     """
 
     path: str
     data: Mapping[str, Any]
     target: Target
-    working_dir: Path | None
+    working_dir: Path
     client_cwd: Path
     setup: Script
     run: Script
@@ -103,9 +103,7 @@ def read_job(
         instance_type=text_of(asked.get("instance_type")),
     )
     folder = text_of(data.get("working_dir"))
-    working_dir = Path(os.path.normpath(client_cwd / Path(folder).expanduser())) if folder else None
-    if working_dir is None and target.is_local:
-        working_dir = client_cwd
+    working_dir = Path(os.path.normpath(client_cwd / Path(folder).expanduser()))
     envs = _texts(data.get("envs"))
     return Job(
         path=path,

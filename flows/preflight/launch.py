@@ -58,6 +58,11 @@ class Launch:
             for finding in recipe.notes.found
         ]
 
+    def forget_found(self) -> None:
+        """Start anew, once what was found so far has been told."""
+        for notes in [self.notes, *(recipe.notes for recipe in self.recipes)]:
+            notes.found.clear()
+
 
 def read_launch(
     config: ConfigFile,
@@ -161,15 +166,12 @@ def _follow(job: Job, call: OumiCall, key: str, made: list[str]) -> Recipe | Non
         job.notes.error(FindingCode.BAD_OPTION, error.what, error.next_step, key=key)
         data = config.data
     note_problems(notes, config_problems(data, config_type))
-    base = job.working_dir
-    if base is not None and call.cwd:
-        base = Path(os.path.normpath(base / call.cwd))
     made_by_script = job.makes_files or bool(made)
     return Recipe(
         str(path),
         data,
         config_type,
-        base if call.cwd is not None else None,
+        None if call.cwd is None else Path(os.path.normpath(job.working_dir / call.cwd)),
         notes,
         processes=None if call.is_distributed else 1,
         made_by_script=made_by_script,
@@ -189,14 +191,7 @@ def _config_path(job: Job, call: OumiCall, key: str) -> Path | None:
         if job.target.is_local:
             return _existing(job, Path(config).expanduser(), call, key)
         return None
-    if job.working_dir is None or call.cwd is None:
-        if call.cwd == "" and not job.makes_files:
-            job.notes.error(
-                FindingCode.PATH_NOT_FOUND,
-                f"{key} reads {config}, and no working_dir brings it to {job.target.cloud}",
-                "Set working_dir to the folder it is in",
-                key=key,
-            )
+    if call.cwd is None:
         return None
     return _existing(job, Path(os.path.normpath(job.working_dir / call.cwd / config)), call, key)
 

@@ -59,7 +59,7 @@ class PathChecks:
 
     def _check_working_dir(self) -> None:
         job = self._launch.job
-        if job is None or job.working_dir is None:
+        if job is None:
             return
         if not job.working_dir.is_dir():
             job.notes.error(

@@ -166,10 +166,10 @@ def _is_bare(job: Job) -> bool:
 
 
 def _check_slurm(job: Job) -> None:
-    if job.target.cloud == "slurm" and not job.data.get("user"):
+    if job.target.cloud in ("polaris", "frontier", "perlmutter") and not job.data.get("user"):
         job.notes.error(
             FindingCode.MISSING_USER,
-            "Oumi's Slurm cloud needs user, the account on the cluster",
+            f"Oumi's cloud {job.target.cloud} needs user, the account on the cluster",
             "Set user to it",
             key="user",
         )

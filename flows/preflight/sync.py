@@ -11,7 +11,7 @@ from typing import Final
 from flows.findings import FindingCode
 from flows.preflight.job import Job
 
-_GIT_SECONDS: Final = 5.0
+_GIT_SECONDS: Final = 1.0
 _SIZE_SECONDS: Final = 0.2
 _BIG_BYTES: Final = 1_000_000_000
 
@@ -29,7 +29,7 @@ class Sync:
 
     def leaves_out(self, path: Path) -> str:
         """Why a file of this machine is not copied to the target; empty if it is."""
-        if self._folder is None or self._job.target.is_local:
+        if self._job.target.is_local:
             return ""
         try:
             relative = path.relative_to(self._folder)
@@ -45,7 +45,7 @@ class Sync:
 
     def check_size(self) -> None:
         """Note a working folder that takes long to copy."""
-        if self._folder is None or self._job.target.is_local or not self._folder.is_dir():
+        if self._job.target.is_local or not self._folder.is_dir():
             return
         size = self._size(self._folder)
         if size > _BIG_BYTES:
@@ -59,8 +59,7 @@ class Sync:
 
     def _left_out_by_skyignore(self, relative: Path) -> str:
         # SkyPilot 0.12 takes each line for a glob; unlike in a .gitignore, `!` means nothing.
-        folder = self._folder or Path()
-        for line in _lines(folder / ".skyignore"):
+        for line in _lines(self._folder / ".skyignore"):
             if _matches(relative, line):
                 return f"is excluded by the line {line!r} of .skyignore"
         return ""
@@ -84,9 +83,8 @@ class Sync:
         return f"is ignored by git ({rule})"
 
     def _left_out_by_rsync(self, relative: Path) -> str:
-        # Oumi 0.9 gives .gitignore to rsync --exclude-from; its own excludes of tests and docs
-        # are absolute paths, which match nothing.
-        for line in _lines((self._folder or Path()) / ".gitignore"):
+        # Whether git tracks a file does not matter here.
+        for line in _lines(self._folder / ".gitignore"):
             if _matches(relative, line):
                 return f"is excluded by the line {line!r} of .gitignore"
         return ""

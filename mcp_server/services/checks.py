@@ -1,6 +1,6 @@
 """What can be told of a config before it is launched; the tools and the terminal both call this."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,15 +15,26 @@ from flows.findings import (
     Finding,
     FindingCode,
     OumiVerdict,
+    PreFlight,
+    WorkerFindings,
     bounded,
     counted,
     errors_of,
     warnings_of,
 )
-from flows.names import LOCAL_CLOUD, VALIDATE_FLOW
+from flows.names import LOCAL_CLOUD, PRE_FLIGHT_FLOW, VALIDATE_FLOW
 from flows.preflight.config_errors import note_content, note_oumi_problems, read_or_find
+from flows.preflight.here import HereReport, check_here
+from flows.preflight.launch import read_launch
 from flows.preflight.notes import Notes
+from flows.preflight.target import CLOUDS
 from mcp_server.services.worker_calls import WorkerCalls
+
+_NAMES: Final = 10
+_LONGEST_NAME: Final = 100
+
+Suggest = Callable[[str, str], Sequence[str]]
+"""Paths of configs that fit a model and a type of config."""
 
 _NOT_ANSWERED: Final = (EngineUnavailable, OperationTimeout, InternalError)
 """What keeps the worker's part from an answer that this machine's part can give all the same."""
@@ -35,10 +46,18 @@ class CheckService:
     Args:
         calls: Questions to the worker.
         timeout_seconds: How long to wait for its answers.
+        suggest: Paths of the catalogue's configs for a model and a task.
     """
 
-    def __init__(self, calls: WorkerCalls, *, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        calls: WorkerCalls,
+        *,
+        timeout_seconds: float,
+        suggest: Suggest = lambda model_name, task: [],
+    ) -> None:
         self._calls = calls
+        self._suggest = suggest
         self._timeout_seconds = timeout_seconds
 
     async def validate(
@@ -80,6 +99,101 @@ class CheckService:
             is_local = _target(asked.read, cloud) == LOCAL_CLOUD
             note_oumi_problems(notes, verdict.problems, is_local=is_local)
         return _validation(path, config_type, notes.found)
+
+    async def pre_flight(self, config: str, *, client_cwd: str, cloud: str = "") -> PreFlight:
+        """Everything that would keep a config from running, or from running well.
+
+        Args:
+            config: Path of the config.
+            client_cwd: Absolute folder that relative paths start from.
+            cloud: Where it is to run; empty: as a job config says, else this machine.
+
+        Raises:
+            ConfigNotFound: There is no such file.
+        """
+        asked = await anyio.to_thread.run_sync(_read, config, client_cwd)
+        if isinstance(asked.read, Finding):
+            return _pre_flight([asked.read])
+        here = await anyio.to_thread.run_sync(_check_here, asked.read, str(asked.folder), cloud)
+        found = list(here.report.findings)
+        worker: WorkerFindings | None = None
+        try:
+            worker = await self._calls.call(
+                PRE_FLIGHT_FLOW,
+                {
+                    "config_path": str(asked.path),
+                    "client_cwd": str(asked.folder),
+                    "cloud": cloud if cloud in CLOUDS else "",
+                },
+                WorkerFindings,
+                timeout_seconds=self._timeout_seconds,
+                name=f"{PRE_FLIGHT_FLOW} {asked.path.name}",
+            )
+        except _NOT_ANSWERED as error:
+            notes = Notes(str(asked.path), None)
+            _note_no_answer(notes, error, FindingCode.WORKER_NOT_ASKED)
+            found += notes.found
+        else:
+            found += worker.findings
+        suggested: Sequence[str] = []
+        if here.model_name:
+            suggested = await anyio.to_thread.run_sync(self._suggest, here.model_name, here.task)
+        return _pre_flight(found, here=here, worker=worker, suggested=suggested)
+
+
+class _Here(NamedTuple):
+    report: HereReport
+    model_name: str
+    task: str
+    followed: list[str]
+
+
+def _check_here(config: ConfigFile, client_cwd: str, cloud: str) -> _Here:
+    launch = read_launch(config, client_cwd=client_cwd, cloud=cloud)
+    report = check_here(launch, cloud=cloud)
+    recipe = launch.recipes[0] if launch.recipes else None
+    return _Here(
+        report,
+        model_name=recipe.model_name if recipe else "",
+        task=recipe.config_type.value if recipe else "",
+        followed=[recipe.path for recipe in launch.recipes] if launch.job else [],
+    )
+
+
+def _pre_flight(
+    found: Sequence[Finding],
+    *,
+    here: _Here | None = None,
+    worker: WorkerFindings | None = None,
+    suggested: Sequence[str] = (),
+) -> PreFlight:
+    errors, warnings = errors_of(found), warnings_of(found)
+    if errors:
+        summary = f"Blocked: {counted(errors, warnings)}; first: {errors[0].text}"
+    elif warnings:
+        summary = f"Nothing blocks it; {counted(errors, warnings)}; first: {warnings[0].text}"
+    else:
+        summary = "Ready: nothing was found."
+    return PreFlight(
+        summary=" ".join(summary.split())[:500],
+        blocking=bool(errors),
+        errors=bounded(errors),
+        warnings=bounded(warnings),
+        hf_authenticated=worker.hf_authenticated if worker else None,
+        repo_access=_few(worker.repo_access) if worker else {},
+        hardware=worker.hardware if worker else None,
+        cloud_readiness=worker.cloud_readiness if worker else None,
+        paths=_few(here.report.paths) if here else {},
+        dataset_checks=_few(worker.dataset_checks) if worker else {},
+        suggested_configs=list(suggested),
+        followed_configs=here.followed if here else [],
+    )
+
+
+def _few(statuses: Mapping[str, str]) -> dict[str, str]:
+    """As many as an answer can hold, those that are not well before the others."""
+    order = sorted(statuses, key=lambda name: statuses[name] in ("valid", "writable", "cached"))
+    return {name[-_LONGEST_NAME:]: statuses[name] for name in order[:_NAMES]}
 
 
 class _Asked(NamedTuple):

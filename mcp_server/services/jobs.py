@@ -34,6 +34,7 @@ from mcp_server.services.submitting import (
     cloud_unavailable,
     keep_config,
     planned,
+    refuse_blocked,
     shorten,
     submitted,
 )
@@ -96,6 +97,7 @@ class JobService:
             Conflict: The key belongs to a job with other arguments.
         """
         checked = await anyio.to_thread.run_sync(check_job, new)
+        refuse_blocked(checked)
         request = await anyio.to_thread.run_sync(keep_config, checked, self._snapshots_dir)
         labels: dict[str, str | int] = {
             names.LABEL_ATTEMPT: 1,

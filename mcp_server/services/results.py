@@ -23,6 +23,9 @@ class Submission(Value):
     cluster_name: str
     model_name: str
     output_dir: str
+    warnings: list[str] = Field(
+        default_factory=list[str], description="What pre-flight found, the worst first."
+    )
     plan: JobPlan | None = Field(default=None, description="Given in a dry run.")
     url: str | None = Field(default=None, description="The job's page in the Prefect UI.")
 

@@ -16,9 +16,11 @@ from flows.configs.reader import (
     save_snapshot,
 )
 from flows.configs.yaml_text import dump_yaml, parse_yaml
-from flows.errors import CloudUnavailable, InternalError, InvalidArgument
+from flows.errors import CloudUnavailable, InternalError, InvalidArgument, PreflightBlocked
+from flows.findings import Finding, bounded, errors_of, told, warnings_of
 from flows.models import JobRequest, OverrideValue, RetryCause, Value
 from flows.names import LOCAL_CLOUD
+from flows.preflight.here import check_request
 from flows.redaction import Redactor, config_secrets, is_secret, is_secret_override, without_secrets
 from mcp_server.prefect_models import FlowRun
 from mcp_server.services.job_status import job_name
@@ -26,6 +28,7 @@ from mcp_server.services.results import Submission
 
 _CONFIG_LIMIT: Final = 4000
 _ARGUMENTS: Final = 20
+_WARNINGS: Final = 5
 _NAME_LIMIT: Final = 100
 
 
@@ -52,6 +55,8 @@ class CheckedJob(NamedTuple):
     request: JobRequest
     plan: JobPlan
     config: ConfigFile
+    findings: list[Finding]
+    """What pre-flight found in the files alone; the worker looks at the rest."""
 
     @property
     def command(self) -> str:
@@ -98,7 +103,22 @@ def check_job(new: NewJob) -> CheckedJob:
     if plan.cloud != LOCAL_CLOUD and not plan.is_own_cluster:
         # As it is known now, whatever the worker's own environment says.
         request = request.model_copy(update={"cluster_name": plan.cluster_name})
-    return CheckedJob(request, plan, config)
+    findings = [] if new.skip_preflight else check_request(request, config)
+    return CheckedJob(request, plan, config, findings)
+
+
+def refuse_blocked(job: CheckedJob) -> None:
+    """Refuses a job that would fail by what its files say.
+
+    Raises:
+        PreflightBlocked: With what was found.
+    """
+    errors = errors_of(job.findings)
+    if errors:
+        raise PreflightBlocked(
+            f"Pre-flight found what would make the job fail: {told(errors)}",
+            "Mend it, or submit with skip_preflight",
+        )
 
 
 def keep_config(job: CheckedJob, snapshots_dir: Path) -> JobRequest:
@@ -158,7 +178,13 @@ def _answer(checked: CheckedJob, name: str) -> Submission:
         cluster_name=plan.cluster_name,
         model_name=shorten(plan.model_name),
         output_dir=plan.output_dir or "",
+        warnings=[finding.text for finding in bounded(job_findings(checked))[:_WARNINGS]],
     )
+
+
+def job_findings(checked: CheckedJob) -> list[Finding]:
+    """What was found, the worst first."""
+    return [*errors_of(checked.findings), *warnings_of(checked.findings)]
 
 
 def _cluster_name(checked: CheckedJob, run: FlowRun) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from flows.findings import ConfigValidation
+from flows.findings import ConfigValidation, PreFlight
 from mcp_server.services.checks import CheckService
 from mcp_server.tools.edge import make_tool
 
@@ -38,7 +38,10 @@ class CheckTools:
 
     def tools(self) -> list[Tool]:
         """The tools."""
-        return [make_tool(self.validate_config, title="Validate a config")]
+        return [
+            make_tool(self.validate_config, title="Validate a config"),
+            make_tool(self.pre_flight_check, title="Pre-flight check", open_world=True),
+        ]
 
     async def validate_config(
         self,
@@ -58,3 +61,20 @@ class CheckTools:
         return await self._checks.validate(
             config, task_type=task_type, client_cwd=client_cwd, cloud=cloud
         )
+
+    async def pre_flight_check(
+        self,
+        *,
+        config: Config,
+        client_cwd: Folder,
+        cloud: Annotated[
+            str, Field(max_length=64, description="Oumi cloud; empty: as the job config says.")
+        ] = "",
+    ) -> PreFlight:
+        """Look for everything that would make a job fail, before it starts; changes nothing.
+
+        Hub access, data sets, paths, packages, GPU memory, disk, cloud credentials, mounts and
+        scripts; a job config is followed into the configs it runs. errors block a launch, warnings
+        do not. Use it before every launch on a cloud; run_oumi_job does it again by itself.
+        """
+        return await self._checks.pre_flight(config, client_cwd=client_cwd, cloud=cloud)

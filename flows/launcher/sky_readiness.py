@@ -1,0 +1,34 @@
+"""Whether SkyPilot can use a cloud, by the word of its API server."""
+
+from flows.errors import OumiFlowsError
+from flows.findings import CloudReadiness
+from flows.launcher.sky_server import SkyServer
+
+
+class SkyReadiness:
+    """SkyPilot's clouds.
+
+    Args:
+        server: SkyPilot's API server; None is ever started.
+    """
+
+    def __init__(self, server: SkyServer | None = None) -> None:
+        self._server = server or SkyServer()
+
+    def readiness(self, cloud: str) -> CloudReadiness:
+        """Whether SkyPilot's credentials let it use one of Oumi's clouds. Blocks."""
+        try:
+            self._server.check()
+            enabled = self._server.enabled_clouds()
+            name = self._server.cloud_name(cloud)
+            ready = name in enabled or self._server.check_cloud(name)
+        except OumiFlowsError as error:
+            return CloudReadiness(
+                target_cloud=cloud, target_cloud_ready=False, reason=error.sentences
+            )
+        return CloudReadiness(
+            target_cloud=cloud,
+            target_cloud_ready=ready,
+            enabled_clouds=sorted(enabled),
+            reason="" if ready else f"SkyPilot has no working credentials for {name}",
+        )

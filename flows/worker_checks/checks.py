@@ -1,0 +1,185 @@
+"""All checks of the worker's machine, on a launch that was read from its files."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from flows.findings import CloudReadiness, Finding, FindingCode, Gpu, Hardware, WorkerFindings
+from flows.hub import Hub
+from flows.launcher.machine import Machine
+from flows.launcher.oumi_registry import OumiRegistry
+from flows.launcher.sky_readiness import SkyReadiness
+from flows.preflight.config_errors import note_oumi_problems
+from flows.preflight.launch import Launch
+from flows.worker_checks.credentials import check_credentials
+from flows.worker_checks.hardware import check_hardware
+from flows.worker_checks.repositories import RepositoryChecks
+
+T = TypeVar("T")
+
+_HUB_SECONDS: Final = 6.0
+_SKY_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True)
+class WorkerChecks:
+    """Checks with what one machine has.
+
+    Attributes:
+        environ: The environment that jobs on this machine have.
+    """
+
+    machine: Machine
+    hub: Hub
+    registry: OumiRegistry
+    clouds: SkyReadiness
+    environ: Mapping[str, str]
+
+    @classmethod
+    def of_this_machine(cls) -> "WorkerChecks":
+        """The checks of the worker's own machine."""
+        return cls(
+            machine=Machine(),
+            hub=Hub(os.environ, timeout_seconds=_HUB_SECONDS),
+            registry=OumiRegistry(),
+            clouds=SkyReadiness(),
+            environ=os.environ,
+        )
+
+    async def before_launch(self, launch: Launch) -> list[Finding]:
+        """What is found just before a launch; a launch that needs nothing special costs nothing."""
+        launch.forget_found()
+        repositories = RepositoryChecks(launch, self.hub, self.registry)
+        await repositories.check()
+        needs_look = any(
+            recipe.model_name or recipe.engine[1] != "NATIVE" for recipe in launch.recipes
+        )
+        if needs_look:
+            await asyncio.to_thread(self._check_machine, launch)
+        return launch.found
+
+    async def all(self, launch: Launch) -> WorkerFindings:
+        """Everything that this machine can tell of a launch."""
+        launch.forget_found()
+        repositories = RepositoryChecks(launch, self.hub, self.registry)
+        hub, hardware, clouds = await asyncio.gather(
+            repositories.check(),
+            asyncio.to_thread(self._check_machine, launch),
+            self._clouds(launch),
+        )
+        await asyncio.to_thread(_check_with_oumi, launch)
+        found = launch.found
+        return WorkerFindings(
+            summary=f"The worker found {len(found)} things.",
+            findings=found,
+            hf_authenticated=hub,
+            repo_access=repositories.access,
+            dataset_checks=repositories.datasets,
+            hardware=_of_target(launch, hardware),
+            cloud_readiness=clouds,
+        )
+
+    def _check_machine(self, launch: Launch) -> Hardware:
+        hardware = self.machine.hardware()
+        check_hardware(launch, self.machine, hardware)
+        check_credentials(launch, self.environ)
+        return hardware
+
+    async def _clouds(self, launch: Launch) -> CloudReadiness | None:
+        """Whether SkyPilot can use the target; None if that is not SkyPilot's."""
+        if not launch.target.is_sky:
+            return None
+        cloud = launch.target.cloud
+        readiness = await in_time(
+            lambda: self.clouds.readiness(cloud), timeout_seconds=_SKY_SECONDS
+        )
+        if readiness is None:
+            readiness = CloudReadiness(
+                target_cloud=cloud, reason=f"SkyPilot did not answer within {_SKY_SECONDS:g} s"
+            )
+        if readiness.target_cloud_ready is not True:
+            note = launch.notes.warning
+            if readiness.target_cloud_ready is False:
+                note = launch.notes.error
+            note(
+                FindingCode.CLOUD_NOT_READY,
+                f"cloud {cloud} cannot be used: {readiness.reason}"
+                if readiness.target_cloud_ready is False
+                else f"whether cloud {cloud} can be used could not be told: {readiness.reason}",
+                f"Run `sky check` on the worker's machine and follow what it says of {cloud}",
+                key="resources.cloud" if launch.job else "",
+            )
+        return readiness
+
+
+async def in_time(function: Callable[[], T], *, timeout_seconds: float) -> T | None:
+    """The result of a blocking call; None when the time is up.
+
+    The call goes on in a thread of its own, which nobody waits for: one of a pool would keep the
+    pool busy, and the process from ending.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def call() -> None:
+        try:
+            value = function()
+        except Exception as error:  # noqa: BLE001 - handed on to whoever waits
+            loop.call_soon_threadsafe(_fail, answer, error)
+        else:
+            loop.call_soon_threadsafe(_succeed, answer, value)
+
+    threading.Thread(target=call, daemon=True, name="bounded").start()
+    done, _ = await asyncio.wait([answer], timeout=timeout_seconds)
+    return answer.result() if done else None
+
+
+def _succeed(answer: "asyncio.Future[T]", value: T) -> None:
+    if not answer.done():
+        answer.set_result(value)
+
+
+def _fail(answer: "asyncio.Future[T]", error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+
+
+def _check_with_oumi(launch: Launch) -> None:
+    """Let Oumi's own classes check every config of the launch."""
+    from flows.configs.schema import ConfigType
+    from flows.launcher.oumi_configs import oumi_problems
+
+    is_local = launch.target.is_local
+    if launch.job is not None:
+        problems = oumi_problems(launch.job.data, ConfigType.JOB, folder=launch.client_cwd)
+        note_oumi_problems(launch.job.notes, problems, is_local=is_local)
+    for recipe in launch.recipes:
+        folder = recipe.base or launch.client_cwd
+        problems = oumi_problems(recipe.data, recipe.config_type, folder=folder)
+        # Missing files are told of by the checks of paths, which know what scripts make.
+        told = [problem for problem in problems if not problem.is_missing_file]
+        note_oumi_problems(recipe.notes, told, is_local=is_local)
+
+
+def _of_target(launch: Launch, hardware: Hardware) -> Hardware:
+    """What is known of the machine the job is to run on."""
+    if launch.target.is_local:
+        return hardware
+    asked = launch.target.accelerator
+    gpus: list[Gpu] = []
+    if asked and asked.model:
+        gpu = Gpu(
+            name=asked.name,
+            memory_gb=asked.model.memory_gb,
+            compute_capability=str(asked.model.capability),
+        )
+        gpus = [gpu] * min(int(asked.number), 16)
+    return Hardware(
+        where=launch.target.cloud,
+        accelerator_type="cuda" if gpus else "unknown",
+        accelerator_count=int(asked.number * launch.target.num_nodes) if asked else None,
+        gpus=gpus,
+    )

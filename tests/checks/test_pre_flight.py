@@ -1,0 +1,117 @@
+"""The pre-flight check as a client sees it, and inside a submission."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp.client import Client
+
+from flows.errors import EngineUnavailable
+from flows.settings import Settings
+from mcp_server.server import Options, build_server, make_parts
+from tests.mcp_server.calls import error, ok
+from tests.support.mcp_client import mcp_session
+from tests.support.stack import Stack
+
+TRAIN = """\
+model: {model_name: ./model}
+data: {train: {datasets: [{dataset_name: text_sft_jsonl, dataset_path: data.jsonl}]}}
+training: {trainer_type: TRL_SFT, output_dir: out, max_steps: 1}
+"""
+JOB = """\
+resources: {cloud: gcp, accelerators: "A100:1"}
+setup: |
+  set -e
+  pip install oumi
+run: oumi train -c train.yaml --training.max_stepz 3
+"""
+
+
+def no_engine(*, report: object, after_down: bool) -> Any:
+    raise EngineUnavailable("There is no engine in this test", "Start none")
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    parts = make_parts(Settings(home=tmp_path / "home", engine_timeout_seconds=5), no_engine)
+    async with Client(build_server(parts, Options(toolsets=["checks", "jobs"]))) as connected:
+        yield connected
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "client"
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "config.json").write_text("{}")
+    (folder / "data.jsonl").write_text(json.dumps({"messages": []}) + "\n")
+    (folder / "train.yaml").write_text(TRAIN)
+    (folder / "job.yaml").write_text(JOB)
+    return folder
+
+
+async def test_without_a_worker_it_tells_what_the_files_tell(client: Client, folder: Path) -> None:
+    told = await ok(client, "pre_flight_check", config="job.yaml", client_cwd=str(folder))
+    assert told["blocking"] is True
+    assert told["followed_configs"] == [str(folder / "train.yaml")]
+    assert [(e["code"], e["key"], e["line"]) for e in told["errors"]] == [("bad_option", "run", 5)]
+    assert "did you mean training.max_steps?" in told["errors"][0]["message"]
+    codes = {warning["code"] for warning in told["warnings"]}
+    assert codes == {"ephemeral_output", "worker_not_asked"}
+    assert told["hardware"] is None
+
+
+async def test_a_submission_that_would_fail_is_refused_before_anything_is_started(
+    client: Client, folder: Path
+) -> None:
+    (folder / "data.jsonl").unlink()
+    given: dict[str, Any] = {"config_path": "train.yaml", "client_cwd": str(folder)}
+    text = await error(client, "run_oumi_job", **given, dry_run=False)
+    assert text.startswith("PREFLIGHT_BLOCKED: Pre-flight found what would make the job fail: ")
+    assert "path_not_found: data.train.datasets[0].dataset_path is data.jsonl" in text
+    text = await error(client, "run_oumi_job", **given, dry_run=False, skip_preflight=True)
+    assert text.startswith("ENGINE_UNAVAILABLE: ")
+
+
+async def test_a_dry_run_tells_what_was_found(client: Client, folder: Path) -> None:
+    (folder / "data.jsonl").unlink()
+    given: dict[str, Any] = {"config_path": "train.yaml", "client_cwd": str(folder)}
+    plan = await ok(client, "run_oumi_job", **given)
+    assert ["data.jsonl" in warning for warning in plan["warnings"]] == [True]
+    assert (await ok(client, "run_oumi_job", **given, skip_preflight=True))["warnings"] == []
+
+
+async def test_the_worst_answer_is_within_bounds(client: Client, folder: Path) -> None:
+    keys = "\n".join(f"  wrong_{'x' * 200}_{number}: 1" for number in range(500))
+    envs = "\n".join(f"  {'A' * 200}_{number}_TOKEN: secret-{number}-value" for number in range(99))
+    (folder / "job.yaml").write_text(f"run: echo\nresources:\n{keys}\nenvs:\n{envs}\n")
+    result = await client.call_tool(
+        "pre_flight_check", {"config": "job.yaml", "client_cwd": str(folder)}
+    )
+    assert not result.is_error
+    (content,) = result.content
+    assert content.type == "text"
+    assert len(content.text.encode()) <= 12_000
+    assert "secret-1-value" not in content.text
+
+
+@pytest.mark.engine
+async def test_the_worker_adds_what_its_machine_the_registry_and_the_hub_tell(
+    stack: Stack, folder: Path
+) -> None:
+    text = TRAIN.replace("text_sft_jsonl", "text_sft_jsonlines").replace("./model", "org/no-model")
+    (folder / "train.yaml").write_text(text)
+    async with mcp_session(stack) as session:
+        told = await session.call("pre_flight_check", config="train.yaml", client_cwd=str(folder))
+        job = await session.call(
+            "run_oumi_job", config_path="train.yaml", client_cwd=str(folder), dry_run=False
+        )
+        ended = await session.wait(job["job_id"])
+    codes = {finding["code"]: finding for finding in told["errors"] + told["warnings"]}
+    assert codes["dataset_not_found"]["nearest"] == "text_sft_jsonl"
+    assert told["repo_access"]["org/no-model"] in ("unreachable", "offline", "not_found")
+    assert told["hardware"]["where"] == "worker"
+    assert "torch" in told["hardware"]["packages"]
+    assert (ended["state"], ended["termination_reason"]) == ("failed", "invalid_config")
+    assert "dataset_not_found: Oumi has no data set text_sft_jsonlines" in ended["message"]
