@@ -4,17 +4,24 @@ from pathlib import Path
 
 from flows.launcher.local_cloud import LocalCluster
 from flows.launcher.oumi_backend import OumiBackend
-from flows.ports import JobHandle
+from flows.ports import JobHandle, Observation
 
 
 class LocalBackend(OumiBackend):
     """The jobs of this machine: a cancel may skip the grace, and the log is a file here."""
 
+    def observe_job(self, handle: JobHandle) -> Observation | None:
+        """One job; one that waited for a slot when its supervisor died waits again."""
+        seen = super().observe_job(handle)
+        if seen is not None or self._cluster(handle.cluster_name) is None:
+            return seen
+        is_back = self._local_cluster(handle).revive_job(handle.launcher_job_id)
+        return super().observe_job(handle) if is_back else None
+
     def cancel(self, handle: JobHandle, *, force: bool) -> None:
         """Ask for the end of a job; `force` skips the grace."""
-        cluster = self._known_cluster(handle.cluster_name)
-        assert isinstance(cluster, LocalCluster)  # noqa: S101 - what our local cloud builds
-        cluster.cancel_job(handle.launcher_job_id, grace_seconds=0.0 if force else None)
+        grace_seconds = 0.0 if force else None
+        self._local_cluster(handle).cancel_job(handle.launcher_job_id, grace_seconds=grace_seconds)
 
     def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
         """At most `limit` bytes of the job's log file from `offset` on."""
@@ -24,3 +31,8 @@ class LocalBackend(OumiBackend):
         with Path(seen.log_path).open("rb") as file:
             file.seek(offset)
             return file.read(limit)
+
+    def _local_cluster(self, handle: JobHandle) -> LocalCluster:
+        cluster = self._known_cluster(handle.cluster_name)
+        assert isinstance(cluster, LocalCluster)  # noqa: S101 - what our local cloud builds
+        return cluster

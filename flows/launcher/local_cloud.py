@@ -80,6 +80,10 @@ class LocalCluster(BaseCluster):
         """All jobs ever launched on the cluster, in the order of submission."""
         return [self._status(job) for job in self._store.jobs(self._name)]
 
+    def revive_job(self, job_id: str) -> bool:
+        """Put a job that never ran back in the queue, if its supervisor died; whether it was."""
+        return self._store.revive(self._name, job_id)
+
     def cancel_job(self, job_id: str, *, grace_seconds: float | None = None) -> JobStatus:
         """Asks for the job's end; cancelled only once none of its processes is left.
 

@@ -102,6 +102,20 @@ class LocalStore:
             return None
         return self._observe(cluster, job_id)
 
+    def revive(self, cluster: str, job_id: str) -> bool:
+        """Put a job that never ran back in the queue, if its supervisor died; whether it was.
+
+        Raises:
+            LaunchFailed: Its new supervisor did not start.
+        """
+        if not (_is_folder_name(cluster) and _is_folder_name(job_id)):
+            return False
+        folder = self._folder(cluster, job_id)
+        if not folder.path.is_dir() or self._observe(cluster, job_id) is not None:
+            return False
+        self._supervise(folder)
+        return True
+
     def is_live(self, cluster: str, job_id: str) -> bool:
         """Whether the job waits or runs."""
         job = self.get(cluster, job_id)

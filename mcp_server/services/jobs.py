@@ -111,6 +111,7 @@ class JobService:
             tags=names.run_tags(command=checked.command, cloud=request.cloud),
             labels={key: value for key, value in labels.items() if value},
             idempotency_key=idempotency_key or uuid4().hex,
+            work_queue=None if request.cloud == names.LOCAL_CLOUD else names.CLOUD_QUEUE,
         )
         if job_request(run) != request:
             raise Conflict(

@@ -176,6 +176,23 @@ def test_a_waiting_job_whose_supervisor_was_killed_is_started_by_the_next_launch
     assert (jobs.working_dir / "count").read_text() == "ran\n"
 
 
+def test_a_waiting_job_whose_supervisor_was_killed_can_be_put_back_in_the_queue(
+    jobs: Jobs,
+) -> None:
+    jobs = jobs.with_slots(1)
+    first = jobs.running(jobs.launch("sleep 300"))
+    job = jobs.launch("echo ran >> count", key="key")
+    assert not jobs.store.revive(CLUSTER, "key")
+    jobs.kill_supervisor(job)
+    assert jobs.store.revive(CLUSTER, "key")
+    assert jobs.now(job).state is JobState.QUEUED
+    jobs.store.cancel(CLUSTER, first.job_id)
+    assert jobs.ended(job).reason is TerminationReason.COMPLETED
+    assert not jobs.store.revive(CLUSTER, "key")
+    assert not jobs.store.revive(CLUSTER, "unknown")
+    assert (jobs.working_dir / "count").read_text() == "ran\n"
+
+
 def test_a_waiting_job_without_a_key_is_lost_with_its_supervisor(jobs: Jobs) -> None:
     jobs = jobs.with_slots(1)
     jobs.running(jobs.launch("sleep 300"))

@@ -108,3 +108,11 @@ async def test_a_log_is_read_without_the_secrets_of_its_job(
     status = await ok(client, "get_job_status", job_id=job_id)
     assert status["error_tail"] == "it is *** or ***\nValueError: ***"
     assert status["message"] == "***"
+
+
+async def test_a_cloud_job_does_not_stand_behind_local_ones(
+    client: Client, job: Path, prefect: PrefectServer
+) -> None:
+    given = {"config_path": "job.yaml", "client_cwd": str(job.parent), "dry_run": False}
+    submitted = await ok(client, "run_oumi_job", **given, cloud="gcp")
+    assert prefect.read_run(submitted["job_id"])["work_queue_name"] == "clouds"

@@ -1,6 +1,8 @@
 """What is particular to the launcher over Oumi."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,10 +10,12 @@ import pytest
 from flows.errors import ClusterUnreachable, InvalidConfig, LaunchFailed
 from flows.launcher import oumi_backend
 from flows.launcher.clouds import CloudBackend
+from flows.launcher.job_folder import JobFolder
 from flows.launcher.oumi_launcher import OumiLauncher
 from flows.ports import LauncherState
 from flows.settings import Settings
 from flows.states import JobState, TerminationReason
+from tests.support.waiting import eventually
 from tests.worker.subjects import CLOUD, CLUSTER, Subject, new_key, oumi_subject
 
 
@@ -167,3 +171,24 @@ async def test_whatever_a_cluster_raises_says_nothing_of_its_jobs(
     monkeypatch.setattr(LocalCluster, "get_jobs", get_jobs)
     with pytest.raises(ClusterUnreachable, match="ssh: connection reset"):
         await subject.launcher.observe(CLOUD, CLUSTER)
+
+
+async def test_a_local_job_that_lost_its_supervisor_while_it_waited_runs_all_the_same(
+    oumi_launcher: OumiLauncher, tmp_path: Path
+) -> None:
+    subject = oumi_subject(oumi_launcher, tmp_path)
+    slots = [await subject.launch("sleep 600") for _ in range(2)]
+    waiting = await subject.launch("exit 0")
+    job_dir = Settings().local_dir / CLUSTER / "jobs" / waiting.launcher_job_id
+    supervisor = JobFolder(job_dir).supervisor_pid()
+    assert supervisor
+    os.kill(supervisor, signal.SIGKILL)
+    await eventually(lambda: JobFolder(job_dir).supervisor_pid() is None)
+    assert waiting.launcher_job_id not in await oumi_launcher.observe(CLOUD, CLUSTER)
+    seen = await oumi_launcher.observe_job(waiting)
+    assert seen is not None
+    assert seen.state is LauncherState.PENDING
+    for slot in slots:
+        await oumi_launcher.cancel(slot, force=True)
+    seen = await subject.reaching(waiting, LauncherState.SUCCEEDED)
+    assert seen.reason is TerminationReason.COMPLETED
