@@ -21,7 +21,7 @@ STARTER_PREFIX: Final = "starter/"
 RECIPES_DIR: Final = Path(__file__).parents[1] / "recipes"
 
 _LOOK_SECONDS: Final = 2.0
-_NAME_TASKS: Final = {
+_TASKS_OF: Final = {
     "training": ("sft", "dpo", "kto", "grpo", "distillation", "pretraining"),
     "train": ("sft", "dpo", "kto", "grpo", "distillation", "pretraining"),
     "analyze": ("analysis",),
@@ -36,11 +36,13 @@ class Found(NamedTuple):
         entries: The best ones.
         total: How many there are in all.
         unmet: Terms of the query that no config of the catalogue meets.
+        without: If nothing has all the terms, one without which there is something; and how much.
     """
 
     entries: list[Entry]
     total: int
     unmet: list[str]
+    without: tuple[str, int]
 
 
 class Config(NamedTuple):
@@ -102,10 +104,11 @@ class Catalog:
         index = self._look()
         found = [hit.entry for hit in index.search(query)]
         unmet = [] if found else index.unmet(query)
+        without = ("", 0) if found or unmet else index.without_one(query)
         texts = [text.lower() for text in content_match if text.strip()]
         if texts:
             found = [entry for entry in found if self._folder_of(entry).has_all(entry.path, texts)]
-        return Found(found[:limit], len(found), unmet)
+        return Found(found[:limit], len(found), unmet, without)
 
     def get(self, path: str) -> Config:
         """A config by its path in the catalogue, or by the end of it if that is unique.
@@ -138,11 +141,11 @@ class Catalog:
             limit: How many to return at most.
         """
         self._look()
-        tasks = _NAME_TASKS.get(task, (task,)) if task else ()
+        tasks = _TASKS_OF.get(task, (task,))
         family, size = family_of(model_name), size_of(model_name)
         ranked: list[tuple[int, int, str]] = []
         for place, entry in enumerate((*self.starter, *self.oumi)):
-            if tasks and entry.task not in tasks:
+            if task and entry.task not in tasks and entry.config_type != task:
                 continue
             closeness = _closeness(entry, model_name, family, size)
             if closeness or not model_name:

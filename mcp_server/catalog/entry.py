@@ -64,6 +64,7 @@ class Entry(NamedTuple):
         gpu: The GPUs it asks for, or its comment or the job config that runs it says it needs.
         cloud: The cloud of a job config.
         runs: Paths of the configs a job config runs, as it writes them.
+        uses: What else it names: trainer, sharding, rewards, teacher.
     """
 
     path: str
@@ -77,6 +78,7 @@ class Entry(NamedTuple):
     gpu: str = ""
     cloud: str = ""
     runs: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
 
 
 def read_entry(path: str, text: str) -> Entry:
@@ -108,6 +110,7 @@ def read_entry(path: str, text: str) -> Entry:
         technique=_technique(config, config_type),
         model_name=model_name,
         model_family=family_of(model_name),
+        uses=tuple(dict.fromkeys(_uses(config))),
     )
 
 
@@ -129,6 +132,7 @@ def with_jobs(entries: Iterable[Entry]) -> list[Entry]:
                 model_name=config.model_name,
                 model_family=config.model_family,
                 datasets=config.datasets,
+                uses=config.uses,
             )
             if job.gpu and not config.gpu:
                 found[config.path] = config._replace(gpu=job.gpu)
@@ -253,6 +257,23 @@ def _datasets(config: Mapping[str, Any]) -> Iterator[str]:
     strategy = _mapping(config.get("strategy_params"))
     for source in _mappings(strategy.get("input_data")):
         yield from _texts(source.get("path"))
+
+
+def _uses(config: Mapping[str, Any]) -> Iterator[str]:
+    training = _mapping(config.get("training"))
+    yield from _texts(training.get("trainer_type"))
+    for name in ("fsdp", "deepspeed"):
+        if _mapping(config.get(name)).get(f"enable_{name}") is True:
+            yield name
+    rewards = training.get("reward_functions")
+    if isinstance(rewards, list):
+        for reward in cast("list[object]", rewards):
+            yield from _texts(reward)
+    for name in ("gkd", "gold"):
+        yield from _texts(_mapping(training.get(name)).get("teacher_model_name_or_path"))
+    for name in ("grpo", "gold"):
+        if _mapping(training.get(name)).get("use_vllm") is True:
+            yield "vllm"
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

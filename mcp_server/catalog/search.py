@@ -21,6 +21,7 @@ _WEIGHTS: Final[Mapping[str, float]] = {
     "path": 3.0,
     "datasets": 3.0,
     "gpu": 2.0,
+    "uses": 2.0,
     "description": 1.0,
 }
 _AGAIN: Final = 0.1
@@ -36,7 +37,9 @@ _MEANINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "amazon": ("aws",),
     "analyse": ("analysis", "analyze"),
     "benchmark": ("evaluation",),
-    "dataset": ("datasets",),
+    "distill": ("distillation",),
+    "eval": ("evaluation",),
+    "evaluate": ("evaluation",),
     "finetune": ("sft",),
     "finetuning": ("sft",),
     "generation": ("inference", "synthesis"),
@@ -44,12 +47,14 @@ _MEANINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "hpo": ("tuning",),
     "hyperparameter": ("tuning",),
     "image": ("vision", "vl"),
+    "infer": ("inference",),
     "kd": ("distillation",),
     "kubernetes": ("k8s",),
     "k8s": ("kubernetes",),
     "multimodal": ("vision", "vl"),
     "peft": ("lora", "qlora"),
     "preference": ("dpo", "kto"),
+    "pretrain": ("pretraining",),
     "quant": ("quantization",),
     "quantise": ("quantization",),
     "quantisation": ("quantization",),
@@ -60,7 +65,10 @@ _MEANINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "serve": ("inference",),
     "supervised": ("sft",),
     "sweep": ("tuning",),
+    "synth": ("synthesis",),
     "synthetic": ("synthesis",),
+    "tune": ("tuning",),
+    "vision": ("vl",),
     "vlm": ("vision", "vl"),
 }
 _FILLERS: Final = frozenset(
@@ -109,22 +117,29 @@ class SearchIndex:
         terms = terms_of(query)
         if not terms:
             return [Hit(0.0, entry) for entry in self._entries]
-        found = self._meet(terms, any_may_be_misspelt=False)
-        if not found:
-            found = self._meet(terms, any_may_be_misspelt=True)
         ranked = sorted(
-            ((self._score(number, score), number) for number, score in found.items()),
+            ((self._score(number, score), number) for number, score in self._found(terms).items()),
             key=lambda item: (-item[0], item[1]),
         )
         return [Hit(score, self._entries[number]) for score, number in ranked]
 
     def unmet(self, query: Iterable[str]) -> list[str]:
         """The terms that no entry meets."""
-        return [
-            term.text
-            for term in terms_of(query)
-            if not self._meet([term], any_may_be_misspelt=True)
+        return [term.text for term in terms_of(query) if not self._found([term])]
+
+    def without_one(self, query: Iterable[str]) -> tuple[str, int]:
+        """The term whose leaving out gives the most entries, and how many; 0: none does."""
+        terms = terms_of(query)
+        counts = [
+            (len(self._found(terms[:place] + terms[place + 1 :])), term.text)
+            for place, term in enumerate(terms)
         ]
+        count, term = max(counts, default=(0, ""))
+        return term, count
+
+    def _found(self, terms: Sequence[Term]) -> dict[int, float]:
+        found = self._meet(terms, any_may_be_misspelt=False)
+        return found or self._meet(terms, any_may_be_misspelt=True)
 
     def _score(self, number: int, score: float) -> float:
         """A job config says less of a model or a task than the config that it runs."""

@@ -17,7 +17,8 @@ from mcp_server.catalog.library import LibraryState, LibraryStatus, OumiLibrary
 
 _ROWS_BYTES: Final = 10_000
 _ROW_BYTES: Final = 500
-_MAX_CONTENT: Final = 9_000
+_MAX_CONTENT_BYTES: Final = 9_000
+_MAX_NAMES: Final = 60
 _MAX_DATASETS: Final = 3
 _MAX_RELATED: Final = 8
 _REFRESH_AFTER_SECONDS: Final = 3.0
@@ -140,8 +141,10 @@ class CatalogService:
         if found.unmet:
             none = ", ".join(found.unmet)
             parts.append(f"nothing has {none}: leave it out or look at list_categories")
+        elif found.without[1]:
+            parts.append(f"without {found.without[0]} there are {found.without[1]}")
         elif not found.total:
-            parts.append("no config has all of it: use fewer terms")
+            parts.append("use fewer terms")
         parts += _missing(self.library.status())
         return ConfigSearch(summary="; ".join(parts) + ".", total=found.total, configs=rows)
 
@@ -149,10 +152,10 @@ class CatalogService:
         self._refresh()
         config = self.catalog.get(path)
         entry = config.entry
-        content = config.text
-        cut = len(content) > _MAX_CONTENT
+        content, cut = config.text, len(config.text.encode()) > _MAX_CONTENT_BYTES
         if cut:
-            content = content[:_MAX_CONTENT].rpartition("\n")[0] + "\n"
+            beginning = content.encode()[:_MAX_CONTENT_BYTES].decode(errors="ignore")
+            content = beginning.rpartition("\n")[0] + "\n"
         what = entry.description or f"{entry.task or entry.config_type} config {entry.path}"
         return ConfigDetail(
             summary=f"{what} (only its beginning; all of it is at file_path)" if cut else what,
@@ -178,11 +181,9 @@ class CatalogService:
         return Categories(
             summary=f"{total} configs: {len(starter)} of our own below {STARTER_PREFIX}, "
             f"{len(oumi)} of Oumi's" + "".join(f"; {part}" for part in _missing(status)) + ".",
-            categories=sorted({e.path.partition("/")[0] for e in entries if "/" in e.path}),
-            model_families=sorted({e.model_family for e in entries if e.model_family}),
-            api_providers=sorted(
-                {e.path.split("/")[1] for e in oumi if e.path.startswith("apis/")}
-            ),
+            categories=_names(e.path.partition("/")[0] for e in entries if "/" in e.path),
+            model_families=_names(e.model_family for e in entries),
+            api_providers=_names(e.path.split("/")[1] for e in oumi if e.path.startswith("apis/")),
             tasks=_counts(entry.task for entry in entries),
             techniques=_counts(entry.technique for entry in entries),
             clouds=_counts(entry.cloud for entry in entries),
@@ -247,9 +248,14 @@ def _next_step(config: Config) -> str:
     if entry.config_type:
         steps.append(f'check it with validate_config(task_type="{entry.config_type}")')
     if entry.config_type not in ("", ConfigType.JUDGE, ConfigType.ASYNC_EVALUATION):
-        steps.append("then see run_oumi_job's dry run")
+        steps.append("see run_oumi_job's dry run")
     return "; ".join(steps) + "."
 
 
+def _names(names: Iterable[str]) -> list[str]:
+    return sorted(_counts(names))
+
+
 def _counts(names: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(name for name in names if name).most_common())
+    """The most frequent names, and how often they come."""
+    return dict(Counter(name for name in names if name).most_common(_MAX_NAMES))

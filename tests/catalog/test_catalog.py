@@ -90,7 +90,21 @@ def test_an_entry_is_what_the_file_says() -> None:
         model_name="meta-llama/Llama-3.1-8B-Instruct",
         model_family="llama3.1",
         datasets=("yahma/alpaca-cleaned",),
+        uses=("TRL_SFT",),
     )
+
+
+def test_sharding_rewards_and_teachers_are_found_too() -> None:
+    text = """\
+training:
+  trainer_type: TRL_GOLD
+  reward_functions: [count_letters]
+  gold: {teacher_model_name_or_path: acme/Teacher-9B, use_vllm: true}
+fsdp: {enable_fsdp: true}
+deepspeed: {enable_deepspeed: false}
+"""
+    uses = ("TRL_GOLD", "fsdp", "count_letters", "acme/Teacher-9B", "vllm")
+    assert read_entry("a.yaml", text).uses == uses
 
 
 @pytest.mark.parametrize("text", ["", "- a list", "a: b: c", "just text", "${", "\x00"])
@@ -211,6 +225,7 @@ def test_suggestions_are_of_the_models_family_and_the_task_the_closest_first(
     assert catalog.suggest(model_name=model, task="dpo") == []
     assert catalog.suggest(model_name="unheard/Of-1B") == []
     assert catalog.suggest(task="dpo") == ["recipes/qwen3/dpo.yaml"]
+    assert catalog.suggest(model_name=model, task="job")[0].endswith("gcp_job.yaml")
     assert len(catalog.suggest(model_name=model, limit=2)) == 2
 
 
@@ -243,3 +258,29 @@ def test_every_path_that_a_search_gives_can_be_got(tmp_path: Path) -> None:
     catalog = Catalog(OumiLibrary(Settings(home=tmp_path)))
     get: Callable[[str], object] = catalog.get
     assert all(get(entry.path) for entry in catalog.search(limit=1000).entries)
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        ("fine-tune llama 3.2 1b with lora", "starter/llama3.2/1b_sft_lora.yaml"),
+        ("qlora 70b", "starter/llama3.3/70b_sft_qlora_fsdp.yaml"),
+        ("deepspeed", "starter/llama3.3/70b_sft_lora_deepspeed.yaml"),
+        ("quantise mistral", "starter/mistral/7b_quantize_bnb_8bit.yaml"),
+        ("distill qwen3", "starter/qwen3/0.6b_distill_gkd.yaml"),
+        ("pretrain from scratch", "starter/gpt2/124m_pretrain_tinystories.yaml"),
+        ("hyperparameter smollm", "starter/smollm2/135m_tune.yaml"),
+        ("kubernetes", "starter/jobs/k8s_train.yaml"),
+        ("gcp spot", "starter/jobs/gcp_train_spot_multi_gpu.yaml"),
+        ("count_letters", "starter/qwen2.5/1.5b_grpo_letters.yaml"),
+        ("qwen vision", "starter/qwen2.5/vl_3b_sft_lora.yaml"),
+        ("smollm cpu", "starter/smollm2/135m_sft_full.yaml"),
+        ("documents", "starter/synthesis/questions_from_documents.yaml"),
+        ("deepseak qwen", "starter/deepseek_r1/distill_qwen_1.5b_sft_full.yaml"),
+    ],
+)
+def test_of_our_own_recipes_the_one_that_is_meant_comes_first(
+    tmp_path: Path, words: str, first: str
+) -> None:
+    catalog = Catalog(OumiLibrary(Settings(home=tmp_path)))
+    assert found(catalog, words)[0] == first

@@ -111,7 +111,9 @@ async def test_nothing_found_says_which_term_nothing_has(client: Client) -> None
     answer = await call(client, "search_configs", query=["llama", "unheardof"])
     assert answer["configs"] == []
     assert "nothing has unheardof" in answer["summary"]
-    answer = await call(client, "search_configs", query=["gpt2", "judge"])
+    answer = await call(client, "search_configs", query=["nebius", "qlora 8b"])
+    assert "without nebius there are" in answer["summary"]
+    answer = await call(client, "search_configs", content_match=["in no file at all"])
     assert "use fewer terms" in answer["summary"]
 
 
