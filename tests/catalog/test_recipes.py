@@ -6,13 +6,18 @@ from pathlib import Path
 import pytest
 
 from flows.configs.checks import config_problems
+from flows.configs.plan import make_plan
 from flows.configs.reader import read_config
-from flows.configs.schema import ConfigType
+from flows.configs.schema import CONFIG_TYPE, ConfigType
+from flows.models import Command, JobRequest
+from flows.names import LOCAL_CLOUD
 from mcp_server.catalog.catalog import RECIPES_DIR, STARTER_PREFIX
 from mcp_server.catalog.entry import Entry, read_entry
 
 RECIPES = sorted(RECIPES_DIR.rglob("*.yaml"))
 LONGEST_LINE = 100
+JOBLESS = {ConfigType.JUDGE, ConfigType.ASYNC_EVALUATION}
+"""What no job command runs."""
 
 
 def entry_of(recipe: Path) -> Entry:
@@ -32,10 +37,32 @@ def test_a_recipe_is_clean_and_says_what_it_is_what_it_needs_and_how_it_runs(rec
     assert entry.gpu
     assert max(map(len, text.splitlines())) <= LONGEST_LINE
     command = re.search(r"^#   oumi (\w+) -c (\S+)$", text, re.MULTILINE)
-    jobless = {ConfigType.JOB, ConfigType.JUDGE, ConfigType.ASYNC_EVALUATION}
-    assert (command is None) == (entry.config_type in jobless)
+    assert (command is None) == (entry.config_type in {ConfigType.JOB, *JOBLESS})
     if command:
         assert command[2] == recipe.name
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [recipe for recipe in RECIPES if entry_of(recipe).config_type not in JOBLESS],
+    ids=lambda path: str(path.relative_to(RECIPES_DIR)),
+)
+def test_a_job_can_be_planned_from_every_recipe_as_it_is(recipe: Path, tmp_path: Path) -> None:
+    entry = entry_of(recipe)
+    command = {kind: command for command, kind in CONFIG_TYPE.items()}.get(
+        ConfigType(entry.config_type), Command.TRAIN
+    )
+    request = JobRequest(
+        config_path=str(recipe),
+        client_cwd=str(tmp_path),
+        command=command,
+        cloud=entry.cloud or LOCAL_CLOUD,
+        cluster_name="me@login" if entry.cloud == "slurm" else "",
+    )
+    plan = make_plan(request, read_config(recipe))
+    assert plan.model_name == entry.model_name
+    if entry.cloud == "local" or not entry.cloud:
+        assert str(tmp_path) in plan.job_config
 
 
 def test_the_recipes_cover_tasks_techniques_families_and_clouds() -> None:
