@@ -1,13 +1,16 @@
-"""The ``jobs://`` resources."""
+"""The ``jobs://`` and ``guidance://`` resources."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
+from mcp.server.mcpserver.resources import FunctionResource
 
 from flows.errors import JobNotFound, OumiFlowsError
+from mcp_server.guidance import GUIDES, read_guide
 from mcp_server.services.jobs import JobService
 from mcp_server.watching import COMPLETED_URI, RUNNING_URI
 
@@ -18,6 +21,17 @@ _LOG_LINES: Final = 200
 
 def add_resources(server: MCPServer[None], jobs: JobService) -> None:
     """Register the resources."""
+    for name, about in GUIDES.items():
+        server.add_resource(
+            FunctionResource.from_function(
+                partial(read_guide, name),
+                f"guidance://{name}",
+                name=name,
+                title=f"Guide: {name}",
+                description=about,
+                mime_type="text/markdown",
+            )
+        )
 
     @server.resource(RUNNING_URI, title="Running jobs", mime_type=_JSON)
     async def running_jobs() -> str:

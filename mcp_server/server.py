@@ -35,7 +35,7 @@ from mcp_server.catalog.catalog import Catalog
 from mcp_server.catalog.library import OumiLibrary
 from mcp_server.docs_index.keeper import DocsKeeper
 from mcp_server.engine_keeper import EngineKeeper, Ensure
-from mcp_server.guidance import read_guidance
+from mcp_server.guidance import read_offered
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.prompts import prompts
 from mcp_server.resources import add_resources
@@ -128,7 +128,7 @@ def build_server(parts: Parts, options: Options) -> "OumiServer":
     Raises:
         InvalidArgument: A toolset is unknown.
     """
-    tools: list[Tool] = []
+    offered: dict[str, list[Tool]] = {}
     groups: dict[str, list[Tool]] = {
         "jobs": JobTools(parts.jobs).tools(read_only=options.read_only),
         "pipelines": PipelineTools(parts.pipelines).tools(read_only=options.read_only),
@@ -136,16 +136,15 @@ def build_server(parts: Parts, options: Options) -> "OumiServer":
         "docs": DocsTools(DocsService(parts.docs)).tools(),
         "catalog": CatalogTools(parts.catalog).tools(),
         "schedules": ScheduleTools(parts.schedules).tools(read_only=options.read_only),
-        "guide": GuideTools(lambda: tools).tools(),
+        "guide": GuideTools(lambda: offered).tools(),
     }
     if unknown := sorted(set(options.toolsets) - set(groups)):
         raise InvalidArgument(
             f"There is no toolset {', '.join(map(repr, unknown))}",
             f"Choose from {', '.join(groups)}",
         )
-    for group in options.toolsets or groups:
-        tools += groups[group]
-    server = OumiServer(parts, options, tools)
+    offered |= {group: groups[group] for group in options.toolsets or groups}
+    server = OumiServer(parts, options, [tool for tools in offered.values() for tool in tools])
     add_resources(server, parts.jobs)
     for prompt in prompts():
         server.add_prompt(prompt)
@@ -170,7 +169,9 @@ class OumiServer(MCPServer[None]):
         super().__init__(
             name="oumi-flows",
             title="Oumi Flows",
-            instructions=read_guidance("instructions").strip(),
+            instructions=" ".join(
+                read_offered("instructions", [tool.name for tool in tools]).split()
+            ),
             version=version("oumi-flows"),
             tools=list(tools),
             log_level="WARNING",

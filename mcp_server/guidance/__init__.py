@@ -1,9 +1,56 @@
 """Prose for models, as Markdown files."""
 
+import re
+from collections.abc import Collection
 from pathlib import Path
+from typing import Final
+
+_CONDITIONAL: Final = re.compile(r"(?P<mark>1\.|-) \[(?P<tools>[a-z_, ]+)\] (?P<text>.*)")
+
+GUIDES: Final = {
+    "mle-workflow": "From a request to a trained model: order of work, choice of method, memory.",
+    "mle-train": "Training configs: SFT, LoRA, DPO, KTO, GRPO, distillation, tuning; failures.",
+    "mle-synth": "Generating training data with a model.",
+    "mle-analyze": "Statistics and tests of a data set before training.",
+    "mle-eval": "Evaluating, comparing like with like, traps of the backends.",
+    "mle-infer": "Batch inference: exact input and output format, engines.",
+    "cloud-launch": "Job configs for clouds: what is synced, what is lost, getting results back.",
+    "post-training": "After a training: secure weights, merge, train further, quantize, publish.",
+    "jobs-and-schedules": "Following, retrying, cancelling and scheduling jobs.",
+}
+"""The guides that are served as ``guidance://<name>``, and when to read each."""
 
 
 def read_guidance(name: str, **values: str) -> str:
     """The text of ``<name>.md`` with each ``{key}`` replaced by its value."""
-    path = Path(__file__).parent / f"{name}.md"
-    return path.read_text(encoding="utf-8").format(**values)
+    return _text(name).format(**values)
+
+
+def read_offered(name: str, offered: Collection[str], **values: str) -> str:
+    """The text of ``<name>.md`` without the steps that need tools which are not offered.
+
+    Such a step begins with the tools it needs: ``1. [get_docs] ...`` is numbered, ``- [get_docs]
+    ...`` is a sentence. Of steps that need the same first tool, the first one that can be is kept.
+    """
+    lines: list[str] = []
+    told: set[str] = set()
+    for line in _text(name).splitlines():
+        step = _CONDITIONAL.fullmatch(line)
+        if step is None:
+            lines.append(line)
+            continue
+        needed = step["tools"].split(", ")
+        if needed[0] in told or not set(needed) <= set(offered):
+            continue
+        told.add(needed[0])
+        lines.append(f"{len(told)}. {step['text']}" if step["mark"] == "1." else step["text"])
+    return "\n".join(lines).format(**values)
+
+
+def read_guide(name: str) -> str:
+    """The text of a guide, as it is."""
+    return _text(name)
+
+
+def _text(name: str) -> str:
+    return (Path(__file__).parent / f"{name}.md").read_text(encoding="utf-8")

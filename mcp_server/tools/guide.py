@@ -1,42 +1,68 @@
 """The tool that says where to start."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Literal
 
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from flows.models import Value
-from mcp_server.guidance import read_guidance
+from mcp_server.guidance import GUIDES, read_guide, read_offered
 from mcp_server.tools.edge import make_tool
+
+Topic = Literal[
+    "",
+    "mle-workflow",
+    "mle-train",
+    "mle-synth",
+    "mle-analyze",
+    "mle-eval",
+    "mle-infer",
+    "cloud-launch",
+    "post-training",
+    "jobs-and-schedules",
+]
 
 
 class Guide(Value):
-    """Where to start."""
+    """Where to start, or a guide."""
 
     summary: str = Field(description="One line a person can read.")
-    guide: str = Field(description="What the tools do and in which order to use them (Markdown).")
+    guide: str = Field(description="Markdown.")
 
 
 class GuideTools:
     """The methods are the tools.
 
     Args:
-        all_tools: Every tool of this server.
+        toolsets: The tools this server offers, by group.
     """
 
-    def __init__(self, all_tools: Callable[[], Sequence[Tool]]) -> None:
-        self._all_tools = all_tools
+    def __init__(self, toolsets: Callable[[], Mapping[str, Sequence[Tool]]]) -> None:
+        self._toolsets = toolsets
 
     def tools(self) -> list[Tool]:
         """The tools."""
         return [make_tool(self.get_started, title="Get started")]
 
-    async def get_started(self) -> Guide:
-        """Read first: what this server does, which tool does what, and the usual order."""
-        lines = [
-            f"- `{tool.name}`: {tool.description.splitlines()[0]}"
-            for tool in self._all_tools()
-            if tool.name != "get_started"
-        ]
-        text = read_guidance("get_started", tools="\n".join(lines))
+    async def get_started(
+        self,
+        *,
+        topic: Annotated[Topic, Field(description="A guide to read; empty: where to start.")] = "",
+    ) -> Guide:
+        """Read first: what this server does, its tools, the usual order, and guides by topic."""
+        if topic:
+            return Guide(summary=GUIDES[topic], guide=read_guide(topic))
+        toolsets = self._toolsets()
+        offered = [tool.name for tools in toolsets.values() for tool in tools]
+        text = read_offered(
+            "get_started",
+            offered,
+            tools="\n".join(f"- {name}: {_names(tools)}" for name, tools in toolsets.items()),
+            guides="\n".join(f"- {name}: {about}" for name, about in GUIDES.items()),
+        )
         return Guide(summary="How to run and follow Oumi jobs with this server.", guide=text)
+
+
+def _names(tools: Sequence[Tool]) -> str:
+    return ", ".join(tool.name for tool in tools)

@@ -32,7 +32,8 @@ async def client(engineless: Parts) -> AsyncIterator[Client]:
     ("tool", "arguments", "text"),
     [
         ("list_jobs", {"limt": 3}, "list_jobs has no argument 'limt'. Did you mean 'limit'?"),
-        ("get_started", {"x": 1}, "get_started has no argument 'x'. It takes no arguments."),
+        ("get_started", {"x": 1}, "get_started has no argument 'x'. It takes topic."),
+        ("list_modules", {"x": 1}, "list_modules has no argument 'x'. It takes no arguments."),
         ("list_jobs", {"limit": 101}, "list_jobs: limit: Input should be less than or equal"),
         ("list_jobs", {"limit": "many"}, "list_jobs: limit: Input should be a valid integer"),
         ("list_jobs", {"status": "dead"}, "list_jobs: status: Input should be 'all', 'running'"),
