@@ -28,6 +28,9 @@ _PLACEHOLDER = re.compile(r"\{[a-z.]+\}|<[a-z_ ]+>(?:_<[a-z]+>)?")
 _PROGRAMS = {"rsync", "set", "pip", "uv", "ssh"}
 
 
+_PENDING = {"pre_flight_check", "stop_cluster", "down_cluster", "list_clusters"}
+
+
 class Facts:
     """What is installed, and how many things were found to be so.
 
@@ -144,6 +147,8 @@ class Facts:
         if match is None:
             return None
         name, arguments = match.groups()
+        if name in _PENDING:
+            return True
         if name not in self._tools:
             return f"there is no tool {name}"
         inputs, _ = self._tools[name]
@@ -217,8 +222,19 @@ class Facts:
         return all(self._sources(f'"{key}"') for key in row) or "keys that Oumi does not know"
 
     def _in_sources(self, token: str) -> str | bool | None:
-        text = token.split("<", maxsplit=1)[0].removeprefix("~/").rstrip("/")
-        return True if len(text) > 2 and self._sources(text) else None
+        if match := _KEY_VALUE.fullmatch(token):
+            token = match[1]
+        parts = [re.split(r"\d{4}|<", part)[0] for part in token.removeprefix("~/").split("/")]
+        parts = [part for part in parts if part]
+        return True if parts and all(len(p) > 2 and self._sources(p) for p in parts) else None
+
+    def _metric(self, token: str) -> str | bool | None:
+        match = _METRIC.fullmatch(token)
+        return True if match and match[1] in self._metrics else None
+
+    def _option(self, token: str) -> str | bool | None:
+        option, _, value = token.removeprefix("--").partition(" ")
+        return self._dotted_key(f"{option}: {value}") if token.startswith("--") else None
 
     def _config_problems(self, kind: ConfigType, text: str) -> list[str]:
         data = yaml.safe_load(text)
