@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -140,3 +140,49 @@ class JobStatus(Value):
     )
     part_of: str | None = Field(default=None, description="The pipeline or sweep it belongs to.")
     url: str | None = Field(default=None, description="The job's page in the Prefect UI.")
+
+
+class ClusterState(StrEnum):
+    """Where a cluster is; one that is gone is not listed."""
+
+    LAUNCHING = "launching"
+    UP = "up"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+class ClusterStatus(Value):
+    """One observation of a cluster. What nobody knows is None, as the price of a Slurm node."""
+
+    cloud: str
+    cluster_name: str
+    state: ClusterState
+    live_jobs: list[str] | None = Field(
+        default=None, description="Launcher job ids of jobs not ended; null: not known."
+    )
+    nodes: int | None = None
+    resources: str = ""
+    hourly_cost: float | None = Field(default=None, description="US dollars, of all nodes.")
+    uptime_seconds: float | None = None
+    cost_so_far: float | None = Field(default=None, description="US dollars, estimated.")
+    autostop_minutes: int | None = Field(
+        default=None, description="Idle minutes after which it stops itself."
+    )
+
+
+class ClusterList(Answer):
+    """The clusters there are."""
+
+    clusters: list[ClusterStatus]
+    unavailable: dict[str, str] = Field(
+        default_factory=dict[str, str],
+        description="What could not be asked for its clusters, and why.",
+    )
+
+
+class ClusterEnd(Answer):
+    """A cluster that was seen to be stopped, or gone."""
+
+    cloud: str
+    cluster_name: str
+    state: Literal["stopped", "gone"]

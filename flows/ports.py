@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from flows.models import Value
+from flows.models import ClusterStatus, Value
 from flows.states import TerminationReason
 
 
@@ -45,6 +45,13 @@ class Observation(Value):
     reason: TerminationReason | None = None
     message: str = ""
     log_path: str | None = None
+
+
+class Clusters(Value):
+    """The clusters that could be asked for, and what could not be."""
+
+    clusters: list[ClusterStatus]
+    unavailable: dict[str, str]
 
 
 class Launcher(Protocol):
@@ -97,5 +104,31 @@ class Launcher(Protocol):
 
         Raises:
             CloudUnavailable: The cloud does not let logs be read.
+        """
+        ...
+
+    async def clusters(self, cloud: str) -> Clusters:
+        """The clusters of a cloud, or of every cloud if it is empty.
+
+        Raises:
+            CloudUnavailable: That one cloud is not known to the launcher, or not set up.
+        """
+        ...
+
+    async def stop_cluster(self, cloud: str, cluster_name: str) -> None:
+        """Stop a cluster, keeping its disks; returns once it was seen to be stopped.
+
+        Raises:
+            ClusterNotFound: There is none of that name on that cloud.
+            InvalidArgument: The cloud's clusters cannot be stopped.
+        """
+        ...
+
+    async def down_cluster(self, cloud: str, cluster_name: str) -> None:
+        """Destroy a cluster and its disks; returns once it was seen to be gone.
+
+        Raises:
+            ClusterNotFound: There is none of that name on that cloud.
+            InvalidArgument: The cloud's clusters are not the launcher's to destroy.
         """
         ...

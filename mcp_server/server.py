@@ -41,6 +41,7 @@ from mcp_server.prompts import prompts
 from mcp_server.resources import add_resources
 from mcp_server.services.catalog import CatalogService
 from mcp_server.services.checks import CheckService
+from mcp_server.services.clusters import ClusterService
 from mcp_server.services.docs import DocsService
 from mcp_server.services.jobs import JobService
 from mcp_server.services.pipelines import PipelineService
@@ -48,6 +49,7 @@ from mcp_server.services.schedules import ScheduleService, make_schedules
 from mcp_server.services.worker_calls import WorkerCalls
 from mcp_server.tools.catalog import CatalogTools
 from mcp_server.tools.checks import CheckTools
+from mcp_server.tools.clusters import ClusterTools
 from mcp_server.tools.docs import DocsTools
 from mcp_server.tools.edge import told
 from mcp_server.tools.guide import GuideTools
@@ -67,6 +69,7 @@ class Parts:
     keeper: EngineKeeper
     gateway: PrefectGateway
     jobs: JobService
+    clusters: ClusterService
     docs: DocsKeeper
     checks: CheckService
     catalog: CatalogService
@@ -103,10 +106,11 @@ def make_parts(settings: Settings, ensure: Ensure) -> Parts:
         gateway, snapshots_dir=settings.snapshots_dir, records_dir=settings.records_dir
     )
     docs = DocsKeeper(settings.docs_dir)
+    calls = WorkerCalls(gateway)
     configs = Catalog(OumiLibrary(settings))
     catalog = CatalogService(configs)
     checks = CheckService(
-        WorkerCalls(gateway),
+        calls,
         timeout_seconds=settings.check_timeout_seconds,
         suggest=lambda model_name, task: configs.suggest(model_name=model_name, task=task),
     )
@@ -114,6 +118,7 @@ def make_parts(settings: Settings, ensure: Ensure) -> Parts:
         keeper=keeper,
         gateway=gateway,
         jobs=jobs,
+        clusters=ClusterService(calls),
         docs=docs,
         checks=checks,
         catalog=catalog,
@@ -132,6 +137,7 @@ def build_server(parts: Parts, options: Options) -> "OumiServer":
     groups: dict[str, list[Tool]] = {
         "jobs": JobTools(parts.jobs).tools(read_only=options.read_only),
         "pipelines": PipelineTools(parts.pipelines).tools(read_only=options.read_only),
+        "clusters": ClusterTools(parts.clusters).tools(read_only=options.read_only),
         "checks": CheckTools(parts.checks).tools(),
         "docs": DocsTools(DocsService(parts.docs)).tools(),
         "catalog": CatalogTools(parts.catalog).tools(),

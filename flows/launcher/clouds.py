@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from flows.errors import CloudUnavailable
+from flows.models import ClusterStatus
 from flows.ports import JobHandle, Observation
 from flows.settings import Settings
 
@@ -18,6 +19,11 @@ class CloudBackend(Protocol):
     An error of ours passes through the launcher unchanged; what else is raised becomes
     `LaunchFailed` where it is a launch, and `ClusterUnreachable` otherwise.
     """
+
+    @property
+    def server(self) -> str:
+        """What answers for the cloud; the clouds of one server are listed in one call."""
+        ...
 
     def launch(self, job_config: str, *, cluster_name: str, key: str) -> JobHandle:
         """Start the job; where the cloud allows it, at most once for a key."""
@@ -45,6 +51,25 @@ class CloudBackend(Protocol):
     def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
         """At most `limit` bytes of the job's output from `offset` on; none if there is none."""
         ...
+
+    def clusters(self) -> list[ClusterStatus]:
+        """The clusters of every cloud that `server` answers for."""
+        ...
+
+    def stop(self, cluster_name: str) -> None:
+        """Stop a cluster; returns once it was seen to be stopped."""
+        ...
+
+    def down(self, cluster_name: str) -> None:
+        """Destroy a cluster; returns once it was seen to be gone."""
+        ...
+
+
+def known_clouds() -> list[str]:
+    """The names of Oumi's clouds."""
+    from oumi import launcher
+
+    return sorted(launcher.which_clouds())
 
 
 def make_backend(cloud: str, settings: Settings) -> CloudBackend:

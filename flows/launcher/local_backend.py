@@ -1,10 +1,17 @@
 """The durable local cloud, for the launcher."""
 
+import threading
+import time
 from pathlib import Path
+from typing import Final
 
+from flows.errors import ClusterUnreachable
 from flows.launcher.local_cloud import LocalCluster
 from flows.launcher.oumi_backend import OumiBackend
 from flows.ports import JobHandle, Observation
+
+_END_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 0.2
 
 
 class LocalBackend(OumiBackend):
@@ -36,3 +43,27 @@ class LocalBackend(OumiBackend):
         cluster = self._known_cluster(handle.cluster_name)
         assert isinstance(cluster, LocalCluster)  # noqa: S101 - what our local cloud builds
         return cluster
+
+    def stop(self, cluster_name: str) -> None:
+        """Cancel the cluster's jobs; returns when none of them lives."""
+        cluster = self._known_cluster(cluster_name)
+        cluster.stop()
+        self._wait_for_end(cluster_name)
+
+    def down(self, cluster_name: str) -> None:
+        """As `stop`; the cluster is no longer listed then. Jobs and logs stay on the disk."""
+        cluster = self._known_cluster(cluster_name)
+        cluster.down()
+        self._wait_for_end(cluster_name)
+
+    def _wait_for_end(self, cluster_name: str) -> None:
+        """Wait until no job of the cluster lives."""
+        never = threading.Event()
+        deadline = time.monotonic() + self._settings.cancel_grace_seconds + _END_SECONDS
+        while live := self.live_jobs(cluster_name):
+            if time.monotonic() > deadline:
+                raise ClusterUnreachable(
+                    f"cluster {cluster_name} still has {len(live)} live jobs after it was stopped",
+                    "Cancel them with cancel_job and force=true",
+                )
+            never.wait(_LOOK_SECONDS)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from flows.configs.yaml_text import escape_references
 from flows.errors import CloudUnavailable, ClusterNotFound, InvalidConfig
+from flows.launcher.lasting_clusters import LastingClusters
 from flows.ports import JobHandle, LauncherState, Observation
 from flows.settings import Settings
 from flows.states import TerminationReason
@@ -24,7 +25,7 @@ STATE_OF_OUMI: Final = {
 """Oumi's `JobState` values (oumi 0.9) and ours; a test walks every member."""
 
 
-class OumiBackend:
+class OumiBackend(LastingClusters):
     """One cloud through `oumi.launcher`.
 
     Args:
@@ -33,7 +34,7 @@ class OumiBackend:
     """
 
     def __init__(self, cloud: str, settings: Settings) -> None:
-        self._cloud = cloud
+        super().__init__(cloud)
         self._settings = settings
 
     def launch(self, job_config: str, *, cluster_name: str, key: str) -> JobHandle:
@@ -78,6 +79,12 @@ class OumiBackend:
             f"the logs of jobs on {self._cloud} cannot be read from here",
             f"Read them with: oumi launch logs --cloud {self._cloud}",
         )
+
+    def cluster_names(self) -> list[str]:
+        """The clusters that Oumi knows of."""
+        from oumi import launcher
+
+        return [cluster.name() for cluster in launcher.get_cloud(self._cloud).list_clusters()]
 
     def _cluster(self, name: str) -> "BaseCluster | None":
         from oumi import launcher

@@ -4,14 +4,16 @@ Importing `oumi.launcher` costs 10 CPU seconds and 1.1 GB (oumi 0.9), so it is i
 thread, once, by the first call. What one cloud does is its backend's; see `clouds`.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
 from flows.errors import ClusterUnreachable, LaunchFailed, OumiFlowsError
-from flows.launcher.clouds import CloudBackend, make_backend
+from flows.launcher.clouds import CloudBackend, known_clouds, make_backend
 from flows.launcher.lanes import Lanes
 from flows.launcher.oumi_backend import first_line
-from flows.ports import JobHandle, Observation
+from flows.models import ClusterStatus
+from flows.ports import Clusters, JobHandle, Observation
 from flows.settings import Settings
 
 T = TypeVar("T")
@@ -101,6 +103,49 @@ class OumiLauncher:
             lanes=self._logs,
         )
 
+    async def clusters(self, cloud: str) -> Clusters:
+        """The clusters of a cloud, or of every cloud if it is empty."""
+        if cloud:
+            listed = await self._call(cloud, "", lambda backend: backend.clusters())
+            found = [cluster for cluster in listed if cluster.cloud == cloud]
+            return Clusters(clusters=found, unavailable={})
+        names = await self._calls.run(
+            "clouds", known_clouds, timeout=self._settings.launcher_timeout_seconds
+        )
+        # One cloud to ask per server.
+        servers: dict[str, str] = {}
+        for name in names:
+            server = await self._call(name, "", lambda backend: backend.server)
+            servers.setdefault(server, name)
+        answers = await asyncio.gather(*(self._listed(name) for name in servers.values()))
+        return Clusters(
+            clusters=[
+                cluster for answer in answers if not isinstance(answer, str) for cluster in answer
+            ],
+            unavailable={
+                server: answer
+                for server, answer in zip(servers, answers, strict=True)
+                if isinstance(answer, str)
+            },
+        )
+
+    async def stop_cluster(self, cloud: str, cluster_name: str) -> None:
+        """Stop a cluster, keeping its disks; returns once it was seen to be stopped."""
+        limit = self._settings.launch_timeout_seconds
+        await self._call(cloud, cluster_name, lambda b: b.stop(cluster_name), limit=limit)
+
+    async def down_cluster(self, cloud: str, cluster_name: str) -> None:
+        """Destroy a cluster and its disks; returns once it was seen to be gone."""
+        limit = self._settings.launch_timeout_seconds
+        await self._call(cloud, cluster_name, lambda b: b.down(cluster_name), limit=limit)
+
+    async def _listed(self, cloud: str) -> list[ClusterStatus] | str:
+        """The clusters a cloud's server has, or why it does not say."""
+        try:
+            return await self._call(cloud, "", lambda backend: backend.clusters())
+        except OumiFlowsError as error:
+            return error.sentences
+
     async def _call(
         self,
         cloud: str,
@@ -108,8 +153,9 @@ class OumiLauncher:
         function: Callable[[CloudBackend], T],
         *,
         lanes: Lanes | None = None,
+        limit: float | None = None,
     ) -> T:
-        limit = self._settings.launcher_timeout_seconds
+        limit = self._settings.launcher_timeout_seconds if limit is None else limit
         try:
             return await (lanes or self._calls).run(
                 (cloud, cluster_name), lambda: function(self._backend(cloud)), timeout=limit

@@ -23,27 +23,17 @@ from flows.errors import (
     OumiFlowsError,
 )
 from flows.launcher.oumi_backend import read_job
+from flows.launcher.sky_clusters import SkyClusters
 from flows.launcher.sky_log import SkyLogs
-from flows.launcher.sky_server import SkyClusterState, SkyJob, SkyRequest, SkyServer, first_line
+from flows.launcher.sky_server import SkyServer, first_line
+from flows.launcher.sky_values import SkyClusterState, SkyJob, SkyRequest
+from flows.models import ClusterStatus
 from flows.ports import JobHandle, LauncherState, Observation
 from flows.settings import Settings
 from flows.states import TerminationReason
 
 if TYPE_CHECKING:
     from oumi.core.configs import JobConfig
-
-STATE_OF_SKY: Final = {
-    "INIT": LauncherState.PENDING,
-    "PENDING": LauncherState.PENDING,
-    "SETTING_UP": LauncherState.RUNNING,
-    "RUNNING": LauncherState.RUNNING,
-    "SUCCEEDED": LauncherState.SUCCEEDED,
-    "FAILED": LauncherState.FAILED,
-    "FAILED_SETUP": LauncherState.FAILED,
-    "FAILED_DRIVER": LauncherState.FAILED,
-    "CANCELLED": LauncherState.CANCELLED,
-}
-"""SkyPilot's `JobStatus` (skypilot 0.12) and ours; a test walks every member."""
 
 _END: Final = {
     "SUCCEEDED": (TerminationReason.COMPLETED, "The job finished."),
@@ -81,7 +71,13 @@ class SkyBackend:
         self._server = server or SkyServer()
         self._folder = settings.home / "sky"
         self._logs = SkyLogs(self._server, self._folder)
+        self._clusters = SkyClusters(self._server, timeout_seconds=settings.launch_timeout_seconds)
         self._launching = _Locks()
+
+    @property
+    def server(self) -> str:
+        """The API server, which answers for all of SkyPilot's clouds."""
+        return "SkyPilot"
 
     def launch(
         self,
@@ -154,7 +150,7 @@ class SkyBackend:
                 f"{handle.launcher_job_id}",
                 "See the ids of its jobs in list_clusters",
             )
-        if not STATE_OF_SKY[job.status].is_terminal:
+        if not job.state.is_terminal:
             self._server.cancel(handle.cluster_name, handle.launcher_job_id)
 
     def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
@@ -162,6 +158,18 @@ class SkyBackend:
         return self._logs.read(
             handle.cluster_name, handle.launcher_job_id, offset=offset, limit=limit
         )
+
+    def clusters(self) -> list[ClusterStatus]:
+        """The clusters of every cloud that the API server has."""
+        return self._clusters.listed()
+
+    def stop(self, cluster_name: str) -> None:
+        """Stop a cluster; returns once it was seen to be stopped."""
+        self._clusters.stop(self._cloud, cluster_name)
+
+    def down(self, cluster_name: str) -> None:
+        """Destroy a cluster; returns once it was seen to be gone."""
+        self._clusters.down(self._cloud, cluster_name)
 
     def _handle(self, cluster_name: str, job_id: str) -> JobHandle:
         return JobHandle(cloud=self._cloud, cluster_name=cluster_name, launcher_job_id=job_id)
@@ -316,12 +324,11 @@ def _named(job_config: str, key: str) -> "JobConfig":
 
 
 def _observation(job: SkyJob) -> Observation:
-    state = STATE_OF_SKY[job.status]
     reason, message = _END.get(job.status, (None, f"SkyPilot says {job.status}."))
     if job.status == "FAILED_DRIVER" and not job.started:
         # skypilot 0.12, sky/skylet/job_lib.py: its submission died half way.
         reason, message = TerminationReason.LAUNCH_FAILED, "SkyPilot never started the job."
-    return _seen(state, reason, message)
+    return _seen(job.state, reason, message)
 
 
 def _seen(state: LauncherState, reason: TerminationReason | None, message: str) -> Observation:

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from flows.errors import OumiFlowsError
 
-_FIRST_SECONDS: Final = 5.0
+_MOMENT_SECONDS: Final = 2.0
 _NOISE: Final = re.compile(
     r"\x1b\[[0-9;?]*[a-zA-Z]|^\(oumi-[0-9a-f]{32}-\d+, pid=\d+\) ", re.MULTILINE
 )
@@ -38,27 +38,31 @@ class SkyLogs:
         self._complete: set[Path] = set()
 
     def read(self, cluster_name: str, job_id: str, *, offset: int, limit: int) -> bytes:
-        """What there is from `offset` on; waits a little for the first bytes of a log."""
+        """What there is from `offset` on; a reader that has all of it waits a moment for more."""
         path = self._folder / cluster_name / f"{job_id}.log"
-        self._follow(path, cluster_name, job_id)
-        try:
-            with path.open("rb") as file:
-                file.seek(offset)
-                return file.read(limit)
-        except FileNotFoundError:
-            return b""
+        follower = self._follower(path, cluster_name, job_id)
+        found = _read(path, offset, limit)
+        if not found and follower is not None:
+            follower.join(_MOMENT_SECONDS)
+            found = _read(path, offset, limit)
+        return found
 
-    def _follow(self, path: Path, cluster_name: str, job_id: str) -> None:
+    def _follower(self, path: Path, cluster_name: str, job_id: str) -> threading.Thread | None:
+        """The thread that follows a log; None once all of the log is here."""
         with self._lock:
+            if path in self._complete:
+                return None
             follower = self._followers.get(path)
-            if path in self._complete or (follower is not None and follower.is_alive()):
-                return
-            follower = threading.Thread(
-                target=self._copy, args=(path, cluster_name, job_id), name=str(path), daemon=True
-            )
-            self._followers[path] = follower
-            follower.start()
-        follower.join(_FIRST_SECONDS)
+            if follower is None or not follower.is_alive():
+                follower = threading.Thread(
+                    target=self._copy,
+                    args=(path, cluster_name, job_id),
+                    name=str(path),
+                    daemon=True,
+                )
+                self._followers[path] = follower
+                follower.start()
+            return follower
 
     def _copy(self, path: Path, cluster_name: str, job_id: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -74,3 +78,13 @@ class SkyLogs:
             return  # the next reader starts over
         with self._lock:
             self._complete.add(path)
+            del self._followers[path]
+
+
+def _read(path: Path, offset: int, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(limit)
+    except FileNotFoundError:
+        return b""

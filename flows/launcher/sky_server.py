@@ -5,20 +5,16 @@ Here it does neither. Importing it takes seconds, so the first call does.
 """
 
 import contextlib
-import json
 import logging
 import re
 import sys
 import threading
 from collections.abc import Generator, Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Never
 
-import yaml
-
-from flows.errors import CloudUnavailable, ClusterNotFound, ClusterUnreachable
-from flows.models import Value
+from flows.errors import CloudUnavailable, ClusterNotFound, ClusterUnreachable, InvalidArgument
+from flows.launcher.sky_values import SkyCluster, SkyJob, SkyRequest, cluster_of, request_of
 
 if TYPE_CHECKING:
     from oumi.core.configs import JobConfig
@@ -30,70 +26,6 @@ HOW_TO_START: Final = (
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _AGAIN: Final = "It is asked again by itself"
 _POST_SECONDS: Final = 30.0
-
-
-class SkyClusterState(StrEnum):
-    """SkyPilot's `ClusterStatus` (skypilot 0.12); a test walks every member."""
-
-    INIT = "INIT"
-    UP = "UP"
-    STOPPED = "STOPPED"
-    AUTOSTOPPING = "AUTOSTOPPING"
-    PENDING = "PENDING"
-
-
-class SkyCluster(Value):
-    """A cluster that SkyPilot knows.
-
-    Attributes:
-        cloud: As SkyPilot names it.
-        autostop: Idle minutes until it stops itself; negative: it does not.
-        hourly_cost: In dollars, of all nodes; None if SkyPilot knows no price.
-    """
-
-    name: str
-    cloud: str
-    state: SkyClusterState
-    launched_at: float
-    autostop: int = -1
-    autostop_is_down: bool = False
-    nodes: int = 1
-    resources: str = ""
-    hourly_cost: float | None = None
-
-
-class SkyJob(Value):
-    """A job in the queue of a cluster; the status is SkyPilot's `JobStatus`."""
-
-    job_id: str
-    name: str
-    status: str
-    started: bool = False
-
-
-class SkyRequest(Value):
-    """Something that was asked of the API server, which remembers it for a day by default.
-
-    Attributes:
-        verb: ``launch``, ``exec``, ``stop``, ``down`` and others.
-        task_name: The name of the task, of a launch or exec.
-    """
-
-    request_id: str
-    verb: str
-    status: str
-    created_at: float
-    task_name: str = ""
-
-    @property
-    def is_live(self) -> bool:
-        """Whether the API server is still at it."""
-        return self.status in ("PENDING", "RUNNING", "WAITING")
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether it ended well."""
-        return self.status == "SUCCEEDED"
 
 
 class SkyServer:
@@ -148,7 +80,7 @@ class SkyServer:
         mode = sky.StatusRefreshMode.FORCE if refresh else sky.StatusRefreshMode.NONE
         with _asked("its clusters"):
             records: list[Any] = sky.get(sky.status(cluster_names=names, refresh=mode))
-        return [_cluster(record) for record in records]
+        return [cluster_of(record) for record in records]
 
     def cluster(self, name: str, *, refresh: bool = False) -> SkyCluster | None:
         """One cluster; None if SkyPilot does not know it."""
@@ -204,7 +136,7 @@ class SkyServer:
             common.handle_request_error(response)
             listed: list[dict[str, Any]] = response.json()
         # A server that does not know the filter sends the requests about all clusters.
-        found = [_request(item) for item in listed if item.get("cluster_name") == cluster_name]
+        found = [request_of(item) for item in listed if item.get("cluster_name") == cluster_name]
         return sorted(found, key=lambda request: request.created_at, reverse=True)
 
     def launch(self, job: "JobConfig", cluster_name: str, *, autostop_minutes: int | None) -> str:
@@ -255,15 +187,15 @@ class SkyServer:
             sky.get(sky.cancel(cluster_name, job_ids=[int(job_id)]))
 
     def stop(self, cluster_name: str) -> None:
-        """Stop a cluster; returns when the server has done it, and raises if it could not."""
+        """Stop a cluster; returns when the server says it has, and raises if it could not."""
         sky = self._sky()
-        with _asked(f"{cluster_name} to stop"):
+        with _asked(f"{cluster_name} to stop"), _ended(cluster_name, "stopped"):
             sky.get(sky.stop(cluster_name))
 
     def down(self, cluster_name: str) -> None:
-        """Destroy a cluster; returns when the server has done it, and raises if it could not."""
+        """Destroy a cluster; returns when the server says it has, and raises if it could not."""
         sky = self._sky()
-        with _asked(f"{cluster_name} to be taken down"):
+        with _asked(f"{cluster_name} to be taken down"), _ended(cluster_name, "taken down"):
             sky.get(sky.down(cluster_name))
 
     def log(self, cluster_name: str, job_id: str) -> Iterator[str]:
@@ -290,7 +222,16 @@ class SkyServer:
 
     def cloud_name(self, cloud: str) -> str:
         """SkyPilot's name of one of Oumi's clouds."""
+        self._sky()
         return str(_sky_cloud(cloud))
+
+    def cloud_names(self) -> dict[str, str]:
+        """Oumi's name of each cloud, by SkyPilot's."""
+        self._sky()
+        from oumi.launcher.clients.sky_client import SkyClient
+
+        names = [cloud.value for cloud in SkyClient.SupportedClouds]
+        return {str(_sky_cloud(name)): name for name in names}
 
     def enabled_clouds(self) -> set[str]:
         """SkyPilot's names of the clouds that it last found usable."""
@@ -363,6 +304,27 @@ def _asked(what: str) -> Generator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def _ended(cluster_name: str, what: str) -> Generator[None]:
+    """Tells a cluster that cannot be ended at all from one that was not this time."""
+    from sky import exceptions
+
+    try:
+        yield
+    except exceptions.NotSupportedError as error:
+        raise InvalidArgument(
+            f"cluster {cluster_name} cannot be {what}: {first_line(error)}",
+            "Take it down with down_cluster, or cancel its jobs",
+        ) from error
+    except (exceptions.ClusterDoesNotExist, exceptions.ApiServerConnectionError):
+        raise
+    except RuntimeError as error:  # what SkyPilot makes of a cloud's refusal
+        raise ClusterUnreachable(
+            f"cluster {cluster_name} was not {what}: {first_line(error)}",
+            "Look at it in the cloud's own console; it may still cost money",
+        ) from error
+
+
 class _StdoutIsStderr:
     """Sends what is printed to standard error, for as long as anybody needs it."""
 
@@ -398,49 +360,3 @@ def _sky_cloud(cloud: str) -> Any:
 
     job = JobConfig(resources=JobResources(cloud=cloud))
     return sky_client._get_sky_cloud_from_job(job)  # pyright: ignore[reportPrivateUsage]
-
-
-def _cluster(record: Any) -> SkyCluster:
-    return SkyCluster(
-        name=record.name,
-        cloud=_cloud_of(record),
-        state=SkyClusterState(record.status.value),
-        launched_at=record.launched_at,
-        autostop=record.autostop,
-        autostop_is_down=record.to_down,
-        nodes=record.nodes,
-        resources=record.resources_str or "",
-        hourly_cost=_hourly_cost(record),
-    )
-
-
-def _cloud_of(record: Any) -> str:
-    launched = getattr(record.handle, "launched_resources", None)
-    return str(launched.cloud) if launched is not None else record.cloud or ""
-
-
-def _hourly_cost(record: Any) -> float | None:
-    """The price of all nodes; None where SkyPilot has no price list, or cannot load it."""
-    try:
-        # A cloud without prices, such as Slurm, costs 0 there.
-        return record.handle.get_hourly_price() or None
-    except Exception:  # noqa: BLE001 - of any catalog
-        return None
-
-
-def _request(item: dict[str, Any]) -> SkyRequest:
-    body: dict[str, Any] = json.loads(item["request_body"]) or {}
-    task = body.get("task")
-    return SkyRequest(
-        request_id=item["request_id"],
-        verb=str(item["name"]).removeprefix("sky."),
-        status=item["status"],
-        created_at=item["created_at"],
-        task_name=_name_in(task) if isinstance(task, str) else "",
-    )
-
-
-def _name_in(task: str) -> str:
-    """The name in a task's YAML, which may be one of several documents."""
-    documents: list[Any] = [item for item in yaml.safe_load_all(task) if isinstance(item, dict)]
-    return next((str(item["name"]) for item in documents if item.get("name")), "")

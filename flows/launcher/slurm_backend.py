@@ -16,6 +16,7 @@ import yaml
 from flows.configs.slurm_checks import check_slurm_job
 from flows.errors import CloudUnavailable, ClusterNotFound, InvalidConfig, JobNotFound, LaunchFailed
 from flows.launcher import slurm_queries as queries
+from flows.launcher.lasting_clusters import LastingClusters
 from flows.launcher.oumi_backend import read_job
 from flows.launcher.slurm_script import JOBS_FOLDER, batch_script, sbatch
 from flows.launcher.slurm_ssh import LoginNode, Refused
@@ -30,7 +31,7 @@ _ADDRESS: Final = re.compile(r"\w[\w.-]*@\w[\w.-]*", re.ASCII)
 _KEY: Final = re.compile(r"[\w-]+", re.ASCII)
 
 
-class SlurmBackend:
+class SlurmBackend(LastingClusters):
     """Oumi's cloud ``slurm``.
 
     Args:
@@ -39,7 +40,7 @@ class SlurmBackend:
     """
 
     def __init__(self, cloud: str, settings: Settings) -> None:
-        self._cloud = cloud
+        super().__init__(cloud)
         self._settings = settings
 
     def launch(self, job_config: str, *, cluster_name: str, key: str) -> JobHandle:
@@ -112,6 +113,11 @@ class SlurmBackend:
         node = self._node(self._address(handle.cluster_name))
         return node.run(queries.log_script(handle.launcher_job_id, offset=offset, limit=limit))
 
+    def cluster_names(self) -> list[str]:
+        """The clusters that OUMI_SLURM_CONNECTIONS lists."""
+        listed = os.environ.get(CONNECTIONS_ENV, "").split(",")
+        return [name for name in map(str.strip, listed) if _ADDRESS.fullmatch(name)]
+
     def _address(self, cluster_name: str) -> str:
         """The login node of a cluster; the only one there is goes without a name.
 
@@ -121,8 +127,7 @@ class SlurmBackend:
         """
         if _ADDRESS.fullmatch(cluster_name):
             return cluster_name
-        listed = os.environ.get(CONNECTIONS_ENV, "").split(",")
-        known = [name for name in map(str.strip, listed) if _ADDRESS.fullmatch(name)]
+        known = self.cluster_names()
         if cluster_name in ("", self._cloud):
             if len(known) == 1:
                 return known[0]

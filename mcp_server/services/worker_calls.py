@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 from uuid import uuid4
 
 import anyio
@@ -41,6 +41,7 @@ class WorkerCalls:
         *,
         timeout_seconds: float,
         name: str = "",
+        if_late: Literal["cancel", "leave"] = "cancel",
     ) -> T:
         """Ask the worker, and wait for the answer.
 
@@ -48,8 +49,10 @@ class WorkerCalls:
             flow: The flow's name.
             parameters: The flow's parameters, as JSON.
             answer_type: What the flow returns.
-            timeout_seconds: How long to wait at most; the run is cancelled then.
+            timeout_seconds: How long to wait at most.
             name: The run's name in the Prefect UI; empty: the flow's.
+            if_late: What becomes of a run that has begun and is not done by then; one that no
+                worker took up is cancelled in any case.
 
         Raises:
             OumiFlowsError: The one that the flow raised.
@@ -65,7 +68,7 @@ class WorkerCalls:
             flow=flow,
             work_queue=names.CALL_QUEUE,
         )
-        run = await self._ended(run, deadline)
+        run = await self._ended(run, deadline, if_late)
         if run.state.job_state is not JobState.SUCCEEDED:
             raise _refusal(run)
         answers = await self._gateway.read_artifacts([run.id], artifact_type=names.ANSWER_ARTIFACT)
@@ -78,19 +81,24 @@ class WorkerCalls:
                 "worker and this server are of one version",
             ) from error
 
-    async def _ended(self, run: FlowRun, deadline: float) -> FlowRun:
+    async def _ended(self, run: FlowRun, deadline: float, if_late: str) -> FlowRun:
         interval = _POLL_SECONDS
         while not run.state.job_state.is_terminal:
             left = deadline - time.monotonic()
             if left <= 0:
-                return await self._give_up(run)
+                return await self._give_up(run, if_late)
             await anyio.sleep(min(interval, left))
             interval = min(interval * _POLL_GROWTH, _LONGEST_POLL_SECONDS)
             run = await self._gateway.read_run(run.id)
         return run
 
-    async def _give_up(self, run: FlowRun) -> FlowRun:
+    async def _give_up(self, run: FlowRun, if_late: str) -> FlowRun:
         waiting = not run.run_count
+        if if_late == "leave" and not waiting:
+            raise OperationTimeout(
+                f"{run.name} is still under way, and goes on",
+                "Look again in a while, here or at the run in the Prefect UI",
+            )
         await self._gateway.set_state(
             run.id,
             PREFECT_STATE[JobState.CANCELLING],

@@ -122,7 +122,7 @@ class StrictMetadata(FuncMetadata):
 
     def convert_result(self, result: Any) -> CallToolResult | InputRequiredResult:
         """The result as structured content, and once more as compact JSON for older clients."""
-        if not isinstance(result, BaseModel):
+        if isinstance(result, InputRequiredResult) or not isinstance(result, BaseModel):
             return super().convert_result(result)
         content = result.model_dump(mode="json", by_alias=True)
         text = hide_tokens(shown := pydantic_core.to_json(content).decode())

@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.engine
 
 
-class _Running:
+class Running:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
@@ -36,7 +36,7 @@ async def calls(bench: Bench, stack: Stack) -> AsyncGenerator[WorkerCalls]:
         work_pool_name=bench.pool,
         entrypoint="tests.flows.questions.double",
     )
-    gateway = PrefectGateway(_Running(stack.connection), timeout_seconds=30, work_pool=bench.pool)
+    gateway = PrefectGateway(Running(stack.connection), timeout_seconds=30, work_pool=bench.pool)
     yield WorkerCalls(gateway)
     await gateway.aclose()
     await bench.client.delete_deployment(deployment_id)

@@ -6,13 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.errors import ClusterNotFound, ClusterUnreachable
-from flows.launcher.sky_server import (
-    SkyCluster,
-    SkyClusterState,
-    SkyJob,
-    SkyRequest,
-    SkyServer,
-)
+from flows.launcher.sky_server import SkyServer
+from flows.launcher.sky_values import SkyCluster, SkyClusterState, SkyJob, SkyRequest
 
 if TYPE_CHECKING:
     from oumi.core.configs import JobConfig
@@ -117,8 +112,24 @@ class FakeSky(SkyServer):
     def can_stop(self, job: "JobConfig") -> bool:
         return self.stops_clusters
 
-    def cloud_name(self, cloud: str) -> str:
-        return cloud.upper()
+    def cloud_names(self) -> dict[str, str]:
+        return {"GCP": "gcp", "Slurm": "sky-slurm"}
+
+    def stop(self, cluster_name: str) -> None:
+        self._end("stop", cluster_name)
+
+    def down(self, cluster_name: str) -> None:
+        self._end("down", cluster_name)
+
+    def _end(self, verb: str, cluster_name: str) -> None:
+        self._answer(verb)
+        if self.refusal is not None:
+            raise self.refusal
+        self.remember(verb, cluster_name)
+        if verb == "down":
+            self.gone(cluster_name)
+        elif self.stops_clusters:
+            self.up(cluster_name, SkyClusterState.STOPPED)
 
     def up(self, cluster_name: str, state: SkyClusterState = SkyClusterState.UP) -> None:
         """The cluster is there."""

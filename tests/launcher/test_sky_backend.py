@@ -13,8 +13,8 @@ from flows.errors import (
     JobNotFound,
     LaunchFailed,
 )
-from flows.launcher.sky_backend import STATE_OF_SKY, SkyBackend
-from flows.launcher.sky_server import SkyClusterState
+from flows.launcher.sky_backend import SkyBackend
+from flows.launcher.sky_values import STATE_OF_SKY, SkyClusterState
 from flows.ports import JobHandle, LauncherState
 from flows.settings import Settings
 from flows.states import TerminationReason

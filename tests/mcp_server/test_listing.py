@@ -25,6 +25,9 @@ TOOLS = [
     "cancel_job",
     "list_jobs",
     "retry_job",
+    "list_clusters",
+    "stop_cluster",
+    "down_cluster",
     "validate_config",
     "get_docs",
     "list_modules",
@@ -105,7 +108,11 @@ async def test_the_tools_that_only_read_say_so(client: Client) -> None:
         for tool in await tools_of(client)
         if tool.annotations and tool.annotations.read_only_hint
     }
-    changing = {"run_oumi_job", "cancel_job", "retry_job", "schedule_job", "update_schedule"}
+    changing = {
+        *("run_oumi_job", "cancel_job", "retry_job"),
+        *("schedule_job", "update_schedule"),
+        *("stop_cluster", "down_cluster"),
+    }
     assert reading == set(TOOLS) - changing
 
 

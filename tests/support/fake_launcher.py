@@ -10,8 +10,15 @@ from typing import Any
 import yaml
 
 from flows.configs.clouds import known_clouds
-from flows.errors import CloudUnavailable, ClusterUnreachable, JobNotFound, OumiFlowsError
-from flows.ports import JobHandle, LauncherState, Observation
+from flows.errors import (
+    CloudUnavailable,
+    ClusterNotFound,
+    ClusterUnreachable,
+    JobNotFound,
+    OumiFlowsError,
+)
+from flows.models import ClusterState, ClusterStatus
+from flows.ports import Clusters, JobHandle, LauncherState, Observation
 from flows.states import TerminationReason
 
 KNOWN_CLOUDS = tuple(known_clouds())
@@ -75,6 +82,10 @@ class FakeLauncher:
     def __init__(self, *, slots: int = 100) -> None:
         self.jobs: dict[str, FakeJob] = {}
         self.calls: Counter[str] = Counter()
+        self.stopped: set[str] = set()
+        self.downed: set[str] = set()
+        self.cluster_errors: list[OumiFlowsError] = []
+        """What the next attempts to stop or destroy a cluster fail with."""
         self.launches: list[str] = []
         """The key of every launch that was asked for."""
         self.unreachable: str | None = None
@@ -149,6 +160,43 @@ class FakeLauncher:
         job = self.jobs[handle.launcher_job_id]
         output = job.log_path.read_bytes() if job.log_path else job.output
         return output[offset : offset + limit]
+
+    async def clusters(self, cloud: str) -> Clusters:
+        self._answer("clusters", cloud or "local")
+        names = {job.cluster for job in self.jobs.values()} - self.downed
+        found = [
+            ClusterStatus(
+                cloud="local",
+                cluster_name=name,
+                state=ClusterState.STOPPED if name in self.stopped else ClusterState.UP,
+                live_jobs=[
+                    job.key
+                    for job in self.jobs.values()
+                    if job.cluster == name and not job.state.is_terminal
+                ],
+            )
+            for name in sorted(names)
+        ]
+        return Clusters(clusters=found, unavailable={"SkyPilot": "none"} if not cloud else {})
+
+    async def stop_cluster(self, cloud: str, cluster_name: str) -> None:
+        await self._end_cluster("stop_cluster", cloud, cluster_name)
+        self.stopped.add(cluster_name)
+
+    async def down_cluster(self, cloud: str, cluster_name: str) -> None:
+        await self._end_cluster("down_cluster", cloud, cluster_name)
+        self.downed.add(cluster_name)
+
+    async def _end_cluster(self, call: str, cloud: str, cluster_name: str) -> None:
+        self._answer(call, cloud)
+        listed = await self.clusters(cloud)
+        if cluster_name not in [cluster.cluster_name for cluster in listed.clusters]:
+            raise ClusterNotFound(f"there is no cluster {cluster_name}", "List the clusters")
+        if self.cluster_errors:
+            raise self.cluster_errors.pop(0)
+        for job in self.jobs.values():
+            if job.cluster == cluster_name:
+                job.end(LauncherState.CANCELLED)
 
     def _answer(self, call: str, cloud: str) -> None:
         self.calls[call] += 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import ClusterUnreachable, InvalidConfig, LaunchFailed
+from flows.errors import ClusterUnreachable, InvalidArgument, InvalidConfig, LaunchFailed
 from flows.launcher import oumi_backend
 from flows.launcher.clouds import CloudBackend
 from flows.launcher.job_folder import JobFolder
@@ -15,6 +15,7 @@ from flows.launcher.oumi_launcher import OumiLauncher
 from flows.ports import LauncherState
 from flows.settings import Settings
 from flows.states import JobState, TerminationReason
+from tests.support.no_sky import no_api_server
 from tests.support.waiting import eventually
 from tests.worker.subjects import CLOUD, CLUSTER, Subject, new_key, oumi_subject
 
@@ -192,3 +193,40 @@ async def test_a_local_job_that_lost_its_supervisor_while_it_waited_runs_all_the
         await oumi_launcher.cancel(slot, force=True)
     seen = await subject.reaching(waiting, LauncherState.SUCCEEDED)
     assert seen.reason is TerminationReason.COMPLETED
+
+
+async def test_the_clusters_of_every_cloud_are_listed_and_what_cannot_be_asked_is_said(
+    subject: Subject, oumi_launcher: OumiLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OUMI_SLURM_CONNECTIONS", raising=False)
+    handle = await subject.launch(subject.holds)
+    with no_api_server():
+        listed = await oumi_launcher.clusters("")
+    (local,) = [cluster for cluster in listed.clusters if cluster.cloud == CLOUD]
+    assert (local.cluster_name, local.live_jobs) == (CLUSTER, [handle.launcher_job_id])
+    assert "sky api start" in listed.unavailable["SkyPilot"]
+    assert [cluster.cloud for cluster in (await oumi_launcher.clusters(CLOUD)).clusters] == [CLOUD]
+
+
+async def test_a_local_cluster_that_is_stopped_has_no_live_jobs(
+    subject: Subject, oumi_launcher: OumiLauncher
+) -> None:
+    handles = [await subject.launch(subject.holds) for _ in range(3)]
+    await oumi_launcher.stop_cluster(CLOUD, CLUSTER)
+    for handle in handles:
+        assert (await subject.seen(handle)).state is LauncherState.CANCELLED
+
+
+async def test_a_local_cluster_that_was_taken_down_is_not_listed(
+    subject: Subject, oumi_launcher: OumiLauncher
+) -> None:
+    handle = await subject.launch(subject.holds)
+    await oumi_launcher.down_cluster(CLOUD, CLUSTER)
+    assert (await oumi_launcher.clusters(CLOUD)).clusters == []
+    assert (await subject.seen(handle)).state is LauncherState.CANCELLED
+
+
+async def test_a_cluster_that_outlives_oumi_is_not_stopped(oumi_launcher: OumiLauncher) -> None:
+    for call in (oumi_launcher.stop_cluster, oumi_launcher.down_cluster):
+        with pytest.raises(InvalidArgument, match="cancel_job"):
+            await call("polaris", "debug.me")

@@ -1,0 +1,70 @@
+"""Clusters that are there whether or not Oumi uses them, such as those of Slurm."""
+
+from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Never
+
+from flows.errors import InvalidArgument
+from flows.models import ClusterState, ClusterStatus
+from flows.ports import Observation
+
+_ASKED_AT_ONCE: Final = 8
+
+
+class LastingClusters(ABC):
+    """A cloud's clusters, to be listed and not to be ended.
+
+    Args:
+        cloud: Its name in Oumi's registry.
+    """
+
+    def __init__(self, cloud: str) -> None:
+        self._cloud = cloud
+
+    @property
+    def server(self) -> str:
+        """The cloud itself."""
+        return self._cloud
+
+    @abstractmethod
+    def cluster_names(self) -> list[str]:
+        """The clusters that are known."""
+
+    @abstractmethod
+    def observe(self, cluster_name: str) -> dict[str, Observation]:
+        """All jobs of a cluster by launcher job id."""
+
+    def clusters(self) -> list[ClusterStatus]:
+        """The clusters that are known, with their live jobs."""
+        names = self.cluster_names()
+        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+            live_jobs = list(pool.map(self.live_jobs, names))
+        return [
+            ClusterStatus(
+                cloud=self._cloud, cluster_name=name, state=ClusterState.UP, live_jobs=jobs
+            )
+            for name, jobs in zip(names, live_jobs, strict=True)
+        ]
+
+    def live_jobs(self, cluster_name: str) -> list[str] | None:
+        """The ids of jobs that have not ended; None if the cluster does not tell."""
+        try:
+            jobs = self.observe(cluster_name)
+        except Exception:  # noqa: BLE001 - of any cloud; the others are listed all the same
+            return None
+        return [job_id for job_id, job in jobs.items() if not job.state.is_terminal]
+
+    def stop(self, cluster_name: str) -> None:
+        """Refused: what Oumi does there does nothing (oumi 0.9), or cannot be confirmed."""
+        self._refuse(cluster_name)
+
+    def down(self, cluster_name: str) -> None:
+        """Refused, as `stop` is."""
+        self._refuse(cluster_name)
+
+    def _refuse(self, cluster_name: str) -> Never:
+        raise InvalidArgument(
+            f"{self._cloud} keeps its clusters whether or not Oumi uses them, so "
+            f"{cluster_name} cannot be stopped or taken down",
+            "Cancel its jobs with cancel_job instead",
+        )

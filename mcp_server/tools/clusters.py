@@ -1,0 +1,138 @@
+"""The tools that work on clusters."""
+
+from typing import Annotated, Any, Final
+
+from mcp.server.elicitation import AcceptedElicitation, ElicitationResult
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.resolve import Elicit, Resolve
+from mcp.server.mcpserver.tools import Tool
+from pydantic import BaseModel, Field
+
+from flows.errors import ConfirmationRequired
+from flows.models import ClusterList
+from mcp_server.services.clusters import ClusterChange, ClusterService
+from mcp_server.tools.edge import make_tool
+
+CONFIRMATION: Final = "DOWN"
+
+Cloud = Annotated[str, Field(min_length=1, max_length=64, description="Oumi cloud.")]
+ClusterName = Annotated[
+    str, Field(min_length=1, max_length=128, description="As list_clusters has it.")
+]
+AnyCloud = Annotated[str, Field(max_length=64, description="Only this cloud; empty: every cloud.")]
+
+
+class Consent(BaseModel):
+    """What a person answers before a cluster is destroyed."""
+
+    destroy: bool = Field(description="Destroy it. This cannot be undone.")
+
+
+class ClusterTools:
+    """The methods are the tools.
+
+    Args:
+        clusters: What the tools do.
+    """
+
+    def __init__(self, clusters: ClusterService) -> None:
+        self._clusters = clusters
+
+    def tools(self, *, read_only: bool) -> list[Tool]:
+        """The tools.
+
+        Args:
+            read_only: Whether calls that change anything are refused.
+        """
+        return [
+            make_tool(self.list_clusters, title="List clusters", open_world=True),
+            make_tool(
+                self.stop_cluster,
+                title="Stop a cluster",
+                destructive=True,
+                open_world=True,
+                changes=lambda _: True,
+                read_only=read_only,
+            ),
+            make_tool(
+                self._down_cluster(),
+                title="Destroy a cluster",
+                destructive=True,
+                open_world=True,
+                changes=lambda _: True,
+                read_only=read_only,
+            ),
+        ]
+
+    async def list_clusters(self, *, cloud: AnyCloud = "") -> ClusterList:
+        """List clusters: state, live jobs, hourly cost, uptime and cost so far, where known.
+
+        Asks the clouds, which takes seconds. unavailable has what could not be asked, and why.
+        """
+        return await self._clusters.list(cloud)
+
+    async def stop_cluster(self, *, cloud: Cloud, cluster_name: ClusterName) -> ClusterChange:
+        """Stop a cluster: its machines stop costing, its disks stay, its jobs are lost.
+
+        Returns once it is confirmed stopped, which takes minutes. Not every cloud can.
+        """
+        return await self._clusters.stop(cloud, cluster_name)
+
+    def _down_cluster(self) -> Any:
+        """The tool, and the question it asks; the question needs `self`, so both are made here."""
+
+        async def ask(
+            ctx: Context[Any],
+            cloud: str,
+            cluster_name: str,
+            confirm: bool,  # noqa: FBT001 - the tool's argument
+            user_confirmation: str,
+        ) -> Elicit[Consent] | Consent:
+            if not _can_ask(ctx):
+                return Consent(destroy=confirm and user_confirmation == CONFIRMATION)
+            preview = await self._clusters.preview_down(cloud, cluster_name)
+            return Elicit(f"{preview.summary} Destroy it?", Consent)
+
+        async def down_cluster(
+            *,
+            ctx: Context[Any],
+            cloud: Cloud,
+            cluster_name: ClusterName,
+            consent: Annotated[ElicitationResult[Consent], Resolve(ask)],
+            confirm: Annotated[
+                bool, Field(description="True only if the person asked for it.")
+            ] = False,
+            user_confirmation: Annotated[
+                str, Field(max_length=20, description='"DOWN", as the person wrote it.')
+            ] = "",
+        ) -> ClusterChange:
+            """Destroy a cluster with its disks and jobs. IRREVERSIBLE.
+
+            Asks the person. Where the client cannot ask, it changes nothing and returns a preview,
+            unless confirm=true and user_confirmation="DOWN"; ask the person for them. Returns once
+            the cluster is confirmed gone, which takes minutes.
+            """
+            if isinstance(consent, AcceptedElicitation) and consent.data.destroy:
+                return await self._clusters.down(cloud, cluster_name)
+            if _can_ask(ctx):
+                raise ConfirmationRequired(
+                    f"The person did not agree to destroy cluster {cluster_name} on {cloud}, and "
+                    "nothing was changed",
+                    "Leave it as it is unless they ask for it again",
+                )
+            preview = await self._clusters.preview_down(cloud, cluster_name)
+            what_to_do = (
+                "Nothing was changed. If the person agrees, call again with confirm=true and "
+                f'user_confirmation="{CONFIRMATION}".'
+            )
+            return preview.model_copy(update={"summary": f"{preview.summary} {what_to_do}"})
+
+        return down_cluster
+
+
+def _can_ask(ctx: Context[Any]) -> bool:
+    """Whether the client can put a form to its person."""
+    capabilities = ctx.client_capabilities
+    elicitation = capabilities.elicitation if capabilities is not None else None
+    # An empty one, the only kind before modes existed, is for forms.
+    return elicitation is not None and (elicitation.form is not None or elicitation.url is None)

@@ -1,0 +1,216 @@
+"""The cluster tools, on a worker that answers from a script."""
+
+import json
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from typing import Any, Literal, NoReturn, TypeVar
+
+import pytest
+from mcp.client import Client
+from mcp.client.session import ClientRequestContext
+from mcp_types import ElicitRequestParams, ElicitResult
+
+from flows.errors import CloudUnavailable, EngineUnavailable, OumiFlowsError
+from flows.models import Answer, ClusterEnd, ClusterList, ClusterState, ClusterStatus
+from flows.settings import Settings
+from mcp_server.prefect_gateway import PrefectGateway
+from mcp_server.server import Options, Parts, build_server, make_parts
+from mcp_server.services.clusters import ClusterService
+from mcp_server.services.worker_calls import WorkerCalls
+from tests.mcp_server.calls import error, ok
+
+T = TypeVar("T", bound=Answer)
+Era = Literal["auto", "legacy"]
+
+TARGET = {"cloud": "gcp", "cluster_name": "c1"}
+UP = ClusterStatus(
+    cloud="gcp", cluster_name="c1", state=ClusterState.UP, live_jobs=["1", "2"], hourly_cost=3.5
+)
+
+
+class Worker(WorkerCalls):
+    """Has one cluster, and remembers what it was asked."""
+
+    def __init__(self, gateway: PrefectGateway) -> None:
+        super().__init__(gateway)
+        self.clusters = [UP]
+        self.asked: list[str] = []
+        self.refusal: OumiFlowsError | None = None
+
+    async def call(
+        self,
+        flow: str,
+        parameters: Mapping[str, Any],
+        answer_type: type[T],
+        *,
+        timeout_seconds: float,
+        name: str = "",
+        if_late: Literal["cancel", "leave"] = "cancel",
+    ) -> T:
+        self.asked.append(flow)
+        if self.refusal:
+            raise self.refusal
+        if flow == "list-clusters":
+            answer = ClusterList(summary="1 cluster.", clusters=self.clusters)
+        else:
+            ended = "stopped" if flow == "stop-cluster" else "gone"
+            answer = ClusterEnd(summary=f"{flow} done", state=ended, **parameters)
+        return answer_type.model_validate(answer.model_dump())
+
+
+@pytest.fixture
+def engineless(settings: Settings) -> Parts:
+    def no_engine(**_: object) -> NoReturn:
+        raise EngineUnavailable("There is no engine in this test", "Start none")
+
+    return make_parts(settings, no_engine)
+
+
+@pytest.fixture
+def worker(engineless: Parts) -> Worker:
+    return Worker(engineless.gateway)
+
+
+@pytest.fixture(params=["auto", "legacy"])
+def era(request: pytest.FixtureRequest) -> Era:
+    return request.param
+
+
+Connect = Callable[..., AbstractAsyncContextManager[tuple[Client, list[str]]]]
+
+
+@pytest.fixture
+def connect(engineless: Parts, worker: Worker, era: Era) -> Connect:
+    """Clients of either era; with an `answer`, they can ask their person."""
+
+    @asynccontextmanager
+    async def connect(
+        answer: ElicitResult | None = None, **options: Any
+    ) -> AsyncGenerator[tuple[Client, list[str]]]:
+        parts = replace(engineless, clusters=ClusterService(worker))
+        questions: list[str] = []
+
+        async def ask(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+            del context
+            questions.append(params.message)
+            assert answer is not None
+            return answer
+
+        server = build_server(parts, Options(**options))
+        callback = ask if answer is not None else None
+        async with Client(server, mode=era, elicitation_callback=callback) as client:
+            yield client, questions
+
+    return connect
+
+
+async def test_clusters_are_listed(connect: Connect) -> None:
+    async with connect() as (client, _):
+        listed = await ok(client, "list_clusters", cloud="gcp")
+    assert listed["summary"] == "1 cluster."
+    assert listed["clusters"] == [UP.model_dump(mode="json")]
+
+
+async def test_a_long_list_is_cut_and_says_so(connect: Connect, worker: Worker) -> None:
+    worker.clusters = [UP] * 100
+    async with connect() as (client, _):
+        result = await client.call_tool("list_clusters", {})
+    assert result.structured_content is not None
+    assert len(json.dumps(result.structured_content)) <= 12_000
+    assert "Only the first 40" in result.structured_content["summary"]
+
+
+async def test_a_cluster_is_stopped(connect: Connect, worker: Worker) -> None:
+    async with connect() as (client, _):
+        stopped = await ok(client, "stop_cluster", **TARGET)
+    assert (stopped["done"], stopped["state"]) == (True, "stopped")
+    assert worker.asked == ["stop-cluster"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"confirm": True}, {"confirm": True, "user_confirmation": "down"}]
+)
+async def test_without_confirmation_a_preview_changes_nothing(
+    connect: Connect, worker: Worker, arguments: dict[str, Any]
+) -> None:
+    async with connect() as (client, _):
+        preview = await ok(client, "down_cluster", **TARGET, **arguments)
+    assert preview["done"] is False
+    assert preview["state"] == "up"
+    assert preview["live_jobs"] == ["1", "2"]
+    assert preview["summary"] == (
+        "IRREVERSIBLE: cluster c1 on gcp, its disks and what runs on it (2 live jobs) are "
+        "destroyed. Nothing was changed. If the person agrees, call again with confirm=true and "
+        'user_confirmation="DOWN".'
+    )
+    assert worker.asked == ["list-clusters"]
+
+
+async def test_with_both_arguments_it_is_destroyed(connect: Connect, worker: Worker) -> None:
+    async with connect() as (client, _):
+        gone = await ok(client, "down_cluster", **TARGET, confirm=True, user_confirmation="DOWN")
+    assert (gone["done"], gone["state"]) == (True, "gone")
+    assert worker.asked == ["down-cluster"]
+
+
+async def test_a_person_who_can_be_asked_is_asked(connect: Connect, worker: Worker) -> None:
+    yes = ElicitResult(action="accept", content={"destroy": True})
+    async with connect(yes) as (client, questions):
+        gone = await ok(client, "down_cluster", **TARGET)
+    assert gone["state"] == "gone"
+    assert questions == [
+        "IRREVERSIBLE: cluster c1 on gcp, its disks and what runs on it (2 live jobs) are "
+        "destroyed. Destroy it?"
+    ]
+    assert worker.asked[-1] == "down-cluster"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ElicitResult(action="accept", content={"destroy": False}),
+        ElicitResult(action="decline"),
+        ElicitResult(action="cancel"),
+    ],
+)
+async def test_a_person_who_does_not_agree_keeps_the_cluster(
+    connect: Connect, worker: Worker, answer: ElicitResult
+) -> None:
+    async with connect(answer) as (client, _):
+        refused = await error(
+            client, "down_cluster", **TARGET, confirm=True, user_confirmation="DOWN"
+        )
+    assert refused.startswith("CONFIRMATION_REQUIRED: The person did not agree")
+    assert "down-cluster" not in worker.asked
+
+
+async def test_a_cluster_that_is_not_there_is_not_asked_about(
+    connect: Connect, worker: Worker
+) -> None:
+    worker.clusters = []
+    yes = ElicitResult(action="accept", content={"destroy": True})
+    async with connect(yes) as (client, questions):
+        refused = await error(client, "down_cluster", **TARGET)
+    assert refused.startswith("CLUSTER_NOT_FOUND: There is no cluster 'c1' on gcp")
+    assert questions == []
+
+
+async def test_what_the_worker_refuses_reaches_the_client(connect: Connect, worker: Worker) -> None:
+    worker.refusal = CloudUnavailable("no SkyPilot API server runs", "Start one")
+    async with connect() as (client, _):
+        for tool, arguments in (
+            ("list_clusters", {"cloud": "gcp"}),
+            ("stop_cluster", TARGET),
+            ("down_cluster", TARGET),
+        ):
+            text = await error(client, tool, **arguments)
+            assert text == "CLOUD_UNAVAILABLE: no SkyPilot API server runs. Start one."
+
+
+async def test_a_read_only_server_only_lists(connect: Connect, worker: Worker) -> None:
+    async with connect(read_only=True) as (client, _):
+        await ok(client, "list_clusters")
+        for tool in ("stop_cluster", "down_cluster"):
+            assert (await error(client, tool, **TARGET)).startswith("READ_ONLY: ")
+    assert worker.asked == ["list-clusters"]
