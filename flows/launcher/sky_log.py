@@ -9,10 +9,9 @@ from typing import Final, Protocol
 from flows.errors import OumiFlowsError
 
 _MOMENT_SECONDS: Final = 2.0
-_NOISE: Final = re.compile(
-    r"\x1b\[[0-9;?]*[a-zA-Z]|^\(oumi-[0-9a-f]{32}-\d+, pid=\d+\) ", re.MULTILINE
-)
-"""Colours, and the launch key that SkyPilot puts before each line of a job of that name."""
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+_KEY: Final = re.compile(r"^\(oumi-[0-9a-f]{32}-\d+, pid=\d+\) ", re.MULTILINE)
+"""The launch key, which SkyPilot puts before each line of a job of that name."""
 
 
 class LogSource(Protocol):
@@ -70,7 +69,7 @@ class SkyLogs:
             with path.open("ab", buffering=0) as file:
                 skip = file.tell()
                 for chunk in self._source.log(cluster_name, job_id):
-                    data = _NOISE.sub("", chunk).encode(errors="replace")
+                    data = _KEY.sub("", _COLOUR.sub("", chunk)).encode(errors="replace")
                     if skip < len(data):
                         file.write(data[skip:])
                     skip = max(0, skip - len(data))

@@ -271,6 +271,11 @@ def first_line(error: BaseException) -> str:
     return lines[0].strip() if lines else type(error).__name__
 
 
+def _one_line(error: BaseException) -> str:
+    """All that an error says."""
+    return " ".join(_COLOUR.sub("", str(error)).split()) or type(error).__name__
+
+
 def _start_nothing(*_args: object, **_kwargs: object) -> Never:
     from sky import exceptions
     from sky.server import common
@@ -313,14 +318,14 @@ def _ended(cluster_name: str, what: str) -> Generator[None]:
         yield
     except exceptions.NotSupportedError as error:
         raise InvalidArgument(
-            f"cluster {cluster_name} cannot be {what}: {first_line(error)}",
+            f"cluster {cluster_name} cannot be {what}: {_one_line(error)}",
             "Take it down with down_cluster, or cancel its jobs",
         ) from error
     except (exceptions.ClusterDoesNotExist, exceptions.ApiServerConnectionError):
         raise
     except RuntimeError as error:  # what SkyPilot makes of a cloud's refusal
         raise ClusterUnreachable(
-            f"cluster {cluster_name} was not {what}: {first_line(error)}",
+            f"cluster {cluster_name} was not {what}: {_one_line(error)}",
             "Look at it in the cloud's own console; it may still cost money",
         ) from error
 

@@ -8,11 +8,13 @@ import anyio.to_thread
 
 from flows.settings import Settings
 from mcp_server.cli.output import Output
-from mcp_server.cli.ports import Jobs, Schedules
+from mcp_server.cli.ports import Clusters, Jobs, Schedules
 from mcp_server.engine import Connection, Engine
 from mcp_server.prefect_gateway import PrefectGateway
+from mcp_server.services.clusters import ClusterService
 from mcp_server.services.jobs import JobService
 from mcp_server.services.schedules import make_schedules
+from mcp_server.services.worker_calls import WorkerCalls
 
 T = TypeVar("T")
 
@@ -65,6 +67,19 @@ class HereBackend:
         """
         return self._run(
             lambda gateway: use(make_schedules(self._settings, gateway)), needs_engine=needs_engine
+        )
+
+    def clusters(self, use: Callable[[Clusters], Awaitable[T]]) -> T:
+        """Use the clusters.
+
+        Args:
+            use: What to do with them.
+
+        Raises:
+            EngineUnavailable: The engine could not be brought up.
+        """
+        return self._run(
+            lambda gateway: use(ClusterService(WorkerCalls(gateway))), needs_engine=True
         )
 
     def _run(self, use: Callable[[PrefectGateway], Awaitable[T]], *, needs_engine: bool) -> T:

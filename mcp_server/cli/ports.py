@@ -3,8 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from flows.models import JobStatus
+from flows.models import ClusterList, JobStatus
 from mcp_server.engine import EngineStatus, Finding
+from mcp_server.services.clusters import ClusterChange
 from mcp_server.services.comparing import Comparison
 from mcp_server.services.jobs import OnChange, Until
 from mcp_server.services.results import JobList, JobLogs, Submission
@@ -112,6 +113,26 @@ class Schedules(Protocol):
         ...
 
 
+class Clusters(Protocol):
+    """The use cases of clusters; `mcp_server.services.clusters.ClusterService` is the real one."""
+
+    async def list(self, cloud: str = "") -> ClusterList:
+        """List clusters."""
+        ...
+
+    async def stop(self, cloud: str, cluster_name: str) -> ClusterChange:
+        """Stop a cluster."""
+        ...
+
+    async def preview_down(self, cloud: str, cluster_name: str) -> ClusterChange:
+        """Say what `down` would destroy."""
+        ...
+
+    async def down(self, cloud: str, cluster_name: str) -> ClusterChange:
+        """Destroy a cluster."""
+        ...
+
+
 class EngineControl(Protocol):
     """The engine's life cycle; `mcp_server.engine.Engine` is the real one."""
 
@@ -148,4 +169,8 @@ class Backend(Protocol):
         self, use: Callable[[Schedules], Awaitable[T]], *, needs_engine: bool = True
     ) -> T:
         """Use the schedules, as `call` does the jobs."""
+        ...
+
+    def clusters(self, use: Callable[[Clusters], Awaitable[T]]) -> T:
+        """Use the clusters, as `call` does the jobs."""
         ...

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from flows.models import JobStatus
+from flows.models import ClusterList, JobStatus
 from flows.states import JobState
 from mcp_server.cli.output import Output
 from mcp_server.engine import EngineStatus, Finding, Severity
@@ -193,6 +193,30 @@ def show_engine(status: EngineStatus, output: Output) -> None:
         output.line(f"What to do: {status.fix}")
 
 
+def show_clusters(listed: ClusterList, output: Output) -> None:
+    """A list of clusters, and what could not be asked."""
+    if listed.clusters:
+        output.table(
+            ["CLOUD", "CLUSTER", "STATE", "JOBS", "UPTIME", "PER HOUR", "SO FAR"],
+            [
+                [
+                    Text(cluster.cloud),
+                    Text(cluster.cluster_name),
+                    Text(cluster.state),
+                    Text("?" if cluster.live_jobs is None else str(len(cluster.live_jobs))),
+                    Text(_duration(cluster.uptime_seconds)),
+                    Text(_dollars(cluster.hourly_cost)),
+                    Text(_dollars(cluster.cost_so_far)),
+                ]
+                for cluster in listed.clusters
+            ],
+        )
+    else:
+        output.note(listed.summary)
+    for server, why in listed.unavailable.items():
+        output.note(f"{server} was not asked: {why}")
+
+
 def show_findings(findings: Iterable[Finding], output: Output) -> None:
     """What the doctor found."""
     for finding in findings:
@@ -226,6 +250,10 @@ def _process(state: str, pid: int | None) -> str:
 def _memory(sizes: Iterable[int | None]) -> str:
     known = [size for size in sizes if size is not None]
     return f"{sum(known) // _MIB} MiB" if known else ""
+
+
+def _dollars(amount: float | None) -> str:
+    return "" if amount is None else f"${amount:,.2f}"
 
 
 def _local(instant: datetime | None) -> str:

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from flows.models import JobProgress, JobStatus, Overlap
+from flows.models import ClusterList, ClusterState, ClusterStatus, JobProgress, JobStatus, Overlap
 from flows.states import JobState, TerminationReason
-from mcp_server.cli.ports import EngineControl, Jobs, Report, Schedules
+from mcp_server.cli.ports import Clusters, EngineControl, Jobs, Report, Schedules
 from mcp_server.engine import EngineStatus, Finding, ServerStatus, WorkerStatus
+from mcp_server.services.clusters import ClusterChange
 from mcp_server.services.comparing import Comparison, Difference
 from mcp_server.services.jobs import OnChange, Until
 from mcp_server.services.results import JobList, JobLogs, JobRow, Submission
@@ -250,6 +251,15 @@ class FakeJobs:
             raise self.error
 
 
+CLUSTER = ClusterStatus(
+    cloud="gcp",
+    cluster_name="c1",
+    state=ClusterState.UP,
+    live_jobs=["1", "2"],
+    hourly_cost=3.5,
+    uptime_seconds=7200,
+    cost_so_far=7,
+)
 UP = EngineStatus(
     summary="Prefect 3.8.8 answers at http://127.0.0.1:4200/api; the worker is ready",
     embedded=True,
@@ -339,10 +349,43 @@ class FakeSchedules:
 
 
 @dataclass
+class FakeClusters:
+    """One cluster, which can be stopped and destroyed."""
+
+    asked: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
+
+    async def list(self, cloud: str = "") -> ClusterList:
+        self.asked.append(("list", cloud))
+        return ClusterList(
+            summary="1 cluster.", clusters=[CLUSTER], unavailable={"slurm": "It is away."}
+        )
+
+    async def stop(self, cloud: str, cluster_name: str) -> ClusterChange:
+        return self._change("stop", cloud, cluster_name)
+
+    async def preview_down(self, cloud: str, cluster_name: str) -> ClusterChange:
+        return self._change("preview", cloud, cluster_name)
+
+    async def down(self, cloud: str, cluster_name: str) -> ClusterChange:
+        return self._change("down", cloud, cluster_name)
+
+    def _change(self, verb: str, cloud: str, cluster_name: str) -> ClusterChange:
+        self.asked.append((verb, cloud, cluster_name))
+        return ClusterChange(
+            summary=f"{verb} of {cluster_name}.",
+            done=verb != "preview",
+            cloud=cloud,
+            cluster_name=cluster_name,
+            state="stopped" if verb == "stop" else "gone",
+        )
+
+
+@dataclass
 class FakeBackend:
     """Jobs and engine of the test."""
 
     service: FakeJobs = field(default_factory=FakeJobs)
+    rented: FakeClusters = field(default_factory=FakeClusters)
     planned: FakeSchedules = field(default_factory=FakeSchedules)
     control: FakeEngine = field(default_factory=FakeEngine)
     brought_up: bool = False
@@ -366,5 +409,13 @@ class FakeBackend:
 
         async def run() -> T:
             return await use(self.planned)
+
+        return asyncio.run(run())
+
+    def clusters(self, use: Callable[[Clusters], Awaitable[T]]) -> T:
+        self.brought_up = True
+
+        async def run() -> T:
+            return await use(self.rented)
 
         return asyncio.run(run())

@@ -107,7 +107,8 @@ class FakeSky(SkyServer):
         self.set_status(cluster_name, job_id, "CANCELLED")
 
     def log(self, cluster_name: str, job_id: str) -> Iterator[str]:
-        yield from (f"line {number}\n" for number in range(3))
+        for number in range(3):
+            yield f"\x1b[36m(oumi-{'0' * 32}-1, pid=7)\x1b[0m line {number}\n"
 
     def can_stop(self, job: "JobConfig") -> bool:
         return self.stops_clusters

@@ -1,0 +1,96 @@
+"""The commands for clusters."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from flows.errors import ConfirmationRequired
+from mcp_server.cli import views
+from mcp_server.cli.exits import Exit
+from mcp_server.cli.options import AsJson
+from mcp_server.cli.output import Output
+from mcp_server.cli.ports import Backend
+from mcp_server.services.clusters import ClusterChange
+
+CONFIRMATION = "DOWN"
+
+Cloud = Annotated[str, typer.Argument(metavar="CLOUD", help="Oumi cloud.")]
+ClusterName = Annotated[
+    str, typer.Argument(metavar="CLUSTER", help="Its name, as `clusters` lists it.")
+]
+
+
+class ClusterCommands:
+    """The methods are the commands.
+
+    Args:
+        backend: What they work on.
+        output: Where they write.
+    """
+
+    def __init__(self, backend: Backend, output: Output) -> None:
+        self._backend = backend
+        self._output = output
+
+    def add_to(self, app: typer.Typer) -> None:
+        """Add the commands to `app`."""
+        for name, method in (
+            ("clusters", self.clusters),
+            ("stop-cluster", self.stop),
+            ("down-cluster", self.down),
+        ):
+            app.command(name, rich_help_panel="Clusters")(method)
+
+    def clusters(
+        self,
+        *,
+        cloud: Annotated[str, typer.Option("--cloud", help="Only clusters of this cloud.")] = "",
+        as_json: AsJson = False,
+    ) -> Exit:
+        """List clusters: state, live jobs, uptime and cost, where known."""
+        listed = self._backend.clusters(lambda clusters: clusters.list(cloud))
+        if as_json:
+            self._output.json(listed)
+        else:
+            views.show_clusters(listed, self._output)
+        return Exit.OK
+
+    def stop(self, *, cloud: Cloud, cluster_name: ClusterName, as_json: AsJson = False) -> Exit:
+        """Stop a cluster: its machines stop costing, its disks stay, its jobs are lost."""
+        change = self._backend.clusters(lambda clusters: clusters.stop(cloud, cluster_name))
+        return self._tell(change, as_json)
+
+    def down(
+        self,
+        *,
+        cloud: Cloud,
+        cluster_name: ClusterName,
+        yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+        as_json: AsJson = False,
+    ) -> Exit:
+        """Destroy a cluster with its disks and jobs; cannot be undone."""
+        if not yes:
+            self._ask(cloud, cluster_name)
+        change = self._backend.clusters(lambda clusters: clusters.down(cloud, cluster_name))
+        return self._tell(change, as_json)
+
+    def _ask(self, cloud: str, cluster_name: str) -> None:
+        preview = self._backend.clusters(
+            lambda clusters: clusters.preview_down(cloud, cluster_name)
+        )
+        self._output.note(preview.summary, style="red")
+        asked = f"Write {CONFIRMATION} to destroy it"
+        agreed = sys.stdin.isatty() and typer.prompt(asked, default="", err=True) == CONFIRMATION
+        if not agreed:
+            raise ConfirmationRequired(
+                f"Cluster {cluster_name} on {cloud} is as it was",
+                "Give --yes to destroy it without being asked",
+            )
+
+    def _tell(self, change: ClusterChange, as_json: bool) -> Exit:  # noqa: FBT001 - of the command
+        if as_json:
+            self._output.json(change)
+        else:
+            self._output.line(change.summary)
+        return Exit.OK

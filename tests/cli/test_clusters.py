@@ -1,0 +1,47 @@
+"""The commands for clusters."""
+
+import pytest
+import typer
+
+from tests.cli.conftest import Terminal
+
+TARGET = ("gcp", "c1")
+
+
+def test_clusters_are_listed_with_what_they_cost(terminal: Terminal) -> None:
+    done = terminal("clusters", "--cloud", "gcp")
+    header, row = done.out.splitlines()
+    assert header.split()[:6] == ["CLOUD", "CLUSTER", "STATE", "JOBS", "UPTIME", "PER"]
+    assert row.split() == ["gcp", "c1", "up", "2", "2:00:00", "$3.50", "$7.00"]
+    assert done.err == "slurm was not asked: It is away.\n"
+    assert terminal.backend.rented.asked == [("list", "gcp")]
+
+
+def test_a_cluster_is_stopped(terminal: Terminal) -> None:
+    done = terminal("stop-cluster", *TARGET)
+    assert (done.code, done.out) == (0, "stop of c1.\n")
+
+
+def test_without_a_person_nothing_is_destroyed(terminal: Terminal) -> None:
+    done = terminal("down-cluster", *TARGET)
+    assert done.code != 0
+    assert "preview of c1." in done.err
+    assert "CONFIRMATION_REQUIRED: Cluster c1 on gcp is as it was. Give --yes" in done.err
+    assert terminal.backend.rented.asked == [("preview", *TARGET)]
+
+
+@pytest.mark.parametrize(("written", "code"), [("DOWN", 0), ("down", None)])
+def test_a_person_has_to_write_it(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, written: str, code: int | None
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(typer, "prompt", lambda *_args, **_kwargs: written)
+    done = terminal("down-cluster", *TARGET)
+    assert (done.code == 0) is (code == 0)
+    assert (("down", *TARGET) in terminal.backend.rented.asked) is (code == 0)
+
+
+def test_yes_is_enough(terminal: Terminal) -> None:
+    done = terminal("down-cluster", *TARGET, "--yes", "--json")
+    assert done.json["done"] is True
+    assert terminal.backend.rented.asked == [("down", *TARGET)]
