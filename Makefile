@@ -9,10 +9,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 PYTEST_ARGS ?=
 
-.PHONY: help install demo test check nightly conformance bench lock clean
+.PHONY: help install demo test test-cluster check nightly conformance bench lock clean
 
 help:  ## Show this list.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 22
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 22
 
 install: $(INSTALLED)  ## Build .venv from the lock file.
 
@@ -26,6 +26,10 @@ demo: $(INSTALLED)  ## Train a tiny model offline, submitted by a real MCP clien
 test: $(INSTALLED)  ## Install what the tests need and run the default suite.
 	@scripts/provision
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+test-cluster: $(INSTALLED)  ## The launcher's contract and its faults, on a real Slurm cluster.
+	@scripts/provision-cluster
+	@$(BIN)/python -m pytest -m "cluster and not nightly" -rs $(PYTEST_ARGS)
 
 check: $(INSTALLED)  ## Lint, format, types and import contracts.
 	$(BIN)/ruff check

@@ -7,7 +7,7 @@ from typing import Final
 
 from flows.errors import ClusterUnreachable
 from flows.launcher.local_cloud import LocalCluster
-from flows.launcher.oumi_backend import OumiBackend
+from flows.launcher.oumi_backend import OumiBackend, read_job
 from flows.ports import JobHandle, Observation
 
 _END_SECONDS: Final = 30.0
@@ -16,6 +16,15 @@ _LOOK_SECONDS: Final = 0.2
 
 class LocalBackend(OumiBackend):
     """The jobs of this machine: a cancel may skip the grace, and the log is a file here."""
+
+    def launch(self, job_config: str, *, cluster_name: str, key: str) -> JobHandle:
+        """Start the job; the local cloud launches the key in its `envs` at most once."""
+        return self._up(read_job(job_config), cluster_name)
+
+    def find(self, cluster_name: str, key: str) -> JobHandle | None:
+        """The job launched as `key`, which is its id."""
+        handle = self._handle(cluster_name, key)
+        return None if super().observe_job(handle) is None else handle
 
     def observe_job(self, handle: JobHandle) -> Observation | None:
         """One job; one that waited for a slot when its supervisor died waits again."""

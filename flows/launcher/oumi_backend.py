@@ -2,8 +2,12 @@
 
 import json
 from datetime import UTC, datetime
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import yaml
+
+from flows.configs.slurm_checks import check_heredocs
 from flows.configs.yaml_text import escape_references
 from flows.errors import CloudUnavailable, ClusterNotFound, InvalidConfig
 from flows.launcher.lasting_clusters import LastingClusters
@@ -24,6 +28,8 @@ STATE_OF_OUMI: Final = {
 }
 """Oumi's `JobState` values (oumi 0.9) and ours; a test walks every member."""
 
+_NAME_LENGTH: Final = 30
+
 
 class OumiBackend(LastingClusters):
     """One cloud through `oumi.launcher`.
@@ -36,23 +42,29 @@ class OumiBackend(LastingClusters):
     def __init__(self, cloud: str, settings: Settings) -> None:
         super().__init__(cloud)
         self._settings = settings
+        self._launching: dict[tuple[str, str], Lock] = {}
 
     def launch(self, job_config: str, *, cluster_name: str, key: str) -> JobHandle:
-        """Start the job."""
-        from oumi import launcher
+        """Start the job under a name made of its key, if it is not there yet.
 
-        oumi: Any = launcher
-        _, status = oumi.up(read_job(job_config), cluster_name)
-        return self._handle(status.cluster, status.id)
+        Two processes that launch the same key at the same moment may both start it.
+        """
+        check_heredocs(yaml.safe_load(job_config) or {})
+        with self._launching.setdefault((cluster_name, key), Lock()):
+            found = self.find(cluster_name, key)
+            if found is not None:
+                return found
+            job = read_job(job_config)
+            job.name = short_name(key)
+            return self._up(job, cluster_name)
 
     def find(self, cluster_name: str, key: str) -> JobHandle | None:
         """The job launched as `key`, whatever its state; None if there is none."""
         cluster = self._cluster(cluster_name)
         if cluster is None:
             return None
-        status = cast("JobStatus | None", cluster.get_job(key))
-        if status is None:
-            status = next((job for job in cluster.get_jobs() if job.name == key), None)
+        name = short_name(key)
+        status = next((job for job in cluster.get_jobs() if job.name == name), None)
         return None if status is None else self._handle(cluster_name, status.id)
 
     def observe(self, cluster_name: str) -> dict[str, Observation]:
@@ -85,6 +97,13 @@ class OumiBackend(LastingClusters):
         from oumi import launcher
 
         return [cluster.name() for cluster in launcher.get_cloud(self._cloud).list_clusters()]
+
+    def _up(self, job: "JobConfig", cluster_name: str) -> JobHandle:
+        from oumi import launcher
+
+        oumi: Any = launcher
+        _, status = oumi.up(job, cluster_name)
+        return self._handle(status.cluster, status.id)
 
     def _cluster(self, name: str) -> "BaseCluster | None":
         from oumi import launcher
@@ -157,6 +176,12 @@ def why_it_ended(
             return "Every process of the job was gone, and none had recorded how it ended."
         case _:
             return f"The job {how}."
+
+
+def short_name(key: str) -> str:
+    """A key as a job's name: Oumi's lists cut names at 30 characters (oumi 0.9)."""
+    start, _, attempt = key.rpartition("-")
+    return f"{start[: _NAME_LENGTH - len(attempt) - 1]}-{attempt}"
 
 
 def _why(facts: dict[str, Any]) -> str:

@@ -50,8 +50,12 @@ fi
 if [ -z "$state" ]; then
   if said=$(accounts --jobs="$id" --format=State,Reason,ExitCode,JobName 2>&1); then
     IFS='|' read -r state why code name <<<"$said"
+    # The controller knows all live jobs: what is live in the accounts alone was lost there.
+    case $state in RUNNING*|PENDING*|SUSPENDED*|REQUEUED*|COMPLETING*) state=;; esac
   else
     has_no_accounts "$said" || exit CANNOT_TELL
+  fi
+  if [ -z "$state" ]; then
     kept=$(find "$jobs" -maxdepth 2 -name job_id -exec grep -lx -e "$id" {} + | head -n 1)
     code=$(cat "${kept%/*}/exit" 2>/dev/null) || exit 0
     name=$(basename "${kept%/*}"); state=FAILED

@@ -5,6 +5,8 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import psutil
+
 from tests.support.waiting import eventually_sync
 
 _START_SECONDS = 60.0
@@ -50,6 +52,15 @@ class Daemons:
             raise RuntimeError(f"{name} was not ready in time: {_tail(log)}") from None
         if process.poll() is not None:
             raise RuntimeError(f"{name} ended with {process.returncode}: {_tail(log)}")
+
+    def children(self, name: str) -> list[psutil.Process]:
+        """The processes that a program has started, and theirs."""
+        return [
+            child
+            for running, process in self._running
+            if running == name
+            for child in psutil.Process(process.pid).children(recursive=True)
+        ]
 
     def stop(self, name: str | None = None) -> None:
         """End one program, or all of them, the last one first."""

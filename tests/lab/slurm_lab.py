@@ -11,7 +11,8 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,6 @@ PROGRAMS: Final = (
     *("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sbatch"),
     *("sacct", "squeue", "sshd", "ssh", "ssh-keygen", "rsync", "setpriv", "useradd", "userdel"),
 )
-_CPUS: Final = 8
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -42,6 +42,8 @@ class SlurmLab:
         env: What a process needs in its environment to reach the lab.
     """
 
+    CPUS: Final = 8
+
     def __init__(self) -> None:
         missing = [name for name in PROGRAMS if shutil.which(name, path=_PATH) is None]
         if missing:
@@ -58,6 +60,7 @@ class SlurmLab:
         self._slurm_conf = self.root / "etc" / "slurm.conf"
         self._daemons = Daemons(self.root / "log")
         self.ssh_port, *self._ports = _free_ports(4)
+        self._first_job_id = 1
 
     @property
     def env(self) -> dict[str, str]:
@@ -125,12 +128,41 @@ class SlurmLab:
         return listed.split()
 
     def cut_off(self) -> None:
-        """End the login node; connections end with it."""
+        """End the login node and every connection to it."""
+        for session in self._daemons.children("sshd"):
+            with suppress(psutil.NoSuchProcess):
+                session.kill()
         self._daemons.stop("sshd")
 
     def reconnect(self) -> None:
         """Start the login node again."""
         self._start_sshd()
+
+    @contextmanager
+    def without_controller(self) -> Generator[None]:
+        """While it is open, Slurm does not answer."""
+        self._daemons.stop("slurmctld")
+        yield
+        self._start_controller()
+
+    def forget_jobs(self, *, in_accounts: bool = True) -> None:
+        """Lose every job, in Slurm's memory and in its accounts; ids are not given again."""
+        self._daemons.stop("slurmd")
+        self._daemons.stop("slurmctld")
+        if in_accounts:
+            self._forget_accounts()
+        self._first_job_id += 10_000
+        self._write_slurm()
+        self._start_controller("-c")
+        self._start_node()
+
+    def _forget_accounts(self) -> None:
+        sql = "delete from slurm.lab_job_table; delete from slurm.lab_step_table"
+        subprocess.run(
+            ["mariadb", f"--socket={self.root}/run/mysql", "-e", sql],
+            check=True,
+            env={"PATH": _PATH},
+        )
 
     def _make_user(self) -> None:
         subprocess.run(
@@ -200,7 +232,7 @@ Host {self.host}
     def _write_slurm(self) -> None:
         host = socket.gethostname().split(".")[0]
         dbd_port, ctld_port, slurmd_port = self._ports
-        memory = _memory_mb()
+        memory, cpus = _memory_mb(), self.CPUS
         root = self.root
         etc = self._slurm_conf.parent
         self._slurm_conf.write_text(
@@ -224,7 +256,9 @@ MpiDefault=none
 SwitchType=switch/none
 ReturnToService=2
 KillWait=2
+MessageTimeout=3
 MinJobAge=300
+FirstJobId={self._first_job_id}
 SchedulerType=sched/backfill
 SchedulerParameters=sched_min_interval=0,batch_sched_delay=0
 SelectType=select/cons_tres
@@ -235,7 +269,7 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort={dbd_port}
 AccountingStoragePass={root}/run/munge
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs={_CPUS} Boards=1 SocketsPerBoard=1 CoresPerSocket={_CPUS} \
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket={cpus} \
 ThreadsPerCore=1 RealMemory={memory} Gres=gpu:H100:4 State=UNKNOWN
 PartitionName=debug Nodes={host} Default=YES MaxTime=INFINITE DefaultTime=01:00:00 State=UP \
 OverSubscribe=NO
@@ -284,13 +318,23 @@ StorageLoc=slurm
             env={**slurm, "MYSQL_UNIX_PORT": f"{root}/run/mysql"},
             ready=lambda: self._answers("sacctmgr", "-n", "list", "cluster"),
         )
-        start(
-            *("/usr/sbin/slurmctld", "-D"),
-            env=slurm,
+        self._start_controller()
+        self._start_node()
+        self._start_sshd()
+
+    def _start_controller(self, *options: str) -> None:
+        self._daemons.start(
+            *("/usr/sbin/slurmctld", "-D", *options),
+            env={"SLURM_CONF": str(self._slurm_conf)},
             ready=lambda: self._answers("scontrol", "ping"),
         )
-        start("/usr/sbin/slurmd", "-D", env=slurm, ready=self._is_idle)
-        self._start_sshd()
+
+    def _start_node(self) -> None:
+        self._daemons.start(
+            *("/usr/sbin/slurmd", "-D"),
+            env={"SLURM_CONF": str(self._slurm_conf)},
+            ready=lambda: self.slurm("sinfo", "-h", "-o", "%T", check=False).strip() == "idle",
+        )
 
     def _start_database(self) -> None:
         data, run = self.root / "db", self.root / "run"
@@ -329,9 +373,6 @@ StorageLoc=slurm
         except (RuntimeError, subprocess.TimeoutExpired):
             return False
         return True
-
-    def _is_idle(self) -> bool:
-        return self.slurm("sinfo", "-h", "-o", "%T", check=False).strip() == "idle"
 
 
 def _free_ports(count: int) -> list[int]:

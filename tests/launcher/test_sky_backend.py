@@ -18,9 +18,9 @@ from flows.launcher.sky_values import STATE_OF_SKY, SkyClusterState
 from flows.ports import JobHandle, LauncherState
 from flows.settings import Settings
 from flows.states import TerminationReason
+from tests.launcher.contract.subjects import new_key
 from tests.launcher.fake_sky import FakeSky
 from tests.support.waiting import eventually
-from tests.worker.subjects import new_key
 
 CLUSTER = "c1"
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.worker.subjects import new_key
 
 from flows.errors import ClusterNotFound, ClusterUnreachable
 from flows.launcher.sky_backend import SkyBackend
@@ -12,7 +13,6 @@ from flows.launcher.sky_values import SkyClusterState
 from flows.models import ClusterState, ClusterStatus
 from flows.settings import Settings
 from tests.launcher.fake_sky import FakeSky
-from tests.worker.subjects import new_key
 
 
 @pytest.fixture

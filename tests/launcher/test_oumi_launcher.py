@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,18 @@ from flows.launcher.oumi_launcher import OumiLauncher
 from flows.ports import LauncherState
 from flows.settings import Settings
 from flows.states import JobState, TerminationReason
+from tests.launcher.contract.subjects import Subject, new_key, on_local
 from tests.support.no_sky import no_api_server
 from tests.support.waiting import eventually
-from tests.worker.subjects import CLOUD, CLUSTER, Subject, new_key, oumi_subject
+
+CLOUD = CLUSTER = "local"
 
 
 @pytest.fixture
-def any_subject(oumi_launcher: OumiLauncher, tmp_path: Path) -> Subject:
-    return oumi_subject(oumi_launcher, tmp_path)
+async def subject(oumi_launcher: OumiLauncher, folder: Path) -> AsyncGenerator[Subject]:
+    subject = on_local(oumi_launcher, folder)
+    yield subject
+    await subject.end_all()
 
 
 def test_every_state_of_oumi_is_one_of_ours_and_both_agree_on_its_end(
@@ -134,7 +139,7 @@ async def test_an_oumi_that_does_not_load_launches_nothing_and_tells_nothing(
     def broken(*_: object) -> CloudBackend:
         raise ImportError("No module named torch")
 
-    subject = oumi_subject(OumiLauncher(Settings(), make_backend=broken), tmp_path)
+    subject = on_local(OumiLauncher(Settings(), make_backend=broken), tmp_path)
     with pytest.raises(LaunchFailed, match="No module named torch"):
         await subject.launch(subject.holds)
     with pytest.raises(ClusterUnreachable, match="No module named torch"):
@@ -151,7 +156,7 @@ async def test_a_launch_and_a_call_that_take_too_long_are_given_up(
     release = threading.Event()
     monkeypatch.setattr(LocalCluster, "get_jobs", lambda _: release.wait())
     settings = Settings(launcher_timeout_seconds=0.2)
-    subject = oumi_subject(OumiLauncher(settings), tmp_path)
+    subject = on_local(OumiLauncher(settings), tmp_path)
     try:
         with pytest.raises(ClusterUnreachable, match=r"within 0\.2 s"):
             await subject.launcher.observe(CLOUD, CLUSTER)
@@ -175,9 +180,8 @@ async def test_whatever_a_cluster_raises_says_nothing_of_its_jobs(
 
 
 async def test_a_local_job_that_lost_its_supervisor_while_it_waited_runs_all_the_same(
-    oumi_launcher: OumiLauncher, tmp_path: Path
+    oumi_launcher: OumiLauncher, subject: Subject
 ) -> None:
-    subject = oumi_subject(oumi_launcher, tmp_path)
     slots = [await subject.launch("sleep 600") for _ in range(2)]
     waiting = await subject.launch("exit 0")
     job_dir = Settings().local_dir / CLUSTER / "jobs" / waiting.launcher_job_id

@@ -1,47 +1,48 @@
 """Launchers under test."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from flows.launcher.oumi_launcher import OumiLauncher
 from flows.settings import Settings
-from tests.worker.subjects import Subject, fake_subject, oumi_subject
+from tests.lab.fixture import slurm_lab
+
+__all__ = ["slurm_lab"]
 
 
 @pytest.fixture(scope="session")
 def oumi_launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OumiLauncher]:
-    """The real launcher on the durable local cloud. Imports Oumi: 10 to 20 s."""
+    """The real launcher, with local and fake clouds of its own. Imports Oumi: 10 to 20 s."""
     from oumi import launcher as oumi
     from oumi.launcher.launcher import LAUNCHER
 
     from flows.launcher import local_cloud
+    from tests.support import fake_cloud
 
-    # Oumi builds a cloud once in a process, and ours reads its settings when it is built.
+    # Oumi builds a cloud once in a process, and ours read their settings when they are built.
     built = vars(LAUNCHER)["_clouds"]
     before = built.pop("local", None)
     with pytest.MonkeyPatch.context() as patch:
         home = tmp_path_factory.mktemp("contract") / "home with space"
         patch.setenv("OUMI_FLOWS_HOME", str(home))
         patch.setenv("OUMI_FLOWS_LOCAL_SLOTS", "2")
+        patch.setenv(fake_cloud.FOLDER_ENV, str(tmp_path_factory.mktemp("fake")))
+        patch.setenv("FAKE_CLOUD_SLOTS", "2")
         local_cloud.register()
-        oumi.get_cloud("local")
+        for cloud in ("local", fake_cloud.CLOUD):
+            oumi.get_cloud(cloud)
         yield OumiLauncher(Settings())
-    del built["local"]
+    for cloud in ("local", fake_cloud.CLOUD):
+        del built[cloud]
     if before is not None:
         built["local"] = before
 
 
-@pytest.fixture(params=["fake", "oumi"])
-def any_subject(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
-    if request.param == "fake":
-        return fake_subject(tmp_path)
-    return oumi_subject(request.getfixturevalue("oumi_launcher"), tmp_path)
-
-
 @pytest.fixture
-async def subject(any_subject: Subject) -> AsyncGenerator[Subject]:
-    """Each launcher in turn."""
-    yield any_subject
-    await any_subject.end_all()
+def folder(tmp_path: Path) -> Path:
+    """Where jobs of a test run."""
+    path = tmp_path / "work"
+    path.mkdir()
+    return path

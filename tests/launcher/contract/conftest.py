@@ -1,0 +1,103 @@
+"""The back ends of the contract, one after another.
+
+A new one is a fixture named ``<name>_subject``, and its name in the list below.
+"""
+
+from collections.abc import AsyncGenerator, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from flows.launcher.oumi_backend import short_name
+from flows.launcher.oumi_launcher import OumiLauncher
+from flows.ports import JobHandle
+from tests.lab.slurm_lab import SlurmLab
+from tests.launcher.contract.subjects import Subject, in_memory, on_local, waits_for
+from tests.support import fake_cloud as fakes
+
+BACK_ENDS = ["memory", "local", "fake", pytest.param("slurm", marks=pytest.mark.cluster)]
+
+
+@pytest.fixture(params=BACK_ENDS)
+async def subject(request: pytest.FixtureRequest) -> AsyncGenerator[Subject]:
+    """Each back end in turn; its jobs end with the test."""
+    subject: Subject = request.getfixturevalue(f"{request.param}_subject")
+    yield subject
+    await subject.end_all()
+
+
+@pytest.fixture
+def memory_subject(folder: Path) -> Subject:
+    """What stands in for the launcher in tests of flows."""
+    return in_memory(folder)
+
+
+@pytest.fixture
+def local_subject(oumi_launcher: OumiLauncher, folder: Path) -> Subject:
+    """The durable local cloud."""
+    return on_local(oumi_launcher, folder)
+
+
+@pytest.fixture
+def fake_subject(
+    oumi_launcher: OumiLauncher, folder: Path, request: pytest.FixtureRequest
+) -> Subject:
+    """The scripted cloud in Oumi's registry, through the backend that most clouds have."""
+    cluster = fakes.build_fake_cloud().cluster(f"cluster-{abs(hash(request.node.name))}")
+
+    @contextmanager
+    def unreachable() -> Generator[None]:
+        cluster.answers(error="the cloud is on fire")
+        yield
+        cluster.answers(error=None)
+
+    return Subject(
+        name="fake",
+        launcher=oumi_launcher,
+        cloud=fakes.CLOUD,
+        cluster=cluster.name(),
+        folder=folder,
+        holds="hold",
+        ignores="ignore",
+        release=lambda handle: cluster.release(handle.launcher_job_id),
+        launched=lambda key: cluster.job_names().count(short_name(key)),
+        unreachable=unreachable,
+        forget=lambda handle: cluster.forget(handle.launcher_job_id),
+        slots=2,
+        has_logs=False,
+    )
+
+
+@pytest.fixture
+def slurm_subject(slurm_lab: SlurmLab, oumi_launcher: OumiLauncher, folder: Path) -> Subject:
+    """The lab's cluster. Its jobs run as another user, so they wait for a file of that user's."""
+    flags = slurm_lab.home / "flags"
+    wait = waits_for(f"{flags}/$SLURM_JOB_ID")
+
+    def release(handle: JobHandle) -> None:
+        flags.mkdir(mode=0o755, exist_ok=True)
+        (flags / handle.launcher_job_id).touch()
+
+    @contextmanager
+    def unreachable() -> Generator[None]:
+        slurm_lab.cut_off()
+        yield
+        slurm_lab.reconnect()
+
+    return Subject(
+        name="slurm",
+        launcher=oumi_launcher,
+        cloud="slurm",
+        cluster=slurm_lab.cluster,
+        folder=folder,
+        holds=wait,
+        ignores=f'trap "" TERM\n{wait}',
+        release=release,
+        launched=lambda key: slurm_lab.jobs().count(key),
+        unreachable=unreachable,
+        forget=lambda _: slurm_lab.forget_jobs(),
+        slots=2,
+        resources={"cpus": str(slurm_lab.CPUS // 2)},
+        elsewhere=None,
+    )
