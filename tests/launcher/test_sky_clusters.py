@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.worker.subjects import new_key
 
 from flows.errors import ClusterNotFound, ClusterUnreachable
 from flows.launcher.sky_backend import SkyBackend
@@ -12,6 +11,7 @@ from flows.launcher.sky_clusters import STATE_OF_CLUSTER, SkyClusters
 from flows.launcher.sky_values import SkyClusterState
 from flows.models import ClusterState, ClusterStatus
 from flows.settings import Settings
+from tests.launcher.contract.subjects import new_key
 from tests.launcher.fake_sky import FakeSky
 
 
