@@ -130,7 +130,9 @@ class OumiLibrary:
             )
         home = self._settings.catalog_dir
         try:
-            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self._settings.home, home):
+                # Of the parents that `mkdir` makes, none gets the mode.
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _only_one(home / "lock"):
                 self._fetch_into(home)
                 self._failed.unlink(missing_ok=True)

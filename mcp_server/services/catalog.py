@@ -15,13 +15,15 @@ from mcp_server.catalog.catalog import STARTER_PREFIX, Catalog, Config
 from mcp_server.catalog.entry import Entry
 from mcp_server.catalog.library import LibraryState, LibraryStatus, OumiLibrary
 
+REFRESH_AFTER_SECONDS: Final = 3.0
+"""Long enough that a server which starts is not slowed."""
+
 _ROWS_BYTES: Final = 10_000
 _ROW_BYTES: Final = 500
 _MAX_CONTENT_BYTES: Final = 9_000
 _MAX_NAMES: Final = 60
 _MAX_DATASETS: Final = 3
 _MAX_RELATED: Final = 8
-_REFRESH_AFTER_SECONDS: Final = 3.0
 
 
 class ConfigRow(Value):
@@ -98,7 +100,7 @@ class CatalogService:
 
     async def fetch_later(self) -> None:
         """Have Oumi's library fetched once whatever starts now has started."""
-        await anyio.sleep(_REFRESH_AFTER_SECONDS)
+        await anyio.sleep(REFRESH_AFTER_SECONDS)
         await anyio.to_thread.run_sync(self._refresh)
 
     async def search(

@@ -83,6 +83,7 @@ def test_the_configs_of_the_archive_and_nothing_else_are_kept(
 ) -> None:
     assert library.folder() is None
     assert files_below(library.fetch()) == CONFIGS
+    assert settings.home.stat().st_mode & 0o777 == 0o700
     assert library.folder() == settings.catalog_dir / "oumi-0.9" / "configs"
     assert library.status().state is LibraryState.READY
     assert left_over(settings) == {"oumi-0.9"}

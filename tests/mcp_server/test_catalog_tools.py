@@ -11,8 +11,15 @@ from flows.errors import EngineUnavailable
 from flows.settings import Settings
 from mcp_server.catalog.catalog import RECIPES_DIR
 from mcp_server.server import Options, build_server, make_parts
+from mcp_server.services import catalog as service_module
+from tests.catalog.archive_server import CONFIG, archive_server, held, tar_gz
+from tests.support.waiting import eventually
 
 MAX_RESULT_BYTES = 12_000
+
+
+def no_engine(**_: object) -> Any:
+    raise EngineUnavailable("there is none", "Do without")
 
 
 @pytest.fixture
@@ -29,9 +36,6 @@ def library(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def client(tmp_path: Path, library: Path) -> AsyncIterator[Client]:
-    def no_engine(**_: object) -> Any:
-        raise EngineUnavailable("there is none", "Do without")
-
     settings = Settings(home=tmp_path / "home", configs_dir=library)
     async with Client(build_server(make_parts(settings, no_engine), Options())) as connected:
         yield connected
@@ -115,6 +119,27 @@ async def test_nothing_found_says_which_term_nothing_has(client: Client) -> None
     assert "without nebius there are" in answer["summary"]
     answer = await call(client, "search_configs", content_match=["in no file at all"])
     assert "use fewer terms" in answer["summary"]
+
+
+async def test_a_server_fetches_oumis_library_by_itself_and_answers_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "REFRESH_AFTER_SECONDS", 0)
+    with archive_server(tar_gz({"configs/recipes/acme/train.yaml": CONFIG})) as source:
+        source.answers = [held]
+        settings = Settings(home=tmp_path / "home", configs_url=source.url)
+        async with Client(build_server(make_parts(settings, no_engine), Options())) as client:
+            await eventually(source.waiting.is_set)
+            answer = await call(client, "search_configs", query=["acme"])
+            assert "are being fetched" in answer["summary"]
+            source.held.set()
+
+            async def found() -> bool:
+                answer = await call(client, "search_configs", query=["acme"])
+                return [row["path"] for row in answer["configs"]] == ["recipes/acme/train.yaml"]
+
+            await eventually(found)
+    assert source.ranges == [None]
 
 
 @pytest.mark.parametrize(
