@@ -61,9 +61,9 @@ def _configs(tar: tarfile.TarFile) -> Iterator[tuple[PurePosixPath, bytes]]:
             not member.isreg()
             or len(parts) < 3
             or parts[1] != _FOLDER
-            or ".." in parts
             or "\\" in member.name
             or parts[0] == "/"
+            # Hidden, or ``..``.
             or any(part.startswith(".") for part in name.parts)
             or name.suffix not in _SUFFIXES
             or member.size > MAX_CONFIG_BYTES

@@ -124,9 +124,6 @@ class _Transfer:
                 f"{self._url} answers {response.status_code} {response.reason_phrase}",
                 "Set OUMI_FLOWS_CONFIGS_URL to an archive of Oumi, or try again later",
             )
-        length = response.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > MAX_BYTES:
-            raise _too_large(self._url)
 
     def _resumable(self) -> tuple[int, str | None]:
         """How much is here already, and the ETag of what it is a part of."""

@@ -209,8 +209,7 @@ class SearchIndex:
                 yield word, _SAME_MEANING
         if part[0].isdigit():
             # 3 finds 3.1, but 1 does not find 13.
-            later = [] if part[-1].isalpha() else [w for w in self._postings if _is_of(w, part)]
-            yield from ((word, _BEGINNING) for word in later)
+            yield from ((word, _BEGINNING) for word in self._postings if _is_of(word, part))
             return
         for word in self._postings:
             if word == part:

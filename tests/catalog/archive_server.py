@@ -19,6 +19,7 @@ class ArchiveServer:
         content: What it has.
         answers: How it answers; the last one for good.
         ranges: The Range header of each request.
+        statuses: How each request was answered.
         held: An answer that waits goes on when this is set.
         waiting: Set when an answer waits.
     """
@@ -28,6 +29,7 @@ class ArchiveServer:
         self.etag: str | None = '"one"'
         self.answers: list[Answer] = [whole]
         self.ranges: list[str | None] = []
+        self.statuses: list[int] = []
         self.held = threading.Event()
         self.waiting = threading.Event()
         self.url = ""
@@ -56,6 +58,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def begin(self, status: int = 200, **headers: str) -> None:
         """Send the status and the headers."""
+        self.archive.statuses.append(status)
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)

@@ -151,7 +151,9 @@ def test_new_changed_and_deleted_files_are_noticed(
     write(folder / "gemma.yaml", dpo("google/gemma-3-4b-it"))
     write(folder / "recipes/qwen3/dpo.yaml", dpo("google/gemma-3-1b-it"))
     (folder / "recipes/llama3_1/8b_full/train.yaml").unlink()
-    clock.seconds += 10
+    clock.seconds += 1
+    assert found(catalog, "gemma") == [], "it looks at the folder at each search"
+    clock.seconds += 2
     assert sorted(found(catalog, "gemma")) == ["gemma.yaml", "recipes/qwen3/dpo.yaml"]
     assert found(catalog, "full", "llama") == []
     with pytest.raises(ConfigNotFound):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import socket
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,7 @@ def test_it_is_fetched_in_the_background_once(
     assert server.waiting.wait(10)
     library.refresh()
     assert library.status().state is LibraryState.FETCHING
+    assert [thread.name for thread in threading.enumerate()].count("oumi-library") == 1
     assert catalog.search(["acme thing"]).total == 0
     server.held.set()
     eventually_sync(lambda: library.status().state is LibraryState.READY, timeout=10)
@@ -153,6 +155,7 @@ def test_a_transfer_that_was_cut_goes_on_where_it_ended(
     assert library.folder() is None
     assert files_below(library.fetch()) == CONFIGS
     assert server.ranges == [None, f"bytes={len(server.content) // 2}-"]
+    assert server.statuses == [200, 206]
     assert left_over(settings) == {"oumi-0.9"}
 
 
@@ -197,6 +200,17 @@ def test_what_is_not_the_whole_archive_leaves_what_was_there(
         library.fetch()
     assert files_below(library.folder()) == CONFIGS
     assert not list(settings.catalog_dir.glob(".new-*"))
+
+
+def test_an_archive_whose_checksum_does_not_fit_is_not_taken(
+    library: OumiLibrary, server: ArchiveServer
+) -> None:
+    content = bytearray(server.content)
+    content[-8] ^= 0xFF
+    server.content = bytes(content)
+    with pytest.raises(ConfigNotFound, match="CRC check failed"):
+        library.fetch()
+    assert library.folder() is None
 
 
 def test_a_redirect_is_followed(library: OumiLibrary, server: ArchiveServer) -> None:

@@ -47,6 +47,12 @@ def test_a_version_is_met_however_it_is_written(spelling: str) -> None:
     assert len(paths(spelling)) == 3
 
 
+def test_a_name_in_one_piece_comes_before_its_scattered_parts() -> None:
+    entries = [entry("a/3.1/llama.yaml"), entry("b/llama3_1.yaml")]
+    found = [hit.entry.path for hit in SearchIndex(entries).search(["llama3.1"])]
+    assert found == ["b/llama3_1.yaml", "a/3.1/llama.yaml"]
+
+
 def test_a_size_is_met_whole() -> None:
     assert "recipes/qwen3/dpo/18b.yaml" not in paths("8b")
     assert paths("18b") == ["recipes/qwen3/dpo/18b.yaml"]
