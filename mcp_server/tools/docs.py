@@ -40,9 +40,9 @@ class DocsTools:
         module: Annotated[Term, Field(description="Only in this module and below.")] = "",
         kind: Annotated[
             Literal["", "class", "dataclass", "enum", "function", "method"],
-            Field(description="Only this kind; class has all three."),
+            Field(description="Only this kind; class: the first three."),
         ] = "",
-        limit: Annotated[int, Field(ge=1, le=50)] = 10,
+        limit: Annotated[int, Field(ge=1, le=50, description="Results.")] = 10,
         summarize: Annotated[bool, Field(description="Leave out fields and sections.")] = False,
     ) -> DocsAnswer:
         """Look up config fields with types and defaults, enums, functions and data sets of Oumi.

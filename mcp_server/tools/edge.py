@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from flows.errors import ErrorCode, InternalError, InvalidArgument, OumiFlowsError, ReadOnly
 from flows.redaction import hide_tokens
+from mcp_server.tools.schemas import of_arguments, of_results
 
 Changes = Callable[[dict[str, Any]], bool]
 """Whether a call with these (valid) arguments changes anything."""
@@ -46,7 +47,6 @@ def make_tool(
         title=title,
         description=_unwrapped(method.__doc__ or ""),
         annotations=ToolAnnotations(
-            title=title,
             read_only_hint=changes is None,
             destructive_hint=destructive,
             idempotent_hint=idempotent,
@@ -57,10 +57,10 @@ def make_tool(
     strict = StrictMetadata(
         arg_model=plain.arg_model,
         output_model=plain.output_model,
-        output_schema=cast("dict[str, Any]", without_titles(plain.output_schema)),
+        output_schema=cast("dict[str, Any]", of_results(plain.output_schema)),
     )
     strict.guard(tool.name, changes if read_only else None)
-    parameters = cast("dict[str, Any]", without_titles(tool.parameters))
+    parameters = cast("dict[str, Any]", of_arguments(tool.parameters))
     return tool.model_copy(
         update={
             "fn_metadata": strict,
@@ -144,20 +144,6 @@ def told(error: BaseException) -> ToolError:
             "Report it with the lines the server has just written to its standard error",
         )
     return UnexpectedToolError(str(cause))
-
-
-def without_titles(schema: object) -> object:
-    """A JSON schema without the titles pydantic makes of names, which say nothing more."""
-    if isinstance(schema, list):
-        return [without_titles(item) for item in cast("list[object]", schema)]
-    if not isinstance(schema, dict):
-        return schema
-    entries = cast("dict[str, object]", schema)
-    return {
-        key: without_titles(value)
-        for key, value in entries.items()
-        if not (key == "title" and isinstance(value, str))
-    }
 
 
 def _unwrapped(docstring: str) -> str:

@@ -18,7 +18,7 @@ from mcp_server.services.submitting import NewJob
 from mcp_server.tools.edge import make_tool
 from mcp_server.tools.jobs import Command, Cursor, Path
 
-_SAME: Final[Any] = Field(description="See run_oumi_job.")
+_SAME: Final[Any] = Field(description="As there.")
 
 
 class ScheduleTools:

@@ -13,6 +13,7 @@ from mcp_types import Tool
 
 from flows.settings import Settings
 from flows.states import JobState
+from mcp_server.guidance import GUIDES
 from mcp_server.server import Options, build_server, make_parts
 from tests.mcp_server.calls import ok
 from tests.mcp_server.test_arguments import no_engine
@@ -24,11 +25,14 @@ TOOLS = [
     "get_job_logs",
     "cancel_job",
     "list_jobs",
+    "compare_jobs",
     "retry_job",
+    "run_pipeline",
     "list_clusters",
     "stop_cluster",
     "down_cluster",
     "validate_config",
+    "pre_flight_check",
     "get_docs",
     "list_modules",
     "search_configs",
@@ -59,7 +63,8 @@ async def test_the_tools_are_those_of_the_contract(client: Client) -> None:
 
 async def test_the_list_of_tools_is_small(client: Client) -> None:
     tools = await tools_of(client)
-    whole = json.dumps([tool.model_dump(mode="json", by_alias=True) for tool in tools])
+    sent = [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in tools]
+    whole = json.dumps(sent)
     read = sum(
         len(tool.name) + len(tool.description or "") + len(json.dumps(tool.input_schema))
         for tool in tools
@@ -109,7 +114,7 @@ async def test_the_tools_that_only_read_say_so(client: Client) -> None:
         if tool.annotations and tool.annotations.read_only_hint
     }
     changing = {
-        *("run_oumi_job", "cancel_job", "retry_job"),
+        *("run_oumi_job", "run_pipeline", "cancel_job", "retry_job"),
         *("schedule_job", "update_schedule"),
         *("stop_cluster", "down_cluster"),
     }
@@ -125,7 +130,7 @@ async def test_a_list_can_be_asked_for_every_state(client: Client) -> None:
 async def test_get_started_is_short_and_names_every_tool(client: Client) -> None:
     guide = await ok(client, "get_started")
     assert len(json.dumps(guide)) < 3000
-    assert all(f"`{name}`" in guide["guide"] for name in TOOLS if name != "get_started")
+    assert all(name in guide["guide"] for name in TOOLS)
 
 
 async def test_the_prompts_are_filled_in(client: Client) -> None:
@@ -165,7 +170,7 @@ async def test_a_prompt_that_cannot_be_filled_in_is_refused(
 async def test_the_resources_are_listed(client: Client) -> None:
     fixed = [resource.uri for resource in (await client.list_resources()).resources]
     templates = await client.list_resource_templates()
-    assert fixed == ["jobs://running", "jobs://completed"]
+    assert fixed == [*map("guidance://{}".format, GUIDES), "jobs://running", "jobs://completed"]
     assert [template.uri_template for template in templates.resource_templates] == [
         "jobs://{job_id}",
         "jobs://{job_id}/logs",

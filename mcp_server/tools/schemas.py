@@ -1,0 +1,106 @@
+"""JSON schemas as tools show them: without what tells a client nothing."""
+
+from typing import Any, Final, cast
+
+_NULL: Final = {"type": "null"}
+_NAMES: Final = ("properties", "$defs")
+"""Under these, keys are names and no keywords."""
+
+
+def of_arguments(schema: object) -> object:
+    """The schema of arguments, in few words: a model reads it in full for every tool.
+
+    Left out are titles and defaults that say nothing: what is not required may be left out anyway.
+    Definitions are written where they are used, which some clients need.
+    """
+    definitions = cast("dict[str, Any]", schema).get("$defs", {})
+    return _of_arguments(schema, cast("dict[str, Any]", definitions))
+
+
+def _of_arguments(schema: object, definitions: dict[str, Any]) -> object:
+    if isinstance(schema, list):
+        return [_of_arguments(item, definitions) for item in cast("list[object]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    entries = cast("dict[str, Any]", schema)
+    if "$ref" in entries:
+        definition = _without(definitions[entries["$ref"].rpartition("/")[2]], "description")
+        entries = {**definition, **_without(entries, "$ref")}
+    short: dict[str, Any] = {}
+    for key, value in entries.items():
+        if key == "properties":
+            short[key] = {name: _of_arguments(part, definitions) for name, part in value.items()}
+        elif not (
+            key in ("title", "$defs")
+            or (key == "default" and value in (None, "", [], {}))
+            or (key == "additionalProperties" and value is True)
+        ):
+            short[key] = _of_arguments(value, definitions)
+    return _scalar(short)
+
+
+def of_results(schema: object) -> object:
+    """The schema of results, in few words: clients fetch it for every tool.
+
+    Left out are titles, defaults (every field is given), and what parts of the result are for.
+    """
+    root = cast("dict[str, Any]", _of_results(schema))
+    parts = cast("dict[str, object]", root.get("$defs", {}))
+    if parts:
+        root["$defs"] = {name: _undescribed(part) for name, part in parts.items()}
+    root.pop("description", None)
+    return {**root, "additionalProperties": False}
+
+
+def _of_results(schema: object) -> object:
+    if isinstance(schema, list):
+        return [_of_results(item) for item in cast("list[object]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    short: dict[str, Any] = {}
+    for key, value in cast("dict[str, Any]", schema).items():
+        if key in _NAMES:
+            short[key] = {name: _of_results(part) for name, part in value.items()}
+        elif key not in ("title", "default") and (key, value) != ("additionalProperties", False):
+            short[key] = _of_results(value)
+    return _nullable(short)
+
+
+def _undescribed(schema: object) -> object:
+    if isinstance(schema, list):
+        return [_undescribed(item) for item in cast("list[object]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: {name: _undescribed(part) for name, part in value.items()}
+        if key in _NAMES
+        else _undescribed(value)
+        for key, value in cast("dict[str, Any]", schema).items()
+        if not (key == "description" and isinstance(value, str))
+    }
+
+
+def _without(schema: dict[str, Any], keyword: str) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if key != keyword}
+
+
+def _scalar(schema: dict[str, Any]) -> dict[str, Any]:
+    """``{"type": ["string", "number", ...]}`` for a choice of three types and more."""
+    choices = cast("list[dict[str, Any]]", schema.get("anyOf", []))
+    types = [choice.get("type") for choice in choices]
+    if len(types) < 3 or not all(isinstance(kind, str) for kind in types):
+        return schema
+    rest = {key: value for key, value in schema.items() if key != "anyOf"}
+    return {**rest, "type": [kind for kind in types if kind != "integer" or "number" not in types]}
+
+
+def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    """``{"type": ["string", "null"]}`` for the long form that pydantic writes."""
+    choices = schema.get("anyOf")
+    if not (isinstance(choices, list) and _NULL in choices):
+        return schema
+    others = [choice for choice in cast("list[dict[str, Any]]", choices) if choice != _NULL]
+    if len(others) != 1 or "enum" in others[0] or not isinstance(others[0].get("type"), str):
+        return schema
+    rest = {key: value for key, value in schema.items() if key != "anyOf"}
+    return {**others[0], **rest, "type": [others[0]["type"], "null"]}
