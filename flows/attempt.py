@@ -4,29 +4,20 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from flows import names
-from flows.configs.checkpoints import last_whole_checkpoint
-from flows.configs.clouds import free_cluster, kind_of
-from flows.configs.overrides import apply_overrides
-from flows.configs.plan import JobPlan, lookup, make_plan
-from flows.configs.reader import ConfigFile, ConfigKind, submitted_config
+from flows.configs.clouds import kind_of
 from flows.errors import ClusterUnreachable, ConfigNotFound, InvalidConfig, OumiFlowsError
 from flows.findings import errors_of, told, warnings_of
 from flows.job_watch import JobWatch
-from flows.launcher.job_environment import with_job_environment
-from flows.models import Command, JobRequest
+from flows.launch_plan import LaunchPlan
+from flows.models import JobRequest
 from flows.outcome import Outcome
 from flows.ports import JobHandle
-from flows.preflight.launch import Launch, read_launch
-from flows.provenance import keep, provenance
-from flows.redaction import Redactor, config_secrets, secrets_of
+from flows.redaction import Redactor, secrets_of
 from flows.report import Report
-from flows.run_record import LabelValue, RunRecord
+from flows.run_record import RunRecord
 from flows.runtime import CancelRequest, Runtime
 from flows.states import JobState, TerminationReason
 
@@ -62,7 +53,6 @@ class Attempt:
     ) -> None:
         self.number = number
         self._is_new = is_new
-        self._resumed_step: int | None = None
         self._request = request
         self._record = record
         self._launcher = runtime.launcher
@@ -73,6 +63,7 @@ class Attempt:
         self._report = Report(
             record, logger, interval_seconds=self._settings.progress_interval_seconds
         )
+        self._plan = LaunchPlan(request, record, self._settings, logger)
         self._cluster: str | None = None
         self._is_late = False
 
@@ -124,10 +115,8 @@ class Attempt:
 
     async def _learn_secrets(self) -> None:
         """Hide the job's own secrets from here on, besides those of this process."""
-        with suppress(OumiFlowsError):  # a config that cannot be read is told of at the launch
-            config = await asyncio.to_thread(self._config)
-            known = [*secrets_of(os.environ), *config_secrets(config.data)]
-            self._report.redactor = Redactor(known)
+        own = await asyncio.to_thread(self._plan.secrets)
+        self._report.redactor = Redactor([*secrets_of(os.environ), *own])
 
     def _hidden(self, outcome: Outcome) -> Outcome:
         return Outcome(outcome.reason, self._report.redactor.text(outcome.text))
@@ -153,7 +142,7 @@ class Attempt:
         An attempt whose last one still lives is that one: it was given up, or called failed at
         its launch, while the job came to life.
         """
-        if self._is_new:
+        if self._is_new and self._adopted is None:
             return None
         handle = await self._find(self.number)
         if handle is not None or self.number == 1:
@@ -167,6 +156,8 @@ class Attempt:
         return earlier
 
     async def _find(self, number: int) -> JobHandle | None:
+        if self._adopted is not None:
+            return self._adopted if number == 1 else None
         # What the run says was launched is not launched again, even if the launcher lost it.
         return self._record.handle(number, cloud=self._request.cloud) or await self._launcher.find(
             cloud=self._request.cloud, cluster_name=await self._where(), key=self._key(number)
@@ -175,15 +166,20 @@ class Attempt:
     async def _where(self) -> str:
         """The cluster's name."""
         if self._cluster is None:
-            self._cluster = await asyncio.to_thread(self._cluster_name)
+            self._cluster = await asyncio.to_thread(self._plan.cluster_name)
         return self._cluster
 
-    def _cluster_name(self) -> str:
-        kind = kind_of(self._request.cloud)
-        free = free_cluster(kind, str(self._record.run.id))
-        labelled = self._record.labels.get(names.LABEL_CLUSTER)
-        known = self._request.cluster_name or free or labelled
-        return str(known) if known else self._plan().cluster_name
+    @property
+    def _adopted(self) -> JobHandle | None:
+        """The job that somebody else launched and this run is to follow."""
+        request = self._request
+        if request.launcher_job_id is None:
+            return None
+        return JobHandle(
+            cloud=request.cloud,
+            cluster_name=request.cluster_name,
+            launcher_job_id=request.launcher_job_id,
+        )
 
     def _key(self, number: int) -> str:
         """The name of an attempt on the launcher."""
@@ -193,11 +189,15 @@ class Attempt:
         """Launch the job, unless it was cancelled first."""
         if self._cancel.wanted.is_set():
             return _cancelled_before_launch()
+        if self._adopted is not None:
+            return Outcome(
+                TerminationReason.INVALID_CONFIG, "The job was adopted: we have no config of it."
+            )
         blocked = await self._pre_flight()
         if blocked:
             return Outcome(TerminationReason.INVALID_CONFIG, blocked)
         try:
-            job_config = await asyncio.to_thread(self._job_config)
+            job_config = await asyncio.to_thread(self._plan.job_config, self.number)
         except OumiFlowsError as error:
             return Outcome(TerminationReason.INVALID_CONFIG, error.sentences)
         except OSError as error:
@@ -206,10 +206,10 @@ class Attempt:
         await self._record.show(JobState.LAUNCHING)
         if self._request.cloud != names.LOCAL_CLOUD:
             await self._record.label({names.LABEL_CLUSTER: cluster})
-        if self._resumed_step is not None:
-            await self._record.label_resumed(self._resumed_step, attempt=self.number)
+        if self._plan.resumed_step is not None:
+            await self._record.label_resumed(self._plan.resumed_step, attempt=self.number)
         self._is_new = False
-        recorded = asyncio.ensure_future(asyncio.to_thread(self._keep_provenance))
+        recorded = asyncio.ensure_future(asyncio.to_thread(self._plan.keep_provenance))
         launching = asyncio.ensure_future(
             self._launcher.launch(
                 job_config,
@@ -275,7 +275,7 @@ class Attempt:
         if checks is None or self._request.skip_preflight or self.number > 1:
             return ""
         try:
-            launch = await asyncio.to_thread(self._checked_launch)
+            launch = await asyncio.to_thread(self._plan.launch)
         except OumiFlowsError:
             return ""  # told when the job config is made of it
         found = await checks.before_launch(launch)
@@ -283,68 +283,6 @@ class Attempt:
             self._logger.warning("Pre-flight: %s", warning.text)
         errors = errors_of(found)
         return f"Pre-flight found {told(errors)}" if errors else ""
-
-    def _checked_launch(self) -> Launch:
-        request = self._request
-        return read_launch(
-            self._config(),
-            client_cwd=request.client_cwd,
-            cloud=request.cloud,
-            command=request.command,
-            overrides=request.overrides,
-        )
-
-    def _job_config(self) -> str:
-        """The exact job config to launch."""
-        plan = self._plan()
-        return with_job_environment(
-            plan.job_config, key=self._key(self.number), settings=self._settings
-        )
-
-    def _keep_provenance(self) -> dict[str, LabelValue]:
-        """Keep what this attempt runs on; the label that names the record."""
-        config = self._config()
-        data, seed = config.data, None
-        if config.kind is ConfigKind.COMMAND:
-            data = apply_overrides(data, self._request.overrides, self._request.command)
-            if self._request.command is Command.TRAIN:
-                seed = lookup(data, Command.TRAIN, "training.seed")
-        record = provenance(
-            data,
-            client_cwd=self._request.client_cwd,
-            seed=seed if isinstance(seed, int) else None,
-        )
-        try:
-            return {names.LABEL_PROVENANCE: keep(record, self._settings.records_dir)}
-        except OSError as error:
-            self._logger.warning("What the job runs on was not kept: %s", error)
-            return {}
-
-    def _plan(self) -> JobPlan:
-        config = self._config()
-        plan_of = partial(make_plan, self._request, config, job_id=str(self._record.run.id))
-        plan = plan_of()
-        resume_from = self._resume_from(plan)
-        return plan_of(resume_from=resume_from) if resume_from else plan
-
-    def _config(self) -> ConfigFile:
-        """The config as it was submitted, wherever its file went since."""
-        path = Path(self._request.config_path)
-        return submitted_config(path, self._request.config_sha256, self._settings.snapshots_dir)
-
-    def _resume_from(self, plan: JobPlan) -> Path | None:
-        fresh = self._record.labels.get(names.LABEL_FRESH_ATTEMPT) == self.number
-        if self.number == 1 or fresh or plan.output_dir is None:
-            return None
-        if self._request.command is not Command.TRAIN or not plan.argv:
-            return None
-        checkpoint = last_whole_checkpoint(Path(plan.output_dir))
-        if checkpoint is None:
-            self._logger.info("No whole checkpoint in %s: starting over", plan.output_dir)
-            return None
-        self._resumed_step = checkpoint.step
-        self._logger.info("Resuming from step %s: %s", checkpoint.step, checkpoint.path)
-        return Path(checkpoint.path)
 
 
 def _cancelled_before_launch() -> Outcome:

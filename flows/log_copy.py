@@ -1,7 +1,8 @@
 """Our copy of the log of a job that runs elsewhere, appended while it is written."""
 
 import asyncio
-import threading
+import fcntl
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -39,7 +40,6 @@ class LogCopy:
         self._handle = handle
         self._interval = interval_seconds
         self._following: asyncio.Task[None] | None = None
-        self._appending = threading.Lock()
 
     @property
     def is_started(self) -> bool:
@@ -49,17 +49,20 @@ class LogCopy:
     def start(self) -> None:
         """Follow the log from now on; again does nothing."""
         if self._following is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._following = asyncio.create_task(self._follow(), name=f"log {self.path}")
 
     async def finish(self) -> bool:
         """Copy the rest of the log of a job that has ended; whether all of it was there."""
         self.stop()
+        await self.catch_up()
+        # What a node has written may take a moment to be seen from here.
+        await asyncio.sleep(_SETTLE_SECONDS)
+        return await self.catch_up()
+
+    async def catch_up(self) -> bool:
+        """Copy what there is now; whether that could be done in reasonable time."""
         try:
             async with asyncio.timeout(_REST_SECONDS):
-                await self._copy_all()
-                # What a node has written may take a moment to be seen from here.
-                await asyncio.sleep(_SETTLE_SECONDS)
                 await self._copy_all()
         except (OumiFlowsError, OSError, TimeoutError):
             return False
@@ -101,6 +104,8 @@ class LogCopy:
 
     def _append(self, chunk: bytes, offset: int) -> None:
         # A thread whose look was given up may still come here, after another has read the same.
-        with self._appending, self.path.open("ab") as file:
-            if file.tell() == offset:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self.path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if file.seek(0, os.SEEK_END) == offset:
                 file.write(chunk)

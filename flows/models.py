@@ -71,6 +71,11 @@ class JobRequest(Value):
         default_factory=dict[str, str],
         description="Environment variables of the job, over those of its config.",
     )
+    launcher_job_id: str | None = Field(
+        default=None,
+        description="The launcher's id of a job that is running already, to follow it instead of "
+        "launching one.",
+    )
     max_retries: Annotated[int, Field(ge=0, le=100)] = 0
     retry_on: list[RetryCause] = Field(
         default_factory=list[RetryCause], description="What is retried beside lost machines."
@@ -186,3 +191,42 @@ class ClusterEnd(Answer):
     cloud: str
     cluster_name: str
     state: Literal["stopped", "gone"]
+
+
+class ExternalJob(Answer):
+    """One look at a job that somebody else launched, by the launcher's own id of it."""
+
+    cloud: str
+    cluster_name: str
+    launcher_job_id: str
+    state: JobState
+    observed_at: datetime
+    termination_reason: TerminationReason | None = None
+    message: str = ""
+
+
+class LogRequest(Value):
+    """Which part of a log is asked for.
+
+    Attributes:
+        lines: Lines at most.
+        max_bytes: Bytes at most.
+        offset: Where an earlier part ended; None: the tail.
+        grep: Regular expression that each line contains.
+    """
+
+    lines: int
+    max_bytes: int
+    offset: int | None = None
+    grep: str | None = None
+
+
+class ExternalLog(Answer):
+    """A part of the log of such a job."""
+
+    state: JobState
+    lines: list[str]
+    next_offset: int
+    at_end: bool
+    notes: list[str] = []
+    log_path: str

@@ -1,5 +1,6 @@
 """Names derived from a job, and the keys under which facts are kept on its flow run."""
 
+import hashlib
 import re
 from typing import Final
 from uuid import UUID
@@ -10,6 +11,8 @@ SWEEP_FLOW: Final = "oumi-sweep"
 DEPLOYMENT_NAME: Final = "default"
 DEPLOYMENT: Final = f"{FLOW_NAME}/{DEPLOYMENT_NAME}"
 VALIDATE_FLOW: Final = "validate-config"
+EXTERNAL_JOB_FLOW: Final = "external-job"
+EXTERNAL_LOG_FLOW: Final = "external-log"
 PRE_FLIGHT_FLOW: Final = "pre-flight-check"
 WORK_POOL: Final = "oumi"
 WORKER_TYPE: Final = "oumi"
@@ -108,6 +111,12 @@ def launch_key(flow_run_id: UUID | str, attempt: int) -> str:
 def own_cluster(flow_run_id: str) -> str:
     """The cluster that is made for one job alone: the same for each of its attempts."""
     return f"oumi-{flow_run_id.replace('-', '')[:_CLUSTER_ID]}"
+
+
+def external_folder(cloud: str, cluster_name: str, launcher_job_id: str) -> str:
+    """The folder of our copy of the log of a job that somebody else launched."""
+    place = "\n".join((cloud, cluster_name, launcher_job_id))
+    return f"external-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
 
 
 def run_name(flow_run_id: UUID | str, *, command: str, model: str, job_name: str) -> str:

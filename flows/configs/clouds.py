@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from flows.configs.schema import load_schema
-from flows.errors import CloudUnavailable, Conflict, InvalidConfig
+from flows.errors import CloudUnavailable, Conflict, InvalidArgument, InvalidConfig
 from flows.names import LOCAL_CLUSTER, own_cluster
 
 CONNECTIONS_ENV: Final = "OUMI_SLURM_CONNECTIONS"
@@ -38,7 +38,7 @@ class CloudKind(StrEnum):
     @property
     def copies_by_rsync(self) -> bool:
         """Whether Oumi's own rsync copies the working folder, for which a last slash counts."""
-        return self is CloudKind.SLURM or self in _DEFAULT_QUEUE
+        return self in _DEFAULT_QUEUE
 
 
 _DEFAULT_QUEUE: Final = {
@@ -109,6 +109,25 @@ def place_of(
     return Place(cluster or free_cluster(kind, job_id) or "", user, is_own=is_own)
 
 
+def named_cluster(cloud: str, cluster: str, *, connections: str) -> str:
+    """The cluster of a job that is running already.
+
+    Raises:
+        CloudUnavailable: Oumi knows no such cloud.
+        InvalidArgument: The cluster is not given and does not follow from what is known.
+    """
+    kind = kind_of(cloud)
+    if cluster or kind is CloudKind.LOCAL:
+        return cluster or LOCAL_CLUSTER
+    known = _connections(connections) if kind is CloudKind.SLURM else []
+    if len(known) != 1:
+        raise InvalidArgument(
+            f"a job on {cloud} is known by its cluster and its id there, and no cluster is given",
+            "Give cluster_name too; list_clusters shows what there is",
+        )
+    return known[0]
+
+
 def free_cluster(kind: CloudKind, job_id: str) -> str | None:
     """The cluster of a job that names none, on a cloud where any will do; None on another."""
     if kind is CloudKind.LOCAL:
@@ -118,7 +137,7 @@ def free_cluster(kind: CloudKind, job_id: str) -> str | None:
 
 def _slurm(cluster: str, user: str | None, *, connections: str, config_path: str) -> Place:
     if not cluster:
-        known = [name for name in (part.strip() for part in connections.split(",")) if name]
+        known = _connections(connections)
         fitting = [name for name in known if user in (None, name.partition("@")[0])]
         if len(fitting) != 1:
             found = f"{CONNECTIONS_ENV} has {', '.join(known) or 'none'}"
@@ -133,6 +152,10 @@ def _slurm(cluster: str, user: str | None, *, connections: str, config_path: str
             "Give cluster_name as user@host",
         )
     return Place(cluster, _agreed(cluster.partition("@")[0], user, config_path), is_own=False)
+
+
+def _connections(text: str) -> list[str]:
+    return [name for name in (part.strip() for part in text.split(",")) if name]
 
 
 def _queue(

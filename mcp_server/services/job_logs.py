@@ -121,7 +121,7 @@ class LogReader:
         if grep:
             kept = await anyio.to_thread.run_sync(_matching, found, grep)
         kept = kept[-lines:]
-        while len(kept) > 1 and _json_bytes(kept) > _limit(lines):
+        while len(kept) > 1 and _json_bytes(kept) > page_bytes(lines):
             kept = kept[1:]
         return _answer(
             run,
@@ -135,7 +135,7 @@ class LogReader:
 def _read_file(
     file: _LogFile, run: FlowRun, *, lines: int, cursor: str | None, grep: str | None
 ) -> JobLogs:
-    limit = _limit(lines)
+    limit = page_bytes(lines)
     ended = run.state.job_state.is_terminal
     # What JSON makes of a log is longer than the log, by how much is known only afterwards.
     for room in (limit, limit // 2, limit // 6):
@@ -222,7 +222,8 @@ def _is_here(file: _LogFile) -> bool:
     return file.path.parent.is_dir()
 
 
-def _limit(lines: int) -> int:
+def page_bytes(lines: int) -> int:
+    """Of a log, as JSON, that go into an answer of so many lines."""
     return min(_BYTES * max(lines, DEFAULT_LINES) // DEFAULT_LINES, _MOST_BYTES)
 
 

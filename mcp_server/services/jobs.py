@@ -12,8 +12,10 @@ import anyio
 import anyio.to_thread
 
 from flows import names
+from flows.configs.clouds import kind_of
 from flows.errors import Conflict, JobAlreadyDone, JobNotFound
 from flows.models import JobStatus
+from flows.ports import JobHandle
 from flows.prefect_states import PREFECT_STATE
 from flows.states import JobState
 from mcp_server.prefect_gateway import PrefectGateway
@@ -22,6 +24,7 @@ from mcp_server.run_filter import RunFilter, due_by
 from mcp_server.services import cursors
 from mcp_server.services.attempts import next_attempt
 from mcp_server.services.comparing import Comparer, Comparison, Side
+from mcp_server.services.external_jobs import ExternalJobs, adopted_job
 from mcp_server.services.families import Families
 from mcp_server.services.finding import ENDED, LIVE, find_job
 from mcp_server.services.job_logs import LogReader
@@ -31,9 +34,9 @@ from mcp_server.services.results import JobList, JobLogs, Submission
 from mcp_server.services.submitting import (
     NewJob,
     check_job,
-    cloud_unavailable,
     keep_config,
     planned,
+    printable_name,
     refuse_blocked,
     shorten,
     submitted,
@@ -78,6 +81,7 @@ class JobService:
         self._snapshots_dir = snapshots_dir
         self._comparer = Comparer(snapshots_dir, records_dir)
         self._now = now
+        self._external = ExternalJobs(gateway)
         self._families = Families(gateway)
         self._logs = LogReader(gateway, Redactors(snapshots_dir))
 
@@ -126,14 +130,18 @@ class JobService:
         url = run_url(await self._gateway.ui_url(), run.id)
         return submitted(checked, run, url=url)
 
-    async def status(self, reference: str, *, cloud: str = "") -> JobStatus:
+    async def status(self, reference: str, *, cloud: str = "", cluster_name: str = "") -> JobStatus:
         """Look at a job.
 
         Args:
-            reference: Id, unique id prefix or unique live name.
+            reference: Id, unique id prefix or unique live name; or the launcher's id of a job.
             cloud: Where to look for an id that is not one of ours.
+            cluster_name: On which of its clusters.
         """
-        return await self._observe(await self._find(reference, cloud))
+        found = await self._find(reference, cloud, cluster_name)
+        if isinstance(found, JobHandle):
+            return await self._external.look(found)
+        return await self._observe(found)
 
     async def wait(
         self,
@@ -174,6 +182,7 @@ class JobService:
         cursor: str | None = None,
         grep: str | None = None,
         cloud: str = "",
+        cluster_name: str = "",
     ) -> JobLogs:
         """Read a job's log: its tail, or what follows a cursor.
 
@@ -183,22 +192,48 @@ class JobService:
             cursor: Where an earlier call ended.
             grep: Regular expression that each line returned contains.
             cloud: Where to look for an id that is not one of ours.
+            cluster_name: On which of its clusters.
         """
-        run = await self._find(reference, cloud)
-        return await self._logs.read(run, lines=lines, cursor=cursor, grep=grep)
+        found = await self._find(reference, cloud, cluster_name)
+        if isinstance(found, JobHandle):
+            return await self._external.logs(found, lines=lines, cursor=cursor, grep=grep)
+        return await self._logs.read(found, lines=lines, cursor=cursor, grep=grep)
 
-    async def cancel(self, reference: str, *, force: bool = False) -> JobStatus:
+    async def adopt(self, job: JobHandle, *, job_name: str | None = None) -> JobStatus:
+        """Make a job that somebody else launched one of ours; again answers the same.
+
+        Args:
+            job: The job; without a cluster where there can be only one.
+            job_name: A name for people.
+
+        Raises:
+            JobNotFound: Its cluster does not know it.
+        """
+        run = await self._external.adopt(job, job_name=printable_name(job_name))
+        return await self._observe(run)
+
+    async def cancel(
+        self, reference: str, *, force: bool = False, cloud: str = "", cluster_name: str = ""
+    ) -> JobStatus:
         """Ask for a job's end; answers `cancelled` if that is confirmed at once.
 
         Args:
-            reference: Id, unique id prefix or unique live name.
+            reference: Id, unique id prefix or unique live name; or the launcher's id of a job.
             force: Kill the job instead of giving it time to stop.
+            cloud: Where to look for an id that is not one of ours.
+            cluster_name: On which of its clusters.
 
         Raises:
             JobAlreadyDone: The job has ended.
         """
-        run = await find_job(self._gateway, reference)
+        run = await self._find(reference, cloud, cluster_name)
+        if isinstance(run, JobHandle):
+            return await self._external.cancel(run, force=force)
         _refuse_ended(run.name, run.state.job_state)
+        adopted = adopted_job(run)
+        if adopted is not None and run.run_count == 0:
+            # Prefect calls a run cancelled at once that nobody executes yet; its job runs.
+            await self._external.cancel(adopted, force=force)
         if force:
             await self._gateway.patch_labels(run.id, {names.LABEL_FORCE_CANCEL: True})
         if run.state.job_state is not JobState.CANCELLING:
@@ -268,6 +303,11 @@ class JobService:
             Conflict: The job has not ended, or has succeeded.
         """
         run = await find_job(self._gateway, reference)
+        if adopted_job(run) is not None:
+            raise Conflict(
+                f"{run.name} was adopted, and we have no config to launch it from",
+                "Start a new job with run_oumi_job",
+            )
         state = run.state.job_state
         if not state.is_terminal:
             raise Conflict(
@@ -317,13 +357,16 @@ class JobService:
         run = await find_job(self._gateway, reference)
         return Side(run=run, request=job_request(run), status=await self._observe(run))
 
-    async def _find(self, reference: str, cloud: str) -> FlowRun:
+    async def _find(self, reference: str, cloud: str, cluster_name: str) -> FlowRun | JobHandle:
+        """Our job, or where to look for one that is not ours."""
         try:
             return await find_job(self._gateway, reference)
         except JobNotFound:
             if cloud in ("", names.LOCAL_CLOUD):
                 raise
-            raise cloud_unavailable(cloud) from None
+        kind_of(cloud)
+        job = JobHandle(cloud=cloud, cluster_name=cluster_name, launcher_job_id=reference.strip())
+        return await self._external.ours(job) or job
 
     async def _observe(self, run: FlowRun) -> JobStatus:
         state = run.state.job_state

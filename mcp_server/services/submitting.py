@@ -16,7 +16,7 @@ from flows.configs.reader import (
     save_snapshot,
 )
 from flows.configs.yaml_text import dump_yaml, parse_yaml
-from flows.errors import CloudUnavailable, InternalError, InvalidArgument, PreflightBlocked
+from flows.errors import InternalError, InvalidArgument, PreflightBlocked
 from flows.findings import Finding, bounded, errors_of, told, warnings_of
 from flows.models import JobRequest, OverrideValue, RetryCause, Value
 from flows.names import LOCAL_CLOUD
@@ -89,7 +89,7 @@ def check_job(new: NewJob) -> CheckedJob:
         command=parse_command(new.command),
         cloud=new.cloud or LOCAL_CLOUD,
         cluster_name=new.cluster_name,
-        job_name=_job_name(new.job_name),
+        job_name=printable_name(new.job_name),
         overrides=new.overrides,
         envs=new.envs,
         max_retries=new.max_retries,
@@ -199,15 +199,12 @@ def shorten(text: str, *, limit: int = 300) -> str:
     return f"{text[:limit]} ... ({len(text) - limit} more characters were cut)"
 
 
-def cloud_unavailable(cloud: str) -> CloudUnavailable:
-    """The error for a cloud that jobs cannot run on."""
-    return CloudUnavailable(
-        f"Jobs cannot run on cloud {cloud!r} yet",
-        f"Use cloud {LOCAL_CLOUD!r}, which runs the job on the worker's own machine",
-    )
+def printable_name(name: str | None) -> str:
+    """A name for people.
 
-
-def _job_name(name: str | None) -> str:
+    Raises:
+        InvalidArgument: It is not one printable line.
+    """
     name = (name or "").strip()
     if not name.isprintable():
         raise InvalidArgument(

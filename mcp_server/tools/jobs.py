@@ -7,6 +7,7 @@ from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from flows.models import JobStatus, OverrideValue, RetryCause
+from flows.ports import JobHandle
 from mcp_server.services.comparing import Comparison
 from mcp_server.services.job_status import progress_words
 from mcp_server.services.jobs import JobService, Until
@@ -78,6 +79,13 @@ class JobTools:
                 self.cancel_job,
                 title="Cancel a job",
                 destructive=True,
+                changes=lambda _: True,
+                read_only=read_only,
+            ),
+            make_tool(
+                self.adopt_job,
+                title="Adopt a job",
+                open_world=True,
                 changes=lambda _: True,
                 read_only=read_only,
             ),
@@ -185,7 +193,7 @@ class JobTools:
         reachable=false means its machine did not answer and the state is the last known one; the
         job may be running well. error_tail has the last lines of a job that failed.
         """
-        return await self._jobs.status(job_id, cloud=cloud)
+        return await self._jobs.status(job_id, cloud=cloud, cluster_name=cluster_name)
 
     async def wait_for_job(
         self,
@@ -230,7 +238,14 @@ class JobTools:
         Works while the job runs and after it has ended. To follow a log give next_cursor of each
         answer to the next call, until at_end is true. summary says when lines were cut.
         """
-        return await self._jobs.logs(job_id, lines=lines, cursor=cursor, grep=grep, cloud=cloud)
+        return await self._jobs.logs(
+            job_id,
+            lines=lines,
+            cursor=cursor,
+            grep=grep,
+            cloud=cloud,
+            cluster_name=cluster_name,
+        )
 
     async def cancel_job(
         self,
@@ -239,6 +254,8 @@ class JobTools:
         force: Annotated[
             bool, Field(description="True: kill at once instead of letting the job stop by itself.")
         ] = False,
+        cloud: Cloud = "",
+        cluster_name: Cluster = "",
     ) -> JobStatus:
         """End a job that has not ended, in whatever state it is.
 
@@ -246,7 +263,31 @@ class JobTools:
         still stopping; then wait_for_job tells when they are gone. Ask the person first unless
         they asked for it.
         """
-        return await self._jobs.cancel(job_id, force=force)
+        return await self._jobs.cancel(job_id, force=force, cloud=cloud, cluster_name=cluster_name)
+
+    async def adopt_job(
+        self,
+        *,
+        cloud: Annotated[str, Field(min_length=1, max_length=64)],
+        cluster_name: Annotated[
+            str, Field(max_length=128, description="Empty: the only one there can be.")
+        ],
+        launcher_job_id: Annotated[
+            str, Field(min_length=1, max_length=200, description="The cluster's own id of it.")
+        ],
+        job_name: Annotated[
+            str | None, Field(max_length=100, description="A name for people.")
+        ] = None,
+    ) -> JobStatus:
+        """Take a job that was launched elsewhere on a cloud under our watch from now on.
+
+        Nothing is launched. It gets a job_id, and status, logs, progress, wait and cancel work as
+        for our own jobs. Calling it again answers with the same job.
+        """
+        job = JobHandle(
+            cloud=cloud, cluster_name=cluster_name, launcher_job_id=launcher_job_id.strip()
+        )
+        return await self._jobs.adopt(job, job_name=job_name)
 
     async def list_jobs(
         self,

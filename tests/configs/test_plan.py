@@ -224,17 +224,17 @@ def test_a_job_configs_working_dir_starts_from_the_clients_folder(
         ("working_dir: .", "gcp", "{cwd}"),
         ("working_dir: sub", "gcp", "{cwd}/sub"),
         # Oumi's own rsync copies what is in a folder whose path ends in a slash, or is a dot.
-        ("", "slurm", "{cwd}/"),
-        ("working_dir: .", "slurm", "{cwd}/"),
-        ("working_dir: sub", "slurm", "{cwd}/sub"),
-        ("working_dir: sub/", "slurm", "{cwd}/sub/"),
+        ("", "polaris", "{cwd}/"),
+        ("working_dir: .", "polaris", "{cwd}/"),
+        ("working_dir: sub", "polaris", "{cwd}/sub"),
+        ("working_dir: sub/", "polaris", "{cwd}/sub/"),
     ],
 )
 def test_the_clients_folder_goes_to_the_cloud_unless_another_is_named(
     tmp_path: Path, line: str, cloud: str, working_dir: str
 ) -> None:
     (tmp_path / "sub").mkdir()
-    plan = plan_for(tmp_path, f"run: x\n{line}\n", cloud=cloud, cluster_name="me@there")
+    plan = plan_for(tmp_path, f"run: x\nuser: me\n{line}\n", cloud=cloud)
     assert plan.working_dir == working_dir.format(cwd=tmp_path)
 
 

@@ -20,6 +20,7 @@ from flows.prefect_states import job_state, read_message
 from flows.settings import Settings
 from flows.states import JobState, TerminationReason
 from flows.worker import OumiWorker
+from mcp_server.engine import Connection
 from tests.support.fake_launcher import FakeJob, FakeLauncher
 from tests.support.waiting import eventually
 
@@ -205,3 +206,16 @@ class Outage:
             return httpx.Response(self.failing, request=request, json={"detail": "broken"})
 
         monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", handle)
+
+
+class Running:
+    """An engine that is up, as the gateway sees it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def connection(self) -> Connection:
+        return self._connection
+
+    async def revive(self) -> Connection:
+        return self._connection

@@ -6,26 +6,14 @@ import pytest
 
 from flows.errors import CloudUnavailable, EngineUnavailable, InternalError, OperationTimeout
 from flows.states import JobState
-from mcp_server.engine import Connection
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.services.worker_calls import WorkerCalls
-from tests.flows.bench import PATIENCE_SECONDS, Bench
+from tests.flows.bench import PATIENCE_SECONDS, Bench, Running
 from tests.flows.questions import Doubled
 from tests.support.stack import Stack
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.engine
-
-
-class Running:
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    async def connection(self) -> Connection:
-        return self._connection
-
-    async def revive(self) -> Connection:
-        return self._connection
 
 
 @pytest.fixture

@@ -153,9 +153,20 @@ async def test_a_run_of_another_flow_is_not_a_job(client: Client, prefect: Prefe
     assert (await error(client, "cancel_job", job_id=run["id"])).startswith("JOB_NOT_FOUND: ")
 
 
-async def test_an_unknown_id_on_a_cloud_says_that_clouds_come_later(client: Client) -> None:
-    text = await error(client, "get_job_status", job_id="17", cloud="gcp", cluster_name="c")
-    assert text.startswith("CLOUD_UNAVAILABLE: ")
+async def test_an_unknown_id_on_an_unknown_cloud_names_those_there_are(client: Client) -> None:
+    for tool in ("get_job_status", "get_job_logs", "cancel_job"):
+        text = await error(client, tool, job_id="17", cloud="gpc", cluster_name="c")
+        assert text.startswith("CLOUD_UNAVAILABLE: Oumi knows no cloud named 'gpc'")
+
+
+async def test_the_launchers_id_of_a_job_of_ours_means_that_job(
+    submit: Submit, client: Client, prefect: PrefectServer, config: Path
+) -> None:
+    (config.parent / "job.yaml").write_text("run: x\n")
+    job = await submit(config_path="job.yaml", cloud="gcp", cluster_name="c")
+    prefect.label(job["job_id"], cluster_name="c", launcher_job_id="17")
+    found = await ok(client, "get_job_status", job_id="17", cloud="gcp", cluster_name="c")
+    assert found["job_id"] == job["job_id"]
 
 
 async def test_a_running_job_tells_its_progress(

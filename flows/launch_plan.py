@@ -1,0 +1,128 @@
+"""What an attempt of a job launches, and where. Blocking: it reads files."""
+
+import logging
+from contextlib import suppress
+from pathlib import Path
+
+from flows import names
+from flows.configs.checkpoints import last_whole_checkpoint
+from flows.configs.clouds import free_cluster, kind_of
+from flows.configs.overrides import apply_overrides
+from flows.configs.plan import JobPlan, lookup, make_plan
+from flows.configs.reader import ConfigFile, ConfigKind, submitted_config
+from flows.errors import OumiFlowsError
+from flows.launcher.job_environment import with_job_environment
+from flows.models import Command, JobRequest
+from flows.preflight.launch import Launch, read_launch
+from flows.provenance import keep, provenance
+from flows.redaction import config_secrets
+from flows.run_record import LabelValue, RunRecord
+from flows.settings import Settings
+
+
+class LaunchPlan:
+    """The config of a job as it was submitted, and what follows from it.
+
+    Args:
+        request: What to run.
+        record: The flow run.
+        settings: Where copies of configs are kept.
+        logger: The run's log.
+    """
+
+    def __init__(
+        self,
+        request: JobRequest,
+        record: RunRecord,
+        settings: Settings,
+        logger: "logging.Logger | logging.LoggerAdapter[logging.Logger]",
+    ) -> None:
+        self.resumed_step: int | None = None
+        """The step of the checkpoint that the last job config goes on from."""
+        self._request = request
+        self._record = record
+        self._settings = settings
+        self._logger = logger
+
+    def job_config(self, attempt: int) -> str:
+        """The exact job config to launch.
+
+        Raises:
+            ConfigNotFound: Neither the config nor its copy is on this machine.
+            InvalidConfig: It cannot be run.
+        """
+        key = names.launch_key(self._record.run.id, attempt)
+        plan = self._plan(attempt)
+        return with_job_environment(plan.job_config, key=key, settings=self._settings)
+
+    def cluster_name(self) -> str:
+        """The cluster to run on."""
+        request = self._request
+        free = free_cluster(kind_of(request.cloud), str(self._record.run.id))
+        known = request.cluster_name or free or self._record.labels.get(names.LABEL_CLUSTER)
+        return str(known) if known else make_plan(request, self._config()).cluster_name
+
+    def launch(self) -> Launch:
+        """What pre-flight checks are about."""
+        request = self._request
+        return read_launch(
+            self._config(),
+            client_cwd=request.client_cwd,
+            cloud=request.cloud,
+            command=request.command,
+            overrides=request.overrides,
+        )
+
+    def keep_provenance(self) -> dict[str, LabelValue]:
+        """Keep what this attempt runs on; the label that names the record."""
+        config = self._config()
+        data, seed = config.data, None
+        if config.kind is ConfigKind.COMMAND:
+            data = apply_overrides(data, self._request.overrides, self._request.command)
+            if self._request.command is Command.TRAIN:
+                seed = lookup(data, Command.TRAIN, "training.seed")
+        record = provenance(
+            data,
+            client_cwd=self._request.client_cwd,
+            seed=seed if isinstance(seed, int) else None,
+        )
+        try:
+            return {names.LABEL_PROVENANCE: keep(record, self._settings.records_dir)}
+        except OSError as error:
+            self._logger.warning("What the job runs on was not kept: %s", error)
+            return {}
+
+    def secrets(self) -> list[str]:
+        """The secrets that the config gives the job."""
+        if self._request.launcher_job_id is None:
+            with suppress(OumiFlowsError):  # what cannot be read is told of at the launch
+                return config_secrets(self._config().data)
+        return []
+
+    def _plan(self, attempt: int) -> JobPlan:
+        config = self._config()
+        job_id = str(self._record.run.id)
+        plan = make_plan(self._request, config, job_id=job_id)
+        resume_from = self._resume_from(plan, attempt)
+        if resume_from is None:
+            return plan
+        return make_plan(self._request, config, job_id=job_id, resume_from=resume_from)
+
+    def _config(self) -> ConfigFile:
+        """The config as it was submitted, wherever its file went since."""
+        path = Path(self._request.config_path)
+        return submitted_config(path, self._request.config_sha256, self._settings.snapshots_dir)
+
+    def _resume_from(self, plan: JobPlan, attempt: int) -> Path | None:
+        fresh = self._record.labels.get(names.LABEL_FRESH_ATTEMPT) == attempt
+        if attempt == 1 or fresh or plan.output_dir is None:
+            return None
+        if self._request.command is not Command.TRAIN or not plan.argv:
+            return None
+        checkpoint = last_whole_checkpoint(Path(plan.output_dir))
+        if checkpoint is None:
+            self._logger.info("No whole checkpoint in %s: starting over", plan.output_dir)
+            return None
+        self.resumed_step = checkpoint.step
+        self._logger.info("Resuming from step %s: %s", checkpoint.step, checkpoint.path)
+        return Path(checkpoint.path)

@@ -1,0 +1,185 @@
+"""Jobs that somebody else launched: reached by cloud, cluster and the launcher's own id."""
+
+import re
+from typing import Final, TypeVar
+
+from flows import names
+from flows.configs.clouds import kind_of
+from flows.errors import InvalidArgument, OumiFlowsError
+from flows.models import Answer, ExternalJob, ExternalLog, JobRequest, JobStatus, LogRequest
+from flows.ports import JobHandle
+from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway
+from mcp_server.prefect_models import FlowRun
+from mcp_server.run_filter import RunFilter
+from mcp_server.services.job_logs import page_bytes
+from mcp_server.services.job_status import job_request, summary_line
+from mcp_server.services.results import JobLogs
+from mcp_server.services.worker_calls import WorkerCalls
+
+_TIMEOUT_SECONDS: Final = 60.0
+_CURSOR: Final = re.compile(r"external:(\d{1,18})", re.ASCII)
+
+
+T = TypeVar("T", bound=Answer)
+
+
+class ExternalJobs:
+    """Asks the worker about jobs that are none of ours, and makes them ours.
+
+    Args:
+        gateway: Prefect's API.
+    """
+
+    def __init__(self, gateway: PrefectGateway) -> None:
+        self._gateway = gateway
+        self._calls = WorkerCalls(gateway)
+
+    async def ours(self, job: JobHandle) -> FlowRun | None:
+        """Our job that a launcher's id means, if it is one of the last of its cloud.
+
+        A cluster that is made anew counts its jobs anew: a job of ours that has ended is not one
+        that runs.
+        """
+        run = await self._last_known_as(job)
+        if run is None or not run.state.job_state.is_terminal:
+            return run
+        try:
+            seen = await self._ask(job, end="no")
+        except OumiFlowsError:
+            return run
+        return run if seen.state.is_terminal else None
+
+    async def look(self, job: JobHandle) -> JobStatus:
+        """The job's live status."""
+        return _status(await self._ask(job, end="no"))
+
+    async def cancel(self, job: JobHandle, *, force: bool) -> JobStatus:
+        """Ask for the job's end.
+
+        Raises:
+            JobAlreadyDone: It has ended.
+        """
+        return _status(await self._ask(job, end="force" if force else "cancel"))
+
+    async def logs(
+        self, job: JobHandle, *, lines: int, cursor: str | None, grep: str | None
+    ) -> JobLogs:
+        """A part of the job's log."""
+        place = _CURSOR.fullmatch(cursor or "")
+        if cursor and place is None:
+            raise InvalidArgument(
+                "cursor belongs to another job", "Leave it out to read the tail of the log"
+            )
+        part = LogRequest(
+            lines=lines,
+            # As JSON, which makes a log longer.
+            max_bytes=page_bytes(lines) // 2,
+            offset=int(place[1]) if place else None,
+            grep=grep,
+        )
+        log = await self._call(
+            names.EXTERNAL_LOG_FLOW, job, ExternalLog, part=part.model_dump(mode="json")
+        )
+        count = f"{len(log.lines)} line{'s' * (len(log.lines) != 1)} of {_name(job)} ({log.state})"
+        end = ["the log is at its end"] if log.at_end else []
+        return JobLogs(
+            summary="; ".join([count, *end, *log.notes]),
+            job_id=job.launcher_job_id,
+            lines_returned=len(log.lines),
+            logs="\n".join(log.lines),
+            next_cursor=f"external:{log.next_offset}",
+            at_end=log.at_end,
+            log_path=log.log_path,
+        )
+
+    async def adopt(self, job: JobHandle, *, job_name: str = "") -> FlowRun:
+        """Make the job one of ours: a run that follows it; the same again for the same job.
+
+        Raises:
+            JobNotFound: Its cluster does not know it.
+        """
+        seen = await self._ask(job, end="no")
+        request = JobRequest(
+            config_path="",
+            client_cwd="",
+            cloud=seen.cloud,
+            cluster_name=seen.cluster_name,
+            launcher_job_id=seen.launcher_job_id,
+            job_name=job_name or f"{seen.cloud} job {seen.launcher_job_id}",
+        )
+        handle = job.model_copy(update={"cluster_name": seen.cluster_name})
+        known = await self._last_known_as(handle)
+        if known and (seen.state.is_terminal or not known.state.job_state.is_terminal):
+            return known
+        again = [known.id] if known else []
+        return await self._gateway.create_run(
+            name=request.job_name,
+            parameters={"request": request.model_dump(mode="json")},
+            tags=names.run_tags(command=names.JOB_COMMAND, cloud=seen.cloud),
+            labels={
+                names.LABEL_ATTEMPT: 1,
+                names.LABEL_CLUSTER: seen.cluster_name,
+                names.LABEL_LAUNCHER_JOB_ID: seen.launcher_job_id,
+            },
+            idempotency_key=" ".join(["adopt", *handle.model_dump().values(), *again]),
+            work_queue=names.CLOUD_QUEUE,
+        )
+
+    async def _last_known_as(self, job: JobHandle) -> FlowRun | None:
+        wanted = RunFilter(tags=(f"cloud:{job.cloud}",))
+        for run in await self._gateway.filter_runs(wanted, limit=MAX_PAGE):
+            is_there = job.cluster_name in ("", run.label(names.LABEL_CLUSTER))
+            if is_there and run.label(names.LABEL_LAUNCHER_JOB_ID) == job.launcher_job_id:
+                return run
+        return None
+
+    async def _ask(self, job: JobHandle, *, end: str) -> ExternalJob:
+        return await self._call(names.EXTERNAL_JOB_FLOW, job, ExternalJob, end=end)
+
+    async def _call(
+        self, flow: str, job: JobHandle, answer_type: type[T], **parameters: object
+    ) -> T:
+        kind_of(job.cloud)
+        return await self._calls.call(
+            flow,
+            {"job": job.model_dump(mode="json"), **parameters},
+            answer_type,
+            timeout_seconds=_TIMEOUT_SECONDS,
+            name=f"{flow} {job.launcher_job_id}",
+        )
+
+
+def adopted_job(run: FlowRun) -> JobHandle | None:
+    """The job that a run follows without having launched it."""
+    request = job_request(run)
+    if request is None or request.launcher_job_id is None:
+        return None
+    return JobHandle(
+        cloud=request.cloud,
+        cluster_name=request.cluster_name,
+        launcher_job_id=request.launcher_job_id,
+    )
+
+
+def _status(seen: ExternalJob) -> JobStatus:
+    status = JobStatus(
+        summary="",
+        job_id=seen.launcher_job_id,
+        name=f"job {seen.launcher_job_id} on {seen.cloud}/{seen.cluster_name}",
+        state=seen.state,
+        is_done=seen.state.is_terminal,
+        reachable=True,
+        observed_at=seen.observed_at,
+        termination_reason=seen.termination_reason,
+        message=seen.message,
+        command=names.JOB_COMMAND,
+        cloud=seen.cloud,
+        cluster_name=seen.cluster_name,
+        launcher_job_id=seen.launcher_job_id,
+    )
+    return status.model_copy(update={"summary": summary_line(status)})
+
+
+def _name(job: JobHandle) -> str:
+    where = "/".join(filter(None, (job.cloud, job.cluster_name)))
+    return f"job {job.launcher_job_id} on {where}"
