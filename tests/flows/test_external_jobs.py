@@ -39,7 +39,7 @@ async def jobs(bench: Bench, stack: Stack) -> AsyncGenerator[JobService]:
     ]
     gateway = PrefectGateway(Running(stack.connection), timeout_seconds=30, work_pool=bench.pool)
     async with bench.worker():
-        yield JobService(gateway, snapshots_dir=bench.folder)
+        yield JobService(gateway, snapshots_dir=bench.folder, records_dir=bench.folder)
     await gateway.aclose()
     for deployment_id in deployments:
         await bench.client.delete_deployment(deployment_id)
