@@ -21,6 +21,7 @@ NAMES = [
     "log_reading",
     "cancelling",
     "burst",
+    "watching",
     "cold_start",
 ]
 

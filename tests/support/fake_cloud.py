@@ -2,8 +2,9 @@
 
 What a job does is the first word of its `run`: ``hold`` runs until it is released, ``ignore`` does
 too and takes no cancel, ``sleep N`` runs so many seconds, ``exit N`` ends with that code. A `setup`
-of ``exit N`` fails before. Oumi loads this module where OUMI_EXTRA_DEPS_FILE lists it; the cloud is
-then named ``fake``, and its files are in the folder that FAKE_CLOUD names.
+of ``exit N`` fails before. Oumi loads this module where OUMI_EXTRA_DEPS_FILE lists it. The cloud's
+files are in the folder that FAKE_CLOUD names; it is named ``fake``, or takes the place of the cloud
+that FAKE_CLOUD_NAME names.
 """
 
 import fcntl
@@ -18,10 +19,12 @@ from typing import Any
 
 from oumi.core.configs import JobConfig
 from oumi.core.launcher import BaseCloud, BaseCluster, JobState, JobStatus
-from oumi.core.registry import register_cloud_builder
+from oumi.core.registry import REGISTRY, RegistryType
+from oumi.core.registry.registry import RegistryKey
 
 CLOUD = "fake"
 FOLDER_ENV = "FAKE_CLOUD"
+NAME_ENV = "FAKE_CLOUD_NAME"
 
 
 class FakeCluster(BaseCluster):
@@ -178,11 +181,16 @@ class FakeCloud(BaseCloud):
         return [self.cluster(path.stem) for path in sorted(self._folder.glob("*.json"))]
 
 
-@register_cloud_builder(CLOUD)
 def build_fake_cloud() -> FakeCloud:
+    """The cloud that the environment describes."""
     return FakeCloud(
         Path(os.environ[FOLDER_ENV]), slots=int(os.environ.get("FAKE_CLOUD_SLOTS", "100"))
     )
+
+
+# No public way to put a cloud in the place of another (oumi 0.9).
+registered: dict[RegistryKey, Any] = vars(REGISTRY)["_registry"]
+registered[RegistryKey(os.environ.get(NAME_ENV, CLOUD), RegistryType.CLOUD)] = build_fake_cloud
 
 
 def _follow_script(job: dict[str, Any]) -> None:
