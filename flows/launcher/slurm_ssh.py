@@ -38,7 +38,7 @@ class LoginNode:
         self._address = address
         self._timeout_seconds = timeout_seconds
         folder = Path.home() / ".ssh"
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._ssh = [
             *("ssh", "-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT_SECONDS}"),
             *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3"),

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.cluster]
 
 ROUNDS_ENV = "CLUSTER_KILL_ROUNDS"
 _JOBS_A_ROUND = 3
-_LAUNCH_SECONDS = 1.2
+_LAUNCH_SECONDS = 0.8
 _WORKER_SECONDS = 180.0
 
 
@@ -65,6 +65,7 @@ async def test_a_worker_killed_while_it_launches_leaves_as_many_jobs_as_were_ask
     folder.mkdir()
     config = folder / "job.yaml"
     config.write_text("name: kills\nresources: {cloud: slurm}\nrun: sleep 1\n")
+    there = slurm_lab.home / "oumi_launcher"
     asked: list[str] = []
     async with reconnecting_client(env) as client:
         for number in range(rounds):
@@ -84,16 +85,18 @@ async def test_a_worker_killed_while_it_launches_leaves_as_many_jobs_as_were_ask
                 batch.append(submitted["job_id"])
             asked += batch
 
-            async def begun(batch: list[str] = batch) -> bool:
-                return "launching" in await states(client, batch)
+            def begun(batch: list[str] = batch) -> bool:
+                folders = [names.launch_key(job_id, 1) for job_id in batch]
+                return any((there / folder).exists() for folder in folders)
 
-            await eventually(begun, timeout=_WORKER_SECONDS, interval=0.05)
+            await eventually(begun, timeout=_WORKER_SECONDS, interval=0.01)
             await asyncio.sleep(random.uniform(0.0, _LAUNCH_SECONDS))
             worker = (await asyncio.to_thread(engine.status)).worker
             assert worker.pid is not None
-            there = len(slurm_lab.jobs())
             os.kill(worker.pid, signal.SIGKILL)
-            print(f"round {number + 1}: killed with {there} of {len(asked)} jobs there", flush=True)
+            of_batch = {names.launch_key(job_id, 1) for job_id in batch}
+            launched = len(of_batch & set(slurm_lab.jobs()))
+            print(f"round {number + 1}: killed with {launched} of {len(batch)} there", flush=True)
 
         async def all_done() -> bool:
             return all(state == "succeeded" for state in await states(client, asked))
