@@ -95,6 +95,8 @@ LABEL_ONE_PART: Final = "oumi.one_part_attempt"
 SCHEDULE_TAG: Final = "oumi-schedule"
 """Tag of the deployment that a schedule is, and of its runs."""
 
+TRIAL_ENV: Final = "OUMI_FLOWS_TRIAL"
+"""Environment variable of a trial of a sweep: which one it is."""
 JOB_KEY_ENV: Final = "OUMI_FLOWS_JOB_KEY"
 """Environment variable of every process of a job; its value is the launch key."""
 

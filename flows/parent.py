@@ -28,7 +28,7 @@ from flows.run_record import RunRecord
 from flows.settings import Settings
 from flows.states import JobState
 
-_METRICS_KEPT: Final = 40
+_METRICS_KEPT: Final = 200
 Row = dict[str, Any]
 
 
@@ -93,14 +93,20 @@ class Parent:
                     await self.children.label(run, {names.LABEL_METRICS: json.dumps(some)})
         return self._metrics[run.id]
 
-    async def show(self, rows: list[Row], *, over: int, about: str) -> None:
-        """Show where every part is, if that is news."""
+    async def show(self, rows: list[Row], *, over: int, total: int, about: str) -> None:
+        """Show where every part is, if that is news.
+
+        Args:
+            rows: A row for each.
+            over: How many have ended.
+            total: How many there will be.
+            about: What the table is of.
+        """
         if rows == self._shown:
             return
         self._shown = rows
         self._interval.reset()
-        percent = 100 * over / len(rows) if rows else 0.0
-        progress = JobProgress(step=over, max_steps=len(rows), percent=percent)
+        progress = JobProgress(step=over, max_steps=total, percent=round(100 * over / total, 1))
         try:
             await self._table.show(rows, about)
             await self._record.show_progress(

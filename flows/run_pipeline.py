@@ -69,7 +69,7 @@ class _Run:
             over = sum(place.state.is_over for place in places)
             rows = [_row(place, results.get(place.part.name), self._asked) for place in places]
             about = f"Pipeline **{self._pipeline.name}**: {over} of {len(places)} jobs are over"
-            await parent.show(rows, over=over, about=about)
+            await parent.show(rows, over=over, total=len(rows), about=about)
             if over == len(places):
                 return _outcome(places, runs)
             await parent.rest()

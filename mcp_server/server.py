@@ -46,6 +46,7 @@ from mcp_server.services.docs import DocsService
 from mcp_server.services.jobs import JobService
 from mcp_server.services.pipelines import PipelineService
 from mcp_server.services.schedules import ScheduleService, make_schedules
+from mcp_server.services.sweeps import SweepService
 from mcp_server.services.worker_calls import WorkerCalls
 from mcp_server.tools.catalog import CatalogTools
 from mcp_server.tools.checks import CheckTools
@@ -75,6 +76,7 @@ class Parts:
     catalog: CatalogService
     schedules: ScheduleService
     pipelines: PipelineService
+    sweeps: SweepService
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +126,7 @@ def make_parts(settings: Settings, ensure: Ensure) -> Parts:
         catalog=catalog,
         schedules=make_schedules(settings, gateway),
         pipelines=PipelineService(gateway, snapshots_dir=settings.snapshots_dir),
+        sweeps=SweepService(gateway, snapshots_dir=settings.snapshots_dir),
     )
 
 
@@ -136,8 +139,10 @@ def build_server(parts: Parts, options: Options) -> "OumiServer":
     offered: dict[str, list[Tool]] = {}
     groups: dict[str, list[Tool]] = {
         "jobs": JobTools(parts.jobs).tools(read_only=options.read_only),
-        "pipelines": PipelineTools(parts.pipelines).tools(read_only=options.read_only),
         "clusters": ClusterTools(parts.clusters).tools(read_only=options.read_only),
+        "pipelines": PipelineTools(parts.pipelines, parts.sweeps).tools(
+            read_only=options.read_only
+        ),
         "checks": CheckTools(parts.checks).tools(),
         "docs": DocsTools(DocsService(parts.docs)).tools(),
         "catalog": CatalogTools(parts.catalog).tools(),

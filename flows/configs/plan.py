@@ -20,7 +20,7 @@ from flows.models import Command, JobRequest, OverrideValue, Value
 from flows.names import LOCAL_CLOUD, LOCAL_CLUSTER, slug
 
 RESUME_KEY: Final = "training.resume_from_checkpoint"
-_OUTPUT_KEY: Final = {
+OUTPUT_KEY: Final = {
     Command.TRAIN: "training.output_dir",
     Command.TUNE: "tuning.output_dir",
     Command.EVALUATE: "output_dir",
@@ -29,7 +29,7 @@ _OUTPUT_KEY: Final = {
     Command.INFER: "output_path",
     Command.SYNTH: "output_path",
 }
-_WRITES_A_FILE: Final = frozenset({Command.INFER, Command.SYNTH})
+WRITES_A_FILE: Final = frozenset({Command.INFER, Command.SYNTH})
 _MODEL_KEY: Final = {Command.SYNTH: "inference_config.model.model_name"}
 _ENVS: Final = {
     # Without it Oumi's metric lines arrive in one burst when the process exits.
@@ -109,13 +109,13 @@ def _plan_command(
     check_config(data, command, name=request.config_path)
     _refuse_interactive(data, command, request.config_path)
 
-    output_path = str(lookup(data, command, _OUTPUT_KEY[command]) or "")
+    output_path = str(lookup(data, command, OUTPUT_KEY[command]) or "")
     argv = command_line(command, config.path, overrides, output_path=output_path)
     model_name = str(lookup(data, command, _MODEL_KEY.get(command, "model.model_name")) or "")
     name = slug(request.job_name or f"{command}-{Path(model_name).name}")
     # Without a path `oumi synth` writes a file named by the time into the working folder.
     output = _absolute(output_path, request.client_cwd) if output_path else None
-    output_dir = output.parent if output and command in _WRITES_A_FILE else output
+    output_dir = output.parent if output and command in WRITES_A_FILE else output
     files = {"config": request.config_path, "working_dir": request.client_cwd}
     if output:
         files["output"] = str(output)

@@ -6,6 +6,7 @@ from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from mcp_server.services.pipelines import NewPipeline, PipelineService, PipelineSubmission
+from mcp_server.services.sweeps import NewSweep, SweepService, SweepSubmission
 from mcp_server.tools.edge import make_tool
 
 Cwd = Annotated[
@@ -22,11 +23,13 @@ class PipelineTools:
     """The methods are the tools.
 
     Args:
-        pipelines: What the tools do.
+        pipelines: What the tools do with pipelines.
+        sweeps: What they do with sweeps.
     """
 
-    def __init__(self, pipelines: PipelineService) -> None:
+    def __init__(self, pipelines: PipelineService, sweeps: SweepService) -> None:
         self._pipelines = pipelines
+        self._sweeps = sweeps
 
     def tools(self, *, read_only: bool) -> list[Tool]:
         """The tools.
@@ -36,12 +39,16 @@ class PipelineTools:
         """
         return [
             make_tool(
-                self.run_pipeline,
-                title="Run a pipeline",
+                method,
+                title=title,
                 idempotent=False,
                 open_world=True,
                 changes=lambda arguments: not arguments["dry_run"],
                 read_only=read_only,
+            )
+            for method, title in (
+                (self.run_pipeline, "Run a pipeline"),
+                (self.run_sweep, "Run a sweep"),
             )
         ]
 
@@ -73,3 +80,33 @@ class PipelineTools:
         if dry_run:
             return await self._pipelines.plan(new)
         return await self._pipelines.submit(new, idempotency_key=idempotency_key)
+
+    async def run_sweep(
+        self,
+        *,
+        client_cwd: Cwd,
+        sweep_path: Annotated[
+            str, Field(max_length=4096, description="YAML file of the sweep; or give sweep.")
+        ] = "",
+        sweep: Annotated[
+            dict[str, Any],
+            Field(
+                max_length=50,
+                description="The arguments of run_oumi_job, and space (dotted key: list of values "
+                "or {low, high, step, log}), metric, direction (minimize, maximize), search (grid, "
+                "random, optuna), trials, concurrency, seed, early_stopping {after_trials, "
+                "after_steps}.",
+            ),
+        ] = {},  # noqa: B006 - never changed; the schema shows it
+        dry_run: DryRun = True,
+        idempotency_key: Key = None,
+    ) -> SweepSubmission:
+        """Run a job with many values of its overrides and rank the trials by a metric.
+
+        get_job_status of its job_id has the leaderboard; cancel_job ends all trials, retry_job
+        runs the failed ones again.
+        """
+        new = NewSweep(path=sweep_path, content=sweep, client_cwd=client_cwd)
+        if dry_run:
+            return await self._sweeps.plan(new)
+        return await self._sweeps.submit(new, idempotency_key=idempotency_key)

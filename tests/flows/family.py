@@ -16,11 +16,15 @@ from mcp_server.engine import Connection
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.services.jobs import JobService
 from mcp_server.services.pipelines import NewPipeline, PipelineService
+from mcp_server.services.sweeps import NewSweep, SweepService
 from tests.flows.bench import PATIENCE_SECONDS, Bench, state_of
 from tests.support.fake_launcher import FakeJob
 from tests.support.waiting import eventually
 
-ENTRYPOINTS = {names.PIPELINE_FLOW: "flows.run_pipeline.run_pipeline"}
+ENTRYPOINTS = {
+    names.PIPELINE_FLOW: "flows.run_pipeline.run_pipeline",
+    names.SWEEP_FLOW: "flows.run_sweep.run_sweep",
+}
 
 
 @dataclass
@@ -30,6 +34,7 @@ class Family:
     bench: Bench
     jobs: JobService
     pipelines: PipelineService
+    sweeps: SweepService
 
     def config(self, name: str, run: str = "hold") -> str:
         """A job config for the fake launcher, which does what `run` says."""
@@ -45,6 +50,12 @@ class Family:
         """Start a pipeline; its id."""
         new = NewPipeline(steps=list(steps), client_cwd=str(self.bench.folder))
         return UUID((await self.pipelines.submit(new)).job_id)
+
+    async def sweep(self, run: str = "hold", **fields: Any) -> UUID:
+        """Start a sweep of a job config; its id."""
+        content = {"config_path": self.config("trial", run), **fields}
+        new = NewSweep(content=content, client_cwd=str(self.bench.folder))
+        return UUID((await self.sweeps.submit(new)).job_id)
 
     async def children(self, parent: UUID) -> dict[str, FlowRun]:
         """The jobs there are, by part."""
@@ -104,6 +115,7 @@ async def family_on(bench: Bench, connection: Connection) -> AsyncGenerator[Fami
             bench,
             JobService(gateway, snapshots_dir=snapshots, records_dir=bench.settings.records_dir),
             PipelineService(gateway, snapshots_dir=snapshots),
+            SweepService(gateway, snapshots_dir=snapshots),
         )
     finally:
         await gateway.aclose()

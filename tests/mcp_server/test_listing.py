@@ -28,6 +28,7 @@ TOOLS = [
     "compare_jobs",
     "retry_job",
     "run_pipeline",
+    "run_sweep",
     "list_clusters",
     "stop_cluster",
     "down_cluster",
@@ -114,7 +115,7 @@ async def test_the_tools_that_only_read_say_so(client: Client) -> None:
         if tool.annotations and tool.annotations.read_only_hint
     }
     changing = {
-        *("run_oumi_job", "run_pipeline", "cancel_job", "retry_job"),
+        *("run_oumi_job", "run_pipeline", "run_sweep", "cancel_job", "retry_job"),
         *("schedule_job", "update_schedule"),
         *("stop_cluster", "down_cluster"),
     }

@@ -1,0 +1,288 @@
+"""The `oumi-sweep` flow: one job, run again and again with other values."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, cast
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import FlowRun, State
+
+from flows import names
+from flows.children import state_of
+from flows.errors import OumiFlowsError
+from flows.models import JobRequest
+from flows.outcome import Outcome
+from flows.parent import Parent, Row, result_files
+from flows.prefect_states import read_message
+from flows.result_metrics import Point, pick, read_curve
+from flows.run_record import RunRecord
+from flows.runtime import current_runtime
+from flows.states import JobState, TerminationReason
+from flows.sweeps.search import Tried, Values, values_of
+from flows.sweeps.spec import Choices, Range, Scalar, Sweep
+from flows.sweeps.stopping import hopeless
+
+_PART: Final = "trial-{}"
+_ENVS: Final = "envs."
+_STOPPED: Final = "stopped"
+
+
+@flow(
+    name=names.SWEEP_FLOW,
+    persist_result=False,
+    description="Run an Oumi job with many values and rank what comes of it.",
+)
+async def run_sweep(sweep: Sweep) -> "State[Any]":
+    """Run the trials, some at once, and rank them; one that fails does not end the others.
+
+    What was tried is told from the trials' own runs, so that a worker that takes the sweep up
+    again goes on where it was. Its cancel is `flows.late_cancel`'s.
+
+    Args:
+        sweep: What to run.
+
+    Returns:
+        The Prefect state the sweep ends in; its message names the best trial.
+    """
+    record = RunRecord.current()
+    await record.reload()
+    parent = Parent(record, record.client, current_runtime().settings, get_run_logger())
+    folder = f"{sweep.name}-{str(record.run.id)[:8]}"
+    return await parent.concluded(await _Run(sweep, parent, folder).outcome())
+
+
+class _Trial(NamedTuple):
+    """A trial there is.
+
+    Attributes:
+        run: Its job; None: it could not be started.
+        state: A job state, or `stopped`.
+        value: Its metric, of one that succeeded and left it.
+        reached: The value it was stopped at.
+        note: What is to be said of it.
+    """
+
+    name: str
+    values: Values
+    run: FlowRun | None
+    state: str
+    value: float | None = None
+    reached: float | None = None
+    note: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        return self.run is None or self.state == _STOPPED or JobState(self.state).is_terminal
+
+    @property
+    def has_failed(self) -> bool:
+        return self.is_over and self.value is None and self.state != _STOPPED
+
+
+class _Run:
+    def __init__(self, sweep: Sweep, parent: Parent, folder: str) -> None:
+        self._sweep = sweep
+        self._parent = parent
+        self._folder = f"{sweep.output_dir}/{folder}"
+        self._unstartable: dict[str, _Trial] = {}
+        self._curves: dict[str, list[Point]] = {}
+        """Those of trials that are over."""
+
+    async def outcome(self) -> Outcome:
+        """See the sweep to its end."""
+        parent, total = self._parent, self._sweep.trials
+        await parent.retry_failed(await parent.children.all())
+        while True:
+            runs = await parent.children.all()
+            trials = [await self._trial(name, run) for name, run in sorted(runs.items())]
+            trials += self._unstartable.values()
+            await self._stop_hopeless(trials)
+            trials = await self._start(trials)
+            over = sum(trial.is_over for trial in trials)
+            rows = self._leaderboard(trials)
+            about = f"Sweep **{self._sweep.name}**: {over} of {total} trials are over"
+            await parent.show(rows, over=over, total=total, about=about)
+            if over >= total:
+                return self._ending(trials)
+            await parent.rest()
+
+    async def _trial(self, name: str, run: FlowRun) -> _Trial:
+        state = state_of(run)
+        values = self._values(run)
+        stopped = run.labels.get(names.LABEL_STOPPED)
+        if state is JobState.CANCELLED and stopped:
+            curve = await self._read_curve(name, run)
+            reached = curve[-1].value if curve else None
+            return _Trial(name, values, run, _STOPPED, reached=reached, note=str(stopped))
+        if state is not JobState.SUCCEEDED:
+            return _Trial(name, values, run, state, note=_why(run) if state.is_terminal else "")
+        metrics = await self._parent.metrics(run, output_dir=_output_dir(run))
+        value = pick(metrics, self._sweep.metric)
+        known = ", ".join(sorted(metrics)[:10]) or "none"
+        note = "" if value is not None else f"no metric {self._sweep.metric}; it has {known}"
+        return _Trial(name, values, run, state, value=value, note=note)
+
+    def _values(self, run: FlowRun) -> Values:
+        """What a trial tries, as its own job says."""
+        request = JobRequest.model_validate(run.parameters["request"])
+        given: dict[str, Any] = {
+            **request.overrides,
+            **{f"{_ENVS}{key}": value for key, value in request.envs.items()},
+        }
+        values = {key: given.get(key) for key in self._sweep.space}
+        # An environment variable is a text whatever it was drawn from.
+        return {key: _drawn(value, self._sweep.space[key]) for key, value in values.items()}
+
+    async def _start(self, trials: list[_Trial]) -> list[_Trial]:
+        """Start as many trials as may run; all there are then."""
+        trials = list(trials)
+        sweep = self._sweep
+        while len(trials) < sweep.trials:
+            if sum(not trial.is_over for trial in trials) >= sweep.concurrency:
+                break
+            taken = {trial.name for trial in trials}
+            number = next(n for n in range(sweep.trials) if _PART.format(n + 1) not in taken)
+            tried = [
+                Tried(trial.values, trial.reached if trial.value is None else trial.value)
+                for trial in trials
+                if trial.is_over
+            ]
+            values = await asyncio.to_thread(values_of, sweep, number, tried)
+            trials.append(await self._start_one(_PART.format(number + 1), values))
+        return trials
+
+    async def _start_one(self, name: str, values: Values) -> _Trial:
+        request = self._request(name, values)
+        try:
+            run = await self._parent.children.start(name, request, after=())
+        except OumiFlowsError as error:
+            trial = _Trial(name, values, None, JobState.FAILED, note=error.sentences)
+            self._unstartable[name] = trial
+            return trial
+        self._parent.logger.info("Started %s: job %s, %s", name, run.id, _told(values))
+        return _Trial(name, self._values(run), run, state_of(run))
+
+    def _request(self, name: str, values: Values) -> JobRequest:
+        sweep = self._sweep
+        base = sweep.request
+        overrides = {key: one for key, one in values.items() if not key.startswith(_ENVS)}
+        envs = {
+            key.removeprefix(_ENVS): str(one)
+            for key, one in values.items()
+            if key.startswith(_ENVS)
+        }
+        if sweep.output_key:
+            place = f"{self._folder}/{name}"
+            overrides[sweep.output_key] = (
+                f"{place}/{sweep.output_name}" if sweep.output_name else place
+            )
+        return base.model_copy(
+            update={
+                "overrides": {**base.overrides, **overrides},
+                "envs": {**base.envs, **envs, names.TRIAL_ENV: name},
+                "job_name": f"{sweep.name}-{name}",
+            }
+        )
+
+    async def _stop_hopeless(self, trials: list[_Trial]) -> None:
+        rule = self._sweep.early_stopping
+        if rule is None:
+            return
+        curves = {
+            trial.name: await self._read_curve(trial.name, trial.run)
+            for trial in trials
+            if trial.run is not None and trial.state in (JobState.RUNNING, JobState.SUCCEEDED)
+        }
+        for trial in trials:
+            if trial.run is None or trial.state != JobState.RUNNING:
+                continue
+            others = {name: one for name, one in curves.items() if name != trial.name}
+            why = hopeless(curves[trial.name], others, rule, self._sweep.direction)
+            if why and names.LABEL_STOPPED not in trial.run.labels:
+                # The label first: nothing must take it for one that failed.
+                await self._parent.children.label(trial.run, {names.LABEL_STOPPED: why})
+                await self._parent.children.cancel(trial.run, force=False, message=why)
+                self._parent.logger.info("Stopped %s early: %s", trial.name, why)
+
+    async def _read_curve(self, name: str, run: FlowRun) -> list[Point]:
+        """The values that a trial's metric had; of one that is over they are read once."""
+        if name in self._curves:
+            return self._curves[name]
+        files = result_files(run, _output_dir(run))
+        curve = await asyncio.to_thread(read_curve, files, self._sweep.metric)
+        if state_of(run).is_terminal:
+            self._curves[name] = curve
+        return curve
+
+    def _ranked(self, trials: list[_Trial]) -> list[_Trial]:
+        """The best first; behind those with a value the others, by number."""
+
+        def place(trial: _Trial) -> tuple[float, int]:
+            value = trial.value
+            order = self._sweep.direction.order(value) if value is not None else float("inf")
+            return order, int(trial.name.rpartition("-")[2])
+
+        return sorted(trials, key=place)
+
+    def _leaderboard(self, trials: list[_Trial]) -> list[Row]:
+        return [
+            {
+                "rank": rank if trial.value is not None else None,
+                "trial": trial.name,
+                "state": str(trial.state),
+                self._sweep.metric: trial.value,
+                **trial.values,
+                "note": trial.note,
+                "job_id": str(trial.run.id) if trial.run else "",
+            }
+            for rank, trial in enumerate(self._ranked(trials), start=1)
+        ]
+
+    def _ending(self, trials: list[_Trial]) -> Outcome:
+        failed = [trial for trial in trials if trial.has_failed]
+        stopped = sum(trial.state == _STOPPED for trial in trials)
+        count = f"{len(failed)} of {len(trials)} trials failed, {stopped} were stopped early"
+        best = self._ranked(trials)[0]
+        if best.value is not None:
+            return Outcome(
+                TerminationReason.COMPLETED,
+                f"Best is {best.name}: {self._sweep.metric} {best.value:.6g} with "
+                f"{_told(best.values)}; {count}.",
+            )
+        first = failed[0] if failed else best
+        why = first.note.rstrip(".")
+        text = f"No trial left the metric {self._sweep.metric}; {first.name}: {why}; {count}."
+        return Outcome(_reason(first.run), text)
+
+
+def _drawn(value: Any, one: Choices | Range) -> Scalar:
+    if not isinstance(value, str):
+        return cast(Scalar, value)
+    if isinstance(one, Range):
+        return round(float(value)) if one.is_whole else float(value)
+    return next((choice for choice in one if str(choice) == value), value)
+
+
+def _output_dir(run: FlowRun) -> str:
+    return str(run.labels.get(names.LABEL_OUTPUT_DIR, ""))
+
+
+def _why(run: FlowRun) -> str:
+    if run.state is None:
+        return ""
+    return read_message(run.state.type.value, run.state.name or "", run.state.message)[1]
+
+
+def _reason(run: FlowRun | None) -> TerminationReason:
+    """Why a sweep failed of which `run` is the first trial that did."""
+    if run is None or run.state is None or state_of(run) is JobState.SUCCEEDED:
+        return TerminationReason.INVALID_CONFIG
+    reason, _ = read_message(run.state.type.value, run.state.name or "", run.state.message)
+    return reason or TerminationReason.NONZERO_EXIT
+
+
+def _told(values: Mapping[str, object]) -> str:
+    return ", ".join(
+        f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in values.items()
+    )

@@ -1,0 +1,41 @@
+"""The median rule: which trials are not worth being gone on with."""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from flows.result_metrics import Point
+from flows.sweeps.spec import Direction, EarlyStopping
+
+
+def hopeless(
+    curve: Sequence[Point],
+    others: Mapping[str, Sequence[Point]],
+    rule: EarlyStopping,
+    direction: Direction,
+) -> str | None:
+    """Why a trial should be stopped; None: it should not.
+
+    Args:
+        curve: The trial's metric by step so far.
+        others: That of every other trial, by name.
+        rule: When to judge.
+        direction: Which way is better.
+    """
+    if not curve or curve[-1].step < rule.after_steps:
+        return None
+    step = curve[-1].step
+    bests = [_best(other, step, direction) for other in others.values() if _reached(other, step)]
+    if len(bests) < rule.after_trials:
+        return None
+    best, typical = _best(curve, step, direction), median(bests)
+    if not direction.better(typical, best):
+        return None
+    return f"at step {step} its best was {best:.4g}, the median of {len(bests)} is {typical:.4g}"
+
+
+def _reached(curve: Sequence[Point], step: int) -> bool:
+    return bool(curve) and curve[-1].step >= step and curve[0].step <= step
+
+
+def _best(curve: Sequence[Point], step: int, direction: Direction) -> float:
+    return min((p.value for p in curve if p.step <= step), key=direction.order)
