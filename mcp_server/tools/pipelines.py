@@ -9,14 +9,9 @@ from mcp_server.services.pipelines import NewPipeline, PipelineService, Pipeline
 from mcp_server.services.sweeps import NewSweep, SweepService, SweepSubmission
 from mcp_server.tools.edge import make_tool
 
-Cwd = Annotated[
-    str, Field(min_length=1, max_length=4096, description="Absolute path of your working folder.")
-]
-DryRun = Annotated[bool, Field(description="True: check and show the plan. False: start it.")]
-Key = Annotated[
-    str | None,
-    Field(min_length=1, max_length=200, description="The same key answers with the same run."),
-]
+Cwd = Annotated[str, Field(max_length=4096)]
+DryRun = Annotated[bool, Field(description="True: only check and plan.")]
+Key = Annotated[str | None, Field(max_length=200)]
 
 
 class PipelineTools:
@@ -57,14 +52,14 @@ class PipelineTools:
         *,
         client_cwd: Cwd,
         pipeline_path: Annotated[
-            str, Field(max_length=4096, description="YAML file with `steps`; or give steps.")
+            str, Field(max_length=4096, description="YAML file of it; or give steps.")
         ] = "",
         steps: Annotated[
             list[dict[str, Any]],
             Field(
                 max_length=100,
-                description="Each: name, the arguments of run_oumi_job, and needs (list), when "
-                "(condition), each (list; ${item}, ${index}), envs, may_fail.",
+                description="Each: name, run_oumi_job's arguments, needs (list), when (condition), "
+                "each (list; ${item}, ${index}), envs, may_fail.",
             ),
         ] = [],  # noqa: B006 - never changed; the schema shows it
         dry_run: DryRun = True,
@@ -72,9 +67,9 @@ class PipelineTools:
     ) -> PipelineSubmission:
         """Run jobs that depend on each other: train, evaluate, and go on if it is good enough.
 
-        overrides, envs and when may refer to other steps: ${train.output_dir}, ${train.job_id},
-        ${evaluate.metrics.exact_match} > 0.8. Follow, cancel and retry the whole by its job_id,
-        or one step by its own, with the tools for jobs.
+        overrides, envs and when may refer to other steps: ${train.output_dir},
+        ${evaluate.metrics.exact_match} > 0.8. The tools for jobs follow, cancel and retry the
+        whole by its job_id and a step by its own.
         """
         new = NewPipeline(path=pipeline_path, steps=steps, client_cwd=client_cwd)
         if dry_run:
@@ -86,25 +81,23 @@ class PipelineTools:
         *,
         client_cwd: Cwd,
         sweep_path: Annotated[
-            str, Field(max_length=4096, description="YAML file of the sweep; or give sweep.")
+            str, Field(max_length=4096, description="YAML file of it; or give sweep.")
         ] = "",
         sweep: Annotated[
             dict[str, Any],
             Field(
                 max_length=50,
-                description="The arguments of run_oumi_job, and space (dotted key: list of values "
-                "or {low, high, step, log}), metric, direction (minimize, maximize), search (grid, "
-                "random, optuna), trials, concurrency, seed, early_stopping {after_trials, "
-                "after_steps}.",
+                description="run_oumi_job's arguments, and space (dotted key: list or {low, high, "
+                "step, log}), metric, direction (minimize, maximize), search (grid, random, "
+                "optuna), trials, concurrency, seed, early_stopping {after_trials, after_steps}.",
             ),
         ] = {},  # noqa: B006 - never changed; the schema shows it
         dry_run: DryRun = True,
         idempotency_key: Key = None,
     ) -> SweepSubmission:
-        """Run a job with many values of its overrides and rank the trials by a metric.
+        """Run a job with many values and rank the trials by a metric.
 
-        get_job_status of its job_id has the leaderboard; cancel_job ends all trials, retry_job
-        runs the failed ones again.
+        get_job_status has the leaderboard; cancel_job ends all, retry_job reruns the failed.
         """
         new = NewSweep(path=sweep_path, content=sweep, client_cwd=client_cwd)
         if dry_run:
