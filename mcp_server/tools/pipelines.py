@@ -9,9 +9,9 @@ from mcp_server.services.pipelines import NewPipeline, PipelineService, Pipeline
 from mcp_server.services.sweeps import NewSweep, SweepService, SweepSubmission
 from mcp_server.tools.edge import make_tool
 
-Cwd = Annotated[str, Field(max_length=4096)]
+Cwd = Annotated[str, Field(max_length=4096, description="Absolute working folder.")]
 DryRun = Annotated[bool, Field(description="True: only check and plan.")]
-Key = Annotated[str | None, Field(max_length=200)]
+Key = Annotated[str | None, Field(max_length=200, description="As of run_oumi_job.")]
 
 
 class PipelineTools:
