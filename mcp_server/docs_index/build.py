@@ -6,21 +6,16 @@ twice at once.
 
 import fcntl
 import logging
-import os
 import sys
 from pathlib import Path
-from typing import Final
 
 from mcp_server.docs_index.source import read_api
 from mcp_server.docs_index.store import DocsStore
-
-_NICE: Final = 10
 
 
 def main() -> None:
     """Be the command line."""
     package, target = map(Path, sys.argv[1:])
-    os.nice(_NICE)
     logging.disable()  # griffe's opinion of the docstrings
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with target.with_suffix(".lock").open("w") as lock:

@@ -5,20 +5,15 @@ model would, and asks for the next call.
 """
 
 import asyncio
-import json
 import os
 import sys
-from collections.abc import Generator
-from typing import Any
 
 from fastmcp.client.transports import StdioTransport
 from pydantic_ai import Agent
 from pydantic_ai.mcp import MCPToolset
-from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
-from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.messages import ToolCallPart
 from pydantic_ai.models.test import TestModel
-
-Script = Generator[ToolCallPart, Any, dict[str, Any]]
+from scripted import Script, scripted_model
 
 
 def script(tools: list[str], quick: str, slow: str, cwd: str) -> Script:
@@ -50,23 +45,6 @@ def script(tools: list[str], quick: str, slow: str, cwd: str) -> Script:
     }
 
 
-def scripted_model(quick: str, slow: str, cwd: str) -> FunctionModel:
-    steps: Script | None = None
-
-    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
-        nonlocal steps
-        try:
-            if steps is None:
-                steps = script([tool.name for tool in info.function_tools], quick, slow, cwd)
-                return ModelResponse([next(steps)])
-            returned = [part for part in messages[-1].parts if isinstance(part, ToolReturnPart)]
-            return ModelResponse([steps.send(returned[-1].content)])
-        except StopIteration as end:
-            return ModelResponse([TextPart(json.dumps(end.value))])
-
-    return FunctionModel(answer)
-
-
 async def main(quick: str, slow: str, cwd: str, command: str, *args: str) -> None:
     transport = StdioTransport(command, list(args), env=dict(os.environ), keep_alive=False)
     toolset = MCPToolset(transport, tool_error_behavior="failed")
@@ -74,7 +52,8 @@ async def main(quick: str, slow: str, cwd: str, command: str, *args: str) -> Non
         # The test model makes up arguments from the schemas and calls what it is given.
         tour = Agent(TestModel(call_tools=["get_started", "list_jobs"]), toolsets=[toolset])
         await tour.run("Look around.")
-        agent = Agent(scripted_model(quick, slow, cwd), toolsets=[toolset])
+        model = scripted_model(lambda tools: script(tools, quick, slow, cwd))
+        agent = Agent(model, toolsets=[toolset])
         print((await agent.run("Run the two jobs.")).output)
 
 
