@@ -37,6 +37,13 @@ class Overlap(StrEnum):
     ALLOW = "allow"
 
 
+class NotifyOn(StrEnum):
+    """At which ends of a job somebody is told."""
+
+    END = "end"
+    FAILURE = "failure"
+
+
 OverrideValue = str | int | float | bool | None | list[str | int | float | bool | None]
 
 

@@ -97,6 +97,9 @@ SCHEDULE_TAG: Final = "oumi-schedule"
 
 TRIAL_ENV: Final = "OUMI_FLOWS_TRIAL"
 """Environment variable of a trial of a sweep: which one it is."""
+NOTIFY_TAG: Final = "notify-"
+"""What the tags of runs about whose end somebody is told begin with."""
+
 JOB_KEY_ENV: Final = "OUMI_FLOWS_JOB_KEY"
 """Environment variable of every process of a job; its value is the launch key."""
 

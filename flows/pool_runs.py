@@ -95,7 +95,9 @@ def known_name(run: FlowRun) -> str:
     if run.name.endswith(short) or request is None:
         return run.name
     if words := run.labels.get(names.LABEL_RUN_NAME):
-        return f"{words}-{short}"
+        # Its time, too: Prefect plans runs many at once, and their ids begin alike (prefect 3.8).
+        due = run.expected_start_time
+        return "-".join(filter(None, [str(words), f"{due:%Y%m%dT%H%M%SZ}" if due else "", short]))
     if names.LABEL_ATTEMPT in run.labels:
         # Submitted a moment ago, by a server that cannot name it in full before it has an id.
         return f"{run.name}-{short}"

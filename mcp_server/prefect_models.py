@@ -110,3 +110,35 @@ class LogLine(_Answer):
 
     timestamp: datetime
     message: str
+
+
+class Identified(_Answer):
+    """Anything of which only the id matters."""
+
+    id: str
+
+
+class BlockSchema(_Answer):
+    """What blocks of a type are like."""
+
+    capabilities: list[str] = []
+
+
+class BlockDocument(_Answer):
+    """A block: a receiver of notifications, with its secrets left out."""
+
+    id: str
+    name: str
+    block_schema: BlockSchema = BlockSchema()
+
+    def has_capability(self, name: str) -> bool:
+        """Whether blocks of its type can do something."""
+        return name in self.block_schema.capabilities
+
+
+class Automation(_Answer):
+    """What Prefect does when something happens."""
+
+    id: str
+    name: str
+    created: datetime

@@ -49,6 +49,10 @@ class EngineCommands:
         wait: Annotated[
             bool, typer.Option("--wait", help="Return only when the worker has loaded Oumi.")
         ] = False,
+        keep: Annotated[
+            bool,
+            typer.Option("--keep", help="Stay, and bring back what ends, until `down`."),
+        ] = False,
         as_json: AsJson = False,
     ) -> Exit:
         """Start the Prefect server and the worker, unless they run.
@@ -59,6 +63,8 @@ class EngineCommands:
         with self._output.steps() as report:
             status = self._backend.engine.up(wait_for_worker=wait, report=report)
         self._show(status, as_json=as_json)
+        if keep:
+            self._backend.engine.keep()
         return Exit.OK
 
     def down(self, *, as_json: AsJson = False) -> Exit:

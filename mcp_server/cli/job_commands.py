@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.errors import InvalidArgument, JobAlreadyDone
-from flows.models import JobStatus
+from flows.models import JobStatus, NotifyOn
 from flows.names import LOCAL_CLOUD
 from flows.states import JobState
 from mcp_server.cli import views
@@ -23,6 +23,8 @@ from mcp_server.cli.options import (
     JobName,
     Lines,
     MaxRetries,
+    Notify,
+    NotifyAt,
     Overrides,
     RetryOn,
     SkipPreflight,
@@ -82,6 +84,8 @@ class JobCommands:
         max_retries: MaxRetries = 0,
         retry_on: RetryOn = None,
         timeout_seconds: TimeoutSeconds = None,
+        notify: Notify = None,
+        notify_on: NotifyAt = NotifyOn.END.value,
         skip_preflight: SkipPreflight = False,
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Say what would run and start nothing.")
@@ -108,6 +112,8 @@ class JobCommands:
             max_retries=max_retries,
             retry_on=retry_on,
             timeout_seconds=timeout_seconds,
+            notify=notify,
+            notify_on=notify_on,
             skip_preflight=skip_preflight,
         )
         if dry_run:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from flows.configs.yaml_text import parse_yaml
 from flows.errors import InvalidArgument
-from flows.models import OverrideValue, RetryCause
+from flows.models import NotifyOn, OverrideValue, RetryCause
 from flows.states import JobState
 from mcp_server.services.submitting import NewJob
 
@@ -76,6 +76,23 @@ TimeoutSeconds = Annotated[
         min=1,
         metavar="N",
         help="Limit of one attempt; ends it as timed_out.",
+    ),
+]
+Notify = Annotated[
+    str | None,
+    typer.Option(
+        "--notify",
+        metavar="RECEIVER",
+        help="Told when it ends: a URL, or a Prefect notification block, type/name.",
+    ),
+]
+NotifyAt = Annotated[
+    str,
+    typer.Option(
+        "--notify-on",
+        click_type=click.Choice([on.value for on in NotifyOn]),
+        metavar="WHEN",
+        help="end: at every end; failure: only at bad ones.",
     ),
 ]
 SkipPreflight = Annotated[
@@ -151,6 +168,8 @@ def new_job(
     max_retries: int,
     retry_on: list[RetryCause] | None,
     timeout_seconds: float | None,
+    notify: str | None,
+    notify_on: str,
     skip_preflight: bool,
 ) -> NewJob:
     """The job that a person describes, in the folder they are in.
@@ -171,6 +190,8 @@ def new_job(
         max_retries=max_retries,
         retry_on=retry_on or [],
         timeout_seconds=timeout_seconds,
+        notify=bounded("--notify", notify, 2000),
+        notify_on=NotifyOn(notify_on),
     )
 
 

@@ -140,6 +140,10 @@ class EngineControl(Protocol):
         """Bring up everything this machine is to run."""
         ...
 
+    def keep(self) -> None:
+        """Bring back whatever ends, until `down` is called."""
+        ...
+
     def down(self) -> EngineStatus:
         """Stop what runs of it."""
         ...

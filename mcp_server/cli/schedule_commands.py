@@ -5,7 +5,7 @@ from typing import Annotated
 import click
 import typer
 
-from flows.models import Overlap
+from flows.models import NotifyOn, Overlap
 from flows.names import LOCAL_CLOUD
 from mcp_server.cli import views
 from mcp_server.cli.exits import Exit
@@ -18,6 +18,8 @@ from mcp_server.cli.options import (
     Cursor,
     JobName,
     MaxRetries,
+    Notify,
+    NotifyAt,
     Overrides,
     RetryOn,
     SkipPreflight,
@@ -110,6 +112,8 @@ class ScheduleCommands:
         max_retries: MaxRetries = 0,
         retry_on: RetryOn = None,
         timeout_seconds: TimeoutSeconds = None,
+        notify: Notify = None,
+        notify_on: NotifyAt = NotifyOn.END.value,
         skip_preflight: SkipPreflight = False,
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Tell the next times and make nothing.")
@@ -128,6 +132,8 @@ class ScheduleCommands:
                 max_retries=max_retries,
                 retry_on=retry_on,
                 timeout_seconds=timeout_seconds,
+                notify=notify,
+                notify_on=notify_on,
                 skip_preflight=skip_preflight,
             ),
             times=Times(cron=cron, interval_seconds=every, at=at, timezone=timezone),

@@ -1,6 +1,7 @@
 """The engine's life cycle: one Prefect server and one worker per OUMI_FLOWS_HOME."""
 
 import importlib.metadata
+import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +24,9 @@ from mcp_server.engine.worker import Worker
 Report = Callable[[str], None]
 
 _WORKER_POLL_SECONDS: Final = 0.2
+_KEEP_SECONDS: Final = 5.0
+
+logger = logging.getLogger(__name__)
 
 
 def _say_nothing(_: str) -> None:
@@ -118,6 +122,27 @@ class Engine:
             self._wait_for_worker(connection)
         return self.status()
 
+    def keep(self, *, pause: Callable[[float], None] = time.sleep) -> None:
+        """Bring back whatever ends, until `down` is called.
+
+        Args:
+            pause: Waits for so many seconds between two looks.
+        """
+        while True:
+            pause(_KEEP_SECONDS)
+            if self._files.stopped.exists():
+                return
+            try:
+                if not self._is_up():
+                    self._bring_up(_say_nothing, patient=True)
+            except EngineUnavailable as error:
+                logger.warning("The engine was not brought back: %s", error)
+
+    def _is_up(self) -> bool:
+        if self._external is not None:
+            return self._worker.serves(self._external)
+        return self._ready() is not None
+
     def down(self) -> EngineStatus:
         """Stop the worker, then the embedded server. Jobs that run go on.
 
@@ -127,8 +152,8 @@ class Engine:
         if self._files.folder.exists():
             with self._files.lock(timeout=self._settings.engine_timeout_seconds):
                 self._worker.stop()
+                self._files.stopped.touch()
                 if self._external is None:
-                    self._files.stopped.touch()
                     self._server.stop()
         return self.status()
 
@@ -156,8 +181,7 @@ class Engine:
         self._files.prepare()
         # Whoever holds it may be starting a server, then applying the deployments.
         with self._files.lock(timeout=2 * self._settings.engine_timeout_seconds):
-            if self._external is None:
-                self._files.stopped.unlink(missing_ok=True)
+            self._files.stopped.unlink(missing_ok=True)
             connection = self._external or self._bring_up_server(report)
             with rest(connection, timeout=self._settings.api_timeout_seconds) as api:
                 self._deployments.ensure_pool(api)

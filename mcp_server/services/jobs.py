@@ -29,6 +29,7 @@ from mcp_server.services.families import Families
 from mcp_server.services.finding import ENDED, LIVE, find_job
 from mcp_server.services.job_logs import LogReader
 from mcp_server.services.job_status import job_request, job_row, job_status, run_url
+from mcp_server.services.notifications import Notifications
 from mcp_server.services.redactors import Redactors
 from mcp_server.services.results import JobList, JobLogs, Submission
 from mcp_server.services.submitting import (
@@ -84,6 +85,7 @@ class JobService:
         self._external = ExternalJobs(gateway)
         self._families = Families(gateway)
         self._logs = LogReader(gateway, Redactors(snapshots_dir))
+        self._notifications = Notifications(gateway)
 
     async def plan(self, new: NewJob) -> Submission:
         """Say exactly what `submit` would start, and start nothing."""
@@ -108,11 +110,12 @@ class JobService:
             names.LABEL_MODEL: shorten(checked.plan.model_name),
             names.LABEL_OUTPUT_DIR: checked.plan.output_dir or "",
         }
+        told = await self._notifications.tags(new.notify, new.notify_on)
         # With a key of its own every submission can be sent again safely.
         run = await self._gateway.create_run(
             name=checked.run_name("").rstrip("-"),
             parameters={"request": request.model_dump(mode="json")},
-            tags=names.run_tags(command=checked.command, cloud=request.cloud),
+            tags=[*names.run_tags(command=checked.command, cloud=request.cloud), *told],
             labels={key: value for key, value in labels.items() if value},
             idempotency_key=idempotency_key or uuid4().hex,
             work_queue=None if request.cloud == names.LOCAL_CLOUD else names.CLOUD_QUEUE,

@@ -21,6 +21,7 @@ from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_models import Deployment
 from mcp_server.prefect_schedules import NOT_STARTED, STARTED, ScheduleGateway
 from mcp_server.services import cursors
+from mcp_server.services.notifications import Notifications
 from mcp_server.services.schedule_preview import next_times
 from mcp_server.services.schedule_reading import NEXT_RUNS, ScheduleReader, schedule_name
 from mcp_server.services.schedule_values import (
@@ -32,7 +33,14 @@ from mcp_server.services.schedule_values import (
     ScheduleState,
     When,
 )
-from mcp_server.services.submitting import CheckedJob, check_job, keep_config, planned, shorten
+from mcp_server.services.submitting import (
+    CheckedJob,
+    check_job,
+    keep_config,
+    planned,
+    refuse_blocked,
+    shorten,
+)
 
 _SHORT_ID: Final = 8
 
@@ -91,6 +99,7 @@ class ScheduleService:
     ) -> None:
         self._gateway = gateway
         self._runs = runs
+        self._notifications = Notifications(runs)
         self._reader = ScheduleReader(gateway, now)
         self._snapshots_dir = snapshots_dir
         self._preview = preview
@@ -102,6 +111,7 @@ class ScheduleService:
 
         Raises:
             InvalidArgument: The times cannot be used.
+            PreflightBlocked: The job would fail by what its files say now.
         """
         checked = await self._check(new)
         answer = self._answer(checked)
@@ -137,6 +147,7 @@ class ScheduleService:
                 tags=[
                     *names.run_tags(command=checked.job.command, cloud=request.cloud),
                     names.SCHEDULE_TAG,
+                    *await self._notifications.tags(new.job.notify, new.job.notify_on),
                 ],
                 labels=labels,
             )
@@ -225,6 +236,7 @@ class ScheduleService:
         now = self._now()
         when = When.of(new.times, now=now)
         job = await anyio.to_thread.run_sync(check_job, new.job)
+        refuse_blocked(job)
         schedule = when.prefect_schedule(anchor=now)
         next_runs = await self._preview(schedule) if schedule else [when.at or now]
         return _Checked(new, job, when, schedule, next_runs)

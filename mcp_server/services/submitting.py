@@ -18,12 +18,13 @@ from flows.configs.reader import (
 from flows.configs.yaml_text import dump_yaml, parse_yaml
 from flows.errors import InternalError, InvalidArgument, PreflightBlocked
 from flows.findings import Finding, bounded, errors_of, told, warnings_of
-from flows.models import JobRequest, OverrideValue, RetryCause, Value
+from flows.models import JobRequest, NotifyOn, OverrideValue, RetryCause, Value
 from flows.names import LOCAL_CLOUD
 from flows.preflight.here import check_request
 from flows.redaction import Redactor, config_secrets, is_secret, is_secret_override, without_secrets
 from mcp_server.prefect_models import FlowRun
 from mcp_server.services.job_status import job_name
+from mcp_server.services.notifications import check_receiver
 from mcp_server.services.results import Submission
 
 _CONFIG_LIMIT: Final = 4000
@@ -47,6 +48,8 @@ class NewJob(Value):
     max_retries: Annotated[int, Field(ge=0, le=100)] = 0
     retry_on: list[RetryCause] = Field(default_factory=list[RetryCause])
     timeout_seconds: Annotated[float, Field(gt=0)] | None = None
+    notify: str | None = None
+    notify_on: NotifyOn = NotifyOn.END
 
 
 class CheckedJob(NamedTuple):
@@ -82,6 +85,8 @@ def check_job(new: NewJob) -> CheckedJob:
         Conflict: The arguments and the config contradict each other.
         CloudUnavailable: Oumi knows no such cloud.
     """
+    if new.notify is not None:
+        check_receiver(new.notify)
     path = resolve_config_path(new.config_path, new.client_cwd)
     request = JobRequest(
         config_path=str(path),

@@ -6,7 +6,7 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from flows.models import JobStatus, OverrideValue, RetryCause
+from flows.models import JobStatus, NotifyOn, OverrideValue, RetryCause
 from flows.ports import JobHandle
 from mcp_server.services.comparing import Comparison
 from mcp_server.services.job_status import progress_words
@@ -161,6 +161,17 @@ class JobTools:
                 description="Limit of one attempt; ends it as timed_out.",
             ),
         ] = None,
+        notify: Annotated[
+            str | None,
+            Field(
+                min_length=1,
+                max_length=2000,
+                description="Told when it ends: a URL, or a Prefect notification block, type/name.",
+            ),
+        ] = None,
+        notify_on: Annotated[
+            Literal["end", "failure"], Field(description="At every end, or only bad ones.")
+        ] = "end",
     ) -> Submission:
         """Run an Oumi config as a durable job, or show exactly what would run.
 
@@ -180,6 +191,8 @@ class JobTools:
             max_retries=max_retries,
             retry_on=retry_on,
             timeout_seconds=timeout_seconds,
+            notify=notify,
+            notify_on=NotifyOn(notify_on),
         )
         if dry_run:
             return await self._jobs.plan(new)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from flows.models import Overlap, OverrideValue, RetryCause
+from flows.models import NotifyOn, Overlap, OverrideValue, RetryCause
 from mcp_server.services.schedule_values import (
     NewSchedule,
     ScheduleChange,
@@ -94,6 +94,8 @@ class ScheduleTools:
         max_retries: Annotated[int, Field(ge=0, le=100), _SAME] = 0,
         retry_on: Annotated[list[RetryCause], Field(max_length=2), _SAME] = [],  # noqa: B006 - as above
         timeout_seconds: Annotated[float | None, Field(ge=1, le=315_576_000), _SAME] = None,
+        notify: Annotated[str | None, Field(min_length=1, max_length=2000), _SAME] = None,
+        notify_on: Annotated[Literal["end", "failure"], _SAME] = "end",
     ) -> ScheduledJob:
         """Start a job again and again, or once later: give one of cron, interval_seconds and at.
 
@@ -114,6 +116,8 @@ class ScheduleTools:
                 max_retries=max_retries,
                 retry_on=retry_on,
                 timeout_seconds=timeout_seconds,
+                notify=notify,
+                notify_on=NotifyOn(notify_on),
             ),
             times=Times(cron=cron, interval_seconds=interval_seconds, at=at, timezone=timezone),
             name=schedule_name,

@@ -289,6 +289,10 @@ class FakeEngine:
     found: list[Finding] = field(default_factory=list)
     error: BaseException | None = None
     waited: bool = False
+    kept: bool = False
+
+    def keep(self) -> None:
+        self.kept = True
 
     def up(self, *, wait_for_worker: bool, report: Report) -> EngineStatus:
         report("Starting the Prefect server")

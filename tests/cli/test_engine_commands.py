@@ -74,3 +74,10 @@ def test_doctor_lists_findings_with_their_fixes(terminal: Terminal) -> None:
         "summary": "It is gone",
         "findings": [found.model_dump(mode="json") for found in (FINE, BROKEN)],
     }
+
+
+def test_up_stays_only_if_it_is_to_keep_the_engine_up(terminal: Terminal) -> None:
+    terminal("up")
+    assert not terminal.engine.kept
+    assert terminal("up", "--keep").code == 0
+    assert terminal.engine.kept

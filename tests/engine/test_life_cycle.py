@@ -299,3 +299,27 @@ def test_a_chosen_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
 
         with pytest.raises(EngineUnavailable, match=f"Port {port} of 127.0.0.1 is taken"):
             engine.ensure()
+
+
+def test_who_keeps_it_brings_back_what_was_killed_until_it_is_taken_down(
+    engine: Engine, home: Path
+) -> None:
+    looks: list[float] = []
+
+    def between_looks(seconds: float) -> None:
+        looks.append(seconds)
+        status = engine.status()
+        assert status.server.alive
+        assert status.worker.alive
+        if len(looks) == 3:
+            engine.down()
+            return
+        victim = status.server if len(looks) == 1 else status.worker
+        assert victim.pid is not None
+        process = psutil.Process(victim.pid)
+        process.kill()
+        process.wait(timeout=10)
+
+    engine.keep(pause=between_looks)
+    assert len(looks) == 3
+    assert processes_of(home) == []

@@ -1,67 +1,20 @@
 """Any of our processes may be killed at any moment: no job is lost, doubled or belied."""
 
-import os
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from flows.launcher.local_store import LocalStore
-from flows.settings import Settings
 from mcp_server.engine import Engine
 from tests.faults.kill_rounds import Fault, KillRounds
 from tests.faults.verdict import judge
 from tests.support.reconnecting_client import reconnecting_client
-from tests.support.shifted_clock import ShiftedClock, can_shift_clocks
-from tests.support.waiting import eventually_sync
+from tests.support.shifted_clock import ShiftedClock
 
 pytestmark = pytest.mark.engine
 
-SEED_ENV = "KILL_ROUNDS_SEED"
 NIGHTLY_ROUNDS = 50
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def clock(tmp_path: Path) -> ShiftedClock | None:
-    return ShiftedClock(tmp_path) if can_shift_clocks else None
-
-
-@pytest.fixture
-def env(home: Path, clock: ShiftedClock | None) -> dict[str, str]:
-    ours = {"HOME": str(home), "LOCAL_SLOTS": "4", "ENGINE_TIMEOUT_SECONDS": "120"}
-    clock_environ = clock.environ if clock else {}
-    return {
-        **os.environ,
-        **clock_environ,
-        **{f"OUMI_FLOWS_{name}": value for name, value in ours.items()},
-    }
-
-
-@pytest.fixture
-def engine(home: Path, env: dict[str, str]) -> Iterator[Engine]:
-    """An engine of the test's own, whose worker is still loading Oumi."""
-    settings = Settings(home=home, local_slots=4, engine_timeout_seconds=120)
-    engine = Engine(settings, environ=env)
-    try:
-        engine.ensure()
-        yield engine
-    finally:
-        engine.down()
-        end_jobs(settings.local_dir)
-
-
-@pytest.fixture
-def dice() -> random.Random:
-    """Seeded anew each time, unless the environment gives the seed of an earlier time."""
-    seed = os.environ.get(SEED_ENV) or str(random.randrange(10**9))
-    print(f"\n{SEED_ENV}={seed}")
-    return random.Random(seed)
 
 
 @pytest.fixture
@@ -76,14 +29,6 @@ async def rounds(
     folder.mkdir()
     async with reconnecting_client(env) as one, reconnecting_client(env) as other:
         yield KillRounds(engine, clock, [one, other], folder, dice)
-
-
-def end_jobs(local_dir: Path) -> None:
-    """End what a failed test has left."""
-    store = LocalStore(local_dir, slots=1, cancel_grace_seconds=1.0)
-    for job in store.live_jobs():
-        store.cancel(job.cluster, job.job_id, grace_seconds=0.0, wait_seconds=0.0)
-    eventually_sync(lambda: not store.live_jobs())
 
 
 def assert_nothing_went_wrong(rounds: KillRounds, home: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -27,13 +28,14 @@ async def fire(bench: Bench, overlap: str, *, seconds_ago: float, run: str = "ho
         state=Scheduled(scheduled_time=due),
         name="fuzzy-fox",
     )
-    labels = {names.LABEL_OVERLAP: overlap, names.LABEL_RUN_NAME: "nightly"}
+    labels: dict[str, Any] = {names.LABEL_OVERLAP: overlap, names.LABEL_RUN_NAME: "nightly"}
     await bench.client.update_flow_run_labels(made.id, labels)
     return made.id
 
 
-def short(job_id: UUID) -> str:
-    return str(job_id)[:8]
+async def name_of(bench: Bench, job_id: UUID) -> str:
+    due = (await bench.run(job_id)).expected_start_time
+    return f"nightly-{due:%Y%m%dT%H%M%SZ}-{str(job_id)[:8]}"
 
 
 async def test_a_run_that_is_due_too_early_is_skipped_and_says_why(bench: Bench) -> None:
@@ -44,9 +46,9 @@ async def test_a_run_that_is_due_too_early_is_skipped_and_says_why(bench: Bench)
             assert await bench.ending(late) == (
                 JobState.CANCELLED,
                 TerminationReason.SKIPPED,
-                f"nightly-{short(first)} had not ended.",
+                f"{await name_of(bench, first)} had not ended.",
             )
-            assert (await bench.run(late)).name == f"nightly-{short(late)}"
+            assert (await bench.run(late)).name == await name_of(bench, late)
         job.succeed()
         assert (await bench.ending(first))[1] is TerminationReason.COMPLETED
         # Once it has ended the next one starts.

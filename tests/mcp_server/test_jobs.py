@@ -452,3 +452,26 @@ async def test_a_cursor_that_no_list_gave_is_refused(client: Client) -> None:
     for cursor in ("x", "////", "bnVsbA", "W10"):
         text = await error(client, "list_jobs", cursor=cursor)
         assert text.startswith("INVALID_ARGUMENT: cursor ")
+
+
+@pytest.mark.parametrize(
+    ("notify", "said"),
+    [
+        ("ftp://example.org/hook", "notify is neither an http(s) URL nor"),
+        ("not a block", "notify is neither an http(s) URL nor"),
+        ("slack-webhook/none", "'slack-webhook/none', which Prefect does not have"),
+    ],
+)
+async def test_a_receiver_that_cannot_be_told_is_refused(
+    client: Client, config: Path, notify: str, said: str
+) -> None:
+    line = await error(
+        client,
+        "run_oumi_job",
+        config_path=config.name,
+        client_cwd=str(config.parent),
+        dry_run=False,
+        notify=notify,
+    )
+    assert line.startswith("INVALID_ARGUMENT: ")
+    assert said in line

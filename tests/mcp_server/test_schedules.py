@@ -221,6 +221,15 @@ async def test_what_cannot_run_is_refused_when_it_is_scheduled(
     assert said in line
 
 
+async def test_a_scheduled_job_takes_what_a_submitted_one_takes(client: Client) -> None:
+    takes = {
+        tool.name: set(tool.input_schema["properties"])
+        for tool in (await client.list_tools()).tools
+    }
+    of_schedules = {"cron", "interval_seconds", "at", "timezone", "schedule_name", "overlap"}
+    assert takes["schedule_job"] == takes["run_oumi_job"] | of_schedules
+
+
 async def test_lists_of_schedules_have_pages(schedule: Schedule, client: Client) -> None:
     made = {(await schedule(at=in_an_hour()))["schedule_id"] for _ in range(3)}
     first = await ok(client, "list_schedules", limit=2)
