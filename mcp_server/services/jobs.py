@@ -90,7 +90,7 @@ class JobService:
     async def plan(self, new: NewJob) -> Submission:
         """Say exactly what `submit` would start, and start nothing."""
         checked = await anyio.to_thread.run_sync(check_job, new)
-        return planned(checked)
+        return await anyio.to_thread.run_sync(planned, checked)
 
     async def submit(self, new: NewJob, *, idempotency_key: str | None = None) -> Submission:
         """Start a job; it is durable when this returns.

@@ -7,6 +7,7 @@ from pydantic import Field
 from flows.configs.plan import JobPlan
 from flows.models import Value
 from flows.states import JobState
+from mcp_server.services.syncing import SyncPreview
 
 
 class Submission(Value):
@@ -27,6 +28,12 @@ class Submission(Value):
         default_factory=list[str], description="What pre-flight found, the worst first."
     )
     plan: JobPlan | None = Field(default=None, description="Given in a dry run.")
+    sync: SyncPreview | None = Field(
+        default=None, description="What would be copied; given in a dry run for a cloud."
+    )
+    hourly_price: float | None = Field(
+        default=None, description="US dollars of all nodes; null: unknown."
+    )
     url: str | None = Field(default=None, description="The job's page in the Prefect UI.")
 
 

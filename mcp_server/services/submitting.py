@@ -7,6 +7,7 @@ from pydantic import Field
 
 from flows import names
 from flows.configs.checks import parse_command
+from flows.configs.clouds import kind_of
 from flows.configs.plan import JobPlan, make_plan
 from flows.configs.reader import (
     ConfigFile,
@@ -25,7 +26,9 @@ from flows.redaction import Redactor, config_secrets, is_secret, is_secret_overr
 from mcp_server.prefect_models import FlowRun
 from mcp_server.services.job_status import job_name
 from mcp_server.services.notifications import check_receiver
+from mcp_server.services.prices import hourly_price
 from mcp_server.services.results import Submission
+from mcp_server.services.syncing import SyncPreview, preview
 
 _CONFIG_LIMIT: Final = 4000
 _ARGUMENTS: Final = 20
@@ -161,14 +164,31 @@ def planned(checked: CheckedJob) -> Submission:
     """The answer for a job that was only planned."""
     plan = _shown(checked.plan)
     command = " ".join(plan.argv) or f"the commands of {checked.request.config_path}"
-    where = "" if plan.cloud == LOCAL_CLOUD else f" on {plan.cloud}, cluster {plan.cluster_name}"
-    return _answer(checked, plan.name).model_copy(
-        update={
-            "summary": f"Dry run, nothing was started: {shorten(command)}{where}, "
-            f"in {plan.working_dir}.",
-            "plan": plan,
-        }
+    summary = f"Dry run, nothing was started: {shorten(command)}, in {plan.working_dir}"
+    answer = _answer(checked, plan.name).model_copy(update={"plan": plan})
+    if plan.cloud == LOCAL_CLOUD:
+        return answer.model_copy(update={"summary": f"{summary}."})
+    config = cast("dict[str, Any]", parse_yaml(checked.plan.job_config, "the job config"))
+    sync = preview(config, kind=kind_of(plan.cloud))
+    price = hourly_price(config)
+    facts = [
+        summary,
+        f"on {plan.cloud}, cluster {plan.cluster_name}",
+        _copied(sync),
+        "hourly price unknown" if price is None else f"${price:g} an hour",
+    ]
+    return answer.model_copy(
+        update={"summary": "; ".join(facts) + ".", "sync": sync, "hourly_price": price}
     )
+
+
+def _copied(sync: SyncPreview | None) -> str:
+    if sync is None or sync.files is None or sync.bytes is None:
+        return "files to copy not counted"
+    text = f"{sync.files:,} files of {sync.bytes / 1e6:,.3g} MB are copied"
+    if sync.left_out_but_used:
+        text += f", but not {', '.join(sync.left_out_but_used[:3])}, which it uses"
+    return text
 
 
 def _answer(checked: CheckedJob, name: str) -> Submission:

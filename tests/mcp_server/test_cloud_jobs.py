@@ -57,6 +57,8 @@ async def test_a_dry_run_shows_the_whole_job_config_without_its_secrets(
         "working_dir": str(job.parent),
     }
     assert SECRET not in str(plan)
+    assert (plan["hourly_price"], plan["sync"]["files"]) == (None, 2)
+    assert plan["summary"].endswith("MB are copied; hourly price unknown.")
 
 
 async def test_a_job_is_submitted_to_a_cloud_with_a_cluster_of_its_own(
