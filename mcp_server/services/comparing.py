@@ -10,7 +10,7 @@ from flows import names, provenance
 from flows.configs.reader import load_snapshot
 from flows.errors import OumiFlowsError
 from flows.models import JobRequest, JobStatus, Value
-from flows.redaction import HIDDEN, hide_tokens, is_secret, is_secret_override
+from flows.redaction import HIDDEN, Redactor, is_secret, is_secret_override
 from mcp_server.prefect_models import FlowRun
 
 _SHOWN: Final = 60
@@ -142,7 +142,7 @@ def _shown(key: str, value: object) -> str:
     parent, _, name = key.rpartition(".")
     if is_secret_override(name, value) or (parent.endswith("envs") and is_secret(name)):
         return HIDDEN
-    text = hide_tokens(str(value))
+    text = Redactor().text(str(value))
     return text if len(text) <= _VALUE_LIMIT else f"{text[:_VALUE_LIMIT]}... ({len(text)} long)"
 
 
