@@ -24,6 +24,7 @@ TOOLS = [
     "wait_for_job",
     "get_job_logs",
     "cancel_job",
+    "adopt_job",
     "list_jobs",
     "compare_jobs",
     "retry_job",
