@@ -24,14 +24,14 @@ from mcp_server.run_filter import RunFilter, due_by
 from mcp_server.services import cursors
 from mcp_server.services.attempts import next_attempt
 from mcp_server.services.comparing import Comparer, Comparison, Side
-from mcp_server.services.external_jobs import ExternalJobs, adopted_job
+from mcp_server.services.external_jobs import ExternalJobs, adopted_job, adoption
 from mcp_server.services.families import Families
 from mcp_server.services.finding import ENDED, LIVE, find_job
 from mcp_server.services.job_logs import LogReader
 from mcp_server.services.job_status import job_request, job_row, job_status, run_url
 from mcp_server.services.notifications import Notifications
 from mcp_server.services.redactors import Redactors
-from mcp_server.services.results import JobList, JobLogs, Submission
+from mcp_server.services.results import Adoption, JobList, JobLogs, Submission
 from mcp_server.services.submitting import (
     NewJob,
     check_job,
@@ -202,7 +202,7 @@ class JobService:
             return await self._external.logs(found, lines=lines, cursor=cursor, grep=grep)
         return await self._logs.read(found, lines=lines, cursor=cursor, grep=grep)
 
-    async def adopt(self, job: JobHandle, *, job_name: str | None = None) -> JobStatus:
+    async def adopt(self, job: JobHandle, *, job_name: str | None = None) -> Adoption:
         """Make a job that somebody else launched one of ours; again answers the same.
 
         Args:
@@ -212,8 +212,8 @@ class JobService:
         Raises:
             JobNotFound: Its cluster does not know it.
         """
-        run = await self._external.adopt(job, job_name=printable_name(job_name))
-        return await self._observe(run)
+        run = await self._external.adopt(job, name=printable_name(job_name))
+        return adoption(run, url=run_url(await self._gateway.ui_url(), run.id))
 
     async def cancel(
         self, reference: str, *, force: bool = False, cloud: str = "", cluster_name: str = ""

@@ -37,6 +37,19 @@ class Submission(Value):
     url: str | None = Field(default=None, description="The job's page in the Prefect UI.")
 
 
+class Adoption(Value):
+    """A job that others launched, as one of ours."""
+
+    summary: str
+    job_id: str
+    name: str
+    state: JobState
+    cloud: str
+    cluster_name: str
+    launcher_job_id: str
+    url: str | None = None
+
+
 class JobRow(Value):
     """A job in a list."""
 

@@ -11,7 +11,7 @@ from flows.ports import JobHandle
 from mcp_server.services.comparing import Comparison
 from mcp_server.services.job_status import progress_words
 from mcp_server.services.jobs import JobService, Until
-from mcp_server.services.results import JobList, JobLogs, Submission
+from mcp_server.services.results import Adoption, JobList, JobLogs, Submission
 from mcp_server.services.submitting import NewJob
 from mcp_server.tools.edge import make_tool
 
@@ -281,7 +281,7 @@ class JobTools:
     async def adopt_job(
         self,
         *,
-        cloud: Annotated[str, Field(min_length=1, max_length=64)],
+        cloud: Annotated[str, Field(min_length=1, max_length=64, description="Its cloud.")],
         cluster_name: Annotated[
             str, Field(max_length=128, description="Empty: the only one there can be.")
         ],
@@ -291,7 +291,7 @@ class JobTools:
         job_name: Annotated[
             str | None, Field(max_length=100, description="A name for people.")
         ] = None,
-    ) -> JobStatus:
+    ) -> Adoption:
         """Take a job that was launched elsewhere on a cloud under our watch from now on.
 
         Nothing is launched. It gets a job_id, and status, logs, progress, wait and cancel work as

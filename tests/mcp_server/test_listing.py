@@ -116,7 +116,7 @@ async def test_the_tools_that_only_read_say_so(client: Client) -> None:
         if tool.annotations and tool.annotations.read_only_hint
     }
     changing = {
-        *("run_oumi_job", "run_pipeline", "run_sweep", "cancel_job", "retry_job"),
+        *("run_oumi_job", "run_pipeline", "run_sweep", "cancel_job", "adopt_job", "retry_job"),
         *("schedule_job", "update_schedule"),
         *("stop_cluster", "down_cluster"),
     }

@@ -1,0 +1,204 @@
+"""The tiny training on a real Slurm cluster, through a real MCP client."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+import pytest
+import yaml
+from mcp import Client, StdioServerParameters
+
+from flows.settings import Settings
+from mcp_server.engine import Engine
+from tests.lab.fixture import slurm_lab
+from tests.lab.slurm_lab import SlurmLab
+from tests.support.mcp_client import Session
+from tests.support.stack import OUMI_FLOWS, REPOSITORY
+from tests.support.waiting import eventually
+
+__all__ = ["slurm_lab"]
+
+pytestmark = [pytest.mark.engine, pytest.mark.cluster, pytest.mark.timeout(900)]
+
+TINY: Final = REPOSITORY / "examples" / "tiny"
+PATIENCE_SECONDS: Final = 240.0
+SECRET: Final = "correct-horse-battery"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("slurm") / "home"
+
+
+@pytest.fixture(scope="module")
+def engine(slurm_lab: SlurmLab, home: Path) -> Iterator[Engine]:
+    """An engine whose worker reaches the cluster."""
+    environ = {**os.environ, "OUMI_FLOWS_HOME": str(home)}
+    engine = Engine(Settings(home=home, engine_timeout_seconds=180), environ=environ)
+    try:
+        engine.up(wait_for_worker=True)
+        yield engine
+    finally:
+        engine.down()
+
+
+@pytest.fixture
+async def session(engine: Engine, home: Path) -> AsyncIterator[Session]:
+    environ = {**os.environ, "OUMI_FLOWS_HOME": str(home)}
+    server = StdioServerParameters(command=str(OUMI_FLOWS), args=["mcp"], env=environ)
+    async with Client(server, read_timeout_seconds=120) as client:
+        yield Session(client)
+
+
+@pytest.fixture
+def python(slurm_lab: SlurmLab) -> str:
+    """An interpreter that the cluster's user can run, and that can import what we have."""
+    for candidate in (sys.executable, shutil.which("python3", path="/usr/bin:/usr/local/bin")):
+        script = f"import sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
+        command = ["runuser", "-u", slurm_lab.user, "--", str(candidate), "-c", script]
+        if not subprocess.run(command, check=False, capture_output=True).returncode:
+            return str(candidate)
+    pytest.skip("the cluster's user can run no interpreter of this version")
+
+
+def tiny_job(folder: Path, python: str, *, max_steps: int) -> Path:
+    """A job config that makes the tiny model on the cluster and trains it there."""
+    for name in ("make_tiny.py", "train.yaml"):
+        shutil.copy(TINY / name, folder)
+    oumi = f'{python} -c "from oumi.cli.main import run; run()"'
+    job = {
+        "name": "tiny",
+        "resources": {"cloud": "slurm"},
+        "envs": {
+            "PYTHONPATH": sysconfig.get_path("purelib"),
+            "OMP_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+            "DO_NOT_TRACK": "1",
+            "MY_PASSWORD": SECRET,
+        },
+        "setup": f"{python} make_tiny.py data",
+        "run": f'echo "MY_PASSWORD is $MY_PASSWORD"\n'
+        f"{oumi} train -c train.yaml --training.max_steps {max_steps}",
+    }
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump(job))
+    return path
+
+
+async def submit(session: Session, lab: SlurmLab, config: Path) -> str:
+    given = {"config_path": str(config), "client_cwd": str(config.parent), "cloud": "slurm"}
+    plan = await session.call("run_oumi_job", **given)
+    assert plan["cluster_name"] == lab.cluster
+    assert plan["sync"]["files"] == 3
+    assert "hourly price unknown" in plan["summary"]
+    return (await session.call("run_oumi_job", dry_run=False, **given))["job_id"]
+
+
+async def reached(session: Session, job_id: str, wanted: Any) -> dict[str, Any]:
+    async def look() -> dict[str, Any] | None:
+        status = await session.call("get_job_status", job_id=job_id)
+        if wanted(status):
+            return status
+        assert not status["is_done"], status
+        return None
+
+    return await eventually(look, timeout=PATIENCE_SECONDS, interval=0.5)
+
+
+async def shown_by_prefect(engine: Engine, job_id: str) -> str:
+    connection = engine.connection()
+    async with httpx2.AsyncClient(
+        base_url=connection.api_url, headers=dict(connection.headers), timeout=30
+    ) as api:
+        run = (await api.get(f"/flow_runs/{job_id}")).json()
+    assert SECRET not in json.dumps(run)
+    return run["state"]["name"]
+
+
+async def test_the_tiny_training_finishes_on_slurm(
+    session: Session, engine: Engine, slurm_lab: SlurmLab, python: str, tmp_path: Path
+) -> None:
+    config = await asyncio.to_thread(tiny_job, tmp_path, python, max_steps=60)
+    job_id = await submit(session, slurm_lab, config)
+    page = await session.call("get_job_logs", job_id=job_id, lines=1)
+    cursor, seen = page["next_cursor"], page["logs"]
+    ended = await reached(session, job_id, lambda status: status["is_done"])
+    print(ended["summary"])
+    assert (ended["state"], ended["termination_reason"]) == ("succeeded", "completed")
+    assert (ended["progress"]["step"], ended["progress"]["max_steps"]) == (60, 60)
+    assert ended["progress"]["loss"] < 2
+    assert await shown_by_prefect(engine, job_id) == "Completed"
+    # The log is here, whole, also when the cluster has forgotten the job and its log.
+    await asyncio.to_thread(shutil.rmtree, slurm_lab.home / "oumi_slurm_logs")
+    while True:
+        page = await session.call("get_job_logs", job_id=job_id, lines=2000, cursor=cursor)
+        cursor, seen = page["next_cursor"], f"{seen}\n{page['logs']}"
+        if page["at_end"]:
+            break
+    assert "MY_PASSWORD is ***" in seen
+    assert SECRET not in seen
+    assert seen.count("'step': 60") + seen.count("'step': '60'") >= 1
+
+
+async def test_the_tiny_training_is_cancelled_on_slurm(
+    session: Session, engine: Engine, slurm_lab: SlurmLab, python: str, tmp_path: Path
+) -> None:
+    config = await asyncio.to_thread(tiny_job, tmp_path, python, max_steps=100_000)
+    job_id = await submit(session, slurm_lab, config)
+    running = await reached(session, job_id, lambda status: (status["progress"]["step"] or 0) > 0)
+    print(running["summary"])
+    assert running["state"] == "running"
+    await session.call("cancel_job", job_id=job_id)
+    ended = await reached(session, job_id, lambda status: status["is_done"])
+    print(ended["summary"])
+    assert (ended["state"], ended["termination_reason"]) == ("cancelled", "user_cancelled")
+    assert await shown_by_prefect(engine, job_id) == "Cancelled"
+    assert not slurm_lab.slurm("squeue", "-h").strip()
+
+
+async def test_a_job_that_somebody_submitted_by_hand_is_seen_adopted_and_ended(
+    session: Session, slurm_lab: SlurmLab
+) -> None:
+    hold = ["sbatch", "--parsable", "--wrap", "echo by hand; sleep 600"]
+    as_user = ["runuser", "-u", slurm_lab.user, "--"]
+    environ = {**os.environ, "SLURM_CONF": str(slurm_lab.root / "etc" / "slurm.conf")}
+    submitted = await asyncio.to_thread(
+        subprocess.run,
+        [*as_user, *hold],
+        cwd=slurm_lab.home,
+        env=environ,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    theirs = {"cloud": "slurm", "cluster_name": slurm_lab.cluster}
+    number = submitted.stdout.strip()
+
+    async def runs() -> bool:
+        status = await session.call("get_job_status", job_id=number, **theirs)
+        return status["state"] == "running"
+
+    await eventually(runs, timeout=PATIENCE_SECONDS, interval=0.5)
+
+    async def said() -> bool:
+        page = await session.call("get_job_logs", job_id=number, **theirs)
+        return page["logs"] == "by hand"
+
+    await eventually(said, timeout=PATIENCE_SECONDS, interval=0.5)
+    adopted = await session.call("adopt_job", launcher_job_id=number, **theirs)
+    again = await session.call("adopt_job", launcher_job_id=number, **theirs)
+    assert adopted["job_id"] == again["job_id"]
+    job_id = adopted["job_id"]
+    await reached(session, job_id, lambda status: status["state"] == "running")
+    await session.call("cancel_job", job_id=number, **theirs)
+    ended = await reached(session, job_id, lambda status: status["is_done"])
+    assert ended["state"] == "cancelled"
+    assert not slurm_lab.slurm("squeue", "-h").strip()
