@@ -12,7 +12,7 @@ from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_models import FlowRun
 from mcp_server.run_filter import RunFilter
 from mcp_server.services.job_logs import page_bytes
-from mcp_server.services.job_status import job_name, job_request, summary_line
+from mcp_server.services.job_status import job_request, summary_line
 from mcp_server.services.results import Adoption, JobLogs
 from mcp_server.services.worker_calls import WorkerCalls
 
@@ -92,7 +92,7 @@ class ExternalJobs:
             log_path=log.log_path,
         )
 
-    async def adopt(self, job: JobHandle, *, name: str = "") -> FlowRun:
+    async def adopt(self, job: JobHandle) -> FlowRun:
         """Make the job one of ours: a run that follows it; the same again for the same job.
 
         Raises:
@@ -105,7 +105,7 @@ class ExternalJobs:
             cloud=seen.cloud,
             cluster_name=seen.cluster_name,
             launcher_job_id=seen.launcher_job_id,
-            job_name=name or f"{seen.cloud} job {seen.launcher_job_id}",
+            job_name=f"{seen.cloud} job {seen.launcher_job_id}",
         )
         handle = job.model_copy(update={"cluster_name": seen.cluster_name})
         known = await self._last_known_as(handle)
@@ -163,16 +163,11 @@ def adopted_job(run: FlowRun) -> JobHandle | None:
 
 def adoption(run: FlowRun, *, url: str | None) -> Adoption:
     """The answer for a job that is one of ours now."""
-    request = job_request(run)
     state = run.state.job_state
     return Adoption(
         summary=f"{run.name} is one of our jobs now, {state}; job_id {run.id}.",
         job_id=run.id,
-        name=job_name(run, request),
         state=state,
-        cloud=request.cloud if request else "",
-        cluster_name=run.label(names.LABEL_CLUSTER) or "",
-        launcher_job_id=run.label(names.LABEL_LAUNCHER_JOB_ID) or "",
         url=url,
     )
 

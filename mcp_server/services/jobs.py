@@ -37,7 +37,6 @@ from mcp_server.services.submitting import (
     check_job,
     keep_config,
     planned,
-    printable_name,
     refuse_blocked,
     shorten,
     submitted,
@@ -202,17 +201,16 @@ class JobService:
             return await self._external.logs(found, lines=lines, cursor=cursor, grep=grep)
         return await self._logs.read(found, lines=lines, cursor=cursor, grep=grep)
 
-    async def adopt(self, job: JobHandle, *, job_name: str | None = None) -> Adoption:
+    async def adopt(self, job: JobHandle) -> Adoption:
         """Make a job that somebody else launched one of ours; again answers the same.
 
         Args:
             job: The job; without a cluster where there can be only one.
-            job_name: A name for people.
 
         Raises:
             JobNotFound: Its cluster does not know it.
         """
-        run = await self._external.adopt(job, name=printable_name(job_name))
+        run = await self._external.adopt(job)
         return adoption(run, url=run_url(await self._gateway.ui_url(), run.id))
 
     async def cancel(

@@ -42,11 +42,7 @@ class Adoption(Value):
 
     summary: str
     job_id: str
-    name: str
     state: JobState
-    cloud: str
-    cluster_name: str
-    launcher_job_id: str
     url: str | None = None
 
 

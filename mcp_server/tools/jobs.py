@@ -23,8 +23,8 @@ JobId = Annotated[
         description="Job id, unique prefix of it (8+ characters), or name of a live job.",
     ),
 ]
-Cloud = Annotated[str, Field(max_length=64, description="Cloud of a job started elsewhere.")]
-Cluster = Annotated[str, Field(max_length=128, description="Cluster of a job started elsewhere.")]
+Cloud = Annotated[str, Field(max_length=64, description="If started elsewhere.")]
+Cluster = Annotated[str, Field(max_length=128, description="If started elsewhere.")]
 Cursor = Annotated[
     str | None, Field(max_length=4096, description="next_cursor of an earlier answer.")
 ]
@@ -248,8 +248,8 @@ class JobTools:
     ) -> JobLogs:
         """Read a job's output: its last lines, or what follows a cursor.
 
-        Works while the job runs and after it has ended. To follow a log give next_cursor of each
-        answer to the next call, until at_end is true. summary says when lines were cut.
+        To follow a log give next_cursor of each answer to the next call, until at_end is true.
+        summary says when lines were cut.
         """
         return await self._jobs.logs(
             job_id,
@@ -272,9 +272,8 @@ class JobTools:
     ) -> JobStatus:
         """End a job that has not ended, in whatever state it is.
 
-        Answers within two seconds with state cancelled, or cancelling while its processes are
-        still stopping; then wait_for_job tells when they are gone. Ask the person first unless
-        they asked for it.
+        Answers cancelled, or cancelling while its processes stop; then wait_for_job tells when
+        they are gone. Ask the person first unless they asked for it.
         """
         return await self._jobs.cancel(job_id, force=force, cloud=cloud, cluster_name=cluster_name)
 
@@ -282,25 +281,19 @@ class JobTools:
         self,
         *,
         cloud: Annotated[str, Field(min_length=1, max_length=64, description="Its cloud.")],
-        cluster_name: Annotated[
-            str, Field(max_length=128, description="Empty: the only one there can be.")
-        ],
+        cluster_name: Annotated[str, Field(max_length=128, description="Its cluster.")],
         launcher_job_id: Annotated[
             str, Field(min_length=1, max_length=200, description="The cluster's own id of it.")
         ],
-        job_name: Annotated[
-            str | None, Field(max_length=100, description="A name for people.")
-        ] = None,
     ) -> Adoption:
-        """Take a job that was launched elsewhere on a cloud under our watch from now on.
+        """Follow a job that was launched elsewhere as one of ours, with a job_id.
 
-        Nothing is launched. It gets a job_id, and status, logs, progress, wait and cancel work as
-        for our own jobs. Calling it again answers with the same job.
+        Nothing is launched; again gives the same job.
         """
         job = JobHandle(
             cloud=cloud, cluster_name=cluster_name, launcher_job_id=launcher_job_id.strip()
         )
-        return await self._jobs.adopt(job, job_name=job_name)
+        return await self._jobs.adopt(job)
 
     async def list_jobs(
         self,
@@ -330,8 +323,8 @@ class JobTools:
     ) -> JobStatus:
         """Start another attempt of a job that failed, crashed or was cancelled.
 
-        The job keeps its id and its config as submitted; attempt grows by one. Read error_tail
-        first: a config error or out of memory fails again the same way.
+        The job keeps its id and its config as submitted. Read error_tail first: a config error
+        or out of memory fails again the same way.
         """
         return await self._jobs.retry(job_id, resume=resume)
 

@@ -42,9 +42,11 @@ def _of_arguments(schema: object, definitions: dict[str, Any]) -> object:
 def of_results(schema: object) -> object:
     """The schema of results, in few words: clients fetch it for every tool.
 
-    Left out are titles, defaults (every field is given), and what parts of the result are for.
+    Left out are titles, defaults (every field is given), and what the summary and the parts of the
+    result are for.
     """
     root = cast("dict[str, Any]", _of_results(schema))
+    root.get("properties", {}).get("summary", {}).pop("description", None)
     parts = cast("dict[str, object]", root.get("$defs", {}))
     if parts:
         root["$defs"] = {name: _undescribed(part) for name, part in parts.items()}

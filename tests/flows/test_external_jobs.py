@@ -105,11 +105,11 @@ async def test_their_job_is_cancelled_on_its_cluster(jobs: JobService, theirs: F
 async def test_an_adopted_job_is_one_of_ours(
     jobs: JobService, theirs: FakeJob, bench: Bench
 ) -> None:
-    adopted = await jobs.adopt(HANDLE, job_name="theirs no more")
+    adopted = await jobs.adopt(HANDLE)
     job_id = adopted.job_id
     assert (await jobs.adopt(HANDLE)).job_id == job_id
     running = await jobs.wait(job_id, until=Until.RUNNING, timeout_seconds=PATIENCE_SECONDS)
-    assert (running.state, running.name) == (JobState.RUNNING, "theirs no more")
+    assert (running.state, running.name) == (JobState.RUNNING, "gcp job 17")
     # Its own id on the cluster means our job now.
     assert (await jobs.status("17", **PLACE)).job_id == job_id
     theirs.output += b"ValueError: at last\n"
