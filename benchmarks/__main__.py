@@ -18,6 +18,7 @@ NAMES = [
     "submit",
     "reads",
     "catalogue",
+    "checking",
     "log_reading",
     "cancelling",
     "burst",

@@ -25,6 +25,7 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "list_categories": ("list_categories", {}),
     "get_config": ("get_config", {"path": "recipes/0/llama3.1/8b_sft_lora.yaml"}),
 }
+Ask = Callable[[str, Any], dict[str, Any]]
 TARGET = "p50 <= 20 ms"
 
 
@@ -36,7 +37,7 @@ def measure(report: Report, runs: int) -> None:
         fill(folder)
         made.env["OUMI_FLOWS_CONFIGS_DIR"] = made.env["OUMI_MCP_CONFIGS_DIR"] = str(folder)
         for who, command in {OURS: [str(OUMI_FLOWS), "mcp"], PEER_NAME: [str(peer)]}.items():
-            with_server(made, command, lambda call, who=who: calls(report, who, call, runs))
+            with_server(made, command, lambda ask, who=who: calls(report, who, counted(ask), runs))
 
 
 def fill(folder: Path) -> None:
@@ -67,10 +68,18 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - started, result
 
 
-def with_server(
-    made: Bench, command: list[str], use: Callable[[Callable[[str, Any], int]], None]
-) -> None:
-    """Use a server's tools; a call gives the number of configs in its answer."""
+def counted(ask: Ask) -> Callable[[str, Any], int]:
+    """Calls that give the number of configs in their answers."""
+
+    def call(tool: str, arguments: Any) -> int:
+        content = ask(tool, arguments)
+        return content.get("total", len(content.get("configs", content.get("result", []))))
+
+    return call
+
+
+def with_server(made: Bench, command: list[str], use: Callable[[Ask], None]) -> None:
+    """Use a server's tools."""
     process = subprocess.Popen(
         command,
         env=made.env,
@@ -81,16 +90,14 @@ def with_server(
     )
     number = 1
 
-    def call(tool: str, arguments: Any) -> int:
+    def ask(tool: str, arguments: Any) -> dict[str, Any]:
         nonlocal number
         number += 1
         answer = request(process, number, "tools/call", {"name": tool, "arguments": arguments})
         result = answer["result"]
         if result.get("isError"):
             raise RuntimeError(result["content"][0]["text"])
-        content = result.get("structuredContent") or json.loads(result["content"][0]["text"])
-        found = content.get("configs", content.get("result", []))
-        return content.get("total", len(found))
+        return result.get("structuredContent") or json.loads(result["content"][0]["text"])
 
     try:
         handshake = {
@@ -100,7 +107,7 @@ def with_server(
         }
         request(process, 1, "initialize", handshake)
         send(process, {"method": "notifications/initialized"})
-        use(call)
+        use(ask)
     finally:
         process.kill()
         process.communicate()

@@ -278,7 +278,11 @@ class Attempt:
             launch = await asyncio.to_thread(self._plan.launch)
         except OumiFlowsError:
             return ""  # told when the job config is made of it
-        found = await checks.before_launch(launch)
+        try:
+            found = await checks.before_launch(launch)
+        except Exception:  # the edge of a check, for whose defects no job must fail
+            self._logger.exception("The pre-flight check failed")
+            return ""
         for warning in warnings_of(found):
             self._logger.warning("Pre-flight: %s", warning.text)
         errors = errors_of(found)

@@ -55,7 +55,6 @@ class FindingCode(StrEnum):
     EPHEMERAL_OUTPUT = "ephemeral_output"
     SETUP_GOES_ON = "setup_goes_on"
     OUMI_NOT_INSTALLED = "oumi_not_installed"
-    BAD_SCRIPT = "bad_script"
     BAD_OPTION = "bad_option"
     SECRET_IN_FILE = "secret_in_file"  # noqa: S105 - the name of a finding
     CREDENTIAL_MISSING = "credential_missing"
@@ -107,7 +106,6 @@ class OumiProblem(Value):
     key: str
     message: str
     is_of_host: bool = Field(description="Whether another machine may take it.")
-    is_missing_file: bool = False
 
 
 class OumiVerdict(Answer):

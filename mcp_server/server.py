@@ -40,7 +40,7 @@ from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.prompts import prompts
 from mcp_server.resources import add_resources
 from mcp_server.services.catalog import CatalogService
-from mcp_server.services.checks import CheckService
+from mcp_server.services.checks import CheckService, make_checks
 from mcp_server.services.clusters import ClusterService
 from mcp_server.services.docs import DocsService
 from mcp_server.services.jobs import JobService
@@ -111,11 +111,7 @@ def make_parts(settings: Settings, ensure: Ensure) -> Parts:
     calls = WorkerCalls(gateway)
     configs = Catalog(OumiLibrary(settings))
     catalog = CatalogService(configs)
-    checks = CheckService(
-        calls,
-        timeout_seconds=settings.check_timeout_seconds,
-        suggest=lambda model_name, task: configs.suggest(model_name=model_name, task=task),
-    )
+    checks = make_checks(settings, gateway, configs)
     return Parts(
         keeper=keeper,
         gateway=gateway,

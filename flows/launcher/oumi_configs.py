@@ -44,15 +44,17 @@ def oumi_problems(
 
     config_class = CONFIG_CLASSES[config_type]
     content = _on_this_machine(copy.deepcopy(dict(data)), folder)
+    left_out: list[str] = []
     for problem in config_problems(content, config_type):
         if problem.kind is not ProblemKind.MISSING_KEY:
             _drop(content, problem.key, "")
+            left_out.append(problem.key)
     with _ONE_AT_A_TIME, _offline():
         if config_type is ConfigType.ANALYZE:
             return _analyze_problems(config_class, content)
         problems: list[OumiProblem] = []
         values = _typed(config_class, content, problems)
-        _Checker(problems).check(config_class, values, content, "", is_final=True)
+        _Checker(problems, left_out).check(config_class, values, content, "", is_final=True)
     return problems
 
 
@@ -61,10 +63,12 @@ class _Checker:
 
     Args:
         problems: Where errors are added.
+        left_out: Keys that are left out because something is wrong with them.
     """
 
-    def __init__(self, problems: list[OumiProblem]) -> None:
+    def __init__(self, problems: list[OumiProblem], left_out: list[str]) -> None:
         self._problems = problems
+        self._left_out = left_out
 
     def check(
         self, cls: type[Any], values: Mapping[str, Any], given: object, key: str, *, is_final: bool
@@ -98,6 +102,9 @@ class _Checker:
                 broken.add(name)
                 fields[name] = default
         return self._build(cls, fields, written, key, is_final=is_final, broken=broken)
+
+    def _lacks(self, key: str) -> bool:
+        return any(not key or left.startswith((f"{key}.", f"{key}[")) for left in self._left_out)
 
     def _children(self, hint: Any, value: Any, given: Any, key: str, *, is_final: bool) -> Any:
         """`value` with the mappings in it that stand for objects built."""
@@ -153,11 +160,12 @@ class _Checker:
                 return built
             path, without = _culprit(attempt, fields, written, candidates, error)
             where = ".".join(filter(None, [key, path]))
-            # What a broken part of it leads to is no problem of its own.
-            if path or not broken:
+            # What a part that is broken or left out leads to is no problem of its own.
+            if without is not None or not (broken or self._lacks(where)):
                 self._problems.append(_problem(where, error))
             if without is None:
                 return built
+            self._left_out.append(where)
             fields = without
         return None
 
@@ -264,7 +272,7 @@ def _problem(key: str, error: Exception) -> OumiProblem:
     text = " ".join(str(error).split()) or type(error).__name__
     is_file = key.rpartition(".")[2] in _FILES and "not exist" in text
     of_host = isinstance(error, HardwareException | OSError | ImportError) or is_file
-    return OumiProblem(key=key, message=text[:400], is_of_host=of_host, is_missing_file=is_file)
+    return OumiProblem(key=key, message=text[:400], is_of_host=of_host)
 
 
 def _typed(

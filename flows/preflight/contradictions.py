@@ -35,6 +35,7 @@ def check_contradictions(recipe: Recipe) -> None:
         _check_peft(recipe)
         _check_trainer_blocks(recipe)
         _check_saving(recipe)
+        _check_teacher(recipe)
     _check_datasets(recipe)
     if recipe.config_type is ConfigType.INFERENCE and not recipe.text("input_path"):
         recipe.notes.warning(
@@ -71,6 +72,18 @@ def _check_trainer_blocks(recipe: Recipe) -> None:
                 key=f"training.{block}",
                 nearest=trainers[0],
             )
+
+
+def _check_teacher(recipe: Recipe) -> None:
+    block = {"TRL_GKD": "gkd", "TRL_GOLD": "gold"}.get(recipe.trainer)
+    key = f"training.{block}.teacher_model_name_or_path"
+    if block and not recipe.text(key):
+        recipe.notes.error(
+            FindingCode.MISSING_KEY,
+            f"missing key {key}: trainer {recipe.trainer} learns from a teacher",
+            "Set it to the teacher's model",
+            key=key,
+        )
 
 
 def _check_saving(recipe: Recipe) -> None:

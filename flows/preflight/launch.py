@@ -12,7 +12,7 @@ from flows.configs.checks import Problem, ProblemKind, config_problems
 from flows.configs.overrides import apply_overrides, override_key_problem, override_problems
 from flows.configs.places import Places
 from flows.configs.reader import ConfigFile, is_job_config, read_config
-from flows.configs.schema import CONFIG_TYPE, ConfigType
+from flows.configs.schema import CONFIG_TYPE, ConfigType, fields_of, root_spec
 from flows.errors import OumiFlowsError
 from flows.findings import Finding, FindingCode
 from flows.models import Command, OverrideValue
@@ -85,7 +85,9 @@ def read_launch(
     notes = Notes(str(config.path), Places(config.text))
     if is_job_config(config.data):
         job = read_job(str(config.path), config.data, cloud=cloud, client_cwd=folder, notes=notes)
-        note_problems(notes, config_problems(config.data, ConfigType.JOB), unset_cloud=bool(cloud))
+        problems = config_problems(config.data, ConfigType.JOB)
+        # A job config that names no cloud runs where the call says.
+        note_problems(notes, [one for one in problems if not _is_unset_cloud(one)])
         return Launch(job.target, job, _followed(job), notes, folder)
     config_type = CONFIG_TYPE[command] if command else guess_type(config.data)
     data = config.data
@@ -96,21 +98,9 @@ def read_launch(
     return Launch(Target(cloud or LOCAL_CLOUD), None, [recipe], notes, folder)
 
 
-def note_problems(notes: Notes, problems: list[Problem], *, unset_cloud: bool = False) -> None:
-    """Note wrong keys and types.
-
-    Args:
-        notes: Where.
-        problems: What is wrong.
-        unset_cloud: Whether a cloud asked for takes the place of one that is not set.
-    """
+def note_problems(notes: Notes, problems: list[Problem]) -> None:
+    """Note wrong keys and types."""
     for problem in problems:
-        if (
-            unset_cloud
-            and problem.key == "resources.cloud"
-            and problem.kind is ProblemKind.MISSING_KEY
-        ):
-            continue
         notes.error(
             _CODES[problem.kind],
             problem.message,
@@ -118,6 +108,10 @@ def note_problems(notes: Notes, problems: list[Problem], *, unset_cloud: bool = 
             key=problem.key,
             nearest=problem.nearest,
         )
+
+
+def _is_unset_cloud(problem: Problem) -> bool:
+    return problem.key == "resources.cloud" and problem.kind is ProblemKind.MISSING_KEY
 
 
 def _fix(problem: Problem) -> str:
@@ -212,7 +206,10 @@ def _existing(job: Job, path: Path, call: OumiCall, key: str) -> Path | None:
 def _overrides(job: Job, call: OumiCall, key: str) -> dict[str, OverrideValue]:
     """The options of a call that are values of keys; those that Oumi would refuse are noted."""
     overrides: dict[str, OverrideValue] = {}
+    known = fields_of(root_spec(CONFIG_TYPE[call.command]))
     for name, text in call.options.items():
+        if "." not in name and name not in known:
+            continue  # an option of the command's own
         problem = override_key_problem(name, call.command)
         is_known = text is not None and "$" not in text and "`" not in text
         if problem is None and is_known:

@@ -154,14 +154,14 @@ def of_name(name: str) -> float | None:
 
 def weight_bytes(recipe: Recipe) -> float:
     """Bytes that a parameter takes once it is loaded."""
-    if recipe.uses_lora and recipe.get("peft.q_lora"):
+    if recipe.uses_lora and recipe.flag("peft.q_lora"):
         return 0.55 if recipe.get("peft.q_lora_bits", 4) == 4 else 1.05
-    quantized = recipe.get("model.model_kwargs.load_in_4bit") or re.search(
+    quantized = recipe.flag("model.model_kwargs.load_in_4bit") or re.search(
         r"(?i)4bit|int4|w4a16|awq|gptq|q4_", recipe.model_name
     )
     if quantized or recipe.text("peft.bnb_4bit_quant_storage"):
         return 0.55
-    if recipe.get("model.model_kwargs.load_in_8bit") or re.search(
+    if recipe.flag("model.model_kwargs.load_in_8bit") or re.search(
         r"(?i)8bit|int8|fp8", recipe.model_name
     ):
         return 1.05
@@ -203,10 +203,10 @@ def _checkpoints_kept(recipe: Recipe) -> int:
 
 def _is_spread(recipe: Recipe) -> bool:
     """Whether the model's state is divided among the GPUs."""
-    if recipe.get("fsdp.enable_fsdp"):
+    if recipe.flag("fsdp.enable_fsdp"):
         strategy = recipe.text("fsdp.sharding_strategy").removeprefix("ShardingStrategy.")
         return not strategy or strategy.startswith(_SHARDED)
-    if recipe.get("deepspeed.enable_deepspeed"):
+    if recipe.flag("deepspeed.enable_deepspeed"):
         stage = recipe.text("deepspeed.zero_stage").removeprefix("ZeRORuntimeStage.")
         return stage in ("", "ZERO_3")
     # A single process loads the model with device_map auto, which spreads its layers.
@@ -215,7 +215,7 @@ def _is_spread(recipe: Recipe) -> bool:
 
 def _offloads(recipe: Recipe) -> bool:
     return bool(
-        recipe.get("fsdp.cpu_offload")
+        recipe.flag("fsdp.cpu_offload")
         or recipe.get("deepspeed.offload_param")
         or recipe.get("deepspeed.offload_optimizer")
     )

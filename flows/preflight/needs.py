@@ -56,18 +56,20 @@ def packages(recipe: Recipe) -> list[Package]:
         key = f"{block}.attn_implementation"
         need(recipe.text(key) == "flash_attention_2", "flash_attn", "flash-attn", key)
         key = f"{block}.enable_liger_kernel"
-        need(recipe.get(key), "liger_kernel", "oumi[gpu]", key)
+        need(recipe.flag(key), "liger_kernel", "oumi[gpu]", key)
     optimizer = recipe.text("training.optimizer")
     need("8bit" in optimizer or "paged" in optimizer, "bitsandbytes", "oumi[gpu]",
          "training.optimizer")  # fmt: skip
-    need(recipe.uses_lora and recipe.get("peft.q_lora"), "bitsandbytes", "oumi[gpu]", "peft.q_lora")
-    need(recipe.get("deepspeed.enable_deepspeed"), "deepspeed", "oumi[deepspeed]",
+    need(
+        recipe.uses_lora and recipe.flag("peft.q_lora"), "bitsandbytes", "oumi[gpu]", "peft.q_lora"
+    )
+    need(recipe.flag("deepspeed.enable_deepspeed"), "deepspeed", "oumi[deepspeed]",
          "deepspeed.enable_deepspeed")  # fmt: skip
-    need(recipe.get("training.grpo.use_vllm"), "vllm", "oumi[gpu]", "training.grpo.use_vllm")
+    need(recipe.flag("training.grpo.use_vllm"), "vllm", "oumi[gpu]", "training.grpo.use_vllm")
     need(recipe.config_type is ConfigType.TRAINING and recipe.trainer == "VERL_GRPO", "verl",
          "oumi[gpu]", "training.trainer_type")  # fmt: skip
-    need(recipe.get("training.enable_wandb"), "wandb", "wandb", "training.enable_wandb")
-    need(recipe.get("training.enable_mlflow"), "mlflow", "mlflow", "training.enable_mlflow")
+    need(recipe.flag("training.enable_wandb"), "wandb", "wandb", "training.enable_wandb")
+    need(recipe.flag("training.enable_mlflow"), "mlflow", "mlflow", "training.enable_mlflow")
     engine_key, engine = recipe.engine
     need(engine == "VLLM", "vllm", "oumi[gpu]", engine_key)
     need(engine == "LLAMACPP", "llama_cpp", "oumi[llama_cpp]", engine_key)

@@ -10,6 +10,7 @@ from flows.configs.schema import ConfigType, fields_of, root_spec
 from flows.preflight.notes import Notes
 from flows.preflight.values import items_of, mapping_of, text_of
 
+_TRUE: Final = frozenset({"true", "yes", "y", "on", "1"})
 _TRAINED: Final = (ConfigType.TRAINING, ConfigType.TUNING)
 _OUTPUTS: Final = {
     ConfigType.TRAINING: "training.output_dir",
@@ -78,6 +79,11 @@ class Recipe:
         value = self.get(key)
         return value if isinstance(value, str) else ""
 
+    def flag(self, key: str) -> bool:
+        """Whether a dotted key is set to what Oumi reads as true."""
+        value = self.get(key)
+        return value.lower() in _TRUE if isinstance(value, str) else value in (True, 1)
+
     @property
     def trains(self) -> bool:
         """Whether it updates a model's weights."""
@@ -137,7 +143,7 @@ class Recipe:
     @property
     def uses_lora(self) -> bool:
         """Whether it trains adapters instead of the whole model."""
-        return self.get("training.use_peft") in (True, "true", "True", 1)
+        return self.flag("training.use_peft")
 
     def datasets(self) -> Iterator[Dataset]:
         """The data sets it reads."""

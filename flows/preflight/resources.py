@@ -41,7 +41,7 @@ def check_resources(launch: Launch, *, cloud: str) -> None:
     if not job.target.is_local:
         _check_mounts(job)
         _check_setup(job)
-    _check_slurm(job)
+    _check_account(job)
 
 
 def _check_cloud(job: Job, asked: str) -> None:
@@ -165,21 +165,13 @@ def _is_bare(job: Job) -> bool:
     return job.target.is_sky and not brings
 
 
-def _check_slurm(job: Job) -> None:
+def _check_account(job: Job) -> None:
     if job.target.cloud in ("polaris", "frontier", "perlmutter") and not job.data.get("user"):
         job.notes.error(
             FindingCode.MISSING_USER,
             f"Oumi's cloud {job.target.cloud} needs user, the account on the cluster",
             "Set user to it",
             key="user",
-        )
-    if job.target.cloud == "slurm" and re.search(r"^EOF\s*$", job.run.text, re.MULTILINE):
-        job.notes.error(
-            FindingCode.BAD_SCRIPT,
-            "a line of run is EOF, which ends the script Oumi 0.9 sends; the lines after it would "
-            "run on this machine",
-            "End the here-document with another word",
-            key="run",
         )
 
 

@@ -44,7 +44,7 @@ class OumiCall(NamedTuple):
     command: Command
     config: str
     options: dict[str, str | None]
-    """The dotted options and their values; None: not known."""
+    """The long options and their values; None: not known."""
     cwd: str | None
     is_distributed: bool
 
@@ -216,11 +216,11 @@ def _oumi_call(command: ShellCommand) -> OumiCall | None:
     config = options.pop("-c", None) or options.pop("--config", None)
     if not config:
         return None
-    dotted = {key[2:]: value for key, value in options.items() if "." in key}
+    named = {key[2:]: value for key, value in options.items() if key.startswith("--")}
     return OumiCall(
         command=COMMANDS[name],
         config=config,
-        options=dotted,
+        options=named,
         cwd=command.cwd,
         is_distributed=starts[-1] > 0 and words[starts[-1] - 1] == "-m",
     )

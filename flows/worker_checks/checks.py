@@ -159,8 +159,8 @@ def _check_with_oumi(launch: Launch) -> None:
     for recipe in launch.recipes:
         folder = recipe.base or launch.client_cwd
         problems = oumi_problems(recipe.data, recipe.config_type, folder=folder)
-        # Missing files are told of by the checks of paths, which know what scripts make.
-        told = [problem for problem in problems if not problem.is_missing_file]
+        # Files and packages have checks of their own, which know what scripts make and install.
+        told = [problem for problem in problems if not problem.is_of_host]
         note_oumi_problems(recipe.notes, told, is_local=is_local)
 
 

@@ -35,7 +35,7 @@ def _check_engine(launch: Launch, recipe: Recipe, environ: Mapping[str, str]) ->
 
 def _check_wandb(launch: Launch, recipe: Recipe, environ: Mapping[str, str]) -> None:
     key = "training.enable_wandb" if recipe.trains else "enable_wandb"
-    if not recipe.get(key) or _has(launch, recipe, environ, "WANDB_API_KEY"):
+    if not recipe.flag(key) or _has(launch, recipe, environ, "WANDB_API_KEY"):
         return
     mode = recipe.envs.get("WANDB_MODE") or (
         environ.get("WANDB_MODE", "") if launch.target.is_local else ""

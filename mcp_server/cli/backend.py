@@ -7,10 +7,13 @@ from typing import TypeVar
 import anyio.to_thread
 
 from flows.settings import Settings
+from mcp_server.catalog.catalog import Catalog
+from mcp_server.catalog.library import OumiLibrary
 from mcp_server.cli.output import Output
-from mcp_server.cli.ports import Clusters, Jobs, Schedules
+from mcp_server.cli.ports import Checks, Clusters, Jobs, Schedules
 from mcp_server.engine import Connection, Engine
 from mcp_server.prefect_gateway import PrefectGateway
+from mcp_server.services.checks import make_checks
 from mcp_server.services.clusters import ClusterService
 from mcp_server.services.jobs import JobService
 from mcp_server.services.schedules import make_schedules
@@ -51,6 +54,14 @@ class HereBackend:
                 )
             ),
             needs_engine=needs_engine,
+        )
+
+    def checks(self, use: Callable[[Checks], Awaitable[T]]) -> T:
+        """Use the checks; what needs the worker is left out where none answers."""
+        settings = self._settings
+        configs = Catalog(OumiLibrary(settings))
+        return self._run(
+            lambda gateway: use(make_checks(settings, gateway, configs)), needs_engine=False
         )
 
     def schedules(

@@ -3,7 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
+from flows.findings import ConfigValidation, PreFlight
 from flows.models import ClusterList, JobStatus
+from flows.names import LOCAL_CLOUD
 from mcp_server.engine import EngineStatus, Finding
 from mcp_server.services.clusters import ClusterChange
 from mcp_server.services.comparing import Comparison
@@ -133,6 +135,20 @@ class Clusters(Protocol):
         ...
 
 
+class Checks(Protocol):
+    """The checks of configs; `mcp_server.services.checks.CheckService` is the real one."""
+
+    async def validate(
+        self, config: str, *, task_type: str | None, client_cwd: str, cloud: str = LOCAL_CLOUD
+    ) -> ConfigValidation:
+        """Check a config by Oumi's schema and classes."""
+        ...
+
+    async def pre_flight(self, config: str, *, client_cwd: str, cloud: str = "") -> PreFlight:
+        """Look for everything that would make a job fail."""
+        ...
+
+
 class EngineControl(Protocol):
     """The engine's life cycle; `mcp_server.engine.Engine` is the real one."""
 
@@ -167,6 +183,10 @@ class Backend(Protocol):
 
     def call(self, use: Callable[[Jobs], Awaitable[T]], *, needs_engine: bool = True) -> T:
         """Use the jobs, once the engine is up where that is needed."""
+        ...
+
+    def checks(self, use: Callable[[Checks], Awaitable[T]]) -> T:
+        """Use the checks; what needs the worker is left out where none answers."""
         ...
 
     def schedules(

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import anyio.to_thread
 
 from flows.configs.places import Places
-from flows.configs.reader import ConfigFile, resolve_config_path
+from flows.configs.reader import ConfigFile, ConfigKind, resolve_config_path
 from flows.configs.schema import ConfigType
 from flows.errors import EngineUnavailable, InternalError, OperationTimeout, OumiFlowsError
 from flows.findings import (
@@ -27,7 +27,11 @@ from flows.preflight.config_errors import note_content, note_oumi_problems, read
 from flows.preflight.here import HereReport, check_here
 from flows.preflight.launch import read_launch
 from flows.preflight.notes import Notes
+from flows.preflight.recipe import guess_type
 from flows.preflight.target import CLOUDS
+from flows.settings import Settings
+from mcp_server.catalog.catalog import Catalog
+from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.services.worker_calls import WorkerCalls
 
 _NAMES: Final = 10
@@ -38,6 +42,15 @@ Suggest = Callable[[str, str], Sequence[str]]
 
 _NOT_ANSWERED: Final = (EngineUnavailable, OperationTimeout, InternalError)
 """What keeps the worker's part from an answer that this machine's part can give all the same."""
+
+
+def make_checks(settings: Settings, gateway: PrefectGateway, configs: Catalog) -> "CheckService":
+    """The checks on one engine, with suggestions from one catalogue."""
+    return CheckService(
+        WorkerCalls(gateway),
+        timeout_seconds=settings.check_timeout_seconds,
+        suggest=lambda model_name, task: configs.suggest(model_name=model_name, task=task),
+    )
 
 
 class CheckService:
@@ -61,22 +74,22 @@ class CheckService:
         self._timeout_seconds = timeout_seconds
 
     async def validate(
-        self, config: str, *, task_type: str, client_cwd: str, cloud: str = LOCAL_CLOUD
+        self, config: str, *, task_type: str | None, client_cwd: str, cloud: str = LOCAL_CLOUD
     ) -> ConfigValidation:
         """Everything that is wrong with a config by Oumi's schema and its classes.
 
         Args:
             config: Path of the config.
-            task_type: What Oumi would load it as.
+            task_type: What Oumi would load it as; None: as its keys tell.
             client_cwd: Absolute folder that relative paths start from.
             cloud: Where it is to run; what only this machine lacks is a warning elsewhere.
 
         Raises:
             ConfigNotFound: There is no such file.
         """
-        config_type = ConfigType(task_type)
         asked = await anyio.to_thread.run_sync(_read, config, client_cwd)
         path = asked.path
+        config_type = ConfigType(task_type) if task_type else _type_of(asked.read)
         if isinstance(asked.read, Finding):
             return _validation(path, config_type, [asked.read])
         notes = Notes(str(path), Places(asked.read.text))
@@ -205,6 +218,12 @@ class _Asked(NamedTuple):
 def _read(config: str, client_cwd: str) -> _Asked:
     path = resolve_config_path(config, client_cwd)
     return _Asked(path, Path(client_cwd).expanduser(), read_or_find(path))
+
+
+def _type_of(read: ConfigFile | Finding) -> ConfigType:
+    if isinstance(read, Finding):
+        return ConfigType.TRAINING
+    return ConfigType.JOB if read.kind is ConfigKind.JOB else guess_type(read.data)
 
 
 def _target(config: ConfigFile, cloud: str) -> str:

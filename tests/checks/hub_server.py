@@ -65,7 +65,9 @@ class HubServer:
             elif name == "closes":
                 raise ConnectionError
             else:
-                status = _REASONS[name]
+                status = _REASONS.get(name, _REASONS["valid"])
+                if name == "needs-token" and not given:
+                    status = _REASONS["gated-anonymous"]
                 writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
         await writer.drain()
 

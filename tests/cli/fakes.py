@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from flows.errors import EngineUnavailable
 from flows.models import ClusterList, ClusterState, ClusterStatus, JobProgress, JobStatus, Overlap
 from flows.states import JobState, TerminationReason
-from mcp_server.cli.ports import Clusters, EngineControl, Jobs, Report, Schedules
+from mcp_server.cli.ports import Checks, Clusters, EngineControl, Jobs, Report, Schedules
 from mcp_server.engine import EngineStatus, Finding, ServerStatus, WorkerStatus
+from mcp_server.services.checks import CheckService
 from mcp_server.services.clusters import ClusterChange
 from mcp_server.services.comparing import Comparison, Difference
 from mcp_server.services.jobs import OnChange, Until
@@ -352,6 +354,13 @@ class FakeSchedules:
         )
 
 
+class NoWorker:
+    """Questions that no worker takes up."""
+
+    async def call(self, *_: Any, **__: Any) -> Any:
+        raise EngineUnavailable("No worker took it up", "Start one")
+
+
 @dataclass
 class FakeClusters:
     """One cluster, which can be stopped and destroyed."""
@@ -403,6 +412,12 @@ class FakeBackend:
 
         async def run() -> T:
             return await use(self.service)
+
+        return asyncio.run(run())
+
+    def checks(self, use: Callable[[Checks], Awaitable[T]]) -> T:
+        async def run() -> T:
+            return await use(CheckService(NoWorker(), timeout_seconds=1))  # type: ignore[arg-type]
 
         return asyncio.run(run())
 

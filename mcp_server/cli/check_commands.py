@@ -1,0 +1,119 @@
+"""The commands that check a config before it is launched."""
+
+from typing import Annotated
+
+import click
+import typer
+
+from flows.configs.schema import ConfigType
+from flows.findings import Finding, PreFlight, Severity
+from flows.names import LOCAL_CLOUD
+from mcp_server.cli.exits import Exit
+from mcp_server.cli.options import AsJson, current_folder
+from mcp_server.cli.output import Output
+from mcp_server.cli.ports import Backend
+
+_STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow"}
+_TYPES = [config_type.value for config_type in ConfigType]
+_Config = Annotated[str, typer.Argument(metavar="CONFIG", help="Oumi config (YAML).")]
+
+
+class CheckCommands:
+    """The methods are the commands.
+
+    Args:
+        backend: What they work on.
+        output: Where they write.
+    """
+
+    def __init__(self, backend: Backend, output: Output) -> None:
+        self._backend = backend
+        self._output = output
+
+    def add_to(self, app: typer.Typer) -> None:
+        """Add the commands to `app`."""
+        for name, method in (("validate", self.validate), ("check", self.check)):
+            app.command(name, rich_help_panel="Configs")(method)
+
+    def validate(
+        self,
+        *,
+        config: _Config,
+        task_type: Annotated[
+            str | None,
+            typer.Option(
+                "--type",
+                "-t",
+                click_type=click.Choice(_TYPES),
+                metavar="TYPE",
+                help="What Oumi is to load it as, such as training or job; left out: as its keys "
+                "tell.",
+            ),
+        ] = None,
+        cloud: Annotated[str, typer.Option("--cloud", help="Where it will run.")] = LOCAL_CLOUD,
+        as_json: AsJson = False,
+    ) -> Exit:
+        """Check a config by Oumi's schema and classes; exits with 2 if it is not valid."""
+        folder = str(current_folder())
+        told = self._backend.checks(
+            lambda checks: checks.validate(
+                config, task_type=task_type, client_cwd=folder, cloud=cloud
+            )
+        )
+        if as_json:
+            self._output.json(told)
+        else:
+            self._output.line(told.summary, style="green" if told.valid else "bold red")
+            self._show([*told.errors, *told.warnings])
+        return Exit.OK if told.valid else Exit.USAGE
+
+    def check(
+        self,
+        *,
+        config: _Config,
+        cloud: Annotated[
+            str, typer.Option("--cloud", help="Oumi cloud; left out: as the job config says.")
+        ] = "",
+        as_json: AsJson = False,
+    ) -> Exit:
+        """Look for everything that would make a job fail; exits with 2 if something would."""
+        folder = str(current_folder())
+        told = self._backend.checks(
+            lambda checks: checks.pre_flight(config, client_cwd=folder, cloud=cloud)
+        )
+        if as_json:
+            self._output.json(told)
+        else:
+            self._output.line(told.summary, style="bold red" if told.blocking else "green")
+            self._show([*told.errors, *told.warnings])
+            self._output.rows(_facts(told))
+        return Exit.USAGE if told.blocking else Exit.OK
+
+    def _show(self, findings: list[Finding]) -> None:
+        for finding in findings:
+            place = f"{finding.file}:{finding.line}" if finding.line else finding.file
+            self._output.line(
+                f"{finding.severity.upper():<8} {finding.code}: {finding.message}",
+                style=_STYLE[finding.severity],
+            )
+            if place:
+                self._output.line(f"         At: {place}")
+            if finding.fix:
+                self._output.line(f"         What to do: {finding.fix}")
+
+
+def _facts(told: PreFlight) -> list[tuple[str, str]]:
+    hardware = told.hardware
+    gpus = (
+        ", ".join(f"{gpu.name} ({gpu.memory_gb:g} GB)" for gpu in hardware.gpus[:8])
+        if hardware
+        else ""
+    )
+    groups = [told.paths, told.dataset_checks, told.repo_access]
+    return [
+        ("follows", ", ".join(told.followed_configs)),
+        ("runs on", hardware.where if hardware else ""),
+        ("GPUs", gpus or (hardware.accelerator_type if hardware else "")),
+        *((name, status) for group in groups for name, status in group.items()),
+        ("see also", ", ".join(told.suggested_configs)),
+    ]

@@ -1,0 +1,67 @@
+"""Seeded defects: what share of them is found, and what is found in configs that have none."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from flows.findings import Finding
+from tests.checks.corpus_world import Case, World, broken_cases, build_world, clean_cases
+from tests.checks.hub_server import hub_server
+
+
+@pytest.fixture
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    home = tmp_path / "home"
+    (home / ".cache" / "huggingface").mkdir(parents=True)
+    (home / ".cache" / "huggingface" / "token").write_text("hf_good")
+    monkeypatch.setenv("HOME", str(home))
+    folder = tmp_path / "project"
+    folder.mkdir()
+    build_world(folder)
+    async with hub_server() as hub:
+        yield World(folder, hub)
+
+
+async def test_every_seeded_defect_is_found_and_nothing_else(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = broken_cases()
+    missed: list[str] = []
+    more: list[str] = []
+    for case in cases:
+        found = await world.findings(case)
+        rest = [finding for finding in found if not _is_defect(case, finding)]
+        if len(rest) == len(found):
+            missed.append(f"{case.name}: {_shown(found)}")
+        elif rest:
+            more.append(f"{case.name}: {_shown(rest)}")
+    with capsys.disabled():
+        print(f"\nrecall: {len(cases) - len(missed)} of {len(cases)} seeded defects")
+    assert "\n".join(missed) == ""
+    assert "\n".join(more) == ""
+    assert len(cases) >= 60
+
+
+async def test_nothing_is_found_in_clean_configs(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = clean_cases()
+    found = {case.name: await world.findings(case) for case in cases}
+    wrong = [f"{name}: {_shown(findings)}" for name, findings in found.items() if findings]
+    with capsys.disabled():
+        print(f"\nfalse positives: {len(wrong)} of {len(cases)} clean configs")
+    assert "\n".join(wrong) == ""
+    assert len(cases) >= 60
+
+
+def _is_defect(case: Case, finding: Finding) -> bool:
+    return (finding.code.value, finding.key, finding.severity.value) == (
+        case.code,
+        case.key,
+        case.severity,
+    )
+
+
+def _shown(findings: list[Finding]) -> list[tuple[str, str, str, str]]:
+    return [(f.code.value, f.key, f.severity.value, f.message) for f in findings]
