@@ -17,7 +17,6 @@ from mcp_server.cli.compare_command import CompareCommand
 from mcp_server.cli.config_commands import ConfigCommands
 from mcp_server.cli.engine_commands import EngineCommands
 from mcp_server.cli.exits import MEANING
-from mcp_server.cli.family_commands import FamilyCommands
 from mcp_server.cli.job_commands import JobCommands
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Backend
@@ -95,9 +94,7 @@ def build_app(backend: Backend, output: Output, settings: Settings) -> typer.Typ
         return serve(settings, arguments=context.args)
 
     app.callback()(about)
-    jobs = JobCommands(backend, output)
-    jobs.add_to(app, epilog=EXIT_CODES)
-    FamilyCommands(backend, output, jobs).add_to(app)
+    JobCommands(backend, output).add_to(app, epilog=EXIT_CODES)
     ConfigCommands(settings, output).add_to(app)
     CheckCommands(backend, output).add_to(app)
     ScheduleCommands(backend, output).add_to(app)

@@ -28,9 +28,6 @@ _PLACEHOLDER = re.compile(r"\{[a-z.]+\}|<[a-z_ ]+>(?:_<[a-z]+>)?")
 _PROGRAMS = {"rsync", "set", "pip", "uv", "ssh"}
 
 
-_PENDING = {"pre_flight_check", "stop_cluster", "down_cluster", "list_clusters"}
-
-
 class Facts:
     """What is installed, and how many things were found to be so.
 
@@ -147,8 +144,6 @@ class Facts:
         if match is None:
             return None
         name, arguments = match.groups()
-        if name in _PENDING:
-            return True
         if name not in self._tools:
             return f"there is no tool {name}"
         inputs, _ = self._tools[name]
