@@ -22,8 +22,18 @@ from tests.support.stack import Stack
 
 pytestmark = pytest.mark.engine
 
-PLACE = {"cloud": "gcp", "cluster_name": "theirs"}
-HANDLE = JobHandle(**PLACE, launcher_job_id="17")
+Place = dict[str, str]
+
+
+@pytest.fixture
+def place(bench: Bench) -> Place:
+    """A cluster that no other test of the session knows."""
+    return {"cloud": "gcp", "cluster_name": bench.pool}
+
+
+@pytest.fixture
+def handle(place: Place) -> JobHandle:
+    return JobHandle(cloud=place["cloud"], cluster_name=place["cluster_name"], launcher_job_id="17")
 
 
 @pytest.fixture
@@ -46,72 +56,80 @@ async def jobs(bench: Bench, stack: Stack) -> AsyncGenerator[JobService]:
 
 
 @pytest.fixture
-def theirs(bench: Bench) -> FakeJob:
+def theirs(bench: Bench, handle: JobHandle) -> FakeJob:
     """A job that runs on a cluster of somebody else's."""
-    job = FakeJob("17", "theirs", {"run": "hold"}, output=b"step 1\nstep 2\n")
+    job = FakeJob("17", handle.cluster_name, {"run": "hold"}, output=b"step 1\nstep 2\n")
     bench.launcher.jobs["17"] = job
     return job
 
 
-async def test_the_live_status_of_a_job_of_theirs(jobs: JobService, theirs: FakeJob) -> None:
+async def test_the_live_status_of_a_job_of_theirs(
+    jobs: JobService, theirs: FakeJob, place: Place
+) -> None:
     theirs.state = LauncherState.RUNNING
-    status = await jobs.status("17", **PLACE)
+    status = await jobs.status("17", **place)
     assert (status.state, status.is_done, status.launcher_job_id) == (
         JobState.RUNNING,
         False,
         "17",
     )
     theirs.fail(TerminationReason.OUT_OF_MEMORY, "It was killed.")
-    status = await jobs.status("17", **PLACE)
+    status = await jobs.status("17", **place)
     assert (status.state, status.termination_reason) == (
         JobState.FAILED,
         TerminationReason.OUT_OF_MEMORY,
     )
-    assert status.summary == "job 17 on gcp/theirs is failed; out_of_memory: It was killed."
+    assert status.summary == (
+        f"job 17 on gcp/{place['cluster_name']} is failed; out_of_memory: It was killed."
+    )
 
 
-async def test_a_job_that_nobody_knows_is_not_found(jobs: JobService, bench: Bench) -> None:
-    with pytest.raises(JobNotFound, match="gcp/theirs knows no job '17'"):
-        await jobs.status("17", **PLACE)
+async def test_a_job_that_nobody_knows_is_not_found(
+    jobs: JobService, bench: Bench, place: Place
+) -> None:
+    with pytest.raises(JobNotFound, match="knows no job '17'"):
+        await jobs.status("17", **place)
     with pytest.raises(InvalidArgument, match="no cluster is given"):
         await jobs.status("17", cloud="gcp")
     bench.launcher.unreachable = "on holiday"
     with pytest.raises(ClusterUnreachable, match="on holiday"):
-        await jobs.status("17", **PLACE)
+        await jobs.status("17", **place)
 
 
-async def test_their_log_is_read_by_cursor(jobs: JobService, theirs: FakeJob) -> None:
-    page = await jobs.logs("17", lines=1, **PLACE)
+async def test_their_log_is_read_by_cursor(jobs: JobService, theirs: FakeJob, place: Place) -> None:
+    page = await jobs.logs("17", lines=1, **place)
     assert (page.logs, page.at_end) == ("step 2", False)
     theirs.output += b"step 3 of hf_AbCdEfGh0123456789\nstep"
-    page = await jobs.logs("17", lines=80, cursor=page.next_cursor, **PLACE)
+    page = await jobs.logs("17", lines=80, cursor=page.next_cursor, **place)
     assert (page.logs, page.at_end) == ("step 3 of ***", False)
     theirs.output += b" 4"
     theirs.succeed()
-    page = await jobs.logs("17", lines=80, cursor=page.next_cursor, **PLACE)
+    page = await jobs.logs("17", lines=80, cursor=page.next_cursor, **place)
     assert (page.logs, page.at_end) == ("step 4", True)
     with pytest.raises(InvalidArgument, match="belongs to another job"):
-        await jobs.logs("17", lines=80, cursor="prefect:3", **PLACE)
+        await jobs.logs("17", lines=80, cursor="prefect:3", **place)
 
 
-async def test_their_job_is_cancelled_on_its_cluster(jobs: JobService, theirs: FakeJob) -> None:
+async def test_their_job_is_cancelled_on_its_cluster(
+    jobs: JobService, theirs: FakeJob, place: Place
+) -> None:
     theirs.stubborn, theirs.state = True, LauncherState.RUNNING
-    assert (await jobs.cancel("17", **PLACE)).state is JobState.CANCELLING
-    assert (await jobs.cancel("17", force=True, **PLACE)).state is JobState.CANCELLED
+    assert (await jobs.cancel("17", **place)).state is JobState.CANCELLING
+    assert (await jobs.cancel("17", force=True, **place)).state is JobState.CANCELLED
     with pytest.raises(JobAlreadyDone, match="has ended, it is cancelled"):
-        await jobs.cancel("17", **PLACE)
+        await jobs.cancel("17", **place)
 
 
 async def test_an_adopted_job_is_one_of_ours(
-    jobs: JobService, theirs: FakeJob, bench: Bench
+    jobs: JobService, theirs: FakeJob, bench: Bench, place: Place, handle: JobHandle
 ) -> None:
-    adopted = await jobs.adopt(HANDLE)
+    adopted = await jobs.adopt(handle)
     job_id = adopted.job_id
-    assert (await jobs.adopt(HANDLE)).job_id == job_id
+    assert (await jobs.adopt(handle)).job_id == job_id
     running = await jobs.wait(job_id, until=Until.RUNNING, timeout_seconds=PATIENCE_SECONDS)
     assert (running.state, running.name) == (JobState.RUNNING, "gcp job 17")
     # Its own id on the cluster means our job now.
-    assert (await jobs.status("17", **PLACE)).job_id == job_id
+    assert (await jobs.status("17", **place)).job_id == job_id
     theirs.output += b"ValueError: at last\n"
     theirs.fail(TerminationReason.NONZERO_EXIT, "The job exited with code 1.")
     ended = await jobs.wait(job_id, until=Until.DONE, timeout_seconds=PATIENCE_SECONDS)
@@ -125,29 +143,33 @@ async def test_an_adopted_job_is_one_of_ours(
 
 
 async def test_a_job_of_a_cluster_made_anew_is_another_one(
-    jobs: JobService, theirs: FakeJob, bench: Bench
+    jobs: JobService, theirs: FakeJob, bench: Bench, place: Place, handle: JobHandle
 ) -> None:
-    first = (await jobs.adopt(HANDLE)).job_id
+    first = (await jobs.adopt(handle)).job_id
     theirs.succeed()
     await jobs.wait(first, until=Until.DONE, timeout_seconds=PATIENCE_SECONDS)
-    assert (await jobs.status("17", **PLACE)).job_id == first
-    bench.launcher.jobs["17"] = FakeJob("17", "theirs", {"run": "hold"})
-    assert (await jobs.status("17", **PLACE)).job_id == "17"
-    second = (await jobs.adopt(HANDLE)).job_id
+    assert (await jobs.status("17", **place)).job_id == first
+    bench.launcher.jobs["17"] = FakeJob("17", handle.cluster_name, {"run": "hold"})
+    assert (await jobs.status("17", **place)).job_id == "17"
+    second = (await jobs.adopt(handle)).job_id
     assert second != first
-    assert (await jobs.adopt(HANDLE)).job_id == second
+    assert (await jobs.adopt(handle)).job_id == second
     await jobs.cancel(second)
     await jobs.wait(second, until=Until.DONE, timeout_seconds=PATIENCE_SECONDS)
 
 
-async def test_an_adopted_job_is_cancelled_like_ours(jobs: JobService, theirs: FakeJob) -> None:
-    adopted = await jobs.adopt(HANDLE)
+async def test_an_adopted_job_is_cancelled_like_ours(
+    jobs: JobService, theirs: FakeJob, handle: JobHandle
+) -> None:
+    adopted = await jobs.adopt(handle)
     await jobs.cancel(adopted.job_id)
     ended = await jobs.wait(adopted.job_id, until=Until.DONE, timeout_seconds=PATIENCE_SECONDS)
     assert ended.state is JobState.CANCELLED
     assert theirs.state is LauncherState.CANCELLED
 
 
-async def test_a_job_that_is_not_there_is_not_adopted(jobs: JobService, bench: Bench) -> None:
+async def test_a_job_that_is_not_there_is_not_adopted(
+    jobs: JobService, bench: Bench, handle: JobHandle
+) -> None:
     with pytest.raises(JobNotFound):
-        await jobs.adopt(HANDLE)
+        await jobs.adopt(handle)
