@@ -167,9 +167,22 @@ class ScheduleGateway:
                 )
         return await self._gateway.tell("POST", f"{path}/resume_deployment")
 
-    async def delete(self, deployment_id: str) -> bool:
-        """Delete a schedule; its runs that were started stay. False if there is none."""
-        return await self._gateway.tell("DELETE", f"/deployments/{deployment_id}")
+    async def delete(self, deployment: Deployment) -> bool:
+        """Delete a schedule; its runs that were started stay. False if there is none.
+
+        Prefect (3.8) starts no further attempt of a run whose deployment is gone: that of a
+        schedule which had runs is kept, paused and without what makes it a schedule.
+        """
+        path = f"/deployments/{deployment.id}"
+        began = {"start_time": {"is_null_": False}}
+        if not await self.runs(deployment.id, began, newest_first=True, limit=1):
+            return await self._gateway.tell("DELETE", path)
+        body = {
+            "tags": [tag for tag in deployment.tags if tag != names.SCHEDULE_TAG],
+            "description": "A deleted schedule, kept so that its jobs can be retried.",
+            "paused": True,
+        }
+        return await self._gateway.tell("PATCH", path, body)
 
 
 def _scheduled(at: datetime) -> dict[str, Any]:

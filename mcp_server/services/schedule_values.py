@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 from pydantic import Field
 
 from flows import names
-from flows.configs.plan import JobPlan
 from flows.errors import InvalidArgument
 from flows.models import Overlap, Value
 from flows.states import JobState, TerminationReason
@@ -137,7 +136,7 @@ class Schedule(Value):
     command: str
     config_path: str
     cloud: str
-    next_runs: list[datetime] = Field(description="The next times, five at most.")
+    next_runs: list[datetime]
     last_run: LastRun | None = None
 
 
@@ -150,7 +149,7 @@ class ScheduleList(Value):
 
 
 class ScheduledJob(Value):
-    """A schedule that was made, or would be."""
+    """A schedule that was made, or would be, with its next five times."""
 
     summary: str = Field(description="One line a person can read.")
     schedule_id: str | None = Field(default=None, description="Null in a dry run.")
@@ -159,19 +158,17 @@ class ScheduledJob(Value):
     dry_run: bool
     when: str
     overlap: Overlap
-    next_runs: list[datetime] = Field(description="The next times, five at most.")
+    next_runs: list[datetime]
     job_id: str | None = Field(default=None, description="The one job of a single time.")
-    starts_by_itself: bool = Field(
-        description="Whether the engine is set to start with this machine."
-    )
+    starts_by_itself: bool = Field(description="Whether the engine starts with this machine.")
     command: str
     config_path: str
     cloud: str
     cluster_name: str
     model_name: str
     output_dir: str
-    plan: JobPlan | None = Field(default=None, description="Given in a dry run.")
-    url: str | None = Field(default=None, description="The schedule's page in the Prefect UI.")
+    job_config: str | None = Field(default=None, description="What would run; in a dry run.")
+    url: str | None = None
 
 
 class ScheduleChange(Value):
@@ -181,7 +178,7 @@ class ScheduleChange(Value):
     schedule_id: str
     name: str
     state: ScheduleState
-    next_runs: list[datetime] = Field(description="The next times, five at most.")
+    next_runs: list[datetime]
     live_jobs: list[str] = Field(description="Its jobs that have started and go on.")
 
 

@@ -116,7 +116,7 @@ class ScheduleService:
         checked = await self._check(new)
         answer = self._answer(checked)
         plan = planned(checked.job).plan
-        return answer.model_copy(update={"plan": plan})
+        return answer.model_copy(update={"job_config": plan.job_config if plan else None})
 
     async def schedule(
         self, new: NewSchedule, *, idempotency_key: str | None = None
@@ -224,7 +224,7 @@ class ScheduleService:
         await self._end_waiting(deployment, "Its schedule was deleted before it started.")
         await self._gateway.pause(deployment.id)
         change = await self._change(deployment, ScheduleState.DELETED, "is deleted")
-        await self._gateway.delete(deployment.id)
+        await self._gateway.delete(deployment)
         return change
 
     async def _check(self, new: NewSchedule) -> _Checked:
@@ -266,7 +266,7 @@ class ScheduleService:
     ) -> Deployment | None:
         """The schedule made with the same key; None if there is none."""
         made = await self._gateway.by_name(f"{names.FLOW_NAME}/{own_name}") if key else None
-        if made is None:
+        if made is None or names.SCHEDULE_TAG not in made.tags:
             return None
         same = (
             made.parameters == parameters

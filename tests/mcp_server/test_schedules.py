@@ -50,7 +50,7 @@ async def test_a_dry_run_tells_the_next_five_times_and_makes_nothing(
     assert plan["schedule_id"] is None
     times = [datetime.fromisoformat(time) for time in plan["next_runs"]]
     assert [f"{time:%H:%M}" for time in times] == ["02:30"] * 5
-    assert plan["plan"]["argv"][:2] == ["oumi", "train"]
+    assert "oumi train -c" in plan["job_config"]
     assert (await ok(client, "list_schedules"))["schedules"] == []
 
 
@@ -145,8 +145,21 @@ async def test_deleting_a_schedule_keeps_the_jobs_that_it_started(
     assert (await ok(client, "get_job_status", job_id=started))["state"] == "running"
     assert "JOB_NOT_FOUND" in await error(client, "get_job_status", job_id=waits)
     assert (await ok(client, "list_schedules"))["schedules"] == []
+    assert prefect.runs_of(made["schedule_id"])[1:] == []
+    # It can be retried still.
+    prefect.set_states(started, "FAILED")
+    assert (await ok(client, "retry_job", job_id=started))["state"] == "retrying"
     line = await error(client, "update_schedule", schedule_id="gone", action="delete")
     assert line.startswith("JOB_NOT_FOUND: No schedule has the id or name 'gone'.")
+
+
+async def test_a_schedule_without_jobs_is_gone_when_it_is_deleted(
+    schedule: Schedule, client: Client, prefect: PrefectServer
+) -> None:
+    made = await schedule(interval_seconds=600)
+    await ok(client, "update_schedule", schedule_id=made["schedule_id"], action="delete")
+    every = prefect.call("POST", "/deployments/filter", {})
+    assert made["schedule_id"] not in [deployment["id"] for deployment in every]
 
 
 async def test_what_waits_when_a_schedule_is_paused_is_called_skipped(
