@@ -71,6 +71,7 @@ class LaunchPlan:
             cloud=request.cloud,
             command=request.command,
             overrides=request.overrides,
+            envs=request.envs,
         )
 
     def keep_provenance(self) -> dict[str, LabelValue]:

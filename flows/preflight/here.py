@@ -51,6 +51,7 @@ def check_request(request: JobRequest, config: ConfigFile) -> list[Finding]:
         cloud=request.cloud,
         command=request.command,
         overrides=request.overrides,
+        envs=request.envs,
     )
     # Without one of its own a submission is for this machine.
     cloud = "" if request.cloud == LOCAL_CLOUD else request.cloud

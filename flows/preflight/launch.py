@@ -22,6 +22,7 @@ from flows.preflight.notes import Notes
 from flows.preflight.recipe import Recipe, guess_type
 from flows.preflight.script import OumiCall
 from flows.preflight.target import Target
+from flows.preflight.values import mapping_of
 
 _MAX_FOLLOWED: Final = 10
 _CODES: Final = {
@@ -71,6 +72,7 @@ def read_launch(
     cloud: str = "",
     command: Command | None = None,
     overrides: Mapping[str, OverrideValue] | None = None,
+    envs: Mapping[str, str] | None = None,
 ) -> Launch:
     """What a config would launch; its keys and those of the configs it names are checked.
 
@@ -80,11 +82,13 @@ def read_launch(
         cloud: The cloud asked for; empty: as a job config says, else this machine.
         command: The command that would load it; None: as its keys tell.
         overrides: Checked overrides of a command's config.
+        envs: Environment of the job, over that of a job config.
     """
     folder = Path(client_cwd).expanduser()
     notes = Notes(str(config.path), Places(config.text))
     if is_job_config(config.data):
-        job = read_job(str(config.path), config.data, cloud=cloud, client_cwd=folder, notes=notes)
+        content = {**config.data, "envs": {**mapping_of(config.data.get("envs")), **(envs or {})}}
+        job = read_job(str(config.path), content, cloud=cloud, client_cwd=folder, notes=notes)
         problems = config_problems(config.data, ConfigType.JOB)
         # A job config that names no cloud runs where the call says.
         note_problems(notes, [one for one in problems if not _is_unset_cloud(one)])
@@ -94,7 +98,9 @@ def read_launch(
     if command and overrides:
         data = apply_overrides(data, overrides, command)
     note_problems(notes, config_problems(data, config_type))
-    recipe = Recipe(str(config.path), data, config_type, folder, notes, processes=1)
+    recipe = Recipe(
+        str(config.path), data, config_type, folder, notes, processes=1, envs=envs or {}
+    )
     return Launch(Target(cloud or LOCAL_CLOUD), None, [recipe], notes, folder)
 
 

@@ -10,13 +10,15 @@ from flows.settings import Settings
 from mcp_server.catalog.catalog import Catalog
 from mcp_server.catalog.library import OumiLibrary
 from mcp_server.cli.output import Output
-from mcp_server.cli.ports import Checks, Clusters, Jobs, Schedules
+from mcp_server.cli.ports import Checks, Clusters, Jobs, Pipelines, Schedules, Sweeps
 from mcp_server.engine import Connection, Engine
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.services.checks import make_checks
 from mcp_server.services.clusters import ClusterService
 from mcp_server.services.jobs import JobService
+from mcp_server.services.pipelines import PipelineService
 from mcp_server.services.schedules import make_schedules
+from mcp_server.services.sweeps import SweepService
 from mcp_server.services.worker_calls import WorkerCalls
 
 T = TypeVar("T")
@@ -91,6 +93,40 @@ class HereBackend:
         """
         return self._run(
             lambda gateway: use(ClusterService(WorkerCalls(gateway))), needs_engine=True
+        )
+
+    def pipelines(
+        self, use: Callable[[Pipelines], Awaitable[T]], *, needs_engine: bool = True
+    ) -> T:
+        """Use the pipelines.
+
+        Args:
+            use: What to do with them.
+            needs_engine: Whether to bring the engine up first.
+
+        Raises:
+            EngineUnavailable: The engine could not be brought up.
+        """
+        folder = self._settings.snapshots_dir
+        return self._run(
+            lambda gateway: use(PipelineService(gateway, snapshots_dir=folder)),
+            needs_engine=needs_engine,
+        )
+
+    def sweeps(self, use: Callable[[Sweeps], Awaitable[T]], *, needs_engine: bool = True) -> T:
+        """Use the sweeps.
+
+        Args:
+            use: What to do with them.
+            needs_engine: Whether to bring the engine up first.
+
+        Raises:
+            EngineUnavailable: The engine could not be brought up.
+        """
+        folder = self._settings.snapshots_dir
+        return self._run(
+            lambda gateway: use(SweepService(gateway, snapshots_dir=folder)),
+            needs_engine=needs_engine,
         )
 
     def _run(self, use: Callable[[PrefectGateway], Awaitable[T]], *, needs_engine: bool) -> T:

@@ -32,6 +32,8 @@ _WORDS: Final = {
     "timezone": "--timezone",
     "cron": "--cron",
     "compare_jobs": "`oumi-flows compare`",
+    "run_pipeline": "`oumi-flows pipeline`",
+    "run_sweep": "`oumi-flows sweep`",
     "config_path": "CONFIG",
     "client_cwd": "the current folder",
     "job_name": "--job-name",

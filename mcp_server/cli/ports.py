@@ -10,6 +10,7 @@ from mcp_server.engine import EngineStatus, Finding
 from mcp_server.services.clusters import ClusterChange
 from mcp_server.services.comparing import Comparison
 from mcp_server.services.jobs import OnChange, Until
+from mcp_server.services.pipelines import NewPipeline, PipelineSubmission
 from mcp_server.services.results import JobList, JobLogs, Submission
 from mcp_server.services.schedule_values import (
     NewSchedule,
@@ -18,6 +19,7 @@ from mcp_server.services.schedule_values import (
     ScheduleList,
 )
 from mcp_server.services.submitting import NewJob
+from mcp_server.services.sweeps import NewSweep, SweepSubmission
 
 Report = Callable[[str], None]
 T = TypeVar("T")
@@ -149,6 +151,32 @@ class Checks(Protocol):
         ...
 
 
+class Pipelines(Protocol):
+    """The use cases of pipelines; `mcp_server.services.pipelines` has the real ones."""
+
+    async def plan(self, new: NewPipeline) -> PipelineSubmission:
+        """Say what `submit` would start."""
+        ...
+
+    async def submit(
+        self, new: NewPipeline, *, idempotency_key: str | None = None
+    ) -> PipelineSubmission:
+        """Start a pipeline."""
+        ...
+
+
+class Sweeps(Protocol):
+    """The use cases of sweeps; `mcp_server.services.sweeps` has the real ones."""
+
+    async def plan(self, new: NewSweep) -> SweepSubmission:
+        """Say what `submit` would start."""
+        ...
+
+    async def submit(self, new: NewSweep, *, idempotency_key: str | None = None) -> SweepSubmission:
+        """Start a sweep."""
+        ...
+
+
 class EngineControl(Protocol):
     """The engine's life cycle; `mcp_server.engine.Engine` is the real one."""
 
@@ -197,4 +225,14 @@ class Backend(Protocol):
 
     def clusters(self, use: Callable[[Clusters], Awaitable[T]]) -> T:
         """Use the clusters, as `call` does the jobs."""
+        ...
+
+    def pipelines(
+        self, use: Callable[[Pipelines], Awaitable[T]], *, needs_engine: bool = True
+    ) -> T:
+        """Use the pipelines, as `call` does the jobs."""
+        ...
+
+    def sweeps(self, use: Callable[[Sweeps], Awaitable[T]], *, needs_engine: bool = True) -> T:
+        """Use the sweeps, as `call` does the jobs."""
         ...

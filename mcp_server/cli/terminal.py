@@ -17,6 +17,7 @@ from mcp_server.cli.compare_command import CompareCommand
 from mcp_server.cli.config_commands import ConfigCommands
 from mcp_server.cli.engine_commands import EngineCommands
 from mcp_server.cli.exits import MEANING
+from mcp_server.cli.family_commands import FamilyCommands
 from mcp_server.cli.job_commands import JobCommands
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Backend
@@ -94,7 +95,9 @@ def build_app(backend: Backend, output: Output, settings: Settings) -> typer.Typ
         return serve(settings, arguments=context.args)
 
     app.callback()(about)
-    JobCommands(backend, output).add_to(app, epilog=EXIT_CODES)
+    jobs = JobCommands(backend, output)
+    jobs.add_to(app, epilog=EXIT_CODES)
+    FamilyCommands(backend, output, jobs).add_to(app)
     ConfigCommands(settings, output).add_to(app)
     CheckCommands(backend, output).add_to(app)
     ScheduleCommands(backend, output).add_to(app)

@@ -31,6 +31,9 @@ STYLE_OF_STATE: Final[Mapping[JobState, str]] = {
     JobState.CRASHED: "red",
 }
 
+_STYLE_OF_PART: Final[Mapping[str, str]] = {
+    state.value: style for state, style in STYLE_OF_STATE.items()
+}
 _STYLE_OF_SEVERITY: Final[Mapping[Severity, str]] = {
     Severity.OK: "green",
     Severity.WARNING: "yellow",
@@ -80,6 +83,7 @@ def show_status(status: JobStatus, output: Output) -> None:
             ("Prefect UI", status.url or ""),
         ]
     )
+    _show_parts(status, output)
     _show_error_tail(status, output)
 
 
@@ -93,6 +97,7 @@ def show_end(status: JobStatus, output: Output) -> None:
             ("log", status.log_path or ""),
         ]
     )
+    _show_parts(status, output)
     _show_error_tail(status, output)
 
 
@@ -226,6 +231,30 @@ def show_findings(findings: Iterable[Finding], output: Output) -> None:
         )
         if finding.fix:
             output.line(f"         What to do: {finding.fix}")
+
+
+def number(value: object) -> str:
+    """A value as it is shown in a table."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _show_parts(status: JobStatus, output: Output) -> None:
+    if not status.parts:
+        return
+    has_values = any(part.value is not None for part in status.parts)
+    output.table(
+        ["ID", "STATE", "JOB", *(["VALUE"] if has_values else []), "NOTE"],
+        (
+            [
+                Text((part.job_id or "")[:_SHORT_ID]),
+                Text(part.state, _STYLE_OF_PART.get(part.state, "")),
+                Text(part.name),
+                *([Text("" if part.value is None else number(part.value))] if has_values else []),
+                Text(part.note),
+            ]
+            for part in status.parts
+        ),
+    )
 
 
 def _show_error_tail(status: JobStatus, output: Output) -> None:

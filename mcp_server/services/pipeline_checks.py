@@ -17,7 +17,13 @@ from flows.pipelines.results import PartResult, lookup_for
 from flows.pipelines.spec import Part, Pipeline
 from flows.pipelines.written import WrittenPart, WrittenPipeline, WrittenStep
 from flows.states import JobState
-from mcp_server.services.submitting import CheckedJob, NewJob, check_job, keep_config
+from mcp_server.services.submitting import (
+    CheckedJob,
+    NewJob,
+    check_job,
+    keep_config,
+    refuse_blocked,
+)
 
 _REFERRING = ("overrides", "envs")
 _STEP_KEYS = sorted(WrittenStep.model_fields.keys() - {"job"})
@@ -51,6 +57,8 @@ def check_pipeline(written: WrittenPipeline, *, path: str, client_cwd: str) -> C
     for one in written.parts():
         with _of_step(one.name):
             checked = _check(one, written.name, client_cwd, results)
+            if not one.after:  # what runs before may yet make the files that are missing
+                refuse_blocked(checked.job)
             parts.append(checked)
             results[one.name] = _expected(checked)
             output = checked.job.plan.files.get("output", "")

@@ -21,7 +21,7 @@ from mcp_server.prefect_models import FlowRun
 from mcp_server.services.job_status import run_url
 from mcp_server.services.pipeline_checks import as_texts, new_job
 from mcp_server.services.pipelines import read_yaml, submit_parent
-from mcp_server.services.submitting import CheckedJob, check_job, keep_config
+from mcp_server.services.submitting import CheckedJob, check_job, keep_config, refuse_blocked
 
 _ENVS: Final = "envs."
 _SHOWN: Final = 10
@@ -106,6 +106,7 @@ def _checked(new: NewSweep) -> tuple[Sweep, CheckedJob]:
     if "envs" in arguments:
         arguments["envs"] = as_texts(arguments["envs"])
     job = check_job(new_job(arguments, client_cwd=new.client_cwd))
+    refuse_blocked(job)
     sweep = _sweep(written, job, path)
     _check_space(sweep, job)
     _check_first(sweep, arguments, new.client_cwd)

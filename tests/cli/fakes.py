@@ -9,12 +9,22 @@ from typing import Any, TypeVar
 from flows.errors import EngineUnavailable
 from flows.models import ClusterList, ClusterState, ClusterStatus, JobProgress, JobStatus, Overlap
 from flows.states import JobState, TerminationReason
-from mcp_server.cli.ports import Checks, Clusters, EngineControl, Jobs, Report, Schedules
+from mcp_server.cli.ports import (
+    Checks,
+    Clusters,
+    EngineControl,
+    Jobs,
+    Pipelines,
+    Report,
+    Schedules,
+    Sweeps,
+)
 from mcp_server.engine import EngineStatus, Finding, ServerStatus, WorkerStatus
 from mcp_server.services.checks import CheckService
 from mcp_server.services.clusters import ClusterChange
 from mcp_server.services.comparing import Comparison, Difference
 from mcp_server.services.jobs import OnChange, Until
+from mcp_server.services.pipelines import NewPipeline, PipelineSubmission, PlannedStep
 from mcp_server.services.results import JobList, JobLogs, JobRow, Submission
 from mcp_server.services.schedule_values import (
     LastRun,
@@ -26,6 +36,7 @@ from mcp_server.services.schedule_values import (
     ScheduleState,
 )
 from mcp_server.services.submitting import NewJob
+from mcp_server.services.sweeps import NewSweep, SweepSubmission
 
 T = TypeVar("T")
 
@@ -393,6 +404,60 @@ class FakeClusters:
         )
 
 
+class FakePipelines:
+    """Plans and starts one pipeline."""
+
+    async def plan(self, new: NewPipeline) -> PipelineSubmission:
+        step = PlannedStep(
+            name="evaluate",
+            command="evaluate",
+            config_path="eval.yaml",
+            cloud="local",
+            output_dir="",
+            after=["train"],
+            when="${train.state} == 'succeeded'",
+        )
+        return PipelineSubmission(
+            summary=f"Dry run of {new.path}.", name="nightly", dry_run=True, steps=[step]
+        )
+
+    async def submit(
+        self, new: NewPipeline, *, idempotency_key: str | None = None
+    ) -> PipelineSubmission:
+        return PipelineSubmission(
+            summary="nightly is scheduled.",
+            job_id=JOB_ID,
+            name="nightly",
+            state=JobState.SCHEDULED,
+            dry_run=False,
+            steps=[],
+        )
+
+
+class FakeSweeps:
+    """Plans and starts one sweep."""
+
+    async def plan(self, new: NewSweep) -> SweepSubmission:
+        return SweepSubmission(
+            summary=f"Dry run of {new.path}.",
+            name="rates",
+            dry_run=True,
+            trials=2,
+            first_values=[{"training.learning_rate": 0.1 + 0.2}],
+        )
+
+    async def submit(self, new: NewSweep, *, idempotency_key: str | None = None) -> SweepSubmission:
+        return SweepSubmission(
+            summary="rates is scheduled.",
+            job_id=JOB_ID,
+            name="rates",
+            state=JobState.SCHEDULED,
+            dry_run=False,
+            trials=2,
+            first_values=[],
+        )
+
+
 @dataclass
 class FakeBackend:
     """Jobs and engine of the test."""
@@ -400,6 +465,8 @@ class FakeBackend:
     service: FakeJobs = field(default_factory=FakeJobs)
     rented: FakeClusters = field(default_factory=FakeClusters)
     planned: FakeSchedules = field(default_factory=FakeSchedules)
+    chained: FakePipelines = field(default_factory=FakePipelines)
+    swept: FakeSweeps = field(default_factory=FakeSweeps)
     control: FakeEngine = field(default_factory=FakeEngine)
     brought_up: bool = False
 
@@ -436,5 +503,23 @@ class FakeBackend:
 
         async def run() -> T:
             return await use(self.rented)
+
+        return asyncio.run(run())
+
+    def pipelines(
+        self, use: Callable[[Pipelines], Awaitable[T]], *, needs_engine: bool = True
+    ) -> T:
+        self.brought_up = self.brought_up or needs_engine
+
+        async def run() -> T:
+            return await use(self.chained)
+
+        return asyncio.run(run())
+
+    def sweeps(self, use: Callable[[Sweeps], Awaitable[T]], *, needs_engine: bool = True) -> T:
+        self.brought_up = self.brought_up or needs_engine
+
+        async def run() -> T:
+            return await use(self.swept)
 
         return asyncio.run(run())

@@ -10,6 +10,7 @@ from pathlib import Path
 MARKER_ENV = "OUMI_FLOWS_TEST_SESSION"
 """Every process a test starts, at any depth, inherits this variable."""
 
+_KEPT = frozenset({"OUMI_FLOWS_SCREENSHOTS"})
 _SCRUBBED_PREFIXES = ("OUMI_", "PREFECT_", "SKYPILOT_")
 _SCRUBBED = ("PYTHONDONTWRITEBYTECODE",)
 
@@ -31,6 +32,8 @@ class SessionIsolation:
         home.mkdir()
         marker = uuid.uuid4().hex
         for name in saved:
+            if name in _KEPT:
+                continue
             if name.startswith(_SCRUBBED_PREFIXES) or name in _SCRUBBED:
                 del os.environ[name]
         os.environ.update(

@@ -1,0 +1,131 @@
+"""run_pipeline and run_sweep: whatever is wrong is said before anything is started."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp.client import Client
+
+from flows.settings import Settings
+from mcp_server.server import Options, build_server, make_parts
+from tests.mcp_server.calls import error, ok
+from tests.mcp_server.test_arguments import no_engine
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[Client]:
+    async with Client(build_server(make_parts(settings, no_engine), Options())) as connected:
+        yield connected
+
+
+def train(**fields: Any) -> dict[str, Any]:
+    return {"name": "train", "config_path": "tiny.yaml", **fields}
+
+
+def after(**fields: Any) -> dict[str, Any]:
+    return {"name": "after", "config_path": "tiny.yaml", **fields}
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    ("steps", "says"),
+    [
+        ([train(comand="train")], "Step train: there is no key 'comand'. Did you mean command?"),
+        ([train(config_path="tinny.yaml")], "CONFIG_NOT_FOUND: Step train: there is no file"),
+        ([{"name": "train"}], "Step train: config_path: Field required"),
+        ([train(overrides={"training.max_step": 3})], "did you mean training.max_steps"),
+        ([train(max_retries=-1)], "Step train: max_retries: Input should be greater"),
+        ([train(cloud="gcp")], "Step train: "),
+        ([train(output_dir="out")], "output_dir 'out' is for job configs"),
+        ([train(each=[1, 2])], "Step train[1]: it writes to "),
+        ([train(envs={"HF_TOKEN": "x"})], "envs HF_TOKEN holds a secret"),
+        (
+            [train(), after(overrides={"training.max_steps": "${train.output_dir}"})],
+            "Step after: overrides for oumi train: training.max_steps must be int",
+        ),
+        (
+            [train(), after(config_path="${train.output_dir}/c.yaml")],
+            "config_path refers to ${train.output_dir}, which is known only when",
+        ),
+        (
+            [train(config_path="job.yaml"), after(envs={"X": "${train.output_dir}"})],
+            "${train.output_dir}: train has no output_dir",
+        ),
+        ([train(needs=["tarin"])], "Step train needs tarin, which is no step. Did you mean train?"),
+        ([], "no pipeline was given"),
+    ],
+)
+async def test_a_pipeline_that_cannot_be_run_is_refused(
+    client: Client, config: Path, steps: list[dict[str, Any]], says: str, dry_run: bool
+) -> None:
+    (config.parent / "job.yaml").write_text("resources: {cloud: local}\nrun: echo\n")
+    line = await error(
+        client, "run_pipeline", steps=steps, client_cwd=str(config.parent), dry_run=dry_run
+    )
+    assert says in line
+
+
+async def test_the_plan_of_a_pipeline_says_what_would_run(client: Client, config: Path) -> None:
+    # Metrics are not known yet: a number stands for them, whole, so that it goes anywhere.
+    steps = [
+        train(),
+        after(
+            overrides={
+                "model.model_name": "${train.output_dir}",
+                "training.max_steps": "${train.metrics.best_step}",
+                "training.output_dir": "second",
+            },
+            when="${train.metrics.loss} < 2",
+        ),
+    ]
+    plan = await ok(client, "run_pipeline", steps=steps, client_cwd=str(config.parent))
+    assert plan["summary"] == "Dry run, nothing was started: pipeline pipeline, 2 jobs."
+    assert plan["steps"][1] == {
+        "name": "after",
+        "command": "train",
+        "config_path": str(config),
+        "cloud": "local",
+        "output_dir": str(config.parent / "second"),
+        "after": ["train"],
+        "when": "${train.metrics.loss} < 2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"config_path": "no.yaml"}, "CONFIG_NOT_FOUND"),
+        ({"space": {"training.max_stepz": [1]}}, "did you mean training.max_steps"),
+        ({"space": {"training.max_steps": [1, "x"]}}, "training.max_steps must be int"),
+        ({"metrics": "loss"}, "there is no key 'metrics'"),
+        ({"config_path": "job.yaml"}, "Sweep environment variables, as envs.LEARNING_RATE"),
+        ({"space": {"training.learning_rate": [0.1]}, "search": "maybe"}, "search: Input should"),
+    ],
+)
+async def test_a_sweep_that_cannot_be_run_is_refused(
+    client: Client, config: Path, fields: dict[str, Any], says: str
+) -> None:
+    (config.parent / "job.yaml").write_text("resources: {cloud: local}\nrun: echo\n")
+    given = {
+        "config_path": "tiny.yaml",
+        "space": {"training.max_steps": [1, 2]},
+        "metric": "loss",
+        "search": "grid",
+    }
+    line = await error(client, "run_sweep", sweep=given | fields, client_cwd=str(config.parent))
+    assert says in line
+
+
+async def test_the_plan_of_a_sweep_says_what_is_tried(client: Client, config: Path) -> None:
+    sweep = {
+        "config_path": "tiny.yaml",
+        "space": {"training.max_steps": [1, 2]},
+        "metric": "loss",
+        "search": "grid",
+    }
+    plan = await ok(client, "run_sweep", sweep=sweep, client_cwd=str(config.parent))
+    assert plan["summary"] == (
+        "Dry run, nothing was started: 2 trials by grid, 2 at once to minimize loss."
+    )
+    assert plan["first_values"] == [{"training.max_steps": 1}, {"training.max_steps": 2}]

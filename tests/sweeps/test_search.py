@@ -1,0 +1,136 @@
+"""Which values a sweep tries, and which trials it gives up."""
+
+import math
+from typing import Any
+
+import pytest
+
+from flows.errors import InvalidConfig
+from flows.models import JobRequest
+from flows.result_metrics import Point
+from flows.sweeps.search import Tried, values_of
+from flows.sweeps.spec import Direction, EarlyStopping, Search, Sweep
+from flows.sweeps.stopping import hopeless
+from flows.sweeps.written import read_sweep
+
+SPACE: dict[str, Any] = {
+    "rate": {"low": 1e-4, "high": 1e-1, "log": True},
+    "steps": {"low": 0, "high": 20, "step": 5},
+    "layers": {"low": 1, "high": 8},
+    "warm": {"low": 0.0, "high": 1.0, "step": 0.25},
+    "kind": ["cosine", "linear", True, 1, None],
+}
+
+
+def sweep(search: Search, space: dict[str, Any] = SPACE, **fields: Any) -> Sweep:
+    written = read_sweep({"space": space, "metric": "loss", "trials": 30, **fields}, name="s")
+    return Sweep(
+        name="s",
+        request=JobRequest(config_path="/c.yaml", client_cwd="/"),
+        space=written.space,
+        search=search,
+        metric="loss",
+        direction=Direction.MINIMIZE,
+        trials=30,
+        concurrency=2,
+        seed=written.seed,
+    )
+
+
+def test_a_grid_has_every_combination_and_its_last_key_changes_fastest() -> None:
+    space = {"a": [1, 2], "b": {"low": 0, "high": 1}}
+    tried = [values_of(sweep(Search.GRID, space), number, []) for number in range(4)]
+    assert tried == [{"a": a, "b": b} for a in (1, 2) for b in (0, 1)]
+
+
+@pytest.mark.parametrize("search", [Search.RANDOM, Search.OPTUNA])
+def test_values_are_of_the_space_and_of_its_types(search: Search) -> None:
+    tried: list[Tried] = []
+    for number in range(12):
+        values = values_of(sweep(search), number, tried)
+        assert 1e-4 <= values["rate"] <= 1e-1
+        assert values["steps"] in (0, 5, 10, 15, 20)
+        assert type(values["steps"]) is int
+        assert values["layers"] in range(1, 9)
+        assert values["warm"] in (0.0, 0.25, 0.5, 0.75, 1.0)
+        assert values["kind"] in ["cosine", "linear", True, 1, None]
+        tried.append(Tried(values, float(number) if number % 3 else None))
+    assert len({str(one.values) for one in tried}) == 12
+
+
+@pytest.mark.parametrize("search", [Search.RANDOM, Search.OPTUNA])
+def test_the_same_trials_give_the_same_next_one_and_another_seed_another(search: Search) -> None:
+    tried = [Tried(values_of(sweep(search), n, []), float(n)) for n in range(6)]
+    again = [values_of(sweep(search), 6, tried) for _ in range(2)]
+    assert again[0] == again[1]
+    assert values_of(sweep(search, seed=1), 6, tried) != again[0]
+
+
+def test_optuna_learns_from_the_trials_it_is_told_of() -> None:
+    space = {"x": {"low": 0.0, "high": 1.0}}
+    one = sweep(Search.OPTUNA, space)
+    tried: list[Tried] = []
+    for number in range(30):
+        values = values_of(one, number, tried)
+        tried.append(Tried(values, (values["x"] - 0.8) ** 2))
+    late = [abs(trial.values["x"] - 0.8) for trial in tried[20:]]
+    early = [abs(trial.values["x"] - 0.8) for trial in tried[:5]]
+    assert sum(late) / len(late) < sum(early) / len(early)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"space": {}}, "space: Dictionary should have at least 1 item"),
+        ({"space": {"a": []}}, "space.a"),
+        ({"space": {"a": {"low": 1}}}, "space.a"),
+        ({"space": {"a": {"low": 2, "high": 1}}}, "space.a"),
+        ({"space": {"a": {"low": 0, "high": 1, "log": True}}}, "space.a"),
+        ({"space": {"a": {"low": 0.1, "high": math.inf}}}, "space.a"),
+        (
+            {"space": {"a": {"low": 0.1, "high": 1.5}}, "search": "grid"},
+            "there is no end of values",
+        ),
+        ({"space": {"a": {"low": 0, "high": 9999}}, "search": "grid"}, "there are 10000 values"),
+        (
+            {"space": {"a": list(range(30)), "b": list(range(30))}, "search": "grid"},
+            "has 900 combinations",
+        ),
+        ({"search": "bayes"}, "search: Input should be 'grid', 'random' or 'optuna'"),
+        ({"trials": None}, "does not say how many trials"),
+        ({"trials": 501}, "trials: Input should be less than or equal to 500"),
+        ({"metric": ""}, "metric: String should have at least 1 character"),
+        ({"early_stopping": {"after": 1}}, "early_stopping.after: Extra inputs"),
+    ],
+)
+def test_a_sweep_that_cannot_be_run_is_refused(fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidConfig) as raised:
+        read_sweep({"space": {"a": [1]}, "metric": "m", "trials": 2, **fields}, name="s")
+    assert says in raised.value.sentences
+
+
+def curve(*values: float) -> list[Point]:
+    return [Point(10 * number, value) for number, value in enumerate(values, start=1)]
+
+
+OTHERS = {"a": curve(3.0, 2.0, 1.0), "b": curve(4.0, 2.5), "c": curve(5.0, 3.0, 2.0)}
+
+
+@pytest.mark.parametrize(
+    ("mine", "direction", "is_hopeless"),
+    [
+        (curve(9.0, 8.0), Direction.MINIMIZE, True),
+        (curve(9.0, 2.4), Direction.MINIMIZE, False),
+        (curve(2.0, 8.0), Direction.MINIMIZE, False),  # its best counts, not its last
+        (curve(9.0), Direction.MINIMIZE, False),  # too early
+        (curve(9.0, 8.0, 7.0), Direction.MINIMIZE, False),  # only two came as far
+        ([], Direction.MINIMIZE, False),
+        (curve(1.0, 0.5), Direction.MAXIMIZE, True),
+        (curve(9.0, 8.0), Direction.MAXIMIZE, False),
+    ],
+)
+def test_a_trial_is_hopeless_when_it_is_behind_the_median_of_those_that_came_as_far(
+    mine: list[Point], direction: Direction, is_hopeless: bool
+) -> None:
+    rule = EarlyStopping(after_trials=3, after_steps=20)
+    assert (hopeless(mine, OTHERS, rule, direction) is not None) is is_hopeless
