@@ -13,6 +13,9 @@ from flows.preflight.recipe import Dataset, Recipe
 from flows.preflight.values import items_of, mapping_of, text_of
 
 _LOGINS: Final = ("huggingface/token", "hf auth login", "huggingface-cli login", "HF_TOKEN")
+_HUB_ENVS: Final = frozenset({"HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE"})
+"""Variables with which a job config gives the job a hub or a cache of its own."""
+
 _DEPS: Final = "OUMI_EXTRA_DEPS_FILE"
 
 
@@ -138,6 +141,11 @@ class RepositoryChecks:
             nearest=nearest,
         )
 
+    def _of_hub(self, recipe: Recipe) -> Severity:
+        """The weight of what the worker's own cache and settings tell of a job."""
+        is_same = self._launch.target.is_local and _HUB_ENVS.isdisjoint(recipe.envs)
+        return Severity.ERROR if is_same else Severity.WARNING
+
     def _severity(self, recipe: Recipe) -> Severity:
         return Severity.WARNING if self._may_register(recipe) else Severity.ERROR
 
@@ -182,7 +190,7 @@ class RepositoryChecks:
                 )
             case Access.OFFLINE:
                 notes.add(
-                    Severity.ERROR if self._launch.target.is_local else Severity.WARNING,
+                    self._of_hub(asked.recipe),
                     FindingCode.HUB_OFFLINE,
                     f"{name} is not in the cache, and HF_HUB_OFFLINE keeps the worker off the hub",
                     "Unset HF_HUB_OFFLINE, or give a local path",
