@@ -123,13 +123,18 @@ def _lines(path: Path) -> list[str]:
 
 def _matches(relative: Path, pattern: str) -> bool:
     """Whether an ignore pattern takes in a file, by its own name or that of a folder it is in."""
-    path = PurePosixPath(relative)
-    anchored = pattern.startswith("/") or "/" in pattern.strip("/")
-    plain = pattern.strip("/").removeprefix("./")
-    for candidate in [path, *path.parents][:-1] if path.parts else []:
-        name = str(candidate) if anchored else candidate.name
-        if fnmatch.fnmatchcase(name, plain):
-            return True
-        if anchored and not pattern.startswith("/") and fnmatch.fnmatchcase(name, f"*/{plain}"):
+    parts = PurePosixPath(relative).parts
+    wanted = PurePosixPath(pattern.strip("/").removeprefix("./")).parts
+    is_anchored = pattern.startswith("/")
+    for end in range(len(wanted), len(parts) + 1 if wanted else 0):
+        if is_anchored and end > len(wanted):
+            return False
+        if all(map(_is_name, parts[end - len(wanted) : end], wanted)):
             return True
     return False
+
+
+def _is_name(name: str, pattern: str) -> bool:
+    # As in a shell, a star takes in no hidden file.
+    is_hidden = name.startswith(".") and not pattern.startswith(".")
+    return not is_hidden and fnmatch.fnmatchcase(name, pattern)

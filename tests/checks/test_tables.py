@@ -51,7 +51,16 @@ def test_names_are_looked_up_where_oumi_looks() -> None:
     assert "count_letters" in registry.names(Registered.EVALUATION_FUNCTION)
 
 
-FILES = ["a.txt", "b.log", "data/c.txt", "data/deep/d.txt", "out/e.txt", "keep/out/f.txt", "x.tmp"]
+FILES = [
+    "a.txt",
+    "b.log",
+    "data/c.txt",
+    "data/deep/d.txt",
+    "out/e.txt",
+    "keep/out/f.txt",
+    "x.tmp",
+    ".hidden",
+]
 IGNORES = [
     "*.log\n/out\n",
     "data\n",
@@ -59,6 +68,7 @@ IGNORES = [
     "deep\n*.tmp\n",
     "/data/deep\n\n",
     "out/\n",
+    "*\n",
 ]
 
 
