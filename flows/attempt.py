@@ -216,6 +216,7 @@ class Attempt:
                 cloud=self._request.cloud,
                 cluster_name=cluster,
                 key=self._key(self.number),
+                autostop_minutes=self._request.autostop_minutes,
             )
         )
         try:

@@ -90,6 +90,10 @@ class JobRequest(Value):
     timeout_seconds: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="Limit of one attempt, from when it runs. None: no limit."
     )
+    autostop_minutes: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="Idle minutes after which the cluster stops itself. None: the cloud's default.",
+    )
     skip_preflight: bool = False
     config_sha256: str | None = Field(
         default=None,

@@ -66,13 +66,28 @@ class Launcher(Protocol):
         ...
 
     async def launch(
-        self, job_config: str, *, cloud: str, cluster_name: str, key: str
+        self,
+        job_config: str,
+        *,
+        cloud: str,
+        cluster_name: str,
+        key: str,
+        autostop_minutes: int | None = None,
     ) -> JobHandle:
         """Start the job described by an Oumi job config (YAML), named `key` on the launcher.
 
         Takes as long as the launcher does, provisioning included.
 
+        Args:
+            job_config: The job.
+            cloud: Where it runs.
+            cluster_name: On which cluster; made where there is none and the cloud can.
+            key: The same key is launched once.
+            autostop_minutes: Idle minutes after which the cluster stops itself; None: the
+                cloud's default.
+
         Raises:
+            InvalidConfig: The job, or what is asked of its cluster, is not possible there.
             LaunchFailed: The launcher refused the job or could not start it.
             CloudUnavailable: The cloud is not known to the launcher.
         """

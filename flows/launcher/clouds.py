@@ -25,7 +25,14 @@ class CloudBackend(Protocol):
         """What answers for the cloud; the clouds of one server are listed in one call."""
         ...
 
-    def launch(self, job_config: str, *, cluster_name: str, key: str) -> JobHandle:
+    def launch(
+        self,
+        job_config: str,
+        *,
+        cluster_name: str,
+        key: str,
+        autostop_minutes: int | None = None,
+    ) -> JobHandle:
         """Start the job; where the cloud allows it, at most once for a key."""
         ...
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Never
 
-from flows.errors import InvalidArgument
+from flows.errors import InvalidArgument, InvalidConfig
 from flows.models import ClusterState, ClusterStatus
 from flows.ports import Observation
 
@@ -61,6 +61,15 @@ class LastingClusters(ABC):
     def down(self, cluster_name: str) -> None:
         """Refused, as `stop` is."""
         self._refuse(cluster_name)
+
+    def refuse_autostop(self, autostop_minutes: int | None) -> None:
+        """Refuse to have a cluster stop itself, if that was asked for."""
+        if autostop_minutes is not None:
+            raise InvalidConfig(
+                f"clusters on {self._cloud} do not stop themselves, so autostop_minutes means "
+                "nothing there",
+                "Leave it out",
+            )
 
     def _refuse(self, cluster_name: str) -> Never:
         raise InvalidArgument(

@@ -17,8 +17,16 @@ _LOOK_SECONDS: Final = 0.2
 class LocalBackend(OumiBackend):
     """The jobs of this machine: a cancel may skip the grace, and the log is a file here."""
 
-    def launch(self, job_config: str, *, cluster_name: str, key: str) -> JobHandle:
+    def launch(
+        self,
+        job_config: str,
+        *,
+        cluster_name: str,
+        key: str,
+        autostop_minutes: int | None = None,
+    ) -> JobHandle:
         """Start the job; the local cloud launches the key in its `envs` at most once."""
+        self.refuse_autostop(autostop_minutes)
         return self._up(read_job(job_config), cluster_name)
 
     def find(self, cluster_name: str, key: str) -> JobHandle | None:

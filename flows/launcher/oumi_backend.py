@@ -44,11 +44,19 @@ class OumiBackend(LastingClusters):
         self._settings = settings
         self._launching: dict[tuple[str, str], Lock] = {}
 
-    def launch(self, job_config: str, *, cluster_name: str, key: str) -> JobHandle:
+    def launch(
+        self,
+        job_config: str,
+        *,
+        cluster_name: str,
+        key: str,
+        autostop_minutes: int | None = None,
+    ) -> JobHandle:
         """Start the job under a name made of its key, if it is not there yet.
 
         Two processes that launch the same key at the same moment may both start it.
         """
+        self.refuse_autostop(autostop_minutes)
         check_heredocs(yaml.safe_load(job_config) or {})
         with self._launching.setdefault((cluster_name, key), Lock()):
             found = self.find(cluster_name, key)

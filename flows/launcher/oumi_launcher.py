@@ -51,7 +51,13 @@ class OumiLauncher:
         )
 
     async def launch(
-        self, job_config: str, *, cloud: str, cluster_name: str, key: str
+        self,
+        job_config: str,
+        *,
+        cloud: str,
+        cluster_name: str,
+        key: str,
+        autostop_minutes: int | None = None,
     ) -> JobHandle:
         """Start the job described by an Oumi job config (YAML), named `key` on the launcher.
 
@@ -61,7 +67,12 @@ class OumiLauncher:
         def launch() -> JobHandle:
             try:
                 backend = self._backend(cloud)
-                return backend.launch(job_config, cluster_name=cluster_name, key=key)
+                return backend.launch(
+                    job_config,
+                    cluster_name=cluster_name,
+                    key=key,
+                    autostop_minutes=autostop_minutes,
+                )
             except OumiFlowsError:
                 raise
             except Exception as error:

@@ -43,8 +43,16 @@ class SlurmBackend(LastingClusters):
         super().__init__(cloud)
         self._settings = settings
 
-    def launch(self, job_config: str, *, cluster_name: str, key: str) -> JobHandle:
+    def launch(
+        self,
+        job_config: str,
+        *,
+        cluster_name: str,
+        key: str,
+        autostop_minutes: int | None = None,
+    ) -> JobHandle:
         """Start the job, at most once for its key."""
+        self.refuse_autostop(autostop_minutes)
         check_slurm_job(yaml.safe_load(job_config) or {})
         job = read_job(job_config)
         address = self._address(cluster_name)

@@ -42,6 +42,10 @@ _WORDS: Final = {
     "max_retries": "--max-retries",
     "retry_on": "--retry-on",
     "timeout_seconds": "--timeout-seconds",
+    "autostop_minutes": "--autostop-minutes",
+    "list_clusters": "`oumi-flows clusters`",
+    "stop_cluster": "`oumi-flows stop-cluster`",
+    "down_cluster": "`oumi-flows down-cluster`",
 }
 """What errors call by the name it has for a model, and what it is in a terminal."""
 

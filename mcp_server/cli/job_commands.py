@@ -86,6 +86,16 @@ class JobCommands:
         timeout_seconds: TimeoutSeconds = None,
         notify: Notify = None,
         notify_on: NotifyAt = NotifyOn.END.value,
+        autostop_minutes: Annotated[
+            int | None,
+            typer.Option(
+                "--autostop-minutes",
+                min=1,
+                max=525_600,
+                metavar="N",
+                help="Stop the cloud's cluster when idle so long.",
+            ),
+        ] = None,
         skip_preflight: SkipPreflight = False,
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Say what would run and start nothing.")
@@ -115,7 +125,7 @@ class JobCommands:
             notify=notify,
             notify_on=notify_on,
             skip_preflight=skip_preflight,
-        )
+        ).model_copy(update={"autostop_minutes": autostop_minutes})
         if dry_run:
             plan = self._backend.call(lambda jobs: jobs.plan(new), needs_engine=False)
             if as_json:

@@ -53,6 +53,7 @@ class NewJob(Value):
     timeout_seconds: Annotated[float, Field(gt=0)] | None = None
     notify: str | None = None
     notify_on: NotifyOn = NotifyOn.END
+    autostop_minutes: Annotated[int, Field(ge=1)] | None = None
 
 
 class CheckedJob(NamedTuple):
@@ -103,9 +104,14 @@ def check_job(new: NewJob) -> CheckedJob:
         max_retries=new.max_retries,
         retry_on=sorted(set(new.retry_on)),
         timeout_seconds=new.timeout_seconds,
+        autostop_minutes=new.autostop_minutes,
         skip_preflight=new.skip_preflight,
     )
     _refuse_secrets(request)
+    if request.autostop_minutes is not None and not kind_of(request.cloud).keeps_clusters:
+        raise InvalidArgument(
+            f"Clusters on {request.cloud} do not stop themselves", "Leave autostop_minutes out"
+        )
     config = read_config(path)
     plan = make_plan(request, config)
     if plan.cloud != LOCAL_CLOUD and not plan.is_own_cluster:

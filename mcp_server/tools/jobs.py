@@ -172,6 +172,10 @@ class JobTools:
         notify_on: Annotated[
             Literal["end", "failure"], Field(description="At every end, or only bad ones.")
         ] = "end",
+        autostop_minutes: Annotated[
+            int | None,
+            Field(ge=1, le=525_600, description="Stop the cloud's cluster when idle so long."),
+        ] = None,
     ) -> Submission:
         """Run an Oumi config as a durable job, or show exactly what would run.
 
@@ -193,6 +197,7 @@ class JobTools:
             timeout_seconds=timeout_seconds,
             notify=notify,
             notify_on=NotifyOn(notify_on),
+            autostop_minutes=autostop_minutes,
         )
         if dry_run:
             return await self._jobs.plan(new)

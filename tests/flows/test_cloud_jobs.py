@@ -196,3 +196,12 @@ async def test_a_log_that_stalls_keeps_up_neither_watch_nor_cancel(
         await bench.reaches(job_id, JobState.RUNNING)
         await bench.cancel(job_id)
         assert (await bench.ending(job_id))[0] is JobState.CANCELLED
+
+
+async def test_what_is_asked_of_the_cluster_reaches_its_cloud(bench: Bench) -> None:
+    async with bench.worker():
+        for minutes in (None, 15):
+            job_id = await submit(bench, autostop_minutes=minutes)
+            (await bench.launched(job_id)).succeed()
+            await bench.ending(job_id)
+    assert bench.launcher.autostops == [None, 15]

@@ -234,3 +234,13 @@ async def test_a_cluster_that_outlives_oumi_is_not_stopped(oumi_launcher: OumiLa
     for call in (oumi_launcher.stop_cluster, oumi_launcher.down_cluster):
         with pytest.raises(InvalidArgument, match="cancel_job"):
             await call("polaris", "debug.me")
+
+
+async def test_a_cloud_whose_clusters_stay_refuses_to_have_them_stop(
+    oumi_launcher: OumiLauncher,
+) -> None:
+    for cloud in ("local", "slurm", "polaris"):
+        with pytest.raises(InvalidConfig, match=f"clusters on {cloud} do not stop themselves"):
+            await oumi_launcher.launch(
+                "run: x", cloud=cloud, cluster_name="c", key=new_key(), autostop_minutes=5
+            )

@@ -118,3 +118,20 @@ async def test_a_cloud_job_does_not_stand_behind_local_ones(
     given = {"config_path": "job.yaml", "client_cwd": str(job.parent), "dry_run": False}
     submitted = await ok(client, "run_oumi_job", **given, cloud="gcp")
     assert prefect.read_run(submitted["job_id"])["work_queue_name"] == "clouds"
+
+
+@pytest.mark.parametrize("cloud", ["local", "slurm", "modal"])
+async def test_autostop_is_refused_where_clusters_do_not_stop_themselves(
+    client: Client, anywhere: Path, cloud: str
+) -> None:
+    refused = await error(
+        client,
+        "run_oumi_job",
+        config_path=str(anywhere),
+        client_cwd=str(anywhere.parent),
+        cloud=cloud,
+        autostop_minutes=5,
+    )
+    assert refused == (
+        f"INVALID_ARGUMENT: Clusters on {cloud} do not stop themselves. Leave autostop_minutes out."
+    )

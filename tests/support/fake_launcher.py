@@ -82,6 +82,8 @@ class FakeLauncher:
     def __init__(self, *, slots: int = 100) -> None:
         self.jobs: dict[str, FakeJob] = {}
         self.calls: Counter[str] = Counter()
+        self.autostops: list[int | None] = []
+        """The idle minutes that each launch asked for."""
         self.stopped: set[str] = set()
         self.downed: set[str] = set()
         self.cluster_errors: list[OumiFlowsError] = []
@@ -105,9 +107,16 @@ class FakeLauncher:
         self.calls["warm_up"] += 1
 
     async def launch(
-        self, job_config: str, *, cloud: str, cluster_name: str, key: str
+        self,
+        job_config: str,
+        *,
+        cloud: str,
+        cluster_name: str,
+        key: str,
+        autostop_minutes: int | None = None,
     ) -> JobHandle:
         self.calls["launch"] += 1
+        self.autostops.append(autostop_minutes)
         # As in a thread: it goes on when nobody waits for it any more.
         launch = asyncio.ensure_future(self._launch(job_config, cloud, cluster_name, key))
         return await asyncio.shield(launch)
