@@ -9,7 +9,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 PYTEST_ARGS ?=
 
-.PHONY: help install demo test test-cluster check nightly conformance bench lock clean
+.PHONY: help install demo test test-cluster test-sky check nightly conformance bench lock clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 22
@@ -29,7 +29,11 @@ test: $(INSTALLED)  ## Install what the tests need and run the default suite.
 
 test-cluster: $(INSTALLED)  ## The launcher's contract and its faults, on a real Slurm cluster.
 	@scripts/provision-cluster
-	@$(BIN)/python -m pytest -m "cluster and not nightly" -rs $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "cluster and not nightly and not sky" -rs $(PYTEST_ARGS)
+
+test-sky: $(INSTALLED)  ## The launcher's contract on SkyPilot, with a real API server; takes long.
+	@scripts/provision-cluster
+	@$(BIN)/python -m pytest -m "sky and not nightly" -rs --timeout=900 $(PYTEST_ARGS)
 
 check: $(INSTALLED)  ## Lint, format, types and import contracts.
 	$(BIN)/ruff check

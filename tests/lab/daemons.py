@@ -25,6 +25,7 @@ class Daemons:
         *command: str | Path,
         ready: Callable[[], bool],
         env: Mapping[str, str] | None = None,
+        timeout: float = _START_SECONDS,
     ) -> None:
         """Start a program and wait until it is ready.
 
@@ -46,7 +47,7 @@ class Daemons:
         self._running.append((name, process))
         try:
             eventually_sync(
-                lambda: process.poll() is not None or ready(), timeout=_START_SECONDS, interval=0.1
+                lambda: process.poll() is not None or ready(), timeout=timeout, interval=0.1
             )
         except AssertionError:
             raise RuntimeError(f"{name} was not ready in time: {_tail(log)}") from None
@@ -61,6 +62,13 @@ class Daemons:
             if running == name
             for child in psutil.Process(process.pid).children(recursive=True)
         ]
+
+    def kill(self, name: str) -> None:
+        """End a program without a chance to tidy up."""
+        for running, process in self._running:
+            if running == name:
+                process.kill()
+        self.stop(name)
 
     def stop(self, name: str | None = None) -> None:
         """End one program, or all of them, the last one first."""

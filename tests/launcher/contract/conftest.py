@@ -3,6 +3,7 @@
 A new one is a fixture named ``<name>_subject``, and its name in the list below.
 """
 
+import os
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +12,18 @@ import pytest
 
 from flows.launcher.oumi_backend import short_name
 from flows.launcher.oumi_launcher import OumiLauncher
+from flows.launcher.sky_server import SkyServer
 from flows.ports import JobHandle
+from tests.lab.sky_lab import SkyLab
 from tests.lab.slurm_lab import SlurmLab
 from tests.launcher.contract.subjects import Subject, in_memory, on_local, waits_for
 from tests.support import fake_cloud as fakes
 
-BACK_ENDS = ["memory", "local", "fake", pytest.param("slurm", marks=pytest.mark.cluster)]
+BACK_ENDS = [
+    *("memory", "local", "fake"),
+    pytest.param("slurm", marks=pytest.mark.cluster),
+    pytest.param("sky", marks=pytest.mark.sky),
+]
 
 
 @pytest.fixture(params=BACK_ENDS)
@@ -100,4 +107,45 @@ def slurm_subject(slurm_lab: SlurmLab, oumi_launcher: OumiLauncher, folder: Path
         slots=2,
         resources={"cpus": str(slurm_lab.CPUS // 2)},
         elsewhere=None,
+    )
+
+
+@pytest.fixture
+def sky_subject(sky_lab: SkyLab, oumi_launcher: OumiLauncher, folder: Path) -> Subject:
+    """A cluster of SkyPilot's on the lab's Slurm, which the first launch brings up."""
+    flags = sky_lab.home / "flags"
+    wait = waits_for(f"{flags}/$SKYPILOT_INTERNAL_JOB_ID")
+    # SkyPilot keeps its runtime under this name in the node's /tmp.
+    cluster = f"contract{os.getpid()}"
+
+    def release(handle: JobHandle) -> None:
+        flags.mkdir(mode=0o755, exist_ok=True)
+        (flags / handle.launcher_job_id).touch()
+
+    def launched(key: str) -> int:
+        return [job.name for job in SkyServer().queue(cluster) or []].count(key)
+
+    @contextmanager
+    def unreachable() -> Generator[None]:
+        sky_lab.stop_server()
+        yield
+        sky_lab.start_server()
+
+    return Subject(
+        name="sky",
+        launcher=oumi_launcher,
+        cloud="sky-slurm",
+        cluster=cluster,
+        folder=folder,
+        holds=wait,
+        ignores=f'trap "" TERM\n{wait}',
+        release=release,
+        launched=launched,
+        unreachable=unreachable,
+        slots=2,
+        tells_codes=False,
+        patience=120.0,
+        moments=6,
+        # Each job asks for half of one (skypilot 0.12).
+        resources={"cpus": "1", "memory": "1"},
     )

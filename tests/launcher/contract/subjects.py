@@ -11,7 +11,7 @@ import psutil
 import yaml
 
 from flows import names
-from flows.errors import OumiFlowsError
+from flows.errors import ClusterUnreachable, OumiFlowsError
 from flows.launcher.job_folder import JobFolder
 from flows.ports import JobHandle, Launcher, LauncherState, Observation
 from flows.settings import Settings
@@ -35,6 +35,8 @@ class Subject:
         slots: How many jobs run at once, where that can be waited for.
         forces: Whether a forced cancel ends what ignores another.
         has_logs: Whether output can be read.
+        tells_codes: Whether it says with which code a job ended.
+        moments: How many moments of a launch to kill it at.
         patience: Seconds until what must happen has happened.
     """
 
@@ -54,6 +56,8 @@ class Subject:
     slots: int | None = None
     forces: bool = False
     has_logs: bool = True
+    tells_codes: bool = True
+    moments: int = 12
     elsewhere: str | None = "elsewhere"
     patience: float = 30.0
     resources: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -83,6 +87,18 @@ class Subject:
 
     async def find(self, key: str) -> JobHandle | None:
         return await self.launcher.find(cloud=self.cloud, cluster_name=self.cluster, key=key)
+
+    async def find_in_the_end(self, key: str) -> JobHandle | None:
+        """What `find` says as soon as the cluster can tell."""
+
+        async def found() -> list[JobHandle | None]:
+            try:
+                return [await self.find(key)]
+            except ClusterUnreachable:
+                return []
+
+        (handle,) = await eventually(found, timeout=self.patience)
+        return handle
 
     async def observe(self) -> dict[str, Observation]:
         return await self.launcher.observe(self.cloud, self.cluster)

@@ -32,14 +32,16 @@ async def test_a_job_that_fails_says_why(subject: Subject) -> None:
     handle = await subject.launch(subject.exits(3))
     ended = await subject.reaching(handle, LauncherState.FAILED)
     assert ended.reason is TerminationReason.NONZERO_EXIT
-    assert "exited with code 3" in ended.message
+    assert "exited with" in ended.message
+    assert "code 3" in ended.message or not subject.tells_codes
 
 
 async def test_a_setup_that_fails_fails_the_job(subject: Subject) -> None:
     handle = await subject.launch(subject.holds, setup="exit 4")
     ended = await subject.reaching(handle, LauncherState.FAILED)
     assert ended.reason is TerminationReason.SETUP_FAILED
-    assert ended.message == "The setup script exited with code 4."
+    if subject.tells_codes:
+        assert ended.message == "The setup script exited with code 4."
 
 
 async def test_launching_a_key_twice_launches_one_job(subject: Subject) -> None:

@@ -11,7 +11,6 @@ from tests.launcher.contract.subjects import Subject, new_key
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
-_MOMENTS = 12
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +19,7 @@ def processes() -> Generator[LaunchProcesses]:
         yield started
 
 
+@pytest.mark.timeout(1800)
 async def test_a_launcher_killed_at_any_moment_leaves_one_job(
     subject: Subject, processes: LaunchProcesses
 ) -> None:
@@ -27,14 +27,14 @@ async def test_a_launcher_killed_at_any_moment_leaves_one_job(
         pytest.skip("what is in memory dies with its process")
     whole = await asyncio.to_thread(processes.seconds, subject)
     found: list[bool] = []
-    for moment in range(_MOMENTS):
+    for moment in range(subject.moments):
         key = new_key()
         launch = await asyncio.to_thread(processes.start, subject, key, subject.holds)
-        await asyncio.sleep(whole * moment / (_MOMENTS - 2))
+        await asyncio.sleep(whole * moment / (subject.moments - 2))
         launch.kill()
         await asyncio.to_thread(launch.join)
         # What the next worker does.
-        handle = await subject.find(key)
+        handle = await subject.find_in_the_end(key)
         found.append(handle is not None)
         handle = handle or await subject.launch(subject.holds, key=key)
         await eventually(lambda: subject.launched(key) == 1)  # noqa: B023
