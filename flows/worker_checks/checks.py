@@ -20,7 +20,7 @@ from flows.worker_checks.repositories import RepositoryChecks
 
 T = TypeVar("T")
 
-_HUB_SECONDS: Final = 6.0
+_HUB_SECONDS: Final = 2.5
 _SKY_SECONDS: Final = 10.0
 
 
