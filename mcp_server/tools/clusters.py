@@ -19,7 +19,7 @@ Cloud = Annotated[str, Field(min_length=1, max_length=64, description="Oumi clou
 ClusterName = Annotated[
     str, Field(min_length=1, max_length=128, description="As list_clusters has it.")
 ]
-AnyCloud = Annotated[str, Field(max_length=64, description="Only this cloud; empty: every cloud.")]
+AnyCloud = Annotated[str, Field(max_length=64, description="Empty: every cloud.")]
 
 
 class Consent(BaseModel):
@@ -65,16 +65,16 @@ class ClusterTools:
         ]
 
     async def list_clusters(self, *, cloud: AnyCloud = "") -> ClusterList:
-        """List clusters: state, live jobs, hourly cost, uptime and cost so far, where known.
+        """List clusters: state, live jobs, uptime and costs, where known.
 
-        Asks the clouds, which takes seconds. unavailable has what could not be asked, and why.
+        unavailable has what could not be asked.
         """
         return await self._clusters.list(cloud)
 
     async def stop_cluster(self, *, cloud: Cloud, cluster_name: ClusterName) -> ClusterChange:
         """Stop a cluster: its machines stop costing, its disks stay, its jobs are lost.
 
-        Returns once it is confirmed stopped, which takes minutes. Not every cloud can.
+        Takes minutes; returns once confirmed. Not every cloud can.
         """
         return await self._clusters.stop(cloud, cluster_name)
 
@@ -99,18 +99,16 @@ class ClusterTools:
             cloud: Cloud,
             cluster_name: ClusterName,
             consent: Annotated[ElicitationResult[Consent], Resolve(ask)],
-            confirm: Annotated[
-                bool, Field(description="True only if the person asked for it.")
-            ] = False,
+            confirm: Annotated[bool, Field(description="Only if the person asked for it.")] = False,
             user_confirmation: Annotated[
-                str, Field(max_length=20, description='"DOWN", as the person wrote it.')
+                str, Field(max_length=20, description='"DOWN", from the person.')
             ] = "",
         ) -> ClusterChange:
             """Destroy a cluster with its disks and jobs. IRREVERSIBLE.
 
-            Asks the person. Where the client cannot ask, it changes nothing and returns a preview,
-            unless confirm=true and user_confirmation="DOWN"; ask the person for them. Returns once
-            the cluster is confirmed gone, which takes minutes.
+            Asks the person where the client can; else returns a preview that changes nothing,
+            unless confirm=true and user_confirmation="DOWN". Takes minutes; returns once it is
+            confirmed gone.
             """
             if isinstance(consent, AcceptedElicitation) and consent.data.destroy:
                 return await self._clusters.down(cloud, cluster_name)

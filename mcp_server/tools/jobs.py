@@ -174,7 +174,7 @@ class JobTools:
         ] = "end",
         autostop_minutes: Annotated[
             int | None,
-            Field(ge=1, le=525_600, description="Stop the cloud's cluster when idle so long."),
+            Field(ge=1, le=525_600, description="Idle minutes until the cluster stops."),
         ] = None,
     ) -> Submission:
         """Run an Oumi config as a durable job, or show exactly what would run.
