@@ -37,8 +37,9 @@ class Families:
         runs = await self._gateway.filter_runs(RunFilter(ids=ids), limit=MAX_PAGE) if ids else []
         states = {child.id: child.state.job_state for child in runs}
         parts = [_as_seen(part, states) for part in shown]
+        told = f"; {status.message}" if status.state is JobState.SUCCEEDED else ""
         cut = f"; the first {_SHOWN} of {len(rows)} jobs are shown" if len(rows) > _SHOWN else ""
-        return status.model_copy(update={"parts": parts, "summary": status.summary + cut})
+        return status.model_copy(update={"parts": parts, "summary": f"{status.summary}{told}{cut}"})
 
     async def cancel_parts(self, run: FlowRun, *, force: bool) -> None:
         """End the jobs of a run that was cancelled while no worker had it."""

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -28,9 +29,14 @@ def says(job: FakeJob, folder: Path, *lines: str) -> None:
 
 
 async def ends_with(family: Family, job: FakeJob, loss: float) -> None:
-    """Have a job print its loss and succeed once that was noticed."""
+    """Have a job print its loss and succeed."""
     says(job, family.bench.folder, f'{{"loss": {loss}}}')
-    run_id = job.key.split("-")[1]
+    await once_noticed(family, job)
+
+
+async def once_noticed(family: Family, job: FakeJob) -> None:
+    """Have a job succeed once it was noticed where it prints."""
+    run_id = UUID(job.key.split("-")[1])
 
     async def noticed() -> bool:
         return "oumi.log_path" in (await family.bench.run(run_id)).labels
@@ -60,7 +66,9 @@ async def test_trials_run_some_at_once_and_are_ranked_whatever_becomes_of_one(
         assert text == (
             "Best is trial-3: loss 0.5 with envs.LR=3; 1 of 3 trials failed, 0 were stopped early."
         )
-        parts = (await family.jobs.status(str(parent))).parts
+        status = await family.jobs.status(str(parent))
+        assert status.summary.endswith(f"; {text}")
+        parts = status.parts
         assert [(part.name, part.state, part.value, part.note) for part in parts] == [
             ("trial-3", "succeeded", 0.5, "envs.LR=3.0"),
             ("trial-1", "succeeded", 0.7, "envs.LR=1.0"),
@@ -89,7 +97,7 @@ async def test_a_hopeless_trial_is_stopped_and_not_retried(family: Family) -> No
         for number in (1, 2):
             job = await family.launched(parent, f"trial-{number}")
             says(job, bench.folder, '{"loss": 1.0, "step": 10}')
-            await ends_with_curve(family, job)
+            await once_noticed(family, job)
         bad = await family.launched(parent, "trial-3")
         says(bad, bench.folder, "{'loss': '7.5', 'step': 10}")
         state, _, text = await bench.ending(parent)
@@ -101,17 +109,6 @@ async def test_a_hopeless_trial_is_stopped_and_not_retried(family: Family) -> No
     parts = {part.name: part for part in (await family.jobs.status(str(parent))).parts}
     assert parts["trial-3"].state == "stopped"
     assert "its best was 7.5, the median of 2 is 1" in parts["trial-3"].note
-
-
-async def ends_with_curve(family: Family, job: FakeJob) -> None:
-    """Have a job succeed once what it printed was noticed."""
-    run_id = job.key.split("-")[1]
-
-    async def noticed() -> bool:
-        return "oumi.log_path" in (await family.bench.run(run_id)).labels
-
-    await eventually(noticed, timeout=PATIENCE_SECONDS)
-    job.succeed()
 
 
 async def test_a_sweep_goes_on_where_it_was_after_its_worker_was_killed(family: Family) -> None:

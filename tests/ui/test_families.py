@@ -83,6 +83,9 @@ async def test_a_pipeline_trains_evaluates_and_infers(
         await page.get_by_role("tab", name="Artifacts").click()
         await page.get_by_text("Pipeline tiny").first.wait_for()
         await page.screenshot(path=screenshots / "pipeline-artifacts.png")
+        await page.get_by_text(f"parts-{status['job_id']}").click()
+        await page.get_by_text("exact_match").first.wait_for()
+        await page.screenshot(path=screenshots / "pipeline-table.png")
 
 
 @pytest.mark.timeout(3600)
@@ -112,3 +115,6 @@ async def test_a_sweep_of_twelve_trials_ranks_ten_when_two_fail(
         await page.get_by_role("tab", name="Artifacts").click()
         await page.get_by_text("Sweep tiny-learning-rate").first.wait_for()
         await page.screenshot(path=screenshots / "sweep-artifacts.png")
+        await page.get_by_text(f"parts-{status['job_id']}").click()
+        await page.get_by_text("eval_loss").first.wait_for()
+        await page.screenshot(path=screenshots / "leaderboard.png")
