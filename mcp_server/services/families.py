@@ -13,8 +13,8 @@ from mcp_server.run_filter import RunFilter
 from mcp_server.services.attempts import next_attempt
 from mcp_server.services.finding import LIVE
 
-_SHOWN: Final = 30
-_NOTE: Final = 160
+_SHOWN: Final = 25
+_NOTE: Final = 120
 
 
 class Families:

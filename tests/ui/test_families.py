@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from playwright.async_api import Page
 from rich.console import Console
 from rich.table import Table
 
@@ -58,6 +59,12 @@ def show(status: dict[str, Any]) -> None:
     Console(width=200).print(table)
 
 
+async def open_table(page: Page, status: dict[str, Any]) -> None:
+    """From the run's artifacts to what its table holds."""
+    await page.get_by_text(f"parts-{status['job_id']}").click()
+    await page.locator("a[href*='/artifacts/artifact/']").first.click()
+
+
 @pytest.mark.timeout(1800)
 async def test_a_pipeline_trains_evaluates_and_infers(
     stack: Stack, workload: Path, screenshots: Path
@@ -83,7 +90,7 @@ async def test_a_pipeline_trains_evaluates_and_infers(
         await page.get_by_role("tab", name="Artifacts").click()
         await page.get_by_text("Pipeline tiny").first.wait_for()
         await page.screenshot(path=screenshots / "pipeline-artifacts.png")
-        await page.get_by_text(f"parts-{status['job_id']}").click()
+        await open_table(page, status)
         await page.get_by_text("exact_match").first.wait_for()
         await page.screenshot(path=screenshots / "pipeline-table.png")
 
@@ -115,6 +122,6 @@ async def test_a_sweep_of_twelve_trials_ranks_ten_when_two_fail(
         await page.get_by_role("tab", name="Artifacts").click()
         await page.get_by_text("Sweep tiny-learning-rate").first.wait_for()
         await page.screenshot(path=screenshots / "sweep-artifacts.png")
-        await page.get_by_text(f"parts-{status['job_id']}").click()
+        await open_table(page, status)
         await page.get_by_text("eval_loss").first.wait_for()
         await page.screenshot(path=screenshots / "leaderboard.png")
