@@ -116,6 +116,7 @@ esac
 folder="$HOME/.sky_clusters/$SLURM_JOB_NAME"
 if [ -n "$SLURM_JOB_NAME" ] && [ -d "$folder" ] && [ ! -e "$folder/.local/bin/uv" ]; then
   mkdir -p "$folder/.local/bin" && ln -s {tools}/uv "$folder/.local/bin/uv"
+  touch "$folder/.bashrc"  # of which every job would say that it is not there
 fi
 exit 0
 """,
