@@ -92,7 +92,7 @@ def known_name(run: FlowRun) -> str:
     """The run's name with its short id, which runs made by a schedule or the UI lack."""
     short = str(run.id)[:8]
     request = request_of(run)
-    if run.name.endswith(short) or request is None:
+    if run.name.endswith(short):
         return run.name
     if words := run.labels.get(names.LABEL_RUN_NAME):
         # Its time, too: Prefect plans runs many at once, and their ids begin alike (prefect 3.8).
@@ -101,6 +101,8 @@ def known_name(run: FlowRun) -> str:
     if names.LABEL_ATTEMPT in run.labels:
         # Submitted a moment ago, by a server that cannot name it in full before it has an id.
         return f"{run.name}-{short}"
+    if request is None:
+        return run.name
     return names.run_name(run.id, command=request.command, model="", job_name=request.job_name)
 
 

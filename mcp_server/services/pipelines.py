@@ -128,7 +128,8 @@ async def submit_parent(
         name=name,
         parameters=parameters,
         tags=[names.TAG, f"{names.COMMAND_TAG}{command}"],
-        labels={},
+        # By this label a worker knows that the name still lacks its id.
+        labels={names.LABEL_ATTEMPT: 1},
         idempotency_key=idempotency_key or uuid4().hex,
         flow=flow,
         # It waits for no slot: the queue of jobs may be long.

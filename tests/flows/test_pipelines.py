@@ -50,7 +50,7 @@ async def test_steps_run_in_order_with_what_others_left_and_on_their_conditions(
         ("demote", "skipped", "not ${evaluate.metrics.exact_match} <= 0.9"),
         ("mourn", "skipped", "demote was skipped"),
     ]
-    assert status.command == "pipeline"
+    assert (status.command, status.name) == ("pipeline", f"pipeline-{str(parent)[:8]}")
 
 
 async def test_a_failed_step_stops_what_follows_and_a_retry_runs_only_that(
