@@ -31,4 +31,5 @@ def anyio_backend() -> str:
 def leak_guard(request: pytest.FixtureRequest) -> Iterator[None]:
     """Set up before every other fixture, so torn down after all of them."""
     yield
-    assert_nothing_left(request.config.stash[_ISOLATION].marker)
+    isolation = request.config.stash[_ISOLATION]
+    assert_nothing_left(isolation.marker, isolation.root)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from flows.errors import CloudUnavailable
+from flows.launcher.loading import load_oumi
 from flows.models import ClusterStatus
 from flows.ports import JobHandle, Observation
 from flows.settings import Settings
@@ -74,6 +75,7 @@ class CloudBackend(Protocol):
 
 def known_clouds() -> list[str]:
     """The names of Oumi's clouds."""
+    load_oumi()
     from oumi import launcher
 
     return sorted(launcher.which_clouds())
@@ -85,6 +87,7 @@ def make_backend(cloud: str, settings: Settings) -> CloudBackend:
     Raises:
         CloudUnavailable: Oumi has no cloud of this name.
     """
+    load_oumi()
     from oumi.core.registry import REGISTRY, RegistryType
 
     from flows.launcher import local_cloud
@@ -93,7 +96,6 @@ def make_backend(cloud: str, settings: Settings) -> CloudBackend:
     from flows.launcher.sky_backend import SkyBackend
     from flows.launcher.slurm_backend import SlurmBackend
 
-    local_cloud.register()
     registry: Any = REGISTRY
     builders: dict[str, Callable[[], Any]] = registry.get_all(RegistryType.CLOUD)
     builder = builders.get(cloud)

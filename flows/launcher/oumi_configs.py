@@ -20,6 +20,7 @@ from flows.configs.checks import MISSING, ProblemKind, config_problems
 from flows.configs.schema import ConfigType
 from flows.configs.yaml_text import dump_yaml, escape_references
 from flows.findings import OumiProblem
+from flows.launcher.loading import load_oumi
 from flows.preflight.values import items_of, mapping_of
 
 _MOST: Final = 20
@@ -40,6 +41,7 @@ def oumi_problems(
         config_type: What Oumi would load it as.
         folder: Where relative paths start from.
     """
+    load_oumi()
     from flows.launcher.schema_export import CONFIG_CLASSES
 
     config_class = CONFIG_CLASSES[config_type]

@@ -11,6 +11,7 @@ from typing import TypeVar
 from flows.errors import ClusterUnreachable, LaunchFailed, OumiFlowsError
 from flows.launcher.clouds import CloudBackend, known_clouds, make_backend
 from flows.launcher.lanes import Lanes
+from flows.launcher.loading import load_oumi
 from flows.launcher.oumi_backend import first_line
 from flows.models import ClusterStatus
 from flows.ports import Clusters, JobHandle, Observation
@@ -47,7 +48,7 @@ class OumiLauncher:
     async def warm_up(self) -> None:
         """Import Oumi's launcher and put the durable local cloud in its registry."""
         await self._launches.run(
-            "warm-up", _import_launcher, timeout=self._settings.launch_timeout_seconds
+            "warm-up", load_oumi, timeout=self._settings.launch_timeout_seconds
         )
 
     async def launch(
@@ -190,9 +191,3 @@ class OumiLauncher:
             # Of several threads here at once, all get the one that was first.
             backend = self._backends.setdefault(cloud, self._make_backend(cloud, self._settings))
         return backend
-
-
-def _import_launcher() -> None:
-    from flows.launcher import local_cloud
-
-    local_cloud.register()

@@ -4,6 +4,8 @@ from enum import StrEnum
 from importlib import import_module
 from typing import Any, Final
 
+from flows.launcher.loading import load_oumi
+
 
 class Registered(StrEnum):
     """What is registered under names; the values are those of Oumi's `RegistryType` (oumi 0.9)."""
@@ -26,6 +28,7 @@ class OumiRegistry:
 
     def names(self, kind: Registered) -> set[str]:
         """The registered names, in lower case: Oumi does not tell cases apart."""
+        load_oumi()
         from oumi.core.registry import REGISTRY, RegistryType
 
         if kind in _REGISTERED_BY:
@@ -37,6 +40,7 @@ class OumiRegistry:
 
     def has_dataset(self, name: str, subset: str | None) -> bool:
         """Whether Oumi has a class of its own for a data set."""
+        load_oumi()
         from oumi.core.registry import REGISTRY
 
         registry: Any = REGISTRY

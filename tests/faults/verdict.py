@@ -53,7 +53,10 @@ def judge(jobs: Sequence[Job], *, connection: Connection, local_dir: Path, ledge
             verdict.doubled.append(f"{job.token} {job.job_id}: begun {begun[job.token]} times")
         recorded = _end(run["state"]) if run else None
         if not recorded == job.end == job.script.end:
-            verdict.false_ends.append(f"{job.token} {job.job_id}: told {job.end}, is {recorded}")
+            message = run["state"]["message"] if run else None
+            verdict.false_ends.append(
+                f"{job.token} {job.job_id}: told {job.end}, is {recorded}: {message}"
+            )
     verdict.doubled += [f"run {run['name']} {run_id}" for run_id, run in runs.items()]
     folders = {folder.name for folder in (local_dir / "local" / "jobs").iterdir()}
     verdict.doubled += [f"folder {name}" for name in folders if not name.endswith("-1")]

@@ -79,8 +79,15 @@ def test_the_any_server_scenarios_of_a_revision_pass(
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 def test_the_inspector_finds_nothing_unportable_in_our_tools(era: str, stack: Stack) -> None:
     target = [str(OUMI_FLOWS), "mcp"]
+    # The Inspector hands the server hardly anything of its own environment.
+    given = [
+        word
+        for name, value in stack.env.items()
+        if name.startswith("OUMI_FLOWS_")
+        for word in ("-e", f"{name}={value}")
+    ]
     options = ["--method", "tools/list", "--strict", "--protocol-era", era, "--format", "json"]
-    done = node(INSPECTOR, "--cli", *target, *options, env=dict(stack.env))
+    done = node(INSPECTOR, "--cli", *given, *target, *options, env=dict(stack.env))
     assert done.returncode == 0, done.stderr
     assert "run_oumi_job" in done.stdout
 

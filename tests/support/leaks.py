@@ -1,6 +1,7 @@
 """What a test session may not leave behind: processes and listening ports."""
 
 import os
+from pathlib import Path
 
 import psutil
 
@@ -8,12 +9,12 @@ from tests.support.isolation import MARKER_ENV
 from tests.support.waiting import eventually_sync
 
 
-def assert_nothing_left(marker: str) -> None:
+def assert_nothing_left(marker: str, root: Path) -> None:
     """Fail, after ending them, if processes of this session are alive or a port is still open."""
     try:
-        eventually_sync(lambda: not _left_over(marker), timeout=10.0)
+        eventually_sync(lambda: not _left_over(marker, root), timeout=10.0)
     except AssertionError:
-        left = _left_over(marker)
+        left = _left_over(marker, root)
         described = [_describe(process) for process in left]
         for process in left:
             process.kill()
@@ -43,11 +44,21 @@ def processes_of(marker: str) -> list[psutil.Process]:
     return found
 
 
-def _left_over(marker: str) -> list[psutil.Process]:
+def _started_in(root: Path) -> list[psutil.Process]:
+    """Those of the session's home folder: a client may start a server without our environment."""
+    return [
+        process
+        for process in psutil.process_iter()
+        if process.pid != os.getpid() and any(str(root) in word for word in _command(process))
+    ]
+
+
+def _left_over(marker: str, root: Path) -> list[psutil.Process]:
+    found = {process.pid: process for process in [*processes_of(marker), *_started_in(root)]}
     # Python's own resource tracker ends with the interpreter that started it.
     return [
         process
-        for process in processes_of(marker)
+        for process in found.values()
         if "multiprocessing.resource_tracker" not in " ".join(_command(process))
     ]
 

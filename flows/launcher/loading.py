@@ -1,0 +1,25 @@
+"""Loading Oumi once in a process, whole before anybody uses it."""
+
+import threading
+from typing import Any, Final
+
+_ONE_AT_A_TIME: Final = threading.Lock()
+
+
+def load_oumi() -> None:
+    """Import what we use of Oumi and fill its registry; returns when both are whole.
+
+    Call it before anything of Oumi's is used. Its registry (oumi 0.9) calls itself filled before
+    it is, and Python lets a module be seen half imported where threads that import the same ones
+    would wait for each other: a job launched meanwhile found clouds missing.
+    """
+    with _ONE_AT_A_TIME:
+        import oumi.core.configs  # pyright: ignore[reportUnusedImport]
+        import oumi.launcher  # noqa: F401 # pyright: ignore[reportUnusedImport]
+        from oumi.core.registry import REGISTRY, RegistryType
+
+        from flows.launcher import local_cloud
+
+        registry: Any = REGISTRY
+        registry.get_all(RegistryType.CLOUD)
+        local_cloud.register()

@@ -1,0 +1,71 @@
+"""Oumi is loaded once and whole, whoever needs it first."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.stack import REPOSITORY
+
+REGISTRY = """
+import time
+class RegistryType:
+    CLOUD = "cloud"
+class Registry:
+    filled = False
+    clouds = {}
+    def get_all(self, kind):
+        if not self.filled:
+            self.filled = True
+            time.sleep(0.2)
+            self.clouds["slurm"] = object
+        return dict(self.clouds)
+REGISTRY = Registry()
+"""
+LOCAL_CLOUD = """
+def register():
+    from oumi.core.registry import REGISTRY
+    REGISTRY.clouds["local"] = object
+"""
+ASK = """
+import sys, threading, types
+sys.path.insert(0, sys.argv[1])
+import flows.launcher
+local_cloud = types.ModuleType("flows.launcher.local_cloud")
+exec(open(sys.argv[1] + "/local_cloud.py").read(), vars(local_cloud))
+sys.modules["flows.launcher.local_cloud"] = flows.launcher.local_cloud = local_cloud
+from flows.launcher.loading import load_oumi
+def ask():
+    load_oumi()
+    from oumi.core.registry import REGISTRY
+    print(*sorted(REGISTRY.get_all("cloud")), flush=True)
+threads = [threading.Thread(target=ask) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.fixture
+def slow_oumi(tmp_path: Path) -> Path:
+    """An Oumi whose registry says that it is filled before it is, as Oumi 0.9's does."""
+    for package in ("oumi", "oumi/core", "oumi/core/configs", "oumi/launcher"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+    (tmp_path / "oumi/core/registry.py").write_text(REGISTRY)
+    (tmp_path / "local_cloud.py").write_text(LOCAL_CLOUD)
+    return tmp_path
+
+
+def test_no_thread_sees_a_registry_that_is_half_filled(slow_oumi: Path) -> None:
+    asked = subprocess.run(
+        [sys.executable, "-c", ASK, str(slow_oumi)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert asked.stdout.splitlines() == ["local slurm"] * 8
