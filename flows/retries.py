@@ -32,6 +32,8 @@ RETRIED: Final[dict[TerminationReason, Retried]] = {
     TerminationReason.USER_CANCELLED: Retried.NEVER,
     TerminationReason.CANCELLED_EXTERNALLY: Retried.NEVER,
     TerminationReason.COMPLETED: Retried.NEVER,
+    # The schedule's next run is its next chance.
+    TerminationReason.SKIPPED: Retried.NEVER,
 }
 
 

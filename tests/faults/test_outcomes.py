@@ -61,7 +61,7 @@ async def test_a_missing_model_folder_fails_with_oumis_own_words(jobs: JobDriver
             "training": {"trainer_type": "TRL_SFT", "output_dir": "out", "max_steps": 1},
         },
     )
-    job_id = await jobs.submit_config(config)
+    job_id = await jobs.submit_config(config, skip_preflight=True)
     status = await jobs.reaching(job_id, "failed", timeout=120)
     assert status["termination_reason"] == "nonzero_exit"
     assert "Error" in status["message"]
