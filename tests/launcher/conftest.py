@@ -14,28 +14,23 @@ __all__ = ["sky_lab", "slurm_lab"]
 
 @pytest.fixture(scope="session")
 def oumi_launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OumiLauncher]:
-    """The real launcher, with local and fake clouds of its own. Imports Oumi: 10 to 20 s."""
+    """The real launcher, with a local cloud of its own. Imports Oumi: 10 to 20 s."""
     from oumi import launcher as oumi
     from oumi.launcher.launcher import LAUNCHER
 
     from flows.launcher import local_cloud
-    from tests.support import fake_cloud
 
-    # Oumi builds a cloud once in a process, and ours read their settings when they are built.
+    # Oumi builds a cloud once in a process, and ours reads its settings when it is built.
     built = vars(LAUNCHER)["_clouds"]
     before = built.pop("local", None)
     with pytest.MonkeyPatch.context() as patch:
         home = tmp_path_factory.mktemp("contract") / "home with space"
         patch.setenv("OUMI_FLOWS_HOME", str(home))
         patch.setenv("OUMI_FLOWS_LOCAL_SLOTS", "2")
-        patch.setenv(fake_cloud.FOLDER_ENV, str(tmp_path_factory.mktemp("fake")))
-        patch.setenv("FAKE_CLOUD_SLOTS", "2")
         local_cloud.register()
-        for cloud in ("local", fake_cloud.CLOUD):
-            oumi.get_cloud(cloud)
+        oumi.get_cloud("local")
         yield OumiLauncher(Settings())
-    for cloud in ("local", fake_cloud.CLOUD):
-        del built[cloud]
+    del built["local"]
     if before is not None:
         built["local"] = before
 

@@ -2,8 +2,8 @@
 
 What a job does is the first word of its `run`: ``hold`` runs until it is released, ``ignore`` does
 too and takes no cancel, ``sleep N`` runs so many seconds, ``exit N`` ends with that code. A `setup`
-of ``exit N`` fails before. Oumi loads this module where OUMI_EXTRA_DEPS_FILE lists it. The cloud's
-files are in the folder that FAKE_CLOUD names; it is named ``fake``, or takes the place of the cloud
+of ``exit N`` fails before. The cloud's files are in the folder that FAKE_CLOUD names. It takes the
+place of one of Oumi's clouds: in a process whose OUMI_EXTRA_DEPS_FILE lists this module, of the one
 that FAKE_CLOUD_NAME names.
 """
 
@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from oumi.core.configs import JobConfig
 from oumi.core.launcher import BaseCloud, BaseCluster, JobState, JobStatus
 from oumi.core.registry import REGISTRY, RegistryType
 from oumi.core.registry.registry import RegistryKey
+from oumi.launcher.launcher import LAUNCHER
 
-CLOUD = "fake"
 FOLDER_ENV = "FAKE_CLOUD"
 NAME_ENV = "FAKE_CLOUD_NAME"
 
@@ -188,9 +188,27 @@ def build_fake_cloud() -> FakeCloud:
     )
 
 
-# No public way to put a cloud in the place of another (oumi 0.9).
-registered: dict[RegistryKey, Any] = vars(REGISTRY)["_registry"]
-registered[RegistryKey(os.environ.get(NAME_ENV, CLOUD), RegistryType.CLOUD)] = build_fake_cloud
+@contextmanager
+def registered(name: str) -> "Generator[None]":
+    """While it is open, the cloud has the place of one of Oumi's."""
+    # No public way to do that, nor to have the launcher forget what it has built (oumi 0.9).
+    entries: dict[RegistryKey, Any] = vars(REGISTRY)["_registry"]
+    built: dict[str, BaseCloud] = vars(LAUNCHER)["_clouds"]
+    key = RegistryKey(name, RegistryType.CLOUD)
+    REGISTRY.contains(name, RegistryType.CLOUD)  # registers Oumi's own clouds first
+    before = entries[key]
+    entries[key] = build_fake_cloud
+    built.pop(name, None)
+    try:
+        yield
+    finally:
+        entries[key] = before
+        built.pop(name, None)
+
+
+_for_good = ExitStack()
+if NAME_ENV in os.environ:
+    _for_good.enter_context(registered(os.environ[NAME_ENV]))
 
 
 def _follow_script(job: dict[str, Any]) -> None:

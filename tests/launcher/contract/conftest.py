@@ -4,7 +4,7 @@ A new one is a fixture named ``<name>_subject``, and its name in the list below.
 """
 
 import os
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from flows.launcher.oumi_backend import short_name
 from flows.launcher.oumi_launcher import OumiLauncher
 from flows.launcher.sky_server import SkyServer
 from flows.ports import JobHandle
+from flows.settings import Settings
 from tests.lab.sky_lab import SkyLab
 from tests.lab.slurm_lab import SlurmLab
 from tests.launcher.contract.subjects import Subject, in_memory, on_local, waits_for
-from tests.support import fake_cloud as fakes
 
 BACK_ENDS = [
     *("memory", "local", "fake"),
@@ -48,10 +48,16 @@ def local_subject(oumi_launcher: OumiLauncher, folder: Path) -> Subject:
 
 @pytest.fixture
 def fake_subject(
-    oumi_launcher: OumiLauncher, folder: Path, request: pytest.FixtureRequest
-) -> Subject:
-    """The scripted cloud in Oumi's registry, through the backend that most clouds have."""
-    cluster = fakes.build_fake_cloud().cluster(f"cluster-{abs(hash(request.node.name))}")
+    oumi_launcher: OumiLauncher, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Subject]:
+    """The scripted cloud, through the backend that most of Oumi's have."""
+    from tests.support import fake_cloud
+
+    name = "modal"
+    monkeypatch.setenv("FAKE_CLOUD", str(tmp_path / "clusters"))
+    monkeypatch.setenv("FAKE_CLOUD_SLOTS", "2")
+    monkeypatch.setenv("FAKE_CLOUD_NAME", name)
+    cluster = fake_cloud.build_fake_cloud().cluster("cluster")
 
     @contextmanager
     def unreachable() -> Generator[None]:
@@ -59,10 +65,10 @@ def fake_subject(
         yield
         cluster.answers(error=None)
 
-    return Subject(
+    subject = Subject(
         name="fake",
-        launcher=oumi_launcher,
-        cloud=fakes.CLOUD,
+        launcher=OumiLauncher(Settings()),
+        cloud=name,
         cluster=cluster.name(),
         folder=folder,
         holds="hold",
@@ -74,6 +80,8 @@ def fake_subject(
         slots=2,
         has_logs=False,
     )
+    with fake_cloud.registered(name):
+        yield subject
 
 
 @pytest.fixture

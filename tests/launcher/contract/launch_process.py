@@ -5,10 +5,12 @@ import multiprocessing
 import os
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 
+from flows.launcher.oumi_launcher import OumiLauncher
+from flows.settings import Settings
 from tests.launcher.contract.subjects import Subject, new_key
 
 
@@ -53,9 +55,10 @@ def launch_processes() -> Generator[LaunchProcesses]:
 
 
 def _launch(env: dict[str, str], config: str, cloud: str, cluster: str, key: str) -> None:
-    os.environ.update(env)
-    from flows.launcher.oumi_launcher import OumiLauncher
-    from flows.settings import Settings
+    from tests.support import fake_cloud
 
-    launch = OumiLauncher(Settings()).launch(config, cloud=cloud, cluster_name=cluster, key=key)
-    asyncio.run(launch)  # pyright: ignore[reportArgumentType]
+    os.environ.update(env)
+    name = env.get(fake_cloud.NAME_ENV)
+    with fake_cloud.registered(name) if name else nullcontext():
+        launch = OumiLauncher(Settings()).launch(config, cloud=cloud, cluster_name=cluster, key=key)
+        asyncio.run(launch)  # pyright: ignore[reportArgumentType]
