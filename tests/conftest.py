@@ -4,11 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.lab.fixture import sky_lab, slurm_lab
 from tests.support.isolation import SessionIsolation
 from tests.support.leaks import assert_nothing_left
 from tests.support.stack import stack
 
-__all__ = ["stack"]
+# Fixtures that many folders use: imported once, as each import makes another one of them.
+__all__ = ["sky_lab", "slurm_lab", "stack"]
 
 _ISOLATION = pytest.StashKey[SessionIsolation]()
 

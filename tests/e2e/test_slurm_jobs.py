@@ -18,13 +18,10 @@ from mcp import Client, StdioServerParameters
 
 from flows.settings import Settings
 from mcp_server.engine import Engine
-from tests.lab.fixture import slurm_lab
 from tests.lab.slurm_lab import SlurmLab
 from tests.support.mcp_client import Session
 from tests.support.stack import OUMI_FLOWS, REPOSITORY
 from tests.support.waiting import eventually
-
-__all__ = ["slurm_lab"]
 
 pytestmark = [pytest.mark.engine, pytest.mark.cluster, pytest.mark.timeout(900)]
 

@@ -13,12 +13,9 @@ import pytest
 from flows import names
 from flows.settings import Settings
 from mcp_server.engine import Engine
-from tests.lab.fixture import slurm_lab
 from tests.lab.slurm_lab import SlurmLab
 from tests.support.reconnecting_client import ReconnectingClient, reconnecting_client
 from tests.support.waiting import eventually
-
-__all__ = ["slurm_lab"]
 
 pytestmark = [pytest.mark.engine, pytest.mark.cluster]
 

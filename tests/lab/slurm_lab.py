@@ -7,6 +7,7 @@ folder is one unix user, removed with it.
 
 import os
 import pwd
+import secrets
 import shutil
 import socket
 import subprocess
@@ -53,8 +54,9 @@ class SlurmLab:
         # Not under the test session's folder: that is private, and jobs are another user's.
         self.root = Path(tempfile.mkdtemp(prefix="oumi-flows-lab-"))
         self.root.chmod(0o755)
-        self.user = f"lab{os.getpid()}"
-        self.host = f"slurm-login-{os.getpid()}"
+        unique = secrets.token_hex(4)
+        self.user = f"lab{unique}"
+        self.host = f"slurm-login-{unique}"
         self.cluster = f"{self.user}@{self.host}"
         self.home = self.root / "home"
         self._slurm_conf = self.root / "etc" / "slurm.conf"
@@ -80,9 +82,9 @@ class SlurmLab:
         for name in ("bin", "etc", "log", "run", "spool", "state", "db", "ssh"):
             (self.root / name).mkdir(mode=0o755)
         self._make_user()
-        self._write_ssh()
-        self._write_slurm()
         try:
+            self._write_ssh()
+            self._write_slurm()
             self._start()
         except BaseException:
             self.down()
@@ -100,8 +102,8 @@ class SlurmLab:
         finally:
             self._daemons.stop()
             self._kill_left_over()
-            subprocess.run(["userdel", self.user], check=False, capture_output=True)
             shutil.rmtree(self.root, ignore_errors=True)
+            subprocess.run(["userdel", self.user], check=True, capture_output=True)
 
     def slurm(self, *command: str, check: bool = True) -> str:
         """The output of a Slurm command, given by root on the cluster itself."""
@@ -362,10 +364,15 @@ StorageLoc=slurm
         )
 
     def _kill_left_over(self) -> None:
-        for process in psutil.process_iter(["username"]):
-            if process.info["username"] == self.user:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
+        left = [
+            process
+            for process in psutil.process_iter(["username"])
+            if process.info["username"] == self.user
+        ]
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, timeout=10)
 
     def _answers(self, *command: str) -> bool:
         try:

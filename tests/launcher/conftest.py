@@ -7,9 +7,6 @@ import pytest
 
 from flows.launcher.oumi_launcher import OumiLauncher
 from flows.settings import Settings
-from tests.lab.fixture import sky_lab, slurm_lab
-
-__all__ = ["sky_lab", "slurm_lab"]
 
 
 @pytest.fixture(scope="session")
