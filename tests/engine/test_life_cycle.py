@@ -60,6 +60,12 @@ def kill(pid: int | None) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+def remove_database(home: Path) -> None:
+    """With its write-ahead log, whose pages would take the place of those in another file."""
+    for part in (home / "engine").glob("prefect.db*"):
+        part.unlink()
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("life cycle") / "home with space"
@@ -260,8 +266,7 @@ def test_a_wiped_database_gets_its_deployment_again_and_a_taken_port_is_given_up
 ) -> None:
     before = engine.connection()
     engine.down()
-    for part in (home / "engine").glob("prefect.db*"):
-        part.unlink()
+    remove_database(home)
     with socket.create_server(("127.0.0.1", urlsplit(before.api_url).port or 0)):
         after = engine.ensure()
 
@@ -273,11 +278,13 @@ def test_a_wiped_database_gets_its_deployment_again_and_a_taken_port_is_given_up
 
 def test_the_reason_why_a_server_did_not_start_is_told(home: Path, engine: Engine) -> None:
     engine.down()
-    database = home / "engine" / "prefect.db"
-    database.write_bytes(b"this is no database" * 1000)
+    remove_database(home)
+    (home / "engine" / "prefect.db").write_bytes(b"this is no database" * 1000)
 
     with pytest.raises(EngineUnavailable) as raised:
         engine.ensure()
+
+    remove_database(home)
 
     assert "ended while it started" in raised.value.what
     assert "DatabaseError" in raised.value.what
