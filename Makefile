@@ -25,7 +25,7 @@ demo: $(INSTALLED)  ## Train a tiny model offline, submitted by a real MCP clien
 
 test: $(INSTALLED)  ## Install what the tests need and run the default suite.
 	@scripts/provision
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-cluster: $(INSTALLED)  ## The launcher's contract and its faults, on a real Slurm cluster.
 	@scripts/provision-cluster
@@ -43,7 +43,8 @@ check: $(INSTALLED)  ## Lint, format, types and import contracts.
 
 nightly: $(INSTALLED)  ## The long fault-injection rounds.
 	@scripts/provision
-	@$(BIN)/python -m pytest -m nightly -s --timeout=7200 $(PYTEST_ARGS)
+	@scripts/provision-cluster
+	@$(BIN)/python -m pytest -m "nightly and not sky" -s --timeout=7200 $(PYTEST_ARGS)
 
 conformance: $(INSTALLED)  ## The MCP conformance suite and the Inspector's lint.
 	@scripts/provision

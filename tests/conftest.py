@@ -24,6 +24,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[_ISOLATION].leave()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # What takes long first, so that no process is left with it at the end.
+    items.sort(key=lambda item: item.get_closest_marker("engine") is None)
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
