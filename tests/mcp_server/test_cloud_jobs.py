@@ -1,5 +1,6 @@
 """Submitting jobs to clouds."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,8 @@ async def test_a_dry_run_shows_the_whole_job_config_without_its_secrets(
         "working_dir": str(job.parent),
     }
     assert SECRET not in str(plan)
-    assert (plan["hourly_price"], plan["sync"]["files"]) == (None, 2)
+    counted = 2 if shutil.which("rsync") else None
+    assert (plan["hourly_price"], plan["sync"]["files"]) == (None, counted)
     assert plan["summary"].endswith("MB are copied; hourly price unknown.")
 
 
