@@ -7,6 +7,7 @@ job's own script left behind.
 
 import base64
 import shlex
+from contextlib import suppress
 
 from flows.launcher.slurm_script import JOBS_FOLDER, LOGS_FOLDER, SCRIPT
 from flows.launcher.slurm_ssh import CANNOT_TELL
@@ -23,17 +24,22 @@ phase() {{
   case $1 in ''|*[!A-Za-z0-9_-]*) return;; esac
   cat "$jobs/$1/phase" 2>/dev/null
 }}
+# Of a job array and of a heterogeneous job both commands tell a line for each part.
+row() {{ grep -m 1 "^$id|"; }}
+exit_code() {{
+  scontrol --oneliner show job "$id" |
+    sed -n "s/^JobId=$id .* ExitCode=\\([0-9:]*\\).*/\\1/p" | head -n 1
+}}
 """
 
 _LIST = (
     _HEAD
     + f"""\
-list=$(queue --format='%F|%T|%r|%j') || exit {CANNOT_TELL}
+list=$(queue --format='%A|%T|%r|%j') || exit {CANNOT_TELL}
 printf '%s\\n' "$list" | while IFS='|' read -r id state why name; do
   code=
   if [ "$state" = FAILED ]; then
-    code=$(scontrol --oneliner show job "$id" | sed 's/.* ExitCode=\\([0-9:]*\\).*/\\1/')
-    code="$code|$(phase "$name")"
+    code="$(exit_code)|$(phase "$name")"
   fi
   printf '%s|%s|%s|%s\\n' "$id" "$state" "$why" "$code"
 done
@@ -41,15 +47,15 @@ done
 )
 
 _JOB = """\
-if said=$(queue --jobs="$id" --format='%F|%T|%r|%j' 2>&1); then
-  IFS='|' read -r _ state why name <<<"$said"
-  code=$(scontrol --oneliner show job "$id" | sed 's/.* ExitCode=\\([0-9:]*\\).*/\\1/')
+if said=$(queue --jobs="$id" --format='%A|%T|%r|%j' 2>&1); then
+  IFS='|' read -r _ state why name <<<"$(row <<<"$said")"
+  code=$(exit_code)
 else
   case $said in *'nvalid job id'*) ;; *) echo "$said" >&2; exit CANNOT_TELL;; esac
 fi
 if [ -z "$state" ]; then
-  if said=$(accounts --jobs="$id" --format=State,Reason,ExitCode,JobName 2>&1); then
-    IFS='|' read -r state why code name <<<"$said"
+  if said=$(accounts --jobs="$id" --format=JobIDRaw,State,Reason,ExitCode,JobName 2>&1); then
+    IFS='|' read -r _ state why code name <<<"$(row <<<"$said")"
     # The controller knows all live jobs: what is live in the accounts alone was lost there.
     case $state in RUNNING*|PENDING*|SUSPENDED*|REQUEUED*|COMPLETING*) state=;; esac
   else
@@ -150,8 +156,9 @@ def log_script(job_id: str, *, offset: int, limit: int) -> str:
     """Prints a piece of a job's log."""
     return (
         f"log=$HOME/{LOGS_FOLDER}/{job_id}.out\n"
-        f"""[ -e "$log" ] || log=$(scontrol show job {job_id} 2>/dev/null |"""
-        """ sed -n 's/^ *StdOut=//p')\n"""
+        f"""[ -e "$log" ] || log=$(scontrol show job {job_id} 2>/dev/null | awk '\n"""
+        f"""  /^JobId=/ {{ mine = $1 == "JobId={job_id}" }}\n"""
+        """  mine && sub(/^ *StdOut=/, "") { print; exit }')\n"""
         f"""[ -r "$log" ] && tail -c +{offset + 1} "$log" | head -c {limit}\nexit 0\n"""
     )
 
@@ -162,19 +169,31 @@ def cancel_script(job_id: str) -> str:
 
 
 def parse_list(text: str) -> dict[str, Observation]:
-    """What `list_script` printed, by job id."""
-    rows = (line.split("|") for line in text.splitlines() if line)
-    return {row[0]: _observation(row) for row in rows}
+    """What `list_script` printed, by job id; less what cannot be read."""
+    seen: dict[str, Observation] = {}
+    for line in text.splitlines():
+        # One strange row must not hide the other jobs of the cluster.
+        with suppress(ValueError):
+            seen |= _read(line)
+    return seen
 
 
 def parse_job(text: str) -> Observation | None:
-    """What `job_script` printed."""
-    return next(iter(parse_list(text).values()), None)
+    """What `job_script` printed.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    return next(iter(_read(text).values()), None) if text else None
 
 
-def _observation(row: list[str]) -> Observation:
-    _, state, why, code, phase = (*row, "", "")[:5]
+def _read(line: str) -> dict[str, Observation]:
+    job_id, state, why, code, phase = (*line.split("|"), "", "")[:5]
+    if not job_id.isdecimal():
+        raise ValueError(f"not a job of Slurm's: {line}")
     exit_code, _, signal = code.partition(":")
-    return slurm_observation(
-        state, exit_code=int(exit_code or 0), signal=int(signal or 0), why=why, phase=phase
-    )
+    return {
+        job_id: slurm_observation(
+            state, exit_code=int(exit_code or 0), signal=int(signal or 0), why=why, phase=phase
+        )
+    }

@@ -47,6 +47,13 @@ class Cluster:
         self.handles.append(handle)
         return handle
 
+    def submit_by_hand(self, option: str, script: str) -> str:
+        """A job of the same account that nobody here launched; its id."""
+        return self.lab.slurm(
+            *("sbatch", "--parsable", f"--uid={self.lab.user}", f"--chdir={self.lab.home}"),
+            *("--output=/dev/null", option, f"--wrap={script}"),
+        ).strip()
+
     async def listed(self) -> dict[str, Observation]:
         return await self.launcher.observe("slurm", self.lab.cluster)
 
@@ -314,6 +321,61 @@ async def test_options_in_the_scripts_reach_slurm(cluster: Cluster) -> None:
 async def test_a_job_that_only_the_accounts_call_running_is_unknown(
     cluster: Cluster, on_login_node: Callable[[str, str], None]
 ) -> None:
-    on_login_node("sacct", "echo 'RUNNING|None|0:0|oumi-lost-1'")
+    on_login_node("sacct", "echo '4000000|RUNNING|None|0:0|oumi-lost-1'")
     lost = JobHandle(cloud="slurm", cluster_name=cluster.lab.cluster, launcher_job_id="4000000")
     assert await cluster.launcher.observe_job(lost) is None
+
+
+async def test_the_failed_array_of_somebody_else_hides_no_job(cluster: Cluster) -> None:
+    handle = await cluster.launch("sleep 100")
+    ids = [cluster.submit_by_hand("--array=1-2", "exit 1")]
+    ids.append(cluster.submit_by_hand("--job-name=a|b|c|d", "exit 2"))
+
+    async def all_have_failed() -> bool:
+        listed = await cluster.listed()
+        assert listed[handle.launcher_job_id].state in (
+            LauncherState.PENDING,
+            LauncherState.RUNNING,
+        )
+        return sum(job.state is LauncherState.FAILED for job in listed.values()) >= 3 and all(
+            listed[job_id].state is LauncherState.FAILED for job_id in ids
+        )
+
+    await eventually(all_have_failed, timeout=30)
+    listed = await cluster.listed()
+    assert [listed[job_id].message for job_id in ids] == [
+        "The job exited with code 1.",
+        "The job exited with code 2.",
+    ]
+    for job_id in ids:
+        theirs = handle.model_copy(update={"launcher_job_id": job_id})
+        single = await cluster.launcher.observe_job(theirs)
+        assert single is not None
+        assert single.message == listed[job_id].message
+    cluster.lab.forget_jobs(in_accounts=False)
+    for job_id in ids:
+        theirs = handle.model_copy(update={"launcher_job_id": job_id})
+        single = await cluster.launcher.observe_job(theirs)
+        assert single is not None
+        assert single.message == listed[job_id].message
+
+
+async def test_each_task_of_an_array_is_told_by_its_own_id(cluster: Cluster) -> None:
+    handle = await cluster.launch("true")
+    array = cluster.submit_by_hand("--array=1-2", 'exit "$((SLURM_ARRAY_TASK_ID - 1))"')
+
+    async def ends() -> dict[str, Observation]:
+        listed = await cluster.listed()
+        ids = cluster.lab.slurm("squeue", "-h", "--states=all", f"--jobs={array}", "-o%A").split()
+        tasks = {job_id: listed[job_id] for job_id in ids if job_id in listed}
+        ended = len(tasks) == 2 and all(job.state.is_terminal for job in tasks.values())
+        return tasks if ended else {}
+
+    tasks = await eventually(ends, timeout=30)
+    assert sorted(job.state for job in tasks.values()) == ["failed", "succeeded"]
+    for job_id, listed in tasks.items():
+        single = await cluster.launcher.observe_job(
+            handle.model_copy(update={"launcher_job_id": job_id})
+        )
+        assert single is not None
+        assert (single.state, single.message) == (listed.state, listed.message)

@@ -1,5 +1,6 @@
 """What is said to Slurm and what is read from it, without a cluster."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from flows.configs.slurm_checks import check_slurm_job
 from flows.errors import CloudUnavailable, ClusterNotFound, InvalidConfig
 from flows.launcher.slurm_backend import SlurmBackend
-from flows.launcher.slurm_queries import parse_job, parse_list
+from flows.launcher.slurm_queries import job_script, list_script, parse_job, parse_list
 from flows.launcher.slurm_script import batch_script, sbatch
 from flows.launcher.slurm_states import STATE_OF_SLURM
 from flows.ports import LauncherState
@@ -68,6 +69,74 @@ def test_what_a_pending_job_waits_for_is_said() -> None:
 def test_no_line_is_no_job() -> None:
     assert parse_list("") == {}
     assert parse_job("") is None
+
+
+def test_a_row_that_cannot_be_read_hides_no_other() -> None:
+    text = "5|FAILED|None|1:0\n1:0|R\nslurm_load_jobs error\n6|FAILED|x|y\n7|RUNNING|None|\n"
+    assert {job: seen.state for job, seen in parse_list(text).items()} == {
+        "5": LauncherState.FAILED,
+        "7": LauncherState.RUNNING,
+    }
+    with pytest.raises(ValueError, match="not a job"):
+        parse_job("slurm_load_jobs|error|")
+
+
+ARRAY = """\
+JobId=5 ArrayJobId=5 ArrayTaskId=2 JobName=wrap JobState=FAILED ExitCode=1:0 Comment=x
+JobId=6 ArrayJobId=5 ArrayTaskId=1 JobName=wrap JobState=FAILED ExitCode=2:0 Comment=x
+"""
+HETEROGENEOUS = """\
+JobId=8 HetJobId=8 HetJobOffset=0 JobName=het JobState=FAILED ExitCode=3:0 Comment=x
+JobId=9 HetJobId=8 HetJobOffset=1 JobName=het JobState=FAILED ExitCode=0:0 Comment=x
+"""
+QUEUE = """\
+5|FAILED|NonZeroExitCode|wrap
+6|FAILED|NonZeroExitCode|wrap
+7|RUNNING|None|oumi-ours-1
+8|FAILED|NonZeroExitCode|a|b
+9|FAILED|NonZeroExitCode|het
+"""
+
+
+@pytest.fixture
+def login_node(tmp_path: Path) -> Path:
+    """A home whose Slurm has an array and a heterogeneous job, of which every part failed."""
+    programs = {
+        "squeue": f"cat <<'END'\n{QUEUE}END",
+        "scontrol": f"""\
+case ${{@: -1}} in
+5|6) cat <<'END'
+{ARRAY}END
+;;
+8|9) cat <<'END'
+{HETEROGENEOUS}END
+;; esac""",
+    }
+    (tmp_path / "bin").mkdir()
+    for name, script in programs.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    return tmp_path
+
+
+def test_failed_parts_of_arrays_and_heterogeneous_jobs_hide_no_job_of_the_list(
+    login_node: Path,
+) -> None:
+    listed = parse_list(ran(list_script(), login_node).stdout)
+    assert {job: seen.message for job, seen in listed.items()} == {
+        "5": "The job exited with code 1.",
+        "6": "The job exited with code 2.",
+        "7": "RUNNING",
+        "8": "The job exited with code 3.",
+        "9": "The job exited with code 0.",
+    }
+
+
+def test_one_part_of_an_array_or_a_heterogeneous_job_is_read_alone(login_node: Path) -> None:
+    for job, code in {"5": 1, "6": 2, "8": 3}.items():
+        seen = parse_job(ran(job_script(job), login_node).stdout.strip())
+        assert seen is not None
+        assert seen.message == f"The job exited with code {code}."
 
 
 @pytest.mark.parametrize("field", ["setup", "run"])
@@ -165,5 +234,9 @@ def ran(script: str, home: Path) -> "subprocess.CompletedProcess[str]":
     path = home / "job.sh"
     path.write_text(script)
     return subprocess.run(
-        ["bash", path], env={"HOME": str(home)}, capture_output=True, text=True, check=False
+        ["bash", path],
+        env={"HOME": str(home), "PATH": f"{home}/bin:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
