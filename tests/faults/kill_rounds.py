@@ -117,18 +117,11 @@ class KillRounds:
 
     async def _inject(self, fault: Fault) -> bool:
         """Whether there was something to kill, or a clock to set."""
-        if fault is Fault.MCP_SERVER:
-            return self.dice.choice(self.clients).kill_server()
         if fault is Fault.CLOCK:
             if self.clock is not None:
                 self.clock.jump(self.dice.choice(_JUMPS_SECONDS))
             return self.clock is not None
-        status = await asyncio.to_thread(self.engine.status)
-        process = status.worker if fault is Fault.WORKER else status.server
-        if process.pid is None or not process.alive:
-            return False
-        os.kill(process.pid, signal.SIGKILL)
-        return True
+        return await kill(fault, engine=self.engine, client=self.dice.choice(self.clients))
 
     async def _submit_jobs(self, group: asyncio.TaskGroup) -> None:
         places = asyncio.Semaphore(_LIVE_JOBS)
@@ -189,6 +182,18 @@ class KillRounds:
                 assert result.structured_content is not None
                 return result.structured_content
             assert error_code(result) in _TRANSIENT, result.content
+
+
+async def kill(fault: Fault, *, engine: Engine, client: ReconnectingClient) -> bool:
+    """Kill a process with signal 9; whether there was one."""
+    if fault is Fault.MCP_SERVER:
+        return client.kill_server()
+    status = await asyncio.to_thread(engine.status)
+    process = status.worker if fault is Fault.WORKER else status.server
+    if process.pid is None or not process.alive:
+        return False
+    os.kill(process.pid, signal.SIGKILL)
+    return True
 
 
 def _ran(job: Job) -> bool:

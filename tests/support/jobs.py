@@ -7,17 +7,17 @@ GREETING = "hello from the job"
 _JOB = """\
 name: {name}
 resources:
-  cloud: local
+  cloud: {cloud}
 run: |
 {run}
 """
 
 
-def job_config(folder: Path, name: str, run: str) -> Path:
+def job_config(folder: Path, name: str, run: str, *, cloud: str = "local") -> Path:
     """Write ``NAME.yaml``, a job config whose script is `run`."""
     path = folder / f"{name}.yaml"
     indented = "\n".join(f"  {line}" for line in run.splitlines())
-    path.write_text(_JOB.format(name=name, run=indented))
+    path.write_text(_JOB.format(name=name, cloud=cloud, run=indented))
     return path
 
 
