@@ -204,10 +204,10 @@ class Attempt:
             return Outcome(TerminationReason.LAUNCH_FAILED, f"The job was not prepared: {error}")
         cluster = await self._where()
         await self._record.show(JobState.LAUNCHING)
+        labels = dict(self._plan.labels)
         if self._request.cloud != names.LOCAL_CLOUD:
-            await self._record.label({names.LABEL_CLUSTER: cluster})
-        if self._plan.resumed_step is not None:
-            await self._record.label_resumed(self._plan.resumed_step, attempt=self.number)
+            labels[names.LABEL_CLUSTER] = cluster
+        await self._record.label(labels)
         self._is_new = False
         recorded = asyncio.ensure_future(asyncio.to_thread(self._plan.keep_provenance))
         launching = asyncio.ensure_future(

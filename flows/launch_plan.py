@@ -1,14 +1,17 @@
 """What an attempt of a job launches, and where. Blocking: it reads files."""
 
 import logging
+import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from flows import names
-from flows.configs.checkpoints import last_whole_checkpoint
+from flows.configs.checkpoints import Checkpoint, last_whole_checkpoint
 from flows.configs.clouds import free_cluster, kind_of
 from flows.configs.overrides import apply_overrides
-from flows.configs.plan import JobPlan, lookup, make_plan
+from flows.configs.plan import RESUME_KEY, TRY_RESUME_KEY, JobPlan, lookup, make_plan
 from flows.configs.reader import ConfigFile, ConfigKind, submitted_config
 from flows.errors import OumiFlowsError
 from flows.launcher.job_environment import with_job_environment
@@ -16,6 +19,7 @@ from flows.models import Command, JobRequest
 from flows.preflight.launch import Launch, read_launch
 from flows.provenance import keep, provenance
 from flows.redaction import config_secrets
+from flows.result_metrics import CLOCK_SECONDS
 from flows.run_record import LabelValue, RunRecord
 from flows.settings import Settings
 
@@ -37,8 +41,8 @@ class LaunchPlan:
         settings: Settings,
         logger: "logging.Logger | logging.LoggerAdapter[logging.Logger]",
     ) -> None:
-        self.resumed_step: int | None = None
-        """The step of the checkpoint that the last job config goes on from."""
+        self.labels: dict[str, LabelValue] = {}
+        """What the run must say before the last job config is launched."""
         self._request = request
         self._record = record
         self._settings = settings
@@ -101,29 +105,48 @@ class LaunchPlan:
         return []
 
     def _plan(self, attempt: int) -> JobPlan:
-        config = self._config()
+        config, request = self._config(), self._request
         job_id = str(self._record.run.id)
-        plan = make_plan(self._request, config, job_id=job_id)
-        resume_from = self._resume_from(plan, attempt)
-        if resume_from is None:
+        plan = make_plan(request, config, job_id=job_id)
+        fresh = self._record.labels.get(names.LABEL_FRESH_ATTEMPT) == attempt
+        if request.command is not Command.TRAIN or not plan.argv or not (attempt > 1 or fresh):
             return plan
-        return make_plan(self._request, config, job_id=job_id, resume_from=resume_from)
+        data = apply_overrides(config.data, request.overrides, request.command)
+        tries = lookup(data, request.command, TRY_RESUME_KEY) not in (None, False)
+        if fresh:
+            self.labels[names.LABEL_FRESH_SINCE] = time.time()
+        elif checkpoint := self._checkpoint(plan, data, tries=tries):
+            self.labels[names.LABEL_RESUMED_ATTEMPT] = attempt
+            self.labels[names.LABEL_RESUMED_STEP] = checkpoint.step
+            self._logger.info("Resuming from step %s: %s", checkpoint.step, checkpoint.path)
+            return make_plan(request, config, job_id=job_id, resume_from=checkpoint.path)
+        # Oumi 0.9 would take the highest checkpoint, also one half written; verl knows its own.
+        verl = "VERL" in str(lookup(data, request.command, "training.trainer_type"))
+        if tries and (fresh or not verl):
+            overrides = request.overrides | {TRY_RESUME_KEY: False}
+            request = request.model_copy(update={"overrides": overrides})
+            return make_plan(request, config, job_id=job_id)
+        return plan
 
     def _config(self) -> ConfigFile:
         """The config as it was submitted, wherever its file went since."""
         path = Path(self._request.config_path)
         return submitted_config(path, self._request.config_sha256, self._settings.snapshots_dir)
 
-    def _resume_from(self, plan: JobPlan, attempt: int) -> Path | None:
-        fresh = self._record.labels.get(names.LABEL_FRESH_ATTEMPT) == attempt
-        if attempt == 1 or fresh or plan.output_dir is None:
+    def _checkpoint(
+        self, plan: JobPlan, data: Mapping[str, Any], *, tries: bool
+    ) -> Checkpoint | None:
+        """The last whole checkpoint that this job has left, or that its config goes on from."""
+        if plan.output_dir is None:
             return None
-        if self._request.command is not Command.TRAIN or not plan.argv:
-            return None
-        checkpoint = last_whole_checkpoint(Path(plan.output_dir))
+        began = self._record.run.start_time
+        since = began.timestamp() - CLOCK_SECONDS if began else 0.0
+        if tries and not lookup(data, Command.TRAIN, RESUME_KEY):
+            since = 0.0  # as its first attempt did
+        fresh_since = self._record.labels.get(names.LABEL_FRESH_SINCE)
+        if isinstance(fresh_since, int | float):
+            since = fresh_since
+        checkpoint = last_whole_checkpoint(Path(plan.output_dir), since=since)
         if checkpoint is None:
-            self._logger.info("No whole checkpoint in %s: starting over", plan.output_dir)
-            return None
-        self.resumed_step = checkpoint.step
-        self._logger.info("Resuming from step %s: %s", checkpoint.step, checkpoint.path)
-        return Path(checkpoint.path)
+            self._logger.info("No whole checkpoint of this job in %s", plan.output_dir)
+        return checkpoint

@@ -62,6 +62,8 @@ LABEL_ATTEMPTS_TAKEN_BACK: Final = "oumi.attempts_taken_back"
 """How many attempts were called over while their job lived, and went on as the same attempt."""
 LABEL_FRESH_ATTEMPT: Final = "oumi.fresh_attempt"
 """The attempt that must start from the beginning instead of the last checkpoint."""
+LABEL_FRESH_SINCE: Final = "oumi.fresh_since"
+"""When it did so, in seconds since the epoch: older checkpoints are not gone on from."""
 
 LABEL_PROVENANCE: Final = "oumi.provenance"
 """Hash of the record, kept under OUMI_FLOWS_HOME, of what the last attempt ran on."""

@@ -16,7 +16,7 @@ TRAINING: Final = "metrics_rank0000.jsonl"
 _TASK: Final = "task_params.json"
 _TAIL_BYTES: Final = 2**20
 _LINE_CHARS: Final = 10_000
-_CLOCK_SECONDS: Final = 2.0
+CLOCK_SECONDS: Final = 2.0
 """File systems keep times coarsely: how much older than its job a file of it may look."""
 _HARNESS = re.compile(r"^results\.|,none$")
 _STEP_KEYS: Final = ("step", "global_step")
@@ -90,7 +90,7 @@ def _evaluations(files: ResultFiles) -> Iterator[dict[str, float]]:
     if files.output_dir is None:
         return
     written = ((path, _written_at(path)) for path in files.output_dir.glob(EVALUATION))
-    fresh = [(at, path) for path, at in written if at >= files.since - _CLOCK_SECONDS]
+    fresh = [(at, path) for path, at in written if at >= files.since - CLOCK_SECONDS]
     for _, path in sorted(fresh):
         task = _object(path.with_name(_TASK)).get("task_name")
         prefix = f"{task}." if isinstance(task, str) and task else ""
@@ -100,7 +100,7 @@ def _evaluations(files: ResultFiles) -> Iterator[dict[str, float]]:
 
 def _lines(path: Path | None, *, since: float) -> Iterable[str]:
     """The lines of the end of a file that was written since."""
-    if path is None or _written_at(path) < since - _CLOCK_SECONDS:
+    if path is None or _written_at(path) < since - CLOCK_SECONDS:
         return []
     try:
         with path.open("rb") as file:

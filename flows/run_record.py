@@ -201,10 +201,6 @@ class RunRecord:
             labels[names.LABEL_LOG_PATH] = log_path
         await self.label(labels)
 
-    async def label_resumed(self, step: int, *, attempt: int) -> None:
-        """Record which checkpoint an attempt goes on from."""
-        await self.label({names.LABEL_RESUMED_ATTEMPT: attempt, names.LABEL_RESUMED_STEP: step})
-
     async def running_since(self, seen_at: datetime, *, attempt: int) -> datetime:
         """When an attempt was first seen running, which is `seen_at` if it was not before."""
         if self.run.labels.get(names.LABEL_RUNNING_ATTEMPT) != attempt:

@@ -27,24 +27,30 @@ class Checkpoint(Value):
     step: int
 
 
-def last_whole_checkpoint(output_dir: Path) -> Checkpoint | None:
+def last_whole_checkpoint(output_dir: Path, *, since: float = 0.0) -> Checkpoint | None:
     """The whole checkpoint with the highest step, if there is one.
 
     A checkpoint that was being written when its process died is skipped: the trainers write
     ``trainer_state.json`` last.
+
+    Args:
+        output_dir: The folder that the training writes to.
+        since: Seconds since the epoch; what was whole before belongs to another training.
     """
     try:
         found = [(int(m[1]), p) for p in output_dir.iterdir() if (m := _NAME.fullmatch(p.name))]
     except OSError:
         return None
     for step, path in sorted(found, reverse=True):
-        if _is_whole(path):
+        if _is_whole(path, since):
             return Checkpoint(path=path, step=step)
     return None
 
 
-def _is_whole(path: Path) -> bool:
+def _is_whole(path: Path, since: float) -> bool:
     try:
+        if (path / _STATE).stat().st_mtime < since:
+            return False
         state = cast(object, json.loads((path / _STATE).read_bytes()))
         return bool(state) and isinstance(state, dict) and _has_weights(path)
     except (OSError, ValueError):

@@ -20,6 +20,7 @@ from flows.models import Command, JobRequest, OverrideValue, Value
 from flows.names import LOCAL_CLOUD, LOCAL_CLUSTER, slug
 
 RESUME_KEY: Final = "training.resume_from_checkpoint"
+TRY_RESUME_KEY: Final = "training.try_resume_from_last_checkpoint"
 OUTPUT_KEY: Final = {
     Command.TRAIN: "training.output_dir",
     Command.TUNE: "tuning.output_dir",

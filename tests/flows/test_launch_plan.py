@@ -1,0 +1,134 @@
+"""What an attempt launches: where it goes on from, and where it writes."""
+
+import logging
+import os
+import shlex
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
+
+import pytest
+import yaml
+from prefect.client.schemas.objects import FlowRun
+
+from flows import names
+from flows.launch_plan import LaunchPlan
+from flows.models import Command, JobRequest
+from flows.run_record import RunRecord
+from flows.settings import Settings
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+
+BEGAN = datetime(2026, 11, 24, 1, 0, 5, tzinfo=UTC)
+DUE = datetime(2026, 11, 24, 1, 0, tzinfo=UTC)
+RUN_ID = UUID("01a207af-1111-7222-8333-444455556666")
+MODEL = "model: {model_name: tiny}\n"
+TRYING = "training: {output_dir: out, try_resume_from_last_checkpoint: true}\n"
+NOT_TRYING = "--[training].try_resume_from_last_checkpoint=false"
+PLAIN = "training: {output_dir: out}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "client"
+    folder.mkdir()
+    return folder
+
+
+def save(folder: Path, step: int, *, after: float, is_whole: bool = True) -> Path:
+    """A checkpoint, written so many seconds after the run began."""
+    path = folder / "out" / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    written = [path / "model.safetensors", path / "trainer_state.json"][: 1 + is_whole]
+    for file in written:
+        file.write_text('{"global_step": 1}')
+        at = (BEGAN + timedelta(seconds=after)).timestamp()
+        os.utime(file, (at, at))
+    return path
+
+
+def plan_of(
+    folder: Path,
+    text: str,
+    *,
+    labels: dict[str, Any] | None = None,
+    command: Command = Command.TRAIN,
+    **request: Any,
+) -> LaunchPlan:
+    config = folder / "config.yaml"
+    config.write_text(MODEL + text)
+    facts = {"id": RUN_ID, "flow_id": RUN_ID, "start_time": BEGAN, "expected_start_time": DUE}
+    run = FlowRun.model_validate(facts | {"labels": labels or {}})
+    asked = JobRequest(config_path=str(config), client_cwd=str(folder), command=command, **request)
+    record = RunRecord(run, cast("PrefectClient", None))
+    settings = Settings(home=folder.parent / "home")
+    return LaunchPlan(asked, record, settings, logging.getLogger("test"))
+
+
+def script_of(plan: LaunchPlan, attempt: int) -> str:
+    """The command of an attempt, without quotes."""
+    return " ".join(shlex.split(yaml.safe_load(plan.job_config(attempt))["run"]))
+
+
+def test_another_attempt_goes_on_from_the_last_checkpoint_of_its_job(folder: Path) -> None:
+    path = save(folder, 20, after=60)
+    save(folder, 40, after=90, is_whole=False)
+    plan = plan_of(folder, PLAIN)
+    assert script_of(plan, 2).endswith(f"--training.resume_from_checkpoint={path}")
+    assert plan.labels == {names.LABEL_RESUMED_ATTEMPT: 2, names.LABEL_RESUMED_STEP: 20}
+
+
+def test_a_checkpoint_that_another_job_left_is_not_taken_for_ours(folder: Path) -> None:
+    save(folder, 1000, after=-86_400)
+    plan = plan_of(folder, PLAIN)
+    assert "resume" not in script_of(plan, 2)
+    path = save(folder, 300, after=60)
+    assert script_of(plan, 2).endswith(f"={path}")
+
+
+def test_a_checkpoint_may_look_a_little_older_than_its_job(folder: Path) -> None:
+    path = save(folder, 20, after=-1)
+    assert script_of(plan_of(folder, PLAIN), 2).endswith(f"={path}")
+
+
+def test_what_came_before_a_fresh_attempt_is_not_gone_on_from(folder: Path) -> None:
+    save(folder, 180, after=60)
+    plan = plan_of(folder, PLAIN, labels={names.LABEL_FRESH_ATTEMPT: 2})
+    assert "resume" not in script_of(plan, 2)
+    since = plan.labels[names.LABEL_FRESH_SINCE]
+    labels = {names.LABEL_FRESH_ATTEMPT: 2, names.LABEL_FRESH_SINCE: since}
+    later = plan_of(folder, PLAIN, labels=labels)
+    assert "resume" not in script_of(later, 3)
+    path = save(folder, 20, after=datetime.now(UTC).timestamp() + 9 - BEGAN.timestamp())
+    assert script_of(later, 3).endswith(f"={path}")
+
+
+@pytest.mark.parametrize("labels", [{}, {names.LABEL_FRESH_ATTEMPT: 2}])
+def test_oumi_is_not_left_to_pick_a_half_written_checkpoint(
+    folder: Path, labels: dict[str, Any]
+) -> None:
+    save(folder, 20, after=60, is_whole=False)
+    plan = plan_of(folder, TRYING, labels=labels)
+    assert "resume" not in script_of(plan, 1)
+    assert script_of(plan, 2).endswith(NOT_TRYING)
+
+
+def test_a_fresh_attempt_begins_anew_whatever_the_config_tries(folder: Path) -> None:
+    save(folder, 20, after=60)
+    labels = {names.LABEL_FRESH_ATTEMPT: 2}
+    script = script_of(plan_of(folder, TRYING, labels=labels), 2)
+    assert script.endswith(NOT_TRYING)
+
+
+def test_a_config_that_goes_on_from_older_jobs_does_so_at_each_attempt(folder: Path) -> None:
+    path = save(folder, 1000, after=-86_400)
+    assert script_of(plan_of(folder, TRYING), 2).endswith(f"={path}")
+
+
+def test_verl_which_knows_its_own_whole_checkpoints_is_left_to_it(folder: Path) -> None:
+    text = TRYING.replace("{output_dir", "{trainer_type: VERL_GRPO, output_dir")
+    assert "resume" not in script_of(plan_of(folder, text), 2)
+    fresh = plan_of(folder, text, labels={names.LABEL_FRESH_ATTEMPT: 2})
+    assert script_of(fresh, 2).endswith(NOT_TRYING)
