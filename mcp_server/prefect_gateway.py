@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Final, Protocol, TypeVar
 
@@ -201,11 +202,20 @@ class PrefectGateway:
         return _read(answer, _ARTIFACTS)
 
     async def read_logs(
-        self, run_id: str, *, limit: int, offset: int = 0, newest_first: bool = False
+        self,
+        run_id: str,
+        *,
+        limit: int,
+        offset: int = 0,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        newest_first: bool = False,
     ) -> list[LogLine]:
-        """Read lines of a flow run's log in Prefect."""
+        """Read lines of a flow run's log in Prefect, of these times and those between them."""
+        times = {"after_": since, "before_": until}
+        timestamp = {key: time.isoformat() for key, time in times.items() if time}
         body = {
-            "logs": {"flow_run_id": {"any_": [run_id]}},
+            "logs": {"flow_run_id": {"any_": [run_id]}, "timestamp": timestamp or None},
             "sort": "TIMESTAMP_DESC" if newest_first else "TIMESTAMP_ASC",
             "limit": min(limit, MAX_PAGE),
             "offset": offset,

@@ -10,10 +10,10 @@ import anyio.to_thread
 
 from flows import logs, names
 from flows.errors import InvalidArgument, OumiFlowsError
-from flows.log_search import LogSearch
 from flows.logs import LogCursor, LogPage
-from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway
+from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.prefect_models import FlowRun
+from mcp_server.services.prefect_logs import LogPlace, PrefectLogs
 from mcp_server.services.redactors import Redactors
 from mcp_server.services.results import JobLogs
 
@@ -23,8 +23,6 @@ _BYTES: Final = 10_000
 """Of the log in an answer, as JSON; leaves room for the rest of the 12 kB."""
 _MOST_BYTES: Final = 80_000
 _TAIL_LINES: Final = 20
-_MOST_PREFECT_LINES: Final = 10_000
-_PREFECT_CURSOR = re.compile(r"prefect:(\d{1,9})")
 
 
 class _LogFile(NamedTuple):
@@ -57,6 +55,7 @@ class LogReader:
 
     def __init__(self, gateway: PrefectGateway, redactors: Redactors) -> None:
         self._gateway = gateway
+        self._in_prefect = PrefectLogs(gateway)
         self._redactors = redactors
 
     async def read(
@@ -81,11 +80,10 @@ class LogReader:
         self, run: FlowRun, *, lines: int, cursor: str | None, grep: str | None
     ) -> JobLogs:
         file = _log_file(run)
-        in_prefect = _PREFECT_CURSOR.fullmatch(cursor or "")
+        in_prefect = LogPlace.decode(cursor or "") is not None
         if file is None or in_prefect or not await anyio.to_thread.run_sync(_is_here, file):
             if file or run.state.job_state.is_terminal:
-                offset = int(in_prefect[1]) if in_prefect else None
-                return await self._from_prefect(run, lines=lines, offset=offset, grep=grep)
+                return await self._from_prefect(run, lines=lines, cursor=cursor, grep=grep)
             start = cursor or logs.encode_cursor(LogCursor(run.attempt, 0))
             return _answer(run, [], next_cursor=start, at_end=False, notes=["not started yet"])
         read = partial(_read_file, file, run, lines=lines, cursor=cursor, grep=grep)
@@ -105,30 +103,28 @@ class LogReader:
         return "\n".join(line.message for line in reversed(found))[-4000:]
 
     async def _from_prefect(
-        self, run: FlowRun, *, lines: int, offset: int | None, grep: str | None
+        self, run: FlowRun, *, lines: int, cursor: str | None, grep: str | None
     ) -> JobLogs:
-        start = offset or 0
-        found: list[str] = []
-        while len(found) < _MOST_PREFECT_LINES:
-            page = await self._gateway.read_logs(run.id, limit=MAX_PAGE, offset=start + len(found))
-            found += [line.message for line in page]
-            if len(page) < MAX_PAGE or (offset is not None and len(found) >= lines):
-                break
-        if offset is not None:
-            found = found[:lines]
-        end = start + len(found)
-        kept = found
-        if grep:
-            kept = await anyio.to_thread.run_sync(_matching, found, grep)
-        kept = kept[-lines:]
-        while len(kept) > 1 and _json_bytes(kept) > page_bytes(lines):
-            kept = kept[1:]
+        notes = ["from Prefect, which has only some of the lines"]
+        start = LogPlace.decode(cursor or "")
+        if cursor and start is None:
+            if logs.decode_cursor(cursor).offset == 0:
+                start = LogPlace()
+            else:
+                notes.append("the tail, for the file that cursor belongs to is not here")
+        room = page_bytes(lines)
+        if start is None:
+            part = await self._in_prefect.read_tail(run.id, lines=lines, max_bytes=room, grep=grep)
+        else:
+            part = await self._in_prefect.read_from(
+                run.id, start, lines=lines, max_bytes=room, grep=grep
+            )
         return _answer(
             run,
-            kept,
-            next_cursor=f"prefect:{end}",
-            at_end=run.state.job_state.is_terminal and len(found) < lines,
-            notes=["from Prefect, which has only some of the lines"],
+            part.lines,
+            next_cursor=part.next_place.encode(),
+            at_end=run.state.job_state.is_terminal and part.at_end,
+            notes=[*notes, *part.notes],
         )
 
 
@@ -199,11 +195,6 @@ def _read_on(
                 continue
             page = page.model_copy(update={"at_eof": False})
         return _Part(page.model_copy(update={"lines": found}), LogCursor(attempt, offset))
-
-
-def _matching(messages: list[str], grep: str) -> list[str]:
-    lines = ((message, " ".join(message.splitlines())) for message in messages)
-    return [message for message, text in LogSearch(grep).matching(lines) if text is not None]
 
 
 def _log_file(run: FlowRun) -> _LogFile | None:

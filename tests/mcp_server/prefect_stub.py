@@ -97,13 +97,15 @@ class PrefectServer:
         }
         self.call("POST", "/artifacts/", body)
 
-    def log(self, run_id: str | None, *messages: str) -> None:
+    def log(self, run_id: str | None, *messages: str, at: datetime | None = None) -> None:
+        """Log as a worker does, a microsecond a line; with `at` all at that very time."""
+        now = datetime.now(UTC)
         rows = [
             {
                 "name": "prefect.flow_runs",
                 "level": 20,
                 "message": message,
-                "timestamp": f"2026-01-01T00:00:{index:02d}Z",
+                "timestamp": (at or now + timedelta(microseconds=index)).isoformat(),
                 "flow_run_id": run_id,
             }
             for index, message in enumerate(messages)

@@ -247,13 +247,13 @@ async def test_a_failed_job_on_another_machine_has_its_last_lines_from_prefect(
     prefect.log(job_id, "one", "two")
     assert (await ok(client, "get_job_status", job_id=job_id))["error_tail"] == "one\ntwo"
     page = await ok(client, "get_job_logs", job_id=job_id, lines=1)
-    assert (page["logs"], page["at_end"]) == ("two", False)
+    assert (page["logs"], page["at_end"]) == ("two", True)
     page = await ok(client, "get_job_logs", job_id=job_id)
     assert (page["logs"], page["lines_returned"], page["at_end"]) == ("one\ntwo", 2, True)
     assert (await ok(client, "get_job_logs", job_id=job_id, grep="^o"))["logs"] == "one"
     prefect.log(job_id, "three")
     later = await ok(client, "get_job_logs", job_id=job_id, cursor=page["next_cursor"])
-    assert later["lines_returned"] == 1
+    assert (later["logs"], later["lines_returned"], later["at_end"]) == ("three", 1, True)
 
 
 @pytest.mark.parametrize(
