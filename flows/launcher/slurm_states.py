@@ -45,6 +45,8 @@ list shows as ``CANCELLED by 1001`` pending (oumi 0.9, `_get_job_state` in slurm
 
 _REFUSED: Final = frozenset({"BadConstraints", "JobHeldAdmin", "InvalidAccount", "InvalidQOS"})
 _SIGKILL: Final = 9
+_CHILD_KILLED: Final = 128 + _SIGKILL
+"""With this bash ends when what it ran was ended by the signal, as in the local cloud."""
 
 
 def slurm_observation(
@@ -62,7 +64,7 @@ def slurm_observation(
     word = state.split(maxsplit=1)[0].rstrip("+") if state.strip() else ""
     ours, reason = STATE_OF_SLURM.get(word, (PENDING, None))
     if word == "FAILED":
-        reason = _why_it_failed(signal=signal, why=why, phase=phase)
+        reason = _why_it_failed(exit_code=exit_code, signal=signal, why=why, phase=phase)
     return Observation(
         state=ours,
         observed_at=datetime.now(UTC),
@@ -71,8 +73,8 @@ def slurm_observation(
     )
 
 
-def _why_it_failed(*, signal: int, why: str, phase: str) -> TerminationReason:
-    if signal == _SIGKILL:
+def _why_it_failed(*, exit_code: int, signal: int, why: str, phase: str) -> TerminationReason:
+    if signal == _SIGKILL or exit_code == _CHILD_KILLED:
         return TerminationReason.OUT_OF_MEMORY
     if why in _REFUSED:
         return TerminationReason.LAUNCH_FAILED

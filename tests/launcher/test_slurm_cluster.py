@@ -379,3 +379,22 @@ async def test_each_task_of_an_array_is_told_by_its_own_id(cluster: Cluster) -> 
         )
         assert single is not None
         assert (single.state, single.message) == (listed.state, listed.message)
+
+
+async def test_a_job_whose_program_is_killed_has_run_out_of_memory_as_on_the_local_cloud(
+    cluster: Cluster,
+) -> None:
+    handle = await cluster.launch("bash -c 'kill -9 $$'")
+    ended = await cluster.ended(handle)
+    assert (ended.state, ended.reason) == (LauncherState.FAILED, TerminationReason.OUT_OF_MEMORY)
+    assert (await cluster.listed())[handle.launcher_job_id].reason is ended.reason
+
+
+async def test_options_that_find_the_job_and_its_log_again_are_not_the_scripts_to_set(
+    cluster: Cluster,
+) -> None:
+    key = new_key()
+    options = ["--job-name=mine", "--comment=mine", "--output=/dev/null", "--nodes=7"]
+    script = [*(f"#SBATCH {option}" for option in options), 'echo "$SLURM_JOB_NAME"']
+    handle = await cluster.launch("\n".join(script), key=key)
+    assert await cluster.output(handle) == f"{key}\n"
