@@ -78,8 +78,7 @@ class OumiBackend(LastingClusters):
     def observe(self, cluster_name: str) -> dict[str, Observation]:
         """All jobs of a cluster by launcher job id."""
         cluster = self._cluster(cluster_name)
-        jobs = cluster.get_jobs() if cluster is not None else []
-        return {job.id: observation(job) for job in jobs}
+        return self._observations(cluster, cluster.get_jobs()) if cluster is not None else {}
 
     def observe_job(self, handle: JobHandle) -> Observation | None:
         """One job; None if the cluster does not know it."""
@@ -87,7 +86,7 @@ class OumiBackend(LastingClusters):
         if cluster is None:
             return None
         status = cast("JobStatus | None", cluster.get_job(handle.launcher_job_id))
-        return None if status is None else observation(status)
+        return None if status is None else self._observations(cluster, [status]).get(status.id)
 
     def cancel(self, handle: JobHandle, *, force: bool) -> None:
         """Ask for the end of a job; most clouds have no grace to skip."""
@@ -105,6 +104,12 @@ class OumiBackend(LastingClusters):
         from oumi import launcher
 
         return [cluster.name() for cluster in launcher.get_cloud(self._cloud).list_clusters()]
+
+    def _observations(
+        self, cluster: "BaseCluster", jobs: "list[JobStatus]"
+    ) -> dict[str, Observation]:
+        """What Oumi's list of jobs says; a job that it does not tell the truth of is left out."""
+        return {job.id: observation(job) for job in jobs}
 
     def _up(self, job: "JobConfig", cluster_name: str) -> JobHandle:
         from oumi import launcher

@@ -50,13 +50,13 @@ _CHILD_KILLED: Final = 128 + _SIGKILL
 
 
 def slurm_observation(
-    state: str, *, exit_code: int, signal: int, why: str, phase: str
+    state: str, *, exit_code: int | None, signal: int, why: str, phase: str
 ) -> Observation:
     """One look at a job.
 
     Args:
         state: Slurm's word, and what it puts behind it. A word we do not know ends nothing.
-        exit_code: Of the script.
+        exit_code: Of the script; None: it is not told.
         signal: What ended the script; 0: nothing did.
         why: Slurm's reason: what a pending job waits for, or what became of an ended one.
         phase: The part of the script it came to: ``S``, ``R``, or nothing.
@@ -73,7 +73,9 @@ def slurm_observation(
     )
 
 
-def _why_it_failed(*, exit_code: int, signal: int, why: str, phase: str) -> TerminationReason:
+def _why_it_failed(
+    *, exit_code: int | None, signal: int, why: str, phase: str
+) -> TerminationReason:
     if signal == _SIGKILL or exit_code == _CHILD_KILLED:
         return TerminationReason.OUT_OF_MEMORY
     if why in _REFUSED:
@@ -86,11 +88,12 @@ def _message(
     state: LauncherState,
     reason: TerminationReason | None,
     *,
-    exit_code: int,
+    exit_code: int | None,
     signal: int,
     why: str,
 ) -> str:
-    if word in ("COMPLETED", "FAILED") and reason not in (None, TerminationReason.LAUNCH_FAILED):
+    told = word == "COMPLETED" or (word == "FAILED" and exit_code is not None)
+    if told and reason not in (None, TerminationReason.LAUNCH_FAILED):
         return why_it_ended(reason, exit_code=exit_code, signal=signal or None)
     said = f"{word} ({why})" if why and why != "None" else word
     return f"Slurm says {said}." if state.is_terminal else said

@@ -9,6 +9,8 @@ from flows.launcher.clouds import CloudBackend, make_backend
 from flows.launcher.lasting_clusters import LastingClusters
 from flows.launcher.local_backend import LocalBackend
 from flows.launcher.oumi_backend import OumiBackend
+from flows.launcher.polaris_backend import PolarisBackend
+from flows.launcher.site_backend import SlurmSiteBackend
 from flows.launcher.sky_backend import SkyBackend
 from flows.launcher.sky_server import SkyServer
 from flows.launcher.slurm_backend import SlurmBackend
@@ -19,6 +21,8 @@ DRIVEN_BY: dict[type[CloudBackend], str] = {
     LocalBackend: "this project",
     SlurmBackend: "this project, over ssh",
     SkyBackend: "SkyPilot's API server",
+    SlurmSiteBackend: "Oumi's own client",
+    PolarisBackend: "Oumi's own client",
     OumiBackend: "Oumi's own client",
 }
 
