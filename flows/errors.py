@@ -12,7 +12,9 @@ OumiFlowsError
 ├── CloudUnavailable       CLOUD_UNAVAILABLE
 ├── ClusterNotFound        CLUSTER_NOT_FOUND
 ├── ClusterUnreachable     CLUSTER_UNREACHABLE
+│   └── StillLaunching
 ├── LaunchFailed           LAUNCH_FAILED
+│   └── LaunchCancelled
 ├── EngineUnavailable      ENGINE_UNAVAILABLE
 ├── OperationTimeout       TIMEOUT
 ├── ReadOnly               READ_ONLY
@@ -142,10 +144,18 @@ class ClusterUnreachable(OumiFlowsError):
     code = ErrorCode.CLUSTER_UNREACHABLE
 
 
+class StillLaunching(ClusterUnreachable):
+    """The job is being launched, by a launch that the next one takes up."""
+
+
 class LaunchFailed(OumiFlowsError):
     """The launcher refused or failed to start the job."""
 
     code = ErrorCode.LAUNCH_FAILED
+
+
+class LaunchCancelled(LaunchFailed):
+    """Somebody ended the launch, not through us."""
 
 
 class EngineUnavailable(OumiFlowsError):

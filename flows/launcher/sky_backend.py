@@ -21,12 +21,13 @@ from flows.errors import (
     JobNotFound,
     LaunchFailed,
     OumiFlowsError,
+    StillLaunching,
 )
 from flows.launcher.oumi_backend import read_job
 from flows.launcher.sky_clusters import SkyClusters
 from flows.launcher.sky_log import SkyLogs
-from flows.launcher.sky_server import SkyServer, first_line
-from flows.launcher.sky_values import SkyClusterState, SkyJob, SkyRequest
+from flows.launcher.sky_server import SkyServer, cancelled_launch, first_line
+from flows.launcher.sky_values import SkyClusterState, SkyJob, SkyRequest, doubles, first_of
 from flows.models import ClusterStatus
 from flows.ports import JobHandle, LauncherState, Observation
 from flows.settings import Settings
@@ -50,6 +51,12 @@ DEFAULT_AUTOSTOP_MINUTES: Final = 60
 """What Oumi 0.9 sets where a cloud can stop clusters."""
 
 _LAUNCHES: Final = ("launch", "exec")
+_AGAIN: Final = "It is asked again by itself"
+
+# What SkyPilot's history says of a cluster (skypilot 0.12, `core.stop` and
+# `backend_utils._update_cluster_status`).
+_STOPPED_BY_USER: Final = "Cluster was stopped by user."
+_TAKEN_AWAY: Final = ("All nodes terminated", "All nodes stopped")
 _APPEARS_SECONDS: Final = 15.0
 _APPEARS_LOOK_SECONDS: Final = 0.5
 
@@ -58,7 +65,9 @@ class SkyBackend:
     """One of Oumi's clouds that SkyPilot runs.
 
     The launch key is the job's name on its cluster, and of its launch in the API server's list of
-    requests: whatever died during a launch, one of the two has it.
+    requests. A server that was killed starts with an empty list, while its process that launches
+    may go on unseen. A second job of a key then is made and cancelled again: the earlier one
+    counts, whoever looks and whenever the other one turns up.
 
     Args:
         cloud: Oumi's name of it.
@@ -73,6 +82,9 @@ class SkyBackend:
         self._logs = SkyLogs(self._server, self._folder)
         self._clusters = SkyClusters(self._server, timeout_seconds=settings.launch_timeout_seconds)
         self._launching = _Locks()
+        # Of the jobs that were seen. A cluster that is made anew gives their ids to others.
+        self._names: dict[JobHandle, str] = {}
+        self._ended: set[JobHandle] = set()
 
     @property
     def server(self) -> str:
@@ -91,19 +103,20 @@ class SkyBackend:
 
         Raises:
             LaunchFailed: SkyPilot could not start it; the message has why and where its account is.
+            LaunchCancelled: Somebody ended the launch, or took the cluster down during it.
             CloudUnavailable: No API server runs.
         """
         job = _named(job_config, key)
         self._server.check()
         with self._launching.of(key):
             launch = self._last_launch(cluster_name, key)
-            if launch is not None and launch.succeeded:
-                return self._handle(cluster_name, self._server.result(launch.request_id))
             if launch is not None and launch.is_live:
                 return self._launched(cluster_name, key, launch.request_id)
-            queued = self._queued(cluster_name, key)
-            if queued is not None:
-                return self._handle(cluster_name, queued.job_id)
+            found = self._found(cluster_name, key, launch)
+            if found is not None:
+                return found
+            if launch is not None and launch.was_cancelled:
+                raise cancelled_launch()
             request_id = self._submit(job, cluster_name, key, autostop_minutes)
             return self._launched(cluster_name, key, request_id)
 
@@ -111,21 +124,17 @@ class SkyBackend:
         """The job launched as `key`, whatever its state; None if there is none.
 
         Raises:
-            ClusterUnreachable: Its launch is still under way, among others.
+            StillLaunching: Its launch is under way; launching it again waits for that.
         """
         launch = self._last_launch(cluster_name, key)
         if launch is not None and launch.is_live:
-            raise ClusterUnreachable(
-                f"SkyPilot is still launching {key} on {cluster_name}", "It is asked again"
-            )
-        if launch is not None and launch.succeeded:
-            return self._handle(cluster_name, self._server.result(launch.request_id))
-        queued = self._queued(cluster_name, key)
-        return None if queued is None else self._handle(cluster_name, queued.job_id)
+            raise StillLaunching(f"SkyPilot is still launching {key} on {cluster_name}", _AGAIN)
+        return self._found(cluster_name, key, launch)
 
     def observe(self, cluster_name: str) -> dict[str, Observation]:
         """All jobs of a cluster by launcher job id, in one call to it."""
-        return {job.job_id: _observation(job) for job in self._queue(cluster_name) or []}
+        jobs = self._queue(cluster_name) or []
+        return {job.job_id: self._seen(self._handle(cluster_name, job.job_id), job) for job in jobs}
 
     def observe_job(self, handle: JobHandle) -> Observation | None:
         """One job; where its cluster is gone, how that ended it, as far as the server knows."""
@@ -133,10 +142,14 @@ class SkyBackend:
         if jobs is None:
             return self._ended_with_cluster(handle)
         found = (job for job in jobs if job.job_id == handle.launcher_job_id)
-        return next(map(_observation, found), None)
+        return next((self._seen(handle, job) for job in found), None)
 
     def cancel(self, handle: JobHandle, *, force: bool) -> None:
-        """End a job: SkyPilot sends SIGTERM, and soon after SIGKILL; there is no grace to skip."""
+        """End a job: SkyPilot sends SIGTERM, and soon after SIGKILL; there is no grace to skip.
+
+        Raises:
+            ClusterUnreachable: SkyPilot cannot cancel it yet, among others.
+        """
         jobs = self._queue(handle.cluster_name)
         if jobs is None:
             raise ClusterNotFound(
@@ -150,13 +163,25 @@ class SkyBackend:
                 f"{handle.launcher_job_id}",
                 "See the ids of its jobs in list_clusters",
             )
+        if job.is_being_submitted:
+            # It would answer that it has, and cancel nothing (skypilot 0.12, cancel_jobs).
+            raise ClusterUnreachable(
+                f"SkyPilot is still submitting job {job.job_id} of {handle.cluster_name}, and "
+                "cancels no such job",
+                "Ask again in a moment",
+            )
         if not job.state.is_terminal:
             self._server.cancel(handle.cluster_name, handle.launcher_job_id)
 
     def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
         """At most `limit` bytes of the job's output from `offset` on, from the copy kept here."""
         return self._logs.read(
-            handle.cluster_name, handle.launcher_job_id, offset=offset, limit=limit
+            handle.cluster_name,
+            handle.launcher_job_id,
+            name=self._name(handle),
+            offset=offset,
+            limit=limit,
+            has_ended=handle in self._ended,
         )
 
     def clusters(self) -> list[ClusterStatus]:
@@ -186,14 +211,35 @@ class SkyBackend:
             next(iter(launches), None),
         )
 
+    def _found(self, cluster_name: str, key: str, launch: SkyRequest | None) -> JobHandle | None:
+        """The job of a key, by the cluster's word, or else by that of its last launch."""
+        queued = self._queued(cluster_name, key)
+        if queued is not None:
+            return self._handle(cluster_name, queued.job_id)
+        if launch is None or not launch.succeeded:
+            return None
+        return self._handle(cluster_name, self._server.result(launch.request_id))
+
     def _queued(self, cluster_name: str, key: str) -> SkyJob | None:
-        """The first job of that name on a cluster, if the cluster is up."""
+        """The job of a key that counts, if the cluster is up and has one; others are cancelled."""
         try:
             jobs = self._server.queue(cluster_name)
         except ClusterNotFound:
             return None
-        named = [job for job in jobs or [] if job.name == key]
-        return min(named, key=lambda job: int(job.job_id), default=None)
+        except OumiFlowsError:
+            raise
+        except Exception:  # noqa: BLE001 - of the cluster's ssh or cloud
+            jobs = self._queue(cluster_name)
+        jobs = jobs or []
+        self._cancel_doubles(cluster_name, jobs)
+        first = first_of(jobs, key)
+        if first is not None and first.is_being_submitted and _count(jobs, key) > 1:
+            raise StillLaunching(f"SkyPilot is still submitting {key} on {cluster_name}", _AGAIN)
+        return first
+
+    def _cancel_doubles(self, cluster_name: str, jobs: list[SkyJob]) -> None:
+        for job in doubles(jobs):
+            self._server.cancel(cluster_name, job.job_id)
 
     def _queue(self, cluster_name: str) -> list[SkyJob] | None:
         """The jobs of a cluster; None if it is gone or stopped.
@@ -205,6 +251,7 @@ class SkyBackend:
         try:
             jobs = self._server.queue(cluster_name)
             if jobs is not None:
+                self._cancel_doubles(cluster_name, jobs)
                 return jobs
         except ClusterNotFound:
             return None
@@ -216,7 +263,7 @@ class SkyBackend:
         cluster = self._server.cluster(cluster_name, refresh=True)
         if cluster is None or cluster.state is SkyClusterState.STOPPED:
             return None
-        raise ClusterUnreachable(why, "It is asked again by itself")
+        raise ClusterUnreachable(why, _AGAIN)
 
     def _submit(
         self, job: "JobConfig", cluster_name: str, key: str, autostop_minutes: int | None
@@ -228,13 +275,13 @@ class SkyBackend:
                 f"{self._cloud} cannot stop clusters, so autostop_minutes means nothing there",
                 "Leave it out, and take the cluster down with down_cluster when you are done",
             )
-        if autostop_minutes is None and can_stop:
-            autostop_minutes = DEFAULT_AUTOSTOP_MINUTES
         is_up = cluster is not None and cluster.state is SkyClusterState.UP
         needs_only_run = not (job.setup or job.file_mounts or job.storage_mounts)
         try:
-            if is_up and needs_only_run:
+            if is_up and needs_only_run and autostop_minutes is None:
                 return self._server.exec(job, cluster_name)
+            if autostop_minutes is None and can_stop:
+                autostop_minutes = DEFAULT_AUTOSTOP_MINUTES
             return self._server.launch(job, cluster_name, autostop_minutes=autostop_minutes)
         except ClusterUnreachable:
             # The server may have taken it all the same.
@@ -264,36 +311,74 @@ class SkyBackend:
                 f"{self._cloud} could not start the job on {cluster_name}: {first_line(error)}",
                 f"SkyPilot's account of it is in {log} on the worker; mend the cause and retry",
             ) from error
-        return self._handle(cluster_name, job_id)
+        # The job of a launch that the server has forgotten may have come first.
+        queued = self._queued(cluster_name, key)
+        return self._handle(cluster_name, job_id if queued is None else queued.job_id)
 
     def _ended_with_cluster(self, handle: JobHandle) -> Observation | None:
-        """How a job ended whose cluster is gone or stopped; None if no job was launched there."""
-        requests = self._server.requests(handle.cluster_name)
+        """How a job ended whose cluster is gone or stopped; None if no job was launched there.
+
+        The server remembers requests for a day, and none from before it was started; the history
+        of its clusters lasts.
+        """
+        name = handle.cluster_name
+        requests = self._server.requests(name)
         launched = [item for item in requests if item.verb in _LAUNCHES and item.succeeded]
-        if not launched:
+        last_event = self._server.last_event(name)
+        if not launched and last_event is None:
             return None
-        since = launched[0].created_at
-        where = f"Cluster {handle.cluster_name}"
-        for verb, what in (("down", "taken down"), ("stop", "stopped")):
-            if any(item.verb == verb and item.created_at > since for item in requests):
-                return _seen(
-                    LauncherState.CANCELLED,
-                    TerminationReason.CANCELLED_EXTERNALLY,
-                    f"{where} was {what} before the job was seen to end.",
-                )
-        cluster = self._server.cluster(handle.cluster_name)
+        since = launched[0].created_at if launched else 0.0
+        verbs = [item.verb for item in requests if item.created_at > since]
+        cluster = self._server.cluster(name)
+        taken_away = (last_event or "").startswith(_TAKEN_AWAY)
+        # A cluster that is gone and was not taken away was taken down, by a forgotten request.
+        if "down" in verbs or (cluster is None and not launched and not taken_away):
+            return self._ended_by_somebody(handle, "taken down")
+        if "stop" in verbs or last_event == _STOPPED_BY_USER:
+            return self._ended_by_somebody(handle, "stopped")
         if cluster is not None and cluster.autostop >= 0:
-            return _seen(
+            return self._end(
+                handle,
                 LauncherState.FAILED,
                 TerminationReason.LOST,
-                f"{where} stopped itself after {cluster.autostop} idle minutes, and nobody had "
-                "seen how the job ended; start the cluster to look.",
+                f"Cluster {name} stopped itself after {cluster.autostop} idle minutes, and nobody "
+                "had seen how the job ended; start the cluster to look.",
             )
-        return _seen(
+        return self._end(
+            handle,
             LauncherState.FAILED,
             TerminationReason.PREEMPTED,
-            f"{where} was taken away by {self._cloud}, and the job with it.",
+            f"Cluster {name} was taken away by {self._cloud}, and the job with it.",
         )
+
+    def _ended_by_somebody(self, handle: JobHandle, what: str) -> Observation:
+        return self._end(
+            handle,
+            LauncherState.CANCELLED,
+            TerminationReason.CANCELLED_EXTERNALLY,
+            f"Cluster {handle.cluster_name} was {what} before the job was seen to end.",
+        )
+
+    def _end(
+        self, handle: JobHandle, state: LauncherState, reason: TerminationReason, message: str
+    ) -> Observation:
+        self._ended.add(handle)
+        return _observed(state, reason, message)
+
+    def _seen(self, handle: JobHandle, job: SkyJob) -> Observation:
+        self._names[handle] = job.name
+        if job.state.is_terminal:
+            self._ended.add(handle)
+        else:
+            self._ended.discard(handle)
+        return _observation(job)
+
+    def _name(self, handle: JobHandle) -> str:
+        """A job's name on its cluster; empty if neither has it."""
+        if handle not in self._names:
+            for job in self._queue(handle.cluster_name) or []:
+                self._names[self._handle(handle.cluster_name, job.job_id)] = job.name
+        return self._names.get(handle, "")
 
 
 class _Locks:
@@ -323,13 +408,16 @@ def _named(job_config: str, key: str) -> "JobConfig":
     return read_job(dump_yaml({**yaml.safe_load(job_config), "name": key}))
 
 
+def _count(jobs: list[SkyJob], key: str) -> int:
+    return sum(job.name == key and not job.was_never_submitted for job in jobs)
+
+
 def _observation(job: SkyJob) -> Observation:
     reason, message = _END.get(job.status, (None, f"SkyPilot says {job.status}."))
-    if job.status == "FAILED_DRIVER" and not job.started:
-        # skypilot 0.12, sky/skylet/job_lib.py: its submission died half way.
+    if job.was_never_submitted:
         reason, message = TerminationReason.LAUNCH_FAILED, "SkyPilot never started the job."
-    return _seen(job.state, reason, message)
+    return _observed(job.state, reason, message).model_copy(update={"name": job.name})
 
 
-def _seen(state: LauncherState, reason: TerminationReason | None, message: str) -> Observation:
+def _observed(state: LauncherState, reason: TerminationReason | None, message: str) -> Observation:
     return Observation(state=state, observed_at=datetime.now(UTC), reason=reason, message=message)

@@ -5,15 +5,22 @@ Here it does neither. Importing it takes seconds, so the first call does.
 """
 
 import contextlib
+import functools
 import logging
 import re
 import sys
 import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Never
+from typing import TYPE_CHECKING, Any, Final, Never, cast
 
-from flows.errors import CloudUnavailable, ClusterNotFound, ClusterUnreachable, InvalidArgument
+from flows.errors import (
+    CloudUnavailable,
+    ClusterNotFound,
+    ClusterUnreachable,
+    InvalidArgument,
+    LaunchCancelled,
+)
 from flows.launcher.sky_values import SkyCluster, SkyJob, SkyRequest, cluster_of, request_of
 
 if TYPE_CHECKING:
@@ -26,6 +33,11 @@ HOW_TO_START: Final = (
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _AGAIN: Final = "It is asked again by itself"
 _POST_SECONDS: Final = 30.0
+_HEALTH_SECONDS: Final = 10.0
+_SILENCE_SECONDS: Final = 90.0
+"""How long the server may send nothing: on a stream it does every 30 s (skypilot 0.12,
+sky/server/stream_utils.py). The client itself would wait for ever, also on a dead connection."""
+_HISTORY_DAYS: Final = 365
 
 
 class SkyServer:
@@ -79,7 +91,7 @@ class SkyServer:
         sky = self._sky()
         mode = sky.StatusRefreshMode.FORCE if refresh else sky.StatusRefreshMode.NONE
         with _asked("its clusters"):
-            records: list[Any] = sky.get(sky.status(cluster_names=names, refresh=mode))
+            records: list[Any] = self._get(sky.status(cluster_names=names, refresh=mode))
         return [cluster_of(record) for record in records]
 
     def cluster(self, name: str, *, refresh: bool = False) -> SkyCluster | None:
@@ -90,8 +102,17 @@ class SkyServer:
         """What each cluster of the last month has cost so far, in dollars."""
         sky = self._sky()
         with _asked("the costs of its clusters"):
-            reports: list[dict[str, Any]] = sky.get(sky.cost_report())
+            reports: list[dict[str, Any]] = self._get(sky.cost_report())
         return {report["name"]: report["total_cost"] for report in reports if report.get("status")}
+
+    def last_event(self, cluster_name: str) -> str | None:
+        """What last happened to a cluster, gone ones too; None if SkyPilot never had it."""
+        sky = self._sky()
+        with _asked(f"the history of {cluster_name}"):
+            reports: list[dict[str, Any]] = self._get(sky.cost_report(days=_HISTORY_DAYS))
+        # The newest cluster of a name is the first.
+        events = (item.get("last_event") for item in reports if item["name"] == cluster_name)
+        return next((str(event or "") for event in events), None)
 
     def queue(self, cluster_name: str) -> list[SkyJob] | None:
         """All jobs of a cluster, ended ones too; None if the cluster is not up.
@@ -102,7 +123,7 @@ class SkyServer:
         sky = self._sky()
         try:
             with _asked(f"the jobs of {cluster_name}"):
-                jobs: list[Any] = sky.get(sky.queue(cluster_name, all_users=True))
+                jobs: list[Any] = self._get(sky.queue(cluster_name, all_users=True))
         except sky.exceptions.ClusterNotUpError:
             return None
         return [
@@ -117,24 +138,7 @@ class SkyServer:
 
     def requests(self, cluster_name: str) -> list[SkyRequest]:
         """What was asked of the server about a cluster, the newest first."""
-        self._sky()
-        from sky.server import common as untyped
-        from sky.server.requests import payloads
-
-        common: Any = untyped
-
-        # `sky.api_status` answers [] without asking where the server is local by its address but
-        # not one of this machine's processes (skypilot 0.12, sky/client/sdk.py).
-        body = payloads.RequestStatusBody(all_status=True, cluster_name=cluster_name)
-        with _asked(f"its requests about {cluster_name}"):
-            response = common.make_authenticated_request(
-                "GET",
-                "/api/status",
-                params=common.request_body_to_params(body),
-                timeout=_POST_SECONDS,
-            )
-            common.handle_request_error(response)
-            listed: list[dict[str, Any]] = response.json()
+        listed = self._listed(f"its requests about {cluster_name}", cluster_name=cluster_name)
         # A server that does not know the filter sends the requests about all clusters.
         found = [request_of(item) for item in listed if item.get("cluster_name") == cluster_name]
         return sorted(found, key=lambda request: request.created_at, reverse=True)
@@ -163,43 +167,54 @@ class SkyServer:
             log_path: Where SkyPilot's account of it goes.
 
         Raises:
+            LaunchCancelled: Somebody ended it.
+            ClusterUnreachable: What became of it could not be learned, among others.
             Exception: Of SkyPilot, why it failed.
         """
         sky = self._sky()
         log_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _asked("a launch"), log_path.open("w", encoding="utf-8", errors="replace") as log:
-            job_id, _ = sky.stream_and_get(request_id, output_stream=log)
+        with (
+            _asked("a launch"),
+            self._remembered(request_id),
+            log_path.open("w", encoding="utf-8", errors="replace") as log,
+        ):
+            try:
+                job_id, _ = sky.stream_and_get(request_id, output_stream=log)
+            except sky.exceptions.RequestCancelled as error:
+                raise cancelled_launch() from error
         if job_id is None:
             raise RuntimeError("SkyPilot made the cluster and submitted no job")
         return str(job_id)
 
     def result(self, request_id: str) -> str:
         """The id of the job of a launch that has succeeded."""
-        sky = self._sky()
-        with _asked("the result of a launch"):
-            job_id, _ = sky.get(request_id)
+        with _asked("the result of a launch"), self._remembered(request_id):
+            job_id, _ = self._get(request_id)
         return str(job_id)
 
     def cancel(self, cluster_name: str, job_id: str) -> None:
         """End a job; returns when the cluster has taken the order."""
         sky = self._sky()
         with _asked(f"the end of job {job_id} of {cluster_name}"):
-            sky.get(sky.cancel(cluster_name, job_ids=[int(job_id)]))
+            self._get(sky.cancel(cluster_name, job_ids=[int(job_id)]))
 
     def stop(self, cluster_name: str) -> None:
         """Stop a cluster; returns when the server says it has, and raises if it could not."""
         sky = self._sky()
         with _asked(f"{cluster_name} to stop"), _ended(cluster_name, "stopped"):
-            sky.get(sky.stop(cluster_name))
+            self._get(sky.stop(cluster_name))
 
     def down(self, cluster_name: str) -> None:
         """Destroy a cluster; returns when the server says it has, and raises if it could not."""
         sky = self._sky()
         with _asked(f"{cluster_name} to be taken down"), _ended(cluster_name, "taken down"):
-            sky.get(sky.down(cluster_name))
+            self._get(sky.down(cluster_name))
 
     def log(self, cluster_name: str, job_id: str) -> Iterator[str]:
-        """A job's output from its beginning; goes on until the job has ended."""
+        """A job's output from its beginning, with what SkyPilot says of it between the lines.
+
+        Ends when the job has ended, and also when the connection to the cluster does.
+        """
         sky = self._sky()
         with _asked(f"the log of job {job_id} of {cluster_name}"):
             chunks = sky.tail_logs(
@@ -237,17 +252,77 @@ class SkyServer:
         """SkyPilot's names of the clouds that it last found usable."""
         sky = self._sky()
         with _asked("its clouds"):
-            names: list[str] = sky.get(sky.enabled_clouds())
+            names: list[str] = self._get(sky.enabled_clouds())
         return set(names)
 
     def check_cloud(self, name: str) -> bool:
         """Whether a cloud, by SkyPilot's name, is usable now; asks the cloud itself."""
         sky = self._sky()
         with _asked(f"the credentials of {name}"):
-            found: dict[str, dict[str, list[str]]] = sky.get(
+            found: dict[str, dict[str, list[str]]] = self._get(
                 sky.check((name.lower(),), verbose=False)
             )
         return any("compute" in clouds.get(name, []) for clouds in found.values())
+
+    def _get(self, request_id: Any) -> Any:
+        """The result of a request, for however long that takes while the server answers."""
+        import requests
+
+        sky = self._sky()
+        from sky.server import common as untyped
+
+        common: Any = untyped
+        while True:
+            try:
+                return sky.get(request_id)
+            except requests.exceptions.ReadTimeout:
+                # It is at it still, or the connection is dead. The result can be asked for again.
+                common.make_authenticated_request(
+                    "GET", "/api/health", retry=False, timeout=_HEALTH_SECONDS
+                )
+
+    def _listed(self, what: str, **which: Any) -> list[dict[str, Any]]:
+        """The server's accounts of requests, ended ones too."""
+        self._sky()
+        from sky.server import common as untyped
+        from sky.server.requests import payloads
+
+        common: Any = untyped
+
+        # `sky.api_status` answers [] without asking where the server is local by its address but
+        # not one of this machine's processes (skypilot 0.12, sky/client/sdk.py).
+        body = payloads.RequestStatusBody(all_status=True, **which)
+        with _asked(what):
+            response = common.make_authenticated_request(
+                "GET",
+                "/api/status",
+                params=common.request_body_to_params(body),
+                timeout=_POST_SECONDS,
+            )
+            common.handle_request_error(response)
+            return response.json()
+
+    @contextlib.contextmanager
+    def _remembered(self, request_id: str) -> Generator[None]:
+        """Tells a request that failed from one that the server has forgotten.
+
+        It forgets all of them when it starts, also those that its processes are still at
+        (skypilot 0.12, sky/server/server.py).
+        """
+        from sky import exceptions
+
+        try:
+            yield
+        except _cannot_be_asked():
+            raise
+        except (exceptions.ClientError, RuntimeError) as error:
+            if self._listed(f"its request {request_id}", request_ids=[request_id]):
+                raise
+            raise ClusterUnreachable(
+                "the SkyPilot API server was started anew during the launch and knows nothing of "
+                "it",
+                _AGAIN,
+            ) from error
 
     def _sky(self) -> Any:
         """The client, kept from starting servers and from standard output."""
@@ -258,6 +333,7 @@ class SkyServer:
         # Whatever is called asks for nothing else before it starts a server (skypilot 0.12,
         # sky/server/common.py, check_server_healthy_or_start_fn).
         common._start_api_server = _start_nothing  # pyright: ignore[reportPrivateUsage]
+        _bound_reads()
         handlers: list[Any] = logging.getLogger("sky").handlers
         for handler in handlers:
             if getattr(handler, "stream", None) is sys.stdout:
@@ -283,13 +359,56 @@ def _start_nothing(*_args: object, **_kwargs: object) -> Never:
     raise exceptions.ApiServerConnectionError(common.get_server_url())
 
 
+def cancelled_launch() -> LaunchCancelled:
+    """Why there is no job of a launch that somebody ended."""
+    return LaunchCancelled(
+        "SkyPilot's launch of the job was cancelled by somebody, such as by taking its cluster "
+        "down",
+        "Submit the job again if it is still wanted",
+    )
+
+
+@functools.cache
+def _bound_reads() -> None:
+    """Let no read of the client's last for ever, in all of this process."""
+    from requests.adapters import HTTPAdapter
+    from sky.server import rest
+
+    class Bounded(HTTPAdapter):
+        def send(self, *args: Any, **options: Any) -> Any:
+            given = options.get("timeout")
+            connect, read = cast("Any", given) if isinstance(given, tuple) else (given, given)
+            return super().send(
+                *args, **{**options, "timeout": (connect, read or _SILENCE_SECONDS)}
+            )
+
+    session: Any = rest._session  # pyright: ignore[reportPrivateUsage]
+    for scheme in ("http://", "https://"):
+        # As large as the client's own (skypilot 0.12, sky/server/rest.py).
+        session.mount(scheme, Bounded(pool_connections=50, pool_maxsize=200, max_retries=0))
+
+
 @contextlib.contextmanager
 def _asked(what: str) -> Generator[None]:
     """Tells a server that cannot be asked from one that says no."""
+    from sky import exceptions
+
+    try:
+        yield
+    except exceptions.ClusterDoesNotExist as error:
+        raise ClusterNotFound(first_line(error), "See list_clusters for what there is") from error
+    except _cannot_be_asked() as error:
+        raise ClusterUnreachable(
+            f"the SkyPilot API server could not be asked for {what}: {first_line(error)}",
+            f"{_AGAIN}; if no server runs: {HOW_TO_START}",
+        ) from error
+
+
+def _cannot_be_asked() -> tuple[type[Exception], ...]:
     import requests
     from sky import exceptions
 
-    cannot = (
+    return (
         exceptions.ApiServerConnectionError,
         exceptions.ApiServerAuthenticationError,
         exceptions.APIVersionMismatchError,
@@ -298,15 +417,6 @@ def _asked(what: str) -> Generator[None]:
         exceptions.ClusterStatusFetchingError,
         requests.exceptions.RequestException,
     )
-    try:
-        yield
-    except exceptions.ClusterDoesNotExist as error:
-        raise ClusterNotFound(first_line(error), "See list_clusters for what there is") from error
-    except cannot as error:
-        raise ClusterUnreachable(
-            f"the SkyPilot API server could not be asked for {what}: {first_line(error)}",
-            f"{_AGAIN}; if no server runs: {HOW_TO_START}",
-        ) from error
 
 
 @contextlib.contextmanager

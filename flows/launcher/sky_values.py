@@ -1,6 +1,8 @@
 """What SkyPilot's API server says (skypilot 0.12), as values of ours."""
 
 import json
+import re
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, Final
 
@@ -21,6 +23,10 @@ STATE_OF_SKY: Final = {
     "CANCELLED": LauncherState.CANCELLED,
 }
 """SkyPilot's `JobStatus` (skypilot 0.12) and ours; a test walks every member."""
+
+
+LAUNCH_KEY: Final = re.compile(r"oumi-[0-9a-f]{32}-\d+")
+"""The name of a job of ours."""
 
 
 class SkyClusterState(StrEnum):
@@ -66,6 +72,43 @@ class SkyJob(Value):
         """Where the job is."""
         return STATE_OF_SKY[self.status]
 
+    @property
+    def is_being_submitted(self) -> bool:
+        """Whether it has an id and nothing more yet; SkyPilot cancels no such job."""
+        return self.status == "INIT"
+
+    @property
+    def was_never_submitted(self) -> bool:
+        """Whether its submission died half way (skypilot 0.12, sky/skylet/job_lib.py)."""
+        return self.status == "FAILED_DRIVER" and not self.started
+
+
+def first_of(jobs: Iterable[SkyJob], name: str) -> SkyJob | None:
+    """Of the jobs of a launch key, the one that counts: the earliest that was submitted."""
+    named = [job for job in jobs if job.name == name]
+    submitted = [job for job in named if not job.was_never_submitted]
+    return min(submitted or named, key=lambda job: int(job.job_id), default=None)
+
+
+def doubles(jobs: Iterable[SkyJob]) -> list[SkyJob]:
+    """The live jobs of launch keys besides those that count; none while that is not decided.
+
+    A launch that outlived the API server's memory of it leaves one, at any later moment.
+    """
+    listed = list(jobs)
+    first = {
+        job.name: first_of(listed, job.name) for job in listed if LAUNCH_KEY.fullmatch(job.name)
+    }
+    return [
+        job
+        for job in listed
+        if (counts := first.get(job.name)) is not None
+        and job != counts
+        and not counts.is_being_submitted
+        and not job.is_being_submitted
+        and not job.state.is_terminal
+    ]
+
 
 class SkyRequest(Value):
     """Something that was asked of the API server, which remembers it for a day by default.
@@ -73,6 +116,7 @@ class SkyRequest(Value):
     Attributes:
         verb: ``launch``, ``exec``, ``stop``, ``down`` and others.
         task_name: The name of the task, of a launch or exec.
+        is_to_be_repeated: Whether it was ended for no fault of its own, as the server was updated.
     """
 
     request_id: str
@@ -80,6 +124,7 @@ class SkyRequest(Value):
     status: str
     created_at: float
     task_name: str = ""
+    is_to_be_repeated: bool = False
 
     @property
     def is_live(self) -> bool:
@@ -90,6 +135,11 @@ class SkyRequest(Value):
     def succeeded(self) -> bool:
         """Whether it ended well."""
         return self.status == "SUCCEEDED"
+
+    @property
+    def was_cancelled(self) -> bool:
+        """Whether somebody ended it, such as by taking its cluster down."""
+        return self.status == "CANCELLED" and not self.is_to_be_repeated
 
 
 def cluster_of(record: Any) -> SkyCluster:
@@ -131,6 +181,7 @@ def request_of(item: dict[str, Any]) -> SkyRequest:
         status=item["status"],
         created_at=item["created_at"],
         task_name=_name_in(task) if isinstance(task, str) else "",
+        is_to_be_repeated=bool(item.get("should_retry")),
     )
 
 

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from oumi.core.configs import JobConfig
 
 CLOUD = "GCP"
+JOB_FINISHED = "\x1b[0m\x1b[32m✓ Job finished (status: SUCCEEDED).\x1b[0m\x1b[0m\n"
+
+
+def lines(count: int) -> list[str]:
+    """The first lines of a job's log, as SkyPilot streams them."""
+    key = f"oumi-{'0' * 32}-1"
+    return [f"\x1b[36m({key}, pid=7)\x1b[0m line {number}\n" for number in range(count)]
 
 
 class FakeSky(SkyServer):
@@ -23,6 +30,9 @@ class FakeSky(SkyServer):
         drops_answers: A submission is taken and its answer lost.
         refusal: What the next launch fails with.
         ssh_error: What asking for a cluster's queue fails with.
+        dies_at_launch: The server is killed once it was asked for a launch, and started anew; its
+            process that launches goes on until `orphan` is called.
+        streams: What each look at a log streams, one after another, and the last one again.
     """
 
     def __init__(self) -> None:
@@ -31,13 +41,17 @@ class FakeSky(SkyServer):
         self.drops_answers = False
         self.refusal: Exception | None = None
         self.ssh_error: Exception | None = None
+        self.dies_at_launch = False
         self.stops_clusters = True
+        self.streams: list[list[str]] = [[*lines(3), JOB_FINISHED]]
+        self.events: dict[str, str] = {}
         self.asked: list[str] = []
         self.known: dict[str, SkyCluster] = {}
         self.jobs: dict[str, list[SkyJob]] = {}
         self.autostops: dict[str, int | None] = {}
         self._requests: dict[str, list[SkyRequest]] = {}
         self._results: dict[str, str] = {}
+        self._orphans: list[tuple[str, SkyRequest]] = []
         self._clock = itertools.count(1)
 
     def check(self) -> None:
@@ -81,6 +95,11 @@ class FakeSky(SkyServer):
         return request_id
 
     def launched(self, request_id: str, log_path: Path) -> str:
+        if self.dies_at_launch:
+            self.dies_at_launch = False
+            self._orphans.append(self._find(request_id))
+            self.forget_requests()
+            raise ClusterUnreachable("it was started anew", "It is asked again by itself")
         if self.refusal is not None:
             self._conclude(request_id, "FAILED")
             raise self.refusal
@@ -91,13 +110,26 @@ class FakeSky(SkyServer):
         if request_id in self._results:
             return self._results[request_id]
         cluster_name, request = self._find(request_id)
+        self._results[request_id] = self._add_job(cluster_name, request.task_name)
+        self._conclude(request_id, "SUCCEEDED")
+        return self._results[request_id]
+
+    def orphan(self, *, status: str = "RUNNING") -> str:
+        """What launched before the server was killed ends its work; the id of its job."""
+        cluster_name, request = self._orphans.pop()
+        return self._add_job(cluster_name, request.task_name, status=status)
+
+    def _add_job(self, cluster_name: str, name: str, *, status: str = "RUNNING") -> str:
         self.up(cluster_name)
         jobs = self.jobs[cluster_name]
         job_id = str(len(jobs) + 1)
-        jobs.append(SkyJob(job_id=job_id, name=request.task_name, status="RUNNING", started=True))
-        self._results[request_id] = job_id
-        self._conclude(request_id, "SUCCEEDED")
+        jobs.append(SkyJob(job_id=job_id, name=name, status=status, started=status != "INIT"))
+        self.events.setdefault(cluster_name, "All nodes up; SkyPilot runtime healthy.")
         return job_id
+
+    def last_event(self, cluster_name: str) -> str | None:
+        self._answer("history")
+        return self.events.get(cluster_name)
 
     def result(self, request_id: str) -> str:
         return self._results[request_id]
@@ -107,8 +139,8 @@ class FakeSky(SkyServer):
         self.set_status(cluster_name, job_id, "CANCELLED")
 
     def log(self, cluster_name: str, job_id: str) -> Iterator[str]:
-        for number in range(3):
-            yield f"\x1b[36m(oumi-{'0' * 32}-1, pid=7)\x1b[0m line {number}\n"
+        self._answer("log")
+        yield from self.streams.pop(0) if len(self.streams) > 1 else self.streams[0]
 
     def can_stop(self, job: "JobConfig") -> bool:
         return self.stops_clusters
@@ -142,6 +174,11 @@ class FakeSky(SkyServer):
     def gone(self, cluster_name: str) -> None:
         """The cluster is not there any more."""
         del self.known[cluster_name]
+
+    def taken_away(self, cluster_name: str) -> None:
+        """The cloud has ended the cluster, and SkyPilot has noticed."""
+        self.gone(cluster_name)
+        self.events[cluster_name] = "All nodes terminated, cleaning up the cluster."
 
     def forget_requests(self) -> None:
         """As a restart of the server does."""

@@ -11,7 +11,9 @@ from flows.errors import (
     ClusterUnreachable,
     InvalidConfig,
     JobNotFound,
+    LaunchCancelled,
     LaunchFailed,
+    StillLaunching,
 )
 from flows.launcher.sky_backend import SkyBackend
 from flows.launcher.sky_values import STATE_OF_SKY, SkyClusterState
@@ -19,7 +21,7 @@ from flows.ports import JobHandle, LauncherState
 from flows.settings import Settings
 from flows.states import TerminationReason
 from tests.launcher.contract.subjects import new_key
-from tests.launcher.fake_sky import FakeSky
+from tests.launcher.fake_sky import JOB_FINISHED, FakeSky, lines
 from tests.support.waiting import eventually
 
 CLUSTER = "c1"
@@ -79,7 +81,7 @@ async def test_a_launch_whose_client_died_is_taken_up(backend: SkyBackend, sky: 
     key = new_key()
     sky.remember("launch", CLUSTER, task_name=key, status="RUNNING")
     sky.up(CLUSTER, SkyClusterState.INIT)
-    with pytest.raises(ClusterUnreachable, match="still launching"):
+    with pytest.raises(StillLaunching, match="still launching"):
         backend.find(CLUSTER, key)
     assert launch(backend, key).launcher_job_id == "1"
     assert "launch" not in sky.asked
@@ -90,6 +92,81 @@ def test_a_submission_whose_answer_was_lost_is_taken_up(backend: SkyBackend, sky
     sky.drops_answers = True
     assert launch(backend, new_key()).launcher_job_id == "1"
     assert len(sky.jobs[CLUSTER]) == 1
+
+
+def launch_despite_a_kill(backend: SkyBackend, sky: FakeSky, key: str) -> None:
+    """The server is killed while it launches, and its process goes on, known to nobody."""
+    sky.dies_at_launch = True
+    with pytest.raises(ClusterUnreachable, match="started anew"):
+        launch(backend, key)
+
+
+def statuses(sky: FakeSky) -> list[str]:
+    return [job.status for job in sky.jobs[CLUSTER]]
+
+
+def test_a_server_killed_while_it_launches_leaves_one_job_of_two(
+    backend: SkyBackend, sky: FakeSky
+) -> None:
+    key = new_key()
+    launch_despite_a_kill(backend, sky, key)
+    sky.up(CLUSTER, SkyClusterState.INIT)
+    # The one that waits for the cluster's lock comes second.
+    request_id = sky.remember("launch", CLUSTER, task_name=key, status="RUNNING")
+    assert sky.orphan() == "1"
+    assert sky.finish(request_id) == "2"
+    assert launch(backend, key).launcher_job_id == "1"
+    assert statuses(sky) == ["RUNNING", "CANCELLED"]
+    assert backend.find(CLUSTER, key) == launch(backend, key)
+
+
+def test_a_job_of_a_forgotten_launch_that_turns_up_later_is_cancelled(
+    backend: SkyBackend, sky: FakeSky
+) -> None:
+    key = new_key()
+    launch_despite_a_kill(backend, sky, key)
+    handle = launch(backend, key)
+    assert sky.orphan(status="INIT") == "2"
+    backend.observe(CLUSTER)
+    sky.set_status(CLUSTER, "2", "PENDING")
+    seen = backend.observe_job(handle)
+    assert seen is not None
+    assert seen.state is LauncherState.RUNNING
+    assert statuses(sky) == ["RUNNING", "CANCELLED"]
+
+
+def test_a_forgotten_launch_that_died_half_way_does_not_count(
+    backend: SkyBackend, sky: FakeSky
+) -> None:
+    key = new_key()
+    launch_despite_a_kill(backend, sky, key)
+    assert sky.orphan(status="INIT") == "1"
+    sky.finish(sky.remember("launch", CLUSTER, task_name=key, status="RUNNING"))
+    with pytest.raises(StillLaunching, match="still submitting"):
+        launch(backend, key)
+    assert statuses(sky) == ["INIT", "RUNNING"]
+    sky.set_status(CLUSTER, "1", "FAILED_DRIVER")
+    assert launch(backend, key).launcher_job_id == "2"
+    assert statuses(sky) == ["FAILED_DRIVER", "RUNNING"]
+
+
+def test_jobs_of_others_may_have_the_same_name(backend: SkyBackend, sky: FakeSky) -> None:
+    for _ in range(2):
+        sky.finish(sky.remember("launch", CLUSTER, task_name="train", status="RUNNING"))
+    backend.observe(CLUSTER)
+    launch(backend, new_key())
+    assert statuses(sky) == ["RUNNING"] * 3
+
+
+def test_a_launch_that_somebody_cancelled_is_not_repeated(
+    backend: SkyBackend, sky: FakeSky
+) -> None:
+    key = new_key()
+    sky.remember("launch", CLUSTER, task_name=key, status="CANCELLED")
+    assert backend.find(CLUSTER, key) is None
+    with pytest.raises(LaunchCancelled, match="taking its cluster down"):
+        launch(backend, key)
+    assert sky.known == {}
 
 
 def test_launches_of_others_on_the_cluster_are_not_mistaken_for_it(
@@ -132,6 +209,14 @@ def test_a_cluster_stops_itself_when_it_is_idle(
 ) -> None:
     backend.launch(config(), cluster_name=CLUSTER, key=new_key(), autostop_minutes=minutes)
     assert sky.autostops == {CLUSTER: expected}
+
+
+def test_autostop_is_set_on_a_cluster_that_is_up_when_it_is_asked_for(
+    backend: SkyBackend, sky: FakeSky
+) -> None:
+    launch(backend, new_key())
+    backend.launch(config(), cluster_name=CLUSTER, key=new_key(), autostop_minutes=5)
+    assert sky.autostops == {CLUSTER: 5}
 
 
 def test_autostop_is_refused_where_clusters_cannot_stop(backend: SkyBackend, sky: FakeSky) -> None:
@@ -218,6 +303,49 @@ def test_a_job_whose_cluster_was_taken_away_was_preempted(
     assert (seen.state, seen.reason) == (LauncherState.FAILED, TerminationReason.PREEMPTED)
 
 
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        ("All nodes terminated, cleaning up the cluster.", TerminationReason.PREEMPTED),
+        ("All nodes up; SkyPilot runtime healthy.", TerminationReason.CANCELLED_EXTERNALLY),
+    ],
+)
+def test_how_a_job_ended_with_its_cluster_is_known_when_its_launch_is_forgotten(
+    backend: SkyBackend, sky: FakeSky, event: str, reason: TerminationReason
+) -> None:
+    handle = launch(backend, new_key())
+    sky.forget_requests()
+    sky.taken_away(CLUSTER)
+    sky.events[CLUSTER] = event
+    seen = backend.observe_job(handle)
+    assert seen is not None
+    assert seen.reason is reason
+
+
+def test_a_job_is_unknown_on_a_cluster_that_never_was_and_on_one_that_lives(
+    backend: SkyBackend,
+) -> None:
+    handle = launch(backend, new_key())
+    assert backend.observe_job(handle.model_copy(update={"launcher_job_id": "7"})) is None
+    assert backend.observe_job(handle.model_copy(update={"cluster_name": "never"})) is None
+
+
+def test_a_spot_cluster_that_the_cloud_stopped_was_preempted_and_one_of_a_user_was_not(
+    backend: SkyBackend, sky: FakeSky
+) -> None:
+    handle = launch(backend, new_key())
+    sky.forget_requests()
+    sky.up(CLUSTER, SkyClusterState.STOPPED)
+    for event, reason in (
+        ("All nodes stopped, cleaning up the cluster.", TerminationReason.PREEMPTED),
+        ("Cluster was stopped by user.", TerminationReason.CANCELLED_EXTERNALLY),
+    ):
+        sky.events[CLUSTER] = event
+        seen = backend.observe_job(handle)
+        assert seen is not None
+        assert seen.reason is reason
+
+
 @pytest.mark.parametrize("verb", ["down", "stop"])
 def test_a_job_whose_cluster_somebody_ended_was_cancelled(
     backend: SkyBackend, sky: FakeSky, verb: str
@@ -248,6 +376,18 @@ def test_a_job_is_cancelled_once(backend: SkyBackend, sky: FakeSky) -> None:
     backend.cancel(handle, force=True)
     assert sky.asked.count("cancel") == 1
     assert sky.jobs[CLUSTER][0].status == "CANCELLED"
+
+
+def test_a_job_that_is_being_submitted_is_not_called_cancelled(
+    backend: SkyBackend, sky: FakeSky
+) -> None:
+    handle = launch(backend, new_key())
+    sky.set_status(CLUSTER, "1", "INIT")
+    with pytest.raises(ClusterUnreachable, match="still submitting job 1 of c1"):
+        backend.cancel(handle, force=False)
+    sky.set_status(CLUSTER, "1", "PENDING")
+    backend.cancel(handle, force=False)
+    assert statuses(sky) == ["CANCELLED"]
 
 
 def test_what_is_not_there_cannot_be_cancelled(backend: SkyBackend) -> None:
@@ -284,6 +424,93 @@ async def test_a_log_is_kept_here_and_read_by_offset(backend: SkyBackend, tmp_pa
     # A process that starts over finds what is there, and adds nothing twice.
     again = SkyBackend("gcp", Settings(home=tmp_path), server=FakeSky())
     assert again.read_log(handle, offset=0, limit=100) == b"line 0\nline 1\nline 2\n"
+
+
+async def read_to_the_end(backend: SkyBackend, handle: JobHandle) -> bytes:
+    """All of the log, as somebody who knows that its job has ended reads it."""
+    text = b""
+
+    def at_end() -> bool:
+        nonlocal text
+        try:
+            chunk = backend.read_log(handle, offset=len(text), limit=7)
+        except ClusterUnreachable:
+            return False
+        text += chunk
+        return not chunk
+
+    await eventually(at_end)
+    return text
+
+
+async def test_a_log_whose_stream_broke_off_is_read_again_to_its_end(
+    backend: SkyBackend, sky: FakeSky
+) -> None:
+    handle = launch(backend, new_key())
+    sky.streams = [
+        [
+            "INFO: Waiting 1s for the logs to be written...\n",
+            *lines(2),
+            "client_loop: send disconnect: Broken pipe\n",
+        ],
+        [*lines(1)],
+        [*lines(3), "ERROR: it failed\n", JOB_FINISHED],
+    ]
+    sky.set_status(CLUSTER, "1", "FAILED")
+    backend.observe(CLUSTER)
+    expected = b"line 0\nline 1\nline 2\nERROR: it failed\n"
+    assert await read_to_the_end(backend, handle) == expected
+    assert sky.asked.count("log") == 3
+    backend.read_log(handle, offset=len(expected), limit=1)
+    assert sky.asked.count("log") == 3
+
+
+def test_the_end_of_a_log_that_cannot_be_had_is_not_called_its_end(
+    backend: SkyBackend, sky: FakeSky
+) -> None:
+    handle = launch(backend, new_key())
+    sky.streams = [lines(1)]
+    sky.set_status(CLUSTER, "1", "SUCCEEDED")
+    backend.observe(CLUSTER)
+    assert backend.read_log(handle, offset=0, limit=100) == b"line 0\n"
+    with pytest.raises(ClusterUnreachable, match="rest of the log of job 1 of c1"):
+        backend.read_log(handle, offset=7, limit=100)
+
+
+async def test_a_job_that_wrote_no_log_has_an_empty_one(backend: SkyBackend, sky: FakeSky) -> None:
+    handle = launch(backend, new_key())
+    sky.streams = [["\x1b[31mERROR: Logs for job 1 (status: CANCELLED) does not exist.\x1b[0m\n"]]
+    sky.set_status(CLUSTER, "1", "CANCELLED")
+    backend.observe(CLUSTER)
+    assert await read_to_the_end(backend, handle) == b""
+
+
+async def test_what_a_line_without_an_end_says_is_kept_before_skypilots_last_word(
+    backend: SkyBackend, sky: FakeSky
+) -> None:
+    handle = launch(backend, new_key())
+    sky.streams = [[lines(1)[0].rstrip("\n") + JOB_FINISHED]]
+    sky.set_status(CLUSTER, "1", "SUCCEEDED")
+    backend.observe(CLUSTER)
+    assert await read_to_the_end(backend, handle) == b"line 0"
+
+
+async def test_a_cluster_made_anew_gives_its_ids_to_other_logs(
+    backend: SkyBackend, sky: FakeSky
+) -> None:
+    first = launch(backend, new_key())
+    sky.set_status(CLUSTER, "1", "SUCCEEDED")
+    backend.observe(CLUSTER)
+    assert await read_to_the_end(backend, first) == b"line 0\nline 1\nline 2\n"
+    sky.taken_away(CLUSTER)
+    sky.jobs.clear()
+    sky.forget_requests()
+    sky.streams = [[*lines(1), JOB_FINISHED]]
+    second = launch(backend, new_key())
+    assert second == first
+    sky.set_status(CLUSTER, "1", "SUCCEEDED")
+    backend.observe(CLUSTER)
+    assert await read_to_the_end(backend, second) == b"line 0\n"
 
 
 def test_every_status_of_skypilot_has_a_state() -> None:

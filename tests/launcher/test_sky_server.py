@@ -1,11 +1,17 @@
-"""SkyPilot's client where there is no API server: it starts none, and says what to do."""
+"""SkyPilot's client where the API server is not there, or does not answer as it should."""
 
+import json
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from flows.errors import CloudUnavailable, ClusterUnreachable
+from flows.launcher import sky_server
 from flows.launcher.sky_server import SkyServer
 from tests.support.no_sky import no_api_server
 
@@ -54,3 +60,103 @@ def test_a_server_that_was_configured_and_is_away_is_unreachable(
     common.get_server_url.cache_clear()
     with pytest.raises(ClusterUnreachable, match="/far does not answer"):
         server.check()
+
+
+class Scripted:
+    """An API server at `url` that is healthy and knows nothing, but where it is told else.
+
+    Attributes:
+        silent: How many calls of a path get no answer, before the next ones do.
+        asked: The paths that were called.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.silent: dict[str, int] = {}
+        self.known: list[dict[str, Any]] = []
+        self.asked: list[str] = []
+        self.ended = threading.Event()
+        port = urlsplit(url).port
+        assert port is not None
+        scripted = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                scripted.answer(self)
+
+            def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+                """Says nothing."""
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+
+    def answer(self, call: BaseHTTPRequestHandler) -> None:
+        path = urlsplit(call.path).path
+        self.asked.append(path)
+        if self.silent.get(path, 0) > 0:
+            self.silent[path] -= 1
+            self.ended.wait(30)
+            return
+        status, body = 404, {"detail": "not found"}
+        if path == "/api/health":
+            api_version, version = _versions().values()
+            health = {"status": "healthy", "api_version": api_version, "version": version}
+            status, body = 200, {**health, "commit": ""}
+        elif path == "/api/status":
+            status, body = 200, self.known
+        data = json.dumps(body).encode()
+        call.send_response(status)
+        for name, value in {**_versions(), "Content-Length": str(len(data))}.items():
+            call.send_header(name, value)
+        call.end_headers()
+        call.wfile.write(data)
+
+
+def _versions() -> dict[str, str]:
+    import sky
+    from sky.server import constants
+
+    return {
+        constants.API_VERSION_HEADER: str(constants.API_VERSION),
+        constants.VERSION_HEADER: sky.__version__,
+    }
+
+
+@pytest.fixture
+def scripted(server: SkyServer, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
+    monkeypatch.setattr(sky_server, "_SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(sky_server, "_HEALTH_SECONDS", 0.3)
+    scripted = Scripted(url)
+    thread = threading.Thread(target=scripted.http.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield scripted
+    scripted.ended.set()
+    scripted.http.shutdown()
+    thread.join()
+    scripted.http.server_close()
+
+
+def test_a_result_that_is_long_in_coming_is_asked_for_again(
+    server: SkyServer, scripted: Scripted
+) -> None:
+    scripted.silent["/api/get"] = 2
+    with pytest.raises(ClusterUnreachable, match="knows nothing of it"):
+        server.result("r1")
+    got = [path for path in scripted.asked if path != "/api/status"]
+    assert got == ["/api/get", "/api/health"] * 2 + ["/api/get"]
+
+
+def test_a_server_that_falls_silent_is_given_up(server: SkyServer, scripted: Scripted) -> None:
+    scripted.silent = {"/api/get": 1, "/api/health": 9}
+    with pytest.raises(ClusterUnreachable, match="could not be asked for the result of a launch"):
+        server.result("r1")
+    assert scripted.asked == ["/api/get", "/api/health"]
+
+
+def test_a_launch_that_the_server_has_forgotten_is_not_one_that_failed(
+    server: SkyServer, scripted: Scripted, tmp_path: Path
+) -> None:
+    with pytest.raises(ClusterUnreachable, match="was started anew during the launch"):
+        server.launched("r1", tmp_path / "launch.log")
+    scripted.known = [{"request_id": "r1"}]
+    with pytest.raises(Exception, match="not found") as refused:
+        server.launched("r1", tmp_path / "launch.log")
+    assert not isinstance(refused.value, ClusterUnreachable)
