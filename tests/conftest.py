@@ -1,6 +1,8 @@
 """Session-wide fixtures: isolation from the person's own files, and a guard against leaks."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +42,11 @@ def leak_guard(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     isolation = request.config.stash[_ISOLATION]
     assert_nothing_left(isolation.marker, isolation.root)
+
+
+@pytest.fixture
+def screenshots(tmp_path: Path) -> Path:
+    """$OUMI_FLOWS_SCREENSHOTS, to look at them; else a folder that goes with the test."""
+    folder = Path(os.environ.get("OUMI_FLOWS_SCREENSHOTS") or tmp_path / "screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

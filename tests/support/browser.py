@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 from playwright.async_api import Page, async_playwright
 
+from mcp_server.engine import Connection
+
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -35,3 +37,9 @@ async def opened(url: str) -> AsyncGenerator[Page]:
             yield page
         finally:
             await browser.close()
+
+
+async def log_in(page: Page, connection: Connection) -> None:
+    """Give the Prefect UI the password that it asks for."""
+    await page.locator("input[type=password]").fill(connection.auth_string or "")
+    await page.get_by_role("button", name="Login").click()

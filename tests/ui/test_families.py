@@ -1,6 +1,5 @@
 """A pipeline and a sweep of real Oumi jobs, through a real MCP client, and in the Prefect UI."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -13,10 +12,9 @@ from playwright.async_api import Page
 from rich.console import Console
 from rich.table import Table
 
-from tests.support.browser import needs_chromium, opened
+from tests.support.browser import log_in, needs_chromium, opened
 from tests.support.mcp_client import Session, mcp_session
 from tests.support.stack import REPOSITORY, Stack
-from tests.ui.test_prefect_ui import log_in
 
 pytestmark = [pytest.mark.nightly, pytest.mark.ui, needs_chromium]
 
@@ -31,14 +29,6 @@ def workload(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if path.is_file():
             shutil.copy(path, folder)
     subprocess.run([sys.executable, "make_tiny.py", "data"], cwd=folder, check=True, timeout=300)
-    return folder
-
-
-@pytest.fixture
-def screenshots(tmp_path: Path) -> Path:
-    """$OUMI_FLOWS_SCREENSHOTS, to look at them; else a folder that goes with the test."""
-    folder = Path(os.environ.get("OUMI_FLOWS_SCREENSHOTS") or tmp_path / "screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
@@ -83,7 +73,7 @@ async def test_a_pipeline_trains_evaluates_and_infers(
     assert len(answers) == 8
 
     async with opened(status["url"]) as page:
-        await log_in(page, stack)
+        await log_in(page, stack.connection)
         await page.get_by_text("Completed", exact=True).first.wait_for()
         await page.get_by_text("evaluate").first.wait_for()
         await page.screenshot(path=screenshots / "pipeline.png")
@@ -116,7 +106,7 @@ async def test_a_sweep_of_twelve_trials_ranks_ten_when_two_fail(
     assert all("learning_rate=-1" in part["note"] for part in status["parts"][10:])
 
     async with opened(status["url"]) as page:
-        await log_in(page, stack)
+        await log_in(page, stack.connection)
         await page.get_by_text("Completed", exact=True).first.wait_for()
         await page.screenshot(path=screenshots / "sweep.png")
         await page.get_by_role("tab", name="Artifacts").click()

@@ -1,13 +1,12 @@
 """What a person sees and presses in the Prefect UI of the embedded server."""
 
-import os
 from pathlib import Path
 
 import psutil
 import pytest
 from playwright.async_api import Page
 
-from tests.support.browser import needs_chromium, opened
+from tests.support.browser import log_in, needs_chromium, opened
 from tests.support.jobs import GREETING, job_config
 from tests.support.mcp_client import mcp_session
 from tests.support.stack import Stack
@@ -28,19 +27,6 @@ wait
 """
 
 
-@pytest.fixture
-def screenshots(tmp_path: Path) -> Path:
-    """$OUMI_FLOWS_SCREENSHOTS, to look at them; else a folder that goes with the test."""
-    folder = Path(os.environ.get("OUMI_FLOWS_SCREENSHOTS") or tmp_path / "screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-async def log_in(page: Page, stack: Stack) -> None:
-    await page.locator("input[type=password]").fill(stack.connection.auth_string or "")
-    await page.get_by_role("button", name="Login").click()
-
-
 async def choose(page: Page, item: str) -> None:
     """Choose `item` from the run's menu and confirm."""
     await page.get_by_role("button", name="Open menu").click()
@@ -59,7 +45,7 @@ async def test_a_jobs_link_leads_through_the_login_to_its_states_logs_and_progre
     assert job["state"] == "succeeded"
 
     async with opened(job["url"]) as page:
-        await log_in(page, stack)
+        await log_in(page, stack.connection)
         await page.get_by_text(job["name"]).first.wait_for()
         await page.get_by_text("Completed", exact=True).first.wait_for()
         await page.get_by_text(GREETING, exact=True).wait_for()
@@ -93,7 +79,7 @@ async def test_cancel_and_retry_pressed_in_the_ui_do_what_they_say(
         children = psutil.Process(first).children()
 
         async with opened(job["url"]) as page:
-            await log_in(page, stack)
+            await log_in(page, stack.connection)
             await page.get_by_text("Running", exact=True).first.wait_for()
             await choose(page, "Cancel")
             cancelled = await mcp.wait(job_id)

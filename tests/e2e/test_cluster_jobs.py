@@ -1,4 +1,4 @@
-"""The tiny training on a real Slurm cluster, through a real MCP client."""
+"""The tiny training on a real cluster, by Slurm and by SkyPilot, through a real MCP client."""
 
 import asyncio
 import json
@@ -8,10 +8,12 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import httpx2
+import psutil
 import pytest
 import yaml
 from mcp import Client, StdioServerParameters
@@ -19,24 +21,53 @@ from mcp import Client, StdioServerParameters
 from flows.settings import Settings
 from mcp_server.engine import Engine
 from tests.lab.slurm_lab import SlurmLab
+from tests.support.browser import CHROMIUM, log_in, opened
 from tests.support.mcp_client import Session
 from tests.support.stack import OUMI_FLOWS, REPOSITORY
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.engine, pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 TINY: Final = REPOSITORY / "examples" / "tiny"
 PATIENCE_SECONDS: Final = 240.0
 SECRET: Final = "correct-horse-battery"
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the jobs run: one of Oumi's clouds, on a lab."""
+
+    cloud: str
+    cluster: str
+    lab: SlurmLab
+    keeps_logs: bool
+    """Whether the log is the cluster's own file, which can be taken away."""
+
+
+PLACES: Final = [
+    pytest.param("slurm", marks=pytest.mark.cluster),
+    pytest.param("sky-slurm", marks=pytest.mark.sky),
+]
+
+
+@pytest.fixture(scope="module", params=PLACES)
+def place(request: pytest.FixtureRequest) -> Place:
+    """Each cloud in turn."""
+    if request.param == "slurm":
+        lab: SlurmLab = request.getfixturevalue("slurm_lab")
+        return Place("slurm", lab.cluster, lab, keeps_logs=True)
+    lab = request.getfixturevalue("sky_lab")
+    # SkyPilot keeps its runtime under this name in the node's /tmp.
+    return Place("sky-slurm", f"tiny{os.getpid()}", lab, keeps_logs=False)
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("slurm") / "home"
+    return tmp_path_factory.mktemp("cluster") / "home"
 
 
 @pytest.fixture(scope="module")
-def engine(slurm_lab: SlurmLab, home: Path) -> Iterator[Engine]:
+def engine(place: Place, home: Path) -> Iterator[Engine]:
     """An engine whose worker reaches the cluster."""
     environ = {**os.environ, "OUMI_FLOWS_HOME": str(home)}
     engine = Engine(Settings(home=home, engine_timeout_seconds=180), environ=environ)
@@ -56,24 +87,24 @@ async def session(engine: Engine, home: Path) -> AsyncIterator[Session]:
 
 
 @pytest.fixture
-def python(slurm_lab: SlurmLab) -> str:
+def python(place: Place) -> str:
     """An interpreter that the cluster's user can run, and that can import what we have."""
     for candidate in (sys.executable, shutil.which("python3", path="/usr/bin:/usr/local/bin")):
         script = f"import sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
-        command = ["runuser", "-u", slurm_lab.user, "--", str(candidate), "-c", script]
+        command = ["runuser", "-u", place.lab.user, "--", str(candidate), "-c", script]
         if not subprocess.run(command, check=False, capture_output=True).returncode:
             return str(candidate)
     pytest.skip("the cluster's user can run no interpreter of this version")
 
 
-def tiny_job(folder: Path, python: str, *, max_steps: int) -> Path:
+def tiny_job(folder: Path, place: Place, python: str, *, max_steps: int) -> Path:
     """A job config that makes the tiny model on the cluster and trains it there."""
     for name in ("make_tiny.py", "train.yaml"):
         shutil.copy(TINY / name, folder)
     oumi = f'{python} -c "from oumi.cli.main import run; run()"'
     job = {
         "name": "tiny",
-        "resources": {"cloud": "slurm"},
+        "resources": {"cloud": place.cloud, "cpus": "2", "memory": "4"},
         "envs": {
             "PYTHONPATH": sysconfig.get_path("purelib"),
             "OMP_NUM_THREADS": "1",
@@ -90,10 +121,15 @@ def tiny_job(folder: Path, python: str, *, max_steps: int) -> Path:
     return path
 
 
-async def submit(session: Session, lab: SlurmLab, config: Path) -> str:
-    given = {"config_path": str(config), "client_cwd": str(config.parent), "cloud": "slurm"}
+async def submit(session: Session, place: Place, config: Path) -> str:
+    given = {
+        "config_path": str(config),
+        "client_cwd": str(config.parent),
+        "cloud": place.cloud,
+        "cluster_name": place.cluster,
+    }
     plan = await session.call("run_oumi_job", **given)
-    assert plan["cluster_name"] == lab.cluster
+    assert plan["cluster_name"] == place.cluster
     assert plan["sync"]["files"] == 3
     assert "hourly price unknown" in plan["summary"]
     return (await session.call("run_oumi_job", dry_run=False, **given))["job_id"]
@@ -110,21 +146,32 @@ async def reached(session: Session, job_id: str, wanted: Any) -> dict[str, Any]:
     return await eventually(look, timeout=PATIENCE_SECONDS, interval=0.5)
 
 
-async def shown_by_prefect(engine: Engine, job_id: str) -> str:
+async def shown_by_prefect(
+    engine: Engine, status: dict[str, Any], state: str, screenshots: Path
+) -> None:
+    """See that the API and the page of a run show the state, and never the secret."""
     connection = engine.connection()
     async with httpx2.AsyncClient(
         base_url=connection.api_url, headers=dict(connection.headers), timeout=30
     ) as api:
-        run = (await api.get(f"/flow_runs/{job_id}")).json()
+        run = (await api.get(f"/flow_runs/{status['job_id']}")).json()
     assert SECRET not in json.dumps(run)
-    return run["state"]["name"]
+    assert run["state"]["name"] == state
+    if CHROMIUM is None:
+        return
+    async with opened(status["url"]) as page:
+        await log_in(page, connection)
+        await page.get_by_text(status["name"]).first.wait_for()
+        await page.get_by_text(state, exact=True).first.wait_for()
+        await page.screenshot(path=screenshots / f"{status['cloud']}-{state.lower()}.png")
+        assert SECRET not in await page.content()
 
 
-async def test_the_tiny_training_finishes_on_slurm(
-    session: Session, engine: Engine, slurm_lab: SlurmLab, python: str, tmp_path: Path
+async def test_the_tiny_training_finishes_on_the_cluster(
+    session: Session, engine: Engine, place: Place, python: str, tmp_path: Path, screenshots: Path
 ) -> None:
-    config = await asyncio.to_thread(tiny_job, tmp_path, python, max_steps=60)
-    job_id = await submit(session, slurm_lab, config)
+    config = await asyncio.to_thread(tiny_job, tmp_path, place, python, max_steps=60)
+    job_id = await submit(session, place, config)
     page = await session.call("get_job_logs", job_id=job_id, lines=1)
     cursor, seen = page["next_cursor"], page["logs"]
     ended = await reached(session, job_id, lambda status: status["is_done"])
@@ -132,9 +179,10 @@ async def test_the_tiny_training_finishes_on_slurm(
     assert (ended["state"], ended["termination_reason"]) == ("succeeded", "completed")
     assert (ended["progress"]["step"], ended["progress"]["max_steps"]) == (60, 60)
     assert ended["progress"]["loss"] < 2
-    assert await shown_by_prefect(engine, job_id) == "Completed"
+    await shown_by_prefect(engine, ended, "Completed", screenshots)
     # The log is here, whole, also when the cluster has forgotten the job and its log.
-    await asyncio.to_thread(shutil.rmtree, slurm_lab.home / "oumi_slurm_logs")
+    if place.keeps_logs:
+        await asyncio.to_thread(shutil.rmtree, place.lab.home / "oumi_slurm_logs")
     while True:
         page = await session.call("get_job_logs", job_id=job_id, lines=2000, cursor=cursor)
         cursor, seen = page["next_cursor"], f"{seen}\n{page['logs']}"
@@ -145,11 +193,11 @@ async def test_the_tiny_training_finishes_on_slurm(
     assert seen.count("'step': 60") + seen.count("'step': '60'") >= 1
 
 
-async def test_the_tiny_training_is_cancelled_on_slurm(
-    session: Session, engine: Engine, slurm_lab: SlurmLab, python: str, tmp_path: Path
+async def test_the_tiny_training_is_cancelled_on_the_cluster(
+    session: Session, engine: Engine, place: Place, python: str, tmp_path: Path, screenshots: Path
 ) -> None:
-    config = await asyncio.to_thread(tiny_job, tmp_path, python, max_steps=100_000)
-    job_id = await submit(session, slurm_lab, config)
+    config = await asyncio.to_thread(tiny_job, tmp_path, place, python, max_steps=100_000)
+    job_id = await submit(session, place, config)
     running = await reached(session, job_id, lambda status: (status["progress"]["step"] or 0) > 0)
     print(running["summary"])
     assert running["state"] == "running"
@@ -157,13 +205,45 @@ async def test_the_tiny_training_is_cancelled_on_slurm(
     ended = await reached(session, job_id, lambda status: status["is_done"])
     print(ended["summary"])
     assert (ended["state"], ended["termination_reason"]) == ("cancelled", "user_cancelled")
-    assert await shown_by_prefect(engine, job_id) == "Cancelled"
-    assert not slurm_lab.slurm("squeue", "-h").strip()
+    await shown_by_prefect(engine, ended, "Cancelled", screenshots)
+    await eventually(lambda: not trainings_of(place.lab.user), timeout=30)
+
+
+def trainings_of(user: str) -> list[psutil.Process]:
+    """The trainings that a user of this machine runs."""
+    return [
+        process
+        for process in psutil.process_iter(["username", "cmdline"])
+        if process.info["username"] == user and "train" in (process.info["cmdline"] or [])
+    ]
+
+
+async def test_a_cluster_is_taken_down_and_seen_to_be_gone(session: Session, place: Place) -> None:
+    if place.cloud == "slurm":
+        pytest.skip("a Slurm cluster is not ours to take down")
+    named = {"cloud": place.cloud, "cluster_name": place.cluster}
+    listed = await session.call("list_clusters", cloud=place.cloud)
+    assert place.cluster in [cluster["cluster_name"] for cluster in listed["clusters"]]
+    preview = await session.call("down_cluster", **named)
+    assert "IRREVERSIBLE" in preview["summary"]
+
+    async def gone() -> bool:
+        given = {**named, "confirm": True, "user_confirmation": "DOWN"}
+        result = await session.client.call_tool("down_cluster", given)
+        listed = await session.call("list_clusters", cloud=place.cloud)
+        names = [cluster["cluster_name"] for cluster in listed["clusters"]]
+        print(result.content, names)
+        return place.cluster not in names
+
+    await eventually(gone, timeout=PATIENCE_SECONDS, interval=2)
 
 
 async def test_a_job_that_somebody_submitted_by_hand_is_seen_adopted_and_ended(
-    session: Session, slurm_lab: SlurmLab
+    session: Session, place: Place
 ) -> None:
+    if place.cloud != "slurm":
+        pytest.skip("what is submitted by hand is submitted to Slurm")
+    slurm_lab = place.lab
     hold = ["sbatch", "--parsable", "--wrap", "echo by hand; sleep 600"]
     as_user = ["runuser", "-u", slurm_lab.user, "--"]
     environ = {**os.environ, "SLURM_CONF": str(slurm_lab.root / "etc" / "slurm.conf")}
