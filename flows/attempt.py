@@ -8,7 +8,14 @@ from typing import TypeVar
 
 from flows import names
 from flows.configs.clouds import kind_of
-from flows.errors import ClusterUnreachable, ConfigNotFound, InvalidConfig, OumiFlowsError
+from flows.errors import (
+    ClusterUnreachable,
+    ConfigNotFound,
+    InvalidConfig,
+    LaunchCancelled,
+    OumiFlowsError,
+    StillLaunching,
+)
 from flows.findings import errors_of, told, warnings_of
 from flows.job_watch import JobWatch
 from flows.launch_plan import LaunchPlan
@@ -71,13 +78,21 @@ class Attempt:
         """The job this attempt launched before, or else now."""
 
         async def attach_or_launch() -> JobHandle | Outcome:
-            return await self._attach() or await self._launch()
+            try:
+                found = await self._attach()
+            except StillLaunching as launching:
+                return await self._take_up(launching)
+            return found or await self._launch()
 
         await self._learn_secrets()
         try:
             launched = await self._once_reachable(attach_or_launch)
         except InvalidConfig as error:
             launched = Outcome(TerminationReason.INVALID_CONFIG, error.sentences)
+        except LaunchCancelled as error:
+            wanted = self._cancel.wanted.is_set()
+            reason = TerminationReason.USER_CANCELLED if wanted else None
+            launched = Outcome(reason or TerminationReason.CANCELLED_EXTERNALLY, error.sentences)
         except OumiFlowsError as error:
             launched = Outcome(TerminationReason.LAUNCH_FAILED, error.sentences)
         return launched if isinstance(launched, JobHandle) else self._hidden(launched)
@@ -147,7 +162,10 @@ class Attempt:
         handle = await self._find(self.number)
         if handle is not None or self.number == 1:
             return handle
-        earlier = await self._find(self.number - 1)
+        try:
+            earlier = await self._find(self.number - 1)
+        except StillLaunching as error:  # not one that launching this attempt would take up
+            raise ClusterUnreachable(error.what, error.next_step) from error
         seen = await self._launcher.observe_job(earlier) if earlier else None
         if seen is None or seen.state.is_terminal:
             return None
@@ -202,6 +220,19 @@ class Attempt:
             return Outcome(TerminationReason.INVALID_CONFIG, error.sentences)
         except OSError as error:
             return Outcome(TerminationReason.LAUNCH_FAILED, f"The job was not prepared: {error}")
+        return await self._launch_prepared(job_config)
+
+    async def _take_up(self, launching: StillLaunching) -> JobHandle | Outcome:
+        """Wait for a launch that is under way, under the limit that its worker kept."""
+        if self._cancel.wanted.is_set():
+            raise launching
+        try:
+            job_config = await asyncio.to_thread(self._plan.job_config, self.number)
+        except (OumiFlowsError, OSError):
+            raise launching from None
+        return await self._launch_prepared(job_config)
+
+    async def _launch_prepared(self, job_config: str) -> JobHandle | Outcome:
         cluster = await self._where()
         await self._record.show(JobState.LAUNCHING)
         labels = dict(self._plan.labels)

@@ -11,7 +11,8 @@ from prefect.client.schemas.filters import (
 )
 
 from flows import names
-from flows.ports import LauncherState
+from flows.errors import LaunchCancelled, StillLaunching
+from flows.ports import JobHandle, LauncherState
 from flows.states import JobState, TerminationReason
 from tests.flows.bench import PATIENCE_SECONDS, Bench
 from tests.support.waiting import eventually
@@ -109,6 +110,68 @@ async def test_a_launch_that_takes_too_long_leaves_no_job_behind(bench: Bench) -
     assert text.startswith("gcp did not launch the job within 0.2 s. It came up later and was canc")
     (job,) = bench.launcher.jobs.values()
     assert job.state is LauncherState.CANCELLED
+
+
+def tells_of_launches(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The launcher knows of a launch that is under way, as SkyPilot's server does."""
+    find = bench.launcher.find
+
+    async def find_or_launching(**where: str) -> JobHandle | None:
+        if bench.launcher.launching.is_set() and not bench.launcher.gate.is_set():
+            raise StillLaunching("it is still launching", "It is asked again")
+        return await find(**where)
+
+    monkeypatch.setattr(bench.launcher, "find", find_or_launching)
+
+
+async def test_a_launch_is_taken_up_by_the_next_worker_and_held_to_its_limit(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tells_of_launches(bench, monkeypatch)
+    bench.launcher.gate.clear()
+    async with bench.worker():
+        job_id = await submit(bench)
+        await bench.launcher.launching.wait()
+    settings = bench.settings.model_copy(update={"launch_timeout_seconds": 0.2})
+    async with bench.worker(settings=settings):
+        late = "It is cancelled as soon as it comes up"
+        await eventually(lambda: _said(bench, job_id, late), timeout=PATIENCE_SECONDS)
+        assert (await bench.run(job_id)).state_name == "Launching"
+        bench.launcher.gate.set()
+        state, reason, _ = await bench.ending(job_id)
+    assert (state, reason) == (JobState.FAILED, TerminationReason.LAUNCH_FAILED)
+    (job,) = bench.launcher.jobs.values()
+    assert job.state is LauncherState.CANCELLED
+
+
+async def test_a_launch_that_is_under_way_is_waited_for_before_it_is_cancelled(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tells_of_launches(bench, monkeypatch)
+    bench.launcher.gate.clear()
+    async with bench.worker():
+        job_id = await submit(bench)
+        await bench.launcher.launching.wait()
+    await bench.cancel(job_id)
+    async with bench.worker() as worker:
+        await eventually(lambda: job_id in worker.active, timeout=PATIENCE_SECONDS)
+        bench.launcher.gate.set()
+        state, reason, _ = await bench.ending(job_id)
+    assert (state, reason) == (JobState.CANCELLED, TerminationReason.USER_CANCELLED)
+    (job,) = bench.launcher.jobs.values()
+    assert job.state is LauncherState.CANCELLED
+
+
+async def test_a_launch_that_somebody_else_ended_is_not_repeated(bench: Bench) -> None:
+    bench.launcher.refusal = LaunchCancelled("its cluster was taken down", "Submit it again")
+    async with bench.worker():
+        job_id = await submit(bench, max_retries=3)
+        assert await bench.ending(job_id) == (
+            JobState.CANCELLED,
+            TerminationReason.CANCELLED_EXTERNALLY,
+            "its cluster was taken down. Submit it again.",
+        )
+    assert len(bench.launcher.launches) == 1
 
 
 async def test_a_job_of_a_slurm_connection_goes_there(
