@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Mapping
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, Final, Protocol, TypeVar
 
@@ -10,7 +11,7 @@ import httpx2
 from pydantic import TypeAdapter, ValidationError
 
 from flows import names
-from flows.errors import EngineUnavailable, InternalError, JobNotFound
+from flows.errors import EngineUnavailable, InternalError, JobNotFound, OumiFlowsError
 from flows.prefect_states import PrefectState
 from mcp_server.prefect_models import Artifact, FlowRun, LogLine, RunState
 from mcp_server.run_filter import RunFilter
@@ -18,12 +19,18 @@ from mcp_server.run_filter import RunFilter
 MAX_PAGE: Final = 200
 """The most rows Prefect 3.8 answers with; a larger limit is a 422."""
 
+_HEARTBEATS: Final = timedelta(seconds=65)
+"""A worker that lives is heard twice in this time (prefect 3.8)."""
+
 _BUSY: Final = frozenset({429, 502, 503})
 """Answers of a Prefect server (or a proxy before it) that did not take the request."""
 _BUSY_DELAYS: Final = (0.2, 0.5, 1.0, 2.0)
+_NAMING_SECONDS: Final = 1.0
+_NEVER_LEFT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _T = TypeVar("_T")
 _RUN = TypeAdapter(FlowRun)
 _OBJECT = TypeAdapter(dict[str, Any])
+_OBJECTS = TypeAdapter(list[dict[str, Any]])
 _RUNS = TypeAdapter(list[FlowRun])
 _STATES = TypeAdapter(list[RunState])
 _ARTIFACTS = TypeAdapter(list[Artifact])
@@ -46,6 +53,11 @@ class EngineConnection(Protocol):
     @property
     def ui_url(self) -> str | None:
         """The root of the UI."""
+        ...
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the server is this machine's own, whose worker is kept up with it."""
         ...
 
 
@@ -101,8 +113,13 @@ class PrefectGateway:
             await self._http.aclose()
 
     async def ui_url(self) -> str | None:
-        """The root of the Prefect UI, where there is one."""
-        return (await self._engine.connection()).ui_url
+        """The root of the Prefect UI, where there is one and the engine is up.
+
+        It only adds a link to what has been done already.
+        """
+        with suppress(EngineUnavailable):
+            return (await self._engine.connection()).ui_url
+        return None
 
     async def create_run(
         self,
@@ -125,6 +142,9 @@ class PrefectGateway:
             idempotency_key: Tells this run from every other one.
             flow: The flow's name.
             work_queue: Queue of the work pool; None: the deployment's. Made if there is none.
+
+        Raises:
+            EngineUnavailable: It was not made; or no answer came, and the error says so.
         """
         body: dict[str, Any] = {
             "name": name,
@@ -140,14 +160,16 @@ class PrefectGateway:
             body["work_queue_name"] = work_queue
         for fresh in (False, True):
             deployment = await self._deployment_id(flow, fresh=fresh)
-            answer = await self._call("POST", f"/deployments/{deployment}/create_flow_run", body)
+            answer = await self._create(f"/deployments/{deployment}/create_flow_run", body)
             if answer.status_code != 404:
                 return _read(answer, _RUN)
         raise _no_deployment(names.deployment(self._work_pool, flow=flow))
 
     async def rename_run(self, run_id: str, name: str) -> None:
-        """Name a flow run."""
-        _expect(await self._call("PATCH", f"/flow_runs/{run_id}", {"name": name}), run_id)
+        """Name a flow run if that can be done soon; the worker that takes it up names it, too."""
+        with suppress(OumiFlowsError, TimeoutError):
+            async with asyncio.timeout(_NAMING_SECONDS):
+                _expect(await self._call("PATCH", f"/flow_runs/{run_id}", {"name": name}), run_id)
 
     async def read_run(self, run_id: str) -> FlowRun:
         """Read a flow run.
@@ -227,6 +249,15 @@ class PrefectGateway:
         answer = await self._call("GET", f"/flow_run_states/?flow_run_id={run_id}")
         return sorted(_read(answer, _STATES), key=lambda state: state.timestamp)
 
+    async def has_worker(self) -> bool:
+        """Whether the pool has a worker, or will have one that is being started."""
+        if (await self._engine.connection()).embedded:
+            return True
+        since = datetime.now(UTC) - _HEARTBEATS
+        body = {"workers": {"last_heartbeat_time": {"after_": since.isoformat()}}}
+        answer = await self._call("POST", f"/work_pools/{self._work_pool}/workers/filter", body)
+        return answer.status_code != 404 and bool(_read(answer, _OBJECTS))
+
     async def ask(self, method: str, path: str, body: Any, shape: TypeAdapter[_T]) -> _T | None:
         """What a call that may be repeated answers; None if it is about nothing that exists."""
         answer = await self._call(method, path, body)
@@ -246,6 +277,29 @@ class PrefectGateway:
                 raise _no_deployment(deployment)
             self._deployments[known] = _read(answer, _OBJECT)["id"]
         return self._deployments[known]
+
+    async def _create(self, path: str, body: Any) -> httpx2.Response:
+        """Make what has an idempotency key: when the answer is lost, ask for it again."""
+        connection = await self._engine.connection()
+        lost, failure = False, None
+        try:
+            for patience in (self._timeout_seconds / 3, self._timeout_seconds * 2 / 3):
+                if failure and not isinstance(failure, httpx2.TimeoutException):
+                    connection = await self._engine.revive()
+                try:
+                    return await self._send(connection, "POST", path, body, timeout=patience)
+                except httpx2.TransportError as error:
+                    lost = lost or not isinstance(error, _NEVER_LEFT)
+                    failure = error
+            raise _no_answer(connection, failure) from failure
+        except EngineUnavailable as error:
+            if not lost:
+                raise
+            raise EngineUnavailable(
+                f"{error.what}; whether what was submitted was taken is not known",
+                "Look for it in list_jobs or the Prefect UI before you submit it again, or run "
+                "`oumi-flows doctor`",
+            ) from error
 
     async def _call(
         self, method: str, path: str, body: Any = None, *, repeatable: bool = True
@@ -267,7 +321,13 @@ class PrefectGateway:
             raise _no_answer(connection, error) from error
 
     async def _send(
-        self, connection: EngineConnection, method: str, path: str, body: Any
+        self,
+        connection: EngineConnection,
+        method: str,
+        path: str,
+        body: Any,
+        *,
+        timeout: float | None = None,
     ) -> httpx2.Response:
         """Send one request; again, a few times, while the server says that it is busy."""
         for delay in (*_BUSY_DELAYS, None):
@@ -276,6 +336,7 @@ class PrefectGateway:
                 connection.api_url.rstrip("/") + path,
                 json=body,
                 headers=connection.headers,
+                timeout=timeout or self._timeout_seconds,
             )
             if answer.status_code not in _BUSY or delay is None:
                 return answer
@@ -336,7 +397,7 @@ def _no_deployment(deployment: str) -> EngineUnavailable:
     )
 
 
-def _no_answer(connection: EngineConnection, error: Exception) -> EngineUnavailable:
+def _no_answer(connection: EngineConnection, error: Exception | None) -> EngineUnavailable:
     return EngineUnavailable(
         f"The Prefect server at {connection.api_url} did not answer ({type(error).__name__})",
         "Run `oumi-flows doctor`",

@@ -29,7 +29,7 @@ from mcp_server.services.families import Families
 from mcp_server.services.finding import ENDED, LIVE, find_job
 from mcp_server.services.job_logs import LogReader
 from mcp_server.services.job_status import job_request, job_row, job_status, run_url
-from mcp_server.services.notifications import Notifications
+from mcp_server.services.notifications import Notifications, notify_tags
 from mcp_server.services.redactors import Redactors
 from mcp_server.services.results import Adoption, JobList, JobLogs, Submission
 from mcp_server.services.submitting import (
@@ -119,7 +119,7 @@ class JobService:
             idempotency_key=idempotency_key or uuid4().hex,
             work_queue=None if request.cloud == names.LOCAL_CLOUD else names.CLOUD_QUEUE,
         )
-        if job_request(run) != request:
+        if job_request(run) != request or notify_tags(run.tags) != told:
             raise Conflict(
                 f"idempotency_key {idempotency_key!r} belongs to job {run.id} ({run.name}), "
                 "which has other arguments or another version of the config",
@@ -341,7 +341,6 @@ class JobService:
                 "Start a new job with run_oumi_job",
             )
         await self._gateway.patch_labels(run.id, {names.LABEL_ATTEMPT: attempt})
-        await self._families.go_on(run)
         return await self._observe(await self._gateway.read_run(run.id))
 
     async def compare(self, a: str, b: str) -> Comparison:

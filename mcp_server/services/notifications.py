@@ -113,6 +113,11 @@ class Notifications:
             await self._gateway.delete_automation(extra.id)
 
 
+def notify_tags(tags: list[str]) -> list[str]:
+    """Those of a run's or a schedule's tags that say who is told of its end."""
+    return [tag for tag in tags if tag.startswith(NOTIFY_TAG)]
+
+
 def check_receiver(notify: str) -> None:
     """Refuse what is neither a URL nor a block.
 

@@ -1,5 +1,7 @@
 """The gateway against a Prefect server that misbehaves."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -148,6 +150,101 @@ async def test_a_deployment_made_anew_is_looked_up_anew(scripted: Scripted) -> N
         "/api/deployments/name/oumi-job/default",
         "/api/deployments/new/create_flow_run",
     ]
+
+
+DEPLOYMENT = (200, {"id": "known"})
+
+
+def create(gateway: PrefectGateway) -> Awaitable[object]:
+    return gateway.create_run(name="n", parameters={}, tags=[], labels={}, idempotency_key="k")
+
+
+@pytest.mark.parametrize("error", [httpx2.ReadTimeout, httpx2.ReadError, httpx2.ConnectError])
+async def test_a_submission_whose_answer_is_lost_is_asked_for_again_with_its_key(
+    scripted: Scripted, error: type[httpx2.TransportError]
+) -> None:
+    server, gateway = scripted(DEPLOYMENT, error, (200, RUN))
+    await create(gateway)
+    first, second = server.requests[1:]
+    assert first.content == second.content
+    assert json.loads(first.content)["idempotency_key"] == "k"
+    assert server.revivals == (0 if error is httpx2.ReadTimeout else 1)
+    limits = [request.extensions["timeout"]["read"] for request in (first, second)]
+    assert sum(limits) == pytest.approx(5)
+
+
+@pytest.mark.parametrize(
+    ("errors", "may_exist"),
+    [
+        ((httpx2.ReadTimeout, httpx2.ReadTimeout), True),
+        ((httpx2.ReadTimeout, httpx2.ConnectError), True),
+        ((httpx2.ReadError, httpx2.ConnectError), True),
+        ((httpx2.ConnectError, httpx2.ReadTimeout), True),
+        ((httpx2.ConnectError, httpx2.ConnectError), False),
+        ((httpx2.ConnectTimeout, httpx2.ConnectTimeout), False),
+    ],
+)
+async def test_a_submission_that_may_have_been_taken_is_not_called_a_failure_only(
+    scripted: Scripted, errors: tuple[type[httpx2.TransportError], ...], *, may_exist: bool
+) -> None:
+    _, gateway = scripted(DEPLOYMENT, *errors)
+    with pytest.raises(EngineUnavailable, match="did not answer") as raised:
+        await create(gateway)
+    assert ("list_jobs" in str(raised.value)) is may_exist
+    assert ("is not known" in str(raised.value)) is may_exist
+
+
+async def test_a_submission_whose_answer_is_lost_with_the_engine_may_have_been_taken(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, gateway = scripted(DEPLOYMENT, httpx2.ReadError)
+
+    async def stays_down() -> PrefectServer:
+        raise EngineUnavailable("The engine did not come up", "Run it")
+
+    monkeypatch.setattr(server, "revive", stays_down)
+    with pytest.raises(EngineUnavailable, match=r"did not come up; whether .* is not known"):
+        await create(gateway)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [[(404, {})], [(500, {})], [httpx2.ReadTimeout], [httpx2.ConnectError, httpx2.ConnectError]],
+)
+async def test_a_name_that_cannot_be_given_is_left_to_the_worker(
+    scripted: Scripted, answers: list[Any]
+) -> None:
+    server, gateway = scripted(*answers)
+    await gateway.rename_run(RUN_ID, "another")
+    assert server.answers == []
+
+
+async def test_a_server_that_does_not_name_a_run_soon_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mcp_server.prefect_gateway._NAMING_SECONDS", 0.01)
+
+    async def hang(request: httpx2.Request) -> httpx2.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    transport = httpx2.MockTransport(hang)
+    gateway = PrefectGateway(ScriptedPrefect(), timeout_seconds=60, transport=transport)
+    await asyncio.wait_for(gateway.rename_run(RUN_ID, "another"), timeout=5)
+    await gateway.aclose()
+
+
+async def test_a_link_is_left_out_when_the_engine_is_gone(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, gateway = scripted()
+    assert await gateway.ui_url() == "http://127.0.0.1:1"
+
+    async def gone() -> PrefectServer:
+        raise EngineUnavailable("The engine did not come up", "Run it")
+
+    monkeypatch.setattr(server, "connection", gone)
+    assert await gateway.ui_url() is None
 
 
 async def test_a_server_without_the_deployment_is_not_an_engine(scripted: Scripted) -> None:

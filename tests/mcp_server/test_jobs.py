@@ -110,6 +110,24 @@ async def test_the_same_key_with_other_arguments_is_a_conflict(
     assert job["job_id"] in text
 
 
+async def test_the_same_key_with_somebody_else_to_tell_is_a_conflict(
+    submit: Submit, client: Client, config: Path
+) -> None:
+    key = uuid.uuid4().hex
+    given = {"config_path": str(config), "client_cwd": str(config.parent), "dry_run": False}
+    told = {"idempotency_key": key, "notify": "https://example.org/hook"}
+    job = await submit(**told)
+    assert (await submit(**told))["job_id"] == job["job_id"]
+    for other in (
+        {"notify_on": "failure"},
+        {"notify": "https://example.org/other"},
+        {"notify": None},
+    ):
+        text = await error(client, "run_oumi_job", **given, **(told | other))
+        assert text.startswith("CONFLICT: ")
+        assert job["job_id"] in text
+
+
 async def test_a_job_is_found_by_id_prefix_and_name(submit: Submit, client: Client) -> None:
     name = f"My job ünïcode 🚀 a/b.c {uuid.uuid4().hex[:6]}"
     job = await submit(job_name=name)
