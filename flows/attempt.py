@@ -17,6 +17,7 @@ from flows.errors import (
     StillLaunching,
 )
 from flows.findings import errors_of, told, warnings_of
+from flows.job_results import keep_results
 from flows.job_watch import JobWatch
 from flows.launch_plan import LaunchPlan
 from flows.models import JobRequest
@@ -112,6 +113,8 @@ class Attempt:
         if self._is_late and not self._record.is_cancelling:
             text = f"{self._late}. It came up later and was cancelled: {outcome.text}"
             outcome = Outcome(TerminationReason.LAUNCH_FAILED, text)
+        if outcome.reason is TerminationReason.COMPLETED:
+            await keep_results(self._record, self._logger, own_output=self._request.own_output)
         return self._hidden(self._with_cost(handle, outcome))
 
     async def end(self) -> Outcome:

@@ -11,13 +11,21 @@ from flows import names
 from flows.configs.checkpoints import Checkpoint, last_whole_checkpoint
 from flows.configs.clouds import free_cluster, kind_of
 from flows.configs.overrides import apply_overrides
-from flows.configs.plan import RESUME_KEY, TRY_RESUME_KEY, JobPlan, lookup, make_plan
+from flows.configs.plan import (
+    RESUME_KEY,
+    TRY_RESUME_KEY,
+    JobPlan,
+    lookup,
+    make_plan,
+    with_own_output,
+)
 from flows.configs.reader import ConfigFile, ConfigKind, submitted_config
+from flows.configs.schema import ConfigType
 from flows.errors import OumiFlowsError
 from flows.launcher.job_environment import with_job_environment
 from flows.models import Command, JobRequest
 from flows.preflight.launch import Launch, read_launch
-from flows.provenance import keep, provenance
+from flows.provenance import Source, keep, provenance
 from flows.redaction import config_secrets
 from flows.result_metrics import CLOCK_SECONDS
 from flows.run_record import LabelValue, RunRecord
@@ -68,9 +76,10 @@ class LaunchPlan:
 
     def launch(self) -> Launch:
         """What pre-flight checks are about."""
-        request = self._request
+        config = self._config()
+        request = self._placed(config)
         return read_launch(
-            self._config(),
+            config,
             client_cwd=request.client_cwd,
             cloud=request.cloud,
             command=request.command,
@@ -80,17 +89,29 @@ class LaunchPlan:
 
     def keep_provenance(self) -> dict[str, LabelValue]:
         """Keep what this attempt runs on; the label that names the record."""
-        config = self._config()
-        data, seed = config.data, None
-        if config.kind is ConfigKind.COMMAND:
-            data = apply_overrides(data, self._request.overrides, self._request.command)
-            if self._request.command is Command.TRAIN:
-                seed = lookup(data, Command.TRAIN, "training.seed")
-        record = provenance(
-            data,
-            client_cwd=self._request.client_cwd,
-            seed=seed if isinstance(seed, int) else None,
-        )
+        folder = Path(self._request.client_cwd)
+        try:
+            config = self._config()
+            launch = self.launch()
+        except OumiFlowsError as error:
+            self._logger.warning("What the job runs on is not known: %s", error.what)
+            return {}
+        sources = [Source(config.data, folder)] if config.kind is ConfigKind.JOB else []
+        sources += [
+            Source(
+                recipe.data,
+                folder if recipe.base is None else recipe.base,
+                "" if config.kind is ConfigKind.COMMAND else recipe.path,
+            )
+            for recipe in launch.recipes
+        ]
+        seeds = [
+            lookup(recipe.data, Command.TRAIN, "training.seed")
+            for recipe in launch.recipes
+            if recipe.config_type is ConfigType.TRAINING
+        ]
+        seed = next((seed for seed in seeds if isinstance(seed, int)), None)
+        record = provenance(sources, client_cwd=self._request.client_cwd, seed=seed)
         try:
             return {names.LABEL_PROVENANCE: keep(record, self._settings.records_dir)}
         except OSError as error:
@@ -105,9 +126,12 @@ class LaunchPlan:
         return []
 
     def _plan(self, attempt: int) -> JobPlan:
-        config, request = self._config(), self._request
+        config = self._config()
+        request = self._placed(config)
         job_id = str(self._record.run.id)
         plan = make_plan(request, config, job_id=job_id)
+        if self._request.own_output and plan.output_dir:
+            self.labels[names.LABEL_OUTPUT_DIR] = plan.output_dir
         fresh = self._record.labels.get(names.LABEL_FRESH_ATTEMPT) == attempt
         if request.command is not Command.TRAIN or not plan.argv or not (attempt > 1 or fresh):
             return plan
@@ -127,6 +151,13 @@ class LaunchPlan:
             request = request.model_copy(update={"overrides": overrides})
             return make_plan(request, config, job_id=job_id)
         return plan
+
+    def _placed(self, config: ConfigFile) -> JobRequest:
+        """The request, with its results where those of this run go."""
+        run = self._record.run
+        if not self._request.own_output:
+            return self._request
+        return with_own_output(self._request, config, names.firing(run.id, run.expected_start_time))
 
     def _config(self) -> ConfigFile:
         """The config as it was submitted, wherever its file went since."""

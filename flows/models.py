@@ -95,6 +95,9 @@ class JobRequest(Value):
         description="Idle minutes after which the cluster stops itself. None: the cloud's default.",
     )
     skip_preflight: bool = False
+    own_output: bool = Field(
+        default=False, description="Results go to a folder of this run below the config's."
+    )
     config_sha256: str | None = Field(
         default=None,
         description="Hash of the config as submitted; names its copy under OUMI_FLOWS_HOME.",

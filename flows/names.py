@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -27,6 +28,8 @@ JOB_COMMAND: Final = "job"
 PIPELINE_COMMAND: Final = "pipeline"
 SWEEP_COMMAND: Final = "sweep"
 """What runs that consist of jobs count as where commands are told apart."""
+PARENT_FLOWS: Final = frozenset({PIPELINE_FLOW, SWEEP_FLOW})
+"""The flows whose runs consist of jobs."""
 LIST_CLUSTERS_FLOW: Final = "list-clusters"
 STOP_CLUSTER_FLOW: Final = "stop-cluster"
 DOWN_CLUSTER_FLOW: Final = "down-cluster"
@@ -87,12 +90,16 @@ LABEL_PARENT: Final = "oumi.part_of"
 """The run that a job is a part of."""
 LABEL_PART: Final = "oumi.part"
 """Which part of it: a pipeline's step, a sweep's trial."""
+LABEL_ORDERED: Final = "oumi.ordered"
+"""Set just before a cluster's end is ordered: without it nothing was changed."""
+LABEL_UNREAD: Final = "oumi.unread"
+"""Whether somebody gave up waiting for a run's answer, and nobody has read it since."""
 LABEL_METRICS: Final = "oumi.metrics"
 """What a part that succeeded left, as JSON; kept because its files may go."""
 LABEL_STOPPED: Final = "oumi.stopped_early"
-"""Why a trial was cancelled by its sweep."""
+"""Why a trial was cancelled by its sweep; empty: it was retried all the same."""
 LABEL_ONE_PART: Final = "oumi.one_part_attempt"
-"""The attempt in which one part was retried alone, and no other is."""
+"""The attempt in which one part was retried alone: no other is, and nothing else is started."""
 
 SCHEDULE_TAG: Final = "oumi-schedule"
 """Tag of the deployment that a schedule is, and of its runs."""
@@ -104,6 +111,9 @@ NOTIFY_TAG: Final = "notify-"
 
 JOB_KEY_ENV: Final = "OUMI_FLOWS_JOB_KEY"
 """Environment variable of every process of a job; its value is the launch key."""
+
+LATEST: Final = "latest"
+"""Link to the folder of a schedule's last run that succeeded, beside it."""
 
 _SHORT_ID = 8
 _CLUSTER_ID = 12
@@ -130,6 +140,15 @@ def run_name(flow_run_id: UUID | str, *, command: str, model: str, job_name: str
     """The flow run's name in the Prefect UI: job name (or command and model), then short id."""
     words = job_name or "-".join(filter(None, [command, model.rstrip("/").rsplit("/", 1)[-1]]))
     return f"{words}-{str(flow_run_id)[:_SHORT_ID]}"
+
+
+def firing(flow_run_id: UUID | str, due: datetime | None) -> str:
+    """What tells the runs of a schedule apart: their time, then short id.
+
+    Prefect plans runs many at once, and their ids begin alike (prefect 3.8).
+    """
+    short = str(flow_run_id)[:_SHORT_ID]
+    return f"{due.astimezone(UTC):%Y%m%dT%H%M%SZ}-{short}" if due else short
 
 
 def run_tags(*, command: str, cloud: str) -> list[str]:

@@ -52,6 +52,14 @@ class PoolRuns:
         """Those of the runs that are being cancelled or have a terminal state."""
         return await self._read(_ENDING, ids=ids)
 
+    async def deleted(self, ids: list[UUID]) -> set[UUID]:
+        """Those of the runs that the server no longer has."""
+        wanted = FlowRunFilter(id=FlowRunFilterId(any_=ids))
+        if await self._client.count_flow_runs(flow_run_filter=wanted) == len(ids):
+            return set()
+        found = {run.id for run in await self._read(None, ids=ids)}
+        return set(ids) - found
+
     async def orphans(self) -> list[FlowRun]:
         """Runs that should be executed, and are by nobody but maybe this worker."""
         found = await self._read(_EXECUTING, ids=None)
@@ -71,13 +79,15 @@ class PoolRuns:
         is_ours = run.infrastructure_pid == owner
         return run if is_ours and run.state is not None and run.state.type in _EXECUTING else None
 
-    async def _read(self, types: list[StateType], *, ids: list[UUID] | None) -> list[FlowRun]:
+    async def _read(
+        self, types: list[StateType] | None, *, ids: list[UUID] | None
+    ) -> list[FlowRun]:
         found: list[FlowRun] = []
         while True:
             page = await self._client.read_flow_runs(
                 flow_run_filter=FlowRunFilter(
                     id=FlowRunFilterId(any_=ids) if ids is not None else None,
-                    state=FlowRunFilterState(type=FlowRunFilterStateType(any_=types)),
+                    state=_in_state(types) if types is not None else None,
                 ),
                 work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[self._pool])),
                 limit=_PAGE,
@@ -88,6 +98,10 @@ class PoolRuns:
                 return found
 
 
+def _in_state(types: list[StateType]) -> FlowRunFilterState:
+    return FlowRunFilterState(type=FlowRunFilterStateType(any_=types))
+
+
 def known_name(run: FlowRun) -> str:
     """The run's name with its short id, which runs made by a schedule or the UI lack."""
     short = str(run.id)[:8]
@@ -95,9 +109,7 @@ def known_name(run: FlowRun) -> str:
     if run.name.endswith(short):
         return run.name
     if words := run.labels.get(names.LABEL_RUN_NAME):
-        # Its time, too: Prefect plans runs many at once, and their ids begin alike (prefect 3.8).
-        due = run.expected_start_time
-        return "-".join(filter(None, [str(words), f"{due:%Y%m%dT%H%M%SZ}" if due else "", short]))
+        return f"{words}-{names.firing(run.id, run.expected_start_time)}"
     if names.LABEL_ATTEMPT in run.labels:
         # Submitted a moment ago, by a server that cannot name it in full before it has an id.
         return f"{run.name}-{short}"
@@ -108,7 +120,7 @@ def known_name(run: FlowRun) -> str:
 
 def _is_orphan(run: FlowRun, us: Owner, *, now: datetime) -> bool:
     owner = Owner.parse(run.infrastructure_pid)
-    if owner is not None and owner != us and owner.is_alive() is not False:
+    if owner is not None and owner != us and owner.is_alive(us) is not False:
         return False
     if owner is None or (run.state is not None and run.state.is_pending()):
         # Whoever proposed Pending may not have written itself on the run yet.

@@ -4,13 +4,16 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from pydantic import Field
 
@@ -48,12 +51,27 @@ class CodeVersion(Value):
     untracked: list[str] = Field(default_factory=list[str], description="At most 200 names.")
 
 
+class Source(NamedTuple):
+    """A config that names what a job runs on.
+
+    Attributes:
+        config: The config, with its overrides.
+        folder: Where its relative paths start from.
+        path: Its file, where that is not kept as submitted.
+    """
+
+    config: Mapping[str, Any]
+    folder: Path
+    path: str = ""
+
+
 class Provenance(Value):
     """What one attempt of a job ran on."""
 
     host: str
     python: str
     packages: dict[str, str] = Field(description="Name and version.")
+    installed: str = Field(default="", description="Count and hash of all distributions.")
     code: CodeVersion | None = Field(description="None: not in a Git repository.")
     data: dict[str, str] = Field(
         description="Path and fingerprint of each file or folder that the config names."
@@ -61,20 +79,21 @@ class Provenance(Value):
     seed: int | None = None
 
 
-def provenance(config: Mapping[str, Any], *, client_cwd: str, seed: int | None) -> Provenance:
-    """What a job with this config runs on, on this machine, now.
+def provenance(sources: Iterable[Source], *, client_cwd: str, seed: int | None) -> Provenance:
+    """What a job with these configs runs on, on this machine, now.
 
     Args:
-        config: The config, with its overrides.
-        client_cwd: Absolute folder that relative paths start from.
+        sources: The config, and those that its scripts load.
+        client_cwd: Absolute folder of the code.
         seed: The seed of a training; None for anything else.
     """
     return Provenance(
         host=platform.node(),
         python=platform.python_version(),
         packages=dict(_packages()),
+        installed=_installed(),
         code=_code(Path(client_cwd)),
-        data=_data(config, Path(client_cwd)),
+        data=_data(sources, Path(client_cwd)),
         seed=seed,
     )
 
@@ -114,7 +133,30 @@ def _packages() -> tuple[tuple[str, str], ...]:
             found.append((name, version(name)))
         except PackageNotFoundError:
             continue
+    if cuda := _torch_cuda():
+        found.append(("torch.cuda", cuda))
     return tuple(found)
+
+
+def _torch_cuda() -> str | None:
+    """The CUDA that torch was built for; the versions of its wheels do not all say."""
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        text = Path(spec.origin).with_name("version.py").read_text()
+    except OSError:
+        return None
+    said = re.search(r"^cuda\b.*= *'([^']*)'", text, re.MULTILINE)
+    return said[1] if said else None
+
+
+@lru_cache(maxsize=1)
+def _installed() -> str:
+    """All that can be imported, by the names of the folders that say so: they have the versions."""
+    folders = [Path(path) for path in sys.path if Path(path).is_dir()]
+    names = sorted({entry.name for folder in folders for entry in folder.glob("*.dist-info")})
+    return f"{len(names)}: {hashlib.sha256(chr(10).join(names).encode()).hexdigest()}"
 
 
 def _code(folder: Path) -> CodeVersion | None:
@@ -148,18 +190,20 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.decode(errors="replace") if done.returncode == 0 else None
 
 
-def _data(config: Mapping[str, Any], folder: Path) -> dict[str, str]:
+def _data(sources: Iterable[Source], client_cwd: Path) -> dict[str, str]:
     found: dict[str, str] = {}
-    for text in _texts(config):
-        if not text or "\n" in text or len(text) > 4096 or len(found) >= _FILES:
-            continue
-        path = Path(os.path.normpath(folder / os.path.expanduser(text)))  # noqa: PTH111 - an unknown user is no error
-        try:
-            fingerprint = _fingerprint(path)
-        except (OSError, ValueError):
-            continue
-        if fingerprint is not None:
-            found[text] = fingerprint
+    for source in sources:
+        for text in (source.path, *_texts(source.config)):
+            if not text or "\n" in text or len(text) > 4096 or len(found) >= _FILES:
+                continue
+            path = Path(os.path.normpath(source.folder / os.path.expanduser(text)))  # noqa: PTH111 - an unknown user is no error
+            name = text if source.folder == client_cwd else str(path)
+            try:
+                fingerprint = None if name in found else _fingerprint(path)
+            except (OSError, ValueError):
+                continue
+            if fingerprint is not None:
+                found[name] = fingerprint
     return found
 
 

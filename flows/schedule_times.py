@@ -6,6 +6,7 @@ A process of its own, because the MCP server does without Prefect's second of im
 import asyncio
 import json
 import sys
+from datetime import UTC
 from typing import Final
 
 from prefect._vendor.croniter import CroniterError
@@ -28,7 +29,7 @@ def main() -> None:
     except CroniterError:
         # Of a cron expression that is well formed and means no day, such as 30 February.
         sys.exit(_refuse("It never fires"))
-    sys.stdout.write(json.dumps([time.isoformat() for time in times]))
+    sys.stdout.write(json.dumps([time.astimezone(UTC).isoformat() for time in times]))
 
 
 def _refuse(why: str) -> int:

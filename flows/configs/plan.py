@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, cast
 
 from pydantic import Field
@@ -201,6 +201,24 @@ def _with_resume(
     # It goes before training.try_resume_from_last_checkpoint, with which Oumi 0.9 takes the
     # highest checkpoint even when it was only half written.
     return dict(overrides) | {RESUME_KEY: str(resume_from)}
+
+
+def with_own_output(request: JobRequest, config: ConfigFile, folder: str) -> JobRequest:
+    """The request with its results in a folder of this name, below where they would go.
+
+    A job config's script decides where it writes.
+    """
+    if config.kind is ConfigKind.JOB:
+        return request
+    key = OUTPUT_KEY[request.command]
+    data = apply_overrides(config.data, request.overrides, request.command)
+    text = str(lookup(data, request.command, key) or "")
+    if not text or "${" in text:  # what stands for another value only Oumi knows
+        return request
+    path = PurePosixPath(text)
+    is_file = request.command in WRITES_A_FILE
+    own = path.parent / folder / path.name if is_file else path / folder
+    return request.model_copy(update={"overrides": request.overrides | {key: str(own)}})
 
 
 def _refuse_interactive(data: Mapping[str, Any], command: Command, path: str) -> None:

@@ -8,12 +8,14 @@ import typer
 from flows.errors import InvalidArgument, JobAlreadyDone
 from flows.models import JobStatus, NotifyOn
 from flows.names import LOCAL_CLOUD
+from flows.ports import JobHandle
 from flows.states import JobState
 from mcp_server.cli import views
 from mcp_server.cli.exits import EXIT_OF_STATE, Exit
 from mcp_server.cli.following import Patience, follow_log, shown, watch
 from mcp_server.cli.options import (
     AsJson,
+    AutostopMinutes,
     Cloud,
     ClusterName,
     CommandName,
@@ -61,6 +63,7 @@ class JobCommands:
             ("watch", self.watch),
             ("cancel", self.cancel),
             ("retry", self.retry),
+            ("adopt", self.adopt),
         ):
             app.command(
                 name,
@@ -86,16 +89,7 @@ class JobCommands:
         timeout_seconds: TimeoutSeconds = None,
         notify: Notify = None,
         notify_on: NotifyAt = NotifyOn.END.value,
-        autostop_minutes: Annotated[
-            int | None,
-            typer.Option(
-                "--autostop-minutes",
-                min=1,
-                max=525_600,
-                metavar="N",
-                help="Stop the cloud's cluster when idle so long.",
-            ),
-        ] = None,
+        autostop_minutes: AutostopMinutes = None,
         skip_preflight: SkipPreflight = False,
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Say what would run and start nothing.")
@@ -124,8 +118,9 @@ class JobCommands:
             timeout_seconds=timeout_seconds,
             notify=notify,
             notify_on=notify_on,
+            autostop_minutes=autostop_minutes,
             skip_preflight=skip_preflight,
-        ).model_copy(update={"autostop_minutes": autostop_minutes})
+        )
         if dry_run:
             plan = self._backend.call(lambda jobs: jobs.plan(new), needs_engine=False)
             if as_json:
@@ -258,6 +253,32 @@ class JobCommands:
         """Start another attempt of a job that failed, crashed or was cancelled."""
         status = self._backend.call(lambda jobs: jobs.retry(job_id, resume=not fresh))
         self._tell(status, as_json=as_json)
+        return Exit.OK
+
+    def adopt(
+        self,
+        *,
+        cloud: Annotated[str, typer.Argument(metavar="CLOUD", help="Oumi cloud.")],
+        cluster_name: Annotated[
+            str, typer.Argument(metavar="CLUSTER", help="Name of the cluster.")
+        ],
+        launcher_job_id: Annotated[
+            str, typer.Argument(metavar="ID", help="What the cluster calls the job.")
+        ],
+        as_json: AsJson = False,
+    ) -> Exit:
+        """Follow a job that was launched elsewhere as one of ours, and write its id."""
+        job = JobHandle(
+            cloud=bounded("CLOUD", cloud, 64) or "",
+            cluster_name=bounded("CLUSTER", cluster_name, 128) or "",
+            launcher_job_id=(bounded("ID", launcher_job_id, 200) or "").strip(),
+        )
+        adopted = self._backend.call(lambda jobs: jobs.adopt(job))
+        if as_json:
+            self._output.json(adopted)
+        else:
+            self._output.text(adopted.job_id)
+            self._output.note(adopted.summary)
         return Exit.OK
 
     def _watch(self, job_id: str, *, as_json: bool) -> Exit:

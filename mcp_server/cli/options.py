@@ -95,6 +95,16 @@ NotifyAt = Annotated[
         help="end: at every end; failure: only at bad ones.",
     ),
 ]
+AutostopMinutes = Annotated[
+    int | None,
+    typer.Option(
+        "--autostop-minutes",
+        min=1,
+        max=525_600,
+        metavar="N",
+        help="Stop the cloud's cluster when idle so long.",
+    ),
+]
 SkipPreflight = Annotated[
     bool, typer.Option("--skip-preflight", help="Start without the pre-flight checks.")
 ]
@@ -170,6 +180,7 @@ def new_job(
     timeout_seconds: float | None,
     notify: str | None,
     notify_on: str,
+    autostop_minutes: int | None,
     skip_preflight: bool,
 ) -> NewJob:
     """The job that a person describes, in the folder they are in.
@@ -192,6 +203,7 @@ def new_job(
         timeout_seconds=timeout_seconds,
         notify=bounded("--notify", notify, 2000),
         notify_on=NotifyOn(notify_on),
+        autostop_minutes=autostop_minutes,
     )
 
 

@@ -6,12 +6,13 @@ from typing import Protocol, TypeVar
 from flows.findings import ConfigValidation, PreFlight
 from flows.models import ClusterList, JobStatus
 from flows.names import LOCAL_CLOUD
+from flows.ports import JobHandle
 from mcp_server.engine import EngineStatus, Finding
 from mcp_server.services.clusters import ClusterChange
 from mcp_server.services.comparing import Comparison
 from mcp_server.services.jobs import OnChange, Until
 from mcp_server.services.pipelines import NewPipeline, PipelineSubmission
-from mcp_server.services.results import JobList, JobLogs, Submission
+from mcp_server.services.results import Adoption, JobList, JobLogs, Submission
 from mcp_server.services.schedule_values import (
     NewSchedule,
     ScheduleChange,
@@ -80,6 +81,10 @@ class Jobs(Protocol):
 
     async def retry(self, reference: str, *, resume: bool = True) -> JobStatus:
         """Start another attempt of a job that has ended."""
+        ...
+
+    async def adopt(self, job: JobHandle) -> Adoption:
+        """Make a job that somebody else launched one of ours."""
         ...
 
     async def compare(self, a: str, b: str) -> Comparison:

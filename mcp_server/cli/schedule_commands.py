@@ -11,6 +11,7 @@ from mcp_server.cli import views
 from mcp_server.cli.exits import Exit
 from mcp_server.cli.options import (
     AsJson,
+    AutostopMinutes,
     Cloud,
     ClusterName,
     CommandName,
@@ -114,6 +115,7 @@ class ScheduleCommands:
         timeout_seconds: TimeoutSeconds = None,
         notify: Notify = None,
         notify_on: NotifyAt = NotifyOn.END.value,
+        autostop_minutes: AutostopMinutes = None,
         skip_preflight: SkipPreflight = False,
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Tell the next times and make nothing.")
@@ -134,6 +136,7 @@ class ScheduleCommands:
                 timeout_seconds=timeout_seconds,
                 notify=notify,
                 notify_on=notify_on,
+                autostop_minutes=autostop_minutes,
                 skip_preflight=skip_preflight,
             ),
             times=Times(cron=cron, interval_seconds=every, at=at, timezone=timezone),

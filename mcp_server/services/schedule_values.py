@@ -1,6 +1,6 @@
 """When a schedule fires, and what the use cases of schedules answer with."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo
@@ -78,6 +78,14 @@ class When(Value):
             interval_seconds=schedule.get("interval"),
             timezone=schedule.get("timezone") or "UTC",
         )
+
+    def next_words(self, times: list[datetime]) -> str:
+        """The first of the next times, for people."""
+        if not times:
+            return "with no next time"
+        here = times[0].astimezone(_zone(self.timezone))
+        local = "" if self.timezone == "UTC" else f" ({here:%Y-%m-%d %H:%M} {self.timezone})"
+        return f"next at {times[0].isoformat(timespec='seconds')}{local}"
 
     @property
     def words(self) -> str:
@@ -192,15 +200,14 @@ def _zone(name: str) -> ZoneInfo:
 
 
 def _instant(text: str, zone: ZoneInfo, *, now: datetime) -> datetime:
-    """The instant that `text` names, in `zone` where it names none itself."""
+    """The instant that `text` names, a time of `zone` where it names none itself; in UTC."""
     try:
-        instant = datetime.fromisoformat(text.strip())
-    except ValueError as error:
+        said = datetime.fromisoformat(text.strip())
+        instant = (said if said.tzinfo else said.replace(tzinfo=zone)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise InvalidArgument(
             f"at {text!r} is not a time", "Write it as 2026-12-24T02:00, or with an offset"
         ) from error
-    if instant.tzinfo is None:
-        instant = instant.replace(tzinfo=zone)
     if instant <= now:
         raise InvalidArgument(
             f"at {instant.isoformat()} is past, it is {now.isoformat(timespec='seconds')}",

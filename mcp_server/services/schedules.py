@@ -12,7 +12,10 @@ import anyio
 import anyio.to_thread
 
 from flows import names
+from flows.configs.plan import make_plan, with_own_output
+from flows.configs.reader import ConfigKind
 from flows.errors import Conflict, InvalidArgument
+from flows.models import JobRequest
 from flows.prefect_states import PREFECT_STATE, state_message
 from flows.settings import Settings
 from flows.states import JobState, TerminationReason
@@ -43,6 +46,8 @@ from mcp_server.services.submitting import (
 )
 
 _SHORT_ID: Final = 8
+_ANY_FIRING: Final = "<time>-<id>"
+"""Stands for what `names.firing` says of one."""
 
 _OF_THE_JOB: Final = frozenset(
     {"command", "config_path", "cloud", "cluster_name", "model_name", "output_dir"}
@@ -63,6 +68,22 @@ class _Checked(NamedTuple):
     when: When
     schedule: dict[str, Any] | None
     next_runs: list[datetime]
+
+    @property
+    def request(self) -> JobRequest:
+        """What each of its runs is asked."""
+        # A single time has no other run whose results it could overwrite.
+        own = self.when.at is None and self.job.plan.kind is ConfigKind.COMMAND
+        return self.job.request.model_copy(update={"own_output": own})
+
+    @property
+    def example(self) -> CheckedJob:
+        """The job of any of its runs."""
+        if not self.request.own_output:
+            return self.job
+        request = with_own_output(self.request, self.job.config, _ANY_FIRING)
+        plan = make_plan(request, self.job.config)
+        return self.job._replace(request=request, plan=plan)
 
     @property
     def words(self) -> str:
@@ -115,7 +136,7 @@ class ScheduleService:
         """
         checked = await self._check(new)
         answer = self._answer(checked)
-        plan = planned(checked.job).plan
+        plan = planned(checked.example).plan
         return answer.model_copy(update={"job_config": plan.job_config if plan else None})
 
     async def schedule(
@@ -132,7 +153,8 @@ class ScheduleService:
             Conflict: Another schedule has the name, or the key and other arguments.
         """
         checked = await self._check(new)
-        request = await anyio.to_thread.run_sync(keep_config, checked.job, self._snapshots_dir)
+        job = checked.job._replace(request=checked.request)
+        request = await anyio.to_thread.run_sync(keep_config, job, self._snapshots_dir)
         parameters = {"request": request.model_dump(mode="json")}
         labels = _labels(checked)
         own_name = _deployment_name(checked.name, idempotency_key)
@@ -160,8 +182,9 @@ class ScheduleService:
             next_runs = await self._reader.next_runs(deployment)
         return answer.model_copy(
             update={
-                "summary": f"{answer.name} runs {answer.when}, {_next(next_runs)}; "
-                f"schedule_id {deployment.id}." + ("" if answer.starts_by_itself else _STAYS_DOWN),
+                "summary": f"{answer.name} runs {answer.when}, "
+                f"{checked.when.next_words(next_runs)}; schedule_id {deployment.id}."
+                + ("" if answer.starts_by_itself else _STAYS_DOWN),
                 "schedule_id": deployment.id,
                 "state": ScheduleState.ACTIVE,
                 "dry_run": False,
@@ -243,11 +266,11 @@ class ScheduleService:
 
     def _answer(self, checked: _Checked) -> ScheduledJob:
         """The answer of a dry run."""
-        shown = planned(checked.job)
+        shown = planned(checked.example)
         when = checked.when.words
         return ScheduledJob(
             summary=f"Dry run, no schedule was made: {checked.name} would run {when}, "
-            f"{_next(checked.next_runs)}.",
+            f"{checked.when.next_words(checked.next_runs)}.",
             name=checked.name,
             dry_run=True,
             when=when,
@@ -331,11 +354,12 @@ class ScheduleService:
     ) -> ScheduleChange:
         live = await self._gateway.runs(deployment.id, STARTED, newest_first=True, limit=10)
         fires = state is ScheduleState.ACTIVE
+        when = When.of_deployment(deployment)
         next_runs = await self._reader.next_runs(deployment) if fires else []
         goes_on = f"; {len(live)} of its jobs go on" if live and not fires else ""
         return ScheduleChange(
             summary=f"{schedule_name(deployment)} {what}"
-            + (f", {_next(next_runs)}." if fires else f"{goes_on}."),
+            + (f", {when.next_words(next_runs)}." if fires else f"{goes_on}."),
             schedule_id=deployment.id,
             name=schedule_name(deployment),
             state=state,
@@ -376,10 +400,6 @@ def _deployment_name(words: str, key: str | None) -> str:
     mark = hashlib.sha256((key or uuid4().hex).encode()).hexdigest()[:_SHORT_ID]
     # Prefect refuses slashes and a few more in names.
     return f"{names.slug(words)}-{mark}"
-
-
-def _next(times: list[datetime]) -> str:
-    return f"next at {times[0].isoformat(timespec='seconds')}" if times else "with no next time"
 
 
 def _url(ui_url: str | None, deployment_id: str) -> str | None:

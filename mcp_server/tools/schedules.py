@@ -96,6 +96,7 @@ class ScheduleTools:
         timeout_seconds: Annotated[float | None, Field(ge=1, le=315_576_000), _SAME] = None,
         notify: Annotated[str | None, Field(min_length=1, max_length=2000), _SAME] = None,
         notify_on: Annotated[Literal["end", "failure"], _SAME] = "end",
+        autostop_minutes: Annotated[int | None, Field(ge=1, le=525_600), _SAME] = None,
     ) -> ScheduledJob:
         """Start a job again and again, or once later: give one of cron, interval_seconds and at.
 
@@ -118,6 +119,7 @@ class ScheduleTools:
                 timeout_seconds=timeout_seconds,
                 notify=notify,
                 notify_on=NotifyOn(notify_on),
+                autostop_minutes=autostop_minutes,
             ),
             times=Times(cron=cron, interval_seconds=interval_seconds, at=at, timezone=timezone),
             name=schedule_name,

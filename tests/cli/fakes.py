@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from flows.errors import EngineUnavailable
 from flows.models import ClusterList, ClusterState, ClusterStatus, JobProgress, JobStatus, Overlap
+from flows.ports import JobHandle
 from flows.states import JobState, TerminationReason
 from mcp_server.cli.ports import (
     Checks,
@@ -25,7 +26,7 @@ from mcp_server.services.clusters import ClusterChange
 from mcp_server.services.comparing import Comparison, Difference
 from mcp_server.services.jobs import OnChange, Until
 from mcp_server.services.pipelines import NewPipeline, PipelineSubmission, PlannedStep
-from mcp_server.services.results import JobList, JobLogs, JobRow, Submission
+from mcp_server.services.results import Adoption, JobList, JobLogs, JobRow, Submission
 from mcp_server.services.schedule_values import (
     LastRun,
     NewSchedule,
@@ -258,6 +259,14 @@ class FakeJobs:
         self._called("retry", reference=reference, resume=resume)
         return SCHEDULED
 
+    async def adopt(self, job: JobHandle) -> Adoption:
+        self._called("adopt", job=job)
+        return Adoption(
+            summary=f"gcp job 7 is one of our jobs now, running; job_id {JOB_ID}.",
+            job_id=JOB_ID,
+            state=JobState.RUNNING,
+        )
+
     def _called(self, name: str, **arguments: Any) -> None:
         self.calls.append((name, arguments))
         if self.error:
@@ -377,6 +386,8 @@ class FakeClusters:
     """One cluster, which can be stopped and destroyed."""
 
     asked: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
+    late_calls: int = 0
+    """How many calls are answered before the end of a cluster is confirmed."""
 
     async def list(self, cloud: str = "") -> ClusterList:
         self.asked.append(("list", cloud))
@@ -397,7 +408,7 @@ class FakeClusters:
         self.asked.append((verb, cloud, cluster_name))
         return ClusterChange(
             summary=f"{verb} of {cluster_name}.",
-            done=verb != "preview",
+            done=verb != "preview" and self.asked.count(self.asked[-1]) > self.late_calls,
             cloud=cloud,
             cluster_name=cluster_name,
             state="stopped" if verb == "stop" else "gone",

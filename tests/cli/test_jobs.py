@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from flows.errors import ConfigNotFound, ErrorCode, JobNotFound, OumiFlowsError
+from flows.ports import JobHandle
 from flows.states import JobState
 from mcp_server.cli.exits import EXIT_OF_ERROR, EXIT_OF_STATE, MEANING, Exit
 from mcp_server.services.results import JobList
@@ -188,3 +189,13 @@ def test_compare_writes_what_differs_side_by_side(terminal: Terminal) -> None:
     rows = [line.split() for line in done.out.splitlines() if line.strip()]
     assert ["what", "11111111", "22222222"] in rows
     assert ["config.training.seed", "1", "-"] in rows
+
+
+def test_adopt_writes_the_id_that_the_job_has_with_us(terminal: Terminal) -> None:
+    done = terminal("adopt", "gcp", "c1", "7")
+
+    assert (done.code, done.out) == (0, f"{JOB_ID}\n")
+    job = JobHandle(cloud="gcp", cluster_name="c1", launcher_job_id="7")
+    assert terminal.jobs.calls == [("adopt", {"job": job})]
+    assert "is one of our jobs now" in done.err
+    assert terminal("adopt", "gcp", "c1", "7", "--json").json["state"] == "running"

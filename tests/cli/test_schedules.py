@@ -15,16 +15,17 @@ def test_a_schedule_is_asked_for_as_it_was_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     when = ["--cron", "0 2 * * *", "--timezone", "Europe/Zurich", "--overlap", "queue"]
-    done = terminal("schedule", "a.yaml", *when, "--name", "nightly", "--set", "seed=7")
+    what = ["--set", "seed=7", "--autostop-minutes", "30"]
+    done = terminal("schedule", "a.yaml", *when, "--name", "nightly", *what)
     assert done.code == 0
     assert SCHEDULE_ID in done.out
-    ((what, new),) = terminal.backend.planned.asked
-    assert what == "schedule"
+    ((called, new),) = terminal.backend.planned.asked
+    assert called == "schedule"
     assert isinstance(new, NewSchedule)
     assert new.times == Times(cron="0 2 * * *", timezone="Europe/Zurich")
     assert (new.name, new.overlap) == ("nightly", Overlap.QUEUE)
     assert (new.job.config_path, new.job.client_cwd) == ("a.yaml", str(tmp_path))
-    assert new.job.overrides == {"seed": 7}
+    assert (new.job.overrides, new.job.autostop_minutes) == ({"seed": 7}, 30)
 
 
 def test_a_dry_run_needs_no_engine(terminal: Terminal) -> None:

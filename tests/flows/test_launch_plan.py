@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import FlowRun
 from flows import names
 from flows.launch_plan import LaunchPlan
 from flows.models import Command, JobRequest
+from flows.provenance import load
 from flows.run_record import RunRecord
 from flows.settings import Settings
 
@@ -58,7 +59,7 @@ def plan_of(
     **request: Any,
 ) -> LaunchPlan:
     config = folder / "config.yaml"
-    config.write_text(MODEL + text)
+    config.write_text(text if "run:" in text else MODEL + text)
     facts = {"id": RUN_ID, "flow_id": RUN_ID, "start_time": BEGAN, "expected_start_time": DUE}
     run = FlowRun.model_validate(facts | {"labels": labels or {}})
     asked = JobRequest(config_path=str(config), client_cwd=str(folder), command=command, **request)
@@ -132,3 +133,63 @@ def test_verl_which_knows_its_own_whole_checkpoints_is_left_to_it(folder: Path) 
     assert "resume" not in script_of(plan_of(folder, text), 2)
     fresh = plan_of(folder, text, labels={names.LABEL_FRESH_ATTEMPT: 2})
     assert script_of(fresh, 2).endswith(NOT_TRYING)
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "option", "own"),
+    [
+        (Command.TRAIN, PLAIN, "--training.output_dir=", "out/{}"),
+        (Command.TRAIN, "", "--training.output_dir=", "output/{}"),
+        (Command.EVALUATE, "output_dir: /a/b/\n", "--output_dir=", "/a/b/{}"),
+        (
+            Command.INFER,
+            "input_path: in.jsonl\noutput_path: out/answers.jsonl\n",
+            "--output_path=",
+            "out/{}/answers.jsonl",
+        ),
+    ],
+)
+def test_a_run_of_a_schedule_writes_to_a_folder_of_its_own(
+    folder: Path, command: Command, text: str, option: str, own: str
+) -> None:
+    plan = plan_of(folder, text, command=command, own_output=True)
+    place = own.format("20261124T010000Z-01a207af")
+    assert option + place in script_of(plan, 1).split()
+    written = folder / place
+    written = written.parent if command is Command.INFER else written
+    assert plan.labels == {names.LABEL_OUTPUT_DIR: str(written)}
+
+
+def test_an_attempt_of_a_schedules_run_goes_on_in_its_own_folder(folder: Path) -> None:
+    save(folder, 40, after=60)
+    own = folder / "out" / "20261124T010000Z-01a207af"
+    own.mkdir()
+    path = save(folder, 20, after=60).rename(own / "checkpoint-20")
+    plan = plan_of(folder, PLAIN, own_output=True)
+    assert script_of(plan, 2).endswith(f"--training.resume_from_checkpoint={path}")
+
+
+def test_a_job_config_says_itself_where_it_writes(folder: Path) -> None:
+    plan = plan_of(folder, "resources: {cloud: local}\nrun: echo\n", own_output=True)
+    assert script_of(plan, 1) == "echo"
+
+
+def test_what_a_job_configs_script_trains_on_is_recorded(folder: Path) -> None:
+    project = folder / "project"
+    project.mkdir()
+    for name, text in (
+        ("data.jsonl", "{}"),
+        (
+            "train.yaml",
+            f"{MODEL}data: {{train: {{datasets: [{{dataset_name: text_sft, "
+            "dataset_path: data.jsonl}]}}\ntraining: {seed: 7}\n",
+        ),
+    ):
+        (project / name).write_text(text)
+    job = "resources: {cloud: local}\nworking_dir: project\nrun: oumi train -c train.yaml\n"
+    plan = plan_of(folder, job)
+    label = plan.keep_provenance()[names.LABEL_PROVENANCE]
+    record = load(str(label), folder.parent / "home" / "records")
+    assert record is not None
+    assert record.seed == 7
+    assert {str(project / "train.yaml"), str(project / "data.jsonl")} <= set(record.data)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows.provenance import Provenance, keep, load, provenance
+from flows.provenance import Provenance, Source, keep, load, provenance
 
 
 def _git(folder: Path, *arguments: str) -> None:
@@ -36,7 +36,7 @@ CONFIG: dict[str, Any] = {
 
 
 def of(folder: Path, config: dict[str, Any] = CONFIG) -> Provenance:
-    return provenance(config, client_cwd=str(folder), seed=7)
+    return provenance([Source(config, folder)], client_cwd=str(folder), seed=7)
 
 
 def test_a_clean_folder_is_told_by_its_commit(folder: Path) -> None:
@@ -70,6 +70,27 @@ def test_data_that_changed_has_another_fingerprint(folder: Path) -> None:
 
     assert set(before.data) == set(after.data) == {"data.jsonl"}
     assert before.data != after.data
+
+
+def test_what_is_installed_is_told_apart(folder: Path) -> None:
+    found = of(folder)
+
+    assert int(found.installed.partition(":")[0]) > len(found.packages)
+    assert found.packages["torch.cuda"].replace(".", "").isdecimal()
+
+
+def test_a_config_in_another_folder_names_its_data_there(folder: Path) -> None:
+    below = folder / "below"
+    below.mkdir()
+    (below / "data.jsonl").write_text("[]")
+    recipe = below / "train.yaml"
+    recipe.write_text("{}")
+    further = Source(CONFIG, below, str(recipe))
+
+    found = provenance([Source(CONFIG, folder), further], client_cwd=str(folder), seed=None)
+
+    assert set(found.data) == {"data.jsonl", str(below / "data.jsonl"), str(recipe)}
+    assert found.data["data.jsonl"] != found.data[str(below / "data.jsonl")]
 
 
 def test_a_large_file_is_told_by_size_and_samples(

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from mcp.client import Client
@@ -49,7 +50,10 @@ async def test_a_dry_run_tells_the_next_five_times_and_makes_nothing(
     assert plan["dry_run"] is True
     assert plan["schedule_id"] is None
     times = [datetime.fromisoformat(time) for time in plan["next_runs"]]
-    assert [f"{time:%H:%M}" for time in times] == ["02:30"] * 5
+    assert {time.utcoffset() for time in times} == {timedelta(0)}
+    here = [time.astimezone(ZoneInfo("Europe/Zurich")) for time in times]
+    assert [f"{time:%H:%M}" for time in here] == ["02:30"] * 5
+    assert f"({here[0]:%Y-%m-%d} 02:30 Europe/Zurich)" in plan["summary"]
     assert "oumi train -c" in plan["job_config"]
     assert (await ok(client, "list_schedules"))["schedules"] == []
 
@@ -79,6 +83,20 @@ async def test_a_schedule_is_a_deployment_whose_runs_are_jobs(
     assert (await ok(client, "get_job_status", job_id=run["id"]))["state"] == "scheduled"
 
 
+async def test_each_run_of_a_schedule_has_an_output_folder_of_its_own(
+    schedule: Schedule, prefect: PrefectServer, config: Path
+) -> None:
+    for given, own in (({"interval_seconds": 60}, True), ({"at": in_an_hour()}, False)):
+        plan = await schedule(**given, dry_run=True)
+        made = await schedule(**given)
+        folder = "out/<time>-<id>" if own else "out"
+        assert plan["output_dir"] == made["output_dir"] == str(config.parent / folder)
+        assert ("--training.output_dir=out/<time>-<id>" in plan["job_config"]) is own
+        run = prefect.runs_of(made["schedule_id"])[0]
+        assert run["parameters"]["request"]["own_output"] is own
+        assert run["labels"]["oumi.output_dir"] == str(config.parent / "out")
+
+
 async def test_a_single_time_is_one_job_that_exists_at_once(
     schedule: Schedule, client: Client
 ) -> None:
@@ -96,7 +114,9 @@ async def test_a_single_time_is_one_job_that_exists_at_once(
 async def test_a_time_without_an_offset_is_one_of_the_time_zone(schedule: Schedule) -> None:
     made = await schedule(at="2099-07-01T02:00", timezone="Europe/Zurich", dry_run=True)
     (time,) = [datetime.fromisoformat(time) for time in made["next_runs"]]
-    assert time == datetime(2099, 7, 1, 0, 0, tzinfo=UTC)
+    assert (time, time.utcoffset()) == (datetime(2099, 7, 1, 0, 0, tzinfo=UTC), timedelta(0))
+    assert made["when"] == "once, at 2099-07-01T00:00:00+00:00"
+    assert "(2099-07-01 02:00 Europe/Zurich)" in made["summary"]
 
 
 async def test_pausing_a_schedule_leaves_the_runs_of_the_others(
@@ -240,9 +260,7 @@ async def test_a_scheduled_job_takes_what_a_submitted_one_takes(client: Client) 
         for tool in (await client.list_tools()).tools
     }
     of_schedules = {"cron", "interval_seconds", "at", "timezone", "schedule_name", "overlap"}
-    # Left to the job config: what a model reads of all tools has no room for it twice.
-    of_submissions = {"autostop_minutes"}
-    assert takes["schedule_job"] == takes["run_oumi_job"] - of_submissions | of_schedules
+    assert takes["schedule_job"] == takes["run_oumi_job"] | of_schedules
 
 
 async def test_lists_of_schedules_have_pages(schedule: Schedule, client: Client) -> None:

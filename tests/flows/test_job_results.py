@@ -1,0 +1,52 @@
+"""What a job that succeeded leaves behind."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows import names
+from flows.job_results import link_latest
+from flows.states import JobState, TerminationReason
+from tests.flows.bench import Bench
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_latest_means_the_last_folder_however_its_jobs_end(tmp_path: Path) -> None:
+    first, second, third = (make(tmp_path / f"2026112{day}T010000Z-01a2") for day in (1, 2, 3))
+    for folder, meant in ((first, first), (third, third), (second, third)):
+        link_latest(folder)
+        assert (tmp_path / "latest").resolve() == meant.resolve()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *(folder.name for folder in (first, second, third)),
+        "latest",
+    }
+
+
+def test_what_somebody_else_calls_latest_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "latest").write_text("mine")
+    link_latest(make(tmp_path / "20261121T010000Z-01a2"))
+    assert (tmp_path / "latest").read_text() == "mine"
+
+
+def test_latest_is_never_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    link_latest(tmp_path / "20261121T010000Z-01a2")
+    assert not (tmp_path / "latest").is_symlink()
+
+
+@pytest.mark.engine
+async def test_the_metrics_of_a_job_are_kept_on_its_run(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        job.log_path = bench.folder / "log.txt"
+        job.log_path.write_text('{"exact_match": 0.75}\n')
+        job.succeed()
+        assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+    kept = (await bench.run(job_id)).labels[names.LABEL_METRICS]
+    assert json.loads(str(kept)) == {"exact_match": 0.75}
