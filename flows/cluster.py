@@ -1,4 +1,8 @@
-"""Flows about clusters: list them, stop one, destroy one."""
+"""Flows about clusters: list them, stop one, destroy one.
+
+The end of a cluster is looked at first, and ordered only then. Until the run has the label
+`LABEL_ORDERED` nothing was changed, and whoever cancels it before keeps the cluster.
+"""
 
 from typing import Any
 
@@ -6,12 +10,19 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
+from prefect.exceptions import Abort
 from prefect.tasks import Task
 
 from flows.answers import answering
 from flows.errors import ClusterNotFound, ClusterUnreachable
-from flows.models import ClusterEnd, ClusterList
-from flows.names import DOWN_CLUSTER_FLOW, LIST_CLUSTERS_FLOW, STOP_CLUSTER_FLOW
+from flows.models import ClusterEnd, ClusterList, ClusterState
+from flows.names import (
+    DOWN_CLUSTER_FLOW,
+    LABEL_ORDERED,
+    LIST_CLUSTERS_FLOW,
+    STOP_CLUSTER_FLOW,
+)
+from flows.run_record import RunRecord
 from flows.runtime import current_runtime
 
 _RETRIES = 3
@@ -26,9 +37,19 @@ async def list_clusters(cloud: str = "") -> ClusterList:
     Args:
         cloud: Oumi's name of it; empty: all.
     """
-    listed = await current_runtime().launcher.clusters(cloud)
+    try:
+        listed = await current_runtime().launcher.clusters(cloud)
+    except ClusterUnreachable as error:
+        raise ClusterUnreachable(error.what, "Try again once it answers") from error
     count = len(listed.clusters)
     summary = f"{count} cluster{'' if count == 1 else 's'}" + (f" on {cloud}." if cloud else ".")
+    silent = [
+        item.cluster_name
+        for item in listed.clusters
+        if item.live_jobs is None and item.state is ClusterState.UP
+    ]
+    if silent:
+        summary += f" No word yet of the jobs of {', '.join(silent[:3])}."
     if listed.unavailable:
         summary += f" Not asked: {', '.join(sorted(listed.unavailable))}."
     return ClusterList(summary=summary, clusters=listed.clusters, unavailable=listed.unavailable)
@@ -43,7 +64,11 @@ async def stop_cluster(cloud: str, cluster_name: str) -> ClusterEnd:
         cloud: Oumi's name of its cloud.
         cluster_name: Its name.
     """
-    await stop(cloud, cluster_name)
+    await _about_to_order(cloud, cluster_name)
+    try:
+        await stop(cloud, cluster_name)
+    except ClusterUnreachable as error:
+        raise _not_confirmed(error) from error
     return ClusterEnd(
         summary=f"Cluster {cluster_name} on {cloud} is stopped; its disks are kept, and cost.",
         cloud=cloud,
@@ -61,12 +86,53 @@ async def down_cluster(cloud: str, cluster_name: str) -> ClusterEnd:
         cloud: Oumi's name of its cloud.
         cluster_name: Its name.
     """
-    await down(cloud, cluster_name)
+    was_ordered = await _about_to_order(cloud, cluster_name)
+    try:
+        await down(cloud, cluster_name)
+    except ClusterNotFound:
+        if not was_ordered:
+            raise
+    except ClusterUnreachable as error:
+        raise _not_confirmed(error) from error
     return ClusterEnd(
         summary=f"Cluster {cluster_name} on {cloud} is gone.",
         cloud=cloud,
         cluster_name=cluster_name,
         state="gone",
+    )
+
+
+async def _about_to_order(cloud: str, cluster_name: str) -> bool:
+    """Look at the cluster, once, and note that its end is about to be ordered.
+
+    Returns:
+        Whether an earlier execution of the run had noted it.
+
+    Raises:
+        Abort: Nobody wants it any more.
+    """
+    record = RunRecord.current()
+    was_ordered = bool(record.labels.get(LABEL_ORDERED))
+    if not was_ordered:
+        try:
+            await current_runtime().launcher.look_at_cluster(cloud, cluster_name)
+        except ClusterUnreachable as error:
+            raise ClusterUnreachable(
+                f"{error.what.rstrip('. ')}; nothing was changed",
+                "Try again once list_clusters shows the cluster",
+            ) from error
+        await record.label({LABEL_ORDERED: True})
+    # Whoever cancels the run looks for the label afterwards: one of the two sees the other.
+    await record.reload()
+    if record.is_cancelling or record.is_concluded:
+        raise Abort(f"The end of {cluster_name} is not wanted any more.")
+    return was_ordered
+
+
+def _not_confirmed(error: ClusterUnreachable) -> ClusterUnreachable:
+    return ClusterUnreachable(
+        f"{error.what.rstrip('. ')}; its end was ordered and is not confirmed",
+        "See list_clusters, or the cloud's own console, for what it is; it may still cost money",
     )
 
 

@@ -137,6 +137,16 @@ class Launcher(Protocol):
             ClusterNotFound: There is none of that name on that cloud.
             InvalidArgument: The cloud's clusters cannot be stopped.
         """
+    async def look_at_cluster(self, cloud: str, cluster_name: str) -> None:
+        """See that a cluster is there and can be ended, as far as a look tells; changes nothing.
+
+        Raises:
+            CloudUnavailable: The cloud is not known to the launcher, or not set up.
+            ClusterNotFound: There is none of that name on that cloud.
+            InvalidArgument: The cloud's clusters are not the launcher's to end.
+        """
+        ...
+
         ...
 
     async def down_cluster(self, cloud: str, cluster_name: str) -> None:

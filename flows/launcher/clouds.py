@@ -64,6 +64,10 @@ class CloudBackend(Protocol):
         """The clusters of every cloud that `server` answers for."""
         ...
 
+    def look_at(self, cluster_name: str) -> None:
+        """See that a cluster is there and can be ended; changes nothing."""
+        ...
+
     def stop(self, cluster_name: str) -> None:
         """Stop a cluster; returns once it was seen to be stopped."""
         ...

@@ -1,14 +1,17 @@
 """Clusters that are there whether or not Oumi uses them, such as those of Slurm."""
 
 from abc import ABC, abstractmethod
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait
+from functools import partial
 from typing import Final, Never
 
+from flows.bounded import begun
 from flows.errors import InvalidArgument, InvalidConfig
 from flows.models import ClusterState, ClusterStatus
 from flows.ports import Observation
 
-_ASKED_AT_ONCE: Final = 8
+_ANSWER_SECONDS: Final = 1.5
+"""How long a cluster may take to tell its jobs when all of them are listed."""
 
 
 class LastingClusters(ABC):
@@ -35,15 +38,21 @@ class LastingClusters(ABC):
         """All jobs of a cluster by launcher job id."""
 
     def clusters(self) -> list[ClusterStatus]:
-        """The clusters that are known, with their live jobs."""
+        """The clusters that are known, with their live jobs where a cluster soon tells.
+
+        One that does not is still being connected to, and may tell the next time.
+        """
         names = self.cluster_names()
-        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-            live_jobs = list(pool.map(self.live_jobs, names))
+        asked = [begun(partial(self.live_jobs, name)) for name in names]
+        wait(asked, timeout=_ANSWER_SECONDS)
         return [
             ClusterStatus(
-                cloud=self._cloud, cluster_name=name, state=ClusterState.UP, live_jobs=jobs
+                cloud=self._cloud,
+                cluster_name=name,
+                state=ClusterState.UP,
+                live_jobs=jobs.result() if jobs.done() else None,
             )
-            for name, jobs in zip(names, live_jobs, strict=True)
+            for name, jobs in zip(names, asked, strict=True)
         ]
 
     def live_jobs(self, cluster_name: str) -> list[str] | None:
@@ -53,6 +62,10 @@ class LastingClusters(ABC):
         except Exception:  # noqa: BLE001 - of any cloud; the others are listed all the same
             return None
         return [job_id for job_id, job in jobs.items() if not job.state.is_terminal]
+
+    def look_at(self, cluster_name: str) -> None:
+        """Refused, as its end is."""
+        self._refuse(cluster_name)
 
     def stop(self, cluster_name: str) -> None:
         """Refused: what Oumi does there does nothing (oumi 0.9), or cannot be confirmed."""

@@ -61,6 +61,10 @@ class LocalBackend(OumiBackend):
         assert isinstance(cluster, LocalCluster)  # noqa: S101 - what our local cloud builds
         return cluster
 
+    def look_at(self, cluster_name: str) -> None:
+        """See that there is such a cluster."""
+        self._known_cluster(cluster_name)
+
     def stop(self, cluster_name: str) -> None:
         """Cancel the cluster's jobs; returns when none of them lives."""
         cluster = self._known_cluster(cluster_name)

@@ -13,6 +13,7 @@ from flows.launcher.clouds import CloudBackend, known_clouds, make_backend
 from flows.launcher.lanes import Lanes
 from flows.launcher.loading import load_oumi
 from flows.launcher.oumi_backend import first_line
+from flows.launcher.sky_server import load_if_used
 from flows.models import ClusterStatus
 from flows.ports import Clusters, JobHandle, Observation
 from flows.settings import Settings
@@ -47,9 +48,12 @@ class OumiLauncher:
 
     async def warm_up(self) -> None:
         """Import Oumi's launcher and put the durable local cloud in its registry."""
-        await self._launches.run(
-            "warm-up", load_oumi, timeout=self._settings.launch_timeout_seconds
-        )
+
+        def load() -> None:
+            load_oumi()
+            load_if_used()
+
+        await self._launches.run("warm-up", load, timeout=self._settings.launch_timeout_seconds)
 
     async def launch(
         self,
@@ -140,6 +144,10 @@ class OumiLauncher:
                 if isinstance(answer, str)
             },
         )
+
+    async def look_at_cluster(self, cloud: str, cluster_name: str) -> None:
+        """See that a cluster is there and can be ended, as far as a look tells."""
+        await self._call(cloud, cluster_name, lambda b: b.look_at(cluster_name))
 
     async def stop_cluster(self, cloud: str, cluster_name: str) -> None:
         """Stop a cluster, keeping its disks; returns once it was seen to be stopped."""

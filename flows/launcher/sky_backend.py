@@ -188,6 +188,10 @@ class SkyBackend:
         """The clusters of every cloud that the API server has."""
         return self._clusters.listed()
 
+    def look_at(self, cluster_name: str) -> None:
+        """See that there is such a cluster."""
+        self._clusters.look_at(self._cloud, cluster_name)
+
     def stop(self, cluster_name: str) -> None:
         """Stop a cluster; returns once it was seen to be stopped."""
         self._clusters.stop(self._cloud, cluster_name)

@@ -20,6 +20,8 @@ STATE_OF_CLUSTER: Final = {
 }
 _QUEUES_AT_ONCE: Final = 4
 _LOOK_SECONDS: Final = 2.0
+_SERVER_SECONDS: Final = 1.5
+"""How long the API server may take to say that it is there."""
 
 
 class SkyClusters:
@@ -44,7 +46,7 @@ class SkyClusters:
 
     def listed(self) -> list[ClusterStatus]:
         """Every cluster the server has, under Oumi's name of its cloud where it has one."""
-        self._server.check()
+        self._server.check(within_seconds=_SERVER_SECONDS)
         clusters = self._server.clusters()
         if not clusters:
             return []
@@ -68,6 +70,11 @@ class SkyClusters:
             )
             for cluster, jobs in zip(clusters, live_jobs, strict=True)
         ]
+
+    def look_at(self, cloud: str, cluster_name: str) -> None:
+        """See that there is such a cluster, or soon that the server does not answer."""
+        self._server.check(within_seconds=_SERVER_SECONDS)
+        self._known(cloud, cluster_name)
 
     def stop(self, cloud: str, cluster_name: str) -> None:
         """Stop a cluster; returns once it was seen to be stopped."""

@@ -7,6 +7,7 @@ Here it does neither. Importing it takes seconds, so the first call does.
 import contextlib
 import functools
 import logging
+import os
 import re
 import sys
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Never, cast
 
+from flows.bounded import bounded
 from flows.errors import (
     CloudUnavailable,
     ClusterNotFound,
@@ -30,6 +32,7 @@ HOW_TO_START: Final = (
     "Start one with `sky api start` on the worker's machine, or set SKYPILOT_API_SERVER_ENDPOINT "
     "for the worker"
 )
+_ENDPOINT_ENV: Final = "SKYPILOT_API_SERVER_ENDPOINT"
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _AGAIN: Final = "It is asked again by itself"
 _POST_SECONDS: Final = 30.0
@@ -46,8 +49,17 @@ class SkyServer:
     def __init__(self) -> None:
         self._stdout_is_stderr = _StdoutIsStderr()
 
-    def check(self) -> None:
+    def load(self) -> None:
+        """Import the client."""
+        self._sky()
+        from oumi.launcher.clients import sky_client  # noqa: F401 # pyright: ignore[reportUnusedImport]
+
+    def check(self, *, within_seconds: float | None = None) -> None:
         """Ask whether the server is there.
+
+        Args:
+            within_seconds: How long to wait for it; None: as long as SkyPilot does, which is three
+                times 2.5 s and any time to look up its name.
 
         Raises:
             CloudUnavailable: None runs, or it does not let us in.
@@ -59,7 +71,13 @@ class SkyServer:
 
         url = common.get_server_url()
         try:
-            state, _ = common.check_server_healthy()
+            # SkyPilot keeps the answer for 5 s, so that it is not asked for again at once.
+            state, _ = bounded(common.check_server_healthy, within_seconds=within_seconds)
+        except TimeoutError as error:
+            raise ClusterUnreachable(
+                f"the SkyPilot API server at {url} did not answer within {within_seconds:g} s",
+                _AGAIN,
+            ) from error
         except exceptions.ApiServerConnectionError as error:
             if common.is_api_server_local():
                 raise CloudUnavailable(
@@ -339,6 +357,17 @@ class SkyServer:
             if getattr(handler, "stream", None) is sys.stdout:
                 handler.setStream(sys.stderr)
         return sky
+
+
+def load_if_used() -> None:
+    """Import the client, where this machine is told of a server or has had one.
+
+    It takes 2 s, which the first look at a cluster would have to wait for.
+    """
+    if not (os.environ.get(_ENDPOINT_ENV) or (Path.home() / ".sky").exists()):
+        return
+    with contextlib.suppress(ImportError):
+        SkyServer().load()
 
 
 def first_line(error: BaseException) -> str:

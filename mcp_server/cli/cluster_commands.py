@@ -1,6 +1,7 @@
 """The commands for clusters."""
 
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ from mcp_server.cli import views
 from mcp_server.cli.exits import Exit
 from mcp_server.cli.options import AsJson
 from mcp_server.cli.output import Output
-from mcp_server.cli.ports import Backend
+from mcp_server.cli.ports import Backend, Clusters
 from mcp_server.services.clusters import ClusterChange
 
 CONFIRMATION = "DOWN"
@@ -58,7 +59,7 @@ class ClusterCommands:
 
     def stop(self, *, cloud: Cloud, cluster_name: ClusterName, as_json: AsJson = False) -> Exit:
         """Stop a cluster: its machines stop costing, its disks stay, its jobs are lost."""
-        change = self._backend.clusters(lambda clusters: clusters.stop(cloud, cluster_name))
+        change = self._until_done(lambda clusters: clusters.stop(cloud, cluster_name))
         return self._tell(change, as_json)
 
     def down(
@@ -72,8 +73,21 @@ class ClusterCommands:
         """Destroy a cluster with its disks and jobs; cannot be undone."""
         if not yes:
             self._ask(cloud, cluster_name)
-        change = self._backend.clusters(lambda clusters: clusters.down(cloud, cluster_name))
+        change = self._until_done(lambda clusters: clusters.down(cloud, cluster_name))
         return self._tell(change, as_json)
+
+    def _until_done(self, end: Callable[[Clusters], Awaitable[ClusterChange]]) -> ClusterChange:
+        """What became of a cluster, once that is confirmed; it goes on without us."""
+
+        async def until_done(clusters: Clusters) -> ClusterChange:
+            change = await end(clusters)
+            if not change.done:
+                self._output.note(f"Waiting for the end of cluster {change.cluster_name}.")
+            while not change.done:
+                change = await end(clusters)
+            return change
+
+        return self._backend.clusters(until_done)
 
     def _ask(self, cloud: str, cluster_name: str) -> None:
         preview = self._backend.clusters(

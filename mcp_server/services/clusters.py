@@ -5,14 +5,14 @@ from typing import Final, Literal
 from pydantic import Field
 
 from flows import names
-from flows.errors import ClusterNotFound
+from flows.errors import ClusterNotFound, ClusterUnreachable, OperationTimeout
 from flows.models import ClusterEnd, ClusterList, ClusterState, ClusterStatus, Value
 from mcp_server.services.worker_calls import WorkerCalls
 
 LIST_SECONDS: Final = 150.0
 """How long a listing may take: SkyPilot asks each cluster for its jobs."""
-END_SECONDS: Final = 240.0
-"""How long to wait for the end of a cluster; it goes on afterwards."""
+END_SECONDS: Final = 2.3
+"""How long to wait for the end of a cluster; one that was ordered goes on afterwards."""
 _MOST: Final = 40
 
 
@@ -20,10 +20,10 @@ class ClusterChange(Value):
     """A cluster that was stopped or destroyed, or would be."""
 
     summary: str = Field(description="One line a person can read.")
-    done: bool = Field(description="False: this is a preview, and nothing was changed.")
+    done: bool = Field(description="False: a preview that changed nothing, or not confirmed yet.")
     cloud: str
     cluster_name: str
-    state: Literal["launching", "up", "stopping", "stopped", "gone"]
+    state: Literal["launching", "up", "stopping", "stopped", "ending", "gone"]
     live_jobs: list[str] | None = Field(
         default=None, description="Launcher job ids that would be lost; null: not known."
     )
@@ -45,9 +45,7 @@ class ClusterService:
         Raises:
             CloudUnavailable: That one cloud is unknown or not set up.
         """
-        listed = await self._calls.call(
-            names.LIST_CLUSTERS_FLOW, {"cloud": cloud}, ClusterList, timeout_seconds=LIST_SECONDS
-        )
+        listed = await self._listed(cloud)
         if len(listed.clusters) <= _MOST:
             return listed
         summary = f"{listed.summary} Only the first {_MOST} are shown: name a cloud."
@@ -59,7 +57,7 @@ class ClusterService:
         Raises:
             ClusterNotFound: There is none of that name on that cloud.
         """
-        for cluster in (await self.list(cloud)).clusters:
+        for cluster in (await self._listed(cloud)).clusters:
             if cluster.cluster_name == cluster_name:
                 return cluster
         raise ClusterNotFound(
@@ -68,11 +66,11 @@ class ClusterService:
         )
 
     async def stop(self, cloud: str, cluster_name: str) -> ClusterChange:
-        """Stop a cluster and keep its disks; returns once it was seen to be stopped.
+        """Stop a cluster and keep its disks; not `done` until it was seen to be stopped.
 
         Raises:
             ClusterNotFound: There is none of that name on that cloud.
-            OperationTimeout: It is still stopping.
+            ClusterUnreachable: It does not answer; nothing was changed.
         """
         return await self._end(names.STOP_CLUSTER_FLOW, "stop", cloud, cluster_name)
 
@@ -93,23 +91,42 @@ class ClusterService:
         )
 
     async def down(self, cloud: str, cluster_name: str) -> ClusterChange:
-        """Destroy a cluster and its disks; returns once it was seen to be gone.
+        """Destroy a cluster and its disks; not `done` until it was seen to be gone.
 
         Raises:
             ClusterNotFound: There is none of that name on that cloud.
-            OperationTimeout: It is still being taken down.
+            ClusterUnreachable: It does not answer; nothing was changed.
         """
         return await self._end(names.DOWN_CLUSTER_FLOW, "down", cloud, cluster_name)
 
-    async def _end(self, flow: str, verb: str, cloud: str, cluster_name: str) -> ClusterChange:
-        ended = await self._calls.call(
-            flow,
-            {"cloud": cloud, "cluster_name": cluster_name},
-            ClusterEnd,
-            timeout_seconds=END_SECONDS,
-            name=f"{verb}-{cluster_name}",
-            if_late="leave",
+    async def _listed(self, cloud: str) -> ClusterList:
+        return await self._calls.call(
+            names.LIST_CLUSTERS_FLOW, {"cloud": cloud}, ClusterList, timeout_seconds=LIST_SECONDS
         )
+
+    async def _end(self, flow: str, verb: str, cloud: str, cluster_name: str) -> ClusterChange:
+        try:
+            ended = await self._calls.order(
+                flow,
+                {"cloud": cloud, "cluster_name": cluster_name},
+                ClusterEnd,
+                timeout_seconds=END_SECONDS,
+                name=f"{verb}-{cluster_name}",
+            )
+        except OperationTimeout as error:
+            raise ClusterUnreachable(
+                f"Cluster {cluster_name} on {cloud} did not answer in time; nothing was changed",
+                "Try again once list_clusters shows it",
+            ) from error
+        if ended is None:
+            return ClusterChange(
+                summary=f"The end of cluster {cluster_name} on {cloud} was ordered and is not "
+                "confirmed yet. Call again, or see list_clusters.",
+                done=False,
+                cloud=cloud,
+                cluster_name=cluster_name,
+                state="stopping" if flow == names.STOP_CLUSTER_FLOW else "ending",
+            )
         return ClusterChange(
             summary=ended.summary,
             done=True,

@@ -16,6 +16,8 @@ from mcp_server.services.job_status import job_request, summary_line
 from mcp_server.services.results import Adoption, JobLogs
 from mcp_server.services.worker_calls import WorkerCalls
 
+_LOOK_SECONDS: Final = 2.3
+"""How long to wait for a look; one that is late goes on, and the next call has its answer."""
 _TIMEOUT_SECONDS: Final = 60.0
 _CURSOR: Final = re.compile(r"external:(\d{1,18})", re.ASCII)
 
@@ -59,6 +61,8 @@ class ExternalJobs:
         Raises:
             JobAlreadyDone: It has ended.
         """
+        # Soon told where the cluster does not answer; its end is asked for where it does.
+        await self._ask(job, end="no")
         return _status(await self._ask(job, end="force" if force else "cancel"))
 
     async def logs(
@@ -140,12 +144,14 @@ class ExternalJobs:
         self, flow: str, job: JobHandle, answer_type: type[T], **parameters: object
     ) -> T:
         kind_of(job.cloud)
-        return await self._calls.call(
-            flow,
-            {"job": job.model_dump(mode="json"), **parameters},
-            answer_type,
-            timeout_seconds=_TIMEOUT_SECONDS,
-            name=f"{flow} {job.launcher_job_id}",
+        asked = {"job": job.model_dump(mode="json"), **parameters}
+        name = f"{flow} {job.launcher_job_id}"
+        if parameters.get("end", "no") != "no":
+            return await self._calls.call(
+                flow, asked, answer_type, timeout_seconds=_TIMEOUT_SECONDS, name=name
+            )
+        return await self._calls.call_again(
+            flow, asked, answer_type, timeout_seconds=_LOOK_SECONDS, name=name
         )
 
 

@@ -2,23 +2,37 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 import anyio
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from flows import names
-from flows.errors import ERRORS, EngineUnavailable, InternalError, OperationTimeout, OumiFlowsError
+from flows.errors import (
+    ERRORS,
+    Conflict,
+    EngineUnavailable,
+    InternalError,
+    OperationTimeout,
+    OumiFlowsError,
+)
 from flows.models import Answer
 from flows.prefect_states import PREFECT_STATE
 from flows.states import JobState
-from mcp_server.prefect_gateway import PrefectGateway
+from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_models import FlowRun
 
 _POLL_SECONDS: Final = 0.1
 _LONGEST_POLL_SECONDS: Final = 0.5
 _POLL_GROWTH: Final = 1.2
+_TAKEN_UP_SECONDS: Final = 2.5
+"""How long a worker that is there may take to begin."""
+_LOADED_SECONDS: Final = 25.0
+"""How long one that was just started may take."""
+_FRESH: Final = timedelta(seconds=60)
+_RUNS: Final = TypeAdapter(list[FlowRun])
 
 T = TypeVar("T", bound=Answer)
 
@@ -41,9 +55,8 @@ class WorkerCalls:
         *,
         timeout_seconds: float,
         name: str = "",
-        if_late: Literal["cancel", "leave"] = "cancel",
     ) -> T:
-        """Ask the worker, and wait for the answer.
+        """Ask the worker, and wait for the answer; a question that is late is cancelled.
 
         Args:
             flow: The flow's name.
@@ -51,24 +64,145 @@ class WorkerCalls:
             answer_type: What the flow returns.
             timeout_seconds: How long to wait at most.
             name: The run's name in the Prefect UI; empty: the flow's.
-            if_late: What becomes of a run that has begun and is not done by then; one that no
-                worker took up is cancelled in any case.
 
         Raises:
             OumiFlowsError: The one that the flow raised.
             OperationTimeout: It did not end in time.
+            EngineUnavailable: No worker took it up.
         """
-        deadline = time.monotonic() + timeout_seconds
-        run = await self._gateway.create_run(
-            name=name or flow,
+        run = await self._create(flow, parameters, name=name or flow, key=uuid4().hex)
+        run = await self._awaited(run, timeout_seconds)
+        if run.state.job_state.is_terminal:
+            return await self._answer(run, answer_type)
+        raise _late(await self._withdraw(run))
+
+    async def call_again(
+        self,
+        flow: str,
+        parameters: Mapping[str, Any],
+        answer_type: type[T],
+        *,
+        timeout_seconds: float,
+        name: str,
+    ) -> T:
+        """As `call`; a question that is late goes on, and the same one has its answer later.
+
+        Raises:
+            OumiFlowsError: The one that the flow raised.
+            OperationTimeout: It is not answered yet.
+            EngineUnavailable: No worker took it up.
+        """
+        last = await self._last(flow, parameters, name=name)
+        is_unread = last is not None and last.label(names.LABEL_UNREAD) == "yes"
+        if last is None or not (_is_live(last) or (is_unread and _is_fresh(last))):
+            last = await self._create(flow, parameters, name=name, key=uuid4().hex)
+            is_unread = False
+        run = await self._awaited(last, timeout_seconds)
+        if run.state.job_state.is_terminal:
+            if is_unread:
+                await self._gateway.patch_labels(run.id, {names.LABEL_UNREAD: "no"})
+            return await self._answer(run, answer_type)
+        if not run.run_count:
+            raise _late(await self._withdraw(run))
+        await self._gateway.patch_labels(run.id, {names.LABEL_UNREAD: "yes"})
+        raise OperationTimeout(
+            f"{name} was not answered within {timeout_seconds:g} s, and is still being asked",
+            "Call again for the answer",
+        )
+
+    async def order(
+        self,
+        flow: str,
+        parameters: Mapping[str, Any],
+        answer_type: type[T],
+        *,
+        timeout_seconds: float,
+        name: str,
+    ) -> T | None:
+        """Have something done that may take minutes, by a flow that sets `LABEL_ORDERED`.
+
+        A call joins the run of the same order that is under way.
+
+        Returns:
+            What the flow returned; None: it was ordered, and is not confirmed yet.
+
+        Raises:
+            OumiFlowsError: The one that the flow raised.
+            OperationTimeout: It was not ordered, and will not be.
+            EngineUnavailable: No worker took it up, and none will.
+        """
+        run = await self._last(flow, parameters, name=name)
+        if run is None or not _is_live(run):
+            # Of two calls at once, both have the same run.
+            key = " ".join([name, *map(str, parameters.values()), run.id if run else ""])
+            run = await self._create(flow, parameters, name=name, key=key)
+        run = await self._awaited(run, timeout_seconds)
+        if not run.state.job_state.is_terminal and not run.label(names.LABEL_ORDERED):
+            run = await self._withdraw(run)
+            if not run.label(names.LABEL_ORDERED):
+                raise _late(run)
+            return None
+        return await self._answer(run, answer_type) if run.state.job_state.is_terminal else None
+
+    async def _create(
+        self, flow: str, parameters: Mapping[str, Any], *, name: str, key: str
+    ) -> FlowRun:
+        return await self._gateway.create_run(
+            name=name,
             parameters=parameters,
             tags=[names.CALL_TAG],
             labels={},
-            idempotency_key=uuid4().hex,
+            idempotency_key=key,
             flow=flow,
             work_queue=names.CALL_QUEUE,
         )
-        run = await self._ended(run, deadline, if_late)
+
+    async def _last(self, flow: str, parameters: Mapping[str, Any], *, name: str) -> FlowRun | None:
+        """The last run of a question."""
+        body = {
+            "flows": {"name": {"any_": [flow]}},
+            "flow_runs": {"tags": {"all_": [names.CALL_TAG]}, "name": {"any_": [name]}},
+            "sort": "EXPECTED_START_TIME_DESC",
+            "limit": MAX_PAGE,
+        }
+        runs = await self._gateway.ask("POST", "/flow_runs/filter", body, _RUNS) or []
+        return next((run for run in runs if run.parameters == parameters), None)
+
+    async def _awaited(self, run: FlowRun, timeout_seconds: float) -> FlowRun:
+        """The run once it has ended, or as it is when the time is up.
+
+        The time to load of a worker that is on its way does not count.
+        """
+        begun = time.monotonic()
+        deadline = begun + timeout_seconds
+        taken_up_by = begun + min(timeout_seconds, _TAKEN_UP_SECONDS)
+        interval = _POLL_SECONDS
+        while not run.state.job_state.is_terminal:
+            now = time.monotonic()
+            if not run.run_count and now >= taken_up_by:
+                if now >= begun + _LOADED_SECONDS or not await self._gateway.has_worker():
+                    return run
+                taken_up_by = now + _TAKEN_UP_SECONDS
+                deadline = max(deadline, taken_up_by + min(timeout_seconds, _TAKEN_UP_SECONDS))
+            if now >= deadline:
+                return run
+            until = deadline if run.run_count else min(deadline, taken_up_by)
+            await anyio.sleep(max(0.0, min(interval, until - now)))
+            interval = min(interval * _POLL_GROWTH, _LONGEST_POLL_SECONDS)
+            run = await self._gateway.read_run(run.id)
+        return run
+
+    async def _withdraw(self, run: FlowRun) -> FlowRun:
+        """Cancel a run; the run as it was just after that."""
+        await self._gateway.set_state(
+            run.id,
+            PREFECT_STATE[JobState.CANCELLING],
+            message="Nobody waits for the answer any more.",
+            repeatable=True,
+        )
+        return await self._gateway.read_run(run.id)
+
+    async def _answer(self, run: FlowRun, answer_type: type[T]) -> T:
         if run.state.job_state is not JobState.SUCCEEDED:
             raise _refusal(run)
         answers = await self._gateway.read_artifacts([run.id], artifact_type=names.ANSWER_ARTIFACT)
@@ -81,44 +215,37 @@ class WorkerCalls:
                 "worker and this server are of one version",
             ) from error
 
-    async def _ended(self, run: FlowRun, deadline: float, if_late: str) -> FlowRun:
-        interval = _POLL_SECONDS
-        while not run.state.job_state.is_terminal:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return await self._give_up(run, if_late)
-            await anyio.sleep(min(interval, left))
-            interval = min(interval * _POLL_GROWTH, _LONGEST_POLL_SECONDS)
-            run = await self._gateway.read_run(run.id)
-        return run
 
-    async def _give_up(self, run: FlowRun, if_late: str) -> FlowRun:
-        waiting = not run.run_count
-        if if_late == "leave" and not waiting:
-            raise OperationTimeout(
-                f"{run.name} is still under way, and goes on",
-                "Look again in a while, here or at the run in the Prefect UI",
-            )
-        await self._gateway.set_state(
-            run.id,
-            PREFECT_STATE[JobState.CANCELLING],
-            message="Nobody waits for the answer any more.",
-            repeatable=True,
+def _is_live(run: FlowRun) -> bool:
+    """Whether a run goes on and is still wanted."""
+    state = run.state.job_state
+    return not state.is_terminal and state is not JobState.CANCELLING
+
+
+def _is_fresh(run: FlowRun) -> bool:
+    """Whether a run's answer is still worth reading."""
+    if run.state.job_state is not JobState.SUCCEEDED or run.end_time is None:
+        return False
+    return datetime.now(UTC) - run.end_time < _FRESH
+
+
+def _late(run: FlowRun) -> OumiFlowsError:
+    if not run.run_count:
+        return EngineUnavailable(
+            f"No worker took up {run.name} in time",
+            "Run `oumi-flows status` to see whether the worker is up, then try again",
         )
-        if waiting:
-            raise EngineUnavailable(
-                f"No worker took up {run.name} in time",
-                "Run `oumi-flows status` to see whether the worker is up, then try again",
-            )
-        raise OperationTimeout(
-            f"The worker did not answer {run.name} in time",
-            "Try again; `oumi-flows doctor` tells what the worker is doing",
-        )
+    return OperationTimeout(
+        f"The worker did not answer {run.name} in time",
+        "Try again; `oumi-flows doctor` tells what the worker is doing",
+    )
 
 
 def _refusal(run: FlowRun) -> OumiFlowsError:
     """The error that the flow's state carries."""
     message = run.state.message or ""
+    if run.state.job_state is JobState.CANCELLED:
+        return Conflict(f"{run.name} was cancelled by somebody", "Call again if it is wanted")
     code, colon, text = message.partition(": ")
     error_type = ERRORS.get(code)
     if colon and error_type is not None:

@@ -74,7 +74,7 @@ class ClusterTools:
     async def stop_cluster(self, *, cloud: Cloud, cluster_name: ClusterName) -> ClusterChange:
         """Stop a cluster: its machines stop costing, its disks stay, its jobs are lost.
 
-        Takes minutes; returns once confirmed. Not every cloud can.
+        Takes minutes: call again until done. Not every cloud can.
         """
         return await self._clusters.stop(cloud, cluster_name)
 
@@ -107,8 +107,8 @@ class ClusterTools:
             """Destroy a cluster with its disks and jobs. IRREVERSIBLE.
 
             Asks the person where the client can; else returns a preview that changes nothing,
-            unless confirm=true and user_confirmation="DOWN". Takes minutes; returns once it is
-            confirmed gone.
+            unless confirm=true and user_confirmation="DOWN". Takes minutes: call again until it is
+            gone.
             """
             if isinstance(consent, AcceptedElicitation) and consent.data.destroy:
                 return await self._clusters.down(cloud, cluster_name)

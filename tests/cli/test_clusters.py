@@ -22,6 +22,14 @@ def test_a_cluster_is_stopped(terminal: Terminal) -> None:
     assert (done.code, done.out) == (0, "stop of c1.\n")
 
 
+def test_the_end_of_a_cluster_is_waited_for(terminal: Terminal) -> None:
+    terminal.backend.rented.late_calls = 2
+    done = terminal("stop-cluster", *TARGET)
+    assert (done.code, done.out) == (0, "stop of c1.\n")
+    assert done.err == "Waiting for the end of cluster c1.\n"
+    assert terminal.backend.rented.asked == [("stop", *TARGET)] * 3
+
+
 def test_without_a_person_nothing_is_destroyed(terminal: Terminal) -> None:
     done = terminal("down-cluster", *TARGET)
     assert done.code != 0

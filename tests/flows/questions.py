@@ -9,6 +9,10 @@ from flows.errors import CloudUnavailable
 from flows.models import Answer
 
 
+gate = asyncio.Event()
+"""The answer to 500 waits for it."""
+
+
 class Doubled(Answer):
     number: int
 
@@ -20,6 +24,8 @@ async def double(number: int) -> Doubled:
         raise CloudUnavailable(f"There is no cloud {number}", "Use another. Any will do")
     if number == 0:
         raise ZeroDivisionError("a defect")
+    if number == 500:
+        await gate.wait()
     if number > 1000:
         await asyncio.Event().wait()
     return Doubled(summary=f"Twice {number}.", number=2 * number)

@@ -1,20 +1,29 @@
 """The flows about clusters, run by a worker and asked for as the MCP server does."""
 
+import contextlib
+import time
 from collections.abc import AsyncGenerator
 
 import pytest
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterName,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import FlowRun
 
 from flows import names
-from flows.errors import ClusterNotFound, ClusterUnreachable, InvalidArgument
+from flows.errors import ClusterNotFound, ClusterUnreachable, Conflict, InvalidArgument
 from flows.models import ClusterState
+from flows.run_record import LabelValue, RunRecord
 from flows.states import JobState
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.services.clusters import ClusterService
 from mcp_server.services.worker_calls import WorkerCalls
-from tests.flows.bench import Bench
-from tests.flows.test_worker_calls import Running
+from tests.flows.bench import PATIENCE_SECONDS, Bench, Running
 from tests.support.stack import Stack
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.engine
 
@@ -66,6 +75,68 @@ async def test_clusters_are_listed_stopped_and_destroyed(
     assert (await clusters.list("local")).clusters == []
 
 
+async def test_a_cluster_that_cannot_be_seen_is_not_ended_and_not_tried_again(
+    bench: Bench, clusters: ClusterService
+) -> None:
+    bench.launcher.unreachable = "away"
+    with pytest.raises(ClusterUnreachable) as raised:
+        await clusters.stop("local", CLUSTER)
+    assert str(raised.value) == (
+        "CLUSTER_UNREACHABLE: away; nothing was changed. Try again once list_clusters shows the "
+        "cluster."
+    )
+    bench.launcher.unreachable = None
+    assert bench.launcher.calls["look_at_cluster"] == 1
+    assert bench.launcher.calls["stop_cluster"] == 0
+
+
+async def test_an_end_that_nobody_waits_for_any_more_is_never_ordered(
+    bench: Bench, clusters: ClusterService
+) -> None:
+    bench.launcher.look_gate.clear()
+    with pytest.raises(ClusterUnreachable, match="did not answer in time; nothing was changed"):
+        await clusters.down("local", CLUSTER)
+    bench.launcher.look_gate.set()
+    (run,) = await eventually(lambda: ended(bench, "down"), timeout=PATIENCE_SECONDS)
+    assert (run.state_name, bench.launcher.calls["down_cluster"]) == ("Cancelled", 0)
+
+
+async def test_an_order_that_was_withdrawn_just_before_is_not_given(
+    bench: Bench, clusters: ClusterService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = RunRecord.label
+
+    async def note_and_be_cancelled(record: RunRecord, labels: dict[str, LabelValue]) -> None:
+        await note(record, labels)
+        if names.LABEL_ORDERED in labels:
+            await bench.cancel(record.run.id)
+
+    monkeypatch.setattr(RunRecord, "label", note_and_be_cancelled)
+    # Whoever sees a run that is cancelled so late cannot tell whether the order was given.
+    with contextlib.suppress(Conflict):
+        assert not (await clusters.down("local", CLUSTER)).done
+    (run,) = await eventually(lambda: ended(bench, "down"), timeout=PATIENCE_SECONDS)
+    assert (run.state_name, bench.launcher.calls["down_cluster"]) == ("Cancelled", 0)
+
+
+async def test_a_second_call_joins_the_end_that_is_under_way(
+    bench: Bench, clusters: ClusterService
+) -> None:
+    bench.launcher.end_gate.clear()
+    began = time.monotonic()
+    change = await clusters.down("local", CLUSTER)
+    assert time.monotonic() - began < 30
+    assert (change.done, change.state) == (False, "ending")
+    assert not (await clusters.down("local", CLUSTER)).done
+    bench.launcher.end_gate.set()
+
+    async def is_done() -> bool:
+        return (await clusters.down("local", CLUSTER)).done
+
+    await eventually(is_done, timeout=PATIENCE_SECONDS)
+    assert bench.launcher.calls["down_cluster"] == 1
+
+
 async def test_what_may_pass_is_tried_again_and_the_run_has_a_name_of_its_own(
     bench: Bench, clusters: ClusterService
 ) -> None:
@@ -76,6 +147,14 @@ async def test_what_may_pass_is_tried_again_and_the_run_has_a_name_of_its_own(
     assert await bench.client.read_flow_runs(flow_run_filter=named)
 
 
+async def ended(bench: Bench, verb: str) -> list[FlowRun]:
+    """The ended runs that were to end the cluster."""
+    named = FlowRunFilter(name=FlowRunFilterName(any_=[f"{verb}-{CLUSTER}"]))
+    pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[bench.pool]))
+    runs = await bench.client.read_flow_runs(flow_run_filter=named, work_pool_filter=pool)
+    return [run for run in runs if run.state and run.state.is_final()]
+
+
 async def test_what_does_not_pass_is_said_at_once(bench: Bench, clusters: ClusterService) -> None:
     bench.launcher.cluster_errors = [InvalidArgument("it cannot stop", "Take it down")]
     with pytest.raises(InvalidArgument, match="it cannot stop"):
@@ -83,4 +162,5 @@ async def test_what_does_not_pass_is_said_at_once(bench: Bench, clusters: Cluste
     with pytest.raises(ClusterNotFound):
         await clusters.down("local", "elsewhere")
     assert bench.launcher.calls["stop_cluster"] == 1
-    assert bench.launcher.calls["down_cluster"] == 1
+    assert bench.launcher.calls["look_at_cluster"] == 2
+    assert bench.launcher.calls["down_cluster"] == 0

@@ -1,13 +1,23 @@
 """Questions to the worker: a value or an error of ours comes back, through the API alone."""
 
+import asyncio
+import time
 from collections.abc import AsyncGenerator
 
 import pytest
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterName,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import FlowRun
 
 from flows.errors import CloudUnavailable, EngineUnavailable, InternalError, OperationTimeout
 from flows.states import JobState
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.services.worker_calls import WorkerCalls
+from tests.flows import questions
 from tests.flows.bench import PATIENCE_SECONDS, Bench, Running
 from tests.flows.questions import Doubled
 from tests.support.stack import Stack
@@ -24,7 +34,9 @@ async def calls(bench: Bench, stack: Stack) -> AsyncGenerator[WorkerCalls]:
         work_pool_name=bench.pool,
         entrypoint="tests.flows.questions.double",
     )
-    gateway = PrefectGateway(Running(stack.connection), timeout_seconds=30, work_pool=bench.pool)
+    # No engine of ours keeps the workers of the bench's pool up.
+    elsewhere = Running(stack.connection.model_copy(update={"embedded": False}))
+    gateway = PrefectGateway(elsewhere, timeout_seconds=30, work_pool=bench.pool)
     yield WorkerCalls(gateway)
     await gateway.aclose()
     await bench.client.delete_deployment(deployment_id)
@@ -81,11 +93,47 @@ async def test_a_question_nobody_waits_for_any_more_is_cancelled(
         await eventually(lambda: _is_cancelled(bench), timeout=PATIENCE_SECONDS)
 
 
+async def test_a_late_answer_is_had_by_whoever_asks_again(
+    bench: Bench, calls: WorkerCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = asyncio.Event()
+    monkeypatch.setattr(questions, "gate", gate)
+
+    async def ask(timeout: float) -> Doubled:
+        return await calls.call_again(
+            "double", {"number": 500}, Doubled, timeout_seconds=timeout, name="double 500"
+        )
+
+    async with bench.worker():
+        with pytest.raises(OperationTimeout, match="is still being asked"):
+            await ask(3.0)
+        with pytest.raises(OperationTimeout):
+            await ask(0.1)
+        gate.set()
+        (run,) = await eventually(lambda: _ended(bench, 500), timeout=PATIENCE_SECONDS)
+        assert (await ask(PATIENCE_SECONDS)).number == 1000
+        assert [one.id for one in await _ended(bench, 500)] == [run.id]
+        # What was read is asked anew.
+        assert (await ask(PATIENCE_SECONDS)).number == 1000
+        assert len(await _ended(bench, 500)) == 2
+
+
 async def test_without_a_worker_it_says_that_none_took_the_question_up(
     calls: WorkerCalls,
 ) -> None:
-    with pytest.raises(EngineUnavailable, match="No worker took up double"):
-        await _double(calls, 1, timeout=0.5)
+    began = time.monotonic()
+    for timeout in (0.5, 25.0):
+        with pytest.raises(EngineUnavailable, match="No worker took up double"):
+            await _double(calls, 1, timeout=timeout)
+    assert time.monotonic() - began < 20
+
+
+async def _ended(bench: Bench, number: int) -> list[FlowRun]:
+    runs = await bench.client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[f"double {number}"])),
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[bench.pool])),
+    )
+    return [run for run in runs if run.state and run.state.is_final()]
 
 
 async def _is_cancelled(bench: Bench) -> bool:

@@ -54,7 +54,7 @@ class FakeSky(SkyServer):
         self._orphans: list[tuple[str, SkyRequest]] = []
         self._clock = itertools.count(1)
 
-    def check(self) -> None:
+    def check(self, *, within_seconds: float | None = None) -> None:
         self._answer("check")
 
     def clusters(

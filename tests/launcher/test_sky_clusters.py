@@ -82,6 +82,20 @@ def test_a_cluster_is_stopped_and_destroyed_and_seen_to_be(
     assert sky.asked.count("stop") == 1
 
 
+def test_a_look_changes_nothing_and_asks_the_server_first(
+    clusters: SkyClusters, sky: FakeSky
+) -> None:
+    sky.up("c1")
+    clusters.look_at("gcp", "c1")
+    assert sky.asked == ["check", "clusters"]
+    with pytest.raises(ClusterNotFound, match="no cluster c2 on gcp"):
+        clusters.look_at("gcp", "c2")
+    sky.unreachable = "away"
+    with pytest.raises(ClusterUnreachable, match="away"):
+        clusters.look_at("gcp", "c1")
+    assert sky.asked[-1] == "check"
+
+
 def test_an_end_that_did_not_come_is_not_called_one(clusters: SkyClusters, sky: FakeSky) -> None:
     sky.up("c1")
     sky.stops_clusters = False

@@ -11,7 +11,7 @@ from mcp.client import Client
 from mcp.client.session import ClientRequestContext
 from mcp_types import ElicitRequestParams, ElicitResult
 
-from flows.errors import CloudUnavailable, EngineUnavailable, OumiFlowsError
+from flows.errors import CloudUnavailable, EngineUnavailable, OperationTimeout, OumiFlowsError
 from flows.models import Answer, ClusterEnd, ClusterList, ClusterState, ClusterStatus
 from flows.settings import Settings
 from mcp_server.prefect_gateway import PrefectGateway
@@ -24,6 +24,7 @@ T = TypeVar("T", bound=Answer)
 Era = Literal["auto", "legacy"]
 
 TARGET = {"cloud": "gcp", "cluster_name": "c1"}
+CONFIRMED = {"confirm": True, "user_confirmation": "DOWN"}
 UP = ClusterStatus(
     cloud="gcp", cluster_name="c1", state=ClusterState.UP, live_jobs=["1", "2"], hourly_cost=3.5
 )
@@ -37,6 +38,7 @@ class Worker(WorkerCalls):
         self.clusters = [UP]
         self.asked: list[str] = []
         self.refusal: OumiFlowsError | None = None
+        self.confirms = True
 
     async def call(
         self,
@@ -46,17 +48,31 @@ class Worker(WorkerCalls):
         *,
         timeout_seconds: float,
         name: str = "",
-        if_late: Literal["cancel", "leave"] = "cancel",
     ) -> T:
+        self._asked_for(flow)
+        answer = ClusterList(summary="1 cluster.", clusters=self.clusters)
+        return answer_type.model_validate(answer.model_dump())
+
+    async def order(
+        self,
+        flow: str,
+        parameters: Mapping[str, Any],
+        answer_type: type[T],
+        *,
+        timeout_seconds: float,
+        name: str,
+    ) -> T | None:
+        self._asked_for(flow)
+        if not self.confirms:
+            return None
+        ended = "stopped" if flow == "stop-cluster" else "gone"
+        answer = ClusterEnd(summary=f"{flow} done", state=ended, **parameters)
+        return answer_type.model_validate(answer.model_dump())
+
+    def _asked_for(self, flow: str) -> None:
         self.asked.append(flow)
         if self.refusal:
             raise self.refusal
-        if flow == "list-clusters":
-            answer = ClusterList(summary="1 cluster.", clusters=self.clusters)
-        else:
-            ended = "stopped" if flow == "stop-cluster" else "gone"
-            answer = ClusterEnd(summary=f"{flow} done", state=ended, **parameters)
-        return answer_type.model_validate(answer.model_dump())
 
 
 @pytest.fixture
@@ -126,6 +142,46 @@ async def test_a_cluster_is_stopped(connect: Connect, worker: Worker) -> None:
         stopped = await ok(client, "stop_cluster", **TARGET)
     assert (stopped["done"], stopped["state"]) == (True, "stopped")
     assert worker.asked == ["stop-cluster"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "state"),
+    [
+        ("stop_cluster", {}, "stopping"),
+        ("down_cluster", CONFIRMED, "ending"),
+    ],
+)
+async def test_an_end_that_is_not_confirmed_is_not_called_one(
+    connect: Connect, worker: Worker, tool: str, arguments: dict[str, Any], state: str
+) -> None:
+    worker.confirms = False
+    async with connect() as (client, _):
+        change = await ok(client, tool, **TARGET, **arguments)
+    assert (change["done"], change["state"]) == (False, state)
+    assert change["summary"] == (
+        "The end of cluster c1 on gcp was ordered and is not confirmed yet. Call again, or see "
+        "list_clusters."
+    )
+
+
+@pytest.mark.parametrize("tool", ["stop_cluster", "down_cluster"])
+async def test_a_cluster_that_does_not_answer_in_time_is_as_it_was(
+    connect: Connect, worker: Worker, tool: str
+) -> None:
+    worker.refusal = OperationTimeout("The worker did not answer in time", "Try again")
+    async with connect() as (client, _):
+        text = await error(client, tool, **TARGET, **({} if tool == "stop_cluster" else CONFIRMED))
+    assert text.startswith("CLUSTER_UNREACHABLE: Cluster c1 on gcp did not answer in time; nothing")
+
+
+async def test_a_cluster_beyond_those_that_a_list_shows_is_found(
+    connect: Connect, worker: Worker
+) -> None:
+    others = [UP.model_copy(update={"cluster_name": f"o{number}"}) for number in range(60)]
+    worker.clusters = [*others, UP]
+    async with connect() as (client, _):
+        preview = await ok(client, "down_cluster", **TARGET)
+    assert preview["state"] == "up"
 
 
 @pytest.mark.parametrize(

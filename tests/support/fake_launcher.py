@@ -106,6 +106,12 @@ class FakeLauncher:
     async def warm_up(self) -> None:
         self.calls["warm_up"] += 1
 
+        self.look_gate = asyncio.Event()
+        """While it is not set, looks at a cluster stall."""
+        self.look_gate.set()
+        self.end_gate = asyncio.Event()
+        """While it is not set, no cluster comes to the end that was ordered."""
+        self.end_gate.set()
     async def launch(
         self,
         job_config: str,
@@ -198,9 +204,12 @@ class FakeLauncher:
 
     async def _end_cluster(self, call: str, cloud: str, cluster_name: str) -> None:
         self._answer(call, cloud)
-        listed = await self.clusters(cloud)
-        if cluster_name not in [cluster.cluster_name for cluster in listed.clusters]:
-            raise ClusterNotFound(f"there is no cluster {cluster_name}", "List the clusters")
+        await self._known_cluster(cloud, cluster_name)
+    async def look_at_cluster(self, cloud: str, cluster_name: str) -> None:
+        self._answer("look_at_cluster", cloud)
+        await self.look_gate.wait()
+        await self._known_cluster(cloud, cluster_name)
+
         if self.cluster_errors:
             raise self.cluster_errors.pop(0)
         for job in self.jobs.values():
@@ -216,10 +225,21 @@ class FakeLauncher:
     def _advance(self) -> None:
         """One step of every job: running ones follow their script, pending ones take a slot."""
         for job in self.jobs.values():
+        await self.end_gate.wait()
             if job.state is LauncherState.RUNNING:
                 _follow_script(job)
         running = sum(job.state is LauncherState.RUNNING for job in self.jobs.values())
         for job in self.jobs.values():
+    def _on(self, cluster: str) -> dict[str, FakeJob]:
+        """The jobs that a cluster knows, by its own ids."""
+        jobs = (job for job in self.jobs.values() if job.cluster == cluster and not job.gone)
+        return {job.id or job.key: job for job in jobs}
+
+    async def _known_cluster(self, cloud: str, cluster_name: str) -> None:
+        listed = await self.clusters(cloud)
+        if cluster_name not in [cluster.cluster_name for cluster in listed.clusters]:
+            raise ClusterNotFound(f"there is no cluster {cluster_name}", "List the clusters")
+
             if job.state is LauncherState.PENDING and running < self.slots:
                 job.state = LauncherState.RUNNING
                 running += 1
