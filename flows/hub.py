@@ -1,16 +1,25 @@
 """Whether repositories of the Hugging Face hub can be read, in a time that is bounded."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import httpx
 
+from flows.bounded import in_time
+
 _DEFAULT_ENDPOINT: Final = "https://huggingface.co"
 _TRUE: Final = frozenset({"1", "ON", "YES", "TRUE"})
 _AT_ONCE: Final = 8
+_CONNECT_SECONDS: Final = 1.0
+"""How long a connection may take, with the look-up of the name."""
+_OF_LIMIT: Final = 0.95
+"""The part of the limit after which what was answered is handed over."""
+_REMEMBERED_SECONDS: Final = 15.0
+"""How long a hub that could not be reached counts as away."""
 
 
 class Access(StrEnum):
@@ -51,11 +60,20 @@ class Hub:
     Args:
         environ: The environment of the worker.
         timeout_seconds: The limit of all questions together.
+        now: A clock that never goes back.
     """
 
-    def __init__(self, environ: Mapping[str, str], *, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *,
+        timeout_seconds: float,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.environ = environ
         self._timeout_seconds = timeout_seconds
+        self._now = now
+        self._away_until = now()
         self._endpoint = (environ.get("HF_ENDPOINT") or _DEFAULT_ENDPOINT).rstrip("/")
 
     @property
@@ -81,12 +99,19 @@ class Hub:
         folder = "datasets/" if question.kind == "dataset" else ""
         return f"{self._endpoint}/{folder}{question.name}"
 
-    async def look(self, questions: Iterable[Question], *, with_token: bool) -> HubReport:
+    async def look(
+        self,
+        questions: Iterable[Question],
+        *,
+        with_token: bool,
+        within_seconds: float | None = None,
+    ) -> HubReport:
         """Ask for repositories that are not in the cache; returns within the time limit.
 
         Args:
             questions: Which.
             with_token: Whether the job will have our token.
+            within_seconds: The limit; None: the hub's own.
         """
         wanted = list(dict.fromkeys(questions))
         access = {question: self._known(question) for question in wanted}
@@ -95,31 +120,53 @@ class Hub:
         token = self.token if with_token else None
         if not unknown:
             return HubReport(known, None if token else False)
+        nothing = dict.fromkeys(unknown, Access.UNREACHABLE), None
+        if self._now() < self._away_until:
+            return HubReport(known | nothing[0], None)
+        limit = self._timeout_seconds if within_seconds is None else within_seconds
+
+        def ask() -> tuple[dict[Question, Access], bool | None]:
+            # A look-up of a name that is not answered keeps its thread for 10 s and longer. Here it
+            # is one of a loop of the hub's own, and takes none that jobs are started with.
+            loop = asyncio.new_event_loop()
+            try:
+                return loop.run_until_complete(self._ask(unknown, token, limit))
+            finally:
+                loop.close()
+
         try:
-            asked, authenticated = await self._ask(unknown, token)
+            answer = await in_time(ask, timeout_seconds=limit)
         except (OSError, httpx.HTTPError, httpx.InvalidURL):  # such as a proxy that is no URL
-            asked, authenticated = dict.fromkeys(unknown, Access.UNREACHABLE), None
+            answer = None
+        asked, authenticated = answer or nothing
         return HubReport(known | asked, authenticated)
 
     async def _ask(
-        self, questions: list[Question], token: str | None
+        self, questions: list[Question], token: str | None, limit: float
     ) -> tuple[dict[Question, Access], bool | None]:
         slots = asyncio.Semaphore(_AT_ONCE)
         headers = {"authorization": f"Bearer {token}"} if token else {}
+        timeout = httpx.Timeout(limit, connect=min(limit, _CONNECT_SECONDS))
         async with httpx.AsyncClient(
-            base_url=self._endpoint, headers=headers, timeout=self._timeout_seconds
+            base_url=self._endpoint, headers=headers, timeout=timeout
         ) as client:
 
             async def ask(question: Question) -> Access:
                 async with slots:
-                    return await _access(client, question)
+                    try:
+                        return await _access(client, question)
+                    except _NO_CONNECTION:
+                        self._away_until = self._now() + _REMEMBERED_SECONDS
+                        return Access.UNREACHABLE
+                    except (httpx.HTTPError, OSError):
+                        return Access.UNREACHABLE
 
             tasks = {question: asyncio.create_task(ask(question)) for question in questions}
             who = asyncio.create_task(_is_known(client)) if token else None
             everything: list[asyncio.Task[Any]] = [*tasks.values(), *([who] if who else [])]
             # A server may send a byte now and then for ever: only this bounds it all.
             try:
-                await asyncio.wait(everything, timeout=self._timeout_seconds)
+                await asyncio.wait(everything, timeout=limit * _OF_LIMIT)
             finally:
                 for task in everything:
                     task.cancel()
@@ -136,7 +183,12 @@ class Hub:
         """What the cache and the settings tell; None: the hub is to be asked."""
         folder = self._cache / f"{question.kind}s--{question.name.replace('/', '--')}"
         try:
-            if any((folder / "snapshots").iterdir()):
+            # A branch or a tag; what is none is the commit itself.
+            commit = (folder / "refs" / question.revision).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            commit = question.revision
+        try:
+            if any((folder / "snapshots" / commit).iterdir()):
                 return Access.CACHED
         except OSError:
             pass
@@ -153,20 +205,28 @@ class Hub:
 
 
 async def _access(client: httpx.AsyncClient, question: Question) -> Access:
-    """One request for a file, which tells access apart from mere existence."""
-    folder = "datasets/" if question.kind == "dataset" else ""
-    file = "README.md" if folder else "config.json"
-    url = f"/{folder}{question.name}/resolve/{question.revision}/{file}"
-    try:
+    """One request that tells access apart from mere existence; rarely two.
+
+    Raises:
+        HTTPError: There was no answer.
+    """
+    answer = None
+    if question.kind == "dataset":
+        # As huggingface_hub's `auth_check` asks: the hub shows a gated data set's README to all.
+        answer = await client.get(f"/api/datasets/{question.name}/auth-check")
+        if answer.status_code == _NOT_FOUND and not answer.headers.get(_ERROR):
+            answer = None  # a mirror that does not know the question
+    if answer is None:
+        folder = "datasets/" if question.kind == "dataset" else ""
+        file = "README.md" if folder else "config.json"
+        url = f"/{folder}{question.name}/resolve/{question.revision}/{file}"
         answer = await client.head(url)
-    except (httpx.HTTPError, OSError):
-        return Access.UNREACHABLE
-    code = answer.headers.get("x-error-code", "")
+    code = answer.headers.get(_ERROR, "")
     if code in _BY_CODE:
         return _BY_CODE[code]
     if answer.status_code < 400:
         return Access.VALID
-    if answer.status_code in (401, 404):
+    if answer.status_code in (401, _NOT_FOUND):
         return Access.NOT_FOUND
     return Access.FORBIDDEN if answer.status_code == 403 else Access.UNREACHABLE
 
@@ -181,6 +241,9 @@ async def _is_known(client: httpx.AsyncClient) -> bool | None:
     return True if answer.status_code < 400 else None
 
 
+_NO_CONNECTION: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
+_NOT_FOUND: Final = 404
+_ERROR: Final = "x-error-code"
 _BY_CODE: Final = {
     # The repository is there and may be read; it only has no such file.
     "EntryNotFound": Access.VALID,

@@ -1,12 +1,13 @@
 """All checks of the worker's machine, on a launch that was read from its files."""
 
 import asyncio
+import logging
 import os
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from flows.bounded import in_time
 from flows.findings import CloudReadiness, Finding, FindingCode, Gpu, Hardware, WorkerFindings
 from flows.hub import Hub
 from flows.launcher.machine import Machine
@@ -20,8 +21,12 @@ from flows.worker_checks.repositories import RepositoryChecks
 
 T = TypeVar("T")
 
+_logger = logging.getLogger("prefect.oumi.checks")
+
 _HUB_SECONDS: Final = 2.5
-_SKY_SECONDS: Final = 10.0
+"""For the hub just before a launch."""
+_SOON_SECONDS: Final = 1.5
+"""For the hub and for SkyPilot while somebody waits for the answer."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +67,15 @@ class WorkerChecks:
         return launch.found
 
     async def all(self, launch: Launch) -> WorkerFindings:
-        """Everything that this machine can tell of a launch."""
+        """Everything that this machine can tell of a launch, soon."""
         launch.forget_found()
         repositories = RepositoryChecks(launch, self.hub, self.registry)
-        hub, hardware, clouds = await asyncio.gather(
-            repositories.check(),
-            asyncio.to_thread(self._check_machine, launch),
-            self._clouds(launch),
+        hub, hardware, clouds, _ = await asyncio.gather(
+            _part(launch, "the repositories", repositories.check(within_seconds=_SOON_SECONDS)),
+            _part(launch, "the machine", asyncio.to_thread(self._check_machine, launch)),
+            _part(launch, "the cloud", self._clouds(launch)),
+            _part(launch, "Oumi's classes", asyncio.to_thread(_check_with_oumi, launch)),
         )
-        await asyncio.to_thread(_check_with_oumi, launch)
         found = launch.found
         return WorkerFindings(
             summary=f"The worker found {len(found)} things.",
@@ -78,7 +83,7 @@ class WorkerChecks:
             hf_authenticated=hub,
             repo_access=repositories.access,
             dataset_checks=repositories.datasets,
-            hardware=_of_target(launch, hardware),
+            hardware=_of_target(launch, hardware) if hardware else None,
             cloud_readiness=clouds,
         )
 
@@ -94,11 +99,11 @@ class WorkerChecks:
             return None
         cloud = launch.target.cloud
         readiness = await in_time(
-            lambda: self.clouds.readiness(cloud), timeout_seconds=_SKY_SECONDS
+            lambda: self.clouds.readiness(cloud), timeout_seconds=_SOON_SECONDS
         )
         if readiness is None:
             readiness = CloudReadiness(
-                target_cloud=cloud, reason=f"SkyPilot did not answer within {_SKY_SECONDS:g} s"
+                target_cloud=cloud, reason=f"SkyPilot did not answer within {_SOON_SECONDS:g} s"
             )
         if readiness.target_cloud_ready is not True:
             note = launch.notes.warning
@@ -115,36 +120,18 @@ class WorkerChecks:
         return readiness
 
 
-async def in_time(function: Callable[[], T], *, timeout_seconds: float) -> T | None:
-    """The result of a blocking call; None when the time is up.
-
-    The call goes on in a thread of its own, which nobody waits for: one of a pool would keep the
-    pool busy, and the process from ending.
-    """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[T] = loop.create_future()
-
-    def call() -> None:
-        try:
-            value = function()
-        except Exception as error:  # noqa: BLE001 - handed on to whoever waits
-            loop.call_soon_threadsafe(_fail, answer, error)
-        else:
-            loop.call_soon_threadsafe(_succeed, answer, value)
-
-    threading.Thread(target=call, daemon=True, name="bounded").start()
-    done, _ = await asyncio.wait([answer], timeout=timeout_seconds)
-    return answer.result() if done else None
-
-
-def _succeed(answer: "asyncio.Future[T]", value: T) -> None:
-    if not answer.done():
-        answer.set_result(value)
-
-
-def _fail(answer: "asyncio.Future[T]", error: Exception) -> None:
-    if not answer.done():
-        answer.set_exception(error)
+async def _part(launch: Launch, what: str, check: Awaitable[T]) -> T | None:
+    """One part of the checks; None if it broke, which must not cost what the others find."""
+    try:
+        return await check
+    except Exception as error:  # the edge of a check, which asks libraries of all kinds
+        _logger.exception("The check of %s failed", what)
+        launch.notes.warning(
+            FindingCode.WORKER_NOT_ASKED,
+            f"what there is to say of {what} is missing: the check broke ({type(error).__name__})",
+            "See the worker's log, and report it",
+        )
+        return None
 
 
 def _check_with_oumi(launch: Launch) -> None:

@@ -42,11 +42,17 @@ class RepositoryChecks:
         self._registry = registry
         self._asked: list[_Asked] = []
 
-    async def check(self) -> bool | None:
-        """Note what cannot be read; whether the hub took our token, None if it did not say."""
+    async def check(self, *, within_seconds: float | None = None) -> bool | None:
+        """Note what cannot be read; whether the hub took our token, None if it did not say.
+
+        Args:
+            within_seconds: How long the hub may take; None: as long as it does by itself.
+        """
         await asyncio.to_thread(self._look_up)
         report = await self._hub.look(
-            [asked.question for asked in self._asked], with_token=self._has_login
+            [asked.question for asked in self._asked],
+            with_token=self._has_login,
+            within_seconds=within_seconds,
         )
         for asked in self._asked:
             found = report.access[asked.question]

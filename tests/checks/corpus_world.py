@@ -134,9 +134,11 @@ class World:
         self.folder = folder
         self._hub = hub
         home = folder.parent / "hf"
-        (home / "hub" / "models--org--cached" / "snapshots" / "abc").mkdir(
-            parents=True, exist_ok=True
-        )
+        cached = home / "hub" / "models--org--cached"
+        (cached / "snapshots" / "abc").mkdir(parents=True, exist_ok=True)
+        (cached / "snapshots" / "abc" / "config.json").touch()
+        (cached / "refs").mkdir(exist_ok=True)
+        (cached / "refs" / "main").write_text("abc")
         (home / "token").write_text(hub.token)
 
     async def findings(self, case: Case) -> list[Finding]:

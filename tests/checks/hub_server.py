@@ -51,7 +51,13 @@ class HubServer:
             status = "200 OK" if is_good else "401 Unauthorized"
             writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
         else:
-            name = path.split("/resolve/", maxsplit=1)[0].rpartition("/")[2]
+            asks = path.endswith("/auth-check")
+            repository = path.removesuffix("/auth-check").split("/resolve/", maxsplit=1)[0]
+            name = repository.rpartition("/")[2]
+            if name == "open-readme":
+                name = "gated" if asks else "valid"
+            if name == "old-mirror":
+                name = "plain-404" if asks else "gated"
             if name == "hangs":
                 await asyncio.Event().wait()
             if name == "trickles":

@@ -1,7 +1,10 @@
 import asyncio
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,15 +77,92 @@ async def test_data_sets_and_revisions_are_asked_for_where_they_are(
     await access(hub, "org/valid", kind="dataset")
     await access(hub, "org/valid", revision="v1.0")
     assert server.asked == [
-        "/datasets/org/valid/resolve/main/README.md",
+        "/api/datasets/org/valid/auth-check",
         "/org/valid/resolve/v1.0/config.json",
     ]
 
 
+async def test_a_gated_data_set_is_told_although_all_may_read_its_readme(
+    server: HubServer, tmp_path: Path
+) -> None:
+    hub = hub_at(server, tmp_path)
+    assert await access(hub, "org/open-readme", kind="dataset") is Access.GATED
+    # A mirror that does not know the question is asked for the file.
+    assert await access(hub, "org/old-mirror", kind="dataset") is Access.GATED
+    assert server.asked[-1] == "/datasets/org/old-mirror/resolve/main/README.md"
+
+
+def cached(home: Path, name: str, *, ref: str | None = "main") -> None:
+    """A repository of which the cache has one commit, `abc`."""
+    folder = home / "hub" / f"models--org--{name}"
+    (folder / "snapshots" / "abc").mkdir(parents=True)
+    (folder / "snapshots" / "abc" / "config.json").touch()
+    if ref:
+        (folder / "refs").mkdir()
+        (folder / "refs" / ref).write_text("abc")
+
+
 async def test_what_is_in_the_cache_is_not_asked_for(server: HubServer, tmp_path: Path) -> None:
-    (tmp_path / "hub" / "models--org--hangs" / "snapshots" / "abc").mkdir(parents=True)
+    cached(tmp_path, "hangs")
     assert await access(hub_at(server, tmp_path), "org/hangs") is Access.CACHED
+    assert await access(hub_at(server, tmp_path), "org/hangs", revision="abc") is Access.CACHED
     assert server.asked == []
+
+
+async def test_a_revision_that_is_not_in_the_cache_is_asked_for(
+    server: HubServer, tmp_path: Path
+) -> None:
+    cached(tmp_path, "valid")
+    assert await access(hub_at(server, tmp_path), "org/valid", revision="v9") is Access.VALID
+    assert server.asked == ["/org/valid/resolve/v9/config.json"]
+    offline = hub_at(server, tmp_path, HF_HUB_OFFLINE="1")
+    assert await access(offline, "org/valid", revision="v9") is Access.OFFLINE
+    assert await access(offline, "org/valid") is Access.CACHED
+
+
+class SilentNames:
+    """A name server that is asked and does not answer."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answer = threading.Event()
+        self.asked = 0
+        known = socket.getaddrinfo
+
+        def getaddrinfo(host: str | bytes | None, *args: Any, **options: Any) -> Any:
+            if host in ("hub.invalid", b"hub.invalid"):
+                self.asked += 1
+                self.answer.wait(60)
+                raise socket.gaierror("no answer")
+            return known(host, *args, **options)
+
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+async def test_name_servers_that_are_silent_hold_up_nothing_else_and_are_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = SilentNames(monkeypatch)
+    clock = [100.0]
+    given = {"HF_ENDPOINT": "http://hub.invalid", "HF_HOME": str(tmp_path)}
+    hub = Hub(given, timeout_seconds=60, now=lambda: clock[0])
+    questions = [Question(f"org/{number}", "model") for number in range(40)]
+    try:
+        for _ in range(3):
+            before = time.monotonic()
+            report = await hub.look(questions, with_token=False, within_seconds=1.5)
+            assert time.monotonic() - before < 5
+            assert set(report.access.values()) == {Access.UNREACHABLE}
+            clock[0] += 16
+        asked = names.asked
+        assert asked
+        before = time.monotonic()
+        await asyncio.gather(*(asyncio.to_thread(int) for _ in range(40)))
+        assert time.monotonic() - before < 5
+        clock[0] -= 2
+        await hub.look(questions, with_token=False)
+        assert names.asked == asked
+    finally:
+        names.answer.set()
 
 
 @pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])

@@ -7,7 +7,7 @@ import pytest
 
 from flows.findings import Gpu
 from flows.launcher.machine import Machine
-from flows.worker_checks.checks import in_time
+from flows.bounded import in_time
 
 TWO = """\
 0, GPU-aaaa, NVIDIA H200, 143771, 143000, 9.0, 570.86.10

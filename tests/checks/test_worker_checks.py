@@ -1,0 +1,72 @@
+"""The checks of the worker's machine, side by side."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.configs.reader import read_config
+from flows.findings import CloudReadiness, WorkerFindings
+from flows.hub import Hub
+from flows.launcher.oumi_registry import OumiRegistry
+from flows.launcher.sky_readiness import SkyReadiness
+from flows.preflight.launch import Launch, read_launch
+from flows.worker_checks.checks import WorkerChecks
+from tests.checks.corpus_world import FakeClouds, FakeMachine
+
+JOB = """\
+name: j
+resources: {cloud: gcp, accelerators: "A100:1"}
+run: oumi train -c train.yaml
+"""
+TRAIN = """\
+model: {model_name: org/model}
+data: {train: {datasets: [{dataset_name: org/data}]}}
+training: {trainer_type: TRL_SFT, enable_wandb: true, output_dir: /mnt/out}
+"""
+
+
+class BrokenClouds(SkyReadiness):
+    def readiness(self, cloud: str) -> CloudReadiness:
+        raise KeyError(cloud)
+
+
+class BrokenRegistry(OumiRegistry):
+    def has_dataset(self, name: str, subset: str | None) -> bool:
+        raise RuntimeError(name)
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Launch:
+    (tmp_path / "train.yaml").write_text(TRAIN)
+    (tmp_path / "job.yaml").write_text(JOB)
+    return read_launch(read_config(tmp_path / "job.yaml"), client_cwd=str(tmp_path), cloud="")
+
+
+async def found(launch: Launch, home: Path, **parts: object) -> WorkerFindings:
+    """What is found where the hub is off, the machine is in order, and the parts are as given."""
+    environ = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    given = {
+        "machine": FakeMachine({}),
+        "hub": Hub(environ, timeout_seconds=1),
+        "registry": OumiRegistry(),
+        "clouds": FakeClouds({}),
+        **parts,
+    }
+    return await WorkerChecks(environ=environ, **given).all(launch)  # pyright: ignore[reportArgumentType]
+
+
+async def test_a_check_that_breaks_costs_nothing_of_what_the_others_find(
+    launch: Launch, tmp_path: Path
+) -> None:
+    whole = await found(launch, tmp_path)
+    assert whole.findings
+    broken = await found(launch, tmp_path, clouds=BrokenClouds())
+    added = [item for item in broken.findings if item not in whole.findings]
+    assert [item for item in broken.findings if item in whole.findings] == whole.findings
+    assert [(item.severity, item.code) for item in added] == [("warning", "worker_not_asked")]
+    assert "the cloud" in added[0].text
+    assert "KeyError" in added[0].text
+
+    without = await found(launch, tmp_path, clouds=BrokenClouds(), registry=BrokenRegistry())
+    assert len([item for item in without.findings if item.code == "worker_not_asked"]) == 2
+    assert without.hardware == whole.hardware
