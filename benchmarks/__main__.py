@@ -16,6 +16,7 @@ from benchmarks.support import REPOSITORY, Row, markdown
 NAMES = [
     "server_start",
     "submit",
+    "api_calls",
     "reads",
     "catalogue",
     "checking",

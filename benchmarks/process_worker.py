@@ -32,14 +32,24 @@ async def post(api: httpx2.AsyncClient, path: str, body: dict[str, Any]) -> dict
     return answer.json()
 
 
-async def deploy_job_flow(api: httpx2.AsyncClient) -> str:
+async def deploy_job_flow(api: httpx2.AsyncClient, *, stream_output: bool = False) -> str:
     """The id of a second deployment of our job flow, in a pool of process workers."""
     known = (await api.get(f"/deployments/name/{DEPLOYMENT}")).json()
-    return await deploy(api, flow_id=known["flow_id"], entrypoint=known["entrypoint"])
+    return await deploy(
+        api,
+        flow_id=known["flow_id"],
+        entrypoint=known["entrypoint"],
+        stream_output=stream_output,
+    )
 
 
 async def deploy(
-    api: httpx2.AsyncClient, *, flow_id: str, entrypoint: str, path: str | None = None
+    api: httpx2.AsyncClient,
+    *,
+    flow_id: str,
+    entrypoint: str,
+    path: str | None = None,
+    stream_output: bool = False,
 ) -> str:
     """The id of a deployment in a pool of process workers."""
     await post(api, "/work_pools/", {"name": POOL, "type": "process"})
@@ -49,7 +59,7 @@ async def deploy(
         "entrypoint": entrypoint,
         "path": path,
         "work_pool_name": POOL,
-        "job_variables": {"stream_output": False},
+        "job_variables": {"stream_output": stream_output},
     }
     return (await post(api, "/deployments/", body))["id"]
 
