@@ -4,18 +4,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from flows import names, provenance
 from flows.configs.reader import load_snapshot
 from flows.errors import OumiFlowsError
 from flows.models import JobRequest, JobStatus, Value
 from flows.redaction import HIDDEN, Redactor, is_secret, is_secret_override
+from flows.result_metrics import ResultFiles, read_metrics
 from mcp_server.prefect_models import FlowRun
 
 _SHOWN: Final = 60
 _VALUE_LIMIT: Final = 200
 _UNKNOWN: Final = "unknown here"
+_METRICS: Final = TypeAdapter(dict[str, float])
 
 
 class Difference(Value):
@@ -59,18 +61,18 @@ class Comparer:
     def compare(self, a: Side, b: Side) -> Comparison:
         """The differences of two jobs."""
         inputs = list(_differences(self._inputs(a), self._inputs(b)))
-        results = list(_differences(_results(a.status), _results(b.status)))
-        cut = max(0, len(inputs) - _SHOWN)
+        results = list(_differences(_results(a), _results(b)))
         said = f"{_count(inputs, 'input')} and {_count(results, 'result')} of {a.status.name} and "
         said += f"{b.status.name} differ"
-        if cut:
-            said += f"; {cut} more inputs were cut"
+        for what, found in (("inputs", inputs), ("results", results)):
+            if len(found) > _SHOWN:
+                said += f"; {len(found) - _SHOWN} more {what} were cut"
         return Comparison(
             summary=f"{said}.",
             a=a.run.id,
             b=b.run.id,
             inputs=inputs[:_SHOWN],
-            results=results,
+            results=results[:_SHOWN],
         )
 
     def _inputs(self, side: Side) -> dict[str, str]:
@@ -107,7 +109,8 @@ class Comparer:
         return _flat(facts, "ran_on")
 
 
-def _results(status: JobStatus) -> dict[str, str]:
+def _results(side: Side) -> dict[str, str]:
+    status = side.status
     facts = status.model_dump(
         mode="json",
         include={
@@ -120,7 +123,20 @@ def _results(status: JobStatus) -> dict[str, str]:
             "progress",
         },
     )
-    return _flat(facts, "")
+    metrics = {f"metrics.{name}": f"{value:g}" for name, value in sorted(_metrics(side).items())}
+    return _flat(facts, "") | metrics
+
+
+def _metrics(side: Side) -> Mapping[str, float]:
+    """What was kept of the job; else what its log says, which no other job writes to."""
+    kept = side.run.label(names.LABEL_METRICS)
+    if kept is not None:
+        try:
+            return _METRICS.validate_json(kept)
+        except ValidationError:
+            return {}
+    log_path = side.status.log_path
+    return read_metrics(ResultFiles(None, Path(log_path))) if log_path else {}
 
 
 def _flat(value: object, prefix: str) -> dict[str, str]:

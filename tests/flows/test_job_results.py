@@ -50,3 +50,25 @@ async def test_the_metrics_of_a_job_are_kept_on_its_run(bench: Bench) -> None:
         assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
     kept = (await bench.run(job_id)).labels[names.LABEL_METRICS]
     assert json.loads(str(kept)) == {"exact_match": 0.75}
+
+
+@pytest.mark.engine
+async def test_a_run_of_a_schedule_has_its_folder_on_it_and_latest_leads_there(
+    bench: Bench,
+) -> None:
+    config = bench.folder / "train.yaml"
+    config.write_text("model: {model_name: tiny}\ntraining: {output_dir: out}\n")
+    async with bench.worker():
+        job_id = await bench.submit_config(config, own_output=True, skip_preflight=True)
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        run = await bench.run(job_id)
+        folder = bench.folder / "out" / names.firing(job_id, run.expected_start_time)
+        assert run.labels[names.LABEL_OUTPUT_DIR] == str(folder)
+        assert f"out/{folder.name}" in job.config["run"]
+        (make(folder) / "metrics_rank0000.jsonl").write_text('{"step": 5, "loss": 0.5}\n')
+        job.succeed()
+        assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+    assert (bench.folder / "out" / "latest").resolve() == folder.resolve()
+    kept = (await bench.run(job_id)).labels[names.LABEL_METRICS]
+    assert json.loads(str(kept)) == {"loss": 0.5, "step": 5.0}

@@ -6,6 +6,7 @@ import anyio
 from mcp.client import Client
 
 from tests.mcp_server.calls import error, ok
+from tests.mcp_server.prefect_stub import PrefectServer
 
 
 async def test_two_jobs_differ_in_what_they_were_given(client: Client, config: Path) -> None:
@@ -27,6 +28,21 @@ async def test_two_jobs_differ_in_what_they_were_given(client: Client, config: P
     }
     assert {it["what"] for it in found["results"]} == {"output_dir"}
     assert found["summary"].startswith("3 inputs and 1 result of ")
+
+
+async def test_two_evaluations_differ_in_their_metrics(
+    client: Client, prefect: PrefectServer, config: Path, tmp_path: Path
+) -> None:
+    given = {"config_path": config.name, "client_cwd": str(config.parent), "dry_run": False}
+    kept, told = [await ok(client, "run_oumi_job", **given) for _ in range(2)]
+    prefect.label(kept["job_id"], metrics='{"em.exact_match": 0.75, "loss": 1.5}')
+    log = anyio.Path(tmp_path / "log.txt")
+    await log.write_text('{"em.exact_match": 0.5}\n{"loss": 1.5}\n')
+    prefect.label(told["job_id"], log_path=str(log))
+
+    found = await ok(client, "compare_jobs", a=kept["job_id"], b=told["job_id"])
+
+    assert found["results"] == [{"what": "metrics.em.exact_match", "a": "0.75", "b": "0.5"}]
 
 
 async def test_a_job_does_not_differ_from_itself(client: Client, config: Path) -> None:
