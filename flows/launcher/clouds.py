@@ -96,6 +96,7 @@ def make_backend(cloud: str, settings: Settings) -> CloudBackend:
 
     from flows.launcher import local_cloud
     from flows.launcher.local_backend import LocalBackend
+    from flows.launcher.modal_backend import ModalBackend
     from flows.launcher.oumi_backend import OumiBackend
     from flows.launcher.polaris_backend import PolarisBackend
     from flows.launcher.site_backend import SlurmSiteBackend
@@ -112,6 +113,7 @@ def make_backend(cloud: str, settings: Settings) -> CloudBackend:
     backends: dict[str, Callable[[str, Settings], CloudBackend]] = {
         local_cloud.__name__: LocalBackend,
         "oumi.launcher.clouds.frontier_cloud": SlurmSiteBackend,
+        "oumi.launcher.clouds.modal_cloud": ModalBackend,
         "oumi.launcher.clouds.perlmutter_cloud": SlurmSiteBackend,
         "oumi.launcher.clouds.polaris_cloud": PolarisBackend,
         "oumi.launcher.clouds.sky_cloud": SkyBackend,

@@ -63,7 +63,7 @@ class OumiBackend(LastingClusters):
             if found is not None:
                 return found
             job = read_job(job_config)
-            job.name = short_name(key)
+            job.name = self._name_of(key)
             return self._up(job, cluster_name)
 
     def find(self, cluster_name: str, key: str) -> JobHandle | None:
@@ -71,7 +71,7 @@ class OumiBackend(LastingClusters):
         cluster = self._cluster(cluster_name)
         if cluster is None:
             return None
-        name = short_name(key)
+        name = self._name_of(key)
         status = next((job for job in cluster.get_jobs() if job.name == name), None)
         return None if status is None else self._handle(cluster_name, status.id)
 
@@ -110,6 +110,10 @@ class OumiBackend(LastingClusters):
     ) -> dict[str, Observation]:
         """What Oumi's list of jobs says; a job that it does not tell the truth of is left out."""
         return {job.id: observation(job) for job in jobs}
+
+    def _name_of(self, key: str) -> str:
+        """The name of the job of a key."""
+        return short_name(key)
 
     def _up(self, job: "JobConfig", cluster_name: str) -> JobHandle:
         from oumi import launcher

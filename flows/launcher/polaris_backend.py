@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from flows.errors import ClusterUnreachable
-from flows.launcher.oumi_backend import first_line, short_name, why_it_ended
+from flows.launcher.oumi_backend import first_line, why_it_ended
 from flows.launcher.site_backend import SiteBackend
 from flows.ports import JobHandle, LauncherState, Observation
 from flows.settings import Settings
@@ -70,7 +70,7 @@ class PolarisBackend(SiteBackend):
         cluster = self._cluster(cluster_name)
         if cluster is None:
             return None
-        user, name = self._user(cluster_name), short_name(key)
+        user, name = self._user(cluster_name), self._name_of(key)
         ids = self._said(cluster, f"qselect -x -u {user} -N {name}").split()
         first = min((short_id(job_id) for job_id in ids), key=int, default=None)
         return None if first is None else self._handle(cluster_name, first)

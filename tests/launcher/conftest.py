@@ -1,7 +1,10 @@
 """Launchers under test."""
 
+import importlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,3 +41,20 @@ def folder(tmp_path: Path) -> Path:
     path = tmp_path / "work"
     path.mkdir()
     return path
+
+
+@pytest.fixture
+def fake_modal(
+    oumi_launcher: OumiLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    """A package in the place of Modal's, and a home of the worker's for one test."""
+    from tests.support import fake_cloud
+
+    folder = str(Path(fake_cloud.__file__).parent / "fake_modal")
+    monkeypatch.setenv(fake_cloud.FOLDER_ENV, str(tmp_path / "modal"))
+    monkeypatch.setenv("FAKE_MODAL", folder)
+    monkeypatch.setenv("OUMI_FLOWS_HOME", str(tmp_path / "home"))
+    monkeypatch.syspath_prepend(folder)
+    yield importlib.import_module("modal")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "modal"]:
+        del sys.modules[name]

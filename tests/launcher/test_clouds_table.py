@@ -8,6 +8,7 @@ from flows.configs.clouds import known_clouds
 from flows.launcher.clouds import CloudBackend, make_backend
 from flows.launcher.lasting_clusters import LastingClusters
 from flows.launcher.local_backend import LocalBackend
+from flows.launcher.modal_backend import ModalBackend
 from flows.launcher.oumi_backend import OumiBackend
 from flows.launcher.polaris_backend import PolarisBackend
 from flows.launcher.site_backend import SlurmSiteBackend
@@ -21,6 +22,7 @@ DRIVEN_BY: dict[type[CloudBackend], str] = {
     LocalBackend: "this project",
     SlurmBackend: "this project, over ssh",
     SkyBackend: "SkyPilot's API server",
+    ModalBackend: "Oumi's own client",
     SlurmSiteBackend: "Oumi's own client",
     PolarisBackend: "Oumi's own client",
     OumiBackend: "Oumi's own client",

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.lab.slurm_lab import SlurmLab
 from tests.launcher.contract.subjects import Subject, in_memory, on_local, waits_for
 
 BACK_ENDS = [
-    *("memory", "local", "fake"),
+    *("memory", "local", "fake", "modal"),
     pytest.param("slurm", marks=pytest.mark.cluster),
     pytest.param("sky", marks=pytest.mark.sky),
 ]
@@ -50,10 +51,10 @@ def local_subject(oumi_launcher: OumiLauncher, folder: Path) -> Subject:
 def fake_subject(
     oumi_launcher: OumiLauncher, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Subject]:
-    """The scripted cloud, through the backend that most of Oumi's have."""
+    """The scripted cloud, through the backend of a cloud whose client keeps the names of jobs."""
     from tests.support import fake_cloud
 
-    name = "modal"
+    name = "frontier"
     monkeypatch.setenv("FAKE_CLOUD", str(tmp_path / "clusters"))
     monkeypatch.setenv("FAKE_CLOUD_SLOTS", "2")
     monkeypatch.setenv("FAKE_CLOUD_NAME", name)
@@ -82,6 +83,35 @@ def fake_subject(
     )
     with fake_cloud.registered(name):
         yield subject
+
+
+@pytest.fixture
+def modal_subject(fake_modal: Any, oumi_launcher: OumiLauncher, folder: Path) -> Subject:
+    """Oumi's real client of Modal, with a package in the place of Modal's."""
+    sandboxes = fake_modal.sandboxes()
+
+    @contextmanager
+    def unreachable() -> Generator[None]:
+        sandboxes.answers(error="no network")
+        yield
+        sandboxes.answers(error=None)
+
+    return Subject(
+        name="modal",
+        launcher=OumiLauncher(Settings()),
+        cloud="modal",
+        cluster="cluster",
+        folder=folder,
+        holds="hold",
+        ignores="ignore",
+        release=lambda handle: sandboxes.release(handle.launcher_job_id.removeprefix("sb-")),
+        launched=lambda key: sandboxes.job_names().count(key),
+        unreachable=unreachable,
+        forget=lambda handle: sandboxes.forget(handle.launcher_job_id.removeprefix("sb-")),
+        has_logs=False,
+        lists_ended=False,
+        tells_setup=False,
+    )
 
 
 @pytest.fixture
@@ -154,6 +184,8 @@ def sky_subject(sky_lab: SkyLab, oumi_launcher: OumiLauncher, folder: Path) -> S
         tells_codes=False,
         patience=120.0,
         moments=6,
-        # Each job asks for half of one (skypilot 0.12).
-        resources={"cpus": "1", "memory": "1"},
+        # On Slurm a job is a step of the cluster's allocation that has whole CPUs to itself: asking
+        # for half of one, as each does, takes one (skypilot 0.12, `math.ceil` in
+        # sky/backends/task_codegen.py).
+        resources={"cpus": "2", "memory": "1"},
     )

@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
@@ -58,6 +59,7 @@ def _launch(env: dict[str, str], config: str, cloud: str, cluster: str, key: str
     from tests.support import fake_cloud
 
     os.environ.update(env)
+    sys.path[:0] = filter(None, [env.get("FAKE_MODAL")])
     name = env.get(fake_cloud.NAME_ENV)
     with fake_cloud.registered(name) if name else nullcontext():
         launch = OumiLauncher(Settings()).launch(config, cloud=cloud, cluster_name=cluster, key=key)

@@ -36,6 +36,8 @@ class Subject:
         forces: Whether a forced cancel ends what ignores another.
         has_logs: Whether output can be read.
         tells_codes: Whether it says with which code a job ended.
+        tells_setup: Whether it tells a setup that failed from a run that did.
+        lists_ended: Whether jobs that have ended are listed, not only known by their ids.
         moments: How many moments of a launch to kill it at.
         patience: Seconds until what must happen has happened.
     """
@@ -57,6 +59,8 @@ class Subject:
     forces: bool = False
     has_logs: bool = True
     tells_codes: bool = True
+    tells_setup: bool = True
+    lists_ended: bool = True
     moments: int = 12
     elsewhere: str | None = "elsewhere"
     patience: float = 30.0
@@ -105,9 +109,12 @@ class Subject:
 
     async def seen(self, handle: JobHandle) -> Observation:
         """The job, by both ways to look at it, which agree once it has ended."""
-        listed = (await self.observe())[handle.launcher_job_id]
+        everything = await self.observe()
         single = await self.launcher.observe_job(handle)
         assert single is not None
+        if single.state.is_terminal and not self.lists_ended:
+            return single
+        listed = everything[handle.launcher_job_id]
         if listed.state.is_terminal:
             assert (listed.state, listed.reason, listed.message) == (
                 single.state,

@@ -21,7 +21,11 @@ async def test_a_job_runs_and_succeeds(subject: Subject) -> None:
 
 
 async def test_a_job_waits_for_a_slot(subject: Subject) -> None:
-    first, _ = [await subject.launch(subject.holds) for _ in range(2)]
+    if subject.slots is None:
+        pytest.skip(f"{subject.name} has a machine for each job")
+    first, second = [await subject.launch(subject.holds) for _ in range(2)]
+    for handle in (first, second):
+        await subject.reaching(handle, LauncherState.RUNNING)
     third = await subject.launch(subject.holds)
     assert (await subject.seen(third)).state is LauncherState.PENDING
     subject.release(first)
@@ -39,6 +43,12 @@ async def test_a_job_that_fails_says_why(subject: Subject) -> None:
 async def test_a_setup_that_fails_fails_the_job(subject: Subject) -> None:
     handle = await subject.launch(subject.holds, setup="exit 4")
     ended = await subject.reaching(handle, LauncherState.FAILED)
+    if not subject.tells_setup:
+        assert (ended.reason, ended.message) == (
+            TerminationReason.NONZERO_EXIT,
+            "The job exited with code 4.",
+        )
+        return
     assert ended.reason is TerminationReason.SETUP_FAILED
     if subject.tells_codes:
         assert ended.message == "The setup script exited with code 4."
@@ -65,12 +75,14 @@ async def test_launching_a_key_twice_at_once_launches_one_job(subject: Subject) 
     assert [job for job in listed if job == handles[0].launcher_job_id] == [
         handles[0].launcher_job_id
     ]
+    assert subject.launched(key) == 1
 
 
 async def test_jobs_launched_at_once_are_all_there(subject: Subject) -> None:
     handles = await asyncio.gather(*(subject.launch(subject.exits(0)) for _ in range(6)))
-    listed = await subject.observe()
-    assert {handle.launcher_job_id for handle in handles} <= set(listed)
+    if subject.lists_ended:
+        listed = await subject.observe()
+        assert {handle.launcher_job_id for handle in handles} <= set(listed)
     assert len({handle.launcher_job_id for handle in handles}) == 6
     for handle in handles:
         await subject.reaching(handle, LauncherState.SUCCEEDED)
@@ -97,6 +109,8 @@ async def test_a_running_job_is_cancelled(subject: Subject) -> None:
 
 
 async def test_a_pending_job_is_cancelled_and_never_runs(subject: Subject) -> None:
+    if subject.slots is None:
+        pytest.skip(f"{subject.name} has a machine for each job")
     running = [await subject.launch(subject.holds) for _ in range(2)]
     pending = await subject.launch(subject.exits(0))
     await subject.launcher.cancel(pending, force=False)
