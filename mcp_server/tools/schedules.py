@@ -18,7 +18,7 @@ from mcp_server.services.submitting import NewJob
 from mcp_server.tools.edge import make_tool
 from mcp_server.tools.jobs import Command, Cursor, Path
 
-_SAME: Final[Any] = Field(description="As there.")
+_SAME: Final[Any] = Field(description="Same.")
 
 
 class ScheduleTools:
@@ -82,9 +82,7 @@ class ScheduleTools:
             Field(description="When the run before has not ended."),
         ] = "skip",
         command: Annotated[Command, _SAME] = "train",
-        dry_run: Annotated[
-            bool, Field(description="True: only check and tell the next times.")
-        ] = True,
+        dry_run: Annotated[bool, _SAME] = True,
         job_name: Annotated[str | None, Field(max_length=100), _SAME] = None,
         cloud: Annotated[str, Field(max_length=64), _SAME] = "local",
         cluster_name: Annotated[str, Field(max_length=128), _SAME] = "",
