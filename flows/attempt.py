@@ -3,8 +3,12 @@
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+import httpx
+from prefect.exceptions import ObjectNotFound
 
 from flows import names
 from flows.configs.clouds import kind_of
@@ -30,6 +34,9 @@ from flows.runtime import CancelRequest, Runtime
 from flows.states import JobState, TerminationReason
 
 T = TypeVar("T")
+
+_RECORD_SECONDS: Final = 10.0
+"""How long the end of a job waits for the record of what it ran on."""
 
 
 class Attempt:
@@ -74,6 +81,7 @@ class Attempt:
         self._plan = LaunchPlan(request, record, self._settings, logger)
         self._cluster: str | None = None
         self._is_late = False
+        self._recording: asyncio.Task[None] | None = None
 
     async def attach_or_launch(self) -> JobHandle | Outcome:
         """The job this attempt launched before, or else now."""
@@ -108,6 +116,7 @@ class Attempt:
             cancel=self._cancel,
             report=self._report,
             timeout_seconds=self._request.timeout_seconds,
+            is_ours=self._adopted is None,
         )
         outcome = await watch.outcome()
         if self._is_late and not self._record.is_cancelling:
@@ -115,6 +124,7 @@ class Attempt:
             outcome = Outcome(TerminationReason.LAUNCH_FAILED, text)
         if outcome.reason is TerminationReason.COMPLETED:
             await keep_results(self._record, self._logger, own_output=self._request.own_output)
+        await self._keep_record()
         return self._hidden(self._with_cost(handle, outcome))
 
     async def end(self) -> Outcome:
@@ -172,6 +182,8 @@ class Attempt:
         seen = await self._launcher.observe_job(earlier) if earlier else None
         if seen is None or seen.state.is_terminal:
             return None
+        if seen.is_another_than(self._key(self.number - 1)):
+            return None  # its cluster was made anew, and counts its jobs anew
         await self._record.take_back_attempt()
         self.number -= 1
         return earlier
@@ -208,15 +220,9 @@ class Attempt:
 
     async def _launch(self) -> JobHandle | Outcome:
         """Launch the job, unless it was cancelled first."""
-        if self._cancel.wanted.is_set():
-            return _cancelled_before_launch()
-        if self._adopted is not None:
-            return Outcome(
-                TerminationReason.INVALID_CONFIG, "The job was adopted: we have no config of it."
-            )
-        blocked = await self._pre_flight()
-        if blocked:
-            return Outcome(TerminationReason.INVALID_CONFIG, blocked)
+        refusal = await self._refusal()
+        if refusal is not None:
+            return refusal
         try:
             job_config = await asyncio.to_thread(self._plan.job_config, self.number)
         except OumiFlowsError as error:
@@ -233,17 +239,25 @@ class Attempt:
             job_config = await asyncio.to_thread(self._plan.job_config, self.number)
         except (OumiFlowsError, OSError):
             raise launching from None
-        return await self._launch_prepared(job_config)
+        return await self._launch_prepared(job_config, under_way=launching)
 
-    async def _launch_prepared(self, job_config: str) -> JobHandle | Outcome:
+    async def _launch_prepared(
+        self, job_config: str, *, under_way: StillLaunching | None = None
+    ) -> JobHandle | Outcome:
         cluster = await self._where()
         await self._record.show(JobState.LAUNCHING)
         labels = dict(self._plan.labels)
         if self._request.cloud != names.LOCAL_CLOUD:
             labels[names.LABEL_CLUSTER] = cluster
+        if self._record.force_cancel and not self._record.is_cancelling:
+            labels[names.LABEL_FORCE_CANCEL] = False  # it was asked of an earlier attempt
         await self._record.label(labels)
+        if self._cancel.wanted.is_set() or self._record.is_cancelling:
+            if under_way is not None:
+                raise under_way  # what comes of it is ended once it is there
+            return _cancelled_before_launch()
         self._is_new = False
-        recorded = asyncio.ensure_future(asyncio.to_thread(self._plan.keep_provenance))
+        self._recording = asyncio.create_task(self._record_provenance())
         launching = asyncio.ensure_future(
             self._launcher.launch(
                 job_config,
@@ -254,12 +268,49 @@ class Attempt:
             )
         )
         try:
-            launched = await self._launched(launching, cluster)
-            self._record.note(await recorded)
-            return launched
+            return await self._launched(launching, cluster)
         finally:
             launching.cancel()
-            recorded.cancel()
+
+    async def _refusal(self) -> Outcome | None:
+        """Why there is nothing to launch."""
+        if self._adopted is not None and not self._cancel.wanted.is_set():
+            return Outcome(
+                TerminationReason.INVALID_CONFIG, "The job was adopted: we have no config of it."
+            )
+        blocked = await self._unless_cancelled(self._pre_flight())
+        if self._cancel.wanted.is_set():
+            return _cancelled_before_launch()
+        return Outcome(TerminationReason.INVALID_CONFIG, blocked) if blocked else None
+
+    async def _unless_cancelled(self, call: Coroutine[Any, Any, str]) -> str:
+        """The result of `call`; it is cut off as soon as the run's end is wanted."""
+        calling = asyncio.ensure_future(call)
+        wanted = asyncio.ensure_future(self._cancel.wanted.wait())
+        try:
+            await asyncio.wait({calling, wanted}, return_when=asyncio.FIRST_COMPLETED)
+            return calling.result() if calling.done() else ""
+        finally:
+            calling.cancel()
+            wanted.cancel()
+
+    async def _record_provenance(self) -> None:
+        """Note what the attempt runs on, while its job is launched and watched."""
+        try:
+            self._record.note(await asyncio.to_thread(self._plan.keep_provenance))
+        except Exception:  # the edge of a record, for whose defects no job must fail
+            self._logger.exception("What the job runs on was not kept")
+
+    async def _keep_record(self) -> None:
+        """Wait a while for the record of what the job ran on, and name it on the run."""
+        if self._recording is None:
+            return
+        is_wanted = not self._cancel.wanted.is_set()
+        await asyncio.wait([self._recording], timeout=_RECORD_SECONDS if is_wanted else 0)
+        try:
+            await self._record.label({})
+        except (httpx.HTTPError, ObjectNotFound) as error:
+            self._logger.debug("Prefect did not answer: %r", error)
 
     async def _launched(
         self, launching: asyncio.Future[JobHandle], cluster: str
@@ -284,7 +335,9 @@ class Attempt:
         if self._is_late:
             self._cancel.ask(force=False, concluded=False)
         if self._request.cloud != names.LOCAL_CLOUD:
-            await self._record.label_handle(handle, attempt=self.number, log_path=None)
+            # Whoever watches it labels it again; of a run that was deleted it is still to be ended.
+            with suppress(httpx.HTTPError, ObjectNotFound):
+                await self._record.label_handle(handle, attempt=self.number, log_path=None)
         return handle
 
     @property

@@ -9,7 +9,7 @@ import httpx
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.exceptions import Abort
+from prefect.exceptions import Abort, ObjectNotFound
 
 from flows.attempt import Attempt
 from flows.models import JobRequest
@@ -105,6 +105,8 @@ async def _look_for_cancel(record: RunRecord, cancel: CancelRequest) -> None:
         await asyncio.sleep(_SELF_LOOK_SECONDS)
         try:
             await record.reload()
+        except ObjectNotFound:  # deleted
+            return cancel.ask(force=False, concluded=True)
         except httpx.HTTPError:
             continue
         if record.is_cancelling or record.is_concluded:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 import httpx
+from prefect.exceptions import ObjectNotFound
 
 from flows import names
 from flows.errors import ClusterUnreachable, OumiFlowsError
@@ -19,6 +20,10 @@ from flows.watch import ClusterWatch, Watched
 _VANISHED_AFTER_SECONDS = 5.0
 """How long a cluster must know nothing of a job before the job counts as lost."""
 
+_CANCEL_AGAIN_SECONDS = 10.0
+"""How long a cancelled job may live before it is cancelled again. A cancel may come to nothing and
+say nothing: SkyPilot cancels no job that it is still submitting (skypilot 0.12)."""
+
 
 class JobWatch:
     """The state of following one job: what was sent, said and missed so far.
@@ -31,6 +36,7 @@ class JobWatch:
         cancel: What is asked of the run.
         report: What it says.
         timeout_seconds: How long it may run; None: as long as it likes.
+        is_ours: Whether we launched it, so that its name on the launcher is our key.
     """
 
     def __init__(
@@ -43,7 +49,9 @@ class JobWatch:
         cancel: CancelRequest,
         report: Report,
         timeout_seconds: float | None,
+        is_ours: bool,
     ) -> None:
+        self._is_ours = is_ours
         self._handle = handle
         self._attempt = attempt
         self._record = record
@@ -54,15 +62,17 @@ class JobWatch:
         self._report = report
         self._timeout_seconds = timeout_seconds
         self._logger = logging.getLogger("prefect.oumi.watch")
-        key = names.launch_key(record.run.id, attempt)
+        self._key = names.launch_key(record.run.id, attempt)
         self._log = LogCopy(
             runtime.launcher,
             handle,
-            self._settings.jobs_dir / key / "log.txt",
+            self._settings.jobs_dir / self._key / "log.txt",
             interval_seconds=self._settings.progress_interval_seconds,
         )
         self._seen: Observation | None = None
-        self._cancel_due = False
+        # Whoever watched it before may not have come to end it.
+        self._cancel_due = record.is_timed_out(attempt)
+        self._cancel_again_at = float("inf")
         self._missing_since: float | None = None
         self._unreachable_since: float | None = None
 
@@ -96,7 +106,10 @@ class JobWatch:
         if self._cancel.news.is_set():
             self._cancel.news.clear()
             self._cancel_due = True
-        if not self._cancel_due:
+        now = asyncio.get_running_loop().time()
+        if not self._cancel_due and now < self._cancel_again_at:
+            return
+        if await self._is_another():
             return
         try:
             await self._launcher.cancel(self._handle, force=self._cancel.force)
@@ -104,7 +117,18 @@ class JobWatch:
             self._report.say("Cannot cancel yet, trying again: %s", error.what)
         else:
             self._cancel_due = False
+            self._cancel_again_at = now + _CANCEL_AGAIN_SECONDS
         cluster.hurry()
+
+    async def _is_another(self) -> bool:
+        """Whether the launcher's id means another job by now; False if that cannot be told."""
+        if not self._is_ours or self._handle.launcher_job_id == self._key:
+            return False
+        try:
+            seen = await self._launcher.observe_job(self._handle)
+        except OumiFlowsError:
+            return False
+        return seen is not None and seen.is_another_than(self._key)
 
     async def _look(self, watched: Watched) -> Outcome | None:
         """Take in what is new; the outcome once the job has ended."""
@@ -118,7 +142,7 @@ class JobWatch:
         except ClusterUnreachable as error:
             return await self._unreachable(error.what, None)
         self._unreachable_since = None
-        if seen is None:
+        if seen is None or (self._is_ours and seen.is_another_than(self._key)):
             return self._missing()
         self._missing_since = None
         seen = self._seen = self._with_log(seen)
@@ -155,7 +179,7 @@ class JobWatch:
             if seen.state is LauncherState.RUNNING and not self._cancel.wanted.is_set():
                 await self._record.show(JobState.RUNNING)
                 await self._limit(seen)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, ObjectNotFound) as error:
             self._logger.debug("Prefect did not answer: %r", error)
 
     async def _limit(self, seen: Observation) -> None:

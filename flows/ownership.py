@@ -1,20 +1,29 @@
 """Which worker process executes a run: written on the run, read by whoever finds it orphaned."""
 
 import os
+import re
+import secrets
 import socket
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import psutil
 
 from flows.launcher.processes import read_process
 
+_MACHINE_FILE: Final = "machine-id"
+_MACHINE_ID: Final = re.compile(r"[0-9a-f]{32}")
+
 
 class Owner(NamedTuple):
     """A worker process: machine (boot included), process id and its start time in clock ticks.
 
-    The machine's boot id keeps a process id of an earlier boot from being taken for a live one.
+    A machine is known by a number that is kept with everything else of ours: its name may change,
+    and others may have the same. Its boot id keeps a process id of an earlier boot from being taken
+    for a live one.
     """
 
     machine: str
@@ -22,10 +31,10 @@ class Owner(NamedTuple):
     started: int
 
     @classmethod
-    def current(cls) -> "Owner":
-        """This process."""
+    def current(cls, home: Path) -> "Owner":
+        """This process, on the machine that the folder of everything of ours belongs to."""
         pid = os.getpid()
-        return cls(_machine(), pid, _start_time(pid) or 0)
+        return cls(f"{_boot()}@{_machine_id(home)}", pid, _start_time(pid) or 0)
 
     @classmethod
     def parse(cls, text: str | None) -> "Owner | None":
@@ -40,27 +49,43 @@ class Owner(NamedTuple):
         """The text to write on a run."""
         return f"{self.machine}:{self.pid}:{self.started}"
 
-    def is_alive(self) -> bool | None:
-        """Whether the process lives; None if it is on another machine."""
-        if self.machine != _machine():
-            return False if self._host == _host() else None
-        return _start_time(self.pid) == self.started
-
-    @property
-    def _host(self) -> str:
-        return self.machine.rpartition("@")[2]
-
-
-def _host() -> str:
-    return socket.gethostname()
+    def is_alive(self, us: "Owner") -> bool | None:
+        """Whether the process lives; None if it is on another machine than `us`, who ask."""
+        boot, _, machine = self.machine.partition("@")
+        our_boot, _, ours = us.machine.partition("@")
+        # A worker of an earlier version wrote the machine's name.
+        if machine not in (ours, socket.gethostname()):
+            return None
+        return boot == our_boot and _start_time(self.pid) == self.started
 
 
-def _machine() -> str:
+def _boot() -> str:
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
-        boot = str(int(psutil.boot_time()))
-    return f"{boot}@{_host()}"
+        return str(int(psutil.boot_time()))
+
+
+def _machine_id(home: Path) -> str:
+    """The number of this machine, made up when it is first asked for."""
+    path = home / _MACHINE_FILE
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    while True:
+        with suppress(FileNotFoundError):
+            known = path.read_text(encoding="ascii", errors="replace").strip()
+            if _MACHINE_ID.fullmatch(known):
+                return known
+            path.unlink()  # cut short by a full disk or a crash
+        # mkstemp makes the file 0600.
+        handle, draft = tempfile.mkstemp(dir=home, prefix=f".{_MACHINE_FILE}-")
+        try:
+            with os.fdopen(handle, "w", encoding="ascii") as file:
+                file.write(f"{secrets.token_hex(16)}\n")
+            # Of processes that start together one makes it, and all read the same.
+            with suppress(FileExistsError):
+                path.hardlink_to(draft)
+        finally:
+            Path(draft).unlink()
 
 
 def _start_time(pid: int) -> int | None:

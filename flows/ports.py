@@ -38,6 +38,8 @@ class Observation(Value):
         reason: Why it ended; None while live, and where the launcher does not tell.
         message: What the launcher says, for people.
         log_path: The job's log where it is a file on the launcher's machine.
+        name: The key it was launched as; None where the launcher does not tell. Where it is another
+            than expected, the id was given to another job.
     """
 
     state: LauncherState
@@ -45,6 +47,11 @@ class Observation(Value):
     reason: TerminationReason | None = None
     message: str = ""
     log_path: str | None = None
+    name: str | None = None
+
+    def is_another_than(self, key: str) -> bool:
+        """Whether it is known to be of another job than the one launched as `key`."""
+        return self.name is not None and self.name != key
 
 
 class Clusters(Value):
@@ -130,13 +137,6 @@ class Launcher(Protocol):
         """
         ...
 
-    async def stop_cluster(self, cloud: str, cluster_name: str) -> None:
-        """Stop a cluster, keeping its disks; returns once it was seen to be stopped.
-
-        Raises:
-            ClusterNotFound: There is none of that name on that cloud.
-            InvalidArgument: The cloud's clusters cannot be stopped.
-        """
     async def look_at_cluster(self, cloud: str, cluster_name: str) -> None:
         """See that a cluster is there and can be ended, as far as a look tells; changes nothing.
 
@@ -147,6 +147,13 @@ class Launcher(Protocol):
         """
         ...
 
+    async def stop_cluster(self, cloud: str, cluster_name: str) -> None:
+        """Stop a cluster, keeping its disks; returns once it was seen to be stopped.
+
+        Raises:
+            ClusterNotFound: There is none of that name on that cloud.
+            InvalidArgument: The cloud's clusters cannot be stopped.
+        """
         ...
 
     async def down_cluster(self, cloud: str, cluster_name: str) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+from prefect.exceptions import ObjectNotFound
 
 from flows.logs import LogPage, error_tail, last_error, read_from, read_tail
 from flows.models import JobProgress
@@ -133,5 +134,5 @@ class Report:
             await self._record.show_progress(
                 self._progress, observed_at=observed_at, unreachable=unreachable
             )
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, ObjectNotFound) as error:
             self._logger.debug("Progress not shown: %s", error)

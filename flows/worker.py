@@ -71,7 +71,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         checks = WorkerChecks.of_this_machine() if launcher is None else None
         launcher = launcher or OumiLauncher(self._settings)
         self._runtime = Runtime(launcher, self._settings, observes_cancels=True, checks=checks)
-        self._owner = Owner.current()
+        self._owner = Owner.current(self._settings.home)
         self._local_slots = self._settings.local_slots or max(1, len(visible_gpus()))
         self._flows = DeployedFlows()
         self._active: dict[UUID, FlowRun] = {}
@@ -294,10 +294,14 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             await asyncio.sleep(interval)
 
     async def _observe_cancels(self) -> None:
-        """Tell active runs that the server has them cancelling, or already concluded."""
+        """Tell active runs that the server has them cancelling, concluded or no more."""
         if not self._active:
             return
-        for run in await self._pool_runs.ending(list(self._active)):
+        active = list(self._active)
+        for job_id in await self._pool_runs.deleted(active):
+            if request := self._runtime.cancels.get(job_id):
+                request.ask(force=False, concluded=True)
+        for run in await self._pool_runs.ending(active):
             request = self._runtime.cancels.get(run.id)
             if request is not None and run.state is not None:
                 request.ask(

@@ -118,13 +118,18 @@ class Bench:
 
     @asynccontextmanager
     async def worker(
-        self, *, settings: Settings | None = None, say: Callable[[str], None] | None = None
+        self,
+        *,
+        settings: Settings | None = None,
+        say: Callable[[str], None] | None = None,
+        checks: Any = None,
     ) -> AsyncGenerator["BenchWorker"]:
         """A worker that is cut off, as by a kill, at the end of the context.
 
         Args:
             settings: Its settings, if not those of the bench.
             say: Told every line of its log.
+            checks: What it checks before a launch.
         """
         worker = BenchWorker(
             work_pool_name=self.pool,
@@ -134,6 +139,7 @@ class Bench:
         )
         if say is not None:
             worker.tell(say)
+        worker.check(checks)
         serving = asyncio.create_task(worker.start(printer=lambda *_: None))
         try:
             yield worker
@@ -159,6 +165,15 @@ class BenchWorker(OumiWorker):
     def active(self) -> list[UUID]:
         """The runs it executes."""
         return list(self._active)
+
+    def check(self, checks: Any) -> None:
+        """Have launches checked by `checks`."""
+        self._runtime.checks = checks
+
+    def is_asked_to_end(self, job_id: UUID) -> bool:
+        """Whether the execution of a run knows that its end is wanted."""
+        request = self._runtime.cancels.get(job_id)
+        return request is not None and request.wanted.is_set()
 
     def tell(self, say: Callable[[str], None]) -> None:
         """Pass every line of its log to `say`."""

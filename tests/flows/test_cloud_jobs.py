@@ -268,3 +268,45 @@ async def test_what_is_asked_of_the_cluster_reaches_its_cloud(bench: Bench) -> N
             (await bench.launched(job_id)).succeed()
             await bench.ending(job_id)
     assert bench.launcher.autostops == [None, 15]
+
+
+async def test_a_job_of_an_id_that_another_has_now_is_not_taken_for_ours(bench: Bench) -> None:
+    """A cluster that is made anew counts its jobs anew."""
+    bench.launcher.counts_ids = True
+    async with bench.worker():
+        first = await submit(bench, cluster_name="ours")
+        (await bench.launched(first)).fail(TerminationReason.PREEMPTED, "It was taken away.")
+        assert (await bench.ending(first))[1] is TerminationReason.PREEMPTED
+        bench.launcher.remake("ours")
+        other = await submit(bench, cluster_name="ours")
+        theirs = await bench.launched(other)
+        await bench.reaches(other, JobState.RUNNING)
+        await bench.retry(first)
+        again = await bench.launched(first, attempt=2)
+        assert (theirs.id, again.id) == ("1", "2")
+        await bench.reaches(first, JobState.RUNNING)
+        await bench.cancel(first)
+        assert (await bench.ending(first))[0] is JobState.CANCELLED
+        assert not theirs.state.is_terminal
+        theirs.succeed()
+        assert (await bench.ending(other))[0] is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_a_job_whose_id_was_given_to_another_is_gone_and_the_other_left_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, *, is_cancelled: bool
+) -> None:
+    monkeypatch.setattr("flows.job_watch._VANISHED_AFTER_SECONDS", 0.3)
+    bench.launcher.counts_ids = True
+    async with bench.worker():
+        job_id = await submit(bench, cluster_name="ours")
+        await bench.reaches(job_id, JobState.RUNNING)
+    bench.launcher.remake("ours")
+    await bench.launcher.launch("run: hold", cloud="gcp", cluster_name="ours", key="another")
+    if is_cancelled:
+        await bench.cancel(job_id)
+    async with bench.worker():
+        reason = (await bench.ending(job_id))[1]
+    assert reason is (TerminationReason.USER_CANCELLED if is_cancelled else TerminationReason.LOST)
+    another = bench.launcher.jobs["another"]
+    assert (another.id, another.cancels, another.state) == ("1", 0, LauncherState.RUNNING)

@@ -1,10 +1,13 @@
 """One job is launched once per attempt, whatever happens to whoever watches it."""
 
+import threading
+
 import pytest
 from prefect.client.schemas.objects import StateType
 
 from flows import names
 from flows.errors import LaunchFailed
+from flows.launch_plan import LaunchPlan
 from flows.models import RetryCause
 from flows.provenance import load
 from flows.retries import RETRIED, Retried
@@ -265,3 +268,31 @@ async def test_what_an_attempt_runs_on_is_recorded_once_at_its_launch(bench: Ben
     record = load(str(sha256), bench.settings.records_dir)
     assert record is not None
     assert "oumi" in record.packages
+
+
+async def test_a_record_that_takes_long_keeps_up_neither_watch_nor_cancel(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    keep = LaunchPlan.keep_provenance
+
+    def hash_much(plan: LaunchPlan) -> object:
+        assert gate.wait(PATIENCE_SECONDS)
+        return keep(plan)
+
+    monkeypatch.setattr(LaunchPlan, "keep_provenance", hash_much)
+    try:
+        async with bench.worker():
+            first = await bench.submit("hold")
+            await bench.reaches(first, JobState.RUNNING)
+            await bench.cancel(first)
+            assert (await bench.ending(first))[0] is JobState.CANCELLED
+            second = await bench.submit("hold")
+            await bench.reaches(second, JobState.RUNNING)
+            assert names.LABEL_PROVENANCE not in (await bench.run(second)).labels
+            gate.set()
+            (await bench.launched(second)).succeed()
+            await bench.ending(second)
+    finally:
+        gate.set()
+    assert names.LABEL_PROVENANCE in (await bench.run(second)).labels

@@ -1,11 +1,15 @@
 """Cancelling a job through its run's state, whoever sets it and whenever."""
 
+import asyncio
+import threading
+
 import pytest
 from prefect.client.schemas.objects import StateType
 
 from flows import names
+from flows.launch_plan import LaunchPlan
 from flows.states import JobState, TerminationReason
-from tests.flows.bench import PATIENCE_SECONDS, Bench
+from tests.flows.bench import PATIENCE_SECONDS, Bench, Outage
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.engine
@@ -103,6 +107,83 @@ async def test_a_job_cancelled_while_its_launch_blocks_is_cancelled_once_it_exis
     assert job.cancels == 1
 
 
+class StalledChecks:
+    """Checks that come to no end."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+
+    async def before_launch(self, launch: object) -> list[object]:
+        self.begun.set()
+        return await asyncio.get_running_loop().create_future()
+
+
+async def test_a_job_cancelled_during_its_pre_flight_is_never_launched(bench: Bench) -> None:
+    checks = StalledChecks()
+    async with bench.worker(checks=checks) as worker:
+        job_id = await bench.submit("hold")
+        await asyncio.wait_for(checks.begun.wait(), PATIENCE_SECONDS)
+        await bench.cancel(job_id)
+        assert await bench.ending(job_id) == (*CANCELLED, "Cancelled before it was launched.")
+        await bench.let_go(worker)
+    assert bench.launcher.launches == []
+
+
+async def test_a_job_cancelled_while_its_launch_is_prepared_is_never_launched(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, gate = threading.Event(), threading.Event()
+    job_config = LaunchPlan.job_config
+
+    def prepare(plan: LaunchPlan, attempt: int) -> str:
+        begun.set()
+        assert gate.wait(PATIENCE_SECONDS)
+        return job_config(plan, attempt)
+
+    monkeypatch.setattr(LaunchPlan, "job_config", prepare)
+    async with bench.worker() as worker:
+        job_id = await bench.submit("hold")
+        await eventually(begun.is_set, timeout=PATIENCE_SECONDS)
+        await bench.cancel(job_id)
+        await eventually(lambda: worker.is_asked_to_end(job_id), timeout=PATIENCE_SECONDS)
+        gate.set()
+        assert await bench.ending(job_id) == (*CANCELLED, "Cancelled before it was launched.")
+        await bench.let_go(worker)
+    assert bench.launcher.launches == []
+
+
+async def test_a_cancel_that_came_to_nothing_is_sent_again_with_the_same_grace(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.job_watch._CANCEL_AGAIN_SECONDS", 0.2)
+    async with bench.worker():
+        job_id = await bench.submit("ignore")
+        job = await bench.launched(job_id)
+        await bench.cancel(job_id)
+        await eventually(lambda: job.cancels > 2, timeout=PATIENCE_SECONDS)
+        assert not job.state.is_terminal  # as it were by force
+        job.stubborn = False
+        assert await bench.ending(job_id) == (*CANCELLED, "Cancelled on request.")
+
+
+async def test_a_force_is_meant_for_the_attempt_it_was_asked_of(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("ignore")
+        await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        await bench.client.update_flow_run_labels(job_id, {names.LABEL_FORCE_CANCEL: True})
+        await bench.cancel(job_id)
+        assert (await bench.ending(job_id))[:2] == CANCELLED
+        await bench.retry(job_id)
+        again = await bench.launched(job_id, attempt=2)
+        await bench.reaches(job_id, JobState.RUNNING)
+        await bench.cancel(job_id)
+        await eventually(lambda: again.cancels, timeout=PATIENCE_SECONDS)
+        assert not again.state.is_terminal  # as it were by force
+        again.succeed()
+        assert (await bench.ending(job_id))[:2] == CANCELLED
+
+
 async def test_a_job_that_ended_before_the_cancel_says_so(bench: Bench) -> None:
     bench.launcher.gate.clear()
     async with bench.worker():
@@ -162,6 +243,50 @@ async def test_a_run_deleted_while_its_cancel_is_finished_does_not_end_the_worke
         await bench.let_go(worker)
         another = await bench.submit("exit 0")
         assert (await bench.ending(another))[1] is TerminationReason.COMPLETED
+
+
+async def test_the_job_of_a_run_that_was_deleted_is_ended(bench: Bench) -> None:
+    async with bench.worker() as worker:
+        job_id = await bench.submit("hold")
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        await bench.client.delete_flow_run(job_id)
+        await eventually(lambda: job.state.is_terminal, timeout=PATIENCE_SECONDS)
+        await bench.let_go(worker)
+        another = await bench.submit("exit 0")
+        assert (await bench.ending(another))[1] is TerminationReason.COMPLETED
+
+
+@pytest.mark.parametrize("cloud", ["local", "gcp"])
+async def test_the_job_of_a_run_that_was_deleted_before_it_ran_is_ended(
+    bench: Bench, cloud: str
+) -> None:
+    config = bench.folder / "job.yaml"
+    config.write_text("name: bench\nrun: hold\n")
+    bench.launcher.gate.clear()
+    async with bench.worker() as worker:
+        job_id = await bench.submit_config(config, cloud=cloud)
+        await bench.launcher.launching.wait()
+        await bench.client.delete_flow_run(job_id)
+        bench.launcher.gate.set()
+        job = await bench.launched(job_id)
+        await eventually(lambda: job.state.is_terminal, timeout=PATIENCE_SECONDS)
+        await bench.let_go(worker)
+
+
+async def test_a_job_runs_on_while_nobody_can_say_whether_its_run_is_deleted(
+    bench: Bench, outage: Outage
+) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        outage.failing = 500
+        await eventually(lambda: outage.refused > 10, timeout=PATIENCE_SECONDS)
+        outage.failing = None
+        assert job.cancels == 0
+        job.succeed()
+        assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
 
 
 @pytest.mark.parametrize(

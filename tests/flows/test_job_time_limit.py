@@ -5,6 +5,7 @@ from uuid import UUID
 import pytest
 
 from flows import names
+from flows.errors import ClusterUnreachable
 from flows.ports import LauncherState
 from flows.states import JobState, TerminationReason
 from tests.flows.bench import PATIENCE_SECONDS, Bench
@@ -47,6 +48,23 @@ async def test_a_worker_cut_off_while_it_ends_a_job_is_followed_by_one_that_know
         assert (await bench.ending(job_id))[1] is TerminationReason.TIMED_OUT
 
 
+async def test_a_job_whose_time_was_up_is_ended_by_whoever_watches_it_next(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise ClusterUnreachable("the cluster is on holiday", "It is asked again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.launcher, "cancel", refuse)
+        async with bench.worker():
+            job_id = await bench.submit("hold", timeout_seconds=0.2)
+            job = await bench.launched(job_id)
+            await eventually(lambda: _is_timed_out(bench, job_id), timeout=PATIENCE_SECONDS)
+    async with bench.worker():
+        assert (await bench.ending(job_id))[1] is TerminationReason.TIMED_OUT
+    assert job.cancels == 1
+
+
 async def test_a_job_cancelled_after_its_time_was_up_is_cancelled(bench: Bench) -> None:
     async with bench.worker():
         job_id = await bench.submit("ignore", timeout_seconds=0.2)
@@ -84,3 +102,7 @@ async def test_time_in_a_queue_does_not_count(bench: Bench) -> None:
 
 async def _since(bench: Bench, job_id: UUID) -> object:
     return (await bench.run(job_id)).labels.get(names.LABEL_RUNNING_SINCE)
+
+
+async def _is_timed_out(bench: Bench, job_id: UUID) -> bool:
+    return names.LABEL_TIMED_OUT_ATTEMPT in (await bench.run(job_id)).labels

@@ -1,9 +1,12 @@
 """Whether the worker that executes a run still lives."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -19,11 +22,16 @@ def child() -> Iterator["subprocess.Popen[bytes]"]:
         process.kill()
 
 
-def test_an_owner_is_read_back_from_what_is_written_on_a_run() -> None:
-    owner = Owner.current()
-    assert owner.pid == os.getpid()
-    assert Owner.parse(str(owner)) == owner
-    assert owner.is_alive() is True
+@pytest.fixture
+def me(tmp_path: Path) -> Owner:
+    """This process, as the worker of a home of the test's own."""
+    return Owner.current(tmp_path)
+
+
+def test_an_owner_is_read_back_from_what_is_written_on_a_run(me: Owner) -> None:
+    assert me.pid == os.getpid()
+    assert Owner.parse(str(me)) == me
+    assert me.is_alive(me) is True
 
 
 @pytest.mark.parametrize(
@@ -38,15 +46,16 @@ def test_a_machine_with_colons_in_its_name_is_read_back() -> None:
     assert Owner.parse("boot@fe80::1:7:99") == Owner("boot@fe80::1", 7, 99)
 
 
-def test_a_process_of_ours_is_alive_until_it_ends(child: "subprocess.Popen[bytes]") -> None:
-    me = Owner.current()
+def test_a_process_of_ours_is_alive_until_it_ends(
+    child: "subprocess.Popen[bytes]", me: Owner
+) -> None:
     owner = Owner(me.machine, child.pid, _started(child.pid))
-    assert owner.is_alive() is True
+    assert owner.is_alive(me) is True
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert owner.is_alive() is False  # a zombie does nothing any more
+    assert owner.is_alive(me) is False  # a zombie does nothing any more
     child.wait()
-    assert owner.is_alive() is False
+    assert owner.is_alive(me) is False
 
 
 def _started(pid: int) -> int:
@@ -57,16 +66,50 @@ def _started(pid: int) -> int:
     return started
 
 
-def test_a_process_that_reuses_the_pid_is_another() -> None:
-    me = Owner.current()
-    assert me._replace(started=me.started + 1).is_alive() is False
+def test_a_process_that_reuses_the_pid_is_another(me: Owner) -> None:
+    assert me._replace(started=me.started + 1).is_alive(me) is False
 
 
-def test_a_process_of_an_earlier_boot_is_dead() -> None:
-    me = Owner.current()
-    _, _, host = me.machine.rpartition("@")
-    assert me._replace(machine=f"another-boot@{host}").is_alive() is False
+def test_a_process_of_an_earlier_boot_is_dead(me: Owner) -> None:
+    _, _, machine = me.machine.partition("@")
+    assert me._replace(machine=f"another-boot@{machine}").is_alive(me) is False
 
 
-def test_of_a_process_on_another_machine_nothing_is_known() -> None:
-    assert Owner.current()._replace(machine="boot@elsewhere").is_alive() is None
+def test_of_a_process_on_another_machine_nothing_is_known(me: Owner, tmp_path: Path) -> None:
+    elsewhere = Owner.current(tmp_path / "elsewhere")
+    assert elsewhere.pid == me.pid
+    assert elsewhere.is_alive(me) is None
+
+
+def test_a_machine_that_changes_its_name_is_the_same(
+    me: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "another-name")
+    now = Owner.current(tmp_path)
+    assert now == me
+    assert me.is_alive(now) is True
+    assert me._replace(machine=f"another-boot@{me.machine[-32:]}").is_alive(now) is False
+
+
+def test_an_owner_that_an_earlier_version_wrote_is_known_by_its_machines_name(me: Owner) -> None:
+    boot, _, _ = me.machine.partition("@")
+    named = me._replace(machine=f"{boot}@{socket.gethostname()}")
+    assert named.is_alive(me) is True
+    assert named._replace(started=me.started + 1).is_alive(me) is False
+    assert named._replace(machine=f"other-boot@{socket.gethostname()}").is_alive(me) is False
+    assert named._replace(machine=f"{boot}@elsewhere").is_alive(me) is None
+
+
+def test_processes_that_start_together_agree_on_their_machine(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        owners = set(pool.map(Owner.current, [tmp_path / "home"] * 64))
+    assert len(owners) == 1
+    (file,) = (tmp_path / "home").iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_number_that_was_cut_short_is_made_anew(me: Owner, tmp_path: Path) -> None:
+    (tmp_path / "machine-id").write_text(me.machine[-32:-16])
+    anew = Owner.current(tmp_path)
+    assert anew.machine != me.machine
+    assert Owner.current(tmp_path) == anew

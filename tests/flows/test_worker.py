@@ -164,7 +164,7 @@ async def test_of_two_workers_that_see_an_orphan_one_takes_it(
     monkeypatch.setattr("flows.pool_runs._CLAIM_SECONDS", 0.5)
     job_id = await bench.submit("hold")
     await bench.set_state(job_id, StateType.RUNNING)
-    me = Owner.current()
+    me = Owner.current(bench.settings.home)
     dead = me._replace(started=me.started - 1)
     await bench.client.update_flow_run(job_id, infrastructure_pid=str(dead))
     others = [me._replace(started=me.started + n) for n in range(3)]
@@ -179,7 +179,7 @@ async def test_of_two_workers_that_see_an_orphan_one_takes_it(
 async def test_a_run_that_ended_since_it_was_seen_is_not_taken(bench: Bench) -> None:
     job_id = await bench.submit("hold")
     await bench.set_state(job_id, StateType.RUNNING)
-    owner = Owner.current()
+    owner = Owner.current(bench.settings.home)
     await bench.client.update_flow_run(job_id, infrastructure_pid=str(owner))
     pool = PoolRuns(bench.client, bench.pool, owner)
     (run,) = await pool.orphans()
@@ -194,10 +194,10 @@ async def test_a_run_that_another_worker_executes_is_no_orphan(
     monkeypatch.setattr("flows.pool_runs._UNOWNED_SECONDS", 0.0)
     job_id = await bench.submit("hold")
     await bench.set_state(job_id, kind)
-    me = Owner.current()
+    me = Owner.current(bench.settings.home)
     await bench.client.update_flow_run(job_id, infrastructure_pid=str(me))
     another = PoolRuns(bench.client, bench.pool, me._replace(machine="boot@elsewhere"))
-    monkeypatch.setattr(Owner, "is_alive", lambda owner: owner == me)
+    monkeypatch.setattr(Owner, "is_alive", lambda owner, us: owner == me)
     assert await another.orphans() == []
 
 
@@ -208,5 +208,5 @@ async def test_more_runs_than_a_page_are_all_seen(
     ids = [await bench.submit("hold") for _ in range(5)]
     for job_id in ids:
         await bench.cancel(job_id)
-    pool = PoolRuns(bench.client, bench.pool, Owner.current())
+    pool = PoolRuns(bench.client, bench.pool, Owner.current(bench.settings.home))
     assert {run.id for run in await pool.ending(ids)} == set(ids)

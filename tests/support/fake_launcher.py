@@ -32,6 +32,8 @@ class FakeJob:
         stubborn: Whether only a forced cancel ends it.
         log_path: Its log, where that is a file here.
         output: Its log, where that is elsewhere.
+        id: What its cluster calls it; empty: by its key.
+        gone: Whether its cluster was taken away and knows it no more.
     """
 
     key: str
@@ -44,6 +46,8 @@ class FakeJob:
     cancels: int = 0
     log_path: Path | None = None
     output: bytes = b""
+    id: str = ""
+    gone: bool = False
 
     def end(
         self, state: LauncherState, reason: TerminationReason | None = None, message: str = ""
@@ -66,6 +70,7 @@ class FakeJob:
             reason=self.reason,
             message=self.message,
             log_path=str(self.log_path) if self.log_path else None,
+            name=self.key,
         )
 
 
@@ -101,17 +106,24 @@ class FakeLauncher:
         self.log_gate = asyncio.Event()
         """While it is not set, looks at logs stall."""
         self.log_gate.set()
-        self.slots = slots
-
-    async def warm_up(self) -> None:
-        self.calls["warm_up"] += 1
-
         self.look_gate = asyncio.Event()
         """While it is not set, looks at a cluster stall."""
         self.look_gate.set()
         self.end_gate = asyncio.Event()
         """While it is not set, no cluster comes to the end that was ordered."""
         self.end_gate.set()
+        self.slots = slots
+        self.counts_ids = False
+        """Whether each cluster counts its jobs from 1 on, as SkyPilot's do."""
+
+    def remake(self, cluster: str) -> None:
+        """A cluster was taken away with its jobs and made anew: it counts its jobs anew."""
+        for job in self.jobs.values():
+            job.gone |= job.cluster == cluster
+
+    async def warm_up(self) -> None:
+        self.calls["warm_up"] += 1
+
     async def launch(
         self,
         job_config: str,
@@ -137,32 +149,33 @@ class FakeLauncher:
         if key not in self.jobs:
             config = yaml.safe_load(job_config)
             stubborn = config["run"].split()[0] == "ignore"
-            self.jobs[key] = FakeJob(key, cluster, config, stubborn=stubborn)
+            job_id = str(len(self._on(cluster)) + 1) if self.counts_ids else key
+            self.jobs[key] = FakeJob(key, cluster, config, stubborn=stubborn, id=job_id)
             self._advance()
-        return JobHandle(cloud=cloud, cluster_name=cluster, launcher_job_id=key)
+        job_id = self.jobs[key].id
+        return JobHandle(cloud=cloud, cluster_name=cluster, launcher_job_id=job_id)
 
     async def find(self, *, cloud: str, cluster_name: str, key: str) -> JobHandle | None:
         self._answer("find", cloud)
-        job = self.jobs.get(key)
-        if job is None or job.cluster != cluster_name:
+        job = next((job for job in self._on(cluster_name).values() if job.key == key), None)
+        if job is None:
             return None
-        return JobHandle(cloud=cloud, cluster_name=cluster_name, launcher_job_id=key)
+        job_id = job.id or key
+        return JobHandle(cloud=cloud, cluster_name=cluster_name, launcher_job_id=job_id)
 
     async def observe(self, cloud: str, cluster_name: str) -> dict[str, Observation]:
         self._answer("observe", cloud)
         self._advance()
-        return {k: job.observation for k, job in self.jobs.items() if job.cluster == cluster_name}
+        return {job_id: job.observation for job_id, job in self._on(cluster_name).items()}
 
     async def observe_job(self, handle: JobHandle) -> Observation | None:
         self._answer("observe_job", handle.cloud)
-        job = self.jobs.get(handle.launcher_job_id)
-        if job is None or job.cluster != handle.cluster_name:
-            return None
-        return job.observation
+        job = self._on(handle.cluster_name).get(handle.launcher_job_id)
+        return None if job is None else job.observation
 
     async def cancel(self, handle: JobHandle, *, force: bool) -> None:
         self._answer("cancel", handle.cloud)
-        job = self.jobs.get(handle.launcher_job_id)
+        job = self._on(handle.cluster_name).get(handle.launcher_job_id)
         if job is None:
             raise JobNotFound(f"no job {handle.launcher_job_id}", "List the jobs")
         job.cancels += 1
@@ -172,7 +185,7 @@ class FakeLauncher:
     async def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
         self._answer("read_log", handle.cloud)
         await self.log_gate.wait()
-        job = self.jobs[handle.launcher_job_id]
+        job = self._on(handle.cluster_name)[handle.launcher_job_id]
         output = job.log_path.read_bytes() if job.log_path else job.output
         return output[offset : offset + limit]
 
@@ -194,6 +207,11 @@ class FakeLauncher:
         ]
         return Clusters(clusters=found, unavailable={"SkyPilot": "none"} if not cloud else {})
 
+    async def look_at_cluster(self, cloud: str, cluster_name: str) -> None:
+        self._answer("look_at_cluster", cloud)
+        await self.look_gate.wait()
+        await self._known_cluster(cloud, cluster_name)
+
     async def stop_cluster(self, cloud: str, cluster_name: str) -> None:
         await self._end_cluster("stop_cluster", cloud, cluster_name)
         self.stopped.add(cluster_name)
@@ -205,31 +223,13 @@ class FakeLauncher:
     async def _end_cluster(self, call: str, cloud: str, cluster_name: str) -> None:
         self._answer(call, cloud)
         await self._known_cluster(cloud, cluster_name)
-    async def look_at_cluster(self, cloud: str, cluster_name: str) -> None:
-        self._answer("look_at_cluster", cloud)
-        await self.look_gate.wait()
-        await self._known_cluster(cloud, cluster_name)
-
         if self.cluster_errors:
             raise self.cluster_errors.pop(0)
+        await self.end_gate.wait()
         for job in self.jobs.values():
             if job.cluster == cluster_name:
                 job.end(LauncherState.CANCELLED)
 
-    def _answer(self, call: str, cloud: str) -> None:
-        self.calls[call] += 1
-        if self.unreachable is not None:
-            raise ClusterUnreachable(self.unreachable, "It is asked again by itself")
-        _check_cloud(cloud)
-
-    def _advance(self) -> None:
-        """One step of every job: running ones follow their script, pending ones take a slot."""
-        for job in self.jobs.values():
-        await self.end_gate.wait()
-            if job.state is LauncherState.RUNNING:
-                _follow_script(job)
-        running = sum(job.state is LauncherState.RUNNING for job in self.jobs.values())
-        for job in self.jobs.values():
     def _on(self, cluster: str) -> dict[str, FakeJob]:
         """The jobs that a cluster knows, by its own ids."""
         jobs = (job for job in self.jobs.values() if job.cluster == cluster and not job.gone)
@@ -240,6 +240,19 @@ class FakeLauncher:
         if cluster_name not in [cluster.cluster_name for cluster in listed.clusters]:
             raise ClusterNotFound(f"there is no cluster {cluster_name}", "List the clusters")
 
+    def _answer(self, call: str, cloud: str) -> None:
+        self.calls[call] += 1
+        if self.unreachable is not None:
+            raise ClusterUnreachable(self.unreachable, "It is asked again by itself")
+        _check_cloud(cloud)
+
+    def _advance(self) -> None:
+        """One step of every job: running ones follow their script, pending ones take a slot."""
+        for job in self.jobs.values():
+            if job.state is LauncherState.RUNNING:
+                _follow_script(job)
+        running = sum(job.state is LauncherState.RUNNING for job in self.jobs.values())
+        for job in self.jobs.values():
             if job.state is LauncherState.PENDING and running < self.slots:
                 job.state = LauncherState.RUNNING
                 running += 1
