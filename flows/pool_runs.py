@@ -14,6 +14,7 @@ from prefect.client.schemas.filters import (
     WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import ObjectNotFound
 
 from flows import names
 from flows.late_cancel import request_of
@@ -58,7 +59,14 @@ class PoolRuns:
         if await self._client.count_flow_runs(flow_run_filter=wanted) == len(ids):
             return set()
         found = {run.id for run in await self._read(None, ids=ids)}
-        return set(ids) - found
+        gone: set[UUID] = set()
+        for missing in set(ids) - found:
+            # Asked for by itself: a list may be behind, and a job is ended on the answer.
+            try:
+                await self._client.read_flow_run(missing)
+            except ObjectNotFound:
+                gone.add(missing)
+        return gone
 
     async def orphans(self) -> list[FlowRun]:
         """Runs that should be executed, and are by nobody but maybe this worker."""
