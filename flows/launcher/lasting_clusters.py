@@ -68,7 +68,10 @@ class LastingClusters(ABC):
         self._refuse(cluster_name)
 
     def stop(self, cluster_name: str) -> None:
-        """Refused: what Oumi does there does nothing (oumi 0.9), or cannot be confirmed."""
+        """Refused: what Oumi does there does nothing, or cannot be confirmed.
+
+        Seen in oumi 0.9, `stop` and `down` of launcher/clusters/slurm_cluster.py among others.
+        """
         self._refuse(cluster_name)
 
     def down(self, cluster_name: str) -> None:

@@ -196,7 +196,10 @@ def why_it_ended(
 
 
 def short_name(key: str) -> str:
-    """A key as a job's name: Oumi's lists cut names at 30 characters (oumi 0.9)."""
+    """A key as a job's name: Oumi's lists cut names at 30 characters.
+
+    Seen in oumi 0.9, `list_jobs` in launcher/clients/slurm_client.py.
+    """
     start, _, attempt = key.rpartition("-")
     return f"{start[: _NAME_LENGTH - len(attempt) - 1]}-{attempt}"
 

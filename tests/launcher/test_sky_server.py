@@ -50,6 +50,28 @@ def test_no_call_starts_a_server_or_prints(
     assert capfd.readouterr().out == ""
 
 
+def test_what_skypilot_prints_at_a_launch_is_no_output_of_ours(
+    server: SkyServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import sky
+    from oumi.core.configs import JobConfig, JobResources
+
+    def prints(*_: object, **__: object) -> str:
+        print("Considered resources (1 node):")
+        return "request"
+
+    monkeypatch.setattr(sky, "launch", prints)
+    monkeypatch.setattr(sky, "exec", prints)
+    job = JobConfig(name="x", run="true", resources=JobResources(cloud="aws"))
+    assert server.launch(job, "c", autostop_minutes=None) == "request"
+    assert server.exec(job, "c") == "request"
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert said.err.count("Considered resources") == 2
+    print("ours again")
+    assert capfd.readouterr().out == "ours again\n"
+
+
 def test_a_server_that_was_configured_and_is_away_is_unreachable(
     server: SkyServer, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
