@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, cast
 from pydantic import Field
 
 from flows.models import Value
+from flows.private_folders import make_private
 
 _PACKAGES: Final = (
     "accelerate",
@@ -108,7 +109,7 @@ def keep(record: Provenance, folder: Path) -> str:
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     path = folder / f"{sha256}.json"
     if not path.exists():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
         # mkstemp makes the file 0600.
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
         with os.fdopen(handle, "w") as file:

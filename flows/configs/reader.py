@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 from flows.configs.yaml_text import parse_yaml
 from flows.errors import ConfigNotFound, InvalidArgument, InvalidConfig
 from flows.models import Value
+from flows.private_folders import make_private
 
 MAX_CONFIG_BYTES: Final = 1_000_000
 _MAX_VALUES: Final = 100_000
@@ -86,7 +87,7 @@ def save_snapshot(text: str, snapshots_dir: Path) -> str:
     path = _snapshot_path(sha256, snapshots_dir)
     if path.exists():
         return sha256
-    snapshots_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(snapshots_dir)
     # mkstemp makes the file 0600.
     handle, temporary = tempfile.mkstemp(dir=snapshots_dir, prefix=".", suffix=".tmp")
     try:

@@ -27,6 +27,7 @@ from flows.launcher.processes import opened
 from flows.launcher.slot_queue import next_ticket, queue_folders
 from flows.launcher.supervisor import READY
 from flows.names import JOB_KEY_ENV, slug
+from flows.private_folders import make_private
 
 _SOURCE_ROOT: Final = Path(__file__).parents[2]
 _START: Final = (
@@ -206,7 +207,7 @@ class LocalStore:
         self, folder: JobFolder, cluster: str, job_id: str, request: LocalJobRequest
     ) -> None:
         for directory in (folder.path.parent, *queue_folders(self._root)):
-            _make_private(directory)
+            make_private(directory)
         spec = JobSpec(
             job_id=job_id,
             name=request.name,
@@ -286,12 +287,6 @@ def _names(directory: Path) -> list[str]:
         return [name for name in os.listdir(directory) if not name.startswith(".")]  # noqa: PTH208
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def _make_private(directory: Path) -> None:
-    if not directory.is_dir():
-        _make_private(directory.parent)
-        directory.mkdir(mode=0o700, exist_ok=True)
 
 
 def _not_found(cluster: str, job_id: str) -> JobNotFound:

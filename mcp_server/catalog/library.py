@@ -18,6 +18,7 @@ from typing import Final
 
 from flows.errors import ConfigNotFound, Conflict, OumiFlowsError
 from flows.models import Value
+from flows.private_folders import make_private
 from flows.settings import Settings
 
 OFF: Final = "off"
@@ -130,9 +131,7 @@ class OumiLibrary:
             )
         home = self._settings.catalog_dir
         try:
-            for folder in (self._settings.home, home):
-                # Of the parents that `mkdir` makes, none gets the mode.
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(home)
             with _only_one(home / "lock"):
                 self._fetch_into(home)
                 self._failed.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import logging
 import sys
 from pathlib import Path
 
+from flows.private_folders import make_private
 from mcp_server.docs_index.source import read_api
 from mcp_server.docs_index.store import DocsStore
 
@@ -17,7 +18,7 @@ def main() -> None:
     """Be the command line."""
     package, target = map(Path, sys.argv[1:])
     logging.disable()  # griffe's opinion of the docstrings
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(target.parent)
     with target.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if target.exists():

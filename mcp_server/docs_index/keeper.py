@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 
 from flows.errors import EngineUnavailable, InternalError, OperationTimeout, OumiFlowsError
+from flows.private_folders import make_private
 from mcp_server.docs_index.store import FORMAT, DocsStore
 
 START_SECONDS: Final = 5.0
@@ -121,7 +122,7 @@ class DocsKeeper:
 
     async def _build(self, package: Package, path: Path) -> DocsStore:
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self._folder)
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", _BUILD, str(package.folder), str(path)),
                 cwd=self._folder,
