@@ -55,15 +55,19 @@ class Deployments:
         self._version = version
         self._definition = definition or _find_definition()
         self._name = deployment(settings.work_pool)
+        self._were_ours = False
 
     def are_current(self, api: Rest) -> bool:
-        """Whether the server has what we would apply, as we applied it."""
+        """Whether the server has what we would apply, or what replaced that while we live.
+
+        Processes of two versions would apply their own in turns for ever, did each not leave what
+        came after its own.
+        """
         record = self._files.read(self._files.deployed_record, DeployedRecord)
-        return (
-            record is not None
-            and record.digest == self._digest
-            and self._deployment_id(api) == record.deployment_id
-        )
+        if record is None or self._deployment_id(api) != record.deployment_id:
+            return False
+        self._were_ours = self._were_ours or record.digest == self._digest
+        return self._were_ours
 
     def exist(self, api: Rest) -> bool:
         """Whether the server takes our jobs, whoever applied the definition there."""
@@ -109,6 +113,7 @@ class Deployments:
             self._files.deployed_record,
             DeployedRecord(digest=self._digest, deployment_id=found),
         )
+        self._were_ours = True
 
     def _run(self, arguments: list[str], *, env: Mapping[str, str], log_fd: int) -> str:
         """Run the Prefect command; how it failed, or an empty text."""

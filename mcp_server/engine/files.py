@@ -16,6 +16,8 @@ from typing import Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from flows.errors import EngineUnavailable
+from flows.names import WORK_POOL
+from flows.private_folders import make_private
 from flows.settings import Settings
 from mcp_server.engine.values import Connection
 
@@ -40,7 +42,7 @@ class EngineFiles:
     Args:
         settings: Where the folder is.
         server: The Prefect server elsewhere that a person named; None: the embedded one. Each
-            server has a worker and a record of what was applied to it.
+            server has a worker, and each pool there a record of what was applied for it.
     """
 
     def __init__(self, settings: Settings, *, server: Connection | None = None) -> None:
@@ -50,7 +52,9 @@ class EngineFiles:
         self.key = f"-{short_hash(server.api_url)}" if server else ""
         self.server_record = folder / "server.json"
         self.worker_record = folder / f"worker{self.key}.json"
-        self.deployed_record = folder / f"deployed{self.key}.json"
+        pool = settings.work_pool
+        pool_key = "" if pool == WORK_POOL else f"-{short_hash(pool)}"
+        self.deployed_record = folder / f"deployed{self.key}{pool_key}.json"
         self.stopped = folder / "stopped"
         """There while a person wants the embedded engine to be down."""
         self.auth = folder / "auth"
@@ -70,7 +74,7 @@ class EngineFiles:
         """
         with self.explained():
             for path in (self.home, self.folder, self.prefect_home):
-                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_private(path)
             self.folder.chmod(0o700)
             if shutil.disk_usage(self.folder).free < MIN_FREE_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,0 +1,91 @@
+"""Whether a server has what this process would apply to it, told without a server."""
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from flows.settings import Settings
+from mcp_server.engine.deployments import DeployedRecord, Deployments
+from mcp_server.engine.files import EngineFiles
+from mcp_server.engine.rest import Rest
+from mcp_server.engine.values import Connection
+
+
+class Server:
+    """Has the deployments of pools."""
+
+    def __init__(self, **pools: str) -> None:
+        self.pools = pools
+
+    def get(self, path: str) -> dict[str, str] | None:
+        name = path.rpartition("/")[2]
+        pool = "oumi" if name == "default" else name
+        return {"id": self.pools[pool], "work_pool_name": pool} if pool in self.pools else None
+
+
+class Process:
+    """One that looks after the deployments of a home."""
+
+    def __init__(self, home: Path, *, version: str = "1", pool: str = "oumi") -> None:
+        settings = Settings(home=home, work_pool=pool)
+        self._files = EngineFiles(settings)
+        self._files.prepare()
+        self._deployments = Deployments(self._files, settings, {}, version=version)
+
+    def are_current(self, server: Server) -> bool:
+        return self._deployments.are_current(cast("Rest", server))
+
+    def apply(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        def succeed(*_: object, **__: object) -> str:
+            return ""
+
+        monkeypatch.setattr(self._deployments, "_run", succeed)
+        connection = Connection(api_url="http://localhost/api", ui_url="", embedded=True)
+        self._deployments.apply(connection, cast("Rest", server))
+
+    def recorded(self) -> DeployedRecord | None:
+        return self._files.read(self._files.deployed_record, DeployedRecord)
+
+
+def test_two_versions_do_not_undo_each_others_deployment_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(oumi="one")
+    old, new = Process(tmp_path), Process(tmp_path, version="2")
+    assert not old.are_current(server)
+    old.apply(server, monkeypatch)
+    assert not new.are_current(server)
+    new.apply(server, monkeypatch)
+    assert old.are_current(server)
+    assert new.are_current(server)
+    # One that starts afterwards brings its own once more.
+    assert not Process(tmp_path).are_current(server)
+
+
+def test_a_process_that_saw_its_own_leaves_what_came_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(oumi="one")
+    Process(tmp_path).apply(server, monkeypatch)
+    old = Process(tmp_path)
+    assert old.are_current(server)
+    Process(tmp_path, version="2").apply(server, monkeypatch)
+    assert old.are_current(server)
+    server.pools["oumi"] = "another"
+    assert not old.are_current(server)
+    server.pools.clear()
+    assert not old.are_current(server)
+
+
+def test_each_pool_has_a_record_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(oumi="one", theirs="two")
+    ours, theirs = Process(tmp_path), Process(tmp_path, pool="theirs")
+    ours.apply(server, monkeypatch)
+    assert not theirs.are_current(server)
+    theirs.apply(server, monkeypatch)
+    for process, wanted in ((ours, "one"), (theirs, "two")):
+        assert process.are_current(server)
+        recorded = process.recorded()
+        assert recorded is not None
+        assert recorded.deployment_id == wanted
