@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final, Protocol
 
@@ -45,6 +46,8 @@ class EngineKeeper:
         self._timeout_seconds = timeout_seconds
         self._connection: EngineConnection | None = None
         self._looking: asyncio.Task[EngineConnection] | None = None
+        self._starts_all = False
+        """Whether the look under way starts an engine that a person stopped."""
         self._threads = anyio.CapacityLimiter(1)
         self.phase = "looking for the engine"
         """What the look under way is doing."""
@@ -71,13 +74,17 @@ class EngineKeeper:
         Raises:
             EngineUnavailable: It did not come up, or not in time.
         """
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look(after_down=after_down))
-        looking = self._looking
         try:
             async with asyncio.timeout(self._timeout_seconds):
+                if after_down and self._looking is not None and not self._starts_all:
+                    # The look under way leaves an engine that a person stopped as it is.
+                    with suppress(OumiFlowsError):
+                        return await asyncio.shield(self._looking)
+                if self._looking is None:
+                    self._starts_all = after_down
+                    self._looking = asyncio.create_task(self._look(after_down=after_down))
                 # Others wait for the same look: one caller's time-out must not end it.
-                return await asyncio.shield(looking)
+                return await asyncio.shield(self._looking)
         except TimeoutError as error:
             raise EngineUnavailable(
                 f"The engine did not come up within {self._timeout_seconds:g} s ({self.phase})",
@@ -122,9 +129,14 @@ class EngineKeeper:
                 abandon_on_cancel=True,
                 limiter=self._threads,
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except OumiFlowsError:
+            raise
+        except Exception as error:
+            # Whatever it is, such as a file of Prefect's that is not as expected, the server that
+            # looks after the engine goes on and its callers are told.
             raise InternalError(
-                f"The engine could not be looked at ({error})", "Run `oumi-flows doctor`"
+                f"The engine could not be looked at ({type(error).__name__}: {error})",
+                "Run `oumi-flows doctor`",
             ) from error
         finally:
             self._looking = None

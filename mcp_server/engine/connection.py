@@ -43,15 +43,16 @@ def _active_profile(environ: Mapping[str, str]) -> Mapping[str, Any]:
     path = _profiles_path(environ)
     try:
         profiles = tomllib.loads(path.read_text())
+        name = environ.get("PREFECT_PROFILE") or profiles.get("active")
+        return dict(profiles.get("profiles", {}).get(name, {}))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        # The last two: what it holds is not of the shape that Prefect writes.
         raise EngineUnavailable(
             f"The Prefect profiles in {path} cannot be read ({error})",
             "Mend that file, or set PREFECT_API_URL",
         ) from error
-    name = environ.get("PREFECT_PROFILE") or profiles.get("active")
-    return profiles.get("profiles", {}).get(name, {})
 
 
 def _profiles_path(environ: Mapping[str, str]) -> Path:

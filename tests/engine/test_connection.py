@@ -87,8 +87,18 @@ def test_a_profile_without_a_server_means_the_embedded_engine(
         engine.connection()
 
 
-def test_a_broken_profiles_file_is_named(tmp_path: Path, profiles: Path) -> None:
-    profiles.write_text("active = ")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "active = ",
+        "profiles = []",
+        "active = ['a']",
+        "active = 'a'\nprofiles = {a = 1}",
+        "active = 'a'\nprofiles = {a = ['b']}",
+    ],
+)
+def test_a_broken_profiles_file_is_named(tmp_path: Path, profiles: Path, text: str) -> None:
+    profiles.write_text(text)
 
     with pytest.raises(EngineUnavailable, match=r"profiles\.toml cannot be read"):
         engine_with(tmp_path, {})

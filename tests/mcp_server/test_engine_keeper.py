@@ -86,6 +86,7 @@ async def test_a_look_that_fails_is_told_to_who_waits_and_tried_again_later() ->
     answers: list[Exception | PrefectServer] = [
         ConfigNotFound("prefect.yaml is missing", "Install it again"),
         OSError(28, "No space left on device"),
+        AttributeError("no such thing"),
         PrefectServer(port=1, auth_string="a:b"),
     ]
 
@@ -96,7 +97,11 @@ async def test_a_look_that_fails_is_told_to_who_waits_and_tried_again_later() ->
         return answer
 
     keeper = EngineKeeper(ensure, timeout_seconds=10)
-    for text in ("prefect.yaml is missing. Install it again", "No space left on device"):
+    for text in (
+        "prefect.yaml is missing. Install it again",
+        "No space left on device",
+        "AttributeError: no such thing",
+    ):
         with pytest.raises(EngineUnavailable, match=text):
             await keeper.connection()
     assert (await keeper.connection()).api_url.endswith("/api")
@@ -112,6 +117,48 @@ async def test_the_keeper_looks_again_and_again(
     await eventually(lambda: engine.looks >= 3)
     keeping.cancel()
     keeper.close()
+
+
+async def test_what_goes_wrong_in_a_look_does_not_end_the_keeper(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mcp_server.engine_keeper.CHECK_SECONDS", 0.01)
+    looks: list[bool] = []
+
+    def ensure(*, report: Report, after_down: bool) -> PrefectServer:
+        looks.append(after_down)
+        raise AttributeError("'list' object has no attribute 'get'")
+
+    keeper = EngineKeeper(ensure, timeout_seconds=10)
+    keeping = asyncio.create_task(keeper.keep())
+    await eventually(lambda: len(looks) >= 3)
+    assert not keeping.done()
+    keeping.cancel()
+    keeper.close()
+
+
+async def test_a_call_that_meets_a_look_in_the_background_starts_what_a_person_stopped() -> None:
+    server = PrefectServer(port=1, auth_string="a:b")
+    looks: list[bool] = []
+    let_go = threading.Event()
+
+    def ensure(*, report: Report, after_down: bool) -> PrefectServer:
+        looks.append(after_down)
+        assert let_go.wait(timeout=20)
+        if not after_down:
+            raise EngineUnavailable("The engine was stopped", "Start it")
+        return server
+
+    keeper = EngineKeeper(ensure, timeout_seconds=10)
+    background = asyncio.create_task(keeper.revive(after_down=False))
+    await eventually(lambda: looks)
+    calls = [asyncio.create_task(keeper.revive()) for _ in range(3)]
+    await asyncio.sleep(0)
+    let_go.set()
+    assert [await call for call in calls] == [server] * 3
+    assert looks == [False, True]
+    with pytest.raises(EngineUnavailable, match="was stopped"):
+        await background
 
 
 async def test_an_engine_that_a_person_stopped_comes_back_for_a_call_only(
