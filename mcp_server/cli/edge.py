@@ -11,6 +11,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from flows.errors import ErrorCode, InternalError, InvalidArgument, OumiFlowsError
+from flows.redaction import hide_tokens
 from flows.settings import Settings
 from mcp_server.cli.exits import EXIT_OF_ERROR, Exit
 
@@ -75,7 +76,7 @@ def guarded(action: Callable[[Settings], int], *, as_json: bool = False) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.PIPE_CLOSED
     except OumiFlowsError as error:
-        line = _WORD.sub(lambda word: _WORDS[word[1]], str(error))
+        line = _WORD.sub(lambda word: _WORDS[word[1]], hide_tokens(str(error)))
         return _tell(error.code, line, as_json=as_json, debug=debug)
     except Exception as error:  # noqa: BLE001 - the outermost edge of the process
         defect = InternalError(

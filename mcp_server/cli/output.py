@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
+from flows.redaction import hide_tokens
+
 _UNBOUNDED: Final = 10_000
 """Columns of a table that nobody looks at, so that nothing of it is cut."""
 
@@ -40,7 +42,7 @@ class Output:
     def json(self, value: BaseModel) -> None:
         """Write a value as one line of JSON, as the MCP tools answer with it."""
         content = value.model_dump(mode="json", by_alias=True)
-        self.text(json.dumps(content, ensure_ascii=False))
+        self.text(hide_tokens(json.dumps(content, ensure_ascii=False)))
 
     def text(self, text: str) -> None:
         """Write text as it is, and a line's end."""

@@ -56,6 +56,9 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
             return cast(int, command.invoke(context))
     except click.exceptions.Exit as done:
         return done.exit_code
+    except click.Abort as error:
+        # What a prompt makes of Ctrl-C, or of input that has ended.
+        raise KeyboardInterrupt from error
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "oumi-flows"
         raise InvalidArgument(error.format_message(), f"Run `{path} --help`") from error

@@ -49,6 +49,20 @@ def test_a_person_has_to_write_it(
     assert (("down", *TARGET) in terminal.backend.rented.asked) is (code == 0)
 
 
+def test_a_person_who_interrupts_the_question_is_not_told_of_a_defect(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_args: object, **_kwargs: object) -> str:
+        raise typer.Abort
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(typer, "prompt", interrupt)
+    done = terminal("down-cluster", *TARGET)
+    assert done.code == 130
+    assert "INTERNAL" not in done.err
+    assert terminal.backend.rented.asked == [("preview", *TARGET)]
+
+
 def test_yes_is_enough(terminal: Terminal) -> None:
     done = terminal("down-cluster", *TARGET, "--yes", "--json")
     assert done.json["done"] is True

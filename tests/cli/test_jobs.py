@@ -130,6 +130,16 @@ def test_every_error_is_one_line_and_its_exit_code(
     assert done.err == f"{error.code}: It went wrong. Mend it.\n"
 
 
+def test_json_and_errors_hide_what_the_tools_hide(terminal: Terminal) -> None:
+    secret = "hf_AbCdEfGh0123456789"
+    terminal.jobs.story = [RUNNING.model_copy(update={"message": f"no access with {secret}"})]
+    assert terminal("show", JOB_ID, "--json").json["message"] == "no access with ***"
+    terminal.jobs.error = JobNotFound(f"No job has the id '{secret}'", "List them")
+    for done in (terminal("show", secret), terminal("show", secret, "--json")):
+        assert secret not in done.err
+        assert "***" in done.err
+
+
 def test_an_error_is_json_where_json_was_asked_for(terminal: Terminal) -> None:
     terminal.jobs.error = JobNotFound("No job has the id 'x'", "List the jobs with list_jobs")
     done = terminal("show", "x", "--json")
