@@ -51,22 +51,23 @@ class ClusterWatch:
         self._settings = settings
         self._cloud = cloud
         self._cluster = cluster
-        self._jobs: dict[str, Watched] = {}
+        self._jobs: list[tuple[str, Watched]] = []
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._logger = logging.getLogger("prefect.oumi.watch")
 
     def add(self, launcher_job_id: str) -> Watched:
         """Watch one more job from now on."""
-        watched = self._jobs.setdefault(launcher_job_id, Watched())
+        watched = Watched()
+        self._jobs.append((launcher_job_id, watched))
         self.hurry()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._poll(), name=f"watch {self._cloud}")
         return watched
 
-    def remove(self, launcher_job_id: str) -> None:
+    def remove(self, watched: Watched) -> None:
         """Stop watching a job; polling stops with the last one."""
-        self._jobs.pop(launcher_job_id, None)
+        self._jobs = [job for job in self._jobs if job[1] is not watched]
         if not self._jobs and self._task is not None:
             self._task.cancel()
             self._task = None
@@ -91,7 +92,7 @@ class ClusterWatch:
 
     async def _look(self) -> bool:
         # A job that comes while the cluster answers may be missing from the answer.
-        jobs = list(self._jobs.items())
+        jobs = list(self._jobs)
         seen: dict[str, Observation] = {}
         unreachable: str | None = None
         try:
@@ -128,4 +129,4 @@ class Watcher:
         try:
             yield watched, cluster
         finally:
-            cluster.remove(handle.launcher_job_id)
+            cluster.remove(watched)

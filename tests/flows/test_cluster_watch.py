@@ -70,13 +70,14 @@ async def test_a_look_tells_every_job_of_the_cluster(launcher: TimedLauncher) ->
 async def test_jobs_that_come_in_a_burst_cost_no_look_each(launcher: TimedLauncher) -> None:
     watching = watcher(launcher, shortest=0.05)
     async with watching.watch(await launcher.job("first")) as (first, cluster):
+        others: list[Watched] = []
         for n in range(100):
-            cluster.add(f"job-{n}")
+            others.append(cluster.add(f"job-{n}"))
             await asyncio.sleep(0)
         await looks(first, 4)
         assert min(launcher.gaps) >= 0.05 * 0.9
-        for n in range(100):
-            cluster.remove(f"job-{n}")
+        for other in others:
+            cluster.remove(other)
 
 
 async def test_intervals_grow_while_nothing_changes_and_start_over_when_something_does(
@@ -164,3 +165,14 @@ async def test_a_job_the_cluster_does_not_list_is_known_to_be_missing(
     async with watcher(launcher).watch(gone) as (watched, _):
         await asyncio.wait_for(watched.changed.wait(), 10)
         assert (watched.looks, watched.latest, watched.unreachable) == (1, None, None)
+
+
+async def test_who_watches_a_job_sees_it_when_another_has_stopped(launcher: TimedLauncher) -> None:
+    """Two runs may follow one id: of a job that is gone, and of the one that has its id now."""
+    watching = watcher(launcher)
+    handle = await launcher.job("job")
+    async with watching.watch(handle) as (watched, _):
+        async with watching.watch(handle) as (another, _):
+            await looks(another, 1)
+        launcher.jobs["job"].succeed()
+        await eventually(lambda: watched.latest and watched.latest.state.is_terminal, timeout=30)
