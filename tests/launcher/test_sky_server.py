@@ -72,6 +72,20 @@ def test_what_skypilot_prints_at_a_launch_is_no_output_of_ours(
     assert capfd.readouterr().out == "ours again\n"
 
 
+def test_a_server_that_is_looked_for_in_vain_is_not_waited_for(
+    server: SkyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sky.server import common
+
+    answer = threading.Event()
+    monkeypatch.setattr(common, "check_server_healthy", lambda: answer.wait(60))
+    try:
+        with pytest.raises(ClusterUnreachable, match=r"did not answer within 0\.1 s"):
+            server.check(within_seconds=0.1)
+    finally:
+        answer.set()
+
+
 def test_a_server_that_was_configured_and_is_away_is_unreachable(
     server: SkyServer, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
