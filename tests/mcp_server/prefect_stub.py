@@ -23,6 +23,7 @@ class PrefectServer:
 
     port: int
     auth_string: str
+    embedded: bool = True
 
     @property
     def api_url(self) -> str:
