@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import httpx
@@ -61,20 +62,23 @@ class Children:
             if len(page) < _PAGE:
                 return {str(run.labels.get(names.LABEL_PART, "")): run for run in found}
 
-    async def start(self, part: str, request: JobRequest, *, after: Iterable[FlowRun]) -> FlowRun:
+    async def start(
+        self, part: str, request: JobRequest, *, after: Iterable[FlowRun], tags: Sequence[str] = ()
+    ) -> FlowRun:
         """Start the job of a part, or find the one that was started before.
 
         Args:
             part: Which part of the parent it is.
             request: The job.
             after: The jobs that it waited for; the Prefect UI draws them before it.
+            tags: Those of its run beside what every job's has.
 
         Raises:
             OumiFlowsError: The job cannot be run.
         """
         plan = await asyncio.to_thread(self._plan, request)
         creating = asyncio.ensure_future(
-            patiently(lambda: self._create(part, request, plan, list(after)))
+            patiently(lambda: self._create(part, request, plan, after=list(after), tags=tags))
         )
         try:
             return await asyncio.shield(creating)
@@ -85,7 +89,7 @@ class Children:
 
     async def retry(self, run: FlowRun, *, fresh: bool) -> None:
         """Start another attempt of a job that has ended."""
-        number = await patiently(RunRecord(run, self._client).attempt)
+        number = await patiently(RunRecord(run, self._client).next_attempt)
         labels: dict[str, LabelValue] = {names.LABEL_ATTEMPT: number}
         if fresh:
             labels[names.LABEL_FRESH_ATTEMPT] = number
@@ -143,7 +147,13 @@ class Children:
         return make_plan(request, config)
 
     async def _create(
-        self, part: str, request: JobRequest, plan: JobPlan, after: list[FlowRun]
+        self,
+        part: str,
+        request: JobRequest,
+        plan: JobPlan,
+        *,
+        after: list[FlowRun],
+        tags: Sequence[str],
     ) -> FlowRun:
         # The task run stands for the job in the parent's graph; the server keeps its state.
         stand_in = Task(lambda: None, name=part)
@@ -173,7 +183,7 @@ class Children:
             await self._deployment(),
             parameters={"request": request.model_dump(mode="json")},
             name=request.job_name or part,
-            tags=names.run_tags(command=command, cloud=plan.cloud),
+            tags=[*names.run_tags(command=command, cloud=plan.cloud), *tags],
             labels={key: value for key, value in labels.items() if value},
             idempotency_key=f"{self._parent.id}/{part}",
             parent_task_run_id=task_run.id,
@@ -215,6 +225,17 @@ def state_of(run: FlowRun) -> JobState:
     """The job state of a run."""
     state = run.state
     return job_state(state.type.value, state.name or "") if state else JobState.SCHEDULED
+
+
+def retried_at(history: "Iterable[State[Any]]") -> datetime | None:
+    """When a run that had ended was last asked to run again; None: it never was."""
+    asked_at: datetime | None = None
+    has_ended = False
+    for state in sorted(history, key=lambda one: one.timestamp):
+        if state.is_scheduled() and has_ended:
+            asked_at = state.timestamp
+        has_ended = state.is_final()
+    return asked_at
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:

@@ -48,24 +48,12 @@ class InProcessFlowRunEngine(AsyncFlowRunEngine[Any, Any]):
         await self.handle_crash(exc)
 
 
-class JobRunEngine(InProcessFlowRunEngine):
-    """Runs one job, which lives on whatever becomes of its run's execution.
+class LastingRunEngine(InProcessFlowRunEngine):
+    """Runs one run whose jobs live on whatever becomes of its execution.
 
-    Two more differences:
-
-    * The first state is named `Launching`, not `Running`, which saves one call per run; a run that
-      is taken up again keeps the name it has.
-    * An error that reaches the engine says nothing about the job, which goes on: the run keeps its
-      state, and the worker takes it up again; the base class would call it failed.
+    An error that reaches the engine says nothing about the jobs, which go on: the run keeps its
+    state, and the worker takes it up again; the base class would call it failed.
     """
-
-    async def set_state(self, state: State[Any], force: bool = False) -> State[Any]:  # noqa: FBT001, FBT002 - the base class's signature
-        """Propose a state; the engine's own `Running` under the name the job is known by."""
-        if (state.type.value, state.name) == _RUNNING:
-            current = self.flow_run.state if self.flow_run else None
-            was_running = current is not None and current.is_running()
-            state.name = current.name if was_running and current else _LAUNCHING.name
-        return await super().set_state(state, force=force)
 
     async def handle_exception(
         self,
@@ -76,7 +64,7 @@ class JobRunEngine(InProcessFlowRunEngine):
         """Refuse invalid parameters; let go of the run after anything else.
 
         Raises:
-            Abort: The error says nothing about the job.
+            Abort: The error says nothing about the jobs.
         """
         if msg is not None:
             # The base class passes a message of its own for invalid parameters only.
@@ -84,6 +72,22 @@ class JobRunEngine(InProcessFlowRunEngine):
             return await super().handle_exception(exc, msg=msg, result_store=result_store)
         self._raised = exc
         raise Abort(f"{type(exc).__name__}: {exc}") from exc
+
+
+class JobRunEngine(LastingRunEngine):
+    """Runs one job.
+
+    The first state is named `Launching`, not `Running`, which saves one call per run; a run that
+    is taken up again keeps the name it has.
+    """
+
+    async def set_state(self, state: State[Any], force: bool = False) -> State[Any]:  # noqa: FBT001, FBT002 - the base class's signature
+        """Propose a state; the engine's own `Running` under the name the job is known by."""
+        if (state.type.value, state.name) == _RUNNING:
+            current = self.flow_run.state if self.flow_run else None
+            was_running = current is not None and current.is_running()
+            state.name = current.name if was_running and current else _LAUNCHING.name
+        return await super().set_state(state, force=force)
 
 
 async def run_in_process(

@@ -15,6 +15,7 @@ from flows.attempt import Attempt
 from flows.models import JobRequest
 from flows.names import FLOW_NAME
 from flows.outcome import Outcome, too_late_to_cancel
+from flows.parts import rejoin
 from flows.ports import JobHandle
 from flows.prefect_states import state_message
 from flows.retries import retry_delay_seconds
@@ -51,6 +52,8 @@ async def run_job(request: JobRequest) -> "State[Any]":
             logger=get_run_logger(),
         )
         async with _own_cancel(attempt, record, cancel, runtime):
+            if attempt.number > 1:
+                await rejoin(record)
             launched = await launch(attempt)
             outcome = (
                 await watch(attempt, launched) if isinstance(launched, JobHandle) else launched

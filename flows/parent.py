@@ -3,13 +3,15 @@
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
 from uuid import UUID
 
 import httpx
+from prefect import get_run_logger
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import (
@@ -17,19 +19,38 @@ from prefect.client.schemas.filters import (
     ArtifactFilterFlowRunId,
     ArtifactFilterType,
 )
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, State
 
 from flows import names
-from flows.children import Children, Interval, patiently, state_of
+from flows.children import Children, Interval, patiently, retried_at, state_of
+from flows.late_cancel import finish_cancel
 from flows.models import JobProgress
 from flows.outcome import Outcome, too_late_to_cancel
 from flows.result_metrics import ResultFiles, read_metrics
 from flows.run_record import RunRecord
+from flows.runtime import Runtime, current_runtime
 from flows.settings import Settings
 from flows.states import JobState
 
 _METRICS_KEPT: Final = 200
 Row = dict[str, Any]
+
+
+@asynccontextmanager
+async def current_parent() -> "AsyncGenerator[Parent]":
+    """The pipeline or sweep whose flow this code is.
+
+    Where no `oumi` worker observes its cancel, its jobs are ended at the end of the context.
+    """
+    record, runtime = RunRecord.current(), current_runtime()
+    try:
+        await patiently(record.reload)
+        yield Parent(record, record.client, runtime.settings, get_run_logger())
+    except asyncio.CancelledError:
+        # A process worker cancels by SIGTERM, which arrives here as a cancellation.
+        if not runtime.observes_cancels:
+            await asyncio.shield(_end_if_cancelling(record, runtime))
+        raise
 
 
 class Parent:
@@ -57,27 +78,41 @@ class Parent:
         self._table = Table(record.run, client)
         self._shown: list[Row] | None = None
         self._metrics: dict[UUID, Mapping[str, float]] = {}
+        self.one_part_since: datetime | None = None
+        """When a part was retried alone, and so only what follows it is started; None: all is."""
 
-    async def retry_failed(self, runs: Mapping[str, FlowRun]) -> bool:
-        """Start another attempt of what failed in an earlier attempt of ours; whether any was.
+    @property
+    def run_id(self) -> UUID:
+        """The run."""
+        return self._record.run.id
+
+    async def retry_failed(self, runs: Mapping[str, FlowRun]) -> None:
+        """Start another attempt of what failed in an earlier attempt of ours.
 
         Doing it twice in one attempt does no more than doing it once: a job that was retried
         ends, if it does, after the attempt was asked for.
         """
         if self._record.run.run_count <= 1:
-            return False
+            return
+        history = await patiently(lambda: self._client.read_flow_run_states(self._record.run.id))
+        asked_at = retried_at(history)
+        if asked_at is None:
+            return
         attempt = await patiently(self._record.attempt)
         labels = self._record.labels
-        if attempt == 1 or labels.get(names.LABEL_ONE_PART) == attempt:
-            return False
-        history = await patiently(lambda: self._client.read_flow_run_states(self._record.run.id))
-        asked_at = max(s.timestamp for s in history if s.type is StateType.SCHEDULED)
+        if labels.get(names.LABEL_ONE_PART) == attempt:
+            self.one_part_since = asked_at
+            return
         failed = [run for run in runs.values() if _failed_before(run, asked_at)]
         for run in failed:
             fresh = labels.get(names.LABEL_FRESH_ATTEMPT) == attempt
             await self.children.retry(run, fresh=fresh)
             self.logger.info("Retrying %s: job %s", run.labels.get(names.LABEL_PART), run.id)
-        return bool(failed)
+
+    def moves(self, run: FlowRun) -> bool:
+        """Whether a job lives or has ended in this attempt of ours."""
+        since = self.one_part_since
+        return not state_of(run).is_terminal or since is None or not _ended_before(run, since)
 
     async def metrics(self, run: FlowRun, *, output_dir: str) -> Mapping[str, float]:
         """The metrics a job left that succeeded; from its run, where they are kept."""
@@ -187,11 +222,15 @@ def result_files(run: FlowRun, output_dir: str) -> ResultFiles:
 
 
 def _failed_before(run: FlowRun, instant: datetime) -> bool:
-    state = state_of(run)
-    return (
-        state.is_terminal
-        and state is not JobState.SUCCEEDED
-        and names.LABEL_STOPPED not in run.labels
-        and run.state is not None
-        and run.state.timestamp < instant
-    )
+    has_failed = state_of(run) is not JobState.SUCCEEDED and not run.labels.get(names.LABEL_STOPPED)
+    return has_failed and _ended_before(run, instant)
+
+
+def _ended_before(run: FlowRun, instant: datetime) -> bool:
+    return state_of(run).is_terminal and run.state is not None and run.state.timestamp < instant
+
+
+async def _end_if_cancelling(record: RunRecord, runtime: Runtime) -> None:
+    await patiently(record.reload)
+    if record.is_cancelling:
+        await finish_cancel(record.run, client=record.client, runtime=runtime)

@@ -3,22 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.client.schemas.objects import FlowRun, State
 
 from flows import names
 from flows.children import state_of
 from flows.errors import OumiFlowsError
 from flows.outcome import Outcome
-from flows.parent import Parent, Row
-from flows.pipelines.advance import PartState, Place, advance
+from flows.parent import Parent, Row, current_parent
+from flows.pipelines.advance import HELD, PartState, Place, advance
 from flows.pipelines.references import references_in
 from flows.pipelines.results import PartResult
 from flows.pipelines.spec import Part, Pipeline
 from flows.prefect_states import read_message
 from flows.result_metrics import pick
-from flows.run_record import RunRecord
-from flows.runtime import current_runtime
 from flows.states import JobState, TerminationReason
 
 
@@ -39,10 +37,8 @@ async def run_pipeline(pipeline: Pipeline) -> "State[Any]":
     Returns:
         The Prefect state the pipeline ends in.
     """
-    record = RunRecord.current()
-    await record.reload()
-    parent = Parent(record, record.client, current_runtime().settings, get_run_logger())
-    return await parent.concluded(await _Run(pipeline, parent).outcome())
+    async with current_parent() as parent:
+        return await parent.concluded(await _Run(pipeline, parent).outcome())
 
 
 class _Run:
@@ -59,13 +55,13 @@ class _Run:
         await parent.retry_failed(await parent.children.all())
         while True:
             runs = await parent.children.all()
-            results = await self._results(runs)
-            places = self._places(results)
+            results, held = await self._results(runs), self._held(runs)
+            places = self._places(results, held)
             if ready := [place for place in places if place.state is PartState.READY]:
                 for place in ready:
                     runs = await self._start(place, runs)
                 results = await self._results(runs)
-                places = self._places(results)
+                places = self._places(results, held)
             over = sum(place.state.is_over for place in places)
             rows = [_row(place, results.get(place.part.name), self._asked) for place in places]
             about = f"Pipeline **{self._pipeline.name}**: {over} of {len(places)} jobs are over"
@@ -74,8 +70,18 @@ class _Run:
                 return _outcome(places, runs)
             await parent.rest()
 
-    def _places(self, results: Mapping[str, PartResult]) -> list[Place]:
-        return [self._refused(place) for place in advance(self._pipeline, results)]
+    def _held(self, runs: Mapping[str, FlowRun]) -> set[str]:
+        """The parts not to start: all but what follows those that were retried alone."""
+        if self._parent.one_part_since is None:
+            return set()
+        going = {name for name, run in runs.items() if self._parent.moves(run)}
+        for part in self._pipeline.parts:
+            if not going.isdisjoint(part.after):
+                going.add(part.name)
+        return {part.name for part in self._pipeline.parts} - going
+
+    def _places(self, results: Mapping[str, PartResult], held: set[str]) -> list[Place]:
+        return [self._refused(place) for place in advance(self._pipeline, results, held=held)]
 
     async def _results(self, runs: Mapping[str, FlowRun]) -> dict[str, PartResult]:
         parts = [part for part in self._pipeline.parts if part.name in runs]
@@ -103,7 +109,7 @@ class _Run:
             raise ValueError(f"{part.name} is not ready")
         after = [runs[name] for name in part.after if name in runs]
         try:
-            run = await self._parent.children.start(part.name, request, after=after)
+            run = await self._parent.children.start(part.name, request, after=after, tags=part.tags)
         except OumiFlowsError as error:
             self._unstartable[part.name] = error.sentences
             return dict(runs)
@@ -150,6 +156,10 @@ def _outcome(places: list[Place], runs: Mapping[str, FlowRun]) -> Outcome:
     skipped = [place.part.name for place in places if place.state is PartState.SKIPPED]
     if skipped:
         count += f", {len(skipped)} skipped ({', '.join(skipped[:3])})"
+    if held := [place.part.name for place in places if place.why == HELD]:
+        count += f", {len(held)} not started ({', '.join(held[:3])}): a retry of the whole runs it"
+    if held and not failed:
+        return Outcome(TerminationReason.USER_CANCELLED, f"{count}.")
     if not failed:
         return Outcome(TerminationReason.COMPLETED, f"{count}.")
     # What failed goes before what somebody cancelled.

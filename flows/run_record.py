@@ -114,8 +114,10 @@ class RunRecord:
         Told from the run's own history, so that it holds whoever retried the run, and however
         often a worker had to take it up again.
         """
-        if self.run.run_count <= 1:
-            return 1
+        return 1 if self.run.run_count <= 1 else await self.next_attempt()
+
+    async def next_attempt(self) -> int:
+        """The number of the attempt that goes on or, if the run has ended, would follow."""
         history = await self._client.read_flow_run_states(self.run.id)
         over = attempts_over(
             PrefectState(state.type.value, state.name or "")

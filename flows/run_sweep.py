@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, cast
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.client.schemas.objects import FlowRun, State
 
 from flows import names
@@ -12,11 +12,9 @@ from flows.children import state_of
 from flows.errors import OumiFlowsError
 from flows.models import JobRequest
 from flows.outcome import Outcome
-from flows.parent import Parent, Row, result_files
+from flows.parent import Parent, Row, current_parent, result_files
 from flows.prefect_states import read_message
 from flows.result_metrics import Point, pick, read_curve
-from flows.run_record import RunRecord
-from flows.runtime import current_runtime
 from flows.states import JobState, TerminationReason
 from flows.sweeps.search import Tried, Values, values_of
 from flows.sweeps.spec import Choices, Range, Scalar, Sweep
@@ -44,11 +42,9 @@ async def run_sweep(sweep: Sweep) -> "State[Any]":
     Returns:
         The Prefect state the sweep ends in; its message names the best trial.
     """
-    record = RunRecord.current()
-    await record.reload()
-    parent = Parent(record, record.client, current_runtime().settings, get_run_logger())
-    folder = f"{sweep.name}-{str(record.run.id)[:8]}"
-    return await parent.concluded(await _Run(sweep, parent, folder).outcome())
+    async with current_parent() as parent:
+        folder = f"{sweep.name}-{str(parent.run_id)[:8]}"
+        return await parent.concluded(await _Run(sweep, parent, folder).outcome())
 
 
 class _Trial(NamedTuple):
@@ -90,14 +86,18 @@ class _Run:
 
     async def outcome(self) -> Outcome:
         """See the sweep to its end."""
-        parent, total = self._parent, self._sweep.trials
+        parent = self._parent
         await parent.retry_failed(await parent.children.all())
         while True:
             runs = await parent.children.all()
             trials = [await self._trial(name, run) for name, run in sorted(runs.items())]
             trials += self._unstartable.values()
             await self._stop_hopeless(trials)
-            trials = await self._start(trials)
+            if parent.one_part_since is None:
+                trials = await self._start(trials)
+                total = self._sweep.trials
+            else:  # a trial was retried alone
+                total = len(trials)
             over = sum(trial.is_over for trial in trials)
             rows = self._leaderboard(trials)
             about = f"Sweep **{self._sweep.name}**: {over} of {total} trials are over"
@@ -197,11 +197,14 @@ class _Run:
             if trial.run is None or trial.state != JobState.RUNNING:
                 continue
             others = {name: one for name, one in curves.items() if name != trial.name}
-            why = hopeless(curves[trial.name], others, rule, self._sweep.direction)
-            if why and names.LABEL_STOPPED not in trial.run.labels:
+            why = trial.run.labels.get(names.LABEL_STOPPED)
+            if why is None:
+                why = hopeless(curves[trial.name], others, rule, self._sweep.direction)
                 # The label first: nothing must take it for one that failed.
-                await self._parent.children.label(trial.run, {names.LABEL_STOPPED: why})
-                await self._parent.children.cancel(trial.run, force=False, message=why)
+                if why:
+                    await self._parent.children.label(trial.run, {names.LABEL_STOPPED: why})
+            if why:
+                await self._parent.children.cancel(trial.run, force=False, message=str(why))
                 self._parent.logger.info("Stopped %s early: %s", trial.name, why)
 
     async def _read_curve(self, name: str, run: FlowRun) -> list[Point]:
@@ -239,17 +242,22 @@ class _Run:
         ]
 
     def _ending(self, trials: list[_Trial]) -> Outcome:
-        failed = [trial for trial in trials if trial.has_failed]
+        ranked = self._ranked(trials)
+        failed = [trial for trial in ranked if trial.has_failed]
         stopped = sum(trial.state == _STOPPED for trial in trials)
         count = f"{len(failed)} of {len(trials)} trials failed, {stopped} were stopped early"
-        best = self._ranked(trials)[0]
+        left = self._sweep.trials - len(trials)
+        if left:
+            count += f", {left} were not started: a retry of the whole runs them"
+        best = ranked[0]
         if best.value is not None:
             return Outcome(
-                TerminationReason.COMPLETED,
+                TerminationReason.USER_CANCELLED if left else TerminationReason.COMPLETED,
                 f"Best is {best.name}: {self._sweep.metric} {best.value:.6g} with "
                 f"{_told(best.values)}; {count}.",
             )
-        first = failed[0] if failed else best
+        # What failed goes before what somebody cancelled.
+        first = min(failed, key=lambda one: one.state == JobState.CANCELLED, default=best)
         why = first.note.rstrip(".")
         text = f"No trial left the metric {self._sweep.metric}; {first.name}: {why}; {count}."
         return Outcome(_reason(first.run), text)

@@ -20,13 +20,14 @@ from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker
 
 from flows import names
 from flows.deployed_flows import DeployedFlows, FlowNotLoaded
-from flows.in_process_engine import InProcessFlowRunEngine, run_in_process
+from flows.in_process_engine import InProcessFlowRunEngine, LastingRunEngine, run_in_process
 from flows.job import run_job
 from flows.late_cancel import finish_cancel
 from flows.launcher.gpus import visible_gpus
 from flows.launcher.oumi_launcher import OumiLauncher
 from flows.overlap import Held, Overlaps
 from flows.ownership import Owner
+from flows.parts import settle_parts
 from flows.pool_runs import PoolRuns, known_name
 from flows.ports import Launcher
 from flows.runtime import Runtime, set_current_runtime
@@ -252,16 +253,18 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             is_cancelling = state.is_cancelling()
         else:
             is_cancelling = await self._execute_until_cancelled(flow, run)
+            if flow.name in names.PARENT_FLOWS and not is_cancelling:
+                await settle_parts(self.client, pool=self._work_pool_name)
         if is_cancelling:
             run = await self.client.read_flow_run(run.id)
             await finish_cancel(run, client=self.client, runtime=self._runtime)
 
     async def _execute_until_cancelled(self, flow: Flow[Any, Any], run: FlowRun) -> bool:
         """Run a flow that is no job; whether it was cancelled, and its execution cut off."""
+        has_parts = flow.name in names.PARENT_FLOWS
+        engine_type = LastingRunEngine if has_parts else InProcessFlowRunEngine
         with self._runtime.cancel_request(run.id) as cancel:
-            execution = asyncio.create_task(
-                run_in_process(flow, run, engine_type=InProcessFlowRunEngine)
-            )
+            execution = asyncio.create_task(run_in_process(flow, run, engine_type=engine_type))
             wanted = asyncio.create_task(cancel.wanted.wait())
             try:
                 await asyncio.wait({execution, wanted}, return_when=asyncio.FIRST_COMPLETED)
@@ -310,10 +313,11 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
                 )
 
     async def _adopt_orphans(self) -> None:
-        """Take up runs of this pool that nobody executes."""
+        """Take up runs of this pool that nobody executes; end jobs whose whole was ended."""
         for run in await self._pool_runs.orphans():
             if run.id not in self._active:
                 self._spawn(self._take_up, run)
+        await settle_parts(self.client, pool=self._work_pool_name)
 
     @property
     def _pool_runs(self) -> PoolRuns:

@@ -1,8 +1,8 @@
 """Where a pipeline is, told from the jobs it has: what runs next, what never will, and why."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from flows.errors import OumiFlowsError
 from flows.models import JobRequest, OverrideValue
@@ -11,6 +11,9 @@ from flows.pipelines.references import Lookup, substitute, substitute_text
 from flows.pipelines.results import PartResult, lookup_for
 from flows.pipelines.spec import Part, Pipeline
 from flows.states import JobState
+
+HELD: Final = "another step was retried alone"
+"""Why a part is not started that could be."""
 
 
 class PartState(StrEnum):
@@ -44,7 +47,9 @@ class Place(NamedTuple):
     request: JobRequest | None = None
 
 
-def advance(pipeline: Pipeline, results: Mapping[str, PartResult]) -> list[Place]:
+def advance(
+    pipeline: Pipeline, results: Mapping[str, PartResult], *, held: Container[str] = ()
+) -> list[Place]:
     """Where each part of a pipeline is, in order.
 
     The same jobs always give the same answer, whoever asks and however often.
@@ -52,12 +57,16 @@ def advance(pipeline: Pipeline, results: Mapping[str, PartResult]) -> list[Place
     Args:
         pipeline: What should run.
         results: The jobs there are, by the name of their part.
+        held: The parts that are not started though they could be.
     """
     places: dict[str, Place] = {}
     for part in pipeline.parts:
         result = results.get(part.name)
         if result is None:
-            places[part.name] = _without_job(part, places, results)
+            place = _without_job(part, places, results)
+            if place.state is PartState.READY and part.name in held:
+                place = Place(part, PartState.NOT_RUN, HELD)
+            places[part.name] = place
         else:
             places[part.name] = Place(part, _state_of(JobState(result.state)))
     return list(places.values())

@@ -16,6 +16,7 @@ class Part(Value):
         after: The parts that must have ended before.
         meant: The parts that a reference to a step means here: one, or all of them.
         when: Condition on which it runs; empty: none.
+        tags: Those of its run by which somebody is told of its end.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Part(Value):
     index: int | None = None
     output_dir: str = Field(default="", description="Folder of the results of a job config's job.")
     may_fail: bool = False
+    tags: list[str] = Field(default_factory=list[str])
 
 
 class Pipeline(Value):

@@ -5,10 +5,11 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from flows.models import NotifyOn
 from mcp_server.cli import views
 from mcp_server.cli.exits import Exit
 from mcp_server.cli.job_commands import JobCommands
-from mcp_server.cli.options import AsJson, bounded, current_folder
+from mcp_server.cli.options import AsJson, Notify, NotifyAt, bounded, current_folder
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Backend
 from mcp_server.services.pipelines import NewPipeline, PipelineSubmission
@@ -49,6 +50,8 @@ class FamilyCommands:
         self,
         *,
         file: Annotated[str, typer.Argument(metavar="FILE", help="Pipeline (YAML).")],
+        notify: Notify = None,
+        notify_on: NotifyAt = "end",
         idempotency_key: Key = None,
         dry_run: DryRun = False,
         follow: Follow = False,
@@ -58,7 +61,12 @@ class FamilyCommands:
 
         The other commands take this id, or that of one of its jobs, which `show` lists.
         """
-        new = NewPipeline(path=file, client_cwd=str(current_folder()))
+        new = NewPipeline(
+            path=file,
+            client_cwd=str(current_folder()),
+            notify=bounded("--notify", notify, 2000),
+            notify_on=NotifyOn(notify_on),
+        )
         if dry_run:
             plan = self._backend.pipelines(lambda them: them.plan(new), needs_engine=False)
             if as_json:
@@ -74,6 +82,8 @@ class FamilyCommands:
         self,
         *,
         file: Annotated[str, typer.Argument(metavar="FILE", help="Sweep (YAML).")],
+        notify: Notify = None,
+        notify_on: NotifyAt = "end",
         idempotency_key: Key = None,
         dry_run: DryRun = False,
         follow: Follow = False,
@@ -83,7 +93,12 @@ class FamilyCommands:
 
         `show` with this id has the leaderboard.
         """
-        new = NewSweep(path=file, client_cwd=str(current_folder()))
+        new = NewSweep(
+            path=file,
+            client_cwd=str(current_folder()),
+            notify=bounded("--notify", notify, 2000),
+            notify_on=NotifyOn(notify_on),
+        )
         if dry_run:
             plan = self._backend.sweeps(lambda them: them.plan(new), needs_engine=False)
             if as_json:

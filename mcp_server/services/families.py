@@ -10,7 +10,6 @@ from flows.states import JobState
 from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_models import Artifact, FlowRun
 from mcp_server.run_filter import RunFilter
-from mcp_server.services.attempts import next_attempt
 from mcp_server.services.finding import LIVE
 
 _SHOWN: Final = 25
@@ -57,33 +56,17 @@ class Families:
         """Whether there is anything to retry."""
         failed = frozenset({JobState.FAILED, JobState.CRASHED, JobState.CANCELLED})
         children = await self._children(run, failed)
-        return any(names.LABEL_STOPPED not in child.labels for child in children)
-
-    async def go_on(self, child: FlowRun) -> None:
-        """Have the run that `child` is a part of go on, now that the job was retried alone."""
-        parent_id = child.label(names.LABEL_PARENT)
-        if parent_id is None:
-            return
-        parent = await self._gateway.read_run(parent_id)
-        if not parent.state.job_state.is_terminal:
-            return
-        attempt = next_attempt(parent, await self._gateway.read_states(parent.id))
-        labels: dict[str, str | int | bool] = {
-            names.LABEL_ONE_PART: attempt,
-            names.LABEL_ATTEMPT: attempt,
-            names.LABEL_FORCE_CANCEL: False,
-        }
-        await self._gateway.patch_labels(parent.id, labels)
-        await self._gateway.set_state(
-            parent.id,
-            PREFECT_STATE[JobState.RETRYING],
-            message=f"{child.label(names.LABEL_PART)} was retried.",
-            repeatable=False,
-        )
+        return any(not child.labels.get(names.LABEL_STOPPED) for child in children)
 
     async def _children(self, run: FlowRun, states: frozenset[JobState]) -> list[FlowRun]:
-        wanted = RunFilter(parent_id=run.id, states=states)
-        return await self._gateway.filter_runs(wanted, limit=MAX_PAGE)
+        found: list[FlowRun] = []
+        while True:
+            seen = tuple(child.id for child in found)
+            wanted = RunFilter(parent_id=run.id, states=states, excluded_ids=seen)
+            page = await self._gateway.filter_runs(wanted, limit=MAX_PAGE)
+            found += page
+            if len(page) < MAX_PAGE:
+                return found
 
 
 def _rows(artifact: Artifact) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from flows.errors import InvalidArgument, InvalidConfig, OumiFlowsError
-from flows.models import JobRequest, OverrideValue
+from flows.models import JobRequest, NotifyOn, OverrideValue
 from flows.pipelines.references import Lookup, references_in, substitute
 from flows.pipelines.results import PartResult, lookup_for
 from flows.pipelines.spec import Part, Pipeline
@@ -34,6 +34,8 @@ class CheckedPart(NamedTuple):
 
     part: Part
     job: CheckedJob
+    notify: str | None = None
+    notify_on: NotifyOn = NotifyOn.END
 
 
 class CheckedPipeline(NamedTuple):
@@ -52,7 +54,8 @@ def check_pipeline(written: WrittenPipeline, *, path: str, client_cwd: str) -> C
         OumiFlowsError: A step cannot be run; the message says which.
     """
     results: dict[str, PartResult] = {}
-    outputs: dict[tuple[str, str], str] = {}
+    outputs: dict[str, list[str]] = {}
+    behind: dict[str, set[str]] = {}
     parts: list[CheckedPart] = []
     for one in written.parts():
         with _of_step(one.name):
@@ -60,24 +63,38 @@ def check_pipeline(written: WrittenPipeline, *, path: str, client_cwd: str) -> C
             if not one.after:  # what runs before may yet make the files that are missing
                 refuse_blocked(checked.job)
             parts.append(checked)
-            results[one.name] = _expected(checked)
-            output = checked.job.plan.files.get("output", "")
-            other = outputs.setdefault((one.step.name, output or one.name), one.name)
-            if other != one.name:
+            results[one.name] = _expected(checked, len(results))
+            behind[one.name] = {*one.after, *(far for near in one.after for far in behind[near])}
+            output = checked.job.plan.files.get("output") or checked.part.output_dir
+            if not output:
+                continue
+            sharing = outputs.setdefault(output, [])
+            if at_once := [other for other in sharing if other not in behind[one.name]]:
                 raise InvalidConfig(
-                    f"it writes to {output} as {other} does",
-                    "Give each its own folder by an override with ${index} or ${item} in it",
+                    f"it writes to {output} as {at_once[0]} does, which may run at the same time",
+                    "Give each its own folder, with ${index} or ${item} in it where a step has "
+                    "`each`, or let one need the other",
                 )
+            sharing.append(one.name)
     return CheckedPipeline(written.name, path, client_cwd, parts)
 
 
-def keep_pipeline(checked: CheckedPipeline, snapshots_dir: Path) -> Pipeline:
-    """Keep the configs as they are now, and the pipeline that names the copies."""
+def keep_pipeline(
+    checked: CheckedPipeline, snapshots_dir: Path, tags: Mapping[str, list[str]]
+) -> Pipeline:
+    """Keep the configs as they are now, and the pipeline that names the copies.
+
+    Args:
+        checked: The pipeline.
+        snapshots_dir: Where configs are kept as submitted.
+        tags: Those by which somebody is told of a part's end, by its name.
+    """
     parts: list[Part] = []
-    for part, job in checked.parts:
+    for part, job, *_ in checked.parts:
         kept = keep_config(job, snapshots_dir)
-        update = {"config_sha256": kept.config_sha256}
-        parts.append(part.model_copy(update={"request": part.request.model_copy(update=update)}))
+        request = part.request.model_copy(update={"config_sha256": kept.config_sha256})
+        update = {"request": request, "tags": tags.get(part.name, [])}
+        parts.append(part.model_copy(update=update))
     return Pipeline(
         name=checked.name, path=checked.path, client_cwd=checked.client_cwd, parts=parts
     )
@@ -124,8 +141,9 @@ def _check(
             )
     lookup = lookup_for(one, results)
     filled = {key: _filled(value, lookup) for key, value in asked.items()}
-    job = check_job(new_job(filled, client_cwd=client_cwd))
-    return CheckedPart(_part(one, asked, job), job)
+    new = new_job(filled, client_cwd=client_cwd)
+    job = check_job(new)
+    return CheckedPart(_part(one, asked, job), job, new.notify, new.notify_on)
 
 
 def _filled(value: object, lookup: Lookup) -> object:
@@ -160,12 +178,12 @@ def _part(one: WrittenPart, asked: Mapping[str, Any], job: CheckedJob) -> Part:
     )
 
 
-def _expected(checked: CheckedPart) -> PartResult:
+def _expected(checked: CheckedPart, number: int) -> PartResult:
     """What the part will leave, where that is known, and something of its kind where it is not."""
     part, plan = checked.part, checked.job.plan
     return PartResult(
         state=JobState.SUCCEEDED,
-        job_id=str(UUID(int=0)),
+        job_id=str(UUID(int=number)),
         output_dir=part.output_dir or plan.output_dir or "",
         model_name=plan.model_name,
         log_path="log.txt",

@@ -10,13 +10,14 @@ from pydantic import Field
 from flows import names
 from flows.configs.reader import read_config, resolve_config_path
 from flows.errors import Conflict, InvalidArgument
-from flows.models import Value
+from flows.models import NotifyOn, Value
 from flows.pipelines.spec import Pipeline
 from flows.pipelines.written import read_pipeline
 from flows.states import JobState
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.prefect_models import FlowRun
 from mcp_server.services.job_status import run_url
+from mcp_server.services.notifications import Notifications, check_receiver, notify_tags
 from mcp_server.services.pipeline_checks import (
     CheckedPart,
     CheckedPipeline,
@@ -35,11 +36,14 @@ class NewPipeline(Value):
     Attributes:
         path: The file it is written in; empty: `steps` are given.
         client_cwd: The folder that relative paths start from.
+        notify: Who is told when the whole ends; None: nobody.
     """
 
     path: str = ""
     steps: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
     client_cwd: str
+    notify: str | None = None
+    notify_on: NotifyOn = NotifyOn.END
 
 
 class PlannedStep(Value):
@@ -77,10 +81,11 @@ class PipelineService:
     def __init__(self, gateway: PrefectGateway, *, snapshots_dir: Path) -> None:
         self._gateway = gateway
         self._snapshots_dir = snapshots_dir
+        self._notifications = Notifications(gateway)
 
     async def plan(self, new: NewPipeline) -> PipelineSubmission:
         """Check every step and say what `submit` would start; start nothing."""
-        checked = await anyio.to_thread.run_sync(_checked, new)
+        checked = await anyio.to_thread.run_sync(checked_pipeline, new)
         return _answer(checked, None, url=None)
 
     async def submit(
@@ -95,9 +100,10 @@ class PipelineService:
         Raises:
             OumiFlowsError: A step cannot be run; nothing was started.
         """
-        checked = await anyio.to_thread.run_sync(_checked, new)
+        checked = await anyio.to_thread.run_sync(checked_pipeline, new)
+        told = await tags_of_parts(checked, self._notifications)
         pipeline: Pipeline = await anyio.to_thread.run_sync(
-            keep_pipeline, checked, self._snapshots_dir
+            keep_pipeline, checked, self._snapshots_dir, told
         )
         run = await submit_parent(
             self._gateway,
@@ -105,9 +111,24 @@ class PipelineService:
             command=names.PIPELINE_COMMAND,
             name=pipeline.name,
             parameters={"pipeline": pipeline.model_dump(mode="json")},
+            tags=await self._notifications.tags(new.notify, new.notify_on),
             idempotency_key=idempotency_key,
         )
         return _answer(checked, run, url=run_url(await self._gateway.ui_url(), run.id))
+
+
+async def tags_of_parts(
+    checked: CheckedPipeline, notifications: Notifications
+) -> dict[str, list[str]]:
+    """The tags by which somebody is told of the parts' ends; makes what Prefect needs for it."""
+    tags: dict[tuple[str, NotifyOn], list[str]] = {}
+    told: dict[str, list[str]] = {}
+    for part, _, notify, on in checked.parts:
+        if notify is not None:
+            if (notify, on) not in tags:
+                tags[notify, on] = await notifications.tags(notify, on)
+            told[part.name] = tags[notify, on]
+    return told
 
 
 async def submit_parent(
@@ -117,6 +138,7 @@ async def submit_parent(
     command: str,
     name: str,
     parameters: dict[str, Any],
+    tags: list[str],
     idempotency_key: str | None,
 ) -> FlowRun:
     """Create the run of a flow that consists of jobs, named as jobs are.
@@ -127,7 +149,7 @@ async def submit_parent(
     run = await gateway.create_run(
         name=name,
         parameters=parameters,
-        tags=[names.TAG, f"{names.COMMAND_TAG}{command}"],
+        tags=[names.TAG, f"{names.COMMAND_TAG}{command}", *tags],
         # By this label a worker knows that the name still lacks its id.
         labels={names.LABEL_ATTEMPT: 1},
         idempotency_key=idempotency_key or uuid4().hex,
@@ -135,10 +157,10 @@ async def submit_parent(
         # It waits for no slot: the queue of jobs may be long.
         work_queue=names.CLOUD_QUEUE,
     )
-    if run.parameters != parameters:
+    if run.parameters != parameters or notify_tags(run.tags) != tags:
         raise Conflict(
             f"idempotency_key {idempotency_key!r} belongs to {run.id} ({run.name}), which is "
-            "another one or has other configs",
+            "another one, has other configs or tells somebody else",
             "Use another key, or the same arguments",
         )
     full_name = f"{name}-{run.id[:8]}"
@@ -160,7 +182,14 @@ def read_yaml(path: str, client_cwd: str, what: str) -> tuple[str, dict[str, Any
     return str(found), read_config(found).data
 
 
-def _checked(new: NewPipeline) -> CheckedPipeline:
+def checked_pipeline(new: NewPipeline) -> CheckedPipeline:
+    """Read a pipeline and check every job of it.
+
+    Raises:
+        OumiFlowsError: It cannot be run.
+    """
+    if new.notify is not None:
+        check_receiver(new.notify)
     if new.path and new.steps:
         raise InvalidArgument("pipeline_path and steps were both given", "Give one of them")
     if new.steps:
@@ -193,7 +222,7 @@ def _answer(
 
 
 def _planned(checked: CheckedPart) -> PlannedStep:
-    part, job = checked
+    part, job = checked.part, checked.job
     return PlannedStep(
         name=part.name,
         command=job.command,

@@ -11,7 +11,7 @@ from flows.configs.overrides import check_overrides
 from flows.configs.plan import OUTPUT_KEY, WRITES_A_FILE
 from flows.configs.reader import ConfigKind
 from flows.errors import InvalidArgument, InvalidConfig
-from flows.models import Value
+from flows.models import NotifyOn, Value
 from flows.states import JobState
 from flows.sweeps.search import Tried, Values, grid, values_of
 from flows.sweeps.spec import Range, Search, Sweep
@@ -19,9 +19,16 @@ from flows.sweeps.written import WrittenSweep, read_sweep
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.prefect_models import FlowRun
 from mcp_server.services.job_status import run_url
+from mcp_server.services.notifications import Notifications, check_receiver
 from mcp_server.services.pipeline_checks import as_texts, new_job
 from mcp_server.services.pipelines import read_yaml, submit_parent
-from mcp_server.services.submitting import CheckedJob, check_job, keep_config, refuse_blocked
+from mcp_server.services.submitting import (
+    CheckedJob,
+    NewJob,
+    check_job,
+    keep_config,
+    refuse_blocked,
+)
 
 _ENVS: Final = "envs."
 _SHOWN: Final = 10
@@ -33,11 +40,14 @@ class NewSweep(Value):
     Attributes:
         path: The file it is written in; empty: `content` is given.
         client_cwd: The folder that relative paths start from.
+        notify: Who is told when the whole ends; None: whom the sweep names, if it does.
     """
 
     path: str = ""
     content: dict[str, Any] = Field(default_factory=dict[str, Any])
     client_cwd: str
+    notify: str | None = None
+    notify_on: NotifyOn = NotifyOn.END
 
 
 class SweepSubmission(Value):
@@ -64,10 +74,11 @@ class SweepService:
     def __init__(self, gateway: PrefectGateway, *, snapshots_dir: Path) -> None:
         self._gateway = gateway
         self._snapshots_dir = snapshots_dir
+        self._notifications = Notifications(gateway)
 
     async def plan(self, new: NewSweep) -> SweepSubmission:
         """Check the job and its values and say what `submit` would try; start nothing."""
-        sweep, _ = await anyio.to_thread.run_sync(_checked, new)
+        sweep, *_ = await anyio.to_thread.run_sync(_checked, new)
         return _answer(sweep, None, url=None)
 
     async def submit(self, new: NewSweep, *, idempotency_key: str | None = None) -> SweepSubmission:
@@ -80,7 +91,7 @@ class SweepService:
         Raises:
             OumiFlowsError: It cannot be run; nothing was started.
         """
-        sweep, job = await anyio.to_thread.run_sync(_checked, new)
+        sweep, job, told = await anyio.to_thread.run_sync(_checked, new)
         kept = await anyio.to_thread.run_sync(keep_config, job, self._snapshots_dir)
         request = sweep.request.model_copy(update={"config_sha256": kept.config_sha256})
         sweep = sweep.model_copy(update={"request": request})
@@ -90,12 +101,16 @@ class SweepService:
             command=names.SWEEP_COMMAND,
             name=sweep.name,
             parameters={"sweep": sweep.model_dump(mode="json")},
+            tags=await self._notifications.tags(told.notify, told.notify_on),
             idempotency_key=idempotency_key,
         )
         return _answer(sweep, run, url=run_url(await self._gateway.ui_url(), run.id))
 
 
-def _checked(new: NewSweep) -> tuple[Sweep, CheckedJob]:
+def _checked(new: NewSweep) -> tuple[Sweep, CheckedJob, NewSweep | NewJob]:
+    """The sweep, its job, and whichever names who is told when the sweep ends."""
+    if new.notify is not None:
+        check_receiver(new.notify)
     if bool(new.path) == bool(new.content):
         raise InvalidArgument("a sweep is a file or given inline", "Give sweep_path or sweep")
     path, data = "", new.content
@@ -105,12 +120,13 @@ def _checked(new: NewSweep) -> tuple[Sweep, CheckedJob]:
     arguments = dict(written.job)
     if "envs" in arguments:
         arguments["envs"] = as_texts(arguments["envs"])
-    job = check_job(new_job(arguments, client_cwd=new.client_cwd))
+    asked = new_job(arguments, client_cwd=new.client_cwd)
+    job = check_job(asked)
     refuse_blocked(job)
     sweep = _sweep(written, job, path)
     _check_space(sweep, job)
     _check_first(sweep, arguments, new.client_cwd)
-    return sweep, job
+    return sweep, job, asked if new.notify is None else new
 
 
 def _sweep(written: WrittenSweep, job: CheckedJob, path: str) -> Sweep:

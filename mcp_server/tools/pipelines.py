@@ -1,10 +1,11 @@
 """The tools that run several jobs as one."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
+from flows.models import NotifyOn
 from mcp_server.services.pipelines import NewPipeline, PipelineService, PipelineSubmission
 from mcp_server.services.sweeps import NewSweep, SweepService, SweepSubmission
 from mcp_server.tools.edge import make_tool
@@ -12,6 +13,8 @@ from mcp_server.tools.edge import make_tool
 Cwd = Annotated[str, Field(max_length=4096, description="Absolute working folder.")]
 DryRun = Annotated[bool, Field(description="True: only check and plan.")]
 Key = Annotated[str | None, Field(max_length=200, description="As of run_oumi_job.")]
+Notify = Annotated[str | None, Field(min_length=1, max_length=2000)]
+NotifyAt = Literal["end", "failure"]
 
 
 class PipelineTools:
@@ -63,6 +66,8 @@ class PipelineTools:
             ),
         ] = [],  # noqa: B006 - never changed; the schema shows it
         dry_run: DryRun = True,
+        notify: Notify = None,
+        notify_on: NotifyAt = "end",
         idempotency_key: Key = None,
     ) -> PipelineSubmission:
         """Run jobs that depend on each other: train, evaluate, and go on if it is good enough.
@@ -71,7 +76,13 @@ class PipelineTools:
         ${evaluate.metrics.exact_match} > 0.8. The tools for jobs follow, cancel and retry the
         whole by its job_id and a step by its own.
         """
-        new = NewPipeline(path=pipeline_path, steps=steps, client_cwd=client_cwd)
+        new = NewPipeline(
+            path=pipeline_path,
+            steps=steps,
+            client_cwd=client_cwd,
+            notify=notify,
+            notify_on=NotifyOn(notify_on),
+        )
         if dry_run:
             return await self._pipelines.plan(new)
         return await self._pipelines.submit(new, idempotency_key=idempotency_key)
@@ -93,13 +104,21 @@ class PipelineTools:
             ),
         ] = {},  # noqa: B006 - never changed; the schema shows it
         dry_run: DryRun = True,
+        notify: Notify = None,
+        notify_on: NotifyAt = "end",
         idempotency_key: Key = None,
     ) -> SweepSubmission:
         """Run a job with many values and rank the trials by a metric.
 
         get_job_status has the leaderboard; cancel_job ends all, retry_job reruns the failed.
         """
-        new = NewSweep(path=sweep_path, content=sweep, client_cwd=client_cwd)
+        new = NewSweep(
+            path=sweep_path,
+            content=sweep,
+            client_cwd=client_cwd,
+            notify=notify,
+            notify_on=NotifyOn(notify_on),
+        )
         if dry_run:
             return await self._sweeps.plan(new)
         return await self._sweeps.submit(new, idempotency_key=idempotency_key)

@@ -79,6 +79,39 @@ def assert_kept_secret(stack: Stack) -> None:
             assert "hush" not in found
 
 
+async def test_whoever_a_pipeline_a_step_or_a_sweep_names_is_told_of_it_alone(
+    stack: Stack, tmp_path: Path, receiver: Webhook
+) -> None:
+    works = str(job_config(tmp_path, "works", "exit 0"))
+    fails = str(job_config(tmp_path, "fails", "exit 3"))
+    given = {"client_cwd": str(tmp_path), "dry_run": False}
+    steps = [
+        {"name": "quiet", "config_path": works, "notify": receiver.url, "notify_on": "failure"},
+        {"name": "silent", "config_path": works, "needs": ["quiet"]},
+        {"name": "loud", "config_path": fails, "notify": receiver.url, "notify_on": "failure"},
+    ]
+    sweep = {
+        "config_path": works,
+        "space": {"envs.A": [1, 2]},
+        "search": "grid",
+        "metric": "loss",
+        "notify": receiver.url,
+    }
+    async with mcp_session(stack) as session:
+        pipeline = await session.call("run_pipeline", **given, steps=steps, notify=receiver.url)
+        swept = await session.call("run_sweep", **given, sweep=sweep)
+        wholes = [pipeline["job_id"], swept["job_id"]]
+        session.submitted.extend(wholes)
+        for job_id in wholes:
+            await session.wait(job_id)
+        status = await session.call("get_job_status", job_id=wholes[0])
+        (loud,) = [part["job_id"] for part in status["parts"] if part["name"] == "loud"]
+        await eventually(
+            lambda: all(receiver.of(job_id) for job_id in (*wholes, loud)), timeout=TOLD_SECONDS
+        )
+    assert [body["state"] for body in receiver.received] == ["failed"] * 3
+
+
 async def test_the_runs_of_a_schedule_are_told_of_too(
     stack: Stack, tmp_path: Path, receiver: Webhook
 ) -> None:

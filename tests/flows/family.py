@@ -76,7 +76,16 @@ class Family:
             return (await self.children(parent)).get(part)
 
         run = await eventually(child, timeout=PATIENCE_SECONDS)
+        assert run is not None
         return await self.bench.launched(run.id, attempt)
+
+    async def goes_on(self, parent: UUID) -> None:
+        """Wait until a run that had ended has not."""
+
+        async def lives() -> bool:
+            return not state_of(await self.bench.run(parent)).is_terminal
+
+        await eventually(lives, timeout=PATIENCE_SECONDS)
 
     def leave_metrics(self, folder: str, **metrics: float) -> None:
         """What `oumi evaluate` would leave in a folder."""
@@ -105,6 +114,7 @@ async def family_on(bench: Bench, connection: Connection) -> AsyncGenerator[Fami
             name=bench.pool,
             work_pool_name=bench.pool,
             entrypoint=entrypoint,
+            pull_steps=[],
         )
         for flow, entrypoint in ENTRYPOINTS.items()
     ]

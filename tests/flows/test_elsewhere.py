@@ -17,6 +17,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from flows import names
 from flows.states import JobState, TerminationReason
 from tests.flows.bench import Bench, state_of
+from tests.flows.family import family_on
 from tests.support.stack import Stack
 from tests.support.waiting import eventually
 
@@ -133,6 +134,27 @@ async def test_a_process_worker_runs_jobs_and_cancels_them(
         assert await eventually(lambda: _ended(bench, finished), timeout=PATIENCE_SECONDS)
         assert (await bench.ending(finished))[1] is TerminationReason.COMPLETED
         assert (bench.folder / "result").read_text() == "done\n"
+
+
+async def test_a_process_worker_ends_the_jobs_of_a_pipeline_that_is_cancelled(
+    bench: Bench, stack: Stack, environ: Mapping[str, str]
+) -> None:
+    async with process_worker(bench, environ), family_on(bench, stack.connection) as family:
+        parent = await family.submit(
+            family.step("train", CHILD), family.step("after", "exit 0", needs=["train"])
+        )
+        child = bench.folder / "child"
+        await eventually(
+            lambda: child.exists() and child.read_text().endswith("\n"), timeout=PATIENCE_SECONDS
+        )
+        pid = int(child.read_text())
+        train = (await family.children(parent))["train"].id
+        await bench.reaches(train, JobState.RUNNING)
+        await bench.cancel(parent)
+        assert (await bench.ending(parent))[0] is JobState.CANCELLED
+        assert await eventually(lambda: _ended(bench, train), timeout=PATIENCE_SECONDS)
+        assert is_gone(pid)
+        assert await family.states(parent) == {"train": "cancelled"}
 
 
 async def _ended(bench: Bench, job_id: UUID) -> bool:

@@ -1,13 +1,20 @@
 """Pipelines: one run whose steps are jobs, through the real flow, worker and server."""
 
+import asyncio
 from collections.abc import AsyncGenerator
+from uuid import UUID
 
+import httpx
 import pytest
+from prefect.client.schemas.objects import StateType
 
+from flows.parent import Parent
+from flows.run_record import RunRecord
 from flows.states import JobState, TerminationReason
-from tests.flows.bench import Bench
+from tests.flows.bench import PATIENCE_SECONDS, Bench
 from tests.flows.family import Family, family_on
 from tests.support.stack import Stack
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.engine
 
@@ -92,7 +99,8 @@ async def test_a_failed_step_stops_what_follows_and_a_retry_runs_only_that(
     assert attempts == {"prepare": 1, "train": 2, "mourn": 1, "optional": 2, "evaluate": 1}
 
 
-async def test_a_step_retried_alone_takes_the_pipeline_on(family: Family) -> None:
+@pytest.mark.parametrize("by_ui", [False, True])
+async def test_a_step_retried_alone_takes_the_pipeline_on(family: Family, by_ui: bool) -> None:
     bench = family.bench
     steps = [
         family.step("one"),
@@ -105,8 +113,11 @@ async def test_a_step_retried_alone_takes_the_pipeline_on(family: Family) -> Non
             (await family.launched(parent, part)).fail(TerminationReason.NONZERO_EXIT, "No.")
         assert (await bench.ending(parent))[0] is JobState.FAILED
         one = (await family.children(parent))["one"]
-        status = await family.jobs.retry(str(one.id))
-        assert status.part_of == str(parent)
+        if by_ui:
+            await bench.retry(one.id)
+        else:
+            assert (await family.jobs.retry(str(one.id))).part_of == str(parent)
+        await family.goes_on(parent)
         (await family.launched(parent, "one", 2)).succeed()
         state, _, text = await bench.ending(parent)
     assert (state, text) == (JobState.FAILED, "two failed: No; 2 of 3 jobs succeeded.")
@@ -154,3 +165,168 @@ async def test_a_cancelled_pipeline_ends_its_jobs_and_starts_no_more(
             assert (await bench.ending(parent))[0] is JobState.CANCELLED
     assert await family.states(parent) == {"train": "cancelled", "stubborn": "cancelled"}
     assert all(job.state.is_terminal for job in bench.launcher.jobs.values())
+
+
+async def test_a_step_retried_while_its_pipeline_concludes_takes_it_on(
+    family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, concludes, goes_on = family.bench, asyncio.Event(), asyncio.Event()
+    conclude = Parent.concluded
+
+    async def late(parent: Parent, outcome: object) -> object:
+        concludes.set()
+        await goes_on.wait()
+        return await conclude(parent, outcome)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Parent, "concluded", late)
+    async with bench.worker():
+        parent = await family.submit(
+            family.step("one"), family.step("after", "exit 0", needs=["one"])
+        )
+        (await family.launched(parent, "one")).fail(TerminationReason.NONZERO_EXIT, "No.")
+        await concludes.wait()
+        await bench.retry((await family.children(parent))["one"].id)
+        again = await family.launched(parent, "one", 2)
+        goes_on.set()
+        await eventually(lambda: has_been(bench, parent, "Failed"), timeout=PATIENCE_SECONDS)
+        await family.goes_on(parent)
+        again.succeed()
+        assert (await bench.ending(parent))[2] == "2 of 2 jobs succeeded."
+
+
+async def has_been(bench: Bench, run_id: UUID, *states: str) -> bool:
+    return set(states) <= set(await bench.states(run_id))
+
+
+async def test_a_step_retried_after_its_pipeline_was_cancelled_starts_only_what_follows_it(
+    family: Family,
+) -> None:
+    bench = family.bench
+    async with bench.worker():
+        parent = await family.submit(
+            family.step("one"),
+            family.step("after", "exit 0", needs=["one"]),
+            family.step("two", may_fail=True),
+            family.step("mourn", "exit 0", when="${two.state} == 'cancelled'"),
+        )
+        for part in ("one", "two"):
+            await family.launched(parent, part)
+        await bench.cancel(parent)
+        assert (await bench.ending(parent))[0] is JobState.CANCELLED
+        await bench.retry((await family.children(parent))["one"].id)
+        again = await family.launched(parent, "one", 2)
+        await family.goes_on(parent)
+        again.succeed()
+        state, _, text = await bench.ending(parent)
+        assert state is JobState.CANCELLED
+        assert text == (
+            "2 of 4 jobs succeeded, 1 not started (mourn): a retry of the whole runs it."
+        )
+        assert set(await family.states(parent)) == {"one", "after", "two"}
+
+        await family.jobs.retry(str(parent))
+        (await family.launched(parent, "two", 2)).fail(TerminationReason.NONZERO_EXIT, "No.")
+        assert (await bench.ending(parent))[0] is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("kind", [StateType.CANCELLED, StateType.FAILED, StateType.COMPLETED])
+async def test_a_terminal_state_set_over_a_running_pipeline_ends_its_jobs_and_stays(
+    family: Family, kind: StateType
+) -> None:
+    bench = family.bench
+    async with bench.worker() as worker:
+        parent = await family.submit(
+            family.step("train"), family.step("after", "exit 0", needs=["train"])
+        )
+        job = await family.launched(parent, "train")
+        await bench.set_state(parent, kind, "Decided")
+        await eventually(lambda: job.cancels, timeout=PATIENCE_SECONDS)
+        await bench.let_go(worker)
+        assert (await bench.states(parent))[-2:] == ["Running", "Decided"]
+    assert await family.states(parent) == {"train": "cancelled"}
+
+
+@pytest.mark.parametrize("kind", [StateType.CANCELLING, StateType.CANCELLED])
+async def test_a_pipeline_cancelled_while_it_waits_for_its_retry_ends_its_jobs(
+    family: Family, kind: StateType
+) -> None:
+    bench = family.bench
+    async with bench.worker():
+        parent = await family.submit(family.step("train"))
+        job = await family.launched(parent, "train")
+        train = (await family.children(parent))["train"].id
+        await bench.reaches(train, JobState.RUNNING)
+    await bench.retry(parent)
+    await bench.set_state(parent, kind)
+    async with bench.worker() as worker:
+        assert (await bench.ending(train))[0] is JobState.CANCELLED
+        assert (await bench.ending(parent))[0] is JobState.CANCELLED
+        await bench.let_go(worker)
+    assert job.cancels == 1
+
+
+async def test_a_pipeline_taken_up_while_the_server_is_out_goes_on(
+    family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, reload = family.bench, RunRecord.reload
+    monkeypatch.setattr("flows.children._PATIENCE_SECONDS", 0.1)
+    async with bench.worker():
+        parent = await family.submit(family.step("train"))
+        job = await family.launched(parent, "train")
+    refused = 0
+
+    async def out(record: RunRecord) -> None:
+        nonlocal refused
+        if record.run.id == parent and refused < 3:
+            refused += 1
+            raise httpx.ConnectError("connection refused")
+        await reload(record)
+
+    monkeypatch.setattr(RunRecord, "reload", out)
+    async with bench.worker():
+        await eventually(lambda: refused == 3, timeout=PATIENCE_SECONDS)
+        job.succeed()
+        assert (await bench.ending(parent))[0] is JobState.SUCCEEDED
+
+
+async def test_an_error_in_the_execution_of_a_pipeline_does_not_end_it(
+    family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, shown = family.bench, Parent.show
+    raised = asyncio.Event()
+
+    async def show(*args: object, **kwargs: object) -> None:
+        if not raised.is_set():
+            raised.set()
+            raise RuntimeError("something that nobody thought of")
+        await shown(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Parent, "show", show)
+    async with bench.worker():
+        parent = await family.submit(family.step("train"))
+        job = await family.launched(parent, "train")
+        await raised.wait()
+        job.succeed()
+        assert (await bench.ending(parent))[0] is JobState.SUCCEEDED
+    assert len(bench.launcher.launches) == 1
+
+
+async def test_one_step_cancelled_leaves_the_others(family: Family) -> None:
+    bench = family.bench
+    async with bench.worker():
+        parent = await family.submit(
+            family.step("one"),
+            family.step("after", "exit 0", needs=["one"]),
+            family.step("other"),
+        )
+        await family.launched(parent, "one")
+        other = await family.launched(parent, "other")
+        one = (await family.children(parent))["one"].id
+        await family.jobs.cancel(str(one))
+        assert (await bench.ending(one))[0] is JobState.CANCELLED
+        assert other.cancels == 0
+        other.succeed()
+        state, reason, text = await bench.ending(parent)
+    assert (state, reason) == (JobState.CANCELLED, TerminationReason.USER_CANCELLED)
+    assert text == "one failed: Cancelled on request; 1 of 3 jobs succeeded."
+    assert await family.states(parent) == {"one": "cancelled", "other": "succeeded"}

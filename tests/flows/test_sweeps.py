@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from flows import names
 from flows.states import JobState, TerminationReason
 from tests.flows.bench import PATIENCE_SECONDS, Bench
 from tests.flows.family import Family, family_on
@@ -145,3 +146,105 @@ async def test_a_cancelled_sweep_ends_all_its_trials(family: Family) -> None:
         await family.jobs.cancel(str(parent))
         assert (await bench.ending(parent))[0] is JobState.CANCELLED
     assert await family.states(parent) == {"trial-1": "cancelled", "trial-2": "cancelled"}
+
+
+async def test_a_sweep_whose_trials_all_fail_ends_as_the_first_that_nobody_cancelled(
+    family: Family,
+) -> None:
+    bench = family.bench
+    async with bench.worker():
+        parent = await family.sweep(
+            search="grid", metric="loss", space={"envs.A": [1, 2, 3]}, concurrency=3
+        )
+        jobs = [await family.launched(parent, f"trial-{n}") for n in (1, 2, 3)]
+        await family.jobs.cancel(str((await family.children(parent))["trial-1"].id))
+        jobs[1].fail(TerminationReason.OUT_OF_MEMORY, "Killed.")
+        jobs[2].fail(TerminationReason.NONZERO_EXIT, "No.")
+        state, reason, text = await bench.ending(parent)
+    assert (state, reason) == (JobState.FAILED, TerminationReason.OUT_OF_MEMORY)
+    assert text == (
+        "No trial left the metric loss; trial-2: Killed; "
+        "3 of 3 trials failed, 0 were stopped early."
+    )
+
+
+async def test_trials_that_left_no_metric_fail_a_sweep_and_are_not_run_again(
+    family: Family,
+) -> None:
+    bench = family.bench
+    async with bench.worker():
+        parent = await family.sweep(
+            search="grid", metric="acuracy", space={"envs.A": [1, 2]}, concurrency=2
+        )
+        for number in (1, 2):
+            job = await family.launched(parent, f"trial-{number}")
+            says(job, bench.folder, '{"accuracy": 0.5}')
+            await once_noticed(family, job)
+        state, reason, text = await bench.ending(parent)
+        assert (state, reason) == (JobState.FAILED, TerminationReason.INVALID_CONFIG)
+        assert text == (
+            "No trial left the metric acuracy; trial-1: no metric acuracy; it has accuracy; "
+            "2 of 2 trials failed, 0 were stopped early."
+        )
+        await family.jobs.retry(str(parent))
+        assert await bench.ending(parent) == (state, reason, text)
+    assert len(bench.launcher.launches) == 2
+
+
+async def test_a_trial_retried_after_its_sweep_was_cancelled_starts_no_other(
+    family: Family,
+) -> None:
+    bench = family.bench
+    async with bench.worker():
+        parent = await family.sweep(
+            search="grid", metric="loss", space={"envs.A": [1, 2, 3, 4]}, concurrency=2
+        )
+        for number in (1, 2):
+            await family.launched(parent, f"trial-{number}")
+        await family.jobs.cancel(str(parent))
+        assert (await bench.ending(parent))[0] is JobState.CANCELLED
+        await bench.retry((await family.children(parent))["trial-2"].id)
+        again = await family.launched(parent, "trial-2", 2)
+        await family.goes_on(parent)
+        await ends_with(family, again, 0.5)
+        state, _, text = await bench.ending(parent)
+        assert (state, text) == (
+            JobState.CANCELLED,
+            "Best is trial-2: loss 0.5 with envs.A=2; 1 of 2 trials failed, 0 were stopped early, "
+            "2 were not started: a retry of the whole runs them.",
+        )
+        assert len(bench.launcher.launches) == 3
+
+        await family.jobs.retry(str(parent))
+        for number, attempt in ((1, 2), (3, 1), (4, 1)):
+            await ends_with(family, await family.launched(parent, f"trial-{number}", attempt), 1.0)
+        assert (await bench.ending(parent))[0] is JobState.SUCCEEDED
+
+
+async def test_a_trial_called_hopeless_is_stopped_though_the_worker_died_before_it_was(
+    family: Family,
+) -> None:
+    bench = family.bench
+    async with bench.worker():
+        parent = await family.sweep(
+            search="grid",
+            metric="loss",
+            space={"envs.A": [1, 2]},
+            concurrency=2,
+            early_stopping={"after_trials": 2, "after_steps": 10},
+        )
+        good, bad = [await family.launched(parent, f"trial-{n}") for n in (1, 2)]
+        second = (await family.children(parent))["trial-2"]
+        await bench.reaches(second.id, JobState.RUNNING)
+    # What the worker does first, of two things.
+    await bench.client.update_flow_run_labels(second.id, {names.LABEL_STOPPED: "It was hopeless."})
+    async with bench.worker():
+        assert (await bench.ending(second.id))[0] is JobState.CANCELLED
+        await ends_with(family, good, 0.5)
+        _, _, text = await bench.ending(parent)
+        assert text.endswith("0 of 2 trials failed, 1 were stopped early.")
+
+        await family.jobs.retry(str(second.id))
+        await ends_with(family, await family.launched(parent, "trial-2", 2), 0.1)
+        assert (await bench.ending(parent))[2].startswith("Best is trial-2")
+    assert bad.cancels == 1

@@ -52,6 +52,8 @@ def after(**fields: Any) -> dict[str, Any]:
             [train(config_path="job.yaml"), after(envs={"X": "${train.output_dir}"})],
             "${train.output_dir}: train has no output_dir",
         ),
+        ([train(), after()], "Step after: it writes to "),
+        ([train(notify="nobody")], "Step train: notify is neither an http(s) URL nor"),
         ([train(needs=["tarin"])], "Step train needs tarin, which is no step. Did you mean train?"),
         ([], "no pipeline was given"),
     ],
@@ -64,6 +66,21 @@ async def test_a_pipeline_that_cannot_be_run_is_refused(
         client, "run_pipeline", steps=steps, client_cwd=str(config.parent), dry_run=dry_run
     )
     assert says in line
+
+
+async def test_steps_that_cannot_run_at_once_may_write_to_one_folder(
+    client: Client, config: Path
+) -> None:
+    steps = [train(), after(needs=["train"])]
+    plan = await ok(client, "run_pipeline", steps=steps, client_cwd=str(config.parent))
+    first, second = plan["steps"]
+    assert first["output_dir"] == second["output_dir"]
+
+
+async def test_who_is_to_be_told_of_a_whole_is_checked(client: Client, config: Path) -> None:
+    given = {"client_cwd": str(config.parent), "notify": "nobody"}
+    assert "notify is neither" in await error(client, "run_pipeline", steps=[train()], **given)
+    assert "notify is neither" in await error(client, "run_sweep", sweep={"a": 1}, **given)
 
 
 async def test_the_plan_of_a_pipeline_says_what_would_run(client: Client, config: Path) -> None:
@@ -129,3 +146,20 @@ async def test_the_plan_of_a_sweep_says_what_is_tried(client: Client, config: Pa
         "Dry run, nothing was started: 2 trials by grid, 2 at once to minimize loss."
     )
     assert plan["first_values"] == [{"training.max_steps": 1}, {"training.max_steps": 2}]
+
+
+async def test_a_pipelines_file_is_scheduled_as_a_pipeline(client: Client, config: Path) -> None:
+    file = config.parent / "nightly.yaml"
+    file.write_text(f"steps: [{{name: train, config_path: {config.name}}}]\n")
+    given = {"config_path": file.name, "client_cwd": str(config.parent), "cron": "0 2 * * *"}
+    plan = await ok(client, "schedule_job", **given)
+    assert plan["summary"].startswith("Dry run, no schedule was made: nightly would run cron 0 2")
+    assert (plan["command"], plan["config_path"], plan["job_config"]) == (
+        "pipeline",
+        str(file),
+        None,
+    )
+    line = await error(client, "schedule_job", **given, max_retries=2, cloud="gcp")
+    assert line.startswith("INVALID_ARGUMENT: cloud, max_retries is for a job")
+    file.write_text("steps: [{name: train, config_path: no.yaml}]\n")
+    assert "Step train: there is no file" in await error(client, "schedule_job", **given)

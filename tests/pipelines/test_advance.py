@@ -1,0 +1,53 @@
+"""Where a pipeline is when one of its steps was retried alone, and when a run was retried."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from prefect.client.schemas.objects import State, StateType
+
+from flows.children import retried_at
+from flows.models import JobRequest
+from flows.pipelines.advance import HELD, PartState, advance
+from flows.pipelines.results import PartResult
+from flows.pipelines.spec import Part, Pipeline
+from flows.states import JobState
+
+START = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+def part(name: str, *after: str) -> Part:
+    request = JobRequest(config_path=f"/{name}.yaml", client_cwd="/")
+    return Part(name=name, step=name, request=request, after=list(after))
+
+
+def test_a_part_that_is_held_is_not_run_and_neither_is_what_follows_it() -> None:
+    parts = [part("one"), part("two"), part("after", "one"), part("last", "two")]
+    pipeline = Pipeline(name="p", client_cwd="/", parts=parts)
+    one = PartResult(JobState.SUCCEEDED, "id", "", "", "", {})
+    places = advance(pipeline, {"one": one}, held={"two", "last"})
+    assert [(place.state, place.why) for place in places] == [
+        (PartState.SUCCEEDED, ""),
+        (PartState.NOT_RUN, HELD),
+        (PartState.READY, ""),
+        (PartState.NOT_RUN, "two did not run"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        ("SCHEDULED PENDING RUNNING FAILED", None),
+        ("SCHEDULED RUNNING SCHEDULED RUNNING", None),  # another attempt, asked for by nobody
+        ("SCHEDULED RUNNING FAILED SCHEDULED SCHEDULED RUNNING", 3),
+        ("SCHEDULED CANCELLED SCHEDULED RUNNING FAILED SCHEDULED", 5),
+    ],
+)
+def test_a_run_was_retried_when_it_had_ended_and_was_scheduled_again(
+    history: str, expected: int | None
+) -> None:
+    states = [
+        State[None](type=StateType(kind), timestamp=START + timedelta(seconds=second))
+        for second, kind in enumerate(history.split())
+    ]
+    told = None if expected is None else START + timedelta(seconds=expected)
+    assert retried_at(reversed(states)) == told
