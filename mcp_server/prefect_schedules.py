@@ -41,7 +41,7 @@ class ScheduleGateway:
 
     def __init__(self, gateway: PrefectGateway, *, work_pool: str = names.WORK_POOL) -> None:
         self._gateway = gateway
-        self._jobs = names.deployment(work_pool)
+        self._work_pool = work_pool
 
     async def ui_url(self) -> str | None:
         """The root of the Prefect UI, where there is one."""
@@ -56,8 +56,10 @@ class ScheduleGateway:
         parameters: Mapping[str, Any],
         tags: list[str],
         labels: Mapping[str, str | int],
+        flow: str = names.FLOW_NAME,
+        work_queue: str | None = None,
     ) -> Deployment:
-        """Create a deployment that runs what the job deployment runs, or replace the one so named.
+        """Create a deployment that runs what a flow's own does, or replace the one so named.
 
         Args:
             name: The deployment's name.
@@ -66,32 +68,37 @@ class ScheduleGateway:
             parameters: The flow's parameters.
             tags: Tags of the deployment and its runs.
             labels: Labels of the deployment and its runs.
+            flow: The flow's name.
+            work_queue: Queue of its runs; None: the pool's default.
         """
-        jobs = await self.by_name(self._jobs)
-        if jobs is None:
+        known = names.deployment(self._work_pool, flow=flow)
+        own = await self.by_name(known)
+        if own is None:
             raise EngineUnavailable(
-                f"The Prefect server has no deployment {self._jobs}",
+                f"The Prefect server has no deployment {known}",
                 "Run `oumi-flows up`, or `prefect deploy --all` against your own server",
             )
-        body = {
+        body: dict[str, Any] = {
             "name": name,
             "description": description,
-            "flow_id": jobs.flow_id,
-            "entrypoint": jobs.entrypoint,
-            "path": jobs.path,
-            "pull_steps": jobs.pull_steps,
-            "parameter_openapi_schema": jobs.parameter_openapi_schema,
+            "flow_id": own.flow_id,
+            "entrypoint": own.entrypoint,
+            "path": own.path,
+            "pull_steps": own.pull_steps,
+            "parameter_openapi_schema": own.parameter_openapi_schema,
             "enforce_parameter_schema": False,
-            "work_pool_name": jobs.work_pool_name,
+            "work_pool_name": own.work_pool_name,
             "parameters": parameters,
             "tags": tags,
             "labels": labels,
             "schedules": [{"schedule": schedule, "active": True}] if schedule else [],
         }
+        if work_queue is not None:
+            body["work_queue_name"] = work_queue
         created = await self._gateway.ask("POST", "/deployments/", body, _DEPLOYMENT)
         if created is None:
             raise EngineUnavailable(
-                f"The Prefect server has no work pool {jobs.work_pool_name}",
+                f"The Prefect server has no work pool {own.work_pool_name}",
                 "Run `oumi-flows up`, which creates it",
             )
         return created

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Final, cast
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -67,16 +67,16 @@ class ScheduleReader:
         due = {"expected_start_time": {"before_": self._now().isoformat()}}
         last = await self._gateway.runs(deployment.id, due, newest_first=True, limit=1)
         next_runs = await self.next_runs(deployment)
-        request = _request(deployment)
+        command, path, cloud = _what(deployment)
         return Schedule(
             schedule_id=deployment.id,
             name=schedule_name(deployment),
             state=_state(deployment, next_runs, last),
             when=When.of_deployment(deployment).words,
             overlap=Overlap(deployment.label(names.LABEL_OVERLAP) or Overlap.ALLOW),
-            command=request.command if request else "",
-            config_path=shorten(request.config_path, limit=200) if request else "",
-            cloud=request.cloud if request else "",
+            command=command,
+            config_path=shorten(path, limit=200),
+            cloud=cloud,
             next_runs=next_runs,
             last_run=_last_run(last[0]) if last else None,
         )
@@ -102,11 +102,17 @@ def schedule_name(deployment: Deployment) -> str:
     return deployment.label(names.LABEL_SCHEDULE) or deployment.name
 
 
-def _request(deployment: Deployment) -> JobRequest | None:
+def _what(deployment: Deployment) -> tuple[str, str, str]:
+    """Command, config and cloud of what a schedule starts."""
+    pipeline: object = deployment.parameters.get("pipeline")
+    if isinstance(pipeline, dict):
+        path = str(cast("dict[str, object]", pipeline).get("path"))
+        return names.PIPELINE_COMMAND, path, ""
     try:
-        return JobRequest.model_validate(deployment.parameters.get("request"))
+        request = JobRequest.model_validate(deployment.parameters.get("request"))
     except ValidationError:
-        return None
+        return "", "", ""
+    return request.command, request.config_path, request.cloud
 
 
 def _state(deployment: Deployment, next_runs: list[datetime], last: list[FlowRun]) -> ScheduleState:

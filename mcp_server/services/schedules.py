@@ -12,10 +12,7 @@ import anyio
 import anyio.to_thread
 
 from flows import names
-from flows.configs.plan import make_plan, with_own_output
-from flows.configs.reader import ConfigKind
 from flows.errors import Conflict, InvalidArgument
-from flows.models import JobRequest
 from flows.prefect_states import PREFECT_STATE, state_message
 from flows.settings import Settings
 from flows.states import JobState, TerminationReason
@@ -25,8 +22,10 @@ from mcp_server.prefect_models import Deployment
 from mcp_server.prefect_schedules import NOT_STARTED, STARTED, ScheduleGateway
 from mcp_server.services import cursors
 from mcp_server.services.notifications import Notifications
+from mcp_server.services.pipelines import tags_of_parts
 from mcp_server.services.schedule_preview import next_times
 from mcp_server.services.schedule_reading import NEXT_RUNS, ScheduleReader, schedule_name
+from mcp_server.services.schedule_subjects import Subject, check_subject
 from mcp_server.services.schedule_values import (
     NewSchedule,
     Schedule,
@@ -36,22 +35,8 @@ from mcp_server.services.schedule_values import (
     ScheduleState,
     When,
 )
-from mcp_server.services.submitting import (
-    CheckedJob,
-    check_job,
-    keep_config,
-    planned,
-    refuse_blocked,
-    shorten,
-)
 
 _SHORT_ID: Final = 8
-_ANY_FIRING: Final = "<time>-<id>"
-"""Stands for what `names.firing` says of one."""
-
-_OF_THE_JOB: Final = frozenset(
-    {"command", "config_path", "cloud", "cluster_name", "model_name", "output_dir"}
-)
 _STAYS_DOWN: Final = (
     " The engine is not set to start by itself after a reboot, and nothing fires while it is down: "
     "docs/schedules.md says how to set it."
@@ -64,36 +49,15 @@ class _Checked(NamedTuple):
     """A schedule that can be made."""
 
     new: NewSchedule
-    job: CheckedJob
+    subject: Subject
     when: When
     schedule: dict[str, Any] | None
     next_runs: list[datetime]
 
     @property
-    def request(self) -> JobRequest:
-        """What each of its runs is asked."""
-        # A single time has no other run whose results it could overwrite.
-        own = self.when.at is None and self.job.plan.kind is ConfigKind.COMMAND
-        return self.job.request.model_copy(update={"own_output": own})
-
-    @property
-    def example(self) -> CheckedJob:
-        """The job of any of its runs."""
-        if not self.request.own_output:
-            return self.job
-        request = with_own_output(self.request, self.job.config, _ANY_FIRING)
-        plan = make_plan(request, self.job.config)
-        return self.job._replace(request=request, plan=plan)
-
-    @property
-    def words(self) -> str:
-        """What the names of its runs begin with."""
-        return self.job.run_name("").rstrip("-")
-
-    @property
     def name(self) -> str:
         """What people call it."""
-        return self.new.name or self.words
+        return self.new.name or self.subject.words
 
 
 class ScheduleService:
@@ -135,9 +99,7 @@ class ScheduleService:
             PreflightBlocked: The job would fail by what its files say now.
         """
         checked = await self._check(new)
-        answer = self._answer(checked)
-        plan = planned(checked.example).plan
-        return answer.model_copy(update={"job_config": plan.job_config if plan else None})
+        return self._answer(checked).model_copy(update={"job_config": checked.subject.job_config})
 
     async def schedule(
         self, new: NewSchedule, *, idempotency_key: str | None = None
@@ -153,9 +115,11 @@ class ScheduleService:
             Conflict: Another schedule has the name, or the key and other arguments.
         """
         checked = await self._check(new)
-        job = checked.job._replace(request=checked.request)
-        request = await anyio.to_thread.run_sync(keep_config, job, self._snapshots_dir)
-        parameters = {"request": request.model_dump(mode="json")}
+        subject = checked.subject
+        told = (
+            await tags_of_parts(subject.pipeline, self._notifications) if subject.pipeline else {}
+        )
+        parameters = await anyio.to_thread.run_sync(subject.keep, self._snapshots_dir, told)
         labels = _labels(checked)
         own_name = _deployment_name(checked.name, idempotency_key)
         deployment = await self._made_before(checked, own_name, parameters, idempotency_key)
@@ -163,11 +127,14 @@ class ScheduleService:
             await self._refuse_taken(new.name)
             deployment = await self._gateway.create(
                 name=own_name,
-                description=f"{request.config_path}, {checked.when.words}; overlap: {new.overlap}",
+                description=f"{subject.answer['config_path']}, {checked.when.words}; "
+                f"overlap: {new.overlap}",
+                flow=subject.flow,
+                work_queue=subject.work_queue,
                 schedule=checked.schedule,
                 parameters=parameters,
                 tags=[
-                    *names.run_tags(command=checked.job.command, cloud=request.cloud),
+                    *subject.tags,
                     names.SCHEDULE_TAG,
                     *await self._notifications.tags(new.job.notify, new.job.notify_on),
                 ],
@@ -258,15 +225,14 @@ class ScheduleService:
             )
         now = self._now()
         when = When.of(new.times, now=now)
-        job = await anyio.to_thread.run_sync(check_job, new.job)
-        refuse_blocked(job)
+        check = partial(check_subject, new.job, repeats=when.at is None)
+        subject = await anyio.to_thread.run_sync(check)
         schedule = when.prefect_schedule(anchor=now)
         next_runs = await self._preview(schedule) if schedule else [when.at or now]
-        return _Checked(new, job, when, schedule, next_runs)
+        return _Checked(new, subject, when, schedule, next_runs)
 
     def _answer(self, checked: _Checked) -> ScheduledJob:
         """The answer of a dry run."""
-        shown = planned(checked.example)
         when = checked.when.words
         return ScheduledJob(
             summary=f"Dry run, no schedule was made: {checked.name} would run {when}, "
@@ -277,7 +243,7 @@ class ScheduleService:
             overlap=checked.new.overlap,
             next_runs=checked.next_runs,
             starts_by_itself=self._starts_by_itself(),
-            **{key: getattr(shown, key) for key in _OF_THE_JOB},
+            **checked.subject.answer,
         )
 
     async def _made_before(
@@ -288,7 +254,8 @@ class ScheduleService:
         key: str | None,
     ) -> Deployment | None:
         """The schedule made with the same key; None if there is none."""
-        made = await self._gateway.by_name(f"{names.FLOW_NAME}/{own_name}") if key else None
+        flow = checked.subject.flow
+        made = await self._gateway.by_name(f"{flow}/{own_name}") if key else None
         if made is None or names.SCHEDULE_TAG not in made.tags:
             return None
         same = (
@@ -382,15 +349,14 @@ def make_schedules(settings: Settings, gateway: PrefectGateway) -> ScheduleServi
 
 def _labels(checked: _Checked) -> dict[str, str | int]:
     """The labels of the schedule and of each of its runs."""
-    plan, at = checked.job.plan, checked.when.at
+    at = checked.when.at
     labels: dict[str, str | int] = {
         names.LABEL_SCHEDULE: checked.name,
-        names.LABEL_RUN_NAME: checked.words,
+        names.LABEL_RUN_NAME: checked.subject.words,
         names.LABEL_OVERLAP: checked.new.overlap.value,
         names.LABEL_FIRES_AT: at.isoformat() if at else "",
         names.LABEL_ATTEMPT: 1,
-        names.LABEL_MODEL: shorten(plan.model_name),
-        names.LABEL_OUTPUT_DIR: plan.output_dir or "",
+        **checked.subject.labels,
     }
     return {key: value for key, value in labels.items() if value}
 

@@ -99,8 +99,8 @@ class ScheduleTools:
         """Start a job again and again, or once later: give one of cron, interval_seconds and at.
 
         The other arguments are those of run_oumi_job; dry_run checks everything and tells the next
-        times. The config is kept as it is now: to use a changed file, schedule anew. Tell the
-        person if starts_by_itself is false.
+        times. config_path may be a pipeline's file. The config is kept as it is now: to use a
+        changed file, schedule anew. Tell the person if starts_by_itself is false.
         """
         new = NewSchedule(
             job=NewJob(

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -55,3 +56,40 @@ async def test_each_firing_is_a_job_or_says_why_not(stack: Stack, tmp_path: Path
         assert {firing.job_id for firing in seen} <= {job["job_id"] for job in listed}
         await session.call("update_schedule", **which, action="delete")
         rest.close()
+
+
+async def test_a_pipeline_runs_on_a_schedule_like_a_job(stack: Stack, tmp_path: Path) -> None:
+    config = noting_job(tmp_path, "step", "exit 0")
+    pipeline = tmp_path / "nightly.yaml"
+    pipeline.write_text(
+        "steps:\n"
+        f"  - {{name: train, config_path: {config.name}}}\n"
+        f"  - {{name: evaluate, config_path: {config.name}, needs: [train]}}\n"
+    )
+    given = {"config_path": str(pipeline), "client_cwd": str(tmp_path), "interval_seconds": SECONDS}
+    async with mcp_session(stack) as session:
+        made = await session.call("schedule_job", **given, dry_run=False)
+        which = {"schedule_id": made["schedule_id"]}
+        assert (made["name"], made["command"]) == ("nightly", "pipeline")
+
+        async def row() -> dict[str, Any]:
+            listed = (await session.call("list_schedules", limit=100))["schedules"]
+            return next(one for one in listed if one["schedule_id"] == made["schedule_id"])
+
+        async def begun() -> str | None:
+            last = (await row())["last_run"]
+            return last["job_id"] if last and last["termination_reason"] != "skipped" else None
+
+        job_id = await eventually(begun, timeout=60, interval=0.2)
+        await session.call("update_schedule", **which, action="pause")
+        status = await session.wait(job_id or "")
+        assert (status["state"], status["command"]) == ("succeeded", "pipeline")
+        assert [(part["name"], part["state"]) for part in status["parts"]] == [
+            ("train", "succeeded"),
+            ("evaluate", "succeeded"),
+        ]
+        found = await row()
+        assert (found["command"], found["config_path"]) == ("pipeline", str(pipeline))
+        assert (found["state"], found["last_run"]["name"]) == ("paused", status["name"])
+        assert status["name"].startswith("nightly-2")
+        await session.call("update_schedule", **which, action="delete")
