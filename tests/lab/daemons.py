@@ -59,7 +59,7 @@ class Daemons:
         return [
             child
             for running, process in self._running
-            if running == name
+            if running == name and process.poll() is None
             for child in psutil.Process(process.pid).children(recursive=True)
         ]
 

@@ -40,6 +40,7 @@ class SkyLab(SlurmLab):
             raise CannotRun(f"ports of a SkyPilot API server are taken: {taken}")
         super().__init__()
         self._server = Daemons(self.root / "log")
+        self._orphans: list[psutil.Process] = []
 
     def up(self) -> None:
         """Start everything; returns once a cluster could be launched."""
@@ -71,9 +72,28 @@ class SkyLab(SlurmLab):
             timeout=_START_SECONDS,
         )
 
+    def kill_server_alone(self) -> None:
+        """Kill the API server's main process; what it is at goes on in its other ones.
+
+        Its queue of requests too, which would keep a new server from starting by its port.
+        """
+        self._orphans += self._server.children("sky")
+        self._server.kill("sky")
+        for process in self._orphans:
+            with suppress(psutil.NoSuchProcess):
+                listens = [
+                    c for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN
+                ]
+                if any(connection.laddr.port in _PORTS for connection in listens):
+                    process.kill()
+
     def stop_server(self) -> None:
         """End the API server and what it has started, at once."""
         processes = self._server.children("sky")
+        for orphan in self._orphans:
+            with suppress(psutil.NoSuchProcess):
+                processes += [*orphan.children(recursive=True), orphan]
+        self._orphans.clear()
         self._server.kill("sky")
         # One for each request, to end what it leaves; detached, and waiting for nothing any more.
         processes += [

@@ -1,0 +1,59 @@
+"""SkyPilot's API server is killed while it launches, and forgets what goes on all the same."""
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from flows.errors import ClusterUnreachable
+from flows.launcher.sky_server import SkyServer
+from flows.launcher.sky_values import SkyClusterState
+from flows.ports import JobHandle, LauncherState
+from tests.lab.sky_lab import SkyLab
+from tests.launcher.contract.subjects import Subject, new_key
+from tests.support.waiting import eventually
+
+pytestmark = [pytest.mark.sky, pytest.mark.timeout(900)]
+
+
+async def test_an_api_server_killed_alone_while_it_launches_leaves_one_job(
+    sky_subject: Subject, sky_lab: SkyLab
+) -> None:
+    subject, server, key = sky_subject, SkyServer(), new_key()
+    launch = asyncio.create_task(subject.launch(subject.holds, key=key))
+
+    def comes_up() -> bool:
+        cluster = server.cluster(subject.cluster)
+        return cluster is not None and cluster.state is SkyClusterState.INIT
+
+    await eventually(lambda: asyncio.to_thread(comes_up), timeout=subject.patience)
+    await asyncio.to_thread(sky_lab.kill_server_alone)
+    await asyncio.to_thread(sky_lab.start_server)
+    with suppress(ClusterUnreachable):
+        await launch
+
+    async def launched() -> JobHandle | None:
+        with suppress(ClusterUnreachable):
+            return await subject.find(key) or await subject.launch(subject.holds, key=key)
+        return None
+
+    handle = await eventually(launched, timeout=2 * subject.patience, interval=2)
+
+    async def live() -> list[str]:
+        """The jobs of the key, once the launch that nobody knew of has brought its own."""
+        await subject.observe()
+        jobs = await asyncio.to_thread(server.queue, subject.cluster)
+        named = [job for job in jobs or [] if job.name == key]
+        return [job.job_id for job in named if not job.state.is_terminal] if named[1:] else []
+
+    only = [handle.launcher_job_id]
+
+    async def one_is_left() -> bool:
+        return await live() == only
+
+    await eventually(one_is_left, timeout=2 * subject.patience, interval=2)
+    await subject.reaching(handle, LauncherState.RUNNING)
+    assert await subject.find(key) == handle
+    subject.release(handle)
+    await subject.reaching(handle, LauncherState.SUCCEEDED)
+    assert await live() == []
