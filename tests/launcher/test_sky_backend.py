@@ -47,8 +47,12 @@ def launch(backend: SkyBackend, key: str, **fields: object) -> JobHandle:
 
 def test_a_job_is_named_by_its_key_on_its_cluster(backend: SkyBackend, sky: FakeSky) -> None:
     key = new_key()
-    assert launch(backend, key).launcher_job_id == "1"
+    handle = launch(backend, key)
+    assert handle.launcher_job_id == "1"
     assert [job.name for job in sky.jobs[CLUSTER]] == [key]
+    seen = backend.observe_job(handle)
+    assert seen is not None
+    assert (seen.name, backend.observe(CLUSTER)["1"].name) == (key, key)
 
 
 def test_a_key_that_was_launched_is_not_launched_again(backend: SkyBackend, sky: FakeSky) -> None:
