@@ -56,6 +56,7 @@ class FindingCode(StrEnum):
     SETUP_GOES_ON = "setup_goes_on"
     OUMI_NOT_INSTALLED = "oumi_not_installed"
     BAD_OPTION = "bad_option"
+    SCRIPT_REFUSED = "script_refused"
     SECRET_IN_FILE = "secret_in_file"  # noqa: S105 - the name of a finding
     CREDENTIAL_MISSING = "credential_missing"
 

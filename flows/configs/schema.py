@@ -62,6 +62,7 @@ class Schema(TypedDict):
 
     oumi: str
     clouds: dict[str, str]
+    options: dict[Command, list[str]]
     roots: dict[ConfigType, str]
     enums: dict[str, list[str]]
     classes: dict[str, dict[str, FieldSpec]]
@@ -71,6 +72,11 @@ class Schema(TypedDict):
 def load_schema() -> Schema:
     """The schema of the Oumi version this package was built against."""
     return cast(Schema, json.loads(SCHEMA_PATH.read_text(encoding="utf-8")))
+
+
+def options_of(command: Command) -> list[str]:
+    """The long options that a command declares itself, beside the keys of its config."""
+    return load_schema()["options"][command]
 
 
 def root_spec(config_type: ConfigType) -> FieldSpec:

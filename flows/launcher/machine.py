@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import time
@@ -50,6 +51,10 @@ class Machine:
         except (ImportError, ValueError):
             return False
 
+    def torch_build(self) -> str:
+        """What the installed torch is built for: cuda, hip or cpu; empty if that is not told."""
+        return _torch_build()
+
     def free_disk_gb(self, path: Path) -> float | None:
         """Free space where a path is, or would be; None if that cannot be told."""
         for folder in (path, *path.parents):
@@ -69,6 +74,8 @@ def _hardware() -> Hardware:
         kind = "cuda"
     elif platform.system() == "Darwin" and platform.machine() == "arm64":
         kind = "mps"
+    elif _torch_build() == "hip" and Path("/dev/kfd").exists():
+        kind = "other"  # AMD's GPUs; how much memory they have is not known
     else:
         kind = "none"
     return Hardware(
@@ -80,6 +87,19 @@ def _hardware() -> Hardware:
         memory_gb=round(psutil.virtual_memory().total / 2**30, 1),
         packages=packages,
     )
+
+
+def _torch_build() -> str:
+    """What torch's own file says of its build, which is read and not run."""
+    try:
+        spec = find_spec("torch")
+        text = (Path((spec and spec.origin) or "").parent / "version.py").read_text("utf-8")
+    except (ImportError, ValueError, OSError, UnicodeDecodeError):
+        return ""
+    for name in ("hip", "cuda"):
+        if re.search(rf"^{name}\b.*= *['\"]", text, re.MULTILINE):
+            return name
+    return "cpu" if re.search(r"^cuda\b", text, re.MULTILINE) else ""
 
 
 def _nvidia_gpus() -> tuple[list[Gpu], str | None]:

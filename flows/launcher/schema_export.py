@@ -13,13 +13,17 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
+import click
 import oumi.core.configs as oumi_configs
 import oumi.launcher
+import typer.main
 from omegaconf import MISSING
 from oumi.analyze.config import TypedAnalyzeConfig
+from oumi.cli.main import get_app
 from oumi.core.registry import REGISTRY, RegistryType
 
 from flows.configs.schema import SCHEMA_PATH, ConfigType, FieldSpec, Schema
+from flows.models import Command
 
 CONFIG_CLASSES: dict[ConfigType, type[Any]] = {
     ConfigType.TRAINING: oumi_configs.TrainingConfig,
@@ -38,13 +42,14 @@ _SCALARS = {str: "str", int: "int", float: "float", bool: "bool", Path: "path", 
 
 
 def export_schema() -> Schema:
-    """The clouds of the installed Oumi, and the keys and types of its config classes."""
+    """The clouds and options of the installed Oumi, the keys and types of its config classes."""
     exporter = Exporter()
     roots = exporter.export_roots()
     _accept_short_analyzers(exporter.classes)
     return Schema(
         oumi=version("oumi"),
         clouds=_clouds(),
+        options=_options(),
         roots=roots,
         enums=dict(sorted(exporter.enums.items())),
         classes=dict(sorted(exporter.classes.items())),
@@ -60,8 +65,13 @@ def to_json(schema: Schema) -> str:
         for name, fields in schema["classes"].items()
     )
     enums = ",\n".join(f" {json.dumps(k)}: {json.dumps(v)}" for k, v in schema["enums"].items())
+    options = ",\n".join(
+        f" {json.dumps(command)}: {json.dumps(names)}"
+        for command, names in schema["options"].items()
+    )
     return (
         f'{{"oumi": {json.dumps(schema["oumi"])},\n"clouds": {json.dumps(schema["clouds"])},\n'
+        f'"options": {{\n{options}}},\n'
         f'"roots": {json.dumps(schema["roots"])},\n'
         f'"enums": {{\n{enums}}},\n"classes": {{\n{classes}}}}}\n'
     )
@@ -139,6 +149,21 @@ def _clouds() -> dict[str, str]:
     return {
         name: get_type_hints(builders[name])["return"].__name__
         for name in sorted(set(oumi.launcher.which_clouds()))
+    }
+
+
+def _options() -> dict[Command, list[str]]:
+    """The long options that each command declares, whether on or off."""
+    group = typer.main.get_command(get_app())
+    commands = cast("click.Group", group).commands
+    return {
+        command: sorted(
+            option.removeprefix("--")
+            for parameter in commands[command].params
+            for option in (*parameter.opts, *parameter.secondary_opts)
+            if option.startswith("--")
+        )
+        for command in Command
     }
 
 

@@ -1,6 +1,7 @@
 """A job config as it would be launched: its target, its scripts and what is mounted there."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -8,12 +9,20 @@ from typing import Any, Final
 
 from flows.configs.checks import MISSING
 from flows.preflight.notes import Notes
-from flows.preflight.script import Script
-from flows.preflight.target import Accelerator, Target, parse_accelerator
+from flows.preflight.script import Made, OumiCall, Script
+from flows.preflight.target import Target, parse_accelerator
 from flows.preflight.values import mapping_of, number_of, text_of
 
 REMOTE_SCHEMES: Final = ("s3://", "gs://", "r2://", "https://", "http://", "cos://", "oci://",
                          "nebius://", "cw://", "vastdata://", "skypilot:")  # fmt: skip
+
+_ENVIRONMENT: Final = re.compile(
+    r"(?:^|[\s;&|(])(?:\.|source|eval) |activate|\b(?:conda|mamba|micromamba|pixi|poetry|pipenv"
+    r"|pdm|direnv|dotenv|docker|podman|apptainer|singularity|enroot|srun|ssh)\b|module load"
+    r"|spack load|\buv (?:run|sync)\b|bin/(?:python|oumi|pip)|requirements|environment\.y|\.sh\b"
+    r"|\bmake ",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True)
@@ -56,9 +65,28 @@ class Job:
         return _texts(self.data.get("envs"))
 
     @property
-    def makes_files(self) -> bool:
-        """Whether its scripts may make files before a recipe reads them."""
-        return self.setup.may_make_files or self.run.may_make_files
+    def made(self) -> Made:
+        """What its scripts may make, as paths of the target."""
+        return self.setup.made().plus(self.run.made())
+
+    @property
+    def brings_environment(self) -> bool:
+        """Whether its scripts load something that may set variables or bring packages along."""
+        return bool(_ENVIRONMENT.search(f"{self.setup.text}\n{self.run.text}"))
+
+    def made_before(self, key: str, call: OumiCall) -> Made:
+        """What its scripts may make before a call of `key`, as paths of this machine."""
+        if key == "setup":
+            made = self.setup.made(before=call.place)
+        else:
+            made = self.setup.made().plus(self.run.made(before=call.place))
+
+        def here(path: str) -> str:
+            return os.path.normpath(self.working_dir / Path(path).expanduser())
+
+        return Made(
+            frozenset(map(here, made.folders)), frozenset(map(here, made.files)), made.anything
+        )
 
     def is_mounted(self, path: str) -> bool:
         """Whether a path of the target lies on something that is mounted or copied there."""
@@ -95,9 +123,10 @@ def read_job(
         notes: Where its problems are noted.
     """
     asked = mapping_of(data.get("resources"))
+    named = text_of(asked.get("cloud")) or cloud or "local"
     target = Target(
-        cloud=text_of(asked.get("cloud")) or cloud or "local",
-        accelerator=_accelerator(asked.get("accelerators")),
+        cloud=named,
+        accelerator=parse_accelerator(text_of(asked.get("accelerators")), cloud=named),
         num_nodes=number_of(data.get("num_nodes")) or 1,
         disk_gb=number_of(asked.get("disk_size")),
         instance_type=text_of(asked.get("instance_type")),
@@ -128,10 +157,6 @@ def _plain(path: str) -> str:
         if path.startswith(f"{home}/"):
             path = "~" + path[len(home) :]
     return path.rstrip("/")
-
-
-def _accelerator(value: object) -> Accelerator | None:
-    return parse_accelerator(value) if isinstance(value, str) and value != MISSING else None
 
 
 def _texts(value: object) -> dict[str, str]:

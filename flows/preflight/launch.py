@@ -12,15 +12,15 @@ from flows.configs.checks import Problem, ProblemKind, config_problems
 from flows.configs.overrides import apply_overrides, override_key_problem, override_problems
 from flows.configs.places import Places
 from flows.configs.reader import ConfigFile, is_job_config, read_config
-from flows.configs.schema import CONFIG_TYPE, ConfigType, fields_of, root_spec
+from flows.configs.schema import CONFIG_TYPE, ConfigType, options_of
 from flows.errors import OumiFlowsError
-from flows.findings import Finding, FindingCode
+from flows.findings import Finding, FindingCode, Severity
 from flows.models import Command, OverrideValue
 from flows.names import LOCAL_CLOUD
 from flows.preflight.job import Job, read_job
 from flows.preflight.notes import Notes
 from flows.preflight.recipe import Recipe, guess_type
-from flows.preflight.script import OumiCall
+from flows.preflight.script import Made, OumiCall
 from flows.preflight.target import Target
 from flows.preflight.values import mapping_of
 
@@ -30,6 +30,16 @@ _CODES: Final = {
     ProblemKind.MISSING_KEY: FindingCode.MISSING_KEY,
     ProblemKind.WRONG_TYPE: FindingCode.WRONG_TYPE,
 }
+
+_MEANT: Final = {
+    (Command.QUANTIZE, "model"): "model.model_name",
+    (Command.QUANTIZE, "output"): "output_path",
+    (Command.ANALYZE, "output"): "output_path",
+    (Command.ANALYZE, "dataset-name"): "dataset_name",
+    (Command.ANALYZE, "dataset-path"): "dataset_path",
+    (Command.ANALYZE, "sample-count"): "sample_count",
+}
+"""The keys that options of Oumi 0.9's commands replace under another name."""
 
 
 @dataclass(frozen=True)
@@ -133,40 +143,49 @@ def _fix(problem: Problem) -> str:
 def _followed(job: Job) -> list[Recipe]:
     """The configs that the job's scripts load, checked with the options they are given."""
     recipes: list[Recipe] = []
-    made: list[str] = []
+    outputs = Made()
     for key, script in (("setup", job.setup), ("run", job.run)):
         for call in list(script.oumi_calls())[:_MAX_FOLLOWED]:
-            recipe = _follow(job, call, key, made)
+            recipe = _follow(job, call, key, job.made_before(key, call).plus(outputs))
             if recipe is not None:
                 recipes.append(recipe)
-                made.append(recipe.output[1])
+                outputs = outputs.plus(_output_of(recipe))
     return recipes
 
 
-def _follow(job: Job, call: OumiCall, key: str, made: list[str]) -> Recipe | None:
-    path = _config_path(job, call, key)
+def _output_of(recipe: Recipe) -> Made:
+    """What a command makes, as paths of this machine."""
+    output = recipe.output[1]
+    if recipe.base is None or "$" in output:
+        return Made(anything=True)
+    return Made(files=frozenset({os.path.normpath(recipe.base / output)} if output else ()))
+
+
+def _follow(job: Job, call: OumiCall, key: str, made: Made) -> Recipe | None:
+    path = _config_path(job, call, key, made)
     if path is None:
         return None
+    severity = Severity.ERROR if call.is_certain else Severity.WARNING
     try:
         config = read_config(path)
     except OumiFlowsError as error:
-        job.notes.error(
+        job.notes.add(
+            severity,
             FindingCode.INVALID_YAML,
             f"{key} runs `oumi {call.command} -c {call.config}`: {error.what}",
             error.next_step,
             key=key,
         )
         return None
-    notes = Notes(str(path), Places(config.text))
+    notes = Notes(str(path), Places(config.text), is_certain=call.is_certain)
     config_type = CONFIG_TYPE[call.command]
     overrides = _overrides(job, call, key)
     try:
         data = apply_overrides(config.data, overrides, call.command)
     except OumiFlowsError as error:
-        job.notes.error(FindingCode.BAD_OPTION, error.what, error.next_step, key=key)
+        job.notes.add(severity, FindingCode.BAD_OPTION, error.what, error.next_step, key=key)
         data = config.data
     note_problems(notes, config_problems(data, config_type))
-    made_by_script = job.makes_files or bool(made)
     return Recipe(
         str(path),
         data,
@@ -174,12 +193,12 @@ def _follow(job: Job, call: OumiCall, key: str, made: list[str]) -> Recipe | Non
         None if call.cwd is None else Path(os.path.normpath(job.working_dir / call.cwd)),
         notes,
         processes=None if call.is_distributed else 1,
-        made_by_script=made_by_script,
+        made=made,
         envs=job.envs,
     )
 
 
-def _config_path(job: Job, call: OumiCall, key: str) -> Path | None:
+def _config_path(job: Job, call: OumiCall, key: str, made: Made) -> Path | None:
     """The file on this machine that the script's config is; None if that cannot be told."""
     config = call.config
     if "$" in config or "`" in config or config.startswith(("oumi://", "http://", "https://")):
@@ -189,18 +208,23 @@ def _config_path(job: Job, call: OumiCall, key: str) -> Path | None:
         if source is not None:
             return source if source.is_file() else None  # its absence is the mount's problem
         if job.target.is_local:
-            return _existing(job, Path(config).expanduser(), call, key)
+            return _existing(job, Path(config).expanduser(), call, key, made)
         return None
     if call.cwd is None:
         return None
-    return _existing(job, Path(os.path.normpath(job.working_dir / call.cwd / config)), call, key)
+    path = Path(os.path.normpath(job.working_dir / call.cwd / config))
+    return _existing(job, path, call, key, made)
 
 
-def _existing(job: Job, path: Path, call: OumiCall, key: str) -> Path | None:
+def _existing(job: Job, path: Path, call: OumiCall, key: str, made: Made) -> Path | None:
     if path.is_file():
         return path
-    note = job.notes.warning if job.makes_files else job.notes.error
-    note(
+    is_elsewhere = made.anything and not (job.working_dir / (call.cwd or "")).is_dir()
+    if made.has(str(path)) or is_elsewhere:
+        return None  # what a script makes or fetches, such as a repository, cannot be looked at
+    is_sure = call.is_certain and not made.may_have(str(path))
+    job.notes.add(
+        Severity.ERROR if is_sure else Severity.WARNING,
         FindingCode.PATH_NOT_FOUND,
         f"{key} runs `oumi {call.command} -c {call.config}`, and there is no file {path}",
         "Correct the path; a relative one starts from working_dir",
@@ -212,11 +236,12 @@ def _existing(job: Job, path: Path, call: OumiCall, key: str) -> Path | None:
 def _overrides(job: Job, call: OumiCall, key: str) -> dict[str, OverrideValue]:
     """The options of a call that are values of keys; those that Oumi would refuse are noted."""
     overrides: dict[str, OverrideValue] = {}
-    known = fields_of(root_spec(CONFIG_TYPE[call.command]))
-    for name, text in call.options.items():
-        if "." not in name and name not in known:
-            continue  # an option of the command's own
+    own = {"help", *options_of(call.command)}
+    for option, text in call.options.items():
+        name = _MEANT.get((call.command, option), option)
         problem = override_key_problem(name, call.command)
+        if problem is not None and (option in own or option.startswith("[")):
+            continue
         is_known = text is not None and "$" not in text and "`" not in text
         if problem is None and is_known:
             value = _value(text or "")
@@ -224,9 +249,10 @@ def _overrides(job: Job, call: OumiCall, key: str) -> dict[str, OverrideValue]:
             overrides[name] = value
         if problem is not None:
             overrides.pop(name, None)
-            job.notes.error(
+            job.notes.add(
+                Severity.ERROR if call.is_certain else Severity.WARNING,
                 FindingCode.BAD_OPTION,
-                f"{key} gives `oumi {call.command}` the option --{name}: {problem.message}",
+                f"{key} gives `oumi {call.command}` the option --{option}: {problem.message}",
                 "" if problem.nearest else "Correct it in the script",
                 key=key,
                 nearest=problem.nearest,

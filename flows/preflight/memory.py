@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,9 +12,21 @@ from flows.findings import FindingCode, Gpu, Severity
 from flows.preflight.launch import Launch
 from flows.preflight.recipe import Recipe
 from flows.preflight.target import SKY_DISK_GB
+from flows.preflight.values import mapping_of
 
 _COUNT: Final = re.compile(r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:[._]\d+)?)([bBmM])(?![A-Za-z0-9])")
 _BYTES: Final = {"float32": 4.0, "fp32": 4.0, "float": 4.0}
+_LEAST: Final = 0.2
+"""Bytes of a parameter in a quantization that is not known here."""
+
+_QUANTIZED: Final = (
+    (r"(?i)(?<!\d)[123](?:\.\d+)?[-_]?bit|aqlm|exl[23]|bitnet|gguf|(?<![a-z0-9])i?q[123]_", _LEAST),
+    (r"(?i)4[-_]?bit|int4|[^a-z0-9]w4|gpt-?oss|(?:mx|nv)?fp4|nf4|awq|gptq|q4_|hqq|autoround", 0.55),
+    (r"(?i)8[-_]?bit|int8|fp8|w8a(?:8|16)|q[568]_", 1.05),
+    (r"(?i)quanti[sz]ed|[-_]quant\b", _LEAST),
+)
+"""What the names of quantized models have in them, and the bytes of a parameter at the least."""
+
 _GB: Final = 1e9
 _SHARDED: Final = ("FULL_SHARD", "HYBRID_SHARD")
 
@@ -106,7 +119,8 @@ def check_disk(launch: Launch, recipe: Recipe, *, free_gb: float | None) -> None
         room, where, download = free_gb, f"where {output} is", 0.0
     elif launch.target.is_sky:
         room, where = float(launch.target.disk_gb or SKY_DISK_GB), "on the cluster's disk"
-        download = 0.0 if recipe.text("model.model_name").startswith("/") else params * 2 / _GB
+        name = recipe.text("model.model_name")
+        download = 0.0 if name.startswith("/") else params * (_of_text(name) or 2) / _GB
         if launch.job is not None and launch.job.is_stored(output):
             checkpoint = 0.0
     else:
@@ -143,30 +157,43 @@ def parameters(recipe: Recipe) -> float | None:
 
 
 def of_name(name: str) -> float | None:
-    """The parameters that a model's name tells of, such as Llama-3.1-8B."""
+    """The parameters that a model's name tells of, such as Llama-3.1-8B; the fewest it may mean."""
     found: list[float] = []
     for matched in _COUNT.finditer(name.rstrip("/").rsplit("/", 1)[-1]):
         size = float(matched[2].replace("_", ".")) * (1e9 if matched[3] in "bB" else 1e6)
         # Experts share the attention layers: Mixtral-8x7B has 47 billion.
         found.append(size * (int(matched[1]) * 0.82 if matched[1] else 1))
-    return max(found) if found else None
+    # Beside a size, 1M is the length of a context.
+    sizes = [size for size in found if size > 10e6] or found
+    return min(sizes) if sizes else None
 
 
 def weight_bytes(recipe: Recipe) -> float:
-    """Bytes that a parameter takes once it is loaded."""
+    """Bytes that a parameter takes once it is loaded, at the least."""
     if recipe.uses_lora and recipe.flag("peft.q_lora"):
         return 0.55 if recipe.get("peft.q_lora_bits", 4) == 4 else 1.05
-    quantized = recipe.flag("model.model_kwargs.load_in_4bit") or re.search(
-        r"(?i)4bit|int4|w4a16|awq|gptq|q4_", recipe.model_name
-    )
-    if quantized or recipe.text("peft.bnb_4bit_quant_storage"):
-        return 0.55
-    if recipe.flag("model.model_kwargs.load_in_8bit") or re.search(
-        r"(?i)8bit|int8|fp8", recipe.model_name
-    ):
-        return 1.05
     key = recipe.model_keys[0] if recipe.model_keys else "model"
-    return _BYTES.get(recipe.text(f"{key}.torch_dtype_str"), 2.0)
+    told = [_of_text(recipe.model_name), *_of_kwargs(recipe, f"{key}.model_kwargs")]
+    if recipe.text("peft.bnb_4bit_quant_storage"):
+        told.append(0.55)
+    plain = _BYTES.get(recipe.text(f"{key}.torch_dtype_str"), 2.0)
+    return min([size for size in told if size is not None], default=plain)
+
+
+def _of_kwargs(recipe: Recipe, key: str) -> Iterator[float | None]:
+    """What a model's keyword arguments, which go to its engine, say of its quantization."""
+    for name, value in mapping_of(recipe.get(key)).items():
+        if name in ("load_in_4bit", "load_in_8bit"):
+            if recipe.flag(f"{key}.{name}"):
+                yield 0.55 if "4" in name else 1.05
+        elif name.startswith("quantization") and value:
+            text = "bnb-4bit" if value == "bitsandbytes" else json.dumps(value, default=str)
+            yield _of_text(text) or _LEAST
+
+
+def _of_text(text: str) -> float | None:
+    """The bytes of a parameter that a name tells of; None where it tells nothing."""
+    return next((size for pattern, size in _QUANTIZED if re.search(pattern, text)), None)
 
 
 def _training_bytes(recipe: Recipe) -> float:

@@ -10,12 +10,15 @@ class Notes:
     Args:
         file: The file's path.
         places: Where its keys stand; None for a file that is not YAML.
+        is_certain: Whether the file is sure to be read. What is wrong with one that may not be is
+            a warning.
     """
 
-    def __init__(self, file: str, places: Places | None) -> None:
+    def __init__(self, file: str, places: Places | None, *, is_certain: bool = True) -> None:
         self.found: list[Finding] = []
         self._file = file
         self._places = places
+        self._is_certain = is_certain
 
     def error(
         self, code: FindingCode, message: str, fix: str = "", *, key: str = "", nearest: str = ""
@@ -44,7 +47,7 @@ class Notes:
         self.found.append(
             Finding(
                 code=code,
-                severity=severity,
+                severity=severity if self._is_certain else Severity.WARNING,
                 message=message,
                 fix=fix,
                 file=self._file,

@@ -1,25 +1,26 @@
 """The files and folders that a launch reads and writes, on the machine where it will."""
 
-import json
 import os
 import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, Protocol
 
+from flows.configs.schema import ConfigType
 from flows.findings import FindingCode, Severity
+from flows.preflight.data_files import Rows, rows_of, wrong_content
 from flows.preflight.launch import Launch
 from flows.preflight.recipe import Recipe
 from flows.preflight.sync import Sync
 
 _SYSTEM: Final = ("/usr", "/bin", "/sbin", "/etc", "/dev", "/proc", "/sys", "/lib", "/opt", "/var",
                   "/mnt")  # fmt: skip
-_ON_EVERY_MACHINE: Final = frozenset({"/", "/tmp", "/root", "/home"})  # noqa: S108 - compared alone
+_ON_EVERY_MACHINE: Final = frozenset(
+    {"/", "/tmp", "/root", "/home", "/srv", "/run", "/media", "/boot", "/data"}  # noqa: S108
+)
+"""Folders that say nothing of a machine; what is in them may."""
 _SHARED_FILES: Final = frozenset({"slurm", "sky-slurm", "polaris", "frontier", "perlmutter", "k8s"})
 """Clouds whose nodes may share a file system with this machine."""
-
-_LOOKED_AT: Final = 20
-_MAX_LINE: Final = 1_000_000
 
 
 class _Add(Protocol):
@@ -50,8 +51,13 @@ class PathChecks:
         for recipe in launch.recipes:
             if self._sync is not None:
                 self._check_synced(recipe)
+            rows = {
+                f"{dataset.key}.dataset_path": rows_of(dataset) for dataset in recipe.datasets()
+            }
+            if recipe.config_type is ConfigType.INFERENCE:
+                rows["input_path"] = Rows.CONVERSATIONS
             for key, path in recipe.inputs():
-                self._check_input(recipe, key, path)
+                self._check_input(recipe, key, path, rows.get(key, Rows.ANY))
             if recipe.loads_model:
                 for block in recipe.model_keys:
                     self._check_models(recipe, block)
@@ -75,11 +81,12 @@ class PathChecks:
         job = self._launch.job
         if job is None:
             return
+        made = job.made
         for key, script in (("setup", job.setup), ("run", job.run)):
             words = [word for command in script.commands for word in command.words]
-            for word in words:
-                path = word.partition("=")[2] if word.startswith("-") else word
-                if _is_of_this_machine(path) and not job.is_mounted(path):
+            paths = [word.partition("=")[2] if word.startswith("-") else word for word in words]
+            for path in dict.fromkeys(paths):
+                if not job.is_mounted(path) and not made.has_folder_of(path):
                     self._note_local(job.notes.add, key, path)
 
     def _check_synced(self, recipe: Recipe) -> None:
@@ -102,7 +109,7 @@ class PathChecks:
                 key="run",
             )
 
-    def _check_input(self, recipe: Recipe, key: str, path: str) -> None:
+    def _check_input(self, recipe: Recipe, key: str, path: str, rows: Rows = Rows.ANY) -> None:
         if "$" in path:
             self.statuses[path] = "not_known"
             return
@@ -123,11 +130,11 @@ class PathChecks:
             return
         local = Path(os.path.normpath((recipe.base or Path("/")) / path))
         if local.exists():
-            self._check_found(recipe, key, path, local)
+            self._check_found(recipe, key, path, local, rows)
         else:
             self._note_missing(recipe, key, path, local)
 
-    def _check_found(self, recipe: Recipe, key: str, path: str, local: Path) -> None:
+    def _check_found(self, recipe: Recipe, key: str, path: str, local: Path, rows: Rows) -> None:
         why = self._sync.leaves_out(local) if self._sync is not None else ""
         if why:
             self.statuses[path] = "not_synced"
@@ -140,7 +147,7 @@ class PathChecks:
             )
             return
         self.statuses[path] = "valid"
-        wrong = _wrong_content(local) if local.is_file() else ""
+        wrong = wrong_content(local, rows) if local.is_file() else ""
         if wrong:
             self.statuses[path] = "bad_content"
             recipe.notes.error(
@@ -148,12 +155,15 @@ class PathChecks:
             )
 
     def _note_missing(self, recipe: Recipe, key: str, path: str, local: Path) -> None:
-        self.statuses[path] = "made_by_script" if recipe.made_by_script else "not_found"
-        severity = Severity.WARNING if recipe.made_by_script else Severity.ERROR
+        may_be_made = recipe.made.may_have(str(local))
+        self.statuses[path] = "made_by_script" if may_be_made else "not_found"
+        if recipe.made.has(str(local)):
+            return
+        severity = Severity.WARNING if may_be_made else Severity.ERROR
         nearest = _nearest(local)
         hint = f"; did you mean {nearest}?" if nearest else ""
         message = f"{key} is {path}, and {local} does not exist{hint}"
-        fix = "Make sure that the script makes it" if recipe.made_by_script else "Correct the path"
+        fix = "Make sure that the script makes it" if may_be_made else "Correct the path"
         recipe.notes.add(
             severity, FindingCode.PATH_NOT_FOUND, message, fix, key=key, nearest=nearest
         )
@@ -177,22 +187,28 @@ class PathChecks:
                     key=key,
                 )
             return
-        if _is_of_this_machine(path):
-            self.statuses[path] = "local_path_on_cloud"
-            self._note_local(recipe.notes.add, key, path)
-            return
-        self.statuses[path] = "not_known"
+        is_made = job is not None and job.made.has_folder_of(path)
+        is_noted = not is_made and self._note_local(recipe.notes.add, key, path)
+        self.statuses[path] = "local_path_on_cloud" if is_noted else "not_known"
 
-    def _note_local(self, note: _Add, key: str, path: str) -> None:
+    def _note_local(self, note: _Add, key: str, path: str) -> bool:
+        """Note a path that means this machine and not the target; whether it is one."""
+        severity = _weight_on_cloud(path)
+        if severity is None:
+            return False
         cloud = self._launch.target.cloud
-        severity = Severity.WARNING if cloud in _SHARED_FILES else Severity.ERROR
+        if cloud in _SHARED_FILES:
+            severity = Severity.WARNING
+        is_sure = severity is Severity.ERROR
         note(
             severity,
             FindingCode.LOCAL_PATH_ON_CLOUD,
-            f"{key} has {path}, a path of this machine that is not on {cloud}",
+            f"{key} has {path}, a path of this machine that "
+            f"{'is' if is_sure else 'may be'} not on {cloud}",
             "Put the file into working_dir and use a relative path, or add it to file_mounts",
             key=key,
         )
+        return True
 
     def _check_models(self, recipe: Recipe, block: str) -> None:
         for name in ("model_name", "adapter_model", "tokenizer_name"):
@@ -206,10 +222,11 @@ class PathChecks:
             return
         if not self._launch.target.is_local:
             job = self._launch.job
-            is_mounted = job is None or job.is_mounted(path)
-            if path.startswith("/") and _is_of_this_machine(path) and not is_mounted:
+            is_there = job is None or job.is_mounted(path) or job.made.has_folder_of(path)
+            # What is written to is made where it is not.
+            is_sure = _weight_on_cloud(path) is Severity.ERROR
+            if is_sure and not is_there and self._note_local(recipe.notes.add, key, path):
                 self.statuses[path] = "local_path_on_cloud"
-                self._note_local(recipe.notes.add, key, path)
             return
         if recipe.base is None:
             return
@@ -238,18 +255,18 @@ def is_path(name: str) -> bool:
     return name.startswith(("/", "./", "../", "~")) or name.count("/") > 1
 
 
-def _is_of_this_machine(path: str) -> bool:
-    """Whether an absolute path means this machine, and hardly another."""
+def _weight_on_cloud(path: str) -> Severity | None:
+    """How sure an absolute path means this machine and not another; None: it means any."""
     if re.match(r"/Users/[^/]+/|[A-Za-z]:\\", path):
-        return True
+        return Severity.ERROR
     if not path.startswith("/") or "$" in path or path.rstrip("/") in _ON_EVERY_MACHINE:
-        return False
+        return None
     if any(path == folder or path.startswith(f"{folder}/") for folder in _SYSTEM):
-        return False
+        return None
     home = str(Path.home())
     if home not in ("/", "/root") and path.startswith(f"{home}/"):
-        return True
-    return Path(path).exists()
+        return Severity.ERROR
+    return Severity.WARNING if Path(path).exists() else None
 
 
 def _nearest(local: Path) -> str:
@@ -258,30 +275,3 @@ def _nearest(local: Path) -> str:
     except OSError:
         return ""
     return next(iter(get_close_matches(local.name, names, n=1, cutoff=0.75)), "")
-
-
-def _wrong_content(path: Path) -> str:
-    """What is wrong with the first lines of a JSONL file; empty for any other file."""
-    try:
-        if path.suffix in (".jsonl", ".json") and path.stat().st_size == 0:
-            return "which is empty"
-        return _bad_line(path) if path.suffix == ".jsonl" else ""
-    except UnicodeDecodeError:
-        return "which is not UTF-8 text"
-    except OSError as error:
-        return f"which cannot be read ({error.strerror})"
-
-
-def _bad_line(path: Path) -> str:
-    with path.open(encoding="utf-8") as file:
-        for number in range(1, _LOOKED_AT + 1):
-            line = file.readline(_MAX_LINE)
-            if not line or len(line) == _MAX_LINE:
-                break
-            try:
-                is_object = not line.strip() or isinstance(json.loads(line), dict)
-            except json.JSONDecodeError:
-                return f"whose line {number} is not JSON"
-            if not is_object:
-                return f"whose line {number} is not a JSON object"
-    return ""

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, cast
 from flows.configs.checks import MISSING
 from flows.configs.schema import ConfigType, fields_of, root_spec
 from flows.preflight.notes import Notes
+from flows.preflight.script import Made
 from flows.preflight.values import items_of, mapping_of, text_of
 
 _TRUE: Final = frozenset({"true", "yes", "y", "on", "1"})
@@ -52,7 +53,7 @@ class Recipe:
     Attributes:
         base: The folder on this machine that relative paths in it mean; None: they mean a folder
             of the target that this machine cannot see.
-        made_by_script: Whether the job's script may make files that the recipe reads.
+        made: What the job's scripts may make before it is read, as paths of this machine.
         envs: Environment that the job config gives it.
     """
 
@@ -62,7 +63,7 @@ class Recipe:
     base: Path | None
     notes: Notes
     processes: int | None = None
-    made_by_script: bool = False
+    made: Made = field(default_factory=Made)
     envs: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def get(self, key: str, default: Any = None) -> Any:

@@ -3,12 +3,15 @@
 import re
 from typing import Final
 
+from flows.configs.slurm_checks import check_heredocs, check_slurm_job
+from flows.errors import InvalidConfig
 from flows.findings import FindingCode
 from flows.preflight.job import REMOTE_SCHEMES, Job
 from flows.preflight.launch import Launch
-from flows.preflight.target import CLOUDS, nearest_cloud, nearest_gpu, parse_accelerator
+from flows.preflight.target import CLOUDS, nearest_cloud, nearest_gpu
 from flows.preflight.values import text_of
 
+_QUEUES: Final = ("polaris", "frontier", "perlmutter")
 _STORES: Final = {"s3": "s3://", "gcs": "gs://", "r2": "r2://", "nebius": "nebius://",
                   "azure": "https://", "ibm": "cos://", "oci": "oci://"}  # fmt: skip
 _SAVES: Final = re.compile(
@@ -42,6 +45,21 @@ def check_resources(launch: Launch, *, cloud: str) -> None:
         _check_mounts(job)
         _check_setup(job)
     _check_account(job)
+    _check_cluster_scripts(job)
+
+
+def _check_cluster_scripts(job: Job) -> None:
+    """Note what the launcher refuses of a script that it sends to a cluster's queue."""
+    check = {"slurm": check_slurm_job}.get(job.target.cloud)
+    if job.target.cloud in _QUEUES:
+        check = check_heredocs
+    if check is None:
+        return
+    try:
+        check(job.data)
+    except InvalidConfig as error:
+        key = error.what.partition(" ")[0]
+        job.notes.error(FindingCode.SCRIPT_REFUSED, error.what, error.next_step, key=key)
 
 
 def _check_cloud(job: Job, asked: str) -> None:
@@ -65,7 +83,7 @@ def _check_cloud(job: Job, asked: str) -> None:
 
 def _check_accelerators(job: Job) -> None:
     text = text_of(job.resources.get("accelerators"))
-    if text and parse_accelerator(text) is None:
+    if text and job.target.accelerator is None:
         job.notes.error(
             FindingCode.BAD_ACCELERATOR,
             f"resources.accelerators {text!r} is not a GPU and a count",
@@ -148,7 +166,8 @@ def _check_setup(job: Job) -> None:
         )
     installs = _INSTALLS_OUMI.search(job.setup.text) or _INSTALLS_OUMI.search(job.run.text)
     has_image = text_of(job.resources.get("image_id")) or job.resources.get("image_id_map")
-    if job.run.uses_oumi and not installs and not has_image and _is_bare(job):
+    is_bare = job.target.is_sky and not job.brings_environment
+    if job.run.uses_oumi and not installs and not has_image and is_bare:
         job.notes.warning(
             FindingCode.OUMI_NOT_INSTALLED,
             "run calls oumi, and setup does not install it on the new machine",
@@ -157,16 +176,8 @@ def _check_setup(job: Job) -> None:
         )
 
 
-def _is_bare(job: Job) -> bool:
-    """Whether nothing that the scripts load could bring Oumi along."""
-    both = job.setup.text + job.run.text
-    brings = re.search(r"\b(?:source|conda activate|module load|\.) |requirements|environment\.y|"
-                       r"docker|\.sh\b|poetry|uv sync|make ", both)  # fmt: skip
-    return job.target.is_sky and not brings
-
-
 def _check_account(job: Job) -> None:
-    if job.target.cloud in ("polaris", "frontier", "perlmutter") and not job.data.get("user"):
+    if job.target.cloud in _QUEUES and not job.data.get("user"):
         job.notes.error(
             FindingCode.MISSING_USER,
             f"Oumi's cloud {job.target.cloud} needs user, the account on the cluster",

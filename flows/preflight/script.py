@@ -1,12 +1,14 @@
 """What a job config's scripts do, read without running them."""
 
+import os
 import re
-import shlex
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from pathlib import PurePosixPath
 from typing import Final, NamedTuple
 
 from flows.models import Command
+from flows.preflight.shell import ShellCommand, joined, read_commands
 
 COMMANDS: Final = {command.value: command for command in Command} | {
     "eval": Command.EVALUATE,
@@ -14,28 +16,64 @@ COMMANDS: Final = {command.value: command for command in Command} | {
 }
 """Oumi 0.9's names of the commands, aliases included."""
 
-_KEYWORDS: Final = frozenset(
-    {"if", "then", "else", "elif", "do", "while", "until", "!", "{", "(", "time", "exec"}
+_WRAPPERS: Final = frozenset(
+    {"env", "time", "nohup", "nice", "ionice", "timeout", "stdbuf", "sudo", "setsid", "numactl",
+     "torchrun", "accelerate", "deepspeed", "python", "python3", "srun", "mpirun", "mpiexec",
+     "uv", "poetry", "pipenv", "conda", "mamba", "pixi", "xvfb-run", "nsys", "apptainer",
+     "singularity", "docker"}
+)  # fmt: skip
+"""Commands that run the command they are given."""
+
+_LAUNCHERS: Final = frozenset(
+    {"distributed", "torchrun", "accelerate", "deepspeed", "srun", "mpirun", "mpiexec"}
 )
-_OPERATORS: Final = frozenset(";&|()")
-_ASSIGNMENT: Final = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
-_VARIABLE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
-_HEREDOC: Final = re.compile(r"<<-?\s*['\"]?(\w+)['\"]?")
+"""Wrappers that may start several processes."""
+
 _HARMLESS: Final = frozenset(
-    {"set", "echo", "export", "source", ".", "cd", "pip", "pip3", "uv", "conda", "oumi", "test",
-     "[", "[[", "exit", "nvidia-smi", "sleep", "ulimit", "module", "ls", "pwd", "env", "date",
-     "hostname", "fi", "done", "esac", "}", ")", "true", "false", "return", "printf", "cat",
-     "unset", "which", "hf", "huggingface-cli", "wandb", "trap", "nproc", "free", "df", "ray"}
+    {"set", "echo", "source", ".", "cd", "pushd", "popd", "pip", "pip3", "uv", "conda", "mamba",
+     "test", "[", "[[", "]]", "exit", "nvidia-smi", "rocm-smi", "sleep", "wait", "ulimit",
+     "module", "ls", "pwd", "env", "date", "hostname", "whoami", "id", "uname", "true", "false",
+     ":", "return", "shift", "printf", "cat", "unset", "read", "which", "type", "command", "hf",
+     "huggingface-cli", "wandb", "trap", "nproc", "free", "df", "du", "ray", "rm", "chmod",
+     "chown", "kill", "pkill", "for", "select", "function", "export", "declare", "local",
+     "readonly", "typeset", "alias", "shopt", "eval", "apt", "apt-get", "yum", "dnf", "apk",
+     "brew", "head", "tail", "grep", "wc", "sort", "uniq", "cut", "awk", "sed", "tr", "jq",
+     "basename", "dirname", "realpath", "readlink", "seq", "oumi", "nvcc", "lsb_release", "sudo",
+     "break", "continue", "lscpu", "ps", "top", "ping", "diff", "cmp", "stat", "file"}
 )  # fmt: skip
 """Commands that make no file that a recipe would read."""
 
+_MAKES_ARGUMENTS: Final = frozenset({"mkdir", "touch", "tee"})
+_MAKES_LAST: Final = frozenset({"cp", "mv", "ln"})
 
-class ShellCommand(NamedTuple):
-    """One simple command of a script, its known variables replaced."""
 
-    words: list[str]
-    cwd: str | None
-    """The folder it runs in, relative to where the script starts; None: not known."""
+class Made(NamedTuple):
+    """What commands may make."""
+
+    folders: frozenset[str] = frozenset()
+    """Folders that are empty at first."""
+    files: frozenset[str] = frozenset()
+    """Files, and folders with all that is in them."""
+    anything: bool = False
+    """Whether any file beside these may be made."""
+
+    def has(self, path: str) -> bool:
+        """Whether a file is among those that are made."""
+        return _is_within(path, self.files)
+
+    def may_have(self, path: str) -> bool:
+        """Whether a file may come to be."""
+        return self.anything or path in self.folders or self.has(path)
+
+    def has_folder_of(self, path: str) -> bool:
+        """Whether a path is made, or is in a folder that is."""
+        return _is_within(path, self.files | self.folders)
+
+    def plus(self, other: "Made") -> "Made":
+        """What both may make."""
+        return Made(
+            self.folders | other.folders, self.files | other.files, self.anything or other.anything
+        )
 
 
 class OumiCall(NamedTuple):
@@ -47,6 +85,10 @@ class OumiCall(NamedTuple):
     """The long options and their values; None: not known."""
     cwd: str | None
     is_distributed: bool
+    is_certain: bool
+    """Whether it runs, and the job fails with it."""
+    place: int
+    """Its place among the script's commands."""
 
 
 class Script:
@@ -59,30 +101,26 @@ class Script:
 
     def __init__(self, text: str, envs: Mapping[str, str]) -> None:
         self.text = text
-        self.commands = list(_commands(text, dict(envs)))
+        self.commands = read_commands(text, envs)
 
-    @property
-    def may_make_files(self) -> bool:
-        """Whether it runs commands that may make any file."""
-        return any(
-            PurePosixPath(command.words[0]).name not in _HARMLESS
-            or "download" in command.words
-            or any(word.startswith(">") for word in command.words)
-            for command in self.commands
-            if not _is_oumi(command.words)
-        )
+    def made(self, *, before: int | None = None) -> Made:
+        """What its commands may make, those before a place or all.
+
+        Relative paths start where the script does.
+        """
+        return reduce(Made.plus, map(_made, self.commands[:before]), Made())
 
     def oumi_calls(self) -> Iterator[OumiCall]:
         """Its calls of `oumi` with a config."""
-        for command in self.commands:
-            call = _oumi_call(command)
+        for index, command in enumerate(self.commands):
+            call = _oumi_call(command, index)
             if call is not None:
                 yield call
 
     @property
     def uses_oumi(self) -> bool:
         """Whether it calls `oumi`."""
-        return any(_is_oumi(command.words) for command in self.commands)
+        return any(_place_of_oumi(command) is not None for command in self.commands)
 
     @property
     def stops_at_errors(self) -> bool:
@@ -99,7 +137,7 @@ class Script:
     @property
     def statements(self) -> int:
         """How many of its commands would run even after the one before has failed."""
-        lines = [line.strip() for line in _joined(self.text).splitlines()]
+        lines = [line.strip() for line in joined(self.text).splitlines()]
         lines = [line for line in lines if line and not line.startswith("#")]
         lines = [line for line in lines if not re.match(r"(set|export|echo)\b", line)]
         return len(lines) + sum(
@@ -108,111 +146,71 @@ class Script:
         )
 
 
-def _commands(text: str, variables: dict[str, str]) -> Iterator[ShellCommand]:
-    cwd: str | None = ""
-    for words in _simple_commands(text):
-        expanded = [_expand(word, variables) for word in words]
-        while expanded and (matched := _ASSIGNMENT.fullmatch(expanded[0])):
-            if len(expanded) == 1:
-                variables[matched[1]] = matched[2]
-            expanded = expanded[1:]
-        if not expanded:
-            continue
-        if expanded[0] in ("export", "declare", "local"):
-            for word in expanded[1:]:
-                if matched := _ASSIGNMENT.fullmatch(word):
-                    variables[matched[1]] = matched[2]
-        yield ShellCommand(expanded, cwd)
-        if expanded[0] == "cd":
-            cwd = _changed(cwd, expanded[1] if len(expanded) > 1 else "~")
+def _made(command: ShellCommand) -> Made:
+    words = command.words
+    while words[0] == "sudo" and len(words) > 1:
+        words = words[2:] if words[1].startswith("-") and len(words) > 2 else words[1:]
+    name = PurePosixPath(words[0]).name
+    arguments = [word for word in words[1:] if not word.startswith("-")]
+    files = list(command.writes)
+    folders: list[str] = []
+    anything = False
+    if name in _MAKES_ARGUMENTS:
+        (folders if name == "mkdir" else files).extend(arguments)
+    elif name in _MAKES_LAST:
+        files += arguments[-1:]
+    elif name not in _HARMLESS or "download" in words:
+        anything = _place_of_oumi(command) is None
+    placed = [_from_start(path, command.cwd) for path in files]
+    return Made(
+        frozenset(filter(None, (_from_start(path, command.cwd) for path in folders))),
+        frozenset(filter(None, placed)),
+        anything or None in placed,
+    )
 
 
-def _changed(cwd: str | None, folder: str) -> str | None:
-    if folder in ("~/sky_workdir", "$HOME/sky_workdir", "${HOME}/sky_workdir"):
-        return ""
-    if "$" in folder or folder.startswith(("/", "~", "-", "`")) or cwd is None:
+def _from_start(path: str, cwd: str | None) -> str | None:
+    """A path of a command from where the script starts; None if that cannot be told."""
+    if "$" in path or "`" in path:
         return None
-    return str(PurePosixPath(cwd) / folder)
+    if path.startswith(("/", "~")):
+        return os.path.normpath(path)
+    return None if cwd is None else os.path.normpath(f"{cwd or '.'}/{path}")
 
 
-def _simple_commands(text: str) -> Iterator[list[str]]:
-    """The words of each simple command; what cannot be read is left out."""
-    pending = ""
-    for line in _without_heredocs(_joined(text)).splitlines():
-        pending = f"{pending}\n{line}" if pending else line
-        try:
-            words = _words(pending)
-        except ValueError:  # a quote goes on in the next line
-            if pending.count("\n") > 200:
-                pending = ""
-            continue
-        pending = ""
-        command: list[str] = []
-        for word in words:
-            if word and set(word) <= _OPERATORS:
-                yield from _stripped(command)
-                command = []
-            else:
-                command.append(word)
-        yield from _stripped(command)
-
-
-def _words(line: str) -> list[str]:
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|()")
-    lexer.whitespace_split = True
-    lexer.commenters = "#"
-    return list(lexer)
-
-
-def _stripped(command: list[str]) -> Iterator[list[str]]:
-    while command and command[0] in _KEYWORDS:
-        command = command[1:]
-    if command:
-        yield command
-
-
-def _joined(text: str) -> str:
-    return re.sub(r"\\\n\s*", " ", text)
-
-
-def _without_heredocs(text: str) -> str:
-    kept: list[str] = []
-    until = ""
-    for line in text.splitlines():
-        if until:
-            until = "" if line.strip() == until else until
-            continue
-        kept.append(line)
-        matched = _HEREDOC.search(line)
-        if matched and "<<<" not in line:
-            until = matched[1]
-    return "\n".join(kept)
-
-
-def _expand(word: str, variables: Mapping[str, str]) -> str:
-    def value(matched: "re.Match[str]") -> str:
-        return variables.get(matched[1] or matched[2], matched[0])
-
-    return _VARIABLE.sub(value, word)
+def _is_within(path: str, places: frozenset[str]) -> bool:
+    return any(path == place or path.startswith(f"{place}/") for place in places)
 
 
 def _sets_e(word: str) -> bool:
     return bool(re.fullmatch(r"-[a-zA-Z]*e[a-zA-Z]*", word)) or word == "errexit"
 
 
-def _is_oumi(words: list[str]) -> bool:
-    return any(PurePosixPath(word).name == "oumi" for word in words)
-
-
-def _oumi_call(command: ShellCommand) -> OumiCall | None:
+def _place_of_oumi(command: ShellCommand) -> int | None:
+    """Where in a command's words the last `oumi` that it runs is; None if it runs none."""
     words = command.words
-    starts = [i for i, word in enumerate(words) if PurePosixPath(word).name == "oumi"]
-    if not starts or starts[-1] + 1 >= len(words):
+    places = [i for i, word in enumerate(words) if PurePosixPath(word).name == "oumi"]
+    if command.name == "oumi":
+        is_distributed = words[1:2] == ["distributed"]
+        return places[-1] if is_distributed else 0
+    if not places or command.name not in _WRAPPERS:
         return None
-    name = words[starts[-1] + 1]
+    place = places[-1]
+    if command.name.startswith("python") and words[place - 1] != "-m":
+        return None
+    is_installed = any(word in ("install", "add", "sync") for word in words[1:place])
+    return None if is_installed else place
+
+
+def _oumi_call(command: ShellCommand, index: int) -> OumiCall | None:
+    words = command.words
+    start = _place_of_oumi(command)
+    if start is None or start + 1 >= len(words):
+        return None
+    name = words[start + 1]
     if name not in COMMANDS:
         return None
-    options = _options(words[starts[-1] + 2 :])
+    options = _options(words[start + 2 :])
     config = options.pop("-c", None) or options.pop("--config", None)
     if not config:
         return None
@@ -222,7 +220,9 @@ def _oumi_call(command: ShellCommand) -> OumiCall | None:
         config=config,
         options=named,
         cwd=command.cwd,
-        is_distributed=starts[-1] > 0 and words[starts[-1] - 1] == "-m",
+        is_distributed=not _LAUNCHERS.isdisjoint(words[:start]),
+        is_certain=command.is_certain,
+        place=index,
     )
 
 
@@ -237,7 +237,7 @@ def _options(words: list[str]) -> dict[str, str | None]:
         key, equals, value = word.partition("=")
         if equals:
             found[key] = value
-        elif index < len(words) and not words[index].startswith("--"):
+        elif index < len(words) and not re.match(r"-[^\d.]", words[index]):
             found[key] = words[index]
             index += 1
         else:

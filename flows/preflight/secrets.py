@@ -19,9 +19,15 @@ _NAMES: Final = re.compile(
     r"(?:^|_)(?:TOKEN|API_?KEY|SECRET(?:_KEY)?|ACCESS_KEY|PASSWORD|PASSWD|CREDENTIALS?)$",
     re.IGNORECASE,
 )
+_OF_TEXT: Final = re.compile(
+    r"(?:^|_)(?:PAD|BOS|EOS|UNK|SEP|CLS|MASK|IMAGE|START|END|STOP|SPECIAL|PREFIX|SUFFIX)_?TOKEN$",
+    re.IGNORECASE,
+)
+"""Tokens of a tokenizer."""
+
 _ASSIGNED: Final = re.compile(r"\b([A-Z][A-Z0-9_]*)=(['\"]?)([^\s'\";&|]+)\2")
 _PLACEHOLDER: Final = re.compile(
-    r"\$|`|<.*>|^(?:x+|\*+|\.+|none|null|changeme|empty|dummy|replace.*|your.*|my[-_].*|todo.*|\?+)$"
+    r"\$|`|<.*>|^\[.*\]$|^[\w./-]+/[\w.-]+\.(?:json|pem|key|txt|ya?ml|env|p12|toml)$|^(?:x+|\*+|\.+|none|null|changeme|empty|dummy|replace.*|your.*|my[-_].*|todo.*|\?+)$"
     r"|^[~/.]",
     re.IGNORECASE,
 )
@@ -32,7 +38,7 @@ def check_secrets(notes: Notes, data: Mapping[str, object]) -> None:
     """Note each key whose value is a secret."""
     for key, text in _texts(data, ""):
         name = key.rpartition(".")[2]
-        named = (key.startswith("envs.") or name == "api_key") and _NAMES.search(name)
+        named = (key.startswith("envs.") or name == "api_key") and _is_secret(name)
         if _SHAPES.search(text) or (named and _is_literal(text)) or _assigns(text):
             notes.warning(
                 FindingCode.SECRET_IN_FILE, f"{key} has a secret written into it", _FIX, key=key
@@ -42,9 +48,12 @@ def check_secrets(notes: Notes, data: Mapping[str, object]) -> None:
 def _assigns(text: str) -> bool:
     """Whether a script assigns a literal to a variable that is named as a secret."""
     return any(
-        _NAMES.search(matched[1]) and _is_literal(matched[3])
-        for matched in _ASSIGNED.finditer(text)
+        _is_secret(matched[1]) and _is_literal(matched[3]) for matched in _ASSIGNED.finditer(text)
     )
+
+
+def _is_secret(name: str) -> bool:
+    return bool(_NAMES.search(name)) and not _OF_TEXT.search(name)
 
 
 def _is_literal(text: str) -> bool:

@@ -83,10 +83,12 @@ class Sync:
         return f"is ignored by git ({rule})"
 
     def _left_out_by_rsync(self, relative: Path) -> str:
-        # Whether git tracks a file does not matter here.
-        for line in _lines(self._folder / ".gitignore"):
-            if _matches(relative, line):
-                return f"is excluded by the line {line!r} of .gitignore"
+        # Whether git tracks a file does not matter here. The rule `:- .gitignore` reads the file
+        # of each folder on the way, for what is below it.
+        for above in reversed(relative.parents):
+            for line in _lines(self._folder / above / ".gitignore"):
+                if _matches(relative.relative_to(above), line):
+                    return f"is excluded by the line {line!r} of {above / '.gitignore'}"
         return ""
 
     def _size(self, folder: Path) -> int:

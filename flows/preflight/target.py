@@ -35,18 +35,28 @@ GPU_MODELS: Final = {
     "A100-80GB": GpuModel(80, 8.0),
     "A100-80GB-SXM": GpuModel(80, 8.0),
     "A10G": GpuModel(24, 8.6),
+    "A16": GpuModel(16, 8.6),
+    "A30": GpuModel(24, 8.0),
+    "A4000": GpuModel(16, 8.6),
     "A40": GpuModel(48, 8.6),
+    "A5000": GpuModel(24, 8.6),
     "A6000": GpuModel(48, 8.6),
+    "A800": GpuModel(80, 8.0),
+    "B100": GpuModel(192, 10.0),
     "B200": GpuModel(180, 10.0),
     "B300": GpuModel(270, 10.3),
+    "GB200": GpuModel(192, 10.0),
+    "GB300": GpuModel(288, 10.3),
     "GH200": GpuModel(96, 9.0),
     "H100": GpuModel(80, 9.0),
     "H100-80GB": GpuModel(80, 9.0),
     "H100-MEGA-80GB": GpuModel(80, 9.0),
     "H100-NVL": GpuModel(94, 9.0),
     "H100-SXM": GpuModel(80, 9.0),
+    "H20": GpuModel(141, 9.0),
     "H200": GpuModel(141, 9.0),
     "H200-SXM": GpuModel(141, 9.0),
+    "H800": GpuModel(80, 9.0),
     "K80": GpuModel(12, 3.7),
     "L4": GpuModel(24, 8.9),
     "L40": GpuModel(48, 8.9),
@@ -54,6 +64,7 @@ GPU_MODELS: Final = {
     "M60": GpuModel(8, 5.2),
     "P100": GpuModel(16, 6.0),
     "P4": GpuModel(8, 6.1),
+    "P40": GpuModel(24, 6.1),
     "RTX2000-Ada": GpuModel(16, 8.9),
     "RTX3090": GpuModel(24, 8.6),
     "RTX4000-Ada": GpuModel(20, 8.9),
@@ -70,7 +81,7 @@ GPU_MODELS: Final = {
     "V100": GpuModel(16, 7.0),
     "V100-32GB": GpuModel(32, 7.0),
 }
-"""SkyPilot 0.12's names of CUDA GPUs."""
+"""Names of CUDA GPUs, those of SkyPilot 0.12 among them; the largest of a name."""
 
 _BY_LOWER: Final = {name.lower(): name for name in GPU_MODELS}
 
@@ -108,9 +119,18 @@ class Target:
         return self.cloud in SKY_CLOUDS
 
 
-def parse_accelerator(text: str) -> Accelerator | None:
-    """The GPUs of a text such as ``A100:8``; None if it is not one."""
-    matched = _SPEC.fullmatch(text.strip())
+def parse_accelerator(text: str, *, cloud: str = "") -> Accelerator | None:
+    """The GPUs of a text such as ``A100:8``; None if it is not one.
+
+    For Slurm, whose GPUs may have no type, Oumi 0.9 takes a count alone (``8`` or ``:8``), and
+    drops a last ``+``.
+    """
+    spec = text.strip()
+    if cloud == "slurm":
+        spec = spec.rstrip("+").rstrip()
+        if re.fullmatch(r":?\s*\d+", spec):
+            spec = f"GPU:{spec.lstrip(': ')}"
+    matched = _SPEC.fullmatch(spec)
     if matched is None:
         return None
     count = float(matched["count"] or 1)
@@ -121,8 +141,14 @@ def nearest_gpu(name: str) -> str:
     """The GPU whose name is nearly this one; empty if it is known, or like none."""
     if name.lower() in _BY_LOWER:
         return ""
-    close = get_close_matches(name.lower(), _BY_LOWER, n=1, cutoff=0.75)
+    # Another number is another GPU, not a misspelt one.
+    alike = [known for known in _BY_LOWER if _numbers(known) == _numbers(name)]
+    close = get_close_matches(name.lower(), alike, n=1, cutoff=0.75)
     return _BY_LOWER[close[0]] if close else ""
+
+
+def _numbers(name: str) -> list[str]:
+    return re.findall(r"\d+", name)
 
 
 def nearest_cloud(name: str) -> str:

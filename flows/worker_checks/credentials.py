@@ -46,10 +46,8 @@ def _check_wandb(launch: Launch, recipe: Recipe, environ: Mapping[str, str]) -> 
 
 
 def _has(launch: Launch, recipe: Recipe, environ: Mapping[str, str], name: str) -> bool:
-    if name in recipe.envs:
+    if name in recipe.envs or (launch.target.is_local and environ.get(name)):
         return True
-    if launch.target.is_local:
-        return bool(environ.get(name))
     scripts = f"{launch.job.setup.text}\n{launch.job.run.text}" if launch.job else ""
     return name in scripts
 
@@ -57,9 +55,10 @@ def _has(launch: Launch, recipe: Recipe, environ: Mapping[str, str], name: str) 
 def _has_netrc(launch: Launch) -> bool:
     if launch.target.is_local:
         try:
-            return "wandb" in Path("~/.netrc").expanduser().read_text(encoding="utf-8")
+            if "wandb" in Path("~/.netrc").expanduser().read_text(encoding="utf-8"):
+                return True
         except (OSError, UnicodeDecodeError):
-            return False
+            pass
     job = launch.job
     text = f"{job.setup.text}\n{job.run.text}" if job else ""
     return job is not None and (
@@ -70,9 +69,10 @@ def _has_netrc(launch: Launch) -> bool:
 def _note(launch: Launch, recipe: Recipe, what: str, variable: str, key: str) -> None:
     is_local = launch.target.is_local
     where = "the environment of the worker" if is_local else "envs of the job config"
+    is_sure = is_local and not (launch.job and launch.job.brings_environment)
     recipe.notes.add(
-        # On a cloud an image may bring it along.
-        Severity.ERROR if is_local else Severity.WARNING,
+        # On a cloud an image may bring it along, and here a file that a script loads.
+        Severity.ERROR if is_sure else Severity.WARNING,
         FindingCode.CREDENTIAL_MISSING,
         f"{what}, which is not in {where}",
         f"Set {variable} there",

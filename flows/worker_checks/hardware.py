@@ -12,6 +12,9 @@ from flows.preflight.needs import packages
 from flows.preflight.recipe import Recipe
 
 _NEED_CUDA: Final = frozenset({"flash_attn", "bitsandbytes", "vllm", "deepspeed", "verl"})
+TORCH: Final = ((2, 6), (2, 13))
+"""The versions of torch that Oumi 0.9 asks for: from, and below; a test compares them."""
+
 _MANY: Final = 2e9
 """Parameters from which a training on CPUs takes days."""
 
@@ -41,13 +44,13 @@ def check_hardware(launch: Launch, machine: Machine, hardware: Hardware) -> None
 
 
 def _check_here(launch: Launch, recipe: Recipe, machine: Machine, hardware: Hardware) -> None:
-    installed_by_script = launch.job is not None and "install" in (
-        launch.job.setup.text + launch.job.run.text
+    has_own = launch.job is not None and (
+        launch.job.brings_environment or "install" in launch.job.setup.text + launch.job.run.text
     )
-    has_gpu = hardware.accelerator_type == "cuda"
+    has_gpu = hardware.accelerator_type in ("cuda", "other")
     for package in packages(recipe):
         if not machine.has_package(package.name):
-            note = recipe.notes.warning if installed_by_script else recipe.notes.error
+            note = recipe.notes.warning if has_own else recipe.notes.error
             note(
                 FindingCode.PACKAGE_MISSING,
                 f"{package.key} needs {package.name}, which is not installed for the worker",
@@ -61,16 +64,32 @@ def _check_here(launch: Launch, recipe: Recipe, machine: Machine, hardware: Hard
                 f"Change {package.key}, or run it on a cloud with GPUs",
                 key=package.key,
             )
-    if has_gpu and "+cpu" in hardware.packages.get("torch", ""):
-        recipe.notes.error(
-            FindingCode.PACKAGE_MISSING,
-            f"torch {hardware.packages['torch']} is built without CUDA, so the GPUs are not used",
-            "Install a CUDA build of torch for the worker",
-        )
+    if not has_own:
+        _check_torch(recipe, machine, hardware)
     _check_room(launch, recipe, hardware)
     if recipe.base is not None and "$" not in recipe.output[1]:
         folder = recipe.base / Path(recipe.output[1])
         check_disk(launch, recipe, free_gb=machine.free_disk_gb(folder))
+
+
+def _check_torch(recipe: Recipe, machine: Machine, hardware: Hardware) -> None:
+    torch = hardware.packages.get("torch", "")
+    if not torch or not recipe.loads_model:
+        return
+    if hardware.accelerator_type == "cuda" and machine.torch_build() in ("cpu", "hip"):
+        recipe.notes.error(
+            FindingCode.PACKAGE_MISSING,
+            f"torch {torch} is built without CUDA, so the GPUs are not used",
+            "Install a CUDA build of torch for the worker",
+        )
+    numbers = re.match(r"(\d+)\.(\d+)", torch)
+    if numbers and not TORCH[0] <= (int(numbers[1]), int(numbers[2])) < TORCH[1]:
+        oldest, too_new = (".".join(map(str, bound)) for bound in TORCH)
+        recipe.notes.warning(
+            FindingCode.PACKAGE_MISSING,
+            f"torch {torch} is installed, and Oumi asks for one from {oldest} and below {too_new}",
+            f"pip install 'torch>={oldest},<{too_new}'",
+        )
 
 
 def _check_room(launch: Launch, recipe: Recipe, hardware: Hardware) -> None:
@@ -98,7 +117,7 @@ def _check_setup(launch: Launch, recipe: Recipe) -> None:
     if job is None or job.resources.get("image_id") or job.resources.get("image_id_map"):
         return
     text = f"{job.setup.text}\n{job.run.text}"
-    if re.search(r"requirements|\bsource\b|environment\.y|uv sync|\.sh\b|conda", text):
+    if job.brings_environment:
         return
     installs = " ".join(re.findall(r"install\b[^\n;&|]*", text))
     for package in packages(recipe):

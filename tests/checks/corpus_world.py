@@ -35,6 +35,11 @@ _FILES = {
     "broken.yaml": (_TRAIN % "data/train.jsonl").replace("TRL_SFT", "TRL_SFT, max_stepz: 3"),
     "mounted.yaml": _TRAIN % "/data/train.jsonl",
     "tmp_data.yaml": _TRAIN % "/tmp/d.jsonl",
+    "no_data.yaml": _TRAIN % "made.jsonl",
+    "private_data.yaml": _TRAIN % "sub/private/train.jsonl",
+    "sub/.gitignore": "/private\n",
+    "quantize.yaml": "model: {model_name: ./model}\nmethod: bnb_4bit\noutput_path: small\n",
+    "analyze.yaml": "dataset_path: data/train.jsonl\nanalyzers: [length]\n",
     "ignored_data.yaml": _TRAIN % "ignored/train.jsonl",
     "ignored/train.yaml": _TRAIN % "data/train.jsonl",
     "nested/train.yaml": (_TRAIN % "../data/train.jsonl").replace("./model", "../model"),
@@ -53,6 +58,13 @@ _FILES = {
     "model/model.safetensors": "x" * 1000,
     "data/bad.jsonl": '{"messages": []}\nnot json\n',
     "data/empty.jsonl": "",
+    "data/texts.jsonl": '{"text": "Hi"}\n',
+    "data/human.jsonl": '{"messages": [{"role": "human", "content": "Hi"}]}\n',
+    "data/alpaca.jsonl": '{"instruction": "Say hi", "input": "", "output": "Hi"}\n',
+    "data/no_input.jsonl": '{"instruction": "Say hi", "output": "Hi"}\n',
+    "data/nested.jsonl": json.dumps({"conversation": _CHAT}) + "\n",
+    "data/mixed.jsonl": json.dumps(_CHAT) + '\n{"instruction": "", "input": "", "output": ""}\n',
+    "data/pairs.jsonl": '{"prompt": "Say hi", "chosen": "Hi", "rejected": "Ho"}\n' * 3,
     "data/documents/one.txt": "text",
     "output/smollm2_135m_sft_full/config.json": "{}",
 }
@@ -64,7 +76,8 @@ class Case:
 
     Attributes:
         code, key, severity: The defect's finding; empty for a clean config.
-        options: ``cloud``, ``gpu``, ``disk``, ``without`` and ``env`` of the world it is in.
+        options: ``cloud``, ``gpu``, ``disk``, ``without``, ``torch``, ``build`` and ``env`` of
+            the world it is in.
     """
 
     name: str
@@ -101,7 +114,9 @@ def clean_cases() -> list[Case]:
         if path.stem in _LOSE_OUTPUT:
             continue
         text = path.read_text(encoding="utf-8")
-        found.append(Case(f"recipe {path.stem}", text, options=_options(f"gpu=H200:8 {keys}")))
+        # One GPU is enough for all but what says otherwise.
+        gpu = "H100:8" if path.stem == "70b_sft_lora_deepspeed" else "H100:1"
+        found.append(Case(f"recipe {path.stem}", text, options=_options(f"gpu={gpu} {keys}")))
     return found
 
 
@@ -112,8 +127,8 @@ def build_world(folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     chats = "\n".join([json.dumps(_CHAT)] * 3) + "\n"
-    for name in ("data/train", "data/more", "data/pairs", "data/prompts", "ignored/train",
-                 "sky/big/train"):  # fmt: skip
+    for name in ("data/train", "data/more", "data/prompts", "ignored/train", "sky/big/train",
+                 "sub/private/train"):  # fmt: skip
         (folder / f"{name}.jsonl").parent.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.jsonl").write_text(chats)
     (folder / "nested" / "data").mkdir()
@@ -132,6 +147,8 @@ class World:
 
     def __init__(self, folder: Path, hub: HubServer) -> None:
         self.folder = folder
+        self.outside = folder.parents[1] / "outside"
+        self.outside.mkdir()
         self._hub = hub
         home = folder.parent / "hf"
         cached = home / "hub" / "models--org--cached"
@@ -144,7 +161,8 @@ class World:
     async def findings(self, case: Case) -> list[Finding]:
         """Everything that is found in a case, here and on the worker."""
         path = self.folder / "case.yaml"
-        path.write_text(case.text.replace("{folder}", str(self.folder)))
+        text = case.text.replace("{folder}", str(self.folder))
+        path.write_text(text.replace("{outside}", str(self.outside)))
         cloud = case.options.get("cloud", "")
         here = check_here(self._read(read_config(path), cloud), cloud=cloud).findings
         worker = await self._checks(case).all(self._read(read_config(path), cloud))
@@ -175,9 +193,10 @@ class FakeMachine(Machine):
 
     def hardware(self) -> Hardware:
         asked = parse_accelerator(self._options.get("gpu", "H200"))
-        model = asked.model if asked else None
+        assert asked
+        model = asked.model
         gpus: list[Gpu] = []
-        if asked and model:
+        if model:
             gpu = Gpu(
                 name=asked.name,
                 memory_gb=model.memory_gb,
@@ -186,11 +205,15 @@ class FakeMachine(Machine):
             gpus = [gpu] * int(asked.number)
         return Hardware(
             where="worker",
-            accelerator_type="cuda" if gpus else "none",
+            accelerator_type="cuda" if gpus else "other" if asked.name == "amd" else "none",
             accelerator_count=len(gpus),
             gpus=gpus,
             memory_gb=64,
+            packages={"torch": self._options.get("torch", "2.10.0")},
         )
+
+    def torch_build(self) -> str:
+        return self._options.get("build", "cuda")
 
     def has_package(self, name: str) -> bool:
         return name not in self._options.get("without", "").split(",")

@@ -16,7 +16,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     (home / ".cache" / "huggingface").mkdir(parents=True)
     (home / ".cache" / "huggingface" / "token").write_text("hf_good")
     monkeypatch.setenv("HOME", str(home))
-    folder = tmp_path / "project"
+    folder = home / "project"
     folder.mkdir()
     build_world(folder)
     async with hub_server() as hub:

@@ -1,13 +1,14 @@
 import asyncio
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from flows.bounded import in_time
 from flows.findings import Gpu
 from flows.launcher.machine import Machine
-from flows.bounded import in_time
 
 TWO = """\
 0, GPU-aaaa, NVIDIA H200, 143771, 143000, 9.0, 570.86.10
@@ -100,3 +101,21 @@ async def test_a_call_that_fails_in_time_fails_here() -> None:
     with pytest.raises(ZeroDivisionError):
         await in_time(fail, timeout_seconds=5)
     assert await in_time(lambda: 7, timeout_seconds=5) == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "build"),
+    [("cuda: Optional[str] = '12.8'\nhip: Optional[str] = None\n", "cuda"),
+     ("cuda: Optional[str] = None\nhip: Optional[str] = '6.4.1'\n", "hip"),
+     ("cuda: Optional[str] = None\nhip: Optional[str] = None\n", "cpu"),
+     ("cuda = '11.8'\n", "cuda"), ("", "")],
+)  # fmt: skip
+def test_the_build_of_torch_is_read_from_its_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, build: str
+) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise SystemExit('never imported')")
+    (tmp_path / "torch" / "version.py").write_text(text)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert Machine().torch_build() == build

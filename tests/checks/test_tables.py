@@ -1,21 +1,29 @@
 """What the checks take for granted of Oumi and SkyPilot, against the installed packages."""
 
+import json
 import os
 import subprocess
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
 import pytest
 from oumi.builders import inference_engines
 from oumi.core.registry import REGISTRY, RegistryType
+from oumi.core.types.conversation import Conversation
 from oumi.launcher.clients.sky_client import SkyClient
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from flows.launcher.oumi_registry import OumiRegistry, Registered
+from flows.preflight.data_files import ROWS_OF, rows_of, wrong_content
 from flows.preflight.job import read_job
 from flows.preflight.needs import API_KEYS
 from flows.preflight.notes import Notes
+from flows.preflight.recipe import Dataset
 from flows.preflight.sync import Sync
-from flows.preflight.target import CLOUDS, SKY_CLOUDS, SKY_DISK_GB
+from flows.preflight.target import CLOUDS, SKY_CLOUDS, SKY_DISK_GB, nearest_gpu
+from flows.worker_checks.hardware import TORCH
 
 
 def test_the_clouds_are_those_of_oumis_registry() -> None:
@@ -38,10 +46,73 @@ def test_the_keys_of_remote_engines_are_those_oumi_reads() -> None:
     assert set(API_KEYS) <= set(found)
 
 
+def test_the_versions_of_torch_are_those_oumi_asks_for() -> None:
+    (asked,) = [need for need in map(Requirement, requires("oumi") or []) if need.name == "torch"]
+    oldest, too_new = (".".join(map(str, bound)) for bound in TORCH)
+    assert asked.specifier == SpecifierSet(f">={oldest},<{too_new}.0")
+
+
+ROWS: list[dict[str, Any]] = [
+    {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+    {"messages": []},
+    {"messages": [{"role": "human", "content": "a"}]},
+    {"messages": [{"role": "user"}]},
+    {"messages": "a"},
+    {"conversation": {"messages": [{"role": "user", "content": "a"}]}},
+    {"conversation": [{"role": "user", "content": "a"}]},
+    {"conversations": [{"from": "human", "value": "a"}]},
+    {"instruction": "a", "input": "b", "output": "c"},
+    {"instruction": "a", "output": "c"},
+    {"text": "a"},
+    {"prompt": "a", "chosen": "b", "rejected": "c"},
+    {"prompt": "a", "completion": "b"},
+    {},
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+@pytest.mark.parametrize(
+    ("name", "chosen"),
+    [("text_sft_jsonl", None), ("text_sft", "alpaca"), ("text_sft", "oumi"), ("vl_sft", None)],
+)
+def test_rows_are_refused_that_oumis_data_set_refuses(
+    tmp_path: Path, name: str, chosen: str | None, row: dict[str, Any]
+) -> None:
+    kwargs = {"format": chosen} if chosen else {}
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(row) + "\n")
+    registry: Any = REGISTRY
+    dataset_class = registry.get_dataset(name)
+    try:
+        if name == "vl_sft":
+            Conversation.model_validate(row)
+        else:
+            dataset_class(dataset_path=str(file), **kwargs).conversation(0)
+        is_refused = False
+    except ValueError:
+        is_refused = True
+    rows = rows_of(Dataset("data.train.datasets[0]", name, str(file), "train", kwargs))
+    assert bool(wrong_content(file, rows)) == is_refused
+
+
+def test_names_are_told_from_the_data_sets_that_read_them() -> None:
+    registry: Any = REGISTRY
+    assert all(registry.get_dataset(name) for name in ROWS_OF)
+
+
 def test_the_disk_of_a_cluster_is_skypilots() -> None:
     from sky import resources
 
     assert resources.DEFAULT_DISK_SIZE_GB == SKY_DISK_GB
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("A100-80", "A100-80GB"), ("h-100", "H100"), ("RTX-4090", "RTX4090"), ("A5500", ""),
+     ("GB200", ""), ("A5000", ""), ("A800", ""), ("MI300X", ""), ("A101", "")],
+)  # fmt: skip
+def test_a_gpu_of_another_number_is_no_misspelt_one(name: str, nearest: str) -> None:
+    assert nearest_gpu(name) == nearest
 
 
 def test_names_are_looked_up_where_oumi_looks() -> None:

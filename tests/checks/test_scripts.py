@@ -1,0 +1,116 @@
+"""What is read of scripts without running them."""
+
+import pytest
+
+from flows.models import Command
+from flows.preflight.script import Made, Script
+from flows.preflight.shell import read_commands
+
+
+def commands(text: str) -> list[tuple[list[str], str | None, bool]]:
+    return [(each.words, each.cwd, each.is_certain) for each in read_commands(text, {"A": "x y"})]
+
+
+def calls(text: str) -> list[tuple[Command, str, str | None, bool]]:
+    found = Script(text, {}).oumi_calls()
+    return [(call.command, call.config, call.cwd, call.is_certain) for call in found]
+
+
+def test_a_subshell_gives_its_folder_and_variables_back() -> None:
+    text = "(cd data && B=1 && ls)\nls $B; cd a; (cd b; pwd); pwd"
+    assert commands(text) == [
+        (["cd", "data"], "", True),
+        (["ls"], "data", True),
+        (["ls", "$B"], "", True),
+        (["cd", "a"], "", True),
+        (["cd", "b"], "a", True),
+        (["pwd"], "a/b", True),
+        (["pwd"], "a", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["if [ -f a ]; then\n  RUN\nfi", "if a; then b; else RUN; fi", "while a; do RUN; done",
+     "[ -f a ] && RUN", "a || RUN", "RUN || a", "case $1 in\n  a|b) RUN ;;\nesac",
+     "case $1 in a) RUN;; esac", "if RUN; then a; fi", "f() {\n  RUN\n}", "until RUN; do a; done",
+     "if a; then if b; then c; fi; RUN; fi"],
+)  # fmt: skip
+def test_what_may_be_left_out_is_not_certain(text: str) -> None:
+    found = {" ".join(words): is_certain for words, _, is_certain in commands(text)}
+    assert found["RUN"] is False
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a && RUN", "if a; then b; fi; RUN", "for i in 1 2; do RUN; done", "{ RUN; }", "(RUN)",
+     "a | RUN", "RUN &", "[ -f a ] || b\nRUN", "case $1 in a) b;; *) c;; esac\nRUN",
+     "f() { a; }\nRUN", "a &&\n  RUN", "time RUN", "for i in 1; do a; done; RUN",
+     "while a; do b; done\nRUN"],
+)  # fmt: skip
+def test_what_runs_in_any_case_is_certain(text: str) -> None:
+    found = {" ".join(words): is_certain for words, _, is_certain in commands(text)}
+    assert found["RUN"] is True
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("a 2>&1 >/dev/null <in &>> all", ["a"]), ("a -n $A", ["a", "-n", "x", "y"]),
+     ('a "$A" ${A}', ["a", "x y", "x", "y"]), ("a b#c # d", ["a", "b#c"]),
+     ("a $(date +%s) b", ["a", "$", "b"]), ("a $((1 << 2)) b", ["a", "$((1 << 2))", "b"]),
+     (r"a \# 'it is' \"", ["a", "#", "it is", '"']), ("B=$A a $A", ["a", "x", "y"]),
+     ("a <<END b\nc\nEND", ["a", "b"]), ("a ${A:-b c}", ["a", "${A:-b c}"])],
+)  # fmt: skip
+def test_words_are_those_the_shell_would_make(text: str, words: list[str]) -> None:
+    assert words in [found for found, _, _ in commands(text)]
+
+
+def test_a_variable_that_is_set_on_a_condition_is_not_known() -> None:
+    text = (
+        "C=a\nif b; then C=c; fi\nrun $C\nD=1; D+=2; run $D; E=(1 2); run $E; for A in 1; do run $A"
+    )
+    last = [words[1] for words, _, _ in commands(text) if words[0] == "run"]
+    assert last == ["$C", "$D", "$E", "$A"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["oumi train -c a", "/opt/venv/bin/oumi train --config=a", "env A=b nohup oumi train -c a",
+     "time oumi train -v -c a", "torchrun --nproc-per-node 2 -m oumi train -c a",
+     "accelerate launch -m oumi train -c a", "python3 -u -m oumi train -c a",
+     "oumi distributed torchrun -m oumi train -c a", "A=1 timeout 60 oumi train -c a",
+     "sudo -E oumi train -c a", "srun --gpus 2 oumi train -c a > log 2>&1",
+     "uv run oumi train -c a"],
+)  # fmt: skip
+def test_oumi_is_found_under_what_runs_it(text: str) -> None:
+    assert calls(text) == [(Command.TRAIN, "a", "", True)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["echo oumi train -c a", "grep oumi train -c a", "pip install oumi", "# oumi train -c a",
+     "python oumi train -c a", "uv pip install oumi train -c a", "cat <<E\noumi train -c a\nE",
+     "echo 'x\noumi train -c a\n'", "ls oumi", "oumi env", "git clone oumi train -c a"],
+)  # fmt: skip
+def test_what_only_names_oumi_is_no_call(text: str) -> None:
+    assert calls(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [("mkdir -p logs && cd logs && touch a", Made(frozenset({"logs"}), frozenset({"logs/a"}))),
+     ("oumi train -c a 2>&1 | tee x", Made(files=frozenset({"x"}))),
+     ("sudo -E mkdir /data; chmod +x a; rm -f b", Made(frozenset({"/data"}))),
+     ("sudo apt-get install -y git >/dev/null 2>&1", Made()),
+     ("cp a b/c; ls > d", Made(files=frozenset({"b/c", "d"}))),
+     ("ls > $LOG", Made(anything=True)), ("python make.py", Made(anything=True)),
+     ("cd $HOME && ls > a", Made(anything=True)), ("hf download a", Made(anything=True))],
+)  # fmt: skip
+def test_what_a_script_makes_is_told(text: str, made: Made) -> None:
+    assert Script(text, {}).made() == made
+
+
+def test_an_unfinished_script_is_read_as_far_as_it_goes() -> None:
+    for text in ("if", "(", ")", "fi", "a 'b", "case", "case x in", "$(", "a >", "<<", "f()", "}"):
+        read_commands(text, {})
+    assert commands("a 'b\nc") == [(["a", "b"], "", True), (["c"], "", True)]
