@@ -1,14 +1,20 @@
 """run_pipeline and run_sweep: whatever is wrong is said before anything is started."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mcp.client import Client
 
+from flows import names
 from flows.settings import Settings
+from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway
+from mcp_server.prefect_models import FlowRun
+from mcp_server.run_filter import RunFilter
 from mcp_server.server import Options, build_server, make_parts
+from mcp_server.services.families import Families
 from tests.mcp_server.calls import error, ok
 from tests.mcp_server.test_arguments import no_engine
 
@@ -163,3 +169,33 @@ async def test_a_pipelines_file_is_scheduled_as_a_pipeline(client: Client, confi
     assert line.startswith("INVALID_ARGUMENT: cloud, max_retries is for a job")
     file.write_text("steps: [{name: train, config_path: no.yaml}]\n")
     assert "Step train: there is no file" in await error(client, "schedule_job", **given)
+
+
+class _Many(PrefectGateway):
+    """A server with more children than it answers with at once."""
+
+    def __init__(self, runs: list[FlowRun]) -> None:
+        self._runs = runs
+
+    async def filter_runs(self, wanted: RunFilter, *, limit: int) -> list[FlowRun]:
+        left = [run for run in self._runs if run.id not in wanted.excluded_ids]
+        return left[: min(limit, MAX_PAGE)]
+
+
+@pytest.mark.parametrize("has_failed", [False, True])
+async def test_a_failed_trial_is_found_behind_many_that_were_stopped_early(
+    has_failed: bool,
+) -> None:
+    now = datetime.now(UTC)
+    state = {"type": "CANCELLED", "name": "Cancelled", "timestamp": now}
+
+    def run(number: int, why: str) -> FlowRun:
+        given = {"id": str(number), "name": "trial", "created": now, "expected_start_time": now}
+        return FlowRun.model_validate(
+            {**given, "state": state, "labels": {names.LABEL_STOPPED: why}}
+        )
+
+    runs = [run(number, "hopeless") for number in range(2 * MAX_PAGE)]
+    if has_failed:
+        runs.append(run(-1, ""))  # it was retried and failed
+    assert await Families(_Many(runs)).has_failed_parts(run(-2, "")) is has_failed
