@@ -111,13 +111,13 @@ class JobWatch:
             return
         if await self._is_another():
             return
+        self._cancel_again_at = now + _CANCEL_AGAIN_SECONDS
         try:
             await self._launcher.cancel(self._handle, force=self._cancel.force)
         except OumiFlowsError as error:
             self._report.say("Cannot cancel yet, trying again: %s", error.what)
         else:
             self._cancel_due = False
-            self._cancel_again_at = now + _CANCEL_AGAIN_SECONDS
         cluster.hurry()
 
     async def _is_another(self) -> bool:
