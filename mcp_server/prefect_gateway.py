@@ -180,12 +180,15 @@ class PrefectGateway:
         answer = await self._call("GET", f"/flow_runs/{run_id}")
         return _read(_expect(answer, run_id), _RUN)
 
-    async def filter_runs(self, wanted: RunFilter, *, limit: int) -> list[FlowRun]:
+    async def filter_runs(
+        self, wanted: RunFilter, *, limit: int, offset: int = 0
+    ) -> list[FlowRun]:
         """Read the flow runs that match, the last to be expected first."""
         body = {
             "flow_runs": wanted.body(),
             "sort": "EXPECTED_START_TIME_DESC",
             "limit": min(limit, MAX_PAGE),
+            "offset": offset,
         }
         return _read(await self._call("POST", "/flow_runs/filter", body), _RUNS)
 

@@ -37,7 +37,7 @@ class ExternalJobs:
         self._calls = WorkerCalls(gateway)
 
     async def ours(self, job: JobHandle) -> FlowRun | None:
-        """Our job that a launcher's id means, if it is one of the last of its cloud.
+        """Our job that a launcher's id means; the last of them, if there were several.
 
         A cluster that is made anew counts its jobs anew: a job of ours that has ended is not one
         that runs.
@@ -131,11 +131,17 @@ class ExternalJobs:
 
     async def _last_known_as(self, job: JobHandle) -> FlowRun | None:
         wanted = RunFilter(tags=(f"cloud:{job.cloud}",))
-        for run in await self._gateway.filter_runs(wanted, limit=MAX_PAGE):
-            is_there = job.cluster_name in ("", run.label(names.LABEL_CLUSTER))
-            if is_there and run.label(names.LABEL_LAUNCHER_JOB_ID) == job.launcher_job_id:
-                return run
-        return None
+        looked_at = 0
+        # Prefect cannot be asked for a label's value (prefect 3.8).
+        while True:
+            page = await self._gateway.filter_runs(wanted, limit=MAX_PAGE, offset=looked_at)
+            for run in page:
+                is_there = job.cluster_name in ("", run.label(names.LABEL_CLUSTER))
+                if is_there and run.label(names.LABEL_LAUNCHER_JOB_ID) == job.launcher_job_id:
+                    return run
+            looked_at += len(page)
+            if len(page) < MAX_PAGE:
+                return None
 
     async def _ask(self, job: JobHandle, *, end: str) -> ExternalJob:
         return await self._call(names.EXTERNAL_JOB_FLOW, job, ExternalJob, end=end)

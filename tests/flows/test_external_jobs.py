@@ -142,6 +142,29 @@ async def test_an_adopted_job_is_one_of_ours(
         await jobs.retry(job_id)
 
 
+async def test_a_job_of_ours_is_known_however_many_came_after_it(
+    jobs: JobService,
+    theirs: FakeJob,
+    bench: Bench,
+    handle: JobHandle,
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mcp_server.services.external_jobs.MAX_PAGE", 2)
+    first = (await jobs.adopt(handle)).job_id
+    for number in range(18, 22):
+        job_id = str(number)
+        later = FakeJob(job_id, handle.cluster_name, {"run": "hold"})
+        bench.launcher.jobs[job_id] = later
+        adopted = await jobs.adopt(handle.model_copy(update={"launcher_job_id": job_id}))
+        later.succeed()
+        await jobs.wait(adopted.job_id, until=Until.DONE, timeout_seconds=PATIENCE_SECONDS)
+    assert (await jobs.status("17", **place)).job_id == first
+    assert (await jobs.adopt(handle)).job_id == first
+    theirs.succeed()
+    await jobs.wait(first, until=Until.DONE, timeout_seconds=PATIENCE_SECONDS)
+
+
 async def test_a_job_of_a_cluster_made_anew_is_another_one(
     jobs: JobService, theirs: FakeJob, bench: Bench, place: Place, handle: JobHandle
 ) -> None:
