@@ -27,6 +27,10 @@ _HUB_SECONDS: Final = 2.5
 """For the hub just before a launch."""
 _SOON_SECONDS: Final = 1.5
 """For the hub and for SkyPilot while somebody waits for the answer."""
+_SKY_SECONDS: Final = 10.0
+"""For SkyPilot just before a launch, while a cluster would take minutes."""
+_OUMI_SECONDS: Final = 30.0
+"""For Oumi's classes just before a launch; their first import takes the most of it."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,13 @@ class WorkerChecks:
         )
         if needs_look:
             await asyncio.to_thread(self._check_machine, launch)
+        if not launch.target.is_local:
+            # A cluster costs more than the time that these take.
+            oumi = in_time(lambda: _check_with_oumi(launch), timeout_seconds=_OUMI_SECONDS)
+            await asyncio.gather(
+                _part(launch, "the cloud", self._clouds(launch, within_seconds=_SKY_SECONDS)),
+                _part(launch, "Oumi's classes", oumi),
+            )
         return launch.found
 
     async def all(self, launch: Launch) -> WorkerFindings:
@@ -73,7 +84,7 @@ class WorkerChecks:
         hub, hardware, clouds, _ = await asyncio.gather(
             _part(launch, "the repositories", repositories.check(within_seconds=_SOON_SECONDS)),
             _part(launch, "the machine", asyncio.to_thread(self._check_machine, launch)),
-            _part(launch, "the cloud", self._clouds(launch)),
+            _part(launch, "the cloud", self._clouds(launch, within_seconds=_SOON_SECONDS)),
             _part(launch, "Oumi's classes", asyncio.to_thread(_check_with_oumi, launch)),
         )
         found = launch.found
@@ -93,17 +104,17 @@ class WorkerChecks:
         check_credentials(launch, self.environ)
         return hardware
 
-    async def _clouds(self, launch: Launch) -> CloudReadiness | None:
+    async def _clouds(self, launch: Launch, *, within_seconds: float) -> CloudReadiness | None:
         """Whether SkyPilot can use the target; None if that is not SkyPilot's."""
         if not launch.target.is_sky:
             return None
         cloud = launch.target.cloud
         readiness = await in_time(
-            lambda: self.clouds.readiness(cloud), timeout_seconds=_SOON_SECONDS
+            lambda: self.clouds.readiness(cloud), timeout_seconds=within_seconds
         )
         if readiness is None:
             readiness = CloudReadiness(
-                target_cloud=cloud, reason=f"SkyPilot did not answer within {_SOON_SECONDS:g} s"
+                target_cloud=cloud, reason=f"SkyPilot did not answer within {within_seconds:g} s"
             )
         if readiness.target_cloud_ready is not True:
             note = launch.notes.warning

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flows.configs.reader import read_config
-from flows.findings import CloudReadiness, WorkerFindings
+from flows.findings import CloudReadiness, WorkerFindings, errors_of
 from flows.hub import Hub
 from flows.launcher.oumi_registry import OumiRegistry
 from flows.launcher.sky_readiness import SkyReadiness
@@ -70,3 +70,37 @@ async def test_a_check_that_breaks_costs_nothing_of_what_the_others_find(
     without = await found(launch, tmp_path, clouds=BrokenClouds(), registry=BrokenRegistry())
     assert len([item for item in without.findings if item.code == "worker_not_asked"]) == 2
     assert without.hardware == whole.hardware
+
+
+def checks_with(home: Path, **options: str) -> WorkerChecks:
+    environ = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    return WorkerChecks(
+        machine=FakeMachine({}),
+        hub=Hub(environ, timeout_seconds=1),
+        registry=OumiRegistry(),
+        clouds=FakeClouds(options),
+        environ=environ,
+    )
+
+
+async def test_before_a_launch_on_a_cloud_oumi_and_skypilot_are_asked(
+    launch: Launch, tmp_path: Path
+) -> None:
+    (tmp_path / "train.yaml").write_text(TRAIN.replace("model}", "model, torch_dtype_str: b32}"))
+    wrong = read_launch(read_config(tmp_path / "job.yaml"), client_cwd=str(tmp_path), cloud="")
+    errors = errors_of(await checks_with(tmp_path, ready="no").before_launch(wrong))
+    assert [(error.code, error.key) for error in errors] == [
+        ("cloud_not_ready", "resources.cloud"),
+        ("refused_by_oumi", "model.torch_dtype_str"),
+    ]
+    unknown = await checks_with(tmp_path, ready="unknown").before_launch(launch)
+    assert "cloud_not_ready" in {finding.code for finding in unknown}
+    assert errors_of(unknown) == []
+
+
+async def test_before_a_launch_here_neither_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "train.yaml").write_text(TRAIN.replace("model}", "model, torch_dtype_str: b32}"))
+    (tmp_path / "job.yaml").write_text(JOB.replace("gcp", "local"))
+    here = read_launch(read_config(tmp_path / "job.yaml"), client_cwd=str(tmp_path), cloud="")
+    told = await checks_with(tmp_path, ready="no").before_launch(here)
+    assert {"cloud_not_ready", "refused_by_oumi"}.isdisjoint(finding.code for finding in told)
