@@ -59,11 +59,10 @@ class Families:
         return any(not child.labels.get(names.LABEL_STOPPED) for child in children)
 
     async def _children(self, run: FlowRun, states: frozenset[JobState]) -> list[FlowRun]:
+        wanted = RunFilter(parent_id=run.id, states=states)
         found: list[FlowRun] = []
         while True:
-            seen = tuple(child.id for child in found)
-            wanted = RunFilter(parent_id=run.id, states=states, excluded_ids=seen)
-            page = await self._gateway.filter_runs(wanted, limit=MAX_PAGE)
+            page = await self._gateway.filter_runs(wanted, limit=MAX_PAGE, offset=len(found))
             found += page
             if len(page) < MAX_PAGE:
                 return found
