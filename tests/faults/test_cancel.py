@@ -1,16 +1,20 @@
 """A cancel is honoured in every state a job can be in, whoever asks, and leaves no process."""
 
 import asyncio
+import fcntl
 import os
 import signal
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 import psutil
 import pytest
 
 from flows.launcher.job_folder import JobFolder
+from flows.launcher.slot_queue import queue_folders
 from flows.names import DEPLOYMENT
 from tests.support.job_driver import JobDriver, job_processes
 from tests.support.jobs import job_config
@@ -52,10 +56,24 @@ async def queued(jobs: JobDriver) -> str:
 
 
 async def launching(jobs: JobDriver) -> str:
-    """Wherever it is on its way; the burst test has many more such moments."""
+    """A job that waits on its cluster, all of whose slots are taken."""
+    _, slots = queue_folders(jobs.local_dir)
+    slots.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for slot in range(2):
+        file = jobs.leases.enter_context((slots / str(slot)).open("a"))
+        await eventually(partial(is_locked, file))
     job_id = await jobs.submit(STAYS)
-    await jobs.reaching(job_id, {"pending", "launching", "running"})
+    await jobs.reaching(job_id, "launching")
     return job_id
+
+
+def is_locked(file: TextIO) -> bool:
+    """Lock a file, unless somebody else has."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 async def running(jobs: JobDriver) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,16 @@ class JobDriver:
         rest: Prefect's REST API, as its UI uses it.
         environ: What a Prefect command needs to find the server.
         folder: Where job configs are written; also the client's working folder.
+        local_dir: Where the engine keeps its local jobs.
+        leases: What the test holds until its jobs have ended.
     """
 
     client: Client
     rest: httpx2.AsyncClient
     environ: Mapping[str, str]
     folder: Path
+    local_dir: Path
+    leases: ExitStack = field(default_factory=ExitStack)
     _submitted: list[str] = field(default_factory=list[str])
 
     async def call(self, tool: str, **arguments: object) -> Answer:
@@ -144,16 +148,18 @@ async def job_driver(
     def ensure(*, report: Report, after_down: bool) -> Connection:
         return connection
 
-    parts = make_parts(Settings(home=home), ensure)
+    settings = Settings(home=home)
+    parts = make_parts(settings, ensure)
     rest = httpx2.AsyncClient(
         base_url=connection.api_url, headers=connection.headers, timeout=30, trust_env=False
     )
     async with rest, Client(build_server(parts, Options())) as client:
-        driver = JobDriver(client, rest, environ, folder)
-        try:
-            yield driver
-        finally:
-            await driver.end_all()
+        driver = JobDriver(client, rest, environ, folder, settings.local_dir)
+        with driver.leases:
+            try:
+                yield driver
+            finally:
+                await driver.end_all()
 
 
 def job_processes(job_id: str) -> list[psutil.Process]:
