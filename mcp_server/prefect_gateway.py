@@ -180,9 +180,7 @@ class PrefectGateway:
         answer = await self._call("GET", f"/flow_runs/{run_id}")
         return _read(_expect(answer, run_id), _RUN)
 
-    async def filter_runs(
-        self, wanted: RunFilter, *, limit: int, offset: int = 0
-    ) -> list[FlowRun]:
+    async def filter_runs(self, wanted: RunFilter, *, limit: int, offset: int = 0) -> list[FlowRun]:
         """Read the flow runs that match, the last to be expected first."""
         body = {
             "flow_runs": wanted.body(),
