@@ -1,5 +1,6 @@
 """Which worker process executes a run: written on the run, read by whoever finds it orphaned."""
 
+import hashlib
 import os
 import re
 import secrets
@@ -15,15 +16,16 @@ import psutil
 from flows.launcher.processes import read_process
 
 _MACHINE_FILE: Final = "machine-id"
+_SYSTEM_FILE: Final = Path("/etc/machine-id")
 _MACHINE_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 class Owner(NamedTuple):
     """A worker process: machine (boot included), process id and its start time in clock ticks.
 
-    A machine is known by a number that is kept with everything else of ours: its name may change,
-    and others may have the same. Its boot id keeps a process id of an earlier boot from being taken
-    for a live one.
+    A machine is known by a number that is kept with everything else of ours, and by the system's
+    own (machine-id(5)), as a home folder may be shared; its name may change, and others may have
+    the same. Its boot id keeps a process id of an earlier boot from being taken for a live one.
     """
 
     machine: str
@@ -34,7 +36,8 @@ class Owner(NamedTuple):
     def current(cls, home: Path) -> "Owner":
         """This process, on the machine that the folder of everything of ours belongs to."""
         pid = os.getpid()
-        return cls(f"{_boot()}@{_machine_id(home)}", pid, _start_time(pid) or 0)
+        machine = f"{_boot()}@{_home_id(home)}{_system_id()}"
+        return cls(machine, pid, _start_time(pid) or 0)
 
     @classmethod
     def parse(cls, text: str | None) -> "Owner | None":
@@ -66,8 +69,18 @@ def _boot() -> str:
         return str(int(psutil.boot_time()))
 
 
-def _machine_id(home: Path) -> str:
-    """The number of this machine, made up when it is first asked for."""
+def _system_id() -> str:
+    """What tells machines apart that share a home folder; empty where the system has no such id."""
+    try:
+        number = _SYSTEM_FILE.read_bytes().strip()
+    except OSError:
+        return ""
+    # The id itself is not to be shown to others.
+    return f".{hashlib.sha256(number).hexdigest()[:8]}" if number else ""
+
+
+def _home_id(home: Path) -> str:
+    """The number of the folder of everything of ours, made up when it is first asked for."""
     path = home / _MACHINE_FILE
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     while True:

@@ -35,7 +35,7 @@ from flows.settings import Settings
 from flows.worker_checks.checks import WorkerChecks
 
 _SWEEP_SECONDS = 5.0
-"""Interval at which a worker looks for runs that nobody executes."""
+"""Interval at which a worker looks for runs that nobody executes, and for deleted ones."""
 
 _QUEUED = "Late"
 """Any other Scheduled state would undo a cancel that came since the run was read: the server
@@ -100,6 +100,9 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             asyncio.create_task(self._warm_up(), name="warm up"),
             asyncio.create_task(self._forever(self._observe_cancels, interval), name="cancels"),
             asyncio.create_task(self._forever(self._adopt_orphans, _SWEEP_SECONDS), name="orphans"),
+            asyncio.create_task(
+                self._forever(self._observe_deletions, _SWEEP_SECONDS), name="deletions"
+            ),
         ]
 
     async def teardown(self, *exc_info: Any) -> None:
@@ -297,20 +300,24 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             await asyncio.sleep(interval)
 
     async def _observe_cancels(self) -> None:
-        """Tell active runs that the server has them cancelling, concluded or no more."""
+        """Tell active runs that the server has them cancelling, or already concluded."""
         if not self._active:
             return
-        active = list(self._active)
-        for job_id in await self._pool_runs.deleted(active):
-            if request := self._runtime.cancels.get(job_id):
-                request.ask(force=False, concluded=True)
-        for run in await self._pool_runs.ending(active):
+        for run in await self._pool_runs.ending(list(self._active)):
             request = self._runtime.cancels.get(run.id)
             if request is not None and run.state is not None:
                 request.ask(
                     force=bool(run.labels.get(names.LABEL_FORCE_CANCEL)),
                     concluded=run.state.is_final(),
                 )
+
+    async def _observe_deletions(self) -> None:
+        """Tell active runs that the server has them no more."""
+        if not self._active:
+            return
+        for job_id in await self._pool_runs.deleted(list(self._active)):
+            if request := self._runtime.cancels.get(job_id):
+                request.ask(force=False, concluded=True)
 
     async def _adopt_orphans(self) -> None:
         """Take up runs of this pool that nobody executes; end jobs whose whole was ended."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flows import ownership
 from flows.ownership import Owner
 
 
@@ -59,8 +60,6 @@ def test_a_process_of_ours_is_alive_until_it_ends(
 
 
 def _started(pid: int) -> int:
-    from flows import ownership
-
     started = ownership._start_time(pid)
     assert started is not None
     return started
@@ -88,7 +87,21 @@ def test_a_machine_that_changes_its_name_is_the_same(
     now = Owner.current(tmp_path)
     assert now == me
     assert me.is_alive(now) is True
-    assert me._replace(machine=f"another-boot@{me.machine[-32:]}").is_alive(now) is False
+    _, _, machine = me.machine.partition("@")
+    assert me._replace(machine=f"another-boot@{machine}").is_alive(now) is False
+
+
+def test_a_machine_that_shares_the_home_folder_is_another(
+    me: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = tmp_path / "system"
+    system.write_text("0123456789abcdef0123456789abcdef\n")
+    monkeypatch.setattr(ownership, "_SYSTEM_FILE", system)
+    assert Owner.current(tmp_path).is_alive(me) is None
+    # And a system without a number of its own, as in a container, is known by the folder's.
+    monkeypatch.setattr(ownership, "_SYSTEM_FILE", tmp_path / "none")
+    container = Owner.current(tmp_path)
+    assert container.is_alive(Owner.current(tmp_path)) is True
 
 
 def test_an_owner_that_an_earlier_version_wrote_is_known_by_its_machines_name(me: Owner) -> None:
@@ -109,7 +122,7 @@ def test_processes_that_start_together_agree_on_their_machine(tmp_path: Path) ->
 
 
 def test_a_number_that_was_cut_short_is_made_anew(me: Owner, tmp_path: Path) -> None:
-    (tmp_path / "machine-id").write_text(me.machine[-32:-16])
+    (tmp_path / "machine-id").write_text(me.machine.partition("@")[2][:16])
     anew = Owner.current(tmp_path)
     assert anew.machine != me.machine
     assert Owner.current(tmp_path) == anew
