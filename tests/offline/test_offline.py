@@ -37,11 +37,12 @@ def can_cut() -> bool:
 @pytest.mark.nightly
 @pytest.mark.engine
 @pytest.mark.skipif(not can_cut(), reason="no network namespaces here")
+@pytest.mark.parametrize("world", ["here", "remote"])
 def test_with_the_network_cut_every_tool_answers_soon(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], world: str
 ) -> None:
     done = subprocess.run(
-        [*NAMESPACE, sys.executable, "-m", "tests.offline.every_tool", str(tmp_path)],
+        [*NAMESPACE, sys.executable, "-m", "tests.offline.every_tool", str(tmp_path), world],
         cwd=REPOSITORY,
         stdin=subprocess.DEVNULL,
         capture_output=True,
