@@ -78,7 +78,7 @@ async def test_a_pipeline_runs_on_a_schedule_like_a_job(stack: Stack, tmp_path: 
 
         async def begun() -> str | None:
             last = (await row())["last_run"]
-            return last["job_id"] if last and last["termination_reason"] != "skipped" else None
+            return last["job_id"] if last and last["state"] in ("running", "succeeded") else None
 
         job_id = await eventually(begun, timeout=60, interval=0.2)
         await session.call("update_schedule", **which, action="pause")
