@@ -1,7 +1,7 @@
 """What can be done with schedules; the tools and the terminal both call this."""
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_models import Deployment
 from mcp_server.prefect_schedules import NOT_STARTED, STARTED, ScheduleGateway
 from mcp_server.services import cursors
-from mcp_server.services.notifications import Notifications
+from mcp_server.services.notifications import Notifications, notify_tags
 from mcp_server.services.pipelines import tags_of_parts
 from mcp_server.services.schedule_preview import next_times
 from mcp_server.services.schedule_reading import NEXT_RUNS, ScheduleReader, schedule_name
@@ -122,7 +122,10 @@ class ScheduleService:
         parameters = await anyio.to_thread.run_sync(subject.keep, self._snapshots_dir, told)
         labels = _labels(checked)
         own_name = _deployment_name(checked.name, idempotency_key)
-        deployment = await self._made_before(checked, own_name, parameters, idempotency_key)
+        receivers = await self._notifications.tags(new.job.notify, new.job.notify_on)
+        deployment = await self._made_before(
+            checked, own_name, parameters, receivers, key=idempotency_key
+        )
         if deployment is None:
             await self._refuse_taken(new.name)
             deployment = await self._gateway.create(
@@ -133,11 +136,7 @@ class ScheduleService:
                 work_queue=subject.work_queue,
                 schedule=checked.schedule,
                 parameters=parameters,
-                tags=[
-                    *subject.tags,
-                    names.SCHEDULE_TAG,
-                    *await self._notifications.tags(new.job.notify, new.job.notify_on),
-                ],
+                tags=[*subject.tags, names.SCHEDULE_TAG, *receivers],
                 labels=labels,
             )
         answer = self._answer(checked)
@@ -251,6 +250,8 @@ class ScheduleService:
         checked: _Checked,
         own_name: str,
         parameters: Mapping[str, Any],
+        receivers: Sequence[str],
+        *,
         key: str | None,
     ) -> Deployment | None:
         """The schedule made with the same key; None if there is none."""
@@ -260,6 +261,7 @@ class ScheduleService:
             return None
         same = (
             made.parameters == parameters
+            and notify_tags(made.tags) == list(receivers)
             and When.of_deployment(made).words == checked.when.words
             and made.label(names.LABEL_OVERLAP) == checked.new.overlap
         )

@@ -215,8 +215,9 @@ async def test_the_same_key_gives_the_same_schedule(
     first = await schedule(**given)
     again = await schedule(**given)
     assert (again["schedule_id"], again["job_id"]) == (first["schedule_id"], first["job_id"])
-    line = await error(client, "schedule_job", **arguments, **given, overlap="queue")
-    assert line.startswith("CONFLICT: idempotency_key 'once' belongs to schedule")
+    for other in ({"overlap": "queue"}, {"notify": "https://example.org/hook"}):
+        line = await error(client, "schedule_job", **arguments, **given, **other)
+        assert line.startswith("CONFLICT: idempotency_key 'once' belongs to schedule")
 
 
 async def test_a_name_is_given_once(
