@@ -13,7 +13,7 @@ from mcp_server.catalog.entry import Entry, targets_of
 from mcp_server.catalog.folder import ConfigFolder
 from mcp_server.catalog.library import OumiLibrary
 from mcp_server.catalog.model_names import base_of, family_of, size_of
-from mcp_server.catalog.search import SearchIndex
+from mcp_server.catalog.search import SearchIndex, only_in_names
 
 STARTER_PREFIX: Final = "starter/"
 """What the paths of our own recipes begin with."""
@@ -37,12 +37,16 @@ class Found(NamedTuple):
         total: How many there are in all.
         unmet: Terms of the query that no config of the catalogue meets.
         without: If nothing has all the terms, one without which there is something; and how much.
+        misspelt: What of the query the best of them does not have, and the nearest that it has.
+        only_in_names: What of the query the best has only in the name of something; and of what.
     """
 
     entries: list[Entry]
     total: int
     unmet: list[str]
     without: tuple[str, int]
+    misspelt: list[tuple[str, str]]
+    only_in_names: list[tuple[str, str]]
 
 
 class Config(NamedTuple):
@@ -108,7 +112,9 @@ class Catalog:
         texts = [text.lower() for text in content_match if text.strip()]
         if texts:
             found = [entry for entry in found if self._folder_of(entry).has_all(entry.path, texts)]
-        return Found(found[:limit], len(found), unmet, without)
+        misspelt = index.misspelt(query, found[0]) if found else []
+        in_names = list(only_in_names(query, found[0])) if found else []
+        return Found(found[:limit], len(found), unmet, without, misspelt, in_names)
 
     def get(self, path: str) -> Config:
         """A config by its path in the catalogue, or by the end of it if that is unique.

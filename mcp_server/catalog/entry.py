@@ -44,6 +44,7 @@ _TASK_OF_COMMAND: Final = {
 _COMMAND: Final = re.compile(rf"\boumi\s+(?:\S+\s+)?({'|'.join(_TASK_OF_COMMAND)})\b")
 _CONFIG_OPTION: Final = re.compile(r"(?:-c|--config)[ =]+[\"']?([^\s\"']+\.ya?ml)")
 _NOT_A_DESCRIPTION: Final = re.compile(r"(requires?|requirements|usage|see also|needs)\b.*:", re.I)
+_OWN_DATA: Final = re.compile(r"^\s*#.*\bdataset_name: (\w+_jsonl)\b", re.MULTILINE)
 _NEEDS: Final = re.compile(r"^#\s*Needs:\s*(.+?)\s*$", re.MULTILINE)
 
 
@@ -65,6 +66,7 @@ class Entry(NamedTuple):
         cloud: The cloud of a job config.
         runs: Paths of the configs a job config runs, as it writes them.
         uses: What else it names: trainer, sharding, rewards, teacher.
+        own_data: The data set classes that its comments name for data of one's own.
     """
 
     path: str
@@ -79,6 +81,7 @@ class Entry(NamedTuple):
     cloud: str = ""
     runs: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
+    own_data: tuple[str, ...] = ()
 
 
 def read_entry(path: str, text: str) -> Entry:
@@ -98,6 +101,7 @@ def read_entry(path: str, text: str) -> Entry:
         config_type=config_type or "",
         gpu=needs[1] if needs else "",
         datasets=tuple(dict.fromkeys(_datasets(config))),
+        own_data=tuple(dict.fromkeys(_OWN_DATA.findall(text))),
     )
     if config_type is ConfigType.JOB:
         return _job(entry, config)
@@ -133,6 +137,7 @@ def with_jobs(entries: Iterable[Entry]) -> list[Entry]:
                 model_family=config.model_family,
                 datasets=config.datasets,
                 uses=config.uses,
+                own_data=config.own_data,
             )
             if job.gpu and not config.gpu:
                 found[config.path] = config._replace(gpu=job.gpu)

@@ -1,6 +1,5 @@
 """Search over the catalogue's entries: every term must be met, the best met come first."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -8,6 +7,19 @@ from typing import Final, NamedTuple
 from flows.configs.schema import ConfigType
 from mcp_server.catalog.entry import Entry
 from mcp_server.catalog.model_names import size_of
+from mcp_server.catalog.words import (
+    MEANINGS,
+    OWN,
+    OWN_DATA,
+    SMALL,
+    VERSIONED,
+    Term,
+    is_of,
+    read_query,
+    split,
+    terms_of,
+    with_numbers,
+)
 
 # What a match in a field is worth, of one in a further field, and of one of less than a word.
 _WEIGHTS: Final[Mapping[str, float]] = {
@@ -22,6 +34,7 @@ _WEIGHTS: Final[Mapping[str, float]] = {
     "datasets": 3.0,
     "gpu": 2.0,
     "uses": 2.0,
+    "own_data": 2.0,
     "description": 1.0,
 }
 _AGAIN: Final = 0.1
@@ -29,65 +42,15 @@ _SAME_MEANING: Final = 0.9
 _BEGINNING: Final = 0.7
 _WITHIN: Final = 0.4
 _MISSPELT: Final = 0.3
+_WISHED: Final = 0.5
+_SMALLEST: Final = 2.0
 _IN_ONE_PIECE: Final = 1.5
 _JOB: Final = 0.9
 
-_MEANINGS: Final[Mapping[str, tuple[str, ...]]] = {
-    "adapter": ("lora", "qlora"),
-    "amazon": ("aws",),
-    "analyse": ("analysis", "analyze"),
-    "benchmark": ("evaluation",),
-    "distill": ("distillation",),
-    "eval": ("evaluation",),
-    "evaluate": ("evaluation",),
-    "finetune": ("sft",),
-    "finetuning": ("sft",),
-    "generation": ("inference", "synthesis"),
-    "google": ("gcp", "vertex", "gemini"),
-    "hpo": ("tuning",),
-    "hyperparameter": ("tuning",),
-    "image": ("vision", "vl"),
-    "infer": ("inference",),
-    "kd": ("distillation",),
-    "kubernetes": ("k8s",),
-    "k8s": ("kubernetes",),
-    "multimodal": ("vision", "vl"),
-    "peft": ("lora", "qlora"),
-    "preference": ("dpo", "kto"),
-    "pretrain": ("pretraining",),
-    "quant": ("quantization",),
-    "quantise": ("quantization",),
-    "quantisation": ("quantization",),
-    "quantize": ("quantization",),
-    "reinforcement": ("grpo",),
-    "rl": ("grpo",),
-    "rlhf": ("grpo", "dpo"),
-    "serve": ("inference",),
-    "supervised": ("sft",),
-    "sweep": ("tuning",),
-    "synth": ("synthesis",),
-    "synthetic": ("synthesis",),
-    "tune": ("tuning",),
-    "vision": ("vl",),
-    "vlm": ("vision", "vl"),
-}
-_FILLERS: Final = frozenset(
-    {"a", "an", "and", "config", "configs", "example", "file", "for", "in", "make", "me", "my"}
-    | {"of", "on", "please", "recipe", "recipes", "run", "the", "to", "using", "with", "yaml"}
-)
-_FINE_TUNE: Final = re.compile(r"\bfine[\s_-]?tun(?:e|ing)\b")
-_PART: Final = re.compile(r"k8s|\d+(?:\.\d+)?[bm](?![a-z])|\d+(?:\.\d+)*|[a-z]+")
-_NUMBER_WITH_UNDERSCORE: Final = re.compile(r"(?<=\d)[_p](?=\d)")
-_SHORTEST_WITHIN: Final = 3
+_SHORTEST_BEGINNING: Final = 3
+_SHORTEST_WITHIN: Final = 4
 _SHORTEST_MISSPELT: Final = 4
 _MAY_HAVE_TWO_ERRORS: Final = 5
-
-
-class Term(NamedTuple):
-    """One thing that must be met: all its parts, best in one piece."""
-
-    text: str
-    parts: tuple[str, ...]
 
 
 class Hit(NamedTuple):
@@ -107,18 +70,25 @@ class SearchIndex:
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._entries = entries
         self._postings: dict[str, dict[int, float]] = {}
+        # Without descriptions: a part of a word of a sentence says nothing.
+        self._names: dict[str, dict[int, float]] = {}
         self._pieces: list[str] = []
+        self._smallness: list[float] = []
         for number, entry in enumerate(entries):
             self._add(number, entry)
-        self._meanings = lru_cache(maxsize=1024)(self._find)
+        self._meet_exactly = lru_cache(maxsize=1024)(self._find)
+        self._meet_nearly = lru_cache(maxsize=1024)(self._find_near)
 
     def search(self, query: Iterable[str]) -> list[Hit]:
         """The entries that meet every term of the query, the best first; all of them for none."""
-        terms = terms_of(query)
-        if not terms:
-            return [Hit(0.0, entry) for entry in self._entries]
+        terms, wishes = read_query(query)
+        found = self._found(terms) if terms else dict.fromkeys(range(len(self._entries)), 0.0)
+        own = self._find(OWN_DATA) if wishes & OWN else {}
+        small = _SMALLEST if wishes & SMALL else 0.0
+        for number in found:
+            found[number] += _WISHED * own.get(number, 0.0) + small * self._smallness[number]
         ranked = sorted(
-            ((self._score(number, score), number) for number, score in self._found(terms).items()),
+            ((self._score(number, score), number) for number, score in found.items()),
             key=lambda item: (-item[0], item[1]),
         )
         return [Hit(score, self._entries[number]) for score, number in ranked]
@@ -128,14 +98,34 @@ class SearchIndex:
         return [term.text for term in terms_of(query) if not self._found([term])]
 
     def without_one(self, query: Iterable[str]) -> tuple[str, int]:
-        """The term whose leaving out gives the most entries, and how many; 0: none does."""
+        """The term that says least of those without which there are entries, and how many."""
         terms = terms_of(query)
-        counts = [
-            (len(self._found(terms[:place] + terms[place + 1 :])), term.text)
+        without = [
+            (max(self._found([term]).values(), default=0.0), -count, term.text)
             for place, term in enumerate(terms)
+            if (count := len(self._found(terms[:place] + terms[place + 1 :])))
         ]
-        count, term = max(counts, default=(0, ""))
-        return term, count
+        _, count, term = min(without, default=(0.0, 0, ""))
+        return term, -count
+
+    def misspelt(self, query: Iterable[str], entry: Entry) -> list[tuple[str, str]]:
+        """What of the query is not in this entry, which meets it, and the nearest that is."""
+        number = self._entries.index(entry)
+        missing = [
+            part
+            for term in terms_of(query)
+            for part in term.parts
+            if number not in self._meet_exactly(part)
+        ]
+        near = {
+            part: [
+                (quality, word)
+                for word, quality in _close(part, self._names)
+                if number in self._names[word]
+            ]
+            for part in missing
+        }
+        return [(part, max(words)[1]) for part, words in near.items() if words]
 
     def _found(self, terms: Sequence[Term]) -> dict[int, float]:
         found = self._meet(terms, any_may_be_misspelt=False)
@@ -150,13 +140,17 @@ class SearchIndex:
         fields = entry._asdict() | {"size": size_of(entry.model_name)}
         for field, weight in _WEIGHTS.items():
             value = fields[field]
-            text = value if isinstance(value, str) else " ".join(value)
+            text = _text_of(value)
             pieces.append("".join(split(text)))
-            for part in dict.fromkeys(split(text)):
-                posting = self._postings.setdefault(part, {})
-                # In order of weight, so what is there already counts in full.
-                posting[number] = posting[number] + _AGAIN * weight if number in posting else weight
+            places = [self._postings] if field == "description" else [self._postings, self._names]
+            for part in dict.fromkeys([*split(text), *with_numbers(text)]):
+                for place in places:
+                    posting = place.setdefault(part, {})
+                    # In order of weight, so what is there already counts in full.
+                    before = posting.get(number)
+                    posting[number] = weight if before is None else before + _AGAIN * weight
         self._pieces.append(" ".join(pieces))
+        self._smallness.append(_smallness(fields["size"]))
 
     def _meet(self, terms: Sequence[Term], *, any_may_be_misspelt: bool) -> dict[int, float]:
         scores: dict[int, float] | None = None
@@ -173,7 +167,9 @@ class SearchIndex:
     def _meet_one(self, term: Term, *, any_may_be_misspelt: bool) -> dict[int, float]:
         met: dict[int, float] | None = None
         for part in term.parts:
-            one = self._meanings(part, any_may_be_misspelt)
+            one = self._meet_exactly(part)
+            if any_may_be_misspelt or not one:
+                one = self._meet_nearly(part)
             met = (
                 dict(one)
                 if met is None
@@ -188,72 +184,91 @@ class SearchIndex:
                     met[number] *= _IN_ONE_PIECE
         return met
 
-    def _find(self, part: str, may_be_misspelt: bool) -> dict[int, float]:  # noqa: FBT001 - a cache's key
+    def _find(self, part: str) -> dict[int, float]:
         """What each entry that meets `part` is worth."""
         best: dict[int, float] = {}
-        for word, quality in self._words_like(part):
-            for number, weight in self._postings[word].items():
+        for postings, word, quality in self._words_like(part):
+            for number, weight in postings[word].items():
                 best[number] = max(best.get(number, 0.0), weight * quality)
-        if best and not may_be_misspelt:
-            return best
-        for word, quality in _close(part, self._postings):
-            for number, weight in self._postings[word].items():
-                best.setdefault(number, weight * quality)
         return best
 
-    def _words_like(self, part: str) -> Iterator[tuple[str, float]]:
+    def _find_near(self, part: str) -> dict[int, float]:
+        """Also what meets a word that `part` may be a misspelling of."""
+        best: dict[int, float] = {}
+        for word, quality in _close(part, self._names):
+            for number, weight in self._names[word].items():
+                best[number] = max(best.get(number, 0.0), weight * quality)
+        return best | self._meet_exactly(part)
+
+    def _words_like(self, part: str) -> Iterator[tuple[dict[str, dict[int, float]], str, float]]:
         if part in self._postings:
-            yield part, 1.0
-        for word in _MEANINGS.get(part, ()):
+            yield self._postings, part, 1.0
+        other = part.removesuffix("s") if part.endswith("s") else f"{part}s"
+        for word in (other, *MEANINGS.get(part, ())):
             if word in self._postings:
-                yield word, _SAME_MEANING
-        if part[0].isdigit():
-            # 3 finds 3.1, but 1 does not find 13.
-            yield from ((word, _BEGINNING) for word in self._postings if _is_of(word, part))
-            return
-        for word in self._postings:
-            if word == part:
-                continue
-            if word.startswith(part):
-                yield word, _BEGINNING
-            elif len(part) >= _SHORTEST_WITHIN and part in word:
-                yield word, _WITHIN
+                yield self._postings, word, _SAME_MEANING
+        if part[-1].isdigit():
+            # llama3 finds llama3.1, but 1 does not find 13.
+            words = (word for word in self._names if is_of(word, part))
+            yield from ((self._names, word, _BEGINNING) for word in words)
+        elif part.isalpha():
+            for word in self._names:
+                if word == part or not word.isalpha():
+                    continue
+                if len(part) >= _SHORTEST_BEGINNING and word.startswith(part):
+                    yield self._names, word, _BEGINNING
+                elif len(part) >= _SHORTEST_WITHIN and part in word:
+                    yield self._names, word, _WITHIN
 
 
-def terms_of(query: Iterable[str]) -> list[Term]:
-    """The terms of a query: its words, less those that say nothing where others do."""
-    words = [word for text in query for word in _normal(text).split()]
-    terms = [Term(word, parts) for word in words if (parts := tuple(split(word)))]
-    telling = [term for term in terms if term.text not in _FILLERS]
-    return list(dict.fromkeys(telling or terms))
+def only_in_names(query: Iterable[str], entry: Entry) -> Iterator[tuple[str, str]]:
+    """The terms of a query that this entry has only in a name, and what that is the name of."""
+    if entry.task == "evaluation":  # its benchmarks are what it is about
+        return
+    everywhere = entry._replace(model_name="", datasets=())
+    others = {part for value in everywhere for part in split(_text_of(value))}
+    for term in terms_of(query):
+        if len(term.parts) > 1 or term.text in others or term.text in MEANINGS:
+            continue
+        for what, names in (("model", entry.model_name), ("data set", _text_of(entry.datasets))):
+            if term.text in split(names):
+                yield term.text, what
+                break
 
 
-def split(text: str) -> list[str]:
-    """The parts of a text: words, numbers and sizes, in lower case."""
-    return _PART.findall(_normal(text))
+def _smallness(size: str) -> float:
+    """1 for the smallest model, near 0 for a large one or one of unknown size."""
+    if not size:
+        return 0.0
+    billions = float(size[:-1]) / (1000 if size[-1] == "m" else 1)
+    return 1 / (1 + billions)
 
 
-def _normal(text: str) -> str:
-    text = _FINE_TUNE.sub("sft", text.lower())
-    # As folders write versions: llama3_1, glm-4p7.
-    return _NUMBER_WITH_UNDERSCORE.sub(".", text)
-
-
-def _is_of(word: str, version: str) -> bool:
-    return word.startswith(f"{version}.") and not word[-1].isalpha()
+def _text_of(value: str | tuple[str, ...]) -> str:
+    return value if isinstance(value, str) else " ".join(value)
 
 
 def _close(part: str, words: Iterable[str]) -> Iterator[tuple[str, float]]:
-    """Words that `part` may be a misspelling of."""
-    if len(part) < _SHORTEST_MISSPELT or not part.isalpha():
+    """Words that `part` may be a misspelling of; a number at its end must be right."""
+    versioned = VERSIONED.fullmatch(part)
+    name, number = versioned.groups() if versioned else (part, "")
+    if len(name) < _SHORTEST_MISSPELT or not name.isalpha():
         return
     from rapidfuzz import process
     from rapidfuzz.distance import OSA
 
-    allowed = 1 if len(part) < _MAY_HAVE_TWO_ERRORS else 2
-    candidates = [word for word in words if word.isalpha() and word[0] == part[0]]
-    for word, distance, _ in process.extract_iter(
-        part, candidates, scorer=OSA.distance, score_cutoff=allowed
+    allowed = 1 if len(name) < _MAY_HAVE_TWO_ERRORS else 2
+    candidates: dict[str, str] = {}
+    for word in words:
+        if word[0] != part[0]:
+            continue
+        if not number:
+            if word.isalpha():
+                candidates[word] = word
+        elif (same := VERSIONED.fullmatch(word)) and (same[2] == number or is_of(same[2], number)):
+            candidates[word] = same[1]
+    for _, distance, word in process.extract_iter(
+        name, candidates, scorer=OSA.distance, score_cutoff=allowed
     ):
         if distance:
             yield word, _MISSPELT / distance

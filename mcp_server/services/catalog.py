@@ -144,9 +144,12 @@ class CatalogService:
             none = ", ".join(found.unmet)
             parts.append(f"nothing has {none}: leave it out or look at list_categories")
         elif found.without[1]:
-            parts.append(f"without {found.without[0]} there are {found.without[1]}")
+            term, count = found.without
+            parts.append(f"without {term} there {'is' if count == 1 else 'are'} {count}")
         elif not found.total:
             parts.append("use fewer terms")
+        parts += [f"no {word}; nearest is {nearest}" for word, nearest in found.misspelt]
+        parts += [f"{word} is only in the name of a {what}" for word, what in found.only_in_names]
         parts += _missing(self.library.status())
         return ConfigSearch(summary="; ".join(parts) + ".", total=found.total, configs=rows)
 

@@ -10,6 +10,7 @@ from flows.settings import Settings
 from mcp_server.catalog.catalog import Catalog
 from mcp_server.catalog.entry import Entry, read_entry, with_jobs
 from mcp_server.catalog.library import OumiLibrary
+from mcp_server.services.catalog import CatalogService
 
 TRAIN = """\
 # LoRA fine-tune of Llama 3.1 8B.
@@ -286,3 +287,93 @@ def test_of_our_own_recipes_the_one_that_is_meant_comes_first(
 ) -> None:
     catalog = Catalog(OumiLibrary(Settings(home=tmp_path)))
     assert found(catalog, words)[0] == first
+
+
+JSONL = "starter/smollm2/135m_sft_own_jsonl.yaml"
+PAIRS = "starter/smollm2/360m_dpo_own_jsonl.yaml"
+
+
+@pytest.mark.parametrize(
+    ("words", "among_the_first_three"),
+    [
+        ("sft on my jsonl", JSONL),
+        ("custom dataset jsonl", JSONL),
+        ("custom dataset", JSONL),
+        ("my own data", JSONL),
+        ("fine-tune a small model", JSONL),
+        ("fine-tune a small model on my JSONL", JSONL),
+        ("small model", "starter/smollm2/135m_sft_full.yaml"),
+        ("dpo on my own data", PAIRS),
+        ("fine tune llama 3 with my own data", "starter/llama3.1/8b_sft_lora.yaml"),
+        ("llama 3 lora", "starter/llama3.1/8b_sft_lora.yaml"),
+        ("lora llama 8b", "starter/llama3.1/8b_sft_lora.yaml"),
+        ("smolllm2 sft", "starter/smollm2/135m_sft_full.yaml"),
+        ("quen lora", "starter/qwen2.5/7b_sft_lora.yaml"),
+        ("distilation", "starter/qwen3/0.6b_distill_gkd.yaml"),
+        ("Qwen/Qwen3-4B", "starter/qwen3/4b_sft_lora.yaml"),
+        ("qwen 2.5 vl", "starter/qwen2.5/vl_3b_sft_lora.yaml"),
+        ("vision language", "starter/qwen2.5/vl_3b_sft_lora.yaml"),
+        ("evaluate mmlu", "starter/llama3.1/8b_evaluate.yaml"),
+        ("gcp job", "starter/jobs/gcp_train.yaml"),
+        ("a100", "starter/jobs/gcp_train.yaml"),
+        ("int4", "starter/qwen3/4b_quantize_bnb.yaml"),
+        ("8-bit", "starter/mistral/7b_quantize_bnb_8bit.yaml"),
+        ("quantize", "starter/llama3.1/8b_quantize_awq.yaml"),
+    ],
+)
+def test_natural_words_bring_what_is_meant_near_the_top(
+    tmp_path: Path, words: str, among_the_first_three: str
+) -> None:
+    catalog = Catalog(OumiLibrary(Settings(home=tmp_path)))
+    assert among_the_first_three in found(catalog, words)[:3]
+
+
+def test_a_chatbot_is_made_by_supervised_fine_tuning(tmp_path: Path) -> None:
+    catalog = Catalog(OumiLibrary(Settings(home=tmp_path)))
+    assert {entry.task for entry in catalog.search(["chatbot"]).entries} == {"sft"}
+
+
+@pytest.mark.parametrize(("words", "gpu"), [("a100", "A100"), ("h100", "H100"), ("l4", "L4")])
+def test_a_gpu_is_not_found_by_its_letter_and_another_number(
+    tmp_path: Path, words: str, gpu: str
+) -> None:
+    catalog = Catalog(OumiLibrary(Settings(home=tmp_path)))
+    entries = catalog.search([words]).entries
+    assert entries
+    assert [entry.path for entry in entries if gpu not in entry.gpu] == []
+
+
+@pytest.mark.parametrize("words", ["llama 4", "llama4", "ppo"])
+def test_what_there_is_not_is_not_found(tmp_path: Path, words: str) -> None:
+    catalog = Catalog(OumiLibrary(Settings(home=tmp_path)))
+    result = catalog.search([words])
+    assert (result.entries, result.unmet) == ([], [words.replace(" ", "")])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("mixtral", "no mixtral; nearest is mistral"),
+        ("quen lora", "no quen; nearest is qwen"),
+        ("orpo", "orpo is only in the name of a data set"),
+        ("unsloth", "unsloth is only in the name of a model"),
+        ("lambda labs", "without labs there is 1"),
+        ("grpo math", "without math there are 2"),
+        ("ppo", "nothing has ppo"),
+    ],
+)
+async def test_the_summary_says_what_was_not_there_as_it_was_asked(
+    tmp_path: Path, words: str, told: str
+) -> None:
+    service = CatalogService(Catalog(OumiLibrary(Settings(home=tmp_path))), fetches=False)
+    assert told in (await service.search([words])).summary
+
+
+@pytest.mark.parametrize("words", ["lora llama 8b", "evaluate mmlu", "sft on my jsonl", "int4"])
+async def test_the_summary_does_not_doubt_what_was_there_as_it_was_asked(
+    tmp_path: Path, words: str
+) -> None:
+    service = CatalogService(Catalog(OumiLibrary(Settings(home=tmp_path))), fetches=False)
+    summary = (await service.search([words])).summary
+    assert "nearest" not in summary
+    assert "only in" not in summary

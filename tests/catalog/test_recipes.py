@@ -81,3 +81,12 @@ def test_no_two_recipes_write_to_the_same_place() -> None:
     places = re.compile(r"^\s*(?:output_dir|output_path): (\S+)$", re.MULTILINE)
     found = [place for recipe in RECIPES for place in set(places.findall(recipe.read_text()))]
     assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize(
+    ("task", "data_set"), [("sft", "text_sft_jsonl"), ("dpo", "text_dpo_jsonl")]
+)
+def test_a_recipe_is_on_data_of_ones_own(task: str, data_set: str) -> None:
+    assert [e.task for e in ENTRIES if e.datasets == (data_set,)] == [task]
+    offered = {e.task for e in ENTRIES if data_set in e.own_data}
+    assert offered == {task}, "what others offer in a comment is for their task"

@@ -48,9 +48,55 @@ def test_a_version_is_met_however_it_is_written(spelling: str) -> None:
 
 
 def test_a_name_in_one_piece_comes_before_its_scattered_parts() -> None:
-    entries = [entry("a/3.1/llama.yaml"), entry("b/llama3_1.yaml")]
-    found = [hit.entry.path for hit in SearchIndex(entries).search(["llama3.1"])]
-    assert found == ["b/llama3_1.yaml", "a/3.1/llama.yaml"]
+    entries = [entry("a/cleaned/alpaca.yaml"), entry("b/alpaca_cleaned.yaml")]
+    found = [hit.entry.path for hit in SearchIndex(entries).search(["alpaca-cleaned"])]
+    assert found == ["b/alpaca_cleaned.yaml", "a/cleaned/alpaca.yaml"]
+
+
+@pytest.mark.parametrize("query", ["llama3.1", "llama 3.1", "llama3", "llama 3"])
+def test_a_name_with_a_number_is_met_in_one_piece_only(query: str) -> None:
+    entries = [entry("a/3.1/llama.yaml"), entry("b/llama3_1.yaml"), entry("c/llama/8x3.yaml")]
+    assert [hit.entry.path for hit in SearchIndex(entries).search([query])] == ["b/llama3_1.yaml"]
+
+
+def test_a_number_of_gpus_is_no_version() -> None:
+    entries = [entry("a/llama.yaml", gpu="4 GPUs"), entry("b/llama4.yaml")]
+    index = SearchIndex(entries)
+    assert [hit.entry.path for hit in index.search(["llama 4 gpus"])] == ["a/llama.yaml"]
+    assert [hit.entry.path for hit in index.search(["llama 4"])] == ["b/llama4.yaml"]
+
+
+@pytest.mark.parametrize(("query", "total"), [("supp", 0), ("support", 1), ("gemm", 1), ("emm", 0)])
+def test_a_part_of_a_word_is_looked_for_in_names_only_and_not_when_it_is_short(
+    query: str, total: int
+) -> None:
+    index = SearchIndex([entry("a/gemma.yaml", description="Make support conversations.")])
+    assert len(index.search([query])) == total
+
+
+def test_what_rests_on_a_misspelling_is_told() -> None:
+    index = SearchIndex(ENTRIES)
+    best = index.search(["lamma3 qlora"])[0].entry
+    assert index.misspelt(["lamma3 qlora"], best) == [("lamma3", "llama3.1")]
+    assert index.misspelt(["llama3 qlora"], best) == []
+
+
+def test_a_misspelt_name_keeps_its_number() -> None:
+    assert paths("lamma4") == []
+
+
+def test_the_term_to_leave_out_is_the_one_that_says_least() -> None:
+    index = SearchIndex([*ENTRIES, entry("jobs/label.yaml", config_type="job")])
+    assert index.search(["kubernetes labl"]) == []
+    assert index.without_one(["kubernetes labl"]) == ("labl", 1)
+
+
+def test_small_is_an_order_by_size_and_no_term() -> None:
+    sizes = ("7B", "0.5B", "135M", "70B")
+    entries = [entry(f"{size}.yaml", model_name=f"acme/Thing-{size}") for size in sizes]
+    index = SearchIndex([*entries, entry("unknown.yaml", model_name="acme/Thing")])
+    found = [hit.entry.path for hit in index.search(["a small thing"])]
+    assert found == ["135M.yaml", "0.5B.yaml", "7B.yaml", "70B.yaml", "unknown.yaml"]
 
 
 def test_a_size_is_met_whole() -> None:

@@ -1,0 +1,144 @@
+"""The words of a query and of an entry: how they are told apart, and what they mean."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+MEANINGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "adapter": ("lora", "qlora"),
+    "amazon": ("aws",),
+    "analyse": ("analysis", "analyze"),
+    "benchmark": ("evaluation",),
+    "chatbot": ("sft",),
+    "chatbots": ("sft",),
+    "custom": ("jsonl",),
+    "distill": ("distillation",),
+    "eval": ("evaluation",),
+    "evaluate": ("evaluation",),
+    "finetune": ("sft",),
+    "finetuning": ("sft",),
+    "generation": ("inference", "synthesis"),
+    "google": ("gcp", "vertex", "gemini"),
+    "hpo": ("tuning",),
+    "hyperparameter": ("tuning",),
+    "image": ("vision", "vl"),
+    "infer": ("inference",),
+    "int4": ("4bit", "awq"),
+    "int8": ("8bit",),
+    "kd": ("distillation",),
+    "kubernetes": ("k8s",),
+    "k8s": ("kubernetes",),
+    "math": ("maths", "gsm8k", "countdown"),
+    "multimodal": ("vision", "vl"),
+    "my": ("jsonl",),
+    "own": ("jsonl",),
+    "peft": ("lora", "qlora"),
+    "preference": ("dpo", "kto"),
+    "pretrain": ("pretraining",),
+    "quant": ("quantization",),
+    "quantise": ("quantization",),
+    "quantisation": ("quantization",),
+    "quantize": ("quantization",),
+    "reinforcement": ("grpo",),
+    "rl": ("grpo",),
+    "rlhf": ("grpo", "dpo"),
+    "serve": ("inference",),
+    "supervised": ("sft",),
+    "sweep": ("tuning",),
+    "synth": ("synthesis",),
+    "synthetic": ("synthesis",),
+    "tune": ("tuning",),
+    "vision": ("vl",),
+    "vlm": ("vision", "vl"),
+}
+_FILLERS: Final = frozenset(
+    {"a", "an", "and", "config", "configs", "data", "dataset", "datasets", "example", "file"}
+    | {"for", "i", "in", "it", "make", "me", "model", "models", "of", "on", "please", "recipe"}
+    | {"recipes", "run", "the", "to", "using", "want", "with", "yaml"}
+)
+# Words that say what should come first, not what must be there.
+OWN: Final = frozenset({"custom", "my", "own"})
+SMALL: Final = frozenset({"little", "small", "smallest"})
+OWN_DATA: Final = "jsonl"
+# What a number before one of these counts is no version of the word before.
+_UNITS: Final = frozenset({"gpu", "gpus", "node", "nodes"})
+_FINE_TUNE: Final = re.compile(r"\bfine[\s_-]?tun(?:e|ing)\b")
+_VISION_LANGUAGE: Final = re.compile(r"vision[\s_-]+language")
+_BITS: Final = re.compile(r"(?<=\d)[\s_-]?bits?(?![a-z])")
+_SIZE: Final = r"\d+(?:\.\d+)?[bm](?![a-z])"
+_NUMBER: Final = r"\d+(?:\.\d+)*"
+_PART: Final = re.compile(rf"k8s|\d+bit|{_SIZE}|{_NUMBER}|[a-z]+")
+_WITH_NUMBER: Final = re.compile(rf"(?=(?<![a-z])([a-z]+)[\s_-]?(?!{_SIZE}|\d+bit)({_NUMBER}))")
+VERSIONED: Final = re.compile(rf"([a-z]+)({_NUMBER})")
+_NUMBER_WITH_UNDERSCORE: Final = re.compile(r"(?<=\d)[_p](?=\d)")
+
+
+class Term(NamedTuple):
+    """One thing that must be met: all its parts, best in one piece."""
+
+    text: str
+    parts: tuple[str, ...]
+
+
+def terms_of(query: Iterable[str]) -> list[Term]:
+    """The terms of a query: its words, less those that say nothing where others do."""
+    return read_query(query)[0]
+
+
+def read_query(query: Iterable[str]) -> tuple[list[Term], set[str]]:
+    """What must be met, and the words that say what should come first."""
+    words = [word for text in query for word in _normal(text).split()]
+    wishes = {word for word in words if word in OWN | SMALL}
+    terms = [Term(word, parts) for word in _joined(words) if (parts := _parts_of(word))]
+    telling = [term for term in terms if term.text not in _FILLERS | wishes]
+    if not telling and wishes:
+        telling = [term for term in terms if term.text in OWN]
+        return telling[:1], wishes
+    return list(dict.fromkeys(telling or terms)), wishes
+
+
+def split(text: str) -> list[str]:
+    """The parts of a text: words, numbers and sizes, in lower case."""
+    return _PART.findall(_normal(text))
+
+
+def with_numbers(text: str) -> list[str]:
+    """Words with the numbers that follow them: llama3.1, a100."""
+    return [name + number for name, number in _WITH_NUMBER.findall(_normal(text))]
+
+
+def is_of(word: str, version: str) -> bool:
+    """Whether a word is a version within this one: llama3.1 is of llama3."""
+    return word.startswith(f"{version}.") and not word[-1].isalpha()
+
+
+def _joined(words: list[str]) -> Iterator[str]:
+    """The words, each with the version that follows it: llama 3.1 is one term."""
+    place = 0
+    while place < len(words):
+        word, after = words[place], words[place + 1 : place + 3]
+        place += 1
+        is_name = word.isalpha() and word not in _FILLERS | OWN | SMALL
+        if is_name and after and re.fullmatch(_NUMBER, after[0]) and after[-1] not in _UNITS:
+            word += after[0]
+            place += 1
+        yield word
+
+
+def _parts_of(word: str) -> tuple[str, ...]:
+    """A word's parts, where letters and the number after them are one."""
+    versions = with_numbers(word)
+    parts: list[str] = []
+    for part in split(word):
+        if parts and f"{parts[-1]}{part}" in versions:
+            parts[-1] += part
+        else:
+            parts.append(part)
+    return tuple(parts)
+
+
+def _normal(text: str) -> str:
+    text = _FINE_TUNE.sub("sft", text.lower())
+    text = _BITS.sub("bit", _VISION_LANGUAGE.sub("vision", text))
+    # As folders write versions: llama3_1, glm-4p7.
+    return _NUMBER_WITH_UNDERSCORE.sub(".", text)
