@@ -30,19 +30,19 @@ def script(tools: list[str], cwd: str) -> Script:
     guide = (yield call("get_started"))["guide"]
     assert guide.index("search_configs") < guide.index("validate_config") < guide.index("run_oumi")
 
-    found = (yield call("search_configs", query=["sft", "small"]))["configs"]
-    path = next(config["path"] for config in found if "CPU" in config["gpu"])
+    wish = WISH.partition(".")[0]
+    path = (yield call("search_configs", query=[wish]))["configs"][0]["path"]
     recipe = yield call("get_config", path=path)
     docs = "TIMEOUT: "
     while isinstance(docs, str) and docs.startswith("TIMEOUT: "):  # the index is made once
-        docs = yield ToolCallPart("get_docs", {"query": ["text_sft_jsonl"], "limit": 1})
+        docs = yield ToolCallPart("get_docs", {"query": recipe["datasets"], "limit": 1})
     documented = docs["results"][0]
+    assert recipe["datasets"] == ["text_sft_jsonl"]
     assert "text_sft_jsonl" in documented["registered_as"]
 
     config = recipe["content"].replace(recipe["model_name"], "data/model")
-    data_set = f"dataset_name: {recipe['datasets'][0]}"
-    own = "dataset_name: text_sft_jsonl\n        dataset_path: data/train.jsonl"
-    config = config.replace(data_set, own).replace("max_steps: 100", "max_stepz: 4000")
+    assert "dataset_path: data/train.jsonl" in config
+    config = config.replace("max_steps: 100", "max_stepz: 4000")
     yield call("write_file", path="train.yaml", text=config)
 
     file = {"config": "train.yaml", "client_cwd": cwd}
