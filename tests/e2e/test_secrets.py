@@ -6,15 +6,14 @@ import stat
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 import yaml
 from mcp import Client
 
 from flows.settings import Settings
 from tests.support.mcp_client import Session, mcp_session
+from tests.support.prefect_records import everything_kept, kept_lately
 from tests.support.stack import Stack
-from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.engine
 
@@ -23,6 +22,8 @@ SECRETS = {
     "WANDB_API_KEY": "0123456789abcdef0123456789abcdef01234567",
     "DB_PASSWORD": "correct-horse-battery",
 }
+OTHERS = {name: f"another-{value}" for name, value in SECRETS.items()}
+"""Those of a job of the same name that this one is compared with."""
 INLINE = "ghp_0123456789abcdefABCDEF"
 SCRIPT = f"""
 export GITHUB_PAT={INLINE}
@@ -47,13 +48,26 @@ async def test_no_secret_of_a_job_is_shown_and_all_of_them_reach_it(
         await session.call("retry_job", job_id=job_id)
         ended = await session.wait(job_id)
         assert (ended["state"], ended["attempt"]) == ("failed", 2)
+        other = tmp_path / "other" / "job.yaml"
+        other.parent.mkdir()
+        other.write_text(yaml.safe_dump({**job, "envs": OTHERS}))
+        other_id = await session.submit(other)
+        await session.wait(other_id)
         told += [json.dumps(ended), *await _everything_told(session, job_id, config)]
-    kept = await _everything_kept(stack, job_id)
-    shown = {secret: secret in f"{told} {kept}" for secret in [*SECRETS.values(), INLINE]}
+        schedule_id, *answers = await _told_of_it_elsewhere(session, ended, other_id, config)
+        told += answers
+        kept = [
+            await everything_kept(stack.connection, job_id, attempts=2),
+            await everything_kept(stack.connection, other_id, attempts=1),
+            await kept_lately(stack.connection),
+        ]
+        await session.call("update_schedule", schedule_id=schedule_id, action="delete")
+    secrets = [*SECRETS.values(), *OTHERS.values(), INLINE]
+    shown = {secret: secret in f"{told} {kept}" for secret in secrets}
     assert not any(shown.values())
     # They were there to be shown, and were hidden.
     assert "ValueError: *** and *** do not let *** in" in ended["error_tail"]
-    assert "ValueError: *** and *** do not let *** in" in kept
+    assert "ValueError: *** and *** do not let *** in" in kept[0]
     reached = hashlib.sha256("".join([*SECRETS.values(), INLINE]).encode()).hexdigest()
     assert (tmp_path / "proof.txt").read_text().split()[0] == reached
     copies = Settings(home=Path(stack.env["OUMI_FLOWS_HOME"])).snapshots_dir
@@ -90,34 +104,31 @@ async def _everything_told(session: Session, job_id: str, config: Path) -> list[
     return [answer.model_dump_json() for answer in (*told, *read)]
 
 
+async def _told_of_it_elsewhere(
+    session: Session, job: dict[str, Any], other_id: str, config: Path
+) -> list[str]:
+    """The id of a schedule of it; what is said of that, and of the job where it runs."""
+    there = {"cloud": job["cloud"], "cluster_name": job["cluster_name"]}
+    known_there = {"job_id": job["job_id"], **there}
+    scheduled = await session.call(
+        "schedule_job",
+        config_path=str(config),
+        interval_seconds=86400,
+        dry_run=False,
+        **_cwd(config),
+    )
+    told = [
+        scheduled,
+        await session.call("get_job_status", **known_there),
+        await session.call("get_job_logs", lines=2000, **known_there),
+        await session.call("adopt_job", launcher_job_id=job["launcher_job_id"], **there),
+        await session.call("list_clusters", cloud=job["cloud"]),
+        await session.call("compare_jobs", a=job["job_id"], b=other_id),
+        await session.call("list_schedules"),
+        await session.call("list_jobs", limit=100),
+    ]
+    return [scheduled["schedule_id"], *(json.dumps(answer) for answer in told)]
+
+
 def _cwd(config: Path) -> dict[str, str]:
     return {"client_cwd": str(config.parent)}
-
-
-async def _everything_kept(stack: Stack, job_id: str) -> str:
-    """What Prefect keeps of the job: run, states, task runs, log, artifacts, events."""
-    of_run = {"flow_run_id": {"any_": [job_id]}}
-    async with httpx2.AsyncClient(
-        base_url=stack.connection.api_url, headers=dict(stack.connection.headers), timeout=30
-    ) as api:
-
-        async def read(method: str, path: str, body: Any = None) -> str:
-            answer = await api.request(method, path, json=body)
-            answer.raise_for_status()
-            return answer.text
-
-        async def log() -> str:
-            text = await read("POST", "/logs/filter", {"logs": of_run, "limit": 200})
-            return text if text.count("Finished in state Failed") >= 2 else ""
-
-        events = {"filter": {"any_resource": {"id": [f"prefect.flow-run.{job_id}"]}}}
-        flow_runs = {"flow_runs": {"id": {"any_": [job_id]}}}
-        parts = [
-            await eventually(log, timeout=30),
-            await read("GET", f"/flow_runs/{job_id}"),
-            await read("GET", f"/flow_run_states/?flow_run_id={job_id}"),
-            await read("POST", "/task_runs/filter", flow_runs),
-            await read("POST", "/artifacts/filter", {"artifacts": of_run}),
-            await read("POST", "/events/filter", events),
-        ]
-    return "\n".join(parts)
