@@ -23,6 +23,7 @@ from mcp_server.engine import Engine
 from tests.lab.slurm_lab import SlurmLab
 from tests.support.browser import CHROMIUM, log_in, opened
 from tests.support.mcp_client import Session
+from tests.support.prefect_records import everything_kept, kept_lately
 from tests.support.stack import OUMI_FLOWS, REPOSITORY
 from tests.support.waiting import eventually
 
@@ -146,17 +147,37 @@ async def reached(session: Session, job_id: str, wanted: Any) -> dict[str, Any]:
     return await eventually(look, timeout=PATIENCE_SECONDS, interval=0.5)
 
 
+async def told_of(session: Session, place: Place, job: dict[str, Any], config: Path) -> str:
+    """What tools say of a job that has ended, by its launcher's id too."""
+    there = {"cloud": place.cloud, "cluster_name": place.cluster}
+    known_there = {"job_id": job["launcher_job_id"], **there}
+    answers = [
+        job,
+        await session.call("list_jobs"),
+        await session.call("get_job_status", **known_there),
+        await session.call("get_job_logs", lines=2000, **known_there),
+        await session.call("adopt_job", launcher_job_id=job["launcher_job_id"], **there),
+        await session.call("list_clusters", cloud=place.cloud),
+        await session.call("compare_jobs", a=job["job_id"], b=job["job_id"]),
+        await session.call("validate_config", config=str(config), task_type="job", client_cwd="/"),
+    ]
+    return json.dumps(answers)
+
+
 async def shown_by_prefect(
     engine: Engine, status: dict[str, Any], state: str, screenshots: Path
 ) -> None:
-    """See that the API and the page of a run show the state, and never the secret."""
+    """See that the API and the page of a run show the state, and no record the secret."""
     connection = engine.connection()
     async with httpx2.AsyncClient(
         base_url=connection.api_url, headers=dict(connection.headers), timeout=30
     ) as api:
         run = (await api.get(f"/flow_runs/{status['job_id']}")).json()
-    assert SECRET not in json.dumps(run)
     assert run["state"]["name"] == state
+    kept = await everything_kept(connection, status["job_id"], attempts=1)
+    assert "MY_PASSWORD is ***" in kept
+    assert SECRET not in kept
+    assert SECRET not in await kept_lately(connection)
     if CHROMIUM is None:
         return
     async with opened(status["url"]) as page:
@@ -177,6 +198,7 @@ async def test_the_tiny_training_finishes_on_the_cluster(
     ended = await reached(session, job_id, lambda status: status["is_done"])
     print(ended["summary"])
     assert (ended["state"], ended["termination_reason"]) == ("succeeded", "completed")
+    assert SECRET not in await told_of(session, place, ended, config)
     assert (ended["progress"]["step"], ended["progress"]["max_steps"]) == (60, 60)
     assert ended["progress"]["loss"] < 2
     await shown_by_prefect(engine, ended, "Completed", screenshots)
