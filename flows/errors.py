@@ -12,9 +12,9 @@ OumiFlowsError
 ├── CloudUnavailable       CLOUD_UNAVAILABLE
 ├── ClusterNotFound        CLUSTER_NOT_FOUND
 ├── ClusterUnreachable     CLUSTER_UNREACHABLE
-│   └── StillLaunching
+│   └── StillLaunching     CLUSTER_UNREACHABLE
 ├── LaunchFailed           LAUNCH_FAILED
-│   └── LaunchCancelled
+│   └── LaunchCancelled    LAUNCH_FAILED
 ├── EngineUnavailable      ENGINE_UNAVAILABLE
 ├── OperationTimeout       TIMEOUT
 ├── ReadOnly               READ_ONLY
