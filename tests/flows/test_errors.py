@@ -15,7 +15,7 @@ def test_every_code_has_one_error_and_every_error_its_code() -> None:
 
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:
-    lines = [line for line in (errors.__doc__ or "").splitlines() if "──" in line]
+    lines = [line for line in (errors.__doc__ or "").splitlines() if "── " in line]
     drawn = [(line.index("──"), *line.partition("── ")[2].split()) for line in lines]
     assert drawn == [
         (depth, kind.__name__, kind.code)
