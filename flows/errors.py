@@ -16,7 +16,6 @@ OumiFlowsError
 ├── LaunchFailed           LAUNCH_FAILED
 │   └── LaunchCancelled    LAUNCH_FAILED
 ├── EngineUnavailable      ENGINE_UNAVAILABLE
-│   └── Unauthorized       ENGINE_UNAVAILABLE
 ├── OperationTimeout       TIMEOUT
 ├── ReadOnly               READ_ONLY
 ├── Conflict               CONFLICT
