@@ -35,7 +35,7 @@ from flows.states import JobState, TerminationReason
 
 T = TypeVar("T")
 
-_RECORD_SECONDS: Final = 10.0
+_RECORD_SECONDS: Final = 30.0
 """How long the end of a job waits for the record of what it ran on."""
 
 

@@ -7,6 +7,8 @@ unknown sandbox (`get_call`) and swallows those of a cancel and of a list (`canc
 """
 
 import importlib
+import os
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flows.errors import CloudUnavailable, JobNotFound
 from flows.launcher.oumi_backend import OumiBackend, why_it_ended
 from flows.ports import JobHandle, LauncherState, Observation
+from flows.private_folders import make_private
 from flows.settings import Settings
 from flows.states import TerminationReason
 
@@ -198,7 +201,9 @@ def _oumi(constant: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_suffix(".new")
-    draft.write_text(text)
-    draft.replace(path)
+    make_private(path.parent)
+    # A draft of its own for each writer: of two at once, neither may take the other's away.
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".")
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+    Path(draft).replace(path)

@@ -108,12 +108,8 @@ class JobTools:
             Path,
             Field(description="Oumi config (YAML): absolute, relative to client_cwd, or ~/..."),
         ],
-        client_cwd: Annotated[
-            Path, Field(description="Absolute path of your working folder; it must exist.")
-        ],
-        command: Annotated[
-            Command, Field(description="Oumi command; ignored for a job config.")
-        ] = "train",
+        client_cwd: Annotated[Path, Field(description="Absolute path of your working folder.")],
+        command: Annotated[Command, Field(description="Ignored for a job config.")] = "train",
         dry_run: Annotated[
             bool, Field(description="True: only say what would run. False: start it.")
         ] = True,
@@ -135,7 +131,7 @@ class JobTools:
             Field(
                 min_length=1,
                 max_length=200,
-                description="The same key answers with the same job; use one to repeat a call.",
+                description="The same key gives the same job: use one to repeat a call.",
             ),
         ] = None,
         overrides: Annotated[
@@ -179,7 +175,7 @@ class JobTools:
     ) -> Submission:
         """Run an Oumi config as a durable job, or show exactly what would run.
 
-        Dry run by default: checks everything and returns the plan, starts nothing. Show the plan
+        Dry run by default: checks, returns the plan, starts nothing. Show the plan
         to the person, then call again with dry_run=false, which starts the job and returns its
         job_id at once; follow it with wait_for_job or get_job_status.
         """

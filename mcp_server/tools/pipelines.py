@@ -1,6 +1,6 @@
 """The tools that run several jobs as one."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
@@ -12,9 +12,10 @@ from mcp_server.tools.edge import make_tool
 
 Cwd = Annotated[str, Field(max_length=4096, description="Absolute working folder.")]
 DryRun = Annotated[bool, Field(description="True: only check and plan.")]
-Key = Annotated[str | None, Field(max_length=200, description="As of run_oumi_job.")]
-Notify = Annotated[str | None, Field(min_length=1, max_length=2000)]
-NotifyAt = Literal["end", "failure"]
+_SAME: Final = Field(description="Of run_oumi_job.")
+Key = Annotated[str | None, Field(max_length=200), _SAME]
+Notify = Annotated[str | None, Field(max_length=2000), _SAME]
+NotifyAt = Annotated[Literal["end", "failure"], _SAME]
 
 
 class PipelineTools:

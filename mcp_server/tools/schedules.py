@@ -92,7 +92,7 @@ class ScheduleTools:
         max_retries: Annotated[int, Field(ge=0, le=100), _SAME] = 0,
         retry_on: Annotated[list[RetryCause], Field(max_length=2), _SAME] = [],  # noqa: B006 - as above
         timeout_seconds: Annotated[float | None, Field(ge=1, le=315_576_000), _SAME] = None,
-        notify: Annotated[str | None, Field(min_length=1, max_length=2000), _SAME] = None,
+        notify: Annotated[str | None, Field(max_length=2000), _SAME] = None,
         notify_on: Annotated[Literal["end", "failure"], _SAME] = "end",
         autostop_minutes: Annotated[int | None, Field(ge=1, le=525_600), _SAME] = None,
     ) -> ScheduledJob:

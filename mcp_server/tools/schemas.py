@@ -36,7 +36,7 @@ def _of_arguments(schema: object, definitions: dict[str, Any]) -> object:
             or (key == "additionalProperties" and value is True)
         ):
             short[key] = _of_arguments(value, definitions)
-    return _scalar(short)
+    return _nullable(_scalar(short))
 
 
 def of_results(schema: object) -> object:

@@ -39,7 +39,8 @@ from flows.launcher.loading import load_oumi
 def ask():
     load_oumi()
     from oumi.core.registry import REGISTRY
-    print(*sorted(REGISTRY.get_all("cloud")), flush=True)
+    # In one write: a line of several may have those of other threads in it.
+    sys.stdout.write(" ".join(sorted(REGISTRY.get_all("cloud"))) + "\\n")
 threads = [threading.Thread(target=ask) for _ in range(8)]
 for thread in threads:
     thread.start()

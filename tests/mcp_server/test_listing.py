@@ -105,6 +105,8 @@ def is_bounded(schema: dict[str, Any]) -> bool:
             return {"minimum", "maximum"} <= set(schema)
         case "object":
             return "maxProperties" in schema
+        case [*kinds]:
+            return all(is_bounded({**schema, "type": kind}) for kind in kinds)
         case _:
             return all(is_bounded(member) for member in schema.get("anyOf", []))
 
