@@ -18,7 +18,7 @@ from tests.support.job_driver import JobDriver, job_processes
 from tests.support.stack import REPOSITORY
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.nightly]
 
 STEPS = 200
 SAVE_STEPS = 20

@@ -8,7 +8,6 @@ from flows.answers import answering
 from flows.errors import CloudUnavailable
 from flows.models import Answer
 
-
 gate = asyncio.Event()
 """The answer to 500 waits for it."""
 

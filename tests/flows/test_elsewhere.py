@@ -136,6 +136,7 @@ async def test_a_process_worker_runs_jobs_and_cancels_them(
         assert (bench.folder / "result").read_text() == "done\n"
 
 
+@pytest.mark.nightly  # a process for each of three runs, and Oumi in each
 async def test_a_process_worker_ends_the_jobs_of_a_pipeline_that_is_cancelled(
     bench: Bench, stack: Stack, environ: Mapping[str, str]
 ) -> None:
