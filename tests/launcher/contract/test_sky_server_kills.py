@@ -23,6 +23,7 @@ async def test_an_api_server_killed_alone_while_it_launches_leaves_one_job(
     sky_subject: Subject, sky_lab: SkyLab
 ) -> None:
     subject, server, key = sky_subject, SkyServer(), new_key()
+    subject.cluster += "k"  # that of other tests is up already
     launch = asyncio.create_task(subject.launch(subject.holds, key=key))
 
     def comes_up() -> bool:
