@@ -184,12 +184,18 @@ class RunRecord:
 
     async def label(self, labels: dict[str, LabelValue]) -> None:
         """Add labels to the run."""
-        wanted = {**self._noted, **labels}
+        # What is noted while these are written is for the next ones.
+        noted, self._noted = self._noted, {}
+        wanted = {**noted, **labels}
         new = {k: v for k, v in wanted.items() if self.run.labels.get(k) != v}
-        if new:
+        if not new:
+            return
+        try:
             await self._client.update_flow_run_labels(self.run.id, new)
-            self.run.labels = {**self.run.labels, **new}
-        self._noted = {}
+        except BaseException:
+            self._noted = {**noted, **self._noted}
+            raise
+        self.run.labels = {**self.run.labels, **new}
 
     async def label_handle(self, handle: JobHandle, *, attempt: int, log_path: str | None) -> None:
         """Record where the job lives, as soon as it is known."""

@@ -26,7 +26,7 @@ from tests.support.stack import Stack
 async def bench(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncGenerator[Bench]:
-    monkeypatch.setattr("flows.worker._SWEEP_SECONDS", 0.2)
+    monkeypatch.setattr("flows.worker._SWEEP_SECONDS", 0.5)
     monkeypatch.setattr("flows.run_record._PATIENCE_SECONDS", 0.2)
     monkeypatch.setattr("flows.log_copy._SETTLE_SECONDS", 0.0)
     settings = Settings(
