@@ -35,7 +35,7 @@ async def bench(
         poll_min_seconds=0.05,
         poll_max_seconds=0.2,
         progress_interval_seconds=0.1,
-        worker_poll_seconds=0.1,
+        worker_poll_seconds=0.2,
     )
     connection = stack.connection
     with temporary_settings(
@@ -43,7 +43,7 @@ async def bench(
             PREFECT_API_URL: connection.api_url,
             PREFECT_API_AUTH_STRING: connection.auth_string,
             PREFECT_CLIENT_MAX_RETRIES: 0,
-            PREFECT_WORKER_QUERY_SECONDS: 0.1,
+            PREFECT_WORKER_QUERY_SECONDS: 0.25,
         }
     ):
         async with get_client() as client:
