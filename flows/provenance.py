@@ -7,7 +7,6 @@ import platform
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +17,7 @@ from typing import Any, Final, NamedTuple, cast
 from pydantic import Field
 
 from flows.models import Value
-from flows.private_folders import make_private
+from flows.private_folders import write_private
 
 _PACKAGES: Final = (
     "accelerate",
@@ -109,12 +108,7 @@ def keep(record: Provenance, folder: Path) -> str:
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     path = folder / f"{sha256}.json"
     if not path.exists():
-        make_private(folder)
-        # mkstemp makes the file 0600.
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        Path(temporary).replace(path)
+        write_private(path, text)
     return sha256
 
 

@@ -4,7 +4,6 @@ import hashlib
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Mapping
 from difflib import get_close_matches
 from enum import StrEnum
@@ -14,7 +13,7 @@ from typing import Any, Final, cast
 from flows.configs.yaml_text import parse_yaml
 from flows.errors import ConfigNotFound, InvalidArgument, InvalidConfig
 from flows.models import Value
-from flows.private_folders import make_private
+from flows.private_folders import write_private
 
 MAX_CONFIG_BYTES: Final = 1_000_000
 _MAX_VALUES: Final = 100_000
@@ -87,18 +86,7 @@ def save_snapshot(text: str, snapshots_dir: Path) -> str:
     path = _snapshot_path(sha256, snapshots_dir)
     if path.exists():
         return sha256
-    make_private(snapshots_dir)
-    # mkstemp makes the file 0600.
-    handle, temporary = tempfile.mkstemp(dir=snapshots_dir, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_private(path, text)
     return sha256
 
 

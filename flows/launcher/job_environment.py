@@ -9,7 +9,7 @@ import yaml
 
 from flows import names
 from flows.configs.yaml_text import dump_yaml
-from flows.private_folders import make_private
+from flows.private_folders import write_private
 from flows.progress import deps_file_text
 from flows.settings import Settings
 
@@ -45,8 +45,5 @@ def _deps_text(existing: str | None, *, working_dir: str | None) -> str | None:
 def _kept(text: str, settings: Settings) -> Path:
     path = settings.home / "hooks" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.txt"
     if not path.exists():
-        make_private(path.parent)
-        draft = path.with_suffix(f".{os.getpid()}")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
+        write_private(path, text)
     return path

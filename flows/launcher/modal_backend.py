@@ -7,19 +7,16 @@ unknown sandbox (`get_call`) and swallows those of a cancel and of a list (`canc
 """
 
 import importlib
-import os
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from flows.errors import CloudUnavailable, JobNotFound
 from flows.launcher.oumi_backend import OumiBackend, why_it_ended
 from flows.ports import JobHandle, LauncherState, Observation
-from flows.private_folders import make_private
+from flows.private_folders import write_private
 from flows.settings import Settings
 from flows.states import TerminationReason
 
@@ -77,7 +74,7 @@ class ModalBackend(OumiBackend):
             )
         if sandbox.poll() is None:
             # Before it is done: Modal does not tell a sandbox that was ended from a killed one.
-            _write(self._cancelled / handle.launcher_job_id, "")
+            write_private(self._cancelled / handle.launcher_job_id, "")
             sandbox.terminate()
 
     def cluster_names(self) -> list[str]:
@@ -104,7 +101,7 @@ class ModalBackend(OumiBackend):
             sandbox_id = self._named(key)
             if sandbox_id is None:  # it has ended in between
                 raise
-        _write(self._launched / key, sandbox_id)
+        write_private(self._launched / key, sandbox_id)
         return self._handle(cluster_name, sandbox_id)
 
     def _named(self, key: str) -> str | None:
@@ -198,12 +195,3 @@ def _oumi(constant: str) -> str:
     from oumi.launcher.clients import modal_client
 
     return vars(modal_client)[constant]
-
-
-def _write(path: Path, text: str) -> None:
-    make_private(path.parent)
-    # A draft of its own for each writer: of two at once, neither may take the other's away.
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".")
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    Path(draft).replace(path)
