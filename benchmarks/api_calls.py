@@ -93,6 +93,8 @@ async def per_second(log: Path) -> Counter[str]:
     offset = end_of(log)
     await asyncio.sleep(IDLE_SECONDS)
     asked = requests(log, offset)
+    if not asked:
+        raise RuntimeError(f"{log} tells of no request")
     return Counter({request: count / IDLE_SECONDS for request, count in asked.items()})
 
 

@@ -39,7 +39,7 @@ WINDOW_SECONDS = 60.0
 SETTLE_SECONDS = 30.0
 LONGEST_INTERVAL_SECONDS = 10.0
 LAUNCH_SECONDS = 1500
-CLOUD = "modal"
+CLOUD = "frontier"
 
 
 def measure(report: Report, runs: int) -> None:
