@@ -7,6 +7,7 @@ each run; its worker's requests and those of the run's process are counted toget
 
 import asyncio
 import re
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -34,9 +35,11 @@ _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 
 
 def measure(report: Report, runs: int) -> None:
-    with warm_engine() as server:
+    with warm_engine() as server, tempfile.TemporaryDirectory() as empty:
         prefect = server.prefect_env()
         with bench(
+            # With a ~/.sky the worker loads SkyPilot, which silences the HTTP client's log.
+            HOME=empty,
             OUMI_FLOWS_WORK_POOL=POOL,
             PREFECT_LOGGING_ROOT_LEVEL="INFO",
             **{name: prefect[name] for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")},
