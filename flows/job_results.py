@@ -1,20 +1,16 @@
 """What a job that succeeded leaves on its run and beside its results, for those who look later."""
 
 import asyncio
-import json
 import logging
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 import httpx
 from prefect.exceptions import ObjectNotFound
 
 from flows import names
-from flows.result_metrics import ResultFiles, read_metrics
+from flows.result_metrics import ResultFiles, kept_metrics, read_metrics
 from flows.run_record import LabelValue, RunRecord
-
-_METRICS_KEPT: Final = 200
 
 
 async def keep_results(
@@ -40,8 +36,7 @@ async def keep_results(
     files = ResultFiles(folder, log_path, since=began.timestamp() if began else 0.0)
     found = await asyncio.to_thread(read_metrics, files)
     if found:
-        some = dict(sorted(found.items())[:_METRICS_KEPT])
-        kept: dict[str, LabelValue] = {names.LABEL_METRICS: json.dumps(some)}
+        kept: dict[str, LabelValue] = {names.LABEL_METRICS: kept_metrics(found)}
         try:
             await record.label(kept)
         except (httpx.HTTPError, ObjectNotFound) as error:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import psutil
 
 from flows.launcher.processes import read_process
+from flows.private_folders import make_private
 
 _MACHINE_FILE: Final = "machine-id"
 _SYSTEM_FILE: Final = Path("/etc/machine-id")
@@ -82,7 +83,7 @@ def _system_id() -> str:
 def _home_id(home: Path) -> str:
     """The number of the folder of everything of ours, made up when it is first asked for."""
     path = home / _MACHINE_FILE
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(home)
     while True:
         with suppress(FileNotFoundError):
             known = path.read_text(encoding="ascii", errors="replace").strip()

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, cast
 from uuid import UUID
 
 import httpx
@@ -26,13 +26,12 @@ from flows.children import Children, Interval, patiently, retried_at, state_of
 from flows.late_cancel import finish_cancel
 from flows.models import JobProgress
 from flows.outcome import Outcome, too_late_to_cancel
-from flows.result_metrics import ResultFiles, read_metrics
+from flows.result_metrics import ResultFiles, kept_metrics, read_metrics
 from flows.run_record import RunRecord
 from flows.runtime import Runtime, current_runtime
 from flows.settings import Settings
 from flows.states import JobState
 
-_METRICS_KEPT: Final = 200
 Row = dict[str, Any]
 
 
@@ -124,8 +123,7 @@ class Parent:
                 found = await asyncio.to_thread(read_metrics, result_files(run, output_dir))
                 self._metrics[run.id] = found
                 if found:
-                    some = dict(sorted(found.items())[:_METRICS_KEPT])
-                    await self.children.label(run, {names.LABEL_METRICS: json.dumps(some)})
+                    await self.children.label(run, {names.LABEL_METRICS: kept_metrics(found)})
         return self._metrics[run.id]
 
     async def show(self, rows: list[Row], *, over: int, total: int, about: str) -> None:

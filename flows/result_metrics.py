@@ -16,6 +16,7 @@ TRAINING: Final = "metrics_rank0000.jsonl"
 _TASK: Final = "task_params.json"
 _TAIL_BYTES: Final = 2**20
 _LINE_CHARS: Final = 10_000
+_KEPT: Final = 200
 CLOCK_SECONDS: Final = 2.0
 """File systems keep times coarsely: how much older than its job a file of it may look."""
 _HARNESS = re.compile(r"^results\.|,none$")
@@ -41,6 +42,11 @@ class ResultFiles(NamedTuple):
     output_dir: Path | None
     log_path: Path | None
     since: float = 0.0
+
+
+def kept_metrics(found: Mapping[str, float]) -> str:
+    """The metrics as the label of a run has them."""
+    return json.dumps(dict(sorted(found.items())[:_KEPT]))
 
 
 def read_metrics(files: ResultFiles) -> dict[str, float]:
