@@ -11,15 +11,19 @@ def load_oumi() -> None:
 
     Call it before anything of Oumi's is used. Its registry (oumi 0.9) calls itself filled before
     it is, and Python lets a module be seen half imported where threads that import the same ones
-    would wait for each other: a job launched meanwhile found clouds missing.
+    would wait for each other: a job launched meanwhile found clouds missing. The registry fills
+    itself at its first use; that has to be ours, as the first within `oumi.launcher` comes before
+    that module is whole, and a module that OUMI_EXTRA_DEPS_FILE names may import from it.
     """
     with _ONE_AT_A_TIME:
-        import oumi.core.configs  # pyright: ignore[reportUnusedImport]
-        import oumi.launcher  # noqa: F401 # pyright: ignore[reportUnusedImport]
         from oumi.core.registry import REGISTRY, RegistryType
-
-        from flows.launcher import local_cloud
 
         registry: Any = REGISTRY
         registry.get_all(RegistryType.CLOUD)
+
+        import oumi.core.configs  # pyright: ignore[reportUnusedImport]
+        import oumi.launcher  # noqa: F401 # pyright: ignore[reportUnusedImport]
+
+        from flows.launcher import local_cloud
+
         local_cloud.register()

@@ -18,10 +18,17 @@ class Registry:
     def get_all(self, kind):
         if not self.filled:
             self.filled = True
+            import oumi.launcher
             time.sleep(0.2)
             self.clouds["slurm"] = object
+            import module_of_a_person
         return dict(self.clouds)
 REGISTRY = Registry()
+"""
+LAUNCHER = """
+from oumi.core.registry import REGISTRY
+REGISTRY.get_all("cloud")
+def up(): ...
 """
 LOCAL_CLOUD = """
 def register():
@@ -56,11 +63,14 @@ def slow_oumi(tmp_path: Path) -> Path:
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").touch()
     (tmp_path / "oumi/core/registry.py").write_text(REGISTRY)
+    (tmp_path / "oumi/launcher/__init__.py").write_text(LAUNCHER)
     (tmp_path / "local_cloud.py").write_text(LOCAL_CLOUD)
+    # What OUMI_EXTRA_DEPS_FILE names is imported while the registry is filled.
+    (tmp_path / "module_of_a_person.py").write_text("from oumi.launcher import up")
     return tmp_path
 
 
-def test_no_thread_sees_a_registry_that_is_half_filled(slow_oumi: Path) -> None:
+def test_nobody_sees_a_registry_or_a_launcher_that_is_half_there(slow_oumi: Path) -> None:
     asked = subprocess.run(
         [sys.executable, "-c", ASK, str(slow_oumi)],
         cwd=REPOSITORY,
