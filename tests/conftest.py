@@ -1,6 +1,7 @@
 """Session-wide fixtures: isolation from the person's own files, and a guard against leaks."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,8 @@ _ISOLATION = pytest.StashKey[SessionIsolation]()
 def pytest_configure(config: pytest.Config) -> None:
     # Before any test module is imported: Prefect and others read the environment on import.
     config.stash[_ISOLATION] = SessionIsolation.enter()
+    # What a shell starts in the background ignores Ctrl-C, and so does what that starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
