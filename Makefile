@@ -9,7 +9,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 PYTEST_ARGS ?=
 
-.PHONY: help install demo test test-cluster test-sky check nightly conformance bench lock clean
+.PHONY: help install demo test test-slow test-cluster test-sky check nightly conformance bench lock clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 22
@@ -26,6 +26,10 @@ demo: $(INSTALLED)  ## Train a tiny model offline, submitted by a real MCP clien
 test: $(INSTALLED)  ## Install what the tests need and run the default suite.
 	@scripts/provision
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+test-slow: $(INSTALLED)  ## What the default suite leaves out for its length, in 5 minutes or so.
+	@scripts/provision
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(PYTEST_ARGS)
 
 test-cluster: $(INSTALLED)  ## The launcher's contract and its faults, on a real Slurm cluster.
 	@scripts/provision-cluster

@@ -37,6 +37,7 @@ def run(arguments: list[str], folder: Path, envs: dict[str, str]) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(2 * TIMEOUT_SECONDS)
 def test_a_plans_script_trains_and_resumes_from_the_last_whole_checkpoint(tmp_path: Path) -> None:
     folder = tmp_path / "it's a folder"

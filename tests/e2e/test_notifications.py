@@ -79,6 +79,7 @@ def assert_kept_secret(stack: Stack) -> None:
             assert "hush" not in found
 
 
+@pytest.mark.slow
 async def test_whoever_a_pipeline_a_step_or_a_sweep_names_is_told_of_it_alone(
     stack: Stack, tmp_path: Path, receiver: Webhook
 ) -> None:
@@ -112,6 +113,7 @@ async def test_whoever_a_pipeline_a_step_or_a_sweep_names_is_told_of_it_alone(
     assert [body["state"] for body in receiver.received] == ["failed"] * 3
 
 
+@pytest.mark.slow
 async def test_the_runs_of_a_schedule_are_told_of_too(
     stack: Stack, tmp_path: Path, receiver: Webhook
 ) -> None:

@@ -58,6 +58,7 @@ async def test_each_firing_is_a_job_or_says_why_not(stack: Stack, tmp_path: Path
         rest.close()
 
 
+@pytest.mark.slow
 async def test_a_pipeline_runs_on_a_schedule_like_a_job(stack: Stack, tmp_path: Path) -> None:
     config = noting_job(tmp_path, "step", "exit 0")
     pipeline = tmp_path / "nightly.yaml"

@@ -26,6 +26,7 @@ STATES = [
 ]
 
 
+@pytest.mark.slow
 def test_no_call_of_a_burst_is_refused_or_slow(team: Engine) -> None:
     connection = team.connection()
     answers: list[tuple[int, float]] = []

@@ -48,6 +48,7 @@ def test_up_applies_the_definition_there_and_starts_a_worker_but_no_server(
     assert team.status().server.healthy
 
 
+@pytest.mark.slow
 def test_the_workers_of_two_servers_live_side_by_side(here: Engine, home: Path) -> None:
     here.up(wait_for_worker=False)
     embedded = make_engine(home)

@@ -218,6 +218,7 @@ def test_a_lost_record_of_a_server_that_runs_is_written_anew(engine: Engine, hom
     assert engine.status().server.pid == before.server.pid
 
 
+@pytest.mark.slow
 def test_lost_credentials_are_replaced(engine: Engine, home: Path) -> None:
     before = engine.status()
     (home / "engine" / "auth").unlink()
@@ -230,6 +231,7 @@ def test_lost_credentials_are_replaced(engine: Engine, home: Path) -> None:
     assert after.worker.pid != before.worker.pid
 
 
+@pytest.mark.slow
 def test_a_record_of_a_pid_that_is_now_another_process_is_stale(engine: Engine, home: Path) -> None:
     pid = engine.status().server.pid
     record = json.loads((home / "engine" / "server.json").read_text())
@@ -261,6 +263,7 @@ def test_down_stops_both_and_up_keeps_address_and_deployment(engine: Engine, hom
     assert said == ["Starting the Prefect server", "Starting the worker"]
 
 
+@pytest.mark.slow
 def test_a_wiped_database_gets_its_deployment_again_and_a_taken_port_is_given_up(
     engine: Engine, home: Path
 ) -> None:
@@ -276,6 +279,7 @@ def test_a_wiped_database_gets_its_deployment_again_and_a_taken_port_is_given_up
     assert (status.problem, status.deployed, status.worker.alive) == (None, True, True)
 
 
+@pytest.mark.slow
 def test_the_reason_why_a_server_did_not_start_is_told(home: Path, engine: Engine) -> None:
     engine.down()
     remove_database(home)
@@ -308,6 +312,7 @@ def test_a_chosen_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
             engine.ensure()
 
 
+@pytest.mark.slow
 def test_who_keeps_it_brings_back_what_was_killed_until_it_is_taken_down(
     engine: Engine, home: Path
 ) -> None:

@@ -45,6 +45,7 @@ async def test_a_failed_setup_fails_the_job_before_its_script(jobs: JobDriver) -
     assert not ran.exists()
 
 
+@pytest.mark.slow
 async def test_a_missing_model_folder_fails_with_oumis_own_words(jobs: JobDriver) -> None:
     data = jobs.folder / "train.jsonl"
     data.write_text('{"messages": [{"role": "user", "content": "hello"}]}\n')

@@ -14,7 +14,7 @@ from tests.faults.test_outcomes import write_yaml
 from tests.support.job_driver import Answer, JobDriver, job_processes
 from tests.support.stack import Stack
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 IS_SECOND = "[ ${OUMI_FLOWS_JOB_KEY##*-} = 2 ]"
 # The first attempt leaves a daemon of its own; the second ends at once.

@@ -19,6 +19,7 @@ SERVERS = 4
 JOBS = 40
 
 
+@pytest.mark.slow
 async def test_a_burst_through_several_servers_runs_each_job_once(
     stack: Stack, jobs: JobDriver
 ) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class Bench:
     settings: Settings
     launcher: FakeLauncher
     folder: Path
+    writes: "Writes"
 
     async def submit(self, run: str, *, setup: str = "", **request: Any) -> UUID:
         """Submit a job config whose script is `run`; its id."""
@@ -82,12 +83,12 @@ class Bench:
 
     async def reaches(self, job_id: UUID, *states: JobState) -> FlowRun:
         """The run once it is in one of the states; one that ends otherwise fails the test."""
-        while True:
-            run = await eventually(
-                lambda: self._in(job_id, states), timeout=PATIENCE_SECONDS, interval=0.05
-            )
-            if state_of(run) in states:
-                return run
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                seen = self.writes.count
+                if run := await self._in(job_id, states):
+                    return run
+                await self.writes.after(seen)
 
     async def _in(self, job_id: UUID, states: tuple[JobState, ...]) -> FlowRun | None:
         run = await self.run(job_id)
@@ -199,6 +200,32 @@ class _Listener(logging.Handler):
 def state_of(run: FlowRun) -> JobState:
     assert run.state is not None
     return job_state(run.state.type.value, run.state.name or "")
+
+
+class Writes:
+    """What this process, in which the workers are too, has written to the Prefect server."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self._more = asyncio.Event()
+        sends = httpx.AsyncClient.send
+
+        async def send(client: httpx.AsyncClient, request: httpx.Request, **how: Any) -> Any:
+            try:
+                return await sends(client, request, **how)
+            finally:
+                if request.url.path.endswith("/set_state"):
+                    self.count += 1
+                    self._more.set()
+                    self._more = asyncio.Event()
+
+        monkeypatch.setattr(httpx.AsyncClient, "send", send)
+
+    async def after(self, count: int) -> None:
+        """Wait until there were more, or for a second: the server changes states too."""
+        if self.count == count:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._more.wait(), timeout=1.0)
 
 
 class Outage:

@@ -17,7 +17,7 @@ from prefect.settings import (
 
 from flows import names
 from flows.settings import Settings
-from tests.flows.bench import Bench, Outage
+from tests.flows.bench import Bench, Outage, Writes
 from tests.support.fake_launcher import FakeLauncher
 from tests.support.stack import Stack
 
@@ -26,7 +26,7 @@ from tests.support.stack import Stack
 async def bench(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncGenerator[Bench]:
-    monkeypatch.setattr("flows.worker._SWEEP_SECONDS", 0.5)
+    monkeypatch.setattr("flows.worker._SWEEP_SECONDS", 1.0)
     monkeypatch.setattr("flows.run_record._PATIENCE_SECONDS", 0.2)
     monkeypatch.setattr("flows.log_copy._SETTLE_SECONDS", 0.0)
     settings = Settings(
@@ -35,7 +35,7 @@ async def bench(
         poll_min_seconds=0.05,
         poll_max_seconds=0.2,
         progress_interval_seconds=0.1,
-        worker_poll_seconds=0.2,
+        worker_poll_seconds=0.4,
     )
     connection = stack.connection
     with temporary_settings(
@@ -43,7 +43,7 @@ async def bench(
             PREFECT_API_URL: connection.api_url,
             PREFECT_API_AUTH_STRING: connection.auth_string,
             PREFECT_CLIENT_MAX_RETRIES: 0,
-            PREFECT_WORKER_QUERY_SECONDS: 0.25,
+            PREFECT_WORKER_QUERY_SECONDS: 0.3,
         }
     ):
         async with get_client() as client:
@@ -55,7 +55,9 @@ async def bench(
                 work_pool_name=pool,
                 entrypoint="flows.job.run_job",
             )
-            yield Bench(client, pool, deployment_id, settings, FakeLauncher(), tmp_path)
+            yield Bench(
+                client, pool, deployment_id, settings, FakeLauncher(), tmp_path, Writes(monkeypatch)
+            )
             await client.delete_deployment(deployment_id)
             await client.delete_work_pool(pool)
 

@@ -113,6 +113,7 @@ def is_gone(pid: int) -> bool:
         return True
 
 
+@pytest.mark.slow
 async def test_a_process_worker_runs_jobs_and_cancels_them(
     bench: Bench, environ: Mapping[str, str]
 ) -> None:
@@ -162,6 +163,7 @@ async def _ended(bench: Bench, job_id: UUID) -> bool:
     return state_of(await bench.run(job_id)).is_terminal
 
 
+@pytest.mark.slow
 async def test_a_direct_call_runs_jobs_to_their_end(
     bench: Bench, environ: Mapping[str, str]
 ) -> None:

@@ -99,6 +99,7 @@ async def test_a_failed_step_stops_what_follows_and_a_retry_runs_only_that(
     assert attempts == {"prepare": 1, "train": 2, "mourn": 1, "optional": 2, "evaluate": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_ui", [False, True])
 async def test_a_step_retried_alone_takes_the_pipeline_on(family: Family, by_ui: bool) -> None:
     bench = family.bench
@@ -167,6 +168,7 @@ async def test_a_cancelled_pipeline_ends_its_jobs_and_starts_no_more(
     assert all(job.state.is_terminal for job in bench.launcher.jobs.values())
 
 
+@pytest.mark.slow
 async def test_a_step_retried_while_its_pipeline_concludes_takes_it_on(
     family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +200,7 @@ async def has_been(bench: Bench, run_id: UUID, *states: str) -> bool:
     return set(states) <= set(await bench.states(run_id))
 
 
+@pytest.mark.slow
 async def test_a_step_retried_after_its_pipeline_was_cancelled_starts_only_what_follows_it(
     family: Family,
 ) -> None:

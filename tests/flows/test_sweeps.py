@@ -191,6 +191,7 @@ async def test_trials_that_left_no_metric_fail_a_sweep_and_are_not_run_again(
     assert len(bench.launcher.launches) == 2
 
 
+@pytest.mark.slow
 async def test_a_trial_retried_after_its_sweep_was_cancelled_starts_no_other(
     family: Family,
 ) -> None:
@@ -221,6 +222,7 @@ async def test_a_trial_retried_after_its_sweep_was_cancelled_starts_no_other(
         assert (await bench.ending(parent))[0] is JobState.SUCCEEDED
 
 
+@pytest.mark.slow
 async def test_a_trial_called_hopeless_is_stopped_though_the_worker_died_before_it_was(
     family: Family,
 ) -> None:

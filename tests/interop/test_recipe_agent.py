@@ -36,6 +36,7 @@ def run(command: list[str], stack: Stack, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 async def test_an_agent_goes_from_a_wish_to_a_running_job_by_what_tools_say(
     stack: Stack, tmp_path: Path
 ) -> None:

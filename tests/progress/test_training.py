@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from flows.logs import read_tail
 from flows.models import JobProgress
 from flows.progress import ProgressReader, deps_file_text
@@ -12,6 +14,7 @@ from flows.progress import ProgressReader, deps_file_text
 TINY = Path(__file__).parents[2] / "examples" / "tiny"
 
 
+@pytest.mark.slow
 def test_a_real_training_reports_through_the_hook_beside_a_module_of_the_users(
     tmp_path: Path,
 ) -> None:
