@@ -176,9 +176,15 @@ class JobWatch:
             await self._record.label_handle(
                 self._handle, attempt=self._attempt, log_path=seen.log_path
             )
-            if seen.state is LauncherState.RUNNING and not self._cancel.wanted.is_set():
+            if self._cancel.wanted.is_set():
+                return
+            if seen.state is LauncherState.RUNNING:
                 await self._record.show(JobState.RUNNING)
                 await self._limit(seen)
+            elif seen.state is LauncherState.PENDING:
+                # Maybe again: Slurm, for one, puts preempted jobs back into its queue.
+                await self._record.show(JobState.LAUNCHING)
+                await self._record.runs_no_more(attempt=self._attempt)
         except (httpx.HTTPError, ObjectNotFound) as error:
             self._logger.debug("Prefect did not answer: %r", error)
 

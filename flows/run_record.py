@@ -220,6 +220,11 @@ class RunRecord:
             )
         return datetime.fromisoformat(str(self.run.labels[names.LABEL_RUNNING_SINCE]))
 
+    async def runs_no_more(self, *, attempt: int) -> None:
+        """Forget since when an attempt has been running: it waits, maybe once more."""
+        if self.run.labels.get(names.LABEL_RUNNING_ATTEMPT) == attempt:
+            await self.label({names.LABEL_RUNNING_ATTEMPT: 0})
+
     def is_timed_out(self, attempt: int) -> bool:
         """Whether we ended an attempt because it ran too long."""
         return self.run.labels.get(names.LABEL_TIMED_OUT_ATTEMPT) == attempt

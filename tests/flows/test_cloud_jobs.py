@@ -81,6 +81,33 @@ async def test_a_preempted_job_fails_as_preempted(bench: Bench) -> None:
         assert (await bench.run(job_id)).state_name == "Preempted"
 
 
+async def test_a_job_put_back_into_the_queue_of_its_cluster_is_not_called_running(
+    bench: Bench,
+) -> None:
+    async with bench.worker():
+        job_id = await submit(bench, timeout_seconds=3600)
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        first = await eventually(lambda: running_since(bench, job_id), timeout=PATIENCE_SECONDS)
+        bench.launcher.slots, job.state = 0, LauncherState.PENDING
+        await bench.reaches(job_id, JobState.LAUNCHING)
+        bench.launcher.slots = 1
+        await bench.reaches(job_id, JobState.RUNNING)
+
+        async def runs_anew() -> bool:
+            return await running_since(bench, job_id) not in (None, first)
+
+        # Its time limit begins anew, as that of its cluster does.
+        await eventually(runs_anew, timeout=PATIENCE_SECONDS)
+        job.succeed()
+        assert (await bench.ending(job_id))[0] is JobState.SUCCEEDED
+    assert (await bench.states(job_id))[-4:] == ["Running", "Launching", "Running", "Completed"]
+
+
+async def running_since(bench: Bench, job_id: UUID) -> object:
+    return (await bench.run(job_id)).labels.get(names.LABEL_RUNNING_SINCE)
+
+
 async def test_a_preempted_job_is_launched_again_on_its_cluster(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
