@@ -44,6 +44,18 @@ class Place:
     keeps_logs: bool
     """Whether the log is the cluster's own file, which can be taken away."""
 
+    @property
+    def cpus(self) -> int:
+        """How many a job has to ask for to have the machine to itself."""
+        return self.lab.CPUS if self.cloud == "slurm" else 2
+
+    def take_away(self) -> None:
+        """Take what the jobs run on from them: for somebody else's job, or for good."""
+        if self.cloud == "slurm":
+            self.lab.slurm("sbatch", "--exclusive", "--chdir=/", "--output=/dev/null", "--wrap=:")
+        else:
+            self.lab.slurm("scancel", f"--user={self.lab.user}")
+
 
 PLACES: Final = [
     pytest.param("slurm", marks=pytest.mark.cluster),
@@ -238,6 +250,78 @@ def trainings_of(user: str) -> list[psutil.Process]:
         for process in psutil.process_iter(["username", "cmdline"])
         if process.info["username"] == user and "train" in (process.info["cmdline"] or [])
     ]
+
+
+def write_job(folder: Path, place: Place, script: str) -> Path:
+    """A job config of a script that has the machine to itself."""
+    job = {
+        "name": "taken",
+        "resources": {"cloud": place.cloud, "cpus": str(place.cpus), "memory": "1"},
+        "run": script,
+    }
+    path = folder / "taken.yaml"
+    path.write_text(yaml.safe_dump(job))
+    return path
+
+
+def comes_back(lab: SlurmLab, name: str) -> str:
+    """A script that stays until it is ended, and ends at once the second time."""
+    flag = lab.home / name
+    return f'echo began\nif [ -e "{flag}" ]; then exit 0; fi\ntouch "{flag}"\nsleep 600'
+
+
+async def test_a_job_whose_machine_is_taken_away_is_launched_again(
+    session: Session, place: Place, tmp_path: Path
+) -> None:
+    script = comes_back(place.lab, "taken")
+    config = write_job(tmp_path, place, f"#SBATCH --partition=cancelled\n{script}")
+    submitted = await session.call(
+        "run_oumi_job",
+        config_path=str(config),
+        client_cwd=str(tmp_path),
+        cloud=place.cloud,
+        cluster_name=place.cluster,
+        dry_run=False,
+        max_retries=1,
+    )
+    job_id = submitted["job_id"]
+    await eventually((place.lab.home / "taken").exists, timeout=PATIENCE_SECONDS)
+    await asyncio.to_thread(place.take_away)
+    ended = await reached(session, job_id, lambda status: status["is_done"])
+    print(ended["summary"])
+    assert (ended["state"], ended["attempt"]) == ("succeeded", 2)
+
+
+async def test_a_job_that_slurm_puts_back_into_its_queue_stays_the_same_job(
+    session: Session, place: Place, tmp_path: Path
+) -> None:
+    if place.cloud != "slurm":
+        pytest.skip("SkyPilot's jobs are not Slurm's")
+    script = comes_back(place.lab, "requeued")
+    config = write_job(tmp_path, place, f"#SBATCH --partition=requeued\n{script}")
+    submitted = await session.call(
+        "run_oumi_job",
+        config_path=str(config),
+        client_cwd=str(tmp_path),
+        cloud=place.cloud,
+        cluster_name=place.cluster,
+        dry_run=False,
+    )
+    job_id = submitted["job_id"]
+    await eventually((place.lab.home / "requeued").exists, timeout=PATIENCE_SECONDS)
+    running = await reached(session, job_id, lambda status: status["state"] == "running")
+    await asyncio.to_thread(place.take_away)
+    waiting = await reached(session, job_id, lambda status: status["state"] == "launching")
+    print(waiting["summary"])
+    # Slurm lets a job that it put back wait for two minutes.
+    number = running["launcher_job_id"]
+    begin = ("scontrol", "update", f"jobid={number}", "starttime=now")
+    await asyncio.to_thread(place.lab.slurm, *begin)
+    ended = await reached(session, job_id, lambda status: status["is_done"])
+    assert (ended["state"], ended["attempt"]) == ("succeeded", 1)
+    assert ended["launcher_job_id"] == number
+    logs = await session.call("get_job_logs", job_id=job_id, lines=50)
+    assert logs["logs"].count("began") == 2
 
 
 async def test_a_cluster_is_taken_down_and_seen_to_be_gone(session: Session, place: Place) -> None:

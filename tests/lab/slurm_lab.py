@@ -263,6 +263,8 @@ MinJobAge=300
 FirstJobId={self._first_job_id}
 SchedulerType=sched/backfill
 SchedulerParameters=sched_min_interval=0,batch_sched_delay=0
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU=64
@@ -274,7 +276,8 @@ GresTypes=gpu
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket={cpus} \
 ThreadsPerCore=1 RealMemory={memory} Gres=gpu:H100:4 State=UNKNOWN
 PartitionName=debug Nodes={host} Default=YES MaxTime=INFINITE DefaultTime=01:00:00 State=UP \
-OverSubscribe=NO
+OverSubscribe=NO PreemptMode=OFF
+{"".join(_lesser(partition, host) for partition in ("cancelled", "requeued"))}\
 SlurmdParameters=config_overrides
 """
         )
@@ -398,3 +401,9 @@ def _listens(port: int) -> bool:
 def _memory_mb() -> int:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return pages // 2**20 * 9 // 10
+
+
+def _lesser(partition: str, host: str) -> str:
+    """A partition whose jobs yield to those of the default one, and what is done to them then."""
+    mode = {"cancelled": "CANCEL", "requeued": "REQUEUE"}[partition]
+    return f"PartitionName={partition} Nodes={host} PriorityTier=0 PreemptMode={mode} State=UP\n"
