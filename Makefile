@@ -25,7 +25,7 @@ demo: $(INSTALLED)  ## Train a tiny model offline, submitted by a real MCP clien
 
 test: $(INSTALLED)  ## Install what the tests need and run the default suite.
 	@scripts/provision
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-slow: $(INSTALLED)  ## What the default suite leaves out for its length, in 5 minutes or so.
 	@scripts/provision
@@ -52,7 +52,7 @@ nightly: $(INSTALLED)  ## The long fault-injection rounds.
 
 conformance: $(INSTALLED)  ## The MCP conformance suite and the Inspector's lint.
 	@scripts/provision
-	@$(BIN)/python -m pytest tests/interop/test_conformance.py -v -rs $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest tests/interop/test_conformance.py -m slow -v -rs $(PYTEST_ARGS)
 
 bench: $(INSTALLED)  ## Measure the targets of docs/architecture.md.
 	@$(BIN)/python -m benchmarks --page docs/benchmarks.md

@@ -54,7 +54,6 @@ async def test_any_process_can_be_killed_among_jobs(
     # The worker once: it takes long to come back.
     faults = [
         [Fault.MCP_SERVER, Fault.CLOCK],
-        [Fault.PREFECT_SERVER],
         [Fault.MCP_SERVER, Fault.PREFECT_SERVER],
         [Fault.WORKER, Fault.PREFECT_SERVER],
     ]

@@ -11,7 +11,7 @@ from tests.support.http_server import served_over_http
 from tests.support.node import NODE, NODE_MODULES, needs_node_packages
 from tests.support.stack import OUMI_FLOWS, Stack
 
-pytestmark = [pytest.mark.interop, needs_node_packages]
+pytestmark = [pytest.mark.interop, pytest.mark.slow, needs_node_packages]
 
 CONFORMANCE = NODE_MODULES / "@modelcontextprotocol/conformance/dist/index.js"
 INSPECTOR = NODE_MODULES / ".bin/mcp-inspector"
