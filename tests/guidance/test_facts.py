@@ -25,6 +25,8 @@ from tests.guidance.facts import Facts
 from tests.guidance.markdown import Guide
 from tests.support.stack import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 ALL = [Guide(name) for name in GUIDES]
 PACKAGES = ("oumi", "sky", "trl", "peft", "transformers", "huggingface_hub")
 

@@ -12,7 +12,7 @@ from tests.support.mcp_client import mcp_session
 from tests.support.stack import Stack
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.ui, needs_chromium]
+pytestmark = [pytest.mark.slow, pytest.mark.ui, needs_chromium]
 
 # What a trainer prints: its progress bar, then its metrics.
 TRAINS = f"""\
