@@ -90,7 +90,7 @@ async def hold(
 
     async def one(number: int) -> dict[str, Any]:
         async with at_once:
-            name = f"cluster-{number % CLUSTERS}"
+            name = f"batch.user{number % CLUSTERS}"
             return await submit(client, config, cloud=CLOUD, cluster_name=name, skip_preflight=True)
 
     jobs = await asyncio.gather(*(one(number) for number in range(count)))
