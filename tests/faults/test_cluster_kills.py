@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from flows import names
+from flows.errors import ClusterNotFound
 from flows.launcher.sky_server import SkyServer
 from flows.settings import Settings
 from mcp_server.engine import Engine
@@ -65,7 +66,10 @@ def place(cloud: str, request: pytest.FixtureRequest) -> Place:
     server, cluster = SkyServer(), f"kills{sky.user}"
 
     def queue(*, live: bool) -> list[str]:
-        jobs = server.queue(cluster) or []
+        try:
+            jobs = server.queue(cluster) or []
+        except ClusterNotFound:
+            jobs = []
         return [job.name for job in jobs if not (live and job.state.is_terminal)]
 
     return Place(
