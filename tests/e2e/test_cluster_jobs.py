@@ -159,6 +159,19 @@ async def reached(session: Session, job_id: str, wanted: Any) -> dict[str, Any]:
     return await eventually(look, timeout=PATIENCE_SECONDS, interval=0.5)
 
 
+async def answered(session: Session, tool: str, **arguments: object) -> dict[str, Any]:
+    """The answer of a tool that says to call again while a busy cluster does not answer it."""
+
+    async def asked() -> dict[str, Any] | None:
+        result = await session.client.call_tool(tool, arguments)
+        if result.is_error and "TIMEOUT: " in str(result.content):
+            return None
+        assert not result.is_error, result.content
+        return result.structured_content
+
+    return await eventually(asked, timeout=PATIENCE_SECONDS)
+
+
 async def told_of(session: Session, place: Place, job: dict[str, Any], config: Path) -> str:
     """What tools say of a job that has ended, by its launcher's id too."""
     there = {"cloud": place.cloud, "cluster_name": place.cluster}
@@ -166,10 +179,10 @@ async def told_of(session: Session, place: Place, job: dict[str, Any], config: P
     answers = [
         job,
         await session.call("list_jobs"),
-        await session.call("get_job_status", **known_there),
-        await session.call("get_job_logs", lines=2000, **known_there),
-        await session.call("adopt_job", launcher_job_id=job["launcher_job_id"], **there),
-        await session.call("list_clusters", cloud=place.cloud),
+        await answered(session, "get_job_status", **known_there),
+        await answered(session, "get_job_logs", lines=2000, **known_there),
+        await answered(session, "adopt_job", launcher_job_id=job["launcher_job_id"], **there),
+        await answered(session, "list_clusters", cloud=place.cloud),
         await session.call("compare_jobs", a=job["job_id"], b=job["job_id"]),
         await session.call("validate_config", config=str(config), task_type="job", client_cwd="/"),
     ]
