@@ -135,17 +135,24 @@ def tiny_job(folder: Path, place: Place, python: str, *, max_steps: int) -> Path
 
 
 async def submit(session: Session, place: Place, config: Path) -> str:
-    given = {
-        "config_path": str(config),
-        "client_cwd": str(config.parent),
-        "cloud": place.cloud,
-        "cluster_name": place.cluster,
-    }
-    plan = await session.call("run_oumi_job", **given)
+    """Submit the training, once the plan says what is expected; its id."""
+    plan = await asked(session, place, config)
     assert plan["cluster_name"] == place.cluster
     assert plan["sync"]["files"] == 3
     assert "hourly price unknown" in plan["summary"]
-    return (await session.call("run_oumi_job", dry_run=False, **given))["job_id"]
+    return (await asked(session, place, config, dry_run=False))["job_id"]
+
+
+async def asked(session: Session, place: Place, config: Path, **how: object) -> dict[str, Any]:
+    """What `run_oumi_job` says of a config for the cluster."""
+    return await session.call(
+        "run_oumi_job",
+        config_path=str(config),
+        client_cwd=str(config.parent),
+        cloud=place.cloud,
+        cluster_name=place.cluster,
+        **how,
+    )
 
 
 async def reached(session: Session, job_id: str, wanted: Any) -> dict[str, Any]:
@@ -162,14 +169,14 @@ async def reached(session: Session, job_id: str, wanted: Any) -> dict[str, Any]:
 async def answered(session: Session, tool: str, **arguments: object) -> dict[str, Any]:
     """The answer of a tool that says to call again while a busy cluster does not answer it."""
 
-    async def asked() -> dict[str, Any] | None:
+    async def once() -> dict[str, Any] | None:
         result = await session.client.call_tool(tool, arguments)
         if result.is_error and "TIMEOUT: " in str(result.content):
             return None
         assert not result.is_error, result.content
         return result.structured_content
 
-    return await eventually(asked, timeout=PATIENCE_SECONDS)
+    return await eventually(once, timeout=PATIENCE_SECONDS)
 
 
 async def told_of(session: Session, place: Place, job: dict[str, Any], config: Path) -> str:
@@ -288,15 +295,7 @@ async def test_a_job_whose_machine_is_taken_away_is_launched_again(
 ) -> None:
     script = comes_back(place.lab, "taken")
     config = write_job(tmp_path, place, f"#SBATCH --partition=cancelled\n{script}")
-    submitted = await session.call(
-        "run_oumi_job",
-        config_path=str(config),
-        client_cwd=str(tmp_path),
-        cloud=place.cloud,
-        cluster_name=place.cluster,
-        dry_run=False,
-        max_retries=1,
-    )
+    submitted = await asked(session, place, config, dry_run=False, max_retries=1)
     job_id = submitted["job_id"]
     await eventually((place.lab.home / "taken").exists, timeout=PATIENCE_SECONDS)
     await asyncio.to_thread(place.take_away)
@@ -312,14 +311,7 @@ async def test_a_job_that_slurm_puts_back_into_its_queue_stays_the_same_job(
         pytest.skip("SkyPilot's jobs are not Slurm's")
     script = comes_back(place.lab, "requeued")
     config = write_job(tmp_path, place, f"#SBATCH --partition=requeued\n{script}")
-    submitted = await session.call(
-        "run_oumi_job",
-        config_path=str(config),
-        client_cwd=str(tmp_path),
-        cloud=place.cloud,
-        cluster_name=place.cluster,
-        dry_run=False,
-    )
+    submitted = await asked(session, place, config, dry_run=False)
     job_id = submitted["job_id"]
     await eventually((place.lab.home / "requeued").exists, timeout=PATIENCE_SECONDS)
     running = await reached(session, job_id, lambda status: status["state"] == "running")

@@ -277,7 +277,8 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} Boards=1 SocketsPerBoard=1 CoresP
 ThreadsPerCore=1 RealMemory={memory} Gres=gpu:H100:4 State=UNKNOWN
 PartitionName=debug Nodes={host} Default=YES MaxTime=INFINITE DefaultTime=01:00:00 State=UP \
 OverSubscribe=NO PreemptMode=OFF
-{"".join(_lesser(partition, host) for partition in ("cancelled", "requeued"))}\
+PartitionName=cancelled Nodes={host} PriorityTier=0 PreemptMode=CANCEL State=UP
+PartitionName=requeued Nodes={host} PriorityTier=0 PreemptMode=REQUEUE State=UP
 SlurmdParameters=config_overrides
 """
         )
@@ -401,9 +402,3 @@ def _listens(port: int) -> bool:
 def _memory_mb() -> int:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return pages // 2**20 * 9 // 10
-
-
-def _lesser(partition: str, host: str) -> str:
-    """A partition whose jobs yield to those of the default one, and what is done to them then."""
-    mode = {"cancelled": "CANCEL", "requeued": "REQUEUE"}[partition]
-    return f"PartitionName={partition} Nodes={host} PriorityTier=0 PreemptMode={mode} State=UP\n"
