@@ -174,7 +174,10 @@ class JobWatch:
         """Put the handle and the state on the run; at the next look, if Prefect is not there."""
         try:
             await self._record.label_handle(
-                self._handle, attempt=self._attempt, log_path=seen.log_path
+                self._handle,
+                attempt=self._attempt,
+                log_path=seen.log_path,
+                held_by=seen.held_by,
             )
             if self._cancel.wanted.is_set():
                 return

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.names import LOCAL_CLOUD
-from flows.states import JobState, TerminationReason
+from flows.states import JobState, ProcessHolder, TerminationReason
 
 
 class Command(StrEnum):
@@ -154,6 +154,9 @@ class JobStatus(Value):
     progress: JobProgress = JobProgress()
     error_tail: str = Field(default="", description="Last lines of a job that failed.")
     log_path: str | None = None
+    processes_held_by: ProcessHolder | None = Field(
+        default=None, description="What proves that no process of a local job is left."
+    )
     parts: list[JobPart] = Field(
         default_factory=list[JobPart], description="Steps of a pipeline, trials of a sweep."
     )

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from flows.models import ClusterStatus, Value
-from flows.states import TerminationReason
+from flows.states import ProcessHolder, TerminationReason
 
 
 class LauncherState(StrEnum):
@@ -40,6 +40,7 @@ class Observation(Value):
         log_path: The job's log where it is a file on the launcher's machine.
         name: The key it was launched as; None where the launcher does not tell. Where it is another
             than expected, the id was given to another job.
+        held_by: What knows all processes of a local job that has started.
     """
 
     state: LauncherState
@@ -48,6 +49,7 @@ class Observation(Value):
     message: str = ""
     log_path: str | None = None
     name: str | None = None
+    held_by: ProcessHolder | None = None
 
     def is_another_than(self, key: str) -> bool:
         """Whether it is known to be of another job than the one launched as `key`."""

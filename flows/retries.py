@@ -22,6 +22,7 @@ RETRIED: Final[dict[TerminationReason, Retried]] = {
     TerminationReason.PREEMPTED: Retried.ALWAYS,
     TerminationReason.LOST: Retried.ALWAYS,
     TerminationReason.LAUNCH_FAILED: Retried.ALWAYS,
+    TerminationReason.KILLED: Retried.ALWAYS,
     TerminationReason.NONZERO_EXIT: Retried.WHEN_ASKED,
     TerminationReason.TIMED_OUT: Retried.WHEN_ASKED,
     # The same config on the same machine ends the same way.

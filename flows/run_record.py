@@ -23,7 +23,7 @@ from flows.models import JobProgress
 from flows.outcome import Outcome
 from flows.ports import JobHandle
 from flows.prefect_states import PREFECT_STATE, PrefectState, attempts_over
-from flows.states import JobState
+from flows.states import JobState, ProcessHolder
 
 _METADATA_LIMIT = 500
 """Longest artifact metadata value the server keeps (prefect 3.8)."""
@@ -197,7 +197,14 @@ class RunRecord:
             raise
         self.run.labels = {**self.run.labels, **new}
 
-    async def label_handle(self, handle: JobHandle, *, attempt: int, log_path: str | None) -> None:
+    async def label_handle(
+        self,
+        handle: JobHandle,
+        *,
+        attempt: int,
+        log_path: str | None,
+        held_by: ProcessHolder | None = None,
+    ) -> None:
         """Record where the job lives, as soon as it is known."""
         labels: dict[str, LabelValue] = {
             names.LABEL_ATTEMPT: attempt,
@@ -207,6 +214,8 @@ class RunRecord:
         }
         if log_path:
             labels[names.LABEL_LOG_PATH] = log_path
+        if held_by:
+            labels[names.LABEL_HELD_BY] = held_by.value
         await self.label(labels)
 
     async def running_since(self, seen_at: datetime, *, attempt: int) -> datetime:

@@ -27,6 +27,13 @@ class JobState(StrEnum):
 _TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.CRASHED})
 
 
+class ProcessHolder(StrEnum):
+    """What knows all processes of a local job, and so proves that none is left."""
+
+    CONTROL_GROUP = "control_group"
+    PROCESS_TREE = "process_tree"
+
+
 class TerminationReason(StrEnum):
     """Why a job ended. The job's terminal state derives from it."""
 
@@ -37,6 +44,7 @@ class TerminationReason(StrEnum):
     NONZERO_EXIT = "nonzero_exit"
     SETUP_FAILED = "setup_failed"
     OUT_OF_MEMORY = "out_of_memory"
+    KILLED = "killed"
     PREEMPTED = "preempted"
     LAUNCH_FAILED = "launch_failed"
     TIMED_OUT = "timed_out"
@@ -57,6 +65,7 @@ _STATE_OF_REASON = {
     TerminationReason.NONZERO_EXIT: JobState.FAILED,
     TerminationReason.SETUP_FAILED: JobState.FAILED,
     TerminationReason.OUT_OF_MEMORY: JobState.FAILED,
+    TerminationReason.KILLED: JobState.FAILED,
     TerminationReason.PREEMPTED: JobState.FAILED,
     TerminationReason.LAUNCH_FAILED: JobState.FAILED,
     TerminationReason.TIMED_OUT: JobState.FAILED,

@@ -30,7 +30,7 @@ from flows.launcher.processes import lock_holder, opened
 JOB_DIR_ENV: Final = "OUMI_FLOWS_JOB_DIR"
 """Environment variable of every process of a job; by its value strays are told apart."""
 _EXIT_BYTES: Final = 2048
-_PROCESS_BYTES: Final = 512
+_PROCESS_BYTES: Final = 1024
 _CANCEL_BYTES: Final = 16
 _RESERVED: Final = ".reserved"
 
@@ -53,6 +53,8 @@ class JobSpec(NamedTuple):
     """CUDA_VISIBLE_DEVICES of each slot; empty: left as it is."""
     is_keyed: bool
     """Whether the caller chose the id, and can so launch the same job again."""
+    uses_control_group: bool = True
+    """Whether its processes are put in a control group of their own where the system lets us."""
 
 
 class ProcessRecord(NamedTuple):
@@ -65,6 +67,8 @@ class ProcessRecord(NamedTuple):
     boot_id: str
     slot: int
     started_at: float
+    control_group: str = ""
+    """Folder of the job's control group; empty: the system let us make none."""
 
 
 class ExitRecord(NamedTuple):
@@ -76,6 +80,10 @@ class ExitRecord(NamedTuple):
     phase: str
     started_at: float | None
     ended_at: float
+    cpu_seconds: float | None = None
+    """CPU time of all its processes; None without a control group."""
+    memory_peak_bytes: int | None = None
+    """The most memory they had together; None without the memory controller in the group."""
 
 
 class JobFolder:

@@ -275,6 +275,7 @@ def _status(job: LocalJob) -> JobStatus:
         "phase": job.phase,
         "log_path": str(job.log_path),
         "job_dir": str(job.job_dir),
+        "held_by": job.held_by,
     }
     is_lost = job.state is states.JobState.CRASHED
     return JobStatus(

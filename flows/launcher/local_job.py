@@ -4,10 +4,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.launcher.job_folder import ExitRecord, JobFolder, JobSpec
+from flows.launcher.job_folder import ExitRecord, JobFolder, JobSpec, ProcessRecord
 from flows.launcher.job_tree import JobTree
 from flows.launcher.processes import boot_id
-from flows.states import JobState, TerminationReason
+from flows.states import JobState, ProcessHolder, TerminationReason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,8 @@ class LocalJob:
     reason: TerminationReason | None = None
     exit_code: int | None = None
     signal: int | None = None
+    held_by: ProcessHolder | None = None
+    """What knows all its processes; None: it has not started."""
     ticket: int
     log_path: Path
     job_dir: Path
@@ -78,10 +80,17 @@ def live_job(folder: JobFolder, spec: JobSpec) -> LocalJob:
         phase="queued" if process is None else folder.phase(),
         submitted_at=spec.submitted_at,
         started_at=None if process is None else process.started_at,
+        held_by=_holder(process),
         ticket=spec.ticket,
         job_dir=folder.path,
         log_path=folder.log_path,
     )
+
+
+def _holder(process: ProcessRecord | None) -> ProcessHolder | None:
+    if process is None:
+        return None
+    return ProcessHolder.CONTROL_GROUP if process.control_group else ProcessHolder.PROCESS_TREE
 
 
 def _has_processes(folder: JobFolder, spec: JobSpec) -> bool:
@@ -101,6 +110,10 @@ def _lost(folder: JobFolder, spec: JobSpec) -> ExitRecord | None:
         return None
     was_asked = folder.cancel_request() is not None
     started_at = process.started_at if process else None
+    if process is not None:
+        tree = JobTree(folder, spec)
+        tree.adopt(process)
+        tree.remove_group()
     folder.record_exit(
         ExitRecord(
             reason=TerminationReason.USER_CANCELLED if was_asked else TerminationReason.LOST,
@@ -130,6 +143,7 @@ def _ended_job(folder: JobFolder, spec: JobSpec, record: ExitRecord) -> LocalJob
         submitted_at=spec.submitted_at,
         started_at=record.started_at,
         ended_at=record.ended_at,
+        held_by=_holder(folder.process_record()),
         ticket=spec.ticket,
         job_dir=folder.path,
         log_path=folder.log_path,

@@ -48,10 +48,19 @@ class LocalStore:
         root: Where clusters and jobs are kept.
         slots: Jobs that run at once; None: the number of GPUs, at least 1.
         cancel_grace_seconds: From SIGTERM to SIGKILL when a job is cancelled.
+        uses_control_groups: Whether jobs get a control group where the system allows one.
     """
 
-    def __init__(self, root: Path, *, slots: int | None, cancel_grace_seconds: float) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        slots: int | None,
+        cancel_grace_seconds: float,
+        uses_control_groups: bool = True,
+    ) -> None:
         self._root = root
+        self._uses_control_groups = uses_control_groups
         self._chosen_slots = slots
         self._cancel_grace_seconds = cancel_grace_seconds
         self._ended: dict[tuple[str, str], LocalJob] = {}
@@ -221,6 +230,7 @@ class LocalStore:
             slots=self.slots,
             devices=self._devices(request),
             is_keyed=request.key is not None,
+            uses_control_group=self._uses_control_groups,
         )
         folder.create(spec, setup=request.setup, run=request.run)
 

@@ -132,8 +132,11 @@ class ModalBackend(OumiBackend):
             code, was_cancelled=(self._cancelled / str(sandbox.object_id)).exists()
         )
         message = "" if reason is None else why_it_ended(reason, exit_code=code)
-        if reason is TerminationReason.OUT_OF_MEMORY:
-            message = f"The job exited with code {code}: it was killed, or the sandbox was ended."
+        if reason is TerminationReason.KILLED:
+            message = (
+                f"The job exited with code {code}: it was killed, maybe for lack of memory, or its "
+                "sandbox was ended. Modal does not say which."
+            )
         return Observation(
             state=state,
             observed_at=datetime.now(UTC),
@@ -153,7 +156,7 @@ def _end(
         case _ if code == _TERMINATED and was_cancelled:
             return LauncherState.CANCELLED, None
         case _ if code == _TERMINATED:
-            return LauncherState.FAILED, TerminationReason.OUT_OF_MEMORY
+            return LauncherState.FAILED, TerminationReason.KILLED
         case _ if code == _SECONDS_UP:
             return LauncherState.FAILED, TerminationReason.TIMED_OUT
         case _:

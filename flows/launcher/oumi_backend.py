@@ -11,9 +11,10 @@ from flows.configs.slurm_checks import check_heredocs
 from flows.configs.yaml_text import escape_references
 from flows.errors import CloudUnavailable, ClusterNotFound, InvalidConfig
 from flows.launcher.lasting_clusters import LastingClusters
+from flows.launcher.signals import signal_from_outside
 from flows.ports import JobHandle, LauncherState, Observation
 from flows.settings import Settings
-from flows.states import TerminationReason
+from flows.states import ProcessHolder, TerminationReason
 
 if TYPE_CHECKING:
     from oumi.core.configs import JobConfig
@@ -162,12 +163,14 @@ def observation(status: "JobStatus") -> Observation:
     facts = _metadata(status.metadata)
     state = STATE_OF_OUMI[status.state.value]
     reason = facts.get("reason") if state.is_terminal else None
+    holder = facts.get("held_by")
     return Observation(
         state=state,
         observed_at=datetime.now(UTC),
         reason=TerminationReason(reason) if reason else None,
         message=_why(facts) if reason else status.status,
         log_path=facts.get("log_path"),
+        held_by=ProcessHolder(holder) if holder else None,
     )
 
 
@@ -188,7 +191,10 @@ def why_it_ended(
         case TerminationReason.SETUP_FAILED:
             return f"The setup script {how}."
         case TerminationReason.OUT_OF_MEMORY:
-            return "The job was killed by signal 9, as the kernel does when memory runs out."
+            return "The kernel ended a process of the job, because memory ran out."
+        case TerminationReason.KILLED:
+            number = signal_from_outside(exit_code, signal)
+            return f"The job was killed by signal {number}, and no lack of memory was seen."
         case TerminationReason.LOST:
             return "Every process of the job was gone, and none had recorded how it ended."
         case _:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flows.errors import ClusterUnreachable
 from flows.launcher.oumi_backend import first_line, why_it_ended
+from flows.launcher.signals import signal_from_outside
 from flows.launcher.site_backend import SiteBackend
 from flows.ports import JobHandle, LauncherState, Observation
 from flows.settings import Settings
@@ -49,7 +50,7 @@ _OF_PBS: Final = {
 }
 """Exit statuses with which PBS ends a job; with others below 0 it could not run it (same file)."""
 _SIGNALLED: Final = 256
-_SIGKILL, _SIGTERM = 9, 15
+_SIGTERM: Final = 15
 _FIELD: Final = re.compile(r"^ +([\w.]+) = (.*)$", re.MULTILINE)
 
 
@@ -159,8 +160,8 @@ def _failed(status: int, fields: Mapping[str, str]) -> Observation:
         limit = fields["Resource_List.walltime"]
         text = f"PBS ended the job, because it ran longer than its limit of {limit}."
         return _seen(LauncherState.FAILED, reason=TerminationReason.TIMED_OUT, message=text)
-    was_killed = signal == _SIGKILL or status == 128 + _SIGKILL
-    reason = TerminationReason.OUT_OF_MEMORY if was_killed else TerminationReason.NONZERO_EXIT
+    was_killed = signal_from_outside(status, signal) is not None
+    reason = TerminationReason.KILLED if was_killed else TerminationReason.NONZERO_EXIT
     text = why_it_ended(reason, exit_code=status, signal=signal)
     return _seen(LauncherState.FAILED, reason=reason, message=text)
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from flows.launcher.oumi_backend import why_it_ended
+from flows.launcher.signals import signal_from_outside
 from flows.ports import LauncherState, Observation
 from flows.states import TerminationReason
 
@@ -44,9 +45,6 @@ STATE_OF_SLURM: Final[dict[str, tuple[LauncherState, TerminationReason | None]]]
 list shows as ``CANCELLED by 1001`` pending (oumi 0.9, `_get_job_state` in slurm_client.py)."""
 
 _REFUSED: Final = frozenset({"BadConstraints", "JobHeldAdmin", "InvalidAccount", "InvalidQOS"})
-_SIGKILL: Final = 9
-_CHILD_KILLED: Final = 128 + _SIGKILL
-"""With this bash ends when what it ran was ended by the signal, as in the local cloud."""
 
 
 def slurm_observation(
@@ -76,8 +74,8 @@ def slurm_observation(
 def _why_it_failed(
     *, exit_code: int | None, signal: int, why: str, phase: str
 ) -> TerminationReason:
-    if signal == _SIGKILL or exit_code == _CHILD_KILLED:
-        return TerminationReason.OUT_OF_MEMORY
+    if signal_from_outside(exit_code, signal):  # where memory ran out it says OUT_OF_MEMORY
+        return TerminationReason.KILLED
     if why in _REFUSED:
         return TerminationReason.LAUNCH_FAILED
     return TerminationReason.SETUP_FAILED if phase == "S" else TerminationReason.NONZERO_EXIT

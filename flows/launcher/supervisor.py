@@ -19,6 +19,8 @@ from typing import Final
 
 from flows.launcher.job_folder import ExitRecord, JobFolder, JobSpec
 from flows.launcher.job_tree import IGNORED, JobTree
+from flows.launcher.memory_shortage import MemoryShortage
+from flows.launcher.signals import signal_from_outside
 from flows.launcher.slot_queue import SlotQueue
 from flows.states import TerminationReason
 
@@ -31,7 +33,6 @@ _QUEUE_LOOK_SECONDS: Final = 2.0
 _RUN_LOOK_SECONDS: Final = 5.0
 _END_LOOK_SECONDS: Final = 0.1
 _WAKES: Final = frozenset({signal.SIGCHLD, signal.SIGUSR1, signal.SIGALRM})
-_KILLED: Final = (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
 def main(job_dir: str) -> None:
@@ -70,6 +71,7 @@ class Supervisor:
         self._folder = folder
         self._spec = spec
         self._tree = JobTree(folder, spec)
+        self._shortage = MemoryShortage(None)
         root = folder.path.parents[2]
         self._queue = SlotQueue(root, ticket=spec.ticket, slots=spec.slots)
 
@@ -109,6 +111,8 @@ class Supervisor:
         if error:
             _log(f"cannot start {self._spec.shell}: {error}")
             return _exit_record(TerminationReason.LAUNCH_FAILED)
+        group = self._tree.group
+        self._shortage = MemoryShortage(group.path if group else None)
         return self._watch(started_at, since=since)
 
     def _watch(self, started_at: float, *, since: float | None) -> ExitRecord:
@@ -121,6 +125,11 @@ class Supervisor:
         reason = self._wait_for_end()
         now = time.time() if since is None else started_at + time.monotonic() - since
         status = self._tree.exit_status
+        group = self._tree.group
+        used = group.cpu_seconds() if group else None
+        peak = group.memory_peak_bytes() if group else None
+        # Before the end is on record: who dies in between has a successor that does both.
+        self._tree.remove_group()
         return ExitRecord(
             reason=reason,
             exit_code=status if status is not None and status >= 0 else None,
@@ -128,6 +137,8 @@ class Supervisor:
             phase=self._folder.phase(),
             started_at=started_at,
             ended_at=max(now, started_at),
+            cpu_seconds=used,
+            memory_peak_bytes=peak,
         )
 
     def _wait_for_end(self) -> TerminationReason:
@@ -142,6 +153,7 @@ class Supervisor:
                 elif grace is not None:
                     reason = TerminationReason.USER_CANCELLED
                 else:
+                    self._shortage.look()
                     _wait(_RUN_LOOK_SECONDS)
                     continue
                 terminated_at = time.monotonic()
@@ -155,14 +167,19 @@ class Supervisor:
         return reason or self._own_end()
 
     def _own_end(self) -> TerminationReason:
-        """Why the job ended, if nobody ended it."""
+        """Why the job ended, if it was not cancelled."""
         status = self._tree.exit_status
         if status is None:
             # The supervisor that could have known died. What it was asked for has come true.
             was_asked = self._folder.cancel_request() is not None
             return TerminationReason.USER_CANCELLED if was_asked else TerminationReason.LOST
-        if status in _KILLED:
+        if status and self._shortage.hit_the_job():
             return TerminationReason.OUT_OF_MEMORY
+        number = signal_from_outside(status, max(0, -status))
+        if number == signal.SIGKILL and self._shortage.explains_a_kill():
+            return TerminationReason.OUT_OF_MEMORY
+        if number is not None:
+            return TerminationReason.KILLED
         if self._folder.phase() == "setup":
             if status == 0:
                 _log("the setup part ended the script, so the run part was not reached")

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from flows import names, prefect_states
 from flows.models import JobProgress, JobRequest, JobStatus
-from flows.states import JobState
+from flows.states import JobState, ProcessHolder
 from mcp_server.prefect_models import Artifact, FlowRun
 from mcp_server.services.results import JobRow
 
@@ -76,6 +76,7 @@ def job_status(
         progress=progress,
         error_tail=error_tail,
         log_path=run.label(names.LABEL_LOG_PATH),
+        processes_held_by=_holder(run),
         part_of=run.label(names.LABEL_PARENT),
         url=run_url(ui_url, run.id),
     )
@@ -138,6 +139,11 @@ def progress_words(progress: JobProgress) -> list[str]:
     if progress.eta_seconds is not None:
         parts.append(f"about {progress.eta_seconds:.0f} s left")
     return parts
+
+
+def _holder(run: FlowRun) -> ProcessHolder | None:
+    text = run.label(names.LABEL_HELD_BY)
+    return ProcessHolder(text) if text in ProcessHolder.__members__.values() else None
 
 
 def _resumed_from_step(run: FlowRun) -> int | None:

@@ -131,7 +131,7 @@ async def test_a_cancel_that_modal_refuses_is_tried_again(
         (0, "succeeded", "completed"),
         (3, "failed", "nonzero_exit"),
         (124, "failed", "timed_out"),
-        (137, "failed", "out_of_memory"),
+        (137, "failed", "killed"),
     ],
 )
 async def test_the_exit_code_of_a_sandbox_says_how_the_job_ended(

@@ -276,8 +276,8 @@ def test_every_letter_of_pbs_is_a_state_and_none_alone_is_a_success(
             "nonzero_exit",
             "The job exited with code 3.",
         ),
-        ({"Exit_status": "137"}, "failed", "out_of_memory", "signal 9"),
-        ({"Exit_status": "265"}, "failed", "out_of_memory", "signal 9"),
+        ({"Exit_status": "137"}, "failed", "killed", "signal 9"),
+        ({"Exit_status": "265"}, "failed", "killed", "signal 9"),
         ({"Exit_status": "-27", "comment": "mem exceeded"}, "failed", "out_of_memory", "mem"),
         ({"Exit_status": "-29"}, "failed", "timed_out", "status -29"),
         (
@@ -290,7 +290,7 @@ def test_every_letter_of_pbs_is_a_state_and_none_alone_is_a_success(
             "timed_out",
             "its limit of 01:00:00",
         ),
-        ({"Exit_status": "271"}, "failed", "nonzero_exit", "signal 15"),
+        ({"Exit_status": "271"}, "failed", "killed", "signal 15"),
         (
             {"Exit_status": "-1", "comment": "no such\n\t user"},
             "failed",

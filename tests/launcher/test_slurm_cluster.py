@@ -381,12 +381,12 @@ async def test_each_task_of_an_array_is_told_by_its_own_id(cluster: Cluster) -> 
         assert (single.state, single.message) == (listed.state, listed.message)
 
 
-async def test_a_job_whose_program_is_killed_has_run_out_of_memory_as_on_the_local_cloud(
+async def test_a_job_whose_program_is_killed_reads_so_as_on_the_local_cloud(
     cluster: Cluster,
 ) -> None:
     handle = await cluster.launch("bash -c 'kill -9 $$'")
     ended = await cluster.ended(handle)
-    assert (ended.state, ended.reason) == (LauncherState.FAILED, TerminationReason.OUT_OF_MEMORY)
+    assert (ended.state, ended.reason) == (LauncherState.FAILED, TerminationReason.KILLED)
     assert (await cluster.listed())[handle.launcher_job_id].reason is ended.reason
 
 

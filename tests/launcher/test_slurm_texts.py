@@ -47,9 +47,10 @@ def test_every_state_of_slurms_manual_is_one_of_ours() -> None:
         ("7|NODE_FAIL|None|1:0|R", LauncherState.FAILED, TerminationReason.PREEMPTED),
         ("7|TIMEOUT|TimeLimit|0:0|R", LauncherState.FAILED, TerminationReason.TIMED_OUT),
         ("7|OUT_OF_MEMORY|None|0:125", LauncherState.FAILED, TerminationReason.OUT_OF_MEMORY),
-        ("7|FAILED|None|0:9|R", LauncherState.FAILED, TerminationReason.OUT_OF_MEMORY),
+        ("7|FAILED|None|0:9|R", LauncherState.FAILED, TerminationReason.KILLED),
+        ("7|FAILED|None|0:15|R", LauncherState.FAILED, TerminationReason.KILLED),
         # What bash ran was killed, and bash says so.
-        ("7|FAILED|None|137:0|R", LauncherState.FAILED, TerminationReason.OUT_OF_MEMORY),
+        ("7|FAILED|None|137:0|R", LauncherState.FAILED, TerminationReason.KILLED),
         ("7|FAILED|NonZeroExitCode|3:0|R", LauncherState.FAILED, TerminationReason.NONZERO_EXIT),
         ("7|FAILED|NonZeroExitCode|3:0|S", LauncherState.FAILED, TerminationReason.SETUP_FAILED),
         ("7|FAILED|BadConstraints|1:0|", LauncherState.FAILED, TerminationReason.LAUNCH_FAILED),

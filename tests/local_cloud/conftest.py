@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.local_cloud.jobs import Jobs
+from tests.support.control_groups import groups_left
 
 
 @pytest.fixture
@@ -15,3 +16,4 @@ def jobs(tmp_path: Path) -> Iterator[Jobs]:
     jobs = Jobs(tmp_path / "home" / "local", working_dir=tmp_path, env=dict(os.environ))
     yield jobs
     jobs.end_all()
+    assert groups_left(jobs.root) == []

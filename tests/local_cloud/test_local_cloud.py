@@ -19,6 +19,7 @@ from flows.errors import InvalidArgument, InvalidConfig, JobNotFound
 from flows.launcher import local_cloud
 from flows.launcher.local_cloud import LocalCluster
 from flows.names import JOB_KEY_ENV
+from tests.support.control_groups import can_make_groups
 from tests.support.waiting import eventually_sync
 
 
@@ -81,6 +82,7 @@ def test_a_job_goes_up_runs_and_is_reported_whole(launcher: Launcher) -> None:
         "phase": "run",
         "log_path": str(folder / "log.txt"),
         "job_dir": str(folder),
+        "held_by": "control_group" if can_make_groups() else "process_tree",
     }
     assert launcher.status(cloud="local", cluster="local", id=status.id)["local"] == [status]
 
@@ -89,7 +91,7 @@ def test_a_job_goes_up_runs_and_is_reported_whole(launcher: Launcher) -> None:
     ("run", "reason", "message"),
     [
         ("exit 3", "nonzero_exit", "exit code 3 in the run part"),
-        ("kill -9 $$", "out_of_memory", "ended by signal 9 in the run part"),
+        ("kill -9 $$", "killed", "ended by signal 9 in the run part"),
         (
             "kill -9 $PPID $$",
             "lost",

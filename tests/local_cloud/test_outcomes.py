@@ -63,18 +63,24 @@ def test_variables_set_in_setup_reach_the_run_part(jobs: Jobs) -> None:
     assert job.log_path.read_text() == "hello\n"
 
 
-def test_a_training_process_killed_from_outside_reads_as_out_of_memory(jobs: Jobs) -> None:
+def test_a_training_process_killed_by_a_person_reads_as_killed(jobs: Jobs) -> None:
     job = jobs.launch("sleep 300 & echo $! > child; wait $!")
     os.kill(jobs.pid_in("child"), signal.SIGKILL)
     job = jobs.ended(job)
-    assert (job.reason, job.exit_code) == (TerminationReason.OUT_OF_MEMORY, 137)
+    assert (job.reason, job.exit_code) == (TerminationReason.KILLED, 137)
 
 
-def test_a_script_killed_from_outside_reads_as_out_of_memory(jobs: Jobs) -> None:
-    job = jobs.launch("echo $$ > script; sleep 300")
-    os.kill(jobs.pid_in("script"), signal.SIGKILL)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_script_killed_by_a_person_reads_as_killed(jobs: Jobs, number: signal.Signals) -> None:
+    job = jobs.launch("echo $$ > script; exec sleep 300")
+    os.kill(jobs.pid_in("script"), number)
     job = jobs.ended(job)
-    assert (job.reason, job.exit_code, job.signal) == (TerminationReason.OUT_OF_MEMORY, None, 9)
+    assert (job.reason, job.exit_code, job.signal) == (TerminationReason.KILLED, None, number)
+
+
+def test_a_program_that_crashes_is_not_killed_from_outside(jobs: Jobs) -> None:
+    job = jobs.ended(jobs.launch("kill -SEGV $$"))
+    assert (job.reason, job.signal) == (TerminationReason.NONZERO_EXIT, signal.SIGSEGV)
 
 
 def test_a_missing_working_directory_fails_with_the_reason_in_the_log(

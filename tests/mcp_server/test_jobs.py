@@ -192,7 +192,13 @@ async def test_a_running_job_tells_its_progress(
 ) -> None:
     job_id = (await submit())["job_id"]
     prefect.set_states(job_id, "PENDING", "RUNNING/Launching", "RUNNING")
-    prefect.label(job_id, launcher_job_id="42", cluster_name="local", log_path="/x/log")
+    prefect.label(
+        job_id,
+        launcher_job_id="42",
+        cluster_name="local",
+        log_path="/x/log",
+        processes_held_by="control_group",
+    )
     prefect.show_progress(
         job_id,
         50.0,
@@ -216,6 +222,7 @@ async def test_a_running_job_tells_its_progress(
     assert status["observed_at"] == "2026-01-02T03:04:05Z"
     assert status["launcher_job_id"] == "42"
     assert status["log_path"] == "/x/log"
+    assert status["processes_held_by"] == "control_group"
     assert status["duration_seconds"] >= 0
     assert "step 30 of 60; loss 2.5; about 9 s left" in status["summary"]
 

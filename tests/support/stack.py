@@ -11,6 +11,7 @@ import pytest
 
 from flows.settings import Settings
 from mcp_server.engine import Connection, Engine
+from tests.support.control_groups import groups_left
 
 REPOSITORY = Path(__file__).parents[2]
 OUMI_FLOWS = Path(sys.executable).with_name("oumi-flows")
@@ -56,3 +57,4 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield Stack(env=env, connection=engine.connection())
     finally:
         engine.down()
+    assert groups_left(settings.local_dir) == []

@@ -1,0 +1,22 @@
+"""Which signal ended a script, and whether it came from outside. Standard library only."""
+
+import signal
+from typing import Final
+
+_FROM_OUTSIDE: Final = frozenset(
+    {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGTERM}
+)
+"""What a person or the system sends; other signals come of what a program does itself."""
+_CHILD_SIGNALLED: Final = 128
+"""What bash adds to the number of the signal that ended what it ran, and exits with."""
+
+
+def signal_from_outside(exit_code: int | None, number: int | None) -> int | None:
+    """The signal that a person or the system ended a script with, or what it ran last.
+
+    Args:
+        exit_code: What the script exited with, if it did.
+        number: The signal that ended the script itself, if one did.
+    """
+    ended_by = number or (exit_code or 0) - _CHILD_SIGNALLED
+    return ended_by if ended_by in _FROM_OUTSIDE else None
