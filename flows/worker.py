@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect.context import AsyncClientContext
 from prefect.exceptions import Abort, ObjectNotFound, Pause
+from prefect.settings import PREFECT_API_URL
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
 from flows import names
@@ -31,6 +32,7 @@ from flows.parts import settle_parts
 from flows.pool_runs import PoolRuns, known_name
 from flows.ports import Launcher
 from flows.runtime import Runtime, set_current_runtime
+from flows.server_record import guard_server_port
 from flows.settings import Settings
 from flows.worker_checks.checks import WorkerChecks
 
@@ -86,6 +88,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         printer: Callable[..., None] = print,
     ) -> None:
         """Start the worker; every run shares its one API client and its runtime."""
+        guard_server_port(PREFECT_API_URL.value() or "", self._settings.engine_dir)
         set_current_runtime(self._runtime)
         async with AsyncClientContext.get_or_create():
             await super().start(

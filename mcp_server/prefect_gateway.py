@@ -13,7 +13,14 @@ from pydantic import TypeAdapter, ValidationError
 from flows import names
 from flows.errors import EngineUnavailable, InternalError, JobNotFound, OumiFlowsError
 from flows.prefect_states import PrefectState
-from mcp_server.prefect_models import Artifact, FlowRun, LogLine, RunState
+from mcp_server.prefect_models import (
+    Artifact,
+    FlowRun,
+    Identified,
+    JudgedState,
+    LogLine,
+    RunState,
+)
 from mcp_server.run_filter import RunFilter
 
 MAX_PAGE: Final = 200
@@ -29,7 +36,8 @@ _NAMING_SECONDS: Final = 1.0
 _NEVER_LEFT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _T = TypeVar("_T")
 _RUN = TypeAdapter(FlowRun)
-_OBJECT = TypeAdapter(dict[str, Any])
+_NAMED = TypeAdapter(Identified)
+_JUDGED = TypeAdapter(JudgedState)
 _OBJECTS = TypeAdapter(list[dict[str, Any]])
 _RUNS = TypeAdapter(list[FlowRun])
 _STATES = TypeAdapter(list[RunState])
@@ -53,6 +61,11 @@ class EngineConnection(Protocol):
     @property
     def ui_url(self) -> str | None:
         """The root of the UI."""
+        ...
+
+    @property
+    def is_served(self) -> bool:
+        """Whether credentials may be sent: no other process holds the embedded server's port."""
         ...
 
     @property
@@ -205,10 +218,8 @@ class PrefectGateway:
         answer = await self._call(
             "POST", f"/flow_runs/{run_id}/set_state", body, repeatable=repeatable
         )
-        result = _read(_expect(answer, run_id), _OBJECT)
-        if result.get("state"):
-            return RunState.model_validate(result["state"])
-        return (await self.read_run(run_id)).state
+        result = _read(_expect(answer, run_id), _JUDGED)
+        return result.state or (await self.read_run(run_id)).state
 
     async def patch_labels(self, run_id: str, labels: Mapping[str, str | int | bool]) -> None:
         """Add labels to a flow run, or replace those of the same key."""
@@ -276,7 +287,7 @@ class PrefectGateway:
             answer = await self._call("GET", f"/deployments/name/{deployment}")
             if answer.status_code == 404:
                 raise _no_deployment(deployment)
-            self._deployments[known] = _read(answer, _OBJECT)["id"]
+            self._deployments[known] = _read(answer, _NAMED).id
         return self._deployments[known]
 
     async def _create(self, path: str, body: Any) -> httpx2.Response:
@@ -332,13 +343,20 @@ class PrefectGateway:
     ) -> httpx2.Response:
         """Send one request; again, a few times, while the server says that it is busy."""
         for delay in (*_BUSY_DELAYS, None):
-            answer = await self._http.request(
-                method,
-                connection.api_url.rstrip("/") + path,
-                json=body,
-                headers=connection.headers,
-                timeout=timeout or self._timeout_seconds,
-            )
+            if not connection.is_served:
+                raise httpx2.ConnectError("The embedded server does not hold its port")
+            try:
+                answer = await self._http.request(
+                    method,
+                    connection.api_url.rstrip("/") + path,
+                    json=body,
+                    headers=connection.headers,
+                    timeout=timeout or self._timeout_seconds,
+                )
+            except (httpx2.DecodingError, httpx2.InvalidURL) as error:
+                raise _no_prefect(path, str(error)) from error
+            if answer.status_code == 404 and not _is_json(answer):
+                raise _no_prefect(path, "its status is 404")
             if answer.status_code not in _BUSY or delay is None:
                 return answer
             await asyncio.sleep(delay)
@@ -357,9 +375,8 @@ def _read(answer: httpx2.Response, shape: TypeAdapter[_T]) -> _T:
         return shape.validate_json(answer.content)
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise InternalError(
-            f"The Prefect server's answer to {answer.request.url.path} is odd at {where}",
-            "Check that the Prefect server is 3.8 and report this if it is",
+        raise _no_prefect(
+            answer.request.url.path, f"it is odd at {where or 'its start'}"
         ) from error
 
 
@@ -378,10 +395,12 @@ def _checked(answer: httpx2.Response) -> httpx2.Response:
             f"The Prefect server answered {status} to {path}",
             "Try again; if it goes on, run `oumi-flows doctor`",
         )
-    raise InternalError(
-        f"The Prefect server answered {status} to {path}: {answer.text[:300]}",
-        "Report this with what you called",
-    )
+    if answer.is_client_error and _is_json(answer):
+        raise InternalError(
+            f"The Prefect server answered {status} to {path}: {answer.text[:300]}",
+            "Report this with what you called",
+        )
+    raise _no_prefect(path, f"its status is {status}")
 
 
 def job_not_found(reference: str) -> JobNotFound:
@@ -395,6 +414,18 @@ def _no_deployment(deployment: str) -> EngineUnavailable:
     return EngineUnavailable(
         f"The Prefect server has no deployment {deployment}",
         "Run `oumi-flows up`, or `prefect deploy --all` against your own server",
+    )
+
+
+def _is_json(answer: httpx2.Response) -> bool:
+    return answer.headers.get("content-type", "").startswith("application/json")
+
+
+def _no_prefect(path: str, reason: str) -> EngineUnavailable:
+    return EngineUnavailable(
+        f"What answers {path} is no Prefect server that we know: {reason}",
+        "Run `oumi-flows doctor`; see that PREFECT_API_URL, if it is set, names a Prefect 3.8 "
+        "server",
     )
 
 

@@ -1,9 +1,8 @@
 """What the gateway reads of Prefect's answers; everything else in them is ignored."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from flows import names, prefect_states
 from flows.states import JobState
@@ -13,13 +12,19 @@ class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+def _known_type(text: str) -> str:
+    if text not in prefect_states.STATE_OF_TYPE:
+        raise ValueError("not a state type of Prefect")
+    return text
+
+
 class RunState(_Answer):
     """One state of a flow run."""
 
-    type: str
+    type: Annotated[str, AfterValidator(_known_type)]
     name: str
     message: str | None = None
-    timestamp: datetime
+    timestamp: AwareDatetime
 
     @property
     def job_state(self) -> JobState:
@@ -27,15 +32,21 @@ class RunState(_Answer):
         return prefect_states.job_state(self.type, self.name)
 
 
+class JudgedState(_Answer):
+    """What Prefect answers to a proposed state."""
+
+    state: RunState | None = None
+
+
 class FlowRun(_Answer):
     """A flow run: the durable record of a job."""
 
     id: str
     name: str
-    created: datetime
-    start_time: datetime | None = None
-    end_time: datetime | None = None
-    expected_start_time: datetime
+    created: AwareDatetime
+    start_time: AwareDatetime | None = None
+    end_time: AwareDatetime | None = None
+    expected_start_time: AwareDatetime
     state: RunState
     run_count: int = 0
     tags: list[str] = []
@@ -108,7 +119,7 @@ class Artifact(_Answer):
 class LogLine(_Answer):
     """A line of a flow run's log in Prefect."""
 
-    timestamp: datetime
+    timestamp: AwareDatetime
     message: str
 
 
@@ -141,4 +152,4 @@ class Automation(_Answer):
 
     id: str
     name: str
-    created: datetime
+    created: AwareDatetime

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import BaseModel, TypeAdapter
+
 from flows.errors import EngineUnavailable
 from flows.models import JobRequest, Value
 from flows.names import CALL_QUEUE, CLOUD_QUEUE, WORKER_TYPE, deployment, deployment_name
@@ -20,6 +22,7 @@ from mcp_server.engine.values import Connection
 
 _FILE: Final = "prefect.yaml"
 _PACKAGE: Final = Path(__file__).parents[1]
+_ANY: Final[TypeAdapter[Any]] = TypeAdapter(Any)
 
 
 class DeployedRecord(Value):
@@ -27,6 +30,14 @@ class DeployedRecord(Value):
 
     digest: str
     deployment_id: str
+
+
+class _Deployment(BaseModel):
+    id: str
+    work_pool_name: str | None = None
+
+
+_DEPLOYMENT: Final = TypeAdapter(_Deployment)
 
 
 class Deployments:
@@ -80,11 +91,12 @@ class Deployments:
         needs no slot, must not stand behind any number of local jobs.
         """
         pool = self._settings.work_pool
-        if api.get(f"/work_pools/{pool}") is None:
-            api.post("/work_pools/", {"name": pool, "type": WORKER_TYPE})
+        if api.get(f"/work_pools/{pool}", _ANY) is None:
+            api.post("/work_pools/", {"name": pool, "type": WORKER_TYPE}, _ANY)
         for priority, queue in enumerate((CALL_QUEUE, CLOUD_QUEUE), start=1):
-            if api.get(f"/work_pools/{pool}/queues/{queue}") is None:
-                api.post(f"/work_pools/{pool}/queues", {"name": queue, "priority": priority})
+            if api.get(f"/work_pools/{pool}/queues/{queue}", _ANY) is None:
+                wanted = {"name": queue, "priority": priority}
+                api.post(f"/work_pools/{pool}/queues", wanted, _ANY)
 
     def apply(self, connection: Connection, api: Rest) -> None:
         """Apply the definition with Prefect's own command.
@@ -136,10 +148,10 @@ class Deployments:
         return f"exited with {done.returncode}" if done.returncode else ""
 
     def _deployment_id(self, api: Rest) -> str | None:
-        found: dict[str, Any] | None = api.get(f"/deployments/name/{self._name}")
-        if found is None or found.get("work_pool_name") != self._settings.work_pool:
+        found = api.get(f"/deployments/name/{self._name}", _DEPLOYMENT)
+        if found is None or found.work_pool_name != self._settings.work_pool:
             return None
-        return str(found["id"])
+        return found.id
 
     def _rendered(self) -> Path:
         """The definition with the work pool that is set, if that is another."""

@@ -184,6 +184,8 @@ class Engine:
             self._files.stopped.unlink(missing_ok=True)
             connection = self._external or self._bring_up_server(report)
             with rest(connection, timeout=self._settings.api_timeout_seconds) as api:
+                # Whatever answers but is no Prefect server gets neither a pool nor a worker.
+                api.version()
                 self._deployments.ensure_pool(api)
                 resting = patient and self._worker.is_to_rest()
                 if not resting and not self._worker.serves(connection):
@@ -199,9 +201,11 @@ class Engine:
         if process is not None:
             try:
                 connection = self._server.connection()
+                if self._server.has_moved:
+                    raise EngineUnavailable("The engine's folder has moved", "Start it again")
                 self._server.wait_until_healthy(connection, process)
                 with rest(connection, timeout=self._settings.api_timeout_seconds) as api:
-                    api.get("/admin/version")
+                    api.version()
                 return connection
             except Unauthorized:
                 # Its credentials were lost from the folder; nobody can use it any more.

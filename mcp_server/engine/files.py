@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from flows.errors import EngineUnavailable
 from flows.names import WORK_POOL
 from flows.private_folders import make_private
+from flows.server_record import SERVER_RECORD
 from flows.settings import Settings
 from mcp_server.engine.values import Connection
 
@@ -46,11 +47,12 @@ class EngineFiles:
     """
 
     def __init__(self, settings: Settings, *, server: Connection | None = None) -> None:
-        folder = settings.engine_dir
+        # One folder is one engine, by whatever name it is reached.
+        folder = settings.engine_dir.resolve()
         self.home = settings.home
         self.folder = folder
         self.key = f"-{short_hash(server.api_url)}" if server else ""
-        self.server_record = folder / "server.json"
+        self.server_record = folder / SERVER_RECORD
         self.worker_record = folder / f"worker{self.key}.json"
         pool = settings.work_pool
         pool_key = "" if pool == WORK_POOL else f"-{short_hash(pool)}"
@@ -146,10 +148,10 @@ class EngineFiles:
             return self.auth.read_text().strip() or None
         return None
 
-    def ensure_auth(self) -> str:
-        """The embedded server's ``user:password``, made up on first use."""
+    def ensure_auth(self, *, renew: bool = False) -> str:
+        """The embedded server's ``user:password``, made up on first use and to `renew` it."""
         known = self.read_auth()
-        if known is not None:
+        if known is not None and not renew:
             return known
         made_up = f"oumi:{secrets.token_urlsafe(24)}"
         new = self.auth.with_suffix(".new")

@@ -3,7 +3,7 @@
 from flows.errors import EngineUnavailable
 from flows.settings import Settings
 from mcp_server.engine.deployments import Deployments
-from mcp_server.engine.files import EngineFiles, last_words
+from mcp_server.engine.files import EngineFiles
 from mcp_server.engine.processes import usage_of
 from mcp_server.engine.rest import Rest, rest
 from mcp_server.engine.server import Server
@@ -48,7 +48,7 @@ class Inspection:
             server = ServerStatus(url=connection.api_url)
             try:
                 with rest(connection, timeout=self._settings.api_timeout_seconds) as api:
-                    version = api.get("/admin/version")
+                    version = api.version()
                     server = server.model_copy(update={"healthy": True, "version": version})
                     worker = worker.model_copy(update={"online": self._is_online(api, worker)})
                     deployed = self._deployed(api, external)
@@ -134,13 +134,7 @@ class Inspection:
     ) -> EngineUnavailable | None:
         """The first thing that keeps jobs from running."""
         up = "Run `oumi-flows up`"
-        if external is None and server.url is not None and not server.alive:
-            process = self._server.process
-            words = last_words(self._files.server_log, since=process.log_offset if process else 0)
-            return EngineUnavailable(
-                "The Prefect server is not running" + (f". Its log says: {words}" if words else ""),
-                up,
-            )
+        trouble = (self._diagnose_process(server) if external is None else None) or trouble
         if trouble is not None:
             return trouble
         if not deployed:
@@ -154,6 +148,21 @@ class Inspection:
             )
         if worker.alive and not self._worker_is_in_step(external):
             return EngineUnavailable("The worker works for another Prefect server", up)
+        return None
+
+    def _diagnose_process(self, server: ServerStatus) -> EngineUnavailable | None:
+        """What is wrong with the embedded server's process."""
+        if server.url is not None and not server.alive:
+            words = self._server.last_words()
+            return EngineUnavailable(
+                "The Prefect server is not running" + (f". Its log says: {words}" if words else ""),
+                "Run `oumi-flows up`",
+            )
+        if server.alive and self._server.has_moved:
+            return EngineUnavailable(
+                f"The engine's folder was moved to {self._files.folder} while it ran",
+                "Run `oumi-flows up`, which starts it again there; jobs keep running",
+            )
         return None
 
     def _worker_is_in_step(self, external: Connection | None) -> bool:

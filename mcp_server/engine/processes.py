@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from flows.errors import EngineUnavailable
-from flows.models import Value
+from flows.live_processes import ProcessRecord, identity_of, works_in
 
 _POLL_SECONDS: Final = 0.02
 _KILL_SECONDS: Final = 10.0
-_START_TICKS_FIELD: Final = 19
 _SPAWN_TIMEOUT_SECONDS: Final = 30.0
 
 # Forks, so that the process is nobody's child: whoever ends a client's process tree does not find
@@ -34,47 +33,6 @@ os.dup2(fd, 2)
 os.close(fd)
 os.execv(argv[0], argv)
 """
-
-
-class ProcessRecord(Value):
-    """A process we started, told apart from a later one that got its pid."""
-
-    pid: int
-    identity: str
-    log_offset: int = 0
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether this very process lives."""
-        return identity_of(self.pid) == self.identity
-
-
-def identity_of(pid: int) -> str | None:
-    """What distinguishes the live process `pid` from any other; None if there is none.
-
-    On Linux its start in ticks since boot, which no clock change moves.
-    """
-    if sys.platform != "linux":
-        return _psutil_identity(pid)
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    # The command name in parentheses may itself hold spaces and parentheses.
-    state, *fields = stat[stat.rindex(b")") + 2 :].split()
-    return None if state in b"ZX" else f"{boot}:{int(fields[_START_TICKS_FIELD - 1])}"
-
-
-def _psutil_identity(pid: int) -> str | None:
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        zombie = process.status() == psutil.STATUS_ZOMBIE
-        return None if zombie else str(process.create_time())
-    except psutil.NoSuchProcess:
-        return None
 
 
 def spawn_detached(
@@ -112,8 +70,15 @@ def spawn_detached(
     return ProcessRecord(pid=pid, identity=identity_of(pid) or "gone", log_offset=log_offset)
 
 
-def find_process(argv_part: Sequence[str]) -> tuple[ProcessRecord, list[str]] | None:
-    """A live process of this user with `argv_part` in its command line, and what follows it."""
+def find_process(
+    argv_part: Sequence[str], *, folder: Path
+) -> tuple[ProcessRecord, list[str]] | None:
+    """A live process of this user that was started for `folder`, and its last arguments.
+
+    Args:
+        argv_part: What its command line holds; what follows there is answered.
+        folder: Its working directory.
+    """
     import psutil
 
     wanted = list(argv_part)
@@ -124,7 +89,7 @@ def find_process(argv_part: Sequence[str]) -> tuple[ProcessRecord, list[str]] | 
             continue
         ends = [i for i in range(len(argv) + 1) if argv[:i][-len(wanted) :] == wanted]
         identity = identity_of(process.pid) if ends else None
-        if identity is not None:
+        if identity is not None and works_in(process.pid, folder):
             return ProcessRecord(pid=process.pid, identity=identity), argv[ends[0] :]
     return None
 

@@ -2,7 +2,9 @@
 
 import contextlib
 from collections.abc import Generator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+
+from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from flows.errors import EngineUnavailable
 from mcp_server.engine.values import Connection
@@ -13,6 +15,13 @@ if TYPE_CHECKING:
 _UNAUTHORIZED: Final = frozenset({401, 403})
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
+
+Shape = TypeVar("Shape")
+
+_VERSION_PATH: Final = "/admin/version"
+_VERSION: Final[TypeAdapter[str]] = TypeAdapter(
+    Annotated[str, StringConstraints(pattern=r"^[\w.+!-]{1,64}$")]
+)
 
 
 class Unauthorized(EngineUnavailable):
@@ -26,18 +35,36 @@ class Rest:
         self._client = client
         self._connection = connection
 
-    def get(self, path: str) -> Any | None:
-        """The JSON at `path`; None if there is nothing."""
-        return self._call("GET", path, None)
+    def version(self) -> str:
+        """The Prefect server's version.
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Any | None:
-        """The JSON answered to `body`; None if `path` is unknown or the object exists already."""
-        return self._call("POST", path, body)
+        Raises:
+            EngineUnavailable: What answers is no Prefect server.
+        """
+        found = self.get(_VERSION_PATH, _VERSION)
+        if found is None:
+            raise self._no_prefect("GET", _VERSION_PATH)
+        return found
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any | None:
+    def get(self, path: str, shape: TypeAdapter[Shape]) -> Shape | None:
+        """What is at `path`; None if there is nothing."""
+        return self._call("GET", path, None, shape)
+
+    def post(self, path: str, body: Mapping[str, Any], shape: TypeAdapter[Shape]) -> Shape | None:
+        """The answer to `body`; None if `path` is unknown or the object exists already."""
+        return self._call("POST", path, body, shape)
+
+    def _call(
+        self, method: str, path: str, body: Mapping[str, Any] | None, shape: TypeAdapter[Shape]
+    ) -> Shape | None:
         import httpx2
 
         url = self._connection.api_url
+        if not self._connection.is_served:
+            raise EngineUnavailable(
+                f"The Prefect server at {url} does not run; nothing was sent to its port",
+                "Run `oumi-flows up`",
+            )
         try:
             answer = self._client.request(method, f"{url}{path}", json=body)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
@@ -52,14 +79,25 @@ class Rest:
                 if self._connection.embedded
                 else "Set PREFECT_API_AUTH_STRING or PREFECT_API_KEY to what that server expects",
             )
-        if answer.status_code in (_NOT_FOUND, _CONFLICT):
+        is_json = answer.headers.get("content-type", "").startswith("application/json")
+        if answer.status_code in (_NOT_FOUND, _CONFLICT) and is_json:
             return None
         if not answer.is_success:
             raise EngineUnavailable(
                 f"The Prefect server at {url} answered {answer.status_code} to {method} {path}",
                 _what_to_do(self._connection),
             )
-        return answer.json() if answer.content else {}
+        try:
+            return shape.validate_json(answer.content or b"null")
+        except ValidationError as error:
+            raise self._no_prefect(method, path) from error
+
+    def _no_prefect(self, method: str, path: str) -> EngineUnavailable:
+        return EngineUnavailable(
+            f"What answers at {self._connection.api_url} is no Prefect server that we know: its "
+            f"answer to {method} {path} has another form",
+            _what_to_do(self._connection),
+        )
 
 
 @contextlib.contextmanager

@@ -8,35 +8,26 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+from pydantic import TypeAdapter
+
 from flows.errors import EngineUnavailable
-from flows.models import Value
+from flows.live_processes import ProcessRecord
+from flows.server_record import SERVER_HOST, ServerRecord
 from flows.settings import Settings
 from mcp_server.engine.environment import server_environment
 from mcp_server.engine.files import EngineFiles, last_words
-from mcp_server.engine.processes import (
-    ProcessRecord,
-    find_process,
-    spawn_detached,
-    stop_process,
-)
+from mcp_server.engine.processes import find_process, spawn_detached, stop_process
 from mcp_server.engine.rest import rest
 from mcp_server.engine.values import Connection
 
-HOST: Final = "127.0.0.1"
 # Below the ports that systems hand to outgoing connections, which could take ours while we rest.
 _PORTS: Final = range(20_000, 32_000)
 _BACKLOG: Final = 2048
 _PORT_TRIES: Final = 100
 _HEALTH_SECONDS: Final = 1.0
 _GRACE_SECONDS: Final = 10.0
+_HEALTH: Final = TypeAdapter(bool)
 _MODULE: Final = "mcp_server.engine.serve"
-
-
-class ServerRecord(Value):
-    """The port, for good, and the process that last served on it."""
-
-    port: int
-    process: ProcessRecord | None = None
 
 
 class Server:
@@ -55,9 +46,18 @@ class Server:
 
     @property
     def process(self) -> ProcessRecord | None:
-        """The recorded process, alive or not."""
+        """The recorded process, alive or not; not that of the folder this one is a copy of."""
         record = self._record()
-        return record.process if record else None
+        process = record.process if record else None
+        if process is None or (process.is_alive and not process.works_in(self._files.folder)):
+            return None
+        return process
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the recorded process was started for another path: its database is not there."""
+        record = self._record()
+        return record is not None and self._is_of_another_path(record)
 
     def connection(self) -> Connection:
         """How to reach the server that was last started.
@@ -71,18 +71,20 @@ class Server:
             raise EngineUnavailable(
                 f"The engine in {self._files.folder} has not been started", "Run `oumi-flows up`"
             )
-        return _connection(record.port, auth)
+        return _connection(record.port, auth, self.process)
 
     def adopt(self) -> ProcessRecord | None:
         """The live server of this folder, found by its command line if its record is lost."""
-        record = self._record()
-        if record and record.process and record.process.is_alive:
-            return record.process
-        found = find_process([_MODULE, str(self._files.folder)])
+        process = self.process
+        if process and process.is_alive:
+            return process
+        found = find_process([_MODULE], folder=self._files.folder)
         if found is None:
             return None
-        process, (port, *_) = found
-        self._files.write(self._files.server_record, ServerRecord(port=int(port), process=process))
+        process, (folder, port, *_) = found
+        self._files.write(
+            self._files.server_record, ServerRecord(port=int(port), process=process, folder=folder)
+        )
         return process
 
     def start(self) -> Connection:
@@ -91,12 +93,14 @@ class Server:
         Raises:
             EngineUnavailable: The port is taken, or the server ended or did not answer in time.
         """
-        auth = self._files.ensure_auth()
         record = self._record()
         offset = self._files.begin_log(self._files.server_log)
         with self._listen(record.port if record else None) as listener:
             port = listener.getsockname()[1]
-            connection = _connection(port, auth)
+            # What listens on the old port now, or has a copy of this folder, may know the old one.
+            is_known = record and record.port == port and not self._is_of_another_path(record)
+            auth = self._files.ensure_auth(renew=not is_known)
+            connection = _connection(port, auth, None)
             process = spawn_detached(
                 [
                     sys.executable,
@@ -112,7 +116,11 @@ class Server:
                 log_offset=offset,
                 pass_fds=[listener.fileno()],
             )
-        self._files.write(self._files.server_record, ServerRecord(port=port, process=process))
+        self._files.write(
+            self._files.server_record,
+            ServerRecord(port=port, process=process, folder=str(self._files.folder)),
+        )
+        connection = connection.model_copy(update={"process": process})
         self.wait_until_healthy(connection, process)
         return connection
 
@@ -143,16 +151,32 @@ class Server:
     def stop(self) -> None:
         """End the server, if one runs; the port stays remembered."""
         process = self.adopt()
-        if process is not None:
-            stop_process(process, grace_seconds=_GRACE_SECONDS)
+        record = self._record()
+        if process is None or record is None:
+            return
+        # Before it ends: what it then says in its log is no reason for anything.
+        stopped = record.model_copy(update={"stopped": True})
+        self._files.write(self._files.server_record, stopped)
+        stop_process(process, grace_seconds=_GRACE_SECONDS)
+
+    def last_words(self) -> str:
+        """The last log lines of the server that was last started; none of one that we ended."""
+        record = self._record()
+        process = self.process
+        if record is None or process is None or record.stopped:
+            return ""
+        return last_words(self._files.server_log, since=process.log_offset)
 
     def _record(self) -> ServerRecord | None:
         return self._files.read(self._files.server_record, ServerRecord)
 
+    def _is_of_another_path(self, record: ServerRecord) -> bool:
+        return record.folder not in ("", str(self._files.folder))
+
     def _answers(self, connection: Connection) -> bool:
         try:
             with rest(connection, timeout=_HEALTH_SECONDS) as api:
-                return api.get("/health") is True
+                return api.get("/health", _HEALTH) is True
         except EngineUnavailable:
             time.sleep(0.05)
             return False
@@ -167,27 +191,33 @@ class Server:
             listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             try:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind((HOST, port))
+                listener.bind((SERVER_HOST, port))
                 listener.listen(_BACKLOG)
             except OSError as error:
                 listener.close()
                 if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                     raise EngineUnavailable(
-                        f"The engine cannot listen on {HOST}:{port} ({error.strerror})",
+                        f"The engine cannot listen on {SERVER_HOST}:{port} ({error.strerror})",
                         "See that this machine has a loopback interface",
                     ) from error
                 continue
             return listener
         raise EngineUnavailable(
-            f"Port {ports[0]} of {HOST} is taken" if chosen else f"No port of {HOST} is free",
+            f"Port {ports[0]} of {SERVER_HOST} is taken"
+            if chosen
+            else f"No port of {SERVER_HOST} is free",
             "Set OUMI_FLOWS_ENGINE_PORT to another port, or unset it to have one chosen",
         )
 
 
-def _connection(port: int, auth: str) -> Connection:
-    origin = f"http://{HOST}:{port}"
+def _connection(port: int, auth: str, process: ProcessRecord | None) -> Connection:
+    origin = f"http://{SERVER_HOST}:{port}"
     # A link into the UI at / shows "Page not found" to who is not logged in; the one at /v2 asks
     # for the password, then shows the page (Prefect 3.8.8).
     return Connection(
-        api_url=f"{origin}/api", auth_string=auth, ui_url=f"{origin}/v2", embedded=True
+        api_url=f"{origin}/api",
+        auth_string=auth,
+        ui_url=f"{origin}/v2",
+        embedded=True,
+        process=process,
     )

@@ -3,10 +3,13 @@
 import base64
 from datetime import datetime
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from flows.live_processes import ProcessRecord
 from flows.models import Value
+from flows.server_record import SERVER_HOST
 
 
 class Connection(Value):
@@ -17,6 +20,20 @@ class Connection(Value):
     api_key: str | None = Field(default=None, repr=False)
     ui_url: str
     embedded: bool = Field(description="Whether the server is the one we start ourselves.")
+    process: ProcessRecord | None = Field(
+        default=None, repr=False, description="The process of the one we start ourselves."
+    )
+
+    @property
+    def is_served(self) -> bool:
+        """Whether credentials may be sent: the process that we started lives and holds the port.
+
+        Of a server elsewhere nothing can be known; a person named it.
+        """
+        if not self.embedded:
+            return True
+        port = urlsplit(self.api_url).port
+        return self.process is not None and bool(port) and self.process.holds(SERVER_HOST, port)
 
     @property
     def headers(self) -> dict[str, str]:

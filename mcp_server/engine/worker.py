@@ -5,21 +5,17 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-from pydantic import Field
+from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter
 
 from flows.errors import EngineUnavailable
+from flows.live_processes import ProcessRecord
 from flows.models import Value
 from flows.settings import Settings
 from mcp_server.engine.environment import worker_environment
 from mcp_server.engine.files import EngineFiles, last_words, short_hash
-from mcp_server.engine.processes import (
-    ProcessRecord,
-    find_process,
-    spawn_detached,
-    stop_process,
-)
+from mcp_server.engine.processes import find_process, spawn_detached, stop_process
 from mcp_server.engine.rest import Rest
 from mcp_server.engine.values import Connection
 
@@ -38,6 +34,15 @@ class WorkerRecord(Value):
     started: float = Field(description="When, in seconds since 1970.")
     failures: int = Field(description="Starts in a row, before this one, that did not last.")
     stopped: bool = Field(default=False, description="Whether we ended it, on purpose.")
+    folder: str = Field(default="", description="Path of the engine's folder it was started for.")
+
+
+class _Heartbeat(BaseModel):
+    name: str
+    last_heartbeat_time: AwareDatetime
+
+
+_HEARTBEATS: Final = TypeAdapter(list[_Heartbeat])
 
 
 class Worker:
@@ -70,8 +75,12 @@ class Worker:
 
     @property
     def record(self) -> WorkerRecord | None:
-        """The worker that was last started, alive or not."""
-        return self._files.read(self._files.worker_record, WorkerRecord)
+        """The worker that was last started, alive or not; not that of a folder copied here."""
+        record = self._files.read(self._files.worker_record, WorkerRecord)
+        if record is None:
+            return None
+        is_another = record.process.is_alive and not record.process.works_in(self._files.folder)
+        return None if is_another else record
 
     def serves(self, connection: Connection) -> bool:
         """Whether a worker lives and was started for the server at `connection`."""
@@ -80,6 +89,7 @@ class Worker:
             record is not None
             and record.process.is_alive
             and record.server == _fingerprint(connection)
+            and record.folder in ("", str(self._files.folder))
         )
 
     def start(self, connection: Connection) -> None:
@@ -106,6 +116,7 @@ class Worker:
                 version=self._version,
                 started=time.time(),
                 failures=failures,
+                folder=str(self._files.folder),
             ),
         )
 
@@ -134,27 +145,22 @@ class Worker:
         """End the worker, if one runs; the jobs it watches go on."""
         record = self.record
         if record is not None and record.process.is_alive:
-            stop_process(record.process, grace_seconds=_GRACE_SECONDS)
+            # Before it ends: what it then says in its log is no reason for anything.
             stopped = record.model_copy(update={"stopped": True})
             self._files.write(self._files.worker_record, stopped)
-        lost = find_process(self._arguments())
+            stop_process(record.process, grace_seconds=_GRACE_SECONDS)
+        lost = find_process(self._arguments(), folder=self._files.folder)
         if lost is not None:
             stop_process(lost[0], grace_seconds=_GRACE_SECONDS)
 
     def is_online(self, api: Rest, since: datetime | None) -> bool:
         """Whether the server heard a heartbeat of the worker after `since`."""
-        found: list[dict[str, Any]] = (
-            api.post(
-                f"/work_pools/{self._settings.work_pool}/workers/filter",
-                {"workers": {"status": {"any_": ["ONLINE"]}}},
-            )
-            or []
+        found = api.post(
+            f"/work_pools/{self._settings.work_pool}/workers/filter",
+            {"workers": {"status": {"any_": ["ONLINE"]}}},
+            _HEARTBEATS,
         )
-        heard = [
-            datetime.fromisoformat(worker["last_heartbeat_time"])
-            for worker in found
-            if worker["name"] == self.name
-        ]
+        heard = [beat.last_heartbeat_time for beat in found or [] if beat.name == self.name]
         return any(since is None or time >= since for time in heard)
 
     def is_warm(self) -> bool:
@@ -171,8 +177,10 @@ class Worker:
             return False
 
     def last_words(self) -> str:
-        """The last log lines of the worker that was last started."""
+        """The last log lines of the worker that was last started; none of one that we ended."""
         record = self.record
+        if record is not None and record.stopped:
+            return ""
         offset = record.process.log_offset if record else 0
         return last_words(self._files.worker_log, since=offset)
 

@@ -1,9 +1,10 @@
 """Whether a server has what this process would apply to it, told without a server."""
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
+from pydantic import TypeAdapter
 
 from flows.settings import Settings
 from mcp_server.engine.deployments import DeployedRecord, Deployments
@@ -18,10 +19,12 @@ class Server:
     def __init__(self, **pools: str) -> None:
         self.pools = pools
 
-    def get(self, path: str) -> dict[str, str] | None:
+    def get(self, path: str, shape: TypeAdapter[Any]) -> Any:
         name = path.rpartition("/")[2]
         pool = "oumi" if name == "default" else name
-        return {"id": self.pools[pool], "work_pool_name": pool} if pool in self.pools else None
+        if pool not in self.pools:
+            return None
+        return shape.validate_python({"id": self.pools[pool], "work_pool_name": pool})
 
 
 class Process:

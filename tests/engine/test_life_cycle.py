@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -274,6 +275,8 @@ def test_a_wiped_database_gets_its_deployment_again_and_a_taken_port_is_given_up
         after = engine.ensure()
 
     assert after.api_url != before.api_url
+    # What listens on the old port may have seen the old password.
+    assert after.auth_string != before.auth_string
     assert engine.connection() == after
     status = engine.status()
     assert (status.problem, status.deployed, status.worker.alive) == (None, True, True)
@@ -310,6 +313,51 @@ def test_a_chosen_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
 
         with pytest.raises(EngineUnavailable, match=f"Port {port} of 127.0.0.1 is taken"):
             engine.ensure()
+
+
+@pytest.mark.slow
+def test_a_copied_home_gets_an_engine_of_its_own(
+    engine: Engine, home: Path, tmp_path: Path
+) -> None:
+    before = engine.status()
+    copied = tmp_path / "copy"
+    shutil.copytree(home, copied, symlinks=True)
+    copy = make_engine(copied)
+
+    after = copy.ensure()
+    mine = copy.status()
+    copy.down()
+
+    assert mine.problem is None
+    assert after.api_url != before.api_url
+    assert after.auth_string != engine.connection().auth_string
+    assert processes_of(copied) == []
+    assert engine.status().server.pid == before.server.pid
+    assert engine.status().worker.pid == before.worker.pid
+
+
+@pytest.mark.slow
+def test_a_home_that_is_moved_while_its_engine_runs_is_brought_up_where_it_is_now(
+    tmp_path: Path,
+) -> None:
+    moved = tmp_path / "new"
+    engine = make_engine(moved)
+    try:
+        make_engine(tmp_path / "old").ensure()
+        (tmp_path / "old").rename(moved)
+        assert "was moved" in str(engine.status().problem)
+
+        engine.ensure()
+
+        assert engine.status().problem is None
+        assert processes_of(moved) == [
+            "-m mcp_server.engine.serve " + str(moved / "engine"),
+            "-m prefect worker",
+        ]
+    finally:
+        engine.down()
+        make_engine(tmp_path / "old").down()
+    assert processes_of(moved) == []
 
 
 @pytest.mark.slow

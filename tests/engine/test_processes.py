@@ -1,5 +1,6 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,10 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows.live_processes import ProcessRecord, identity_of
 from mcp_server.engine.processes import (
-    ProcessRecord,
     find_process,
-    identity_of,
     spawn_detached,
     stop_process,
 )
@@ -99,11 +99,31 @@ def test_a_process_that_ignores_sigterm_is_killed(spawn, tmp_path: Path) -> None
     assert not record.is_alive
 
 
-def test_a_process_is_found_by_a_part_of_its_command_line(spawn) -> None:
+def test_a_process_is_found_by_a_part_of_its_command_line(spawn, tmp_path: Path) -> None:
     record = spawn("import time; time.sleep(600)", "a marker", "of its", "own")
 
-    found, rest = eventually_sync(lambda: find_process(["a marker", "of its"]))
+    found, rest = eventually_sync(lambda: find_process(["a marker", "of its"], folder=tmp_path))
 
     assert (found.pid, found.identity) == (record.pid, record.identity)
     assert rest == ["own"]
-    assert find_process(["of its", "a marker"]) is None
+    assert find_process(["of its", "a marker"], folder=tmp_path) is None
+
+
+def test_a_killed_process_counts_as_alive_until_it_has_let_go_of_its_port() -> None:
+    code = (
+        "import socket, threading, time\n"
+        "listener = socket.create_server(('127.0.0.1', 0))\n"
+        "for _ in range(40):\n"
+        "    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+        "print(listener.getsockname()[1], flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    for _ in range(5):
+        with subprocess.Popen(
+            [sys.executable, "-S", "-c", code], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            port = int(process.stdout.readline())
+            process.kill()
+            eventually_sync(lambda pid=process.pid: identity_of(pid) is None, interval=0)
+            socket.create_server(("127.0.0.1", port)).close()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from flows.live_processes import ProcessRecord, identity_of
 from flows.settings import Settings
 from mcp_server.engine.files import EngineFiles
-from mcp_server.engine.processes import ProcessRecord, identity_of
 from mcp_server.engine.worker import Worker, WorkerRecord
 
 GONE = ProcessRecord(pid=os.getpid(), identity="gone")
@@ -65,7 +65,9 @@ def test_a_worker_that_was_of_use_is_started_again_at_once(files: EngineFiles) -
 
 def test_a_worker_that_was_stopped_on_purpose_did_not_fail(files: EngineFiles) -> None:
     worker = Worker(files, Settings(home=files.home), {}, kind="oumi", version="1")
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, cwd=files.folder
+    )
     with process:
         record = WorkerRecord(
             process=ProcessRecord(pid=process.pid, identity=str(identity_of(process.pid))),

@@ -24,6 +24,7 @@ class PrefectServer:
     port: int
     auth_string: str
     embedded: bool = True
+    is_served: bool = True
 
     @property
     def api_url(self) -> str:

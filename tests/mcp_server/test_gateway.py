@@ -125,8 +125,8 @@ async def test_a_busy_server_is_asked_again(scripted: Scripted) -> None:
         ((401, {}), EngineUnavailable, "PREFECT_API_AUTH_STRING"),
         ((500, {}), EngineUnavailable, "answered 500"),
         ((422, {"detail": "no"}), InternalError, "answered 422"),
-        ((200, {"id": RUN_ID}), InternalError, "is odd at name"),
-        ((200, []), InternalError, "is odd"),
+        ((200, {"id": RUN_ID}), EngineUnavailable, "is odd at name"),
+        ((200, []), EngineUnavailable, "is odd"),
     ],
 )
 async def test_a_failure_of_prefect_is_one_of_our_errors(
