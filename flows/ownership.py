@@ -6,15 +6,13 @@ import re
 import secrets
 import socket
 import sys
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import psutil
 
 from flows.launcher.processes import read_process
-from flows.private_folders import make_private
+from flows.private_folders import read_or_make
 
 _MACHINE_FILE: Final = "machine-id"
 _SYSTEM_FILE: Final = Path("/etc/machine-id")
@@ -82,24 +80,11 @@ def _system_id() -> str:
 
 def _home_id(home: Path) -> str:
     """The number of the folder of everything of ours, made up when it is first asked for."""
-    path = home / _MACHINE_FILE
-    make_private(home)
-    while True:
-        with suppress(FileNotFoundError):
-            known = path.read_text(encoding="ascii", errors="replace").strip()
-            if _MACHINE_ID.fullmatch(known):
-                return known
-            path.unlink()  # cut short by a full disk or a crash
-        # mkstemp makes the file 0600.
-        handle, draft = tempfile.mkstemp(dir=home, prefix=f".{_MACHINE_FILE}-")
-        try:
-            with os.fdopen(handle, "w", encoding="ascii") as file:
-                file.write(f"{secrets.token_hex(16)}\n")
-            # Of processes that start together one makes it, and all read the same.
-            with suppress(FileExistsError):
-                path.hardlink_to(draft)
-        finally:
-            Path(draft).unlink()
+    return read_or_make(
+        home / _MACHINE_FILE,
+        make=lambda: secrets.token_hex(16),
+        accept=lambda text: _MACHINE_ID.fullmatch(text) is not None,
+    )
 
 
 def _start_time(pid: int) -> int | None:

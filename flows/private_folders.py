@@ -1,8 +1,14 @@
 """Folders that their owner alone can look into, and whole files in them."""
 
 import os
+import stat
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+_OTHERS: Final = 0o077
 
 
 def make_private(folder: Path) -> None:
@@ -38,3 +44,46 @@ def write_private(path: Path, text: str) -> None:
     except BaseException:
         Path(draft).unlink(missing_ok=True)
         raise
+
+
+def read_or_make(path: Path, *, make: Callable[[], str], accept: Callable[[str], bool]) -> str:
+    """The one line in a file for its owner alone, which is made when it is first asked for.
+
+    Of processes that ask together one makes it, and all read the same.
+
+    Args:
+        path: The file.
+        make: Makes up the line.
+        accept: Whether a line may stay. Another one, such as one cut short by a full disk, is
+            replaced.
+
+    Raises:
+        OSError: It cannot be read or made.
+    """
+    make_private(path.parent)
+    while True:
+        with suppress(FileNotFoundError):
+            known = path.read_text(encoding="ascii", errors="replace").strip()
+            if accept(known):
+                return known
+            path.unlink()
+        # mkstemp makes the file 0600.
+        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        try:
+            with os.fdopen(handle, "w", encoding="ascii") as file:
+                file.write(f"{make()}\n")
+            with suppress(FileExistsError):
+                path.hardlink_to(draft)
+        finally:
+            Path(draft).unlink()
+
+
+def is_private(path: Path) -> bool:
+    """Whether a path is a file of this user's that no other user can read or write.
+
+    Raises:
+        FileNotFoundError: There is nothing.
+    """
+    status = path.lstat()
+    is_ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid()
+    return is_ours and not status.st_mode & _OTHERS

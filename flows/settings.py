@@ -77,7 +77,8 @@ class Settings(BaseSettings):
     http_token: str | None = Field(
         default=None,
         repr=False,
-        description="Bearer token of the MCP server's HTTP transport.",
+        description="Bearer token of the MCP server's HTTP transport, at least 16 characters. "
+        "Unset: one is made and kept in the file `http-token`.",
     )
     http_allowed_hosts: str = Field(
         default="",

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from flows.errors import InvalidArgument
 from flows.settings import Settings
 from mcp_server.engine_keeper import Ensure
+from mcp_server.http_token import http_token
 from mcp_server.server import Options, build_server, make_parts
 from mcp_server.stdio_transport import end_process
 
@@ -40,8 +41,8 @@ class HttpServer:
         toolsets: Offer only these groups of tools; empty: every group.
 
     Raises:
-        InvalidArgument: The address needs a token or cannot be listened on, or a toolset is
-            unknown.
+        InvalidArgument: The address needs a token or cannot be listened on, the token cannot be
+            used, or a toolset is unknown.
     """
 
     def __init__(
@@ -54,11 +55,12 @@ class HttpServer:
         read_only: bool,
         toolsets: Sequence[str],
     ) -> None:
-        if not (settings.http_token or is_loopback(host)):
+        if settings.http_token is None and not is_loopback(host):
             raise InvalidArgument(
                 f"Serving on {host}, which others can reach, needs a bearer token",
                 "Set OUMI_FLOWS_HTTP_TOKEN to a long random text, or serve on 127.0.0.1",
             )
+        token = http_token(settings)
         options = Options(read_only=read_only, toolsets=toolsets)
         server = build_server(make_parts(settings, ensure), options)
         # `json_response` and `stateless_http` would lose progress and legacy elicitation.
@@ -66,9 +68,7 @@ class HttpServer:
             streamable_http_path=HTTP_PATH,
             transport_security=transport_security(host, settings.http_allowed_hosts),
         )
-        if settings.http_token:
-            app = BearerGate(app, settings.http_token)
-        self._app = app
+        self._app = BearerGate(app, token)
         self._socket = _listen(host, port)
         self._url_host = f"[{host}]" if ":" in host else host
 
@@ -107,17 +107,21 @@ class BearerGate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on or answer 401."""
-        if scope["type"] == "http":
+        if scope["type"] != "lifespan":
             given = Headers(scope=scope).get("authorization", "")
             scheme, _, token = given.partition(" ")
             canonical = f"{scheme.capitalize()} {token.strip()}".encode()
+            # It takes as long whatever part of the token is right.
             if not hmac.compare_digest(canonical, self._expected):
                 answer = JSONResponse(
                     {"error": "invalid_token", "error_description": "A bearer token is needed."},
                     status_code=401,
                     headers={"WWW-Authenticate": "Bearer"},
                 )
-                await answer(scope, receive, send)
+                if scope["type"] == "http":
+                    await answer(scope, receive, send)
+                else:
+                    await send({"type": "websocket.close"})
                 return
         await self._app(scope, receive, send)
 

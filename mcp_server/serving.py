@@ -54,7 +54,8 @@ def serve_http(
     """Serve streamable HTTP until a signal; ends the process.
 
     Args:
-        settings: What a person can set; each request must carry `http_token` when it is set.
+        settings: What a person can set; each request must carry `http_token`, or the token that
+            is made where none is set.
         ensure: Finds or starts the engine.
         host: Address to listen on; any but the loopback needs `http_token`.
         port: Port to listen on; 0: any free one.
@@ -63,8 +64,8 @@ def serve_http(
         ready: Called with the server's URL when it listens.
 
     Raises:
-        InvalidArgument: The address needs a token or cannot be listened on, or a toolset is
-            unknown.
+        InvalidArgument: The address needs a token or cannot be listened on, the token cannot be
+            used, or a toolset is unknown.
     """
     with _uncollected():
         transport = importlib.import_module("mcp_server.http_transport")

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from flows.errors import InvalidArgument
@@ -32,7 +33,7 @@ def serve(settings: Settings, *, arguments: list[str]) -> int:
             port=serving.DEFAULT_PORT if options.port is None else options.port,
             read_only=options.read_only,
             toolsets=toolsets,
-            ready=_tell_url,
+            ready=partial(show_how_to_connect, settings),
         )
     elif options.host is not None or options.port is not None:
         raise InvalidArgument(
@@ -109,6 +110,21 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _tell_url(url: str) -> None:
-    sys.stdout.write(f"Serving MCP at {url}\n")
+def show_how_to_connect(settings: Settings, url: str) -> None:
+    """Print where the server is, its token unless a person set one, and a line to paste."""
+    from mcp_server.http_token import http_token, token_path
+
+    if settings.http_token is None:
+        token, known = http_token(settings), f"the token in {token_path(settings)}"
+    else:
+        token, known = "$OUMI_FLOWS_HTTP_TOKEN", "the token in OUMI_FLOWS_HTTP_TOKEN"
+    header = f"Authorization: Bearer {token}"
+    sys.stdout.write(
+        f"Serving MCP at {url}\n"
+        f"Each request needs {known}:\n"
+        f"  {header}\n"
+        "Claude Code:\n"
+        f'  claude mcp add --transport http oumi-flows {url} --header "{header}"\n'
+        "Other clients: docs/operating.md, The MCP server over HTTP\n"
+    )
     sys.stdout.flush()

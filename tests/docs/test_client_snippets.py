@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from mcp_server.http_transport import HTTP_PATH
+from mcp_server.serving import DEFAULT_PORT
 from tests.support.stack import REPOSITORY
 
 README = REPOSITORY / "README.md"
@@ -21,6 +23,18 @@ def test_a_client_snippet_is_json_that_starts_the_server(snippet: str) -> None:
     servers = config.get("mcpServers") or config["servers"]
     assert servers["oumi-flows"]["command"].endswith("/.venv/bin/oumi-flows")
     assert servers["oumi-flows"]["args"] == ["mcp"]
+
+
+@pytest.mark.parametrize(
+    "snippet",
+    _JSON.findall((REPOSITORY / "docs/operating.md").read_text()),
+    ids=["Cursor", "VS Code"],
+)
+def test_a_client_snippet_for_http_carries_the_token(snippet: str) -> None:
+    config: dict[str, Any] = json.loads(snippet)
+    servers = config.get("mcpServers") or config["servers"]
+    assert servers["oumi-flows"]["url"].endswith(f":{DEFAULT_PORT}{HTTP_PATH}")
+    assert servers["oumi-flows"]["headers"]["Authorization"].startswith("Bearer ${")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

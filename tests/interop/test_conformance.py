@@ -1,19 +1,21 @@
 """The protocol's own conformance suite, and the Inspector's lint of our tool schemas."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.http_server import served_over_http
-from tests.support.node import NODE, NODE_MODULES, needs_node_packages
+from tests.support.http_server import Served, served_over_http
+from tests.support.node import INTEROP, NODE, NODE_MODULES, needs_node_packages
 from tests.support.stack import OUMI_FLOWS, Stack
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow, needs_node_packages]
 
 CONFORMANCE = NODE_MODULES / "@modelcontextprotocol/conformance/dist/index.js"
+WITH_TOKEN = INTEROP / "js/with_token.mjs"
 INSPECTOR = NODE_MODULES / ".bin/mcp-inspector"
 
 # The scenarios that ask for nothing but the protocol; the others call the suite's own example
@@ -53,17 +55,20 @@ NEED_AN_EXAMPLE_TOOL = {
 
 
 @pytest.fixture(scope="module")
-def url(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served_over_http(stack, tmp_path_factory.mktemp("http") / "server.log") as url:
-        yield url
+def served(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served_over_http(stack, tmp_path_factory.mktemp("http") / "server.log") as served:
+        yield served
 
 
 @pytest.mark.parametrize("revision", sorted(ANY_SERVER))
 def test_the_any_server_scenarios_of_a_revision_pass(
-    revision: str, url: str, tmp_path: Path
+    revision: str, served: Served, tmp_path: Path
 ) -> None:
     done = node(
-        CONFORMANCE, "server", "--url", url, "--requirements", revision, "-o", str(tmp_path)
+        CONFORMANCE,
+        *("server", "--url", served.url, "--requirements", revision, "-o", str(tmp_path)),
+        preload=WITH_TOKEN,
+        env={**os.environ, "HTTP_TOKEN": served.token},
     )
     failed: dict[str, list[str]] = {}
     for scenario in ANY_SERVER[revision]:
@@ -93,10 +98,10 @@ def test_the_inspector_finds_nothing_unportable_in_our_tools(era: str, stack: St
 
 
 def node(
-    script: Path, *args: str, env: dict[str, str] | None = None
+    script: Path, *args: str, preload: Path | None = None, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(NODE), str(script), *args],
+        [str(NODE), *(["--import", str(preload)] if preload else []), str(script), *args],
         env=env,
         stdin=subprocess.DEVNULL,
         capture_output=True,

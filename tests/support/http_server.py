@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.support.stack import OUMI_FLOWS, Stack
 from tests.support.waiting import eventually_sync
@@ -18,9 +19,16 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+class Served(NamedTuple):
+    """Where a server is and what its requests must carry."""
+
+    url: str
+    token: str
+
+
 @contextmanager
-def served_over_http(stack: Stack, log: Path) -> Iterator[str]:
-    """The URL of ``oumi-flows mcp --transport http``; its output goes to `log`."""
+def served_over_http(stack: Stack, log: Path) -> Iterator[Served]:
+    """Serve ``oumi-flows mcp --transport http``; its output goes to `log`."""
     port = free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -32,7 +40,8 @@ def served_over_http(stack: Stack, log: Path) -> Iterator[str]:
         )
     try:
         eventually_sync(lambda: _ready(process, port, log), timeout=30)
-        yield f"http://127.0.0.1:{port}/mcp"
+        token = (Path(stack.env["OUMI_FLOWS_HOME"]) / "http-token").read_text().strip()
+        yield Served(f"http://127.0.0.1:{port}/mcp", token)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
