@@ -1,4 +1,4 @@
-"""The next times of a schedule, as Prefect has them: ``python -m flows.schedule_times JSON N``.
+"""The next times of a schedule, as Prefect has them: ``flows.schedule_times JSON N``.
 
 A process of its own, because the MCP server does without Prefect's second of imports.
 """

@@ -16,6 +16,7 @@ import anyio.to_thread
 from flows.errors import EngineUnavailable, InternalError, OperationTimeout, OumiFlowsError
 from flows.private_folders import make_private
 from mcp_server.docs_index.store import FORMAT, DocsStore
+from oumi_flows import python_command
 
 START_SECONDS: Final = 5.0
 """How long after the server's start the index is built: the first seconds are the engine's."""
@@ -124,7 +125,7 @@ class DocsKeeper:
         try:
             make_private(self._folder)
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", _BUILD, str(package.folder), str(path)),
+                *python_command(_BUILD, str(package.folder), str(path)),
                 cwd=self._folder,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,

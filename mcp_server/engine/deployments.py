@@ -3,7 +3,6 @@
 import hashlib
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from mcp_server.engine.environment import worker_environment
 from mcp_server.engine.files import EngineFiles, last_words
 from mcp_server.engine.rest import Rest
 from mcp_server.engine.values import Connection
+from oumi_flows import python_command
 
 _FILE: Final = "prefect.yaml"
 _PACKAGE: Final = Path(__file__).parents[1]
@@ -131,7 +131,7 @@ class Deployments:
         """Run the Prefect command; how it failed, or an empty text."""
         try:
             done = subprocess.run(
-                [sys.executable, "-m", "prefect", *arguments],
+                python_command("prefect", *arguments),
                 env=dict(env),
                 cwd=self._files.folder,
                 stdin=subprocess.DEVNULL,

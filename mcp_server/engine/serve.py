@@ -1,4 +1,4 @@
-"""The embedded Prefect server's own process: ``python -m mcp_server.engine.serve DIR PORT FD``.
+"""The embedded Prefect server's own process: ``mcp_server.engine.serve DIR PORT FD``.
 
 The listening socket is inherited, so the port cannot be lost between choosing and serving it,
 and clients that connect during the start wait in its backlog instead of being refused.

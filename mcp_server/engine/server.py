@@ -3,7 +3,6 @@
 import errno
 import random
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from typing import Final
@@ -19,6 +18,7 @@ from mcp_server.engine.files import EngineFiles, last_words
 from mcp_server.engine.processes import find_process, spawn_detached, stop_process
 from mcp_server.engine.rest import rest
 from mcp_server.engine.values import Connection
+from oumi_flows import python_command
 
 # Below the ports that systems hand to outgoing connections, which could take ours while we rest.
 _PORTS: Final = range(20_000, 32_000)
@@ -102,14 +102,7 @@ class Server:
             auth = self._files.ensure_auth(renew=not is_known)
             connection = _connection(port, auth, None)
             process = spawn_detached(
-                [
-                    sys.executable,
-                    "-m",
-                    _MODULE,
-                    str(self._files.folder),
-                    str(port),
-                    str(listener.fileno()),
-                ],
+                python_command(_MODULE, str(self._files.folder), str(port), str(listener.fileno())),
                 env=server_environment(connection, self._files, self._environ),
                 cwd=self._files.folder,
                 log=self._files.server_log,

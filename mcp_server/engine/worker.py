@@ -1,7 +1,6 @@
 """The worker of this machine: one process and its record."""
 
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -18,6 +17,7 @@ from mcp_server.engine.files import EngineFiles, last_words, short_hash
 from mcp_server.engine.processes import find_process, spawn_detached, stop_process
 from mcp_server.engine.rest import Rest
 from mcp_server.engine.values import Connection
+from oumi_flows import python_command
 
 _GRACE_SECONDS: Final = 10.0
 _FREE_STARTS: Final = 3
@@ -102,7 +102,7 @@ class Worker:
         self.stop()
         offset = self._files.begin_log(self._files.worker_log)
         process = spawn_detached(
-            [sys.executable, "-m", "prefect", *self._arguments()],
+            python_command("prefect", *self._arguments()),
             env=worker_environment(connection, self._files, self._environ, self._settings),
             cwd=self._files.folder,
             log=self._files.worker_log,

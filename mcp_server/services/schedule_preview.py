@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
@@ -12,6 +11,7 @@ import anyio.to_thread
 from pydantic import TypeAdapter
 
 from flows.errors import InternalError, InvalidArgument, OperationTimeout
+from oumi_flows import python_command
 
 _REFUSED: Final = 2
 _TIMES: Final = TypeAdapter(list[datetime])
@@ -26,8 +26,16 @@ async def next_times(
         InvalidArgument: Prefect does not take it, or it never fires.
         OperationTimeout: The answer took too long.
     """
-    command = [sys.executable, "-m", "flows.schedule_times", json.dumps(schedule), str(count)]
-    ask = partial(subprocess.run, command, capture_output=True, timeout=timeout_seconds)
+    command = python_command("flows.schedule_times", json.dumps(schedule), str(count))
+    ask = partial(
+        subprocess.run,
+        command,
+        # Prefect reads settings of the folder it is started in (3.8).
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=timeout_seconds,
+    )
     try:
         done = await anyio.to_thread.run_sync(ask, abandon_on_cancel=True)
     except subprocess.TimeoutExpired as error:
