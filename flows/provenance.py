@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import re
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -16,8 +15,11 @@ from typing import Any, Final, NamedTuple, cast
 
 from pydantic import Field
 
+from flows.git_changes import GitChanges, OutOfTime
+from flows.git_files import find_repository
 from flows.models import Value
 from flows.private_folders import write_private
+from flows.regular_files import open_regular_file
 
 _PACKAGES: Final = (
     "accelerate",
@@ -32,7 +34,6 @@ _PACKAGES: Final = (
     "trl",
     "vllm",
 )
-_GIT_SECONDS: Final = 5.0
 _DIFF_LIMIT: Final = 1_000_000
 _WHOLE_BYTES: Final = 64_000_000
 """Larger files are told apart by size and samples: reading them would take longer than a launch."""
@@ -46,7 +47,9 @@ class CodeVersion(Value):
 
     commit: str
     branch: str = ""
-    diff_sha256: str | None = Field(default=None, description="Of what is not committed.")
+    diff_sha256: str | None = Field(
+        default=None, description="Of what is not committed, or why that is unknown."
+    )
     diff: str | None = Field(default=None, description="None: clean, or too large to keep.")
     untracked: list[str] = Field(default_factory=list[str], description="At most 200 names.")
 
@@ -155,34 +158,25 @@ def _installed() -> str:
 
 
 def _code(folder: Path) -> CodeVersion | None:
-    commit = _git(folder, "rev-parse", "HEAD")
-    if commit is None:
+    repository = find_repository(folder)
+    if repository is None:
         return None
-    diff = _git(folder, "diff", "HEAD", "--binary", "--no-color", "--no-ext-diff") or ""
-    untracked = _git(folder, "ls-files", "--others", "--exclude-standard") or ""
+    git = GitChanges(repository)
+    head = git.head()
+    if head is None:
+        return None
+    try:
+        diff, untracked = git.compare(head, folder, most_untracked=_FILES)
+    except (OutOfTime, OSError) as error:
+        why = "takes too long" if isinstance(error, OutOfTime) else "cannot be read"
+        return CodeVersion(commit=head.commit, branch=head.branch, diff_sha256=f"unknown: {why}")
     return CodeVersion(
-        commit=commit.strip(),
-        branch=(_git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "").strip(),
+        commit=head.commit,
+        branch=head.branch,
         diff_sha256=hashlib.sha256(diff.encode()).hexdigest() if diff else None,
         diff=diff if 0 < len(diff) <= _DIFF_LIMIT else None,
-        untracked=untracked.splitlines()[:_FILES],
+        untracked=untracked,
     )
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    """What a Git command says; None if there is no Git, no repository, or no answer in time."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_GIT_SECONDS,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.decode(errors="replace") if done.returncode == 0 else None
 
 
 def _data(sources: Iterable[Source], client_cwd: Path) -> dict[str, str]:
@@ -227,7 +221,7 @@ def _fingerprint(path: Path) -> str | None:
 
 def _of_file(path: Path) -> str:
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_regular_file(path) as file:
         if size <= _WHOLE_BYTES:
             return f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
         digest = hashlib.sha256(str(size).encode())

@@ -3,16 +3,17 @@
 import fnmatch
 import os
 import re
-import subprocess
 import time
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from flows.findings import FindingCode
+from flows.git_files import IgnoreRules, find_repository
 from flows.preflight.job import Job
+from flows.regular_files import read_regular_file
 
-_GIT_SECONDS: Final = 1.0
 _SIZE_SECONDS: Final = 0.2
+_RULES_BYTES: Final = 1_000_000
 _BIG_BYTES: Final = 1_000_000_000
 
 
@@ -65,22 +66,13 @@ class Sync:
         return ""
 
     def _left_out_by_git(self, relative: Path) -> str:
-        """Git's own word on it; SkyPilot 0.12 syncs what git does not ignore, tracked or not."""
-        command = ["git", "-c", "safe.directory=*", "-C", str(self._folder)]
-        try:
-            done = subprocess.run(
-                [*command, "check-ignore", "-v", "--", str(relative)],
-                capture_output=True,
-                text=True,
-                timeout=_GIT_SECONDS,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return ""
-        if done.returncode != 0:
-            return ""  # not ignored, or not a repository, whose .gitignore SkyPilot ignores too
-        rule = done.stdout.partition("\t")[0]
-        return f"is ignored by git ({rule})"
+        """By Git's rules; SkyPilot 0.12 syncs what they do not ignore, tracked or not."""
+        repository = find_repository(self._folder)
+        if repository is None:
+            return ""  # SkyPilot ignores a .gitignore there too
+        name = (self._folder.resolve() / relative).relative_to(repository.top).as_posix()
+        rule = IgnoreRules(repository).find(os.path.normpath(name))
+        return f"is ignored by git ({rule.place}:{rule.pattern})" if rule else ""
 
     def _left_out_by_rsync(self, relative: Path) -> str:
         # Whether git tracks a file does not matter here. The rule `:- .gitignore` reads the file
@@ -116,7 +108,7 @@ class Sync:
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_regular_file(path, limit=_RULES_BYTES).decode(errors="replace")
     except OSError:
         return []
     lines = [line.strip() for line in text.splitlines()]

@@ -50,7 +50,7 @@ def processes_of(home: Path) -> list[str]:
     for process in psutil.process_iter():
         try:
             if process.cwd() == str(home / "engine"):
-                found.append(" ".join(process.cmdline()[1:4]))
+                found.append(" ".join(process.cmdline()[4:6]))
         except psutil.Error:
             continue
     return sorted(found)
@@ -99,8 +99,8 @@ def test_twenty_processes_starting_it_at_once_share_one_engine(
 ) -> None:
     assert answers == [make_engine(home).connection().api_url] * CALLERS
     assert processes_of(home) == [
-        "-m mcp_server.engine.serve " + str(home / "engine"),
-        "-m prefect worker",
+        "mcp_server.engine.serve " + str(home / "engine"),
+        "prefect worker",
     ]
 
 

@@ -1,0 +1,63 @@
+"""Opens files that a person, a config or a repository names: regular files alone, and bounded.
+
+A pipe or a terminal keeps a reader waiting for ever, a device such as ``/dev/zero`` has no end, and
+what is below ``/proc`` and ``/sys`` looks like a regular file and may be either.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO, Final
+
+_KERNEL_FOLDERS: Final = ("/proc/", "/sys/")
+
+
+def open_regular_file(path: str | os.PathLike[str], *, follow_link: bool = True) -> BinaryIO:
+    """Open a regular file for reading, without waiting for anything.
+
+    Args:
+        path: The file.
+        follow_link: Whether it may be a symbolic link.
+
+    Raises:
+        OSError: It is no regular file, or cannot be opened.
+        ValueError: The path has a null character.
+    """
+    _check_regular(Path(path).stat(follow_symlinks=follow_link), path)
+    if os.path.realpath(path).startswith(_KERNEL_FOLDERS):
+        raise _not_regular(path)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(path, flags if follow_link else flags | os.O_NOFOLLOW)
+    try:
+        # It may have been replaced since the first look, which keeps us from opening a device.
+        _check_regular(os.fstat(descriptor), path)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular_file(
+    path: str | os.PathLike[str], *, limit: int, follow_link: bool = True
+) -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    Raises:
+        OSError: It is larger (``EFBIG``), no regular file, or cannot be read.
+        ValueError: The path has a null character.
+    """
+    with open_regular_file(path, follow_link=follow_link) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"It is larger than {limit:,} bytes", os.fspath(path))
+    return content
+
+
+def _check_regular(status: os.stat_result, path: str | os.PathLike[str]) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise _not_regular(path)
+
+
+def _not_regular(path: str | os.PathLike[str]) -> OSError:
+    return OSError(errno.EINVAL, "It is not a regular file", os.fspath(path))
