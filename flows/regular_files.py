@@ -5,15 +5,18 @@ what is below ``/proc`` and ``/sys`` looks like a regular file and may be either
 """
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 _KERNEL_FOLDERS: Final = ("/proc/", "/sys/")
 
 
-def open_regular_file(path: str | os.PathLike[str], *, follow_link: bool = True) -> BinaryIO:
+def open_regular_file(
+    path: str | os.PathLike[str], *, follow_link: bool = True
+) -> io.BufferedReader:
     """Open a regular file for reading, without waiting for anything.
 
     Args:

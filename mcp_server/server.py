@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 from mcp.server import MCPServer
@@ -16,8 +16,10 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
+from mcp.server.stdio import stdio_server
 from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated
 from mcp.shared.exceptions import MCPError
+from mcp.shared.message import SessionMessage
 from mcp_types import (
     INVALID_PARAMS,
     CallToolResult,
@@ -48,6 +50,7 @@ from mcp_server.services.pipelines import PipelineService
 from mcp_server.services.schedules import ScheduleService, make_schedules
 from mcp_server.services.sweeps import SweepService
 from mcp_server.services.worker_calls import WorkerCalls
+from mcp_server.stdio_lines import StdioLines, take_standard_input
 from mcp_server.tools.catalog import CatalogTools
 from mcp_server.tools.checks import CheckTools
 from mcp_server.tools.clusters import ClusterTools
@@ -195,6 +198,15 @@ class OumiServer(MCPServer[None]):
         self._lowlevel_server.add_request_handler(
             "resources/unsubscribe", UnsubscribeRequestParams, self._unsubscribe
         )
+
+    async def run_stdio_async(self) -> None:
+        """Serve one client on standard input and output."""
+        lines = StdioLines(take_standard_input())
+        stdin = cast("anyio.AsyncFile[str]", lines)
+        async with stdio_server(stdin=stdin) as (read_stream, write_stream):
+            lines.answer_with(lambda error: write_stream.send(SessionMessage(error)))
+            server = self._lowlevel_server
+            await server.run(read_stream, write_stream, server.create_initialization_options())
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[None, Any] | None = None

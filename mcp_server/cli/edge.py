@@ -1,5 +1,6 @@
 """The outermost edge of a command: whatever goes wrong becomes one line and an exit code."""
 
+import io
 import json
 import os
 import re
@@ -65,6 +66,7 @@ def guarded(action: Callable[[Settings], int], *, as_json: bool = False) -> int:
     """
     debug = False
     try:
+        _write_any_character()
         settings = _settings()
         debug = settings.debug
         code = action(settings)
@@ -85,6 +87,13 @@ def guarded(action: Callable[[Settings], int], *, as_json: bool = False) -> int:
         )
         return _tell(defect.code, str(defect), as_json=as_json, debug=debug)
     return code
+
+
+def _write_any_character() -> None:
+    """Keep a character that the terminal's encoding lacks from failing a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _settings() -> Settings:

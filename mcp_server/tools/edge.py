@@ -1,6 +1,7 @@
 """How a method becomes a tool: strict arguments, structured results, errors of one line."""
 
 import difflib
+import json
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, cast
 
@@ -125,8 +126,9 @@ class StrictMetadata(FuncMetadata):
         if isinstance(result, InputRequiredResult) or not isinstance(result, BaseModel):
             return super().convert_result(result)
         content = result.model_dump(mode="json", by_alias=True)
-        text = hide_tokens(shown := pydantic_core.to_json(content).decode())
-        if text != shown:
+        shown = _as_json(content)
+        text = hide_tokens(shown)
+        if text != shown or "\N{REPLACEMENT CHARACTER}" in text:
             content = pydantic_core.from_json(text)
         return CallToolResult(
             content=[TextContent(type="text", text=text)], structured_content=content
@@ -137,13 +139,25 @@ def told(error: BaseException) -> ToolError:
     """What the client is told of what a tool raised: one line, and nothing of a defect's inside."""
     cause = error.__cause__ if isinstance(error, ToolError) and error.__cause__ else error
     if isinstance(cause, OumiFlowsError) and cause.code is not ErrorCode.INTERNAL:
-        return ToolError(hide_tokens(str(cause)))
+        return ToolError(hide_tokens(_encodable(str(cause))))
     if not isinstance(cause, OumiFlowsError):
         cause = InternalError(
             f"A defect in oumi-flows ({type(cause).__name__})",
             "Report it with the lines the server has just written to its standard error",
         )
     return UnexpectedToolError(str(cause))
+
+
+def _as_json(content: dict[str, Any]) -> str:
+    try:
+        return pydantic_core.to_json(content).decode()
+    except pydantic_core.PydanticSerializationError:
+        return _encodable(json.dumps(content, ensure_ascii=False, separators=(",", ":")))
+
+
+def _encodable(text: str) -> str:
+    """`text` as UTF-8 can have it: the name of a file may hold any bytes, and cannot be sent."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _unwrapped(docstring: str) -> str:

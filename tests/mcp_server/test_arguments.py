@@ -1,5 +1,6 @@
 """Bad arguments: refused in one line that says what to correct."""
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -184,3 +185,11 @@ async def test_the_plan_of_a_huge_job_is_cut_and_says_so(client: Client, config:
         assert content.type == "text"
         assert len(content.text.encode()) <= 12_000
         assert "more characters were cut" in content.text
+
+
+async def test_a_file_name_that_is_not_utf_8_can_be_sent(client: Client, tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xff.yaml")).write_text("a: 1\n")
+    call = {"config_path": "x.yaml", "client_cwd": str(tmp_path)}
+    message = await error(client, "run_oumi_job", **call)
+    assert "Did you mean \N{REPLACEMENT CHARACTER}.yaml?" in message
+    message.encode()

@@ -158,10 +158,53 @@ def test_the_handshake_does_not_wait_for_the_engine_nor_a_signal_for_a_call(star
     assert wire.ended() == 0
 
 
-def test_lines_that_are_not_json_rpc_do_not_end_the_server(start: Start) -> None:
+BAD_LINES = {
+    "broken JSON": b'{"jsonrpc": "2.0", "id": 1',
+    "no JSON": b"\xff\xfe",
+    "deep nesting": b"[" * 20_000,
+    "deep nesting, closed": b'{"jsonrpc":"2.0","id":1,"method":"x","params":'
+    + b'{"a":' * 5000
+    + b"1"
+    + b"}" * 5001,
+    "a lone surrogate": b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"\\ud800"}}',
+    "bytes that are not UTF-8": b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"\xff"}}',
+    "a batch": b'[{"jsonrpc":"2.0","id":1,"method":"ping"}]',
+    "a number": b"12",
+    "an integer of 5,000 digits": b'{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":'
+    + b"9" * 5000
+    + b"}}",
+    "a line of 5 MB": b'{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":"'
+    + b"x" * 5_000_000
+    + b'"}}',
+}
+
+
+@pytest.mark.parametrize("era", ["handshake", "per request"])
+def test_lines_that_are_no_message_are_answered_and_the_server_goes_on(
+    start: Start, era: str
+) -> None:
     wire = start(0)
+    if era == "handshake":
+        wire.initialize()
     assert wire.process.stdin is not None
-    wire.process.stdin.write(b"\xff\xfe\nnot json\n{}\n[]\n" + b"[" * 20_000 + b"\n")
-    wire.process.stdin.flush()
-    wire.initialize()
-    assert wire.call("get_started")["structuredContent"]["summary"]
+    for what, line in BAD_LINES.items():
+        wire.process.stdin.write(b"\n  \n" + line + b"\n")
+        wire.process.stdin.flush()
+        answer = wire.read_line()
+        assert (answer["id"], answer["error"]["code"]) == (None, -32700), what
+    for line, number in ((b"{}", None), (b'{"id": 7, "method": 3}', 7)):
+        wire.process.stdin.write(line + b"\n")
+        wire.process.stdin.flush()
+        answer = wire.read_line()
+        assert (answer["id"], answer["error"]["code"]) == (number, -32600)
+    if era == "handshake":
+        assert wire.call("get_started")["structuredContent"]["summary"]
+    else:
+        meta = {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+        tools = wire.request("tools/list", {"_meta": meta})
+        assert tools["result"]["tools"]
+    assert wire.leave() == 0
