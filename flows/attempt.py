@@ -3,27 +3,31 @@
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import httpx
 from prefect.exceptions import ObjectNotFound
 
 from flows import names
-from flows.configs.clouds import kind_of
 from flows.errors import (
+    CloudUnavailable,
+    ClusterNotFound,
     ClusterUnreachable,
     ConfigNotFound,
+    Conflict,
     InvalidConfig,
     LaunchCancelled,
+    NothingSubmitted,
     OumiFlowsError,
     StillLaunching,
 )
-from flows.findings import errors_of, told, warnings_of
 from flows.job_results import keep_results
 from flows.job_watch import JobWatch
+from flows.launch_checks import find_blockers
 from flows.launch_plan import LaunchPlan
+from flows.letting_go import Patience, with_cost
 from flows.models import JobRequest
 from flows.outcome import Outcome
 from flows.ports import JobHandle
@@ -32,6 +36,7 @@ from flows.report import Report
 from flows.run_record import RunRecord
 from flows.runtime import CancelRequest, Runtime
 from flows.states import JobState, TerminationReason
+from flows.submissions import Submissions
 
 T = TypeVar("T")
 
@@ -67,7 +72,6 @@ class Attempt:
         logger: "logging.Logger | logging.LoggerAdapter[logging.Logger]",
     ) -> None:
         self.number = number
-        self._is_new = is_new
         self._request = request
         self._record = record
         self._launcher = runtime.launcher
@@ -78,6 +82,7 @@ class Attempt:
         self._report = Report(
             record, logger, interval_seconds=self._settings.progress_interval_seconds
         )
+        self._submissions = Submissions(record, request, is_new=is_new)
         self._plan = LaunchPlan(request, record, self._settings, logger)
         self._cluster: str | None = None
         self._is_late = False
@@ -86,9 +91,9 @@ class Attempt:
     async def attach_or_launch(self) -> JobHandle | Outcome:
         """The job this attempt launched before, or else now."""
 
-        async def attach_or_launch() -> JobHandle | Outcome:
+        async def attach_or_launch(patience: Patience) -> JobHandle | Outcome:
             try:
-                found = await self._attach()
+                found = await self._attach(patience)
             except StillLaunching as launching:
                 return await self._take_up(launching)
             return found or await self._launch()
@@ -119,27 +124,27 @@ class Attempt:
             is_ours=self._adopted is None,
         )
         outcome = await watch.outcome()
+        if watch.has_ended:
+            self._submissions.end(self.number)
         if self._is_late and not self._record.is_cancelling:
             text = f"{self._late}. It came up later and was cancelled: {outcome.text}"
             outcome = Outcome(TerminationReason.LAUNCH_FAILED, text)
         if outcome.reason is TerminationReason.COMPLETED:
             await keep_results(self._record, self._logger, own_output=self._request.own_output)
         await self._keep_record()
-        return self._hidden(self._with_cost(handle, outcome))
+        return self._hidden(with_cost(outcome, handle, is_own=not self._request.cluster_name))
 
     async def end(self) -> Outcome:
         """End the job of this attempt if it has one, and wait until it is gone."""
         await self._learn_secrets()
+        self._cancel.ask(force=self._record.force_cancel, concluded=False)
         try:
             found = await self._once_reachable(self._attach)
-        except (ConfigNotFound, InvalidConfig):  # it could not even be said where to launch it
-            found = None
+        except (ConfigNotFound, InvalidConfig, Conflict, ClusterNotFound):
+            found = None  # it could not even be said where to launch it
         if found is None:
             return _cancelled_before_launch()
-        if isinstance(found, Outcome):
-            return found
-        self._cancel.ask(force=self._record.force_cancel, concluded=False)
-        return await self.watch(found)
+        return self._hidden(found) if isinstance(found, Outcome) else await self.watch(found)
 
     async def _learn_secrets(self) -> None:
         """Hide the job's own secrets from here on, besides those of this process."""
@@ -149,43 +154,73 @@ class Attempt:
     def _hidden(self, outcome: Outcome) -> Outcome:
         return Outcome(outcome.reason, self._report.redactor.text(outcome.text))
 
-    async def _once_reachable(self, call: Callable[[], Awaitable[T]]) -> T | Outcome:
+    async def _once_reachable(self, call: Callable[[Patience], Awaitable[T]]) -> T | Outcome:
         """The result of `call`, tried again while the cluster does not answer."""
-        since = asyncio.get_running_loop().time()
+        patience = await self._patience()
         while True:
             try:
-                return await call()
+                return await call(patience)
+            except CloudUnavailable as error:
+                if not self._cancel.wanted.is_set():
+                    raise
+                silence = ClusterUnreachable(error.what, error.next_step)
             except ClusterUnreachable as error:
-                await self._report.unreachable(error.what, observed=None)
-                waited = asyncio.get_running_loop().time() - since
-                if waited > self._settings.unreachable_timeout_seconds:
-                    return Outcome(
-                        TerminationReason.LOST, f"Not reachable for too long: {error.what}"
-                    )
-            await asyncio.sleep(self._settings.poll_max_seconds)
+                silence = error
+            await self._report.unreachable(silence.what, observed=None)
+            given_up = self._given_up(silence, patience)
+            if given_up is not None:
+                return given_up
+            await self._cancel.changed(within_seconds=self._settings.poll_max_seconds)
 
-    async def _attach(self) -> JobHandle | None:
+    async def _patience(self) -> Patience:
+        with suppress(OumiFlowsError):  # raised again where it matters
+            await self._where()
+        return Patience(
+            self._cancel,
+            self._settings,
+            cloud=self._request.cloud,
+            cluster=self._cluster or self._request.cluster_name,
+            job=f"A job named {self._key(self.number)}",
+        )
+
+    def _given_up(self, silence: ClusterUnreachable, patience: Patience) -> Outcome | None:
+        """What becomes of the attempt whose cluster does not answer; None: it is asked again."""
+        wanted = self._cancel.wanted.is_set() or self._record.is_cancelling
+        if wanted and not self._submissions.may_live(self.number):
+            return _cancelled_before_launch()
+        if wanted or self._submissions.may_have(self.number):
+            return patience.outcome(silence)
+        if patience.silent_for() < self._settings.reach_timeout_seconds:
+            return None
+        what = f"{silence.what.rstrip('. ')}; nothing was submitted."
+        text = f"{what} Retry the job once the worker reaches the cluster."
+        return Outcome(TerminationReason.LAUNCH_FAILED, text)
+
+    async def _attach(self, patience: Patience) -> JobHandle | None:
         """The job this attempt already launched, if there is one.
 
         An attempt whose last one still lives is that one: it was given up, or called failed at
         its launch, while the job came to life.
         """
-        if self._is_new and self._adopted is None:
-            return None
-        handle = await self._find(self.number)
-        if handle is not None or self.number == 1:
+        handle = None
+        if self._submissions.may_have(self.number):
+            handle = await patience.ask(self._find(self.number))
+        last = self._submissions.last_before(self.number)
+        if handle is not None or not last:
             return handle
         try:
-            earlier = await self._find(self.number - 1)
+            earlier = await patience.ask(self._find(last))
         except StillLaunching as error:  # not one that launching this attempt would take up
             raise ClusterUnreachable(error.what, error.next_step) from error
-        seen = await self._launcher.observe_job(earlier) if earlier else None
+        if earlier is None:
+            return None
+        seen = await patience.ask(self._launcher.observe_job(earlier))
         if seen is None or seen.state.is_terminal:
             return None
-        if seen.is_another_than(self._key(self.number - 1)):
-            return None  # its cluster was made anew, and counts its jobs anew
-        await self._record.take_back_attempt()
-        self.number -= 1
+        if seen.is_another_than(self._key(last)):
+            return None  # its cluster was made again, and counts its jobs from 1
+        await self._record.take_back_attempts(self.number - last)
+        self.number = last
         return earlier
 
     async def _find(self, number: int) -> JobHandle | None:
@@ -229,6 +264,9 @@ class Attempt:
             return Outcome(TerminationReason.INVALID_CONFIG, error.sentences)
         except OSError as error:
             return Outcome(TerminationReason.LAUNCH_FAILED, f"The job was not prepared: {error}")
+        await self._record.show(JobState.LAUNCHING)
+        # A look that a cancel can cut off; a launch cannot be.
+        await self._unless_cancelled(self._launcher.reach(self._request.cloud, await self._where()))
         return await self._launch_prepared(job_config)
 
     async def _take_up(self, launching: StillLaunching) -> JobHandle | Outcome:
@@ -251,12 +289,12 @@ class Attempt:
             labels[names.LABEL_CLUSTER] = cluster
         if self._record.force_cancel and not self._record.is_cancelling:
             labels[names.LABEL_FORCE_CANCEL] = False  # it was asked of an earlier attempt
-        await self._record.label(labels)
+        await self._record.label({**labels, **self._submissions.begin(self.number)})
         if self._cancel.wanted.is_set() or self._record.is_cancelling:
             if under_way is not None:
                 raise under_way  # what comes of it is ended once it is there
+            await self._submissions.take_back()
             return _cancelled_before_launch()
-        self._is_new = False
         self._recording = asyncio.create_task(self._record_provenance())
         launching = asyncio.ensure_future(
             self._launcher.launch(
@@ -269,8 +307,12 @@ class Attempt:
         )
         try:
             return await self._launched(launching, cluster)
-        finally:
+        except NothingSubmitted:
+            await self._submissions.take_back()
+            raise
+        except BaseException:
             launching.cancel()
+            raise
 
     async def _refusal(self) -> Outcome | None:
         """Why there is nothing to launch."""
@@ -278,18 +320,20 @@ class Attempt:
             return Outcome(
                 TerminationReason.INVALID_CONFIG, "The job was adopted: we have no config of it."
             )
-        blocked = await self._unless_cancelled(self._pre_flight())
+        checks, blocked = self._runtime.checks, None
+        if checks is not None and not self._request.skip_preflight and self.number == 1:
+            blocked = await self._unless_cancelled(find_blockers(checks, self._plan, self._logger))
         if self._cancel.wanted.is_set():
             return _cancelled_before_launch()
         return Outcome(TerminationReason.INVALID_CONFIG, blocked) if blocked else None
 
-    async def _unless_cancelled(self, call: Coroutine[Any, Any, str]) -> str:
+    async def _unless_cancelled(self, call: Awaitable[T]) -> T | None:
         """The result of `call`; it is cut off as soon as the run's end is wanted."""
         calling = asyncio.ensure_future(call)
         wanted = asyncio.ensure_future(self._cancel.wanted.wait())
         try:
             await asyncio.wait({calling, wanted}, return_when=asyncio.FIRST_COMPLETED)
-            return calling.result() if calling.done() else ""
+            return calling.result() if calling.done() else None
         finally:
             calling.cancel()
             wanted.cancel()
@@ -316,15 +360,19 @@ class Attempt:
         self, launching: asyncio.Future[JobHandle], cluster: str
     ) -> JobHandle | Outcome:
         """The handle of a job that is being launched; of one that took too long, to end it."""
+        patience = await self._patience()
         limit = self._settings.launch_timeout_seconds
-        await asyncio.wait([launching], timeout=limit)
-        if not launching.done():
+        await patience.launched(launching, seconds=limit)
+        if not launching.done() and not self._cancel.force:
             # A launch cannot be interrupted. Calling it failed now would leave what comes of it
             # running, seen by nobody.
             self._is_late = True
             self._report.say("%s. It is cancelled as soon as it comes up.", self._late)
-            await asyncio.wait([launching], timeout=self._settings.unreachable_timeout_seconds)
+            await patience.launched(launching, seconds=self._settings.unreachable_timeout_seconds)
         if not launching.done():
+            self._runtime.end_later(launching)
+            if self._cancel.force:
+                return patience.left_behind("its launch had not ended")
             where = f"{self._request.cloud}/{cluster}"
             return Outcome(
                 TerminationReason.LAUNCH_FAILED,
@@ -344,37 +392,6 @@ class Attempt:
     def _late(self) -> str:
         limit = self._settings.launch_timeout_seconds
         return f"{self._request.cloud} did not launch the job within {limit:g} s"
-
-    def _with_cost(self, handle: JobHandle, outcome: Outcome) -> Outcome:
-        """The outcome, with what it leaves behind."""
-        is_gone = outcome.reason in (TerminationReason.PREEMPTED, TerminationReason.LOST)
-        is_own = not self._request.cluster_name and kind_of(handle.cloud).keeps_clusters
-        if is_gone or not is_own:
-            return outcome
-        return Outcome(
-            outcome.reason,
-            f"{outcome.text.rstrip('. ')}. Its own cluster {handle.cluster_name} on "
-            f"{handle.cloud} is still up and may be billed: down_cluster ends it.",
-        )
-
-    async def _pre_flight(self) -> str:
-        """What on this machine, of the hub or of the cloud keeps the job from running."""
-        checks = self._runtime.checks
-        if checks is None or self._request.skip_preflight or self.number > 1:
-            return ""
-        try:
-            launch = await asyncio.to_thread(self._plan.launch)
-        except OumiFlowsError:
-            return ""  # told when the job config is made of it
-        try:
-            found = await checks.before_launch(launch)
-        except Exception:  # the edge of a check, for whose defects no job must fail
-            self._logger.exception("The pre-flight check failed")
-            return ""
-        for warning in warnings_of(found):
-            self._logger.warning("Pre-flight: %s", warning.text)
-        errors = errors_of(found)
-        return f"Pre-flight found {told(errors)}" if errors else ""
 
 
 def _cancelled_before_launch() -> Outcome:

@@ -12,6 +12,7 @@ OumiFlowsError
 ├── CloudUnavailable       CLOUD_UNAVAILABLE
 ├── ClusterNotFound        CLUSTER_NOT_FOUND
 ├── ClusterUnreachable     CLUSTER_UNREACHABLE
+│   ├── NothingSubmitted   CLUSTER_UNREACHABLE
 │   └── StillLaunching     CLUSTER_UNREACHABLE
 ├── LaunchFailed           LAUNCH_FAILED
 │   └── LaunchCancelled    LAUNCH_FAILED
@@ -142,6 +143,10 @@ class ClusterUnreachable(OumiFlowsError):
     """The cluster did not answer; nothing is known about its jobs."""
 
     code = ErrorCode.CLUSTER_UNREACHABLE
+
+
+class NothingSubmitted(ClusterUnreachable):
+    """The cluster did not answer before the launch submitted anything: it left no job there."""
 
 
 class StillLaunching(ClusterUnreachable):

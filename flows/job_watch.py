@@ -8,6 +8,7 @@ from prefect.exceptions import ObjectNotFound
 
 from flows import names
 from flows.errors import ClusterUnreachable, OumiFlowsError
+from flows.letting_go import Patience
 from flows.log_copy import LogCopy
 from flows.outcome import Outcome, outcome_of
 from flows.ports import JobHandle, LauncherState, Observation
@@ -74,7 +75,15 @@ class JobWatch:
         self._cancel_due = record.is_timed_out(attempt)
         self._cancel_again_at = float("inf")
         self._missing_since: float | None = None
-        self._unreachable_since: float | None = None
+        self._patience = Patience(
+            cancel,
+            runtime.settings,
+            cloud=handle.cloud,
+            cluster=handle.cluster_name,
+            job=f"Job {handle.launcher_job_id}",
+        )
+        self._why_not_cancelled = ""
+        self._looks_when_forced: int | None = None
 
     async def outcome(self) -> Outcome:
         """How the job ended; on a cancel request it is ended, and waited for until it is gone."""
@@ -83,7 +92,7 @@ class JobWatch:
                 while True:
                     watched.changed.clear()
                     await self._pass_on_cancel(cluster)
-                    outcome = await self._look(watched)
+                    outcome = await self._look(watched) or self._let_go(watched)
                     if outcome is not None:
                         return await self._finish(outcome)
                     await _first(
@@ -93,6 +102,27 @@ class JobWatch:
                     )
         finally:
             self._log.stop()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the job was seen to have ended."""
+        return self._seen is not None and self._seen.state.is_terminal
+
+    def _let_go(self, watched: Watched) -> Outcome | None:
+        """The end of a job that a forced cancel does not reach; None: it goes on."""
+        if not self._cancel.force:
+            return None
+        if self._looks_when_forced is None:
+            self._looks_when_forced = watched.looks
+        has_answered = watched.looks > self._looks_when_forced
+        if has_answered and watched.unreachable is None:
+            # What took the cancel is watched until it is gone.
+            is_over = self._cancel_due and self._patience.is_over(answers=True)
+            return self._patience.left_behind(self._why_not_cancelled) if is_over else None
+        if has_answered and not self._patience.is_worn_out():
+            return None
+        why = watched.unreachable or "its cluster did not answer"
+        return self._patience.left_behind(why) if self._patience.is_over(answers=False) else None
 
     async def _finish(self, outcome: Outcome) -> Outcome:
         if self._seen is not None and self._log.is_started:
@@ -113,8 +143,10 @@ class JobWatch:
             return
         self._cancel_again_at = now + _CANCEL_AGAIN_SECONDS
         try:
-            await self._launcher.cancel(self._handle, force=self._cancel.force)
+            order = self._launcher.cancel(self._handle, force=self._cancel.force)
+            await self._patience.ask(order)
         except OumiFlowsError as error:
+            self._why_not_cancelled = error.what
             self._report.say("Cannot cancel yet, trying again: %s", error.what)
         else:
             self._cancel_due = False
@@ -125,7 +157,7 @@ class JobWatch:
         if not self._is_ours or self._handle.launcher_job_id == self._key:
             return False
         try:
-            seen = await self._launcher.observe_job(self._handle)
+            seen = await self._patience.ask(self._launcher.observe_job(self._handle))
         except OumiFlowsError:
             return False
         return seen is not None and seen.is_another_than(self._key)
@@ -138,10 +170,12 @@ class JobWatch:
             return None
         try:
             # A list may lack a job that the cluster still knows by its id.
-            seen = watched.latest or await self._launcher.observe_job(self._handle)
+            seen = watched.latest or await self._patience.ask(
+                self._launcher.observe_job(self._handle)
+            )
         except ClusterUnreachable as error:
             return await self._unreachable(error.what, None)
-        self._unreachable_since = None
+        self._patience.answered()
         if seen is None or (self._is_ours and seen.is_another_than(self._key)):
             return self._missing()
         self._missing_since = None
@@ -206,13 +240,8 @@ class JobWatch:
         self._cancel_due = True
 
     async def _unreachable(self, why: str, observed: Observation | None) -> Outcome | None:
-        now = asyncio.get_running_loop().time()
-        if self._unreachable_since is None:
-            self._unreachable_since = now
         await self._report.unreachable(why, observed=observed)
-        if now - self._unreachable_since < self._settings.unreachable_timeout_seconds:
-            return None
-        return Outcome(TerminationReason.LOST, f"Not reachable for too long: {why}")
+        return self._patience.lost(why)
 
     def _missing(self) -> Outcome | None:
         now = asyncio.get_running_loop().time()

@@ -74,6 +74,15 @@ class Launcher(Protocol):
         """Load whatever the first call would otherwise wait for."""
         ...
 
+    async def reach(self, cloud: str, cluster_name: str) -> None:
+        """See that a job could be submitted to a cluster; changes nothing.
+
+        Raises:
+            LaunchFailed: The cluster refuses us, and asking again will not change that.
+            CloudUnavailable: The cloud is not known to the launcher, or not set up.
+        """
+        ...
+
     async def launch(
         self,
         job_config: str,
@@ -98,6 +107,8 @@ class Launcher(Protocol):
         Raises:
             InvalidConfig: The job, or what is asked of its cluster, is not possible there.
             LaunchFailed: The launcher refused the job or could not start it.
+            NothingSubmitted: The cluster did not answer, and this call submitted nothing. After
+                any other `ClusterUnreachable` the job may be there.
             CloudUnavailable: The cloud is not known to the launcher.
         """
         ...

@@ -125,9 +125,9 @@ class RunRecord:
         )
         return over + 1 - self._taken_back
 
-    async def take_back_attempt(self) -> None:
-        """Count the last attempt as not over after all: its job lives."""
-        await self.label({names.LABEL_ATTEMPTS_TAKEN_BACK: self._taken_back + 1})
+    async def take_back_attempts(self, count: int) -> None:
+        """Count the last attempts as not over after all: the job of the first of them lives."""
+        await self.label({names.LABEL_ATTEMPTS_TAKEN_BACK: self._taken_back + count})
 
     @property
     def _taken_back(self) -> int:

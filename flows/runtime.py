@@ -1,15 +1,20 @@
 """What the runs of one process share: launcher, watcher and cancel requests."""
 
 import asyncio
+import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from typing import Final
 from uuid import UUID
 
-from flows.ports import Launcher
+from flows.errors import OumiFlowsError
+from flows.ports import JobHandle, Launcher
 from flows.settings import Settings
 from flows.watch import Watcher
 from flows.worker_checks.checks import WorkerChecks
+
+_FORCED_PAUSE_SECONDS: Final = 2.0
 
 
 class CancelRequest:
@@ -17,13 +22,14 @@ class CancelRequest:
 
     Attributes:
         wanted: Set once somebody asked for the run's end.
-        force: Whether the grace of the job is to be skipped.
+        forced: Set once the grace of the job must be skipped.
         concluded: Whether somebody already put the run in a terminal state.
     """
 
     def __init__(self) -> None:
         self.wanted = asyncio.Event()
-        self.force = False
+        self.forced = asyncio.Event()
+        self._forced_at = 0.0
         self.concluded = False
         self.news = asyncio.Event()
 
@@ -31,10 +37,30 @@ class CancelRequest:
         """Note the request; asking again can only add to it."""
         if self.wanted.is_set() and self.force >= force and self.concluded >= concluded:
             return
-        self.force |= force
+        if force and not self.force:
+            self._forced_at = time.monotonic()
+            self.forced.set()
         self.concluded |= concluded
         self.wanted.set()
         self.news.set()
+
+    @property
+    def force(self) -> bool:
+        """Whether the grace of the job must be skipped."""
+        return self.forced.is_set()
+
+    async def changed(self, *, within_seconds: float) -> None:
+        """Wait until more is asked than now, or for so long."""
+        more = self.forced if self.wanted.is_set() else self.wanted
+        if more.is_set():
+            await asyncio.sleep(min(within_seconds, _FORCED_PAUSE_SECONDS))
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(more.wait(), within_seconds)
+
+    def forced_for(self, seconds: float) -> bool:
+        """Whether the end was forced, and that for at least so long."""
+        return self.force and time.monotonic() - self._forced_at >= seconds
 
 
 class Runtime:
@@ -56,6 +82,7 @@ class Runtime:
         self.observes_cancels = observes_cancels
         """Whether somebody feeds `cancels`; otherwise a run looks at its own state."""
         self.cancels: dict[UUID, CancelRequest] = {}
+        self._late_ends: set[asyncio.Task[None]] = set()
 
     @contextmanager
     def cancel_request(self, flow_run_id: UUID) -> Generator[CancelRequest]:
@@ -65,6 +92,17 @@ class Runtime:
             yield request
         finally:
             self.cancels.pop(flow_run_id, None)
+
+    def end_later(self, launching: asyncio.Future[JobHandle]) -> None:
+        """End the job of a launch that no run waits for any more, should it come up."""
+
+        async def end() -> None:
+            with suppress(OumiFlowsError):
+                await self.launcher.cancel(await launching, force=True)
+
+        task = asyncio.create_task(end(), name="end of a late launch")
+        self._late_ends.add(task)
+        task.add_done_callback(self._late_ends.discard)
 
 
 _current: ContextVar[Runtime | None] = ContextVar("oumi_flows_runtime", default=None)

@@ -42,6 +42,16 @@ class Settings(BaseSettings):
         gt=0,
         description="How long a job that cannot be observed is still called running.",
     )
+    reach_timeout_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="How long a launch tries to reach its cluster before it fails.",
+    )
+    force_timeout_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="How long a forced cancel waits for a cluster that does not answer.",
+    )
     launcher_timeout_seconds: float = Field(
         default=120.0, gt=0, description="Limit of one launcher call other than a launch."
     )

@@ -26,6 +26,10 @@ class CloudBackend(Protocol):
         """What answers for the cloud; the clouds of one server are listed in one call."""
         ...
 
+    def reach(self, cluster_name: str) -> None:
+        """See that a job could be submitted to a cluster; changes nothing."""
+        ...
+
     def launch(
         self,
         job_config: str,

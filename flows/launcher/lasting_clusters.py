@@ -37,6 +37,9 @@ class LastingClusters(ABC):
     def observe(self, cluster_name: str) -> dict[str, Observation]:
         """All jobs of a cluster by launcher job id."""
 
+    def reach(self, cluster_name: str) -> None:  # noqa: B027 - what most clouds need
+        """Nothing: a launch says soon enough that its cluster does not answer."""
+
     def clusters(self) -> list[ClusterStatus]:
         """The clusters that are known, with their live jobs where a cluster soon tells.
 

@@ -10,6 +10,7 @@ import yaml
 from flows.configs.slurm_checks import check_heredocs
 from flows.configs.yaml_text import escape_references
 from flows.errors import CloudUnavailable, ClusterNotFound, InvalidConfig
+from flows.launcher.first_contact import nothing_submitted
 from flows.launcher.lasting_clusters import LastingClusters
 from flows.launcher.signals import signal_from_outside
 from flows.ports import JobHandle, LauncherState, Observation
@@ -60,7 +61,8 @@ class OumiBackend(LastingClusters):
         self.refuse_autostop(autostop_minutes)
         check_heredocs(yaml.safe_load(job_config) or {})
         with self._launching.setdefault((cluster_name, key), Lock()):
-            found = self.find(cluster_name, key)
+            with nothing_submitted():
+                found = self.find(cluster_name, key)
             if found is not None:
                 return found
             job = read_job(job_config)

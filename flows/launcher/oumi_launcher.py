@@ -55,6 +55,19 @@ class OumiLauncher:
 
         await self._launches.run("warm-up", load, timeout=self._settings.launch_timeout_seconds)
 
+    async def reach(self, cloud: str, cluster_name: str) -> None:
+        """See that a job could be submitted to a cluster; changes nothing.
+
+        Loading Oumi takes as long as it does; the limit is for the cluster.
+        """
+        try:
+            await self._launches.run("backend", lambda: self._backend(cloud), timeout=None)
+        except OumiFlowsError:
+            raise
+        except Exception as error:
+            raise _not_started(cloud, error) from error
+        await self._call(cloud, cluster_name, lambda backend: backend.reach(cluster_name))
+
     async def launch(
         self,
         job_config: str,
@@ -81,10 +94,7 @@ class OumiLauncher:
             except OumiFlowsError:
                 raise
             except Exception as error:
-                raise LaunchFailed(
-                    f"{cloud} could not start the job: {first_line(error)}",
-                    "Mend the cause and retry the job",
-                ) from error
+                raise _not_started(cloud, error) from error
 
         return await self._launches.run((cloud, cluster_name), launch, timeout=None)
 
@@ -199,3 +209,9 @@ class OumiLauncher:
             # Of several threads here at once, all get the one that was first.
             backend = self._backends.setdefault(cloud, self._make_backend(cloud, self._settings))
         return backend
+
+
+def _not_started(cloud: str, error: Exception) -> LaunchFailed:
+    return LaunchFailed(
+        f"{cloud} could not start the job: {first_line(error)}", "Correct that and retry the job"
+    )

@@ -23,6 +23,7 @@ from flows.errors import (
     OumiFlowsError,
     StillLaunching,
 )
+from flows.launcher.first_contact import nothing_submitted
 from flows.launcher.oumi_backend import read_job
 from flows.launcher.sky_clusters import SkyClusters
 from flows.launcher.sky_log import SkyLogs
@@ -91,6 +92,11 @@ class SkyBackend:
         """The API server, which answers for all of SkyPilot's clouds."""
         return "SkyPilot"
 
+    def reach(self, cluster_name: str) -> None:
+        """See that the API server is there; it is the server that reaches clusters."""
+        with nothing_submitted():
+            self._server.check()
+
     def launch(
         self,
         job_config: str,
@@ -107,12 +113,14 @@ class SkyBackend:
             CloudUnavailable: No API server runs.
         """
         job = _named(job_config, key)
-        self._server.check()
+        self.reach(cluster_name)
         with self._launching.of(key):
-            launch = self._last_launch(cluster_name, key)
+            with nothing_submitted():
+                launch = self._last_launch(cluster_name, key)
             if launch is not None and launch.is_live:
                 return self._launched(cluster_name, key, launch.request_id)
-            found = self._found(cluster_name, key, launch)
+            with nothing_submitted():
+                found = self._found(cluster_name, key, launch)
             if found is not None:
                 return found
             if launch is not None and launch.was_cancelled:
@@ -272,7 +280,8 @@ class SkyBackend:
     def _submit(
         self, job: "JobConfig", cluster_name: str, key: str, autostop_minutes: int | None
     ) -> str:
-        cluster = self._server.cluster(cluster_name)
+        with nothing_submitted():
+            cluster = self._server.cluster(cluster_name)
         can_stop = self._server.can_stop(job)
         if autostop_minutes is not None and not can_stop:
             raise InvalidConfig(

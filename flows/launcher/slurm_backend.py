@@ -16,10 +16,11 @@ import yaml
 from flows.configs.slurm_checks import check_slurm_job
 from flows.errors import CloudUnavailable, ClusterNotFound, InvalidConfig, JobNotFound, LaunchFailed
 from flows.launcher import slurm_queries as queries
+from flows.launcher.first_contact import nothing_submitted
 from flows.launcher.lasting_clusters import LastingClusters
 from flows.launcher.oumi_backend import read_job
 from flows.launcher.slurm_script import JOBS_FOLDER, batch_script, sbatch
-from flows.launcher.slurm_ssh import LoginNode, Refused
+from flows.launcher.slurm_ssh import LoginNode, NoAccess, Refused
 from flows.ports import JobHandle, Observation
 from flows.settings import Settings
 
@@ -43,6 +44,23 @@ class SlurmBackend(LastingClusters):
         super().__init__(cloud)
         self._settings = settings
 
+    def reach(self, cluster_name: str) -> None:
+        """Open the connection to the login node, or use the one that is open.
+
+        Raises:
+            LaunchFailed: ssh refuses the address or the login node refuses us, for good.
+        """
+        address = self._address(cluster_name)
+        try:
+            self._node(address).run(":")
+        except NoAccess as error:
+            raise LaunchFailed(error.what, error.next_step) from error
+        except Refused as error:
+            raise LaunchFailed(
+                f"{address} runs no command of ours: {error}",
+                f"Check that `ssh {address} squeue` works, then retry the job",
+            ) from error
+
     def launch(
         self,
         job_config: str,
@@ -65,14 +83,16 @@ class SlurmBackend(LastingClusters):
             for remote, local in mounts.items()
         ]
         try:
-            known = _text(node.run(queries.prepare_script(key, stage, folders)))
+            with nothing_submitted():
+                known = _text(node.run(queries.prepare_script(key, stage, folders)))
+                if not known:
+                    limit = self._settings.launch_timeout_seconds
+                    if job.working_dir:
+                        folder = f"{JOBS_FOLDER}/{key}/{stage}/"
+                        node.copy(_local(job.working_dir), folder, timeout_seconds=limit)
+                    for remote, local in mounts.items():
+                        node.copy(local, remote, timeout_seconds=limit)
             if not known:
-                limit = self._settings.launch_timeout_seconds
-                if job.working_dir:
-                    folder = f"{JOBS_FOLDER}/{key}/{stage}/"
-                    node.copy(_local(job.working_dir), folder, timeout_seconds=limit)
-                for remote, local in mounts.items():
-                    node.copy(local, remote, timeout_seconds=limit)
                 known = _text(node.run(_submission(job, key=key, stage=stage)))
         except Refused as error:
             raise LaunchFailed(

@@ -19,11 +19,25 @@ CANNOT_TELL: Final = 75
 """Exit code with which a script of ours says that Slurm itself did not answer."""
 _TRANSPORT_FAILED: Final = 255
 _CONNECT_SECONDS: Final = 15
+_NO_ACCESS: Final = (
+    b"Name or service not known",
+    b"No address associated with hostname",
+    b"nodename nor servname provided",
+    b"Host key verification failed",
+    b"Permission denied (",
+    b"Too many authentication failures",
+)
+"""What ssh says where a person has to change something (OpenSSH 9, glibc and macOS); a name that
+cannot be looked up for now is another matter."""
 _PERSIST_SECONDS: Final = 300
 
 
 class Refused(Exception):
     """A script ended with an exit code of its own; carries the last line of its errors."""
+
+
+class NoAccess(ClusterUnreachable):
+    """ssh does not get in, and asking again changes nothing until a person does."""
 
 
 class LoginNode:
@@ -54,6 +68,7 @@ class LoginNode:
 
         Raises:
             ClusterUnreachable: The login node or Slurm did not answer.
+            NoAccess: The login node is not known, or does not let us in.
             Refused: The script failed.
         """
         mark = secrets.token_hex(16)
@@ -65,7 +80,7 @@ class LoginNode:
             timeout=timeout_seconds or self._timeout_seconds,
         )
         if done.returncode in (_TRANSPORT_FAILED, CANNOT_TELL):
-            raise self._unreachable(_last_line(done.stderr))
+            raise self._unreachable(done.stderr)
         if done.returncode:
             raise Refused(_last_line(done.stderr) or f"exit code {done.returncode}")
         return done.stdout.partition(f"{mark}\n".encode())[2]
@@ -85,7 +100,7 @@ class LoginNode:
         ]
         done = self._call(command, stdin=b"", timeout=timeout_seconds)
         if done.returncode in (_TRANSPORT_FAILED, 12, 30, 35):  # protocol stream, time-outs
-            raise self._unreachable(_last_line(done.stderr))
+            raise self._unreachable(done.stderr)
         if done.returncode:
             raise LaunchFailed(
                 f"{source} could not be copied to {self._address}: {_last_line(done.stderr)}",
@@ -105,10 +120,17 @@ class LoginNode:
                 start_new_session=True,
             )
         except subprocess.TimeoutExpired:
-            raise self._unreachable(f"no answer within {timeout:g} s") from None
+            raise self._unreachable(f"no answer within {timeout:g} s".encode()) from None
 
-    def _unreachable(self, why: str) -> ClusterUnreachable:
+    def _unreachable(self, errors: bytes) -> ClusterUnreachable:
+        why = _last_line(errors)
         logging.getLogger("prefect.oumi.slurm").debug("%s: %s", self._address, why)
+        if any(sign in errors for sign in _NO_ACCESS):
+            return NoAccess(
+                f"ssh does not get in to {self._address}: {why}",
+                f"Have `ssh -o BatchMode=yes {self._address} squeue` work for the worker's "
+                "account, then retry the job",
+            )
         return ClusterUnreachable(
             f"Slurm at {self._address} did not answer: {why}",
             f"Check that `ssh {self._address} squeue` works; it is asked again by itself",

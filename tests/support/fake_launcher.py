@@ -97,6 +97,11 @@ class FakeLauncher:
         """The key of every launch that was asked for."""
         self.unreachable: str | None = None
         """Why no call but a launch is answered; None: they are."""
+        self.closed: OumiFlowsError | None = None
+        """What keeps launches from reaching the cluster."""
+        self.reach_gate = asyncio.Event()
+        """While it is not set, launches wait for their cluster to answer."""
+        self.reach_gate.set()
         self.refusal: OumiFlowsError | None = None
         """What every launch raises."""
         self.launching = asyncio.Event()
@@ -123,6 +128,12 @@ class FakeLauncher:
 
     async def warm_up(self) -> None:
         self.calls["warm_up"] += 1
+
+    async def reach(self, cloud: str, cluster_name: str) -> None:
+        self.calls["reach"] += 1
+        await self.reach_gate.wait()
+        if self.closed is not None:
+            raise self.closed
 
     async def launch(
         self,
