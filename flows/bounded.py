@@ -2,11 +2,16 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import TypeVar
+import time
+from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import Future, wait
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+
+_FRESH_SECONDS: Final = 10.0
+"""How old an answer may be that came too late for whoever asked first."""
 
 
 async def in_time(function: Callable[[], T], *, timeout_seconds: float) -> T | None:
@@ -37,6 +42,61 @@ def bounded(function: Callable[[], T], *, within_seconds: float | None) -> T:
     if within_seconds is None:
         return function()
     return begun(function).result(within_seconds)
+
+
+class Looks:
+    """Questions to several hosts or clouds, with one thread for each at most.
+
+    One that hangs holds up itself alone, however often it is asked: whoever asks meanwhile joins
+    the look under way, and an answer that came too late is there for the next to ask.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._under_way: dict[Hashable, tuple[Future[Any], list[float]]] = {}
+
+    def answers(self, calls: Mapping[K, Callable[[], T]], *, within_seconds: float) -> dict[K, T]:
+        """The answers that come in time, by what was asked. Blocks.
+
+        Raises:
+            Exception: What one of the calls raised.
+        """
+        looks = {key: self._look(key, call) for key, call in calls.items()}
+        wait(looks.values(), timeout=within_seconds)
+        return {key: self._take(key, look) for key, look in looks.items() if look.done()}
+
+    async def answer(self, key: Hashable, call: Callable[[], T], *, within_seconds: float) -> T:
+        """The answer to one question.
+
+        Raises:
+            TimeoutError: It did not come in time.
+        """
+        look = self._look(key, call)
+        waiting = asyncio.wrap_future(look)
+        try:
+            await asyncio.wait([waiting], timeout=within_seconds)
+            if waiting.done():
+                return self._take(key, look)
+        finally:
+            waiting.cancel()
+        raise TimeoutError
+
+    def _look(self, key: Hashable, call: Callable[[], T]) -> "Future[T]":
+        with self._lock:
+            look, ended = self._under_way.get(key, (None, [0.0]))
+            is_old = bool(ended) and time.monotonic() - ended[0] > _FRESH_SECONDS
+            if look is None or is_old:
+                times: list[float] = []
+                look = begun(call)
+                look.add_done_callback(lambda _: times.append(time.monotonic()))
+                self._under_way[key] = look, times
+            return look
+
+    def _take(self, key: Hashable, look: "Future[T]") -> T:
+        with self._lock:
+            if self._under_way.get(key, (None,))[0] is look:
+                del self._under_way[key]
+        return look.result()
 
 
 def begun(function: Callable[[], T]) -> "Future[T]":

@@ -36,9 +36,10 @@ def outcome_of(seen: Observation, *, cancelled: bool) -> Outcome:
     if seen.state is LauncherState.CANCELLED:
         if cancelled:
             return Outcome(TerminationReason.USER_CANCELLED, "Cancelled on request.")
-        return Outcome(
-            TerminationReason.CANCELLED_EXTERNALLY, "Cancelled on the cluster, not through us."
-        )
+        # A launcher that says so knows more than that the job is gone: its whole cluster is.
+        says_why = seen.reason is TerminationReason.CANCELLED_EXTERNALLY and seen.message
+        text = seen.message if says_why else "Cancelled on the cluster, not through us."
+        return Outcome(TerminationReason.CANCELLED_EXTERNALLY, text)
     if seen.state is LauncherState.SUCCEEDED:
         outcome = Outcome(TerminationReason.COMPLETED, "The job finished.")
     else:

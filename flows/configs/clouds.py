@@ -64,8 +64,10 @@ class Place(NamedTuple):
 
 
 def known_clouds() -> dict[str, CloudKind]:
-    """Every cloud in Oumi's registry."""
-    return {name: CloudKind(kind) for name, kind in load_schema()["clouds"].items()}
+    """Every cloud in Oumi's registry that is driven by a class we know."""
+    kinds = {kind.value: kind for kind in CloudKind}
+    clouds = load_schema()["clouds"]
+    return {name: kinds[driver] for name, driver in clouds.items() if driver in kinds}
 
 
 def kind_of(cloud: str) -> CloudKind:
@@ -76,8 +78,12 @@ def kind_of(cloud: str) -> CloudKind:
     """
     known = known_clouds()
     if cloud not in known:
+        driver = load_schema()["clouds"].get(cloud)
         raise CloudUnavailable(
-            f"Oumi knows no cloud named {cloud!r}", f"Use one of {', '.join(sorted(known))}"
+            f"Oumi drives cloud {cloud!r} by its class {driver}, which oumi-flows does not know"
+            if driver
+            else f"Oumi knows no cloud named {cloud!r}",
+            f"Use one of {', '.join(sorted(known))}",
         )
     return known[cloud]
 

@@ -45,6 +45,8 @@ class _Lane:
     def submit(self, function: Callable[[], T]) -> "Future[T]":
         future: Future[T] = Future()
         with self._lock:
+            # Those who gave up must not pile up behind calls that hang.
+            self._waiting = deque(call for call in self._waiting if not call[0].cancelled())
             self._waiting.append((future, function))
             if self._threads < self._width:
                 self._threads += 1

@@ -1,11 +1,10 @@
 """Clusters that are there whether or not Oumi uses them, such as those of Slurm."""
 
 from abc import ABC, abstractmethod
-from concurrent.futures import wait
 from functools import partial
 from typing import Final, Never
 
-from flows.bounded import begun
+from flows.bounded import Looks
 from flows.errors import InvalidArgument, InvalidConfig
 from flows.models import ClusterState, ClusterStatus
 from flows.ports import Observation
@@ -23,6 +22,7 @@ class LastingClusters(ABC):
 
     def __init__(self, cloud: str) -> None:
         self._cloud = cloud
+        self._looks = Looks()
 
     @property
     def server(self) -> str:
@@ -46,16 +46,17 @@ class LastingClusters(ABC):
         One that does not is still being connected to, and may tell the next time.
         """
         names = self.cluster_names()
-        asked = [begun(partial(self.live_jobs, name)) for name in names]
-        wait(asked, timeout=_ANSWER_SECONDS)
+        jobs = self._looks.answers(
+            {name: partial(self.live_jobs, name) for name in names}, within_seconds=_ANSWER_SECONDS
+        )
         return [
             ClusterStatus(
                 cloud=self._cloud,
                 cluster_name=name,
                 state=ClusterState.UP,
-                live_jobs=jobs.result() if jobs.done() else None,
+                live_jobs=jobs.get(name),
             )
-            for name, jobs in zip(names, asked, strict=True)
+            for name in names
         ]
 
     def live_jobs(self, cluster_name: str) -> list[str] | None:

@@ -5,9 +5,10 @@ thread, once, by the first call. What one cloud does is its backend's; see `clou
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from flows.bounded import Looks
 from flows.errors import ClusterUnreachable, LaunchFailed, OumiFlowsError
 from flows.launcher.clouds import CloudBackend, known_clouds, make_backend
 from flows.launcher.lanes import Lanes
@@ -20,6 +21,12 @@ from flows.settings import Settings
 
 T = TypeVar("T")
 
+_LISTING_SECONDS = 6.0
+"""Whoever asks for all clusters has the answer within 10 s, the way to the worker included."""
+
+_BACKEND_SECONDS = 3.0
+"""How long it may take to make what speaks for one of them, which asks nothing of the network."""
+
 _LANE_WIDTH = 4
 """Calls to one cluster at once: one that hangs holds up itself, and no other."""
 
@@ -30,6 +37,8 @@ class OumiLauncher:
     Args:
         settings: The settings of this process.
         make_backend: What speaks for a cloud, by its name.
+        list_clouds: Names every cloud there is; None: Oumi's registry does.
+        listing_seconds: How long one cloud may take to list its clusters.
     """
 
     def __init__(
@@ -37,9 +46,14 @@ class OumiLauncher:
         settings: Settings,
         *,
         make_backend: Callable[[str, Settings], CloudBackend] = make_backend,
+        list_clouds: Callable[[], list[str]] | None = None,
+        listing_seconds: float = _LISTING_SECONDS,
     ) -> None:
         self._settings = settings
         self._make_backend = make_backend
+        self._list_clouds = list_clouds or known_clouds
+        self._listing_seconds = listing_seconds
+        self._listings = Looks()
         self._backends: dict[str, CloudBackend] = {}
         self._calls = Lanes(width=_LANE_WIDTH)
         self._launches = Lanes(width=_LANE_WIDTH)
@@ -132,28 +146,38 @@ class OumiLauncher:
     async def clusters(self, cloud: str) -> Clusters:
         """The clusters of a cloud, or of every cloud if it is empty."""
         if cloud:
-            listed = await self._call(cloud, "", lambda backend: backend.clusters())
+            listed = await self._listing(cloud)
             found = [cluster for cluster in listed if cluster.cloud == cloud]
             return Clusters(clusters=found, unavailable={})
         names = await self._calls.run(
-            "clouds", known_clouds, timeout=self._settings.launcher_timeout_seconds
+            "clouds", self._list_clouds, timeout=self._settings.launcher_timeout_seconds
         )
         # One cloud to ask per server.
         servers: dict[str, str] = {}
-        for name in names:
-            server = await self._call(name, "", lambda backend: backend.server)
-            servers.setdefault(server, name)
-        answers = await asyncio.gather(*(self._listed(name) for name in servers.values()))
-        return Clusters(
-            clusters=[
-                cluster for answer in answers if not isinstance(answer, str) for cluster in answer
-            ],
-            unavailable={
-                server: answer
-                for server, answer in zip(servers, answers, strict=True)
-                if isinstance(answer, str)
-            },
-        )
+        unavailable: dict[str, str] = {}
+        for name, server in zip(
+            names, await asyncio.gather(*map(self._server_of, names)), strict=True
+        ):
+            if isinstance(server, OumiFlowsError):
+                unavailable[name] = server.sentences
+            else:
+                servers.setdefault(server, name)
+        answers = await asyncio.gather(*map(self._listed, servers.values()))
+        found: list[ClusterStatus] = []
+        for server, answer in zip(servers, answers, strict=True):
+            if isinstance(answer, str):
+                unavailable[server] = answer
+            else:
+                found += answer
+        return Clusters(clusters=found, unavailable=unavailable)
+
+    async def _server_of(self, cloud: str) -> str | OumiFlowsError:
+        """What answers for a cloud, or why it cannot be told."""
+        limit = min(self._listing_seconds, _BACKEND_SECONDS)
+        try:
+            return await self._call(cloud, "", lambda backend: backend.server, limit=limit)
+        except OumiFlowsError as error:
+            return error
 
     async def look_at_cluster(self, cloud: str, cluster_name: str) -> None:
         """See that a cluster is there and can be ended, as far as a look tells."""
@@ -172,9 +196,17 @@ class OumiLauncher:
     async def _listed(self, cloud: str) -> list[ClusterStatus] | str:
         """The clusters a cloud's server has, or why it does not say."""
         try:
-            return await self._call(cloud, "", lambda backend: backend.clusters())
+            return await self._listing(cloud)
         except OumiFlowsError as error:
             return error.sentences
+
+    async def _listing(self, cloud: str) -> list[ClusterStatus]:
+        """The clusters of a cloud's server; a cloud has a time of its own to tell."""
+        backend = await self._call(cloud, "", lambda backend: backend)
+        looks, limit = self._listings, self._listing_seconds
+        return await self._translated(
+            cloud, "", looks.answer(backend.server, backend.clusters, within_seconds=limit), limit
+        )
 
     async def _call(
         self,
@@ -186,21 +218,27 @@ class OumiLauncher:
         limit: float | None = None,
     ) -> T:
         limit = self._settings.launcher_timeout_seconds if limit is None else limit
+        answer = (lanes or self._calls).run(
+            (cloud, cluster_name), lambda: function(self._backend(cloud)), timeout=limit
+        )
+        return await self._translated(cloud, cluster_name, answer, limit)
+
+    async def _translated(
+        self, cloud: str, cluster_name: str, answer: Awaitable[T], limit: float
+    ) -> T:
+        """The answer of a cloud; whatever it raises is one of our errors."""
+        where = "/".join(filter(None, (cloud, cluster_name)))
         try:
-            return await (lanes or self._calls).run(
-                (cloud, cluster_name), lambda: function(self._backend(cloud)), timeout=limit
-            )
+            return await answer
         except OumiFlowsError:
             raise
         except TimeoutError as error:
             raise ClusterUnreachable(
-                f"{cloud}/{cluster_name} did not answer within {limit:g} s",
-                "It is asked again by itself",
+                f"{where} did not answer within {limit:g} s", "It is asked again by itself"
             ) from error
         except Exception as error:
             raise ClusterUnreachable(
-                f"{cloud}/{cluster_name} could not be asked: {first_line(error)}",
-                "It is asked again by itself",
+                f"{where} could not be asked: {first_line(error)}", "It is asked again by itself"
             ) from error
 
     def _backend(self, cloud: str) -> CloudBackend:

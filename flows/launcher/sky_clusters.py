@@ -3,9 +3,10 @@
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
+from flows.bounded import Looks
 from flows.errors import ClusterNotFound, ClusterUnreachable
 from flows.launcher.sky_server import SkyServer
 from flows.launcher.sky_values import SkyCluster, SkyClusterState
@@ -18,7 +19,10 @@ STATE_OF_CLUSTER: Final = {
     SkyClusterState.AUTOSTOPPING: ClusterState.STOPPING,
     SkyClusterState.STOPPED: ClusterState.STOPPED,
 }
-_QUEUES_AT_ONCE: Final = 4
+_ANSWER_SECONDS: Final = 2.5
+"""How long the clusters may take to tell their jobs, and the server to tell what they cost."""
+_COSTS: Final = ""
+"""What the look at the costs is known by; no cluster has this name."""
 _LOOK_SECONDS: Final = 2.0
 _SERVER_SECONDS: Final = 1.5
 """How long the API server may take to say that it is there."""
@@ -43,6 +47,7 @@ class SkyClusters:
         self._server = server
         self._timeout_seconds = timeout_seconds
         self._now = now
+        self._looks = Looks()
 
     def listed(self) -> list[ClusterStatus]:
         """Every cluster the server has, under Oumi's name of its cloud where it has one."""
@@ -50,16 +55,14 @@ class SkyClusters:
         clusters = self._server.clusters()
         if not clusters:
             return []
-        costs = self._server.costs()
         clouds = self._server.cloud_names()
-        with ThreadPoolExecutor(_QUEUES_AT_ONCE) as pool:
-            live_jobs = list(pool.map(self._live_jobs, clusters))
+        costs, live_jobs = self._details(clusters)
         return [
             ClusterStatus(
                 cloud=clouds.get(cluster.cloud, cluster.cloud.lower()),
                 cluster_name=cluster.name,
                 state=STATE_OF_CLUSTER[cluster.state],
-                live_jobs=jobs,
+                live_jobs=live_jobs.get(cluster.name),
                 nodes=cluster.nodes,
                 resources=cluster.resources,
                 hourly_cost=cluster.hourly_cost,
@@ -68,8 +71,21 @@ class SkyClusters:
                 cost_so_far=costs.get(cluster.name) or None,
                 autostop_minutes=cluster.autostop if cluster.autostop >= 0 else None,
             )
-            for cluster, jobs in zip(clusters, live_jobs, strict=True)
+            for cluster in clusters
         ]
+
+    def _details(
+        self, clusters: list[SkyCluster]
+    ) -> tuple[dict[str, float], dict[str, list[str] | None]]:
+        """What each cluster has cost and its live jobs, where that is soon known."""
+        costs: dict[str, float] = {}
+
+        def learn_costs() -> None:
+            costs.update(self._server.costs())
+
+        asked = {cluster.name: partial(self._live_jobs, cluster) for cluster in clusters}
+        jobs = self._looks.answers({_COSTS: learn_costs, **asked}, within_seconds=_ANSWER_SECONDS)
+        return costs, {name: jobs.get(name) for name in asked}
 
     def look_at(self, cloud: str, cluster_name: str) -> None:
         """See that there is such a cluster, or soon that the server does not answer."""

@@ -4,10 +4,10 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from flows.bounded import in_time
+from flows.bounded import Looks, in_time
 from flows.findings import CloudReadiness, Finding, FindingCode, Gpu, Hardware, WorkerFindings
 from flows.hub import Hub
 from flows.launcher.machine import Machine
@@ -46,6 +46,7 @@ class WorkerChecks:
     registry: OumiRegistry
     clouds: SkyReadiness
     environ: Mapping[str, str]
+    looks: Looks = field(default_factory=Looks)
 
     @classmethod
     def of_this_machine(cls) -> "WorkerChecks":
@@ -109,10 +110,11 @@ class WorkerChecks:
         if not launch.target.is_sky:
             return None
         cloud = launch.target.cloud
-        readiness = await in_time(
-            lambda: self.clouds.readiness(cloud), timeout_seconds=within_seconds
-        )
-        if readiness is None:
+        try:
+            readiness = await self.looks.answer(
+                cloud, lambda: self.clouds.readiness(cloud), within_seconds=within_seconds
+            )
+        except TimeoutError:
             readiness = CloudReadiness(
                 target_cloud=cloud, reason=f"SkyPilot did not answer within {within_seconds:g} s"
             )

@@ -9,8 +9,8 @@ from flows.errors import ClusterNotFound, ClusterUnreachable, OperationTimeout
 from flows.models import ClusterEnd, ClusterList, ClusterState, ClusterStatus, Value
 from mcp_server.services.worker_calls import WorkerCalls
 
-LIST_SECONDS: Final = 150.0
-"""How long a listing may take: SkyPilot asks each cluster for its jobs."""
+LIST_SECONDS: Final = 60.0
+"""How long a listing may take where the worker is busy; each cloud has a few seconds."""
 END_SECONDS: Final = 2.3
 """How long to wait for the end of a cluster; one that was ordered goes on afterwards."""
 _MOST: Final = 40

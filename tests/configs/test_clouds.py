@@ -67,3 +67,17 @@ def test_a_cluster_that_cannot_be_told_is_asked_for(
 def test_the_users_of_cluster_and_config_must_agree(cloud: str, cluster: str) -> None:
     with pytest.raises(Conflict, match="names user 'x', but the cluster is of user 'a'"):
         place(cloud, cluster=cluster, user="x")
+
+
+def test_a_cloud_of_a_class_that_we_do_not_know_costs_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from flows.configs import clouds
+
+    schema = clouds.load_schema()
+    more = {**schema, "clouds": {**schema["clouds"], "moon": "MoonCloud"}}
+    monkeypatch.setattr(clouds, "load_schema", lambda: more)
+    assert kind_of("gcp") is CloudKind.SKYPILOT
+    assert "moon" not in known_clouds()
+    with pytest.raises(CloudUnavailable, match="class MoonCloud, which oumi-flows does not know"):
+        kind_of("moon")

@@ -53,6 +53,14 @@ def test_a_cancel_is_ours_only_if_we_were_asked() -> None:
     assert outcome_of(seen, cancelled=False).reason is TerminationReason.CANCELLED_EXTERNALLY
 
 
+def test_a_job_whose_cluster_was_taken_down_says_so() -> None:
+    text = "Cluster c1 was taken down before the job was seen to end."
+    seen = ended(LauncherState.CANCELLED, TerminationReason.CANCELLED_EXTERNALLY, text)
+    assert outcome_of(seen, cancelled=False) == Outcome(
+        TerminationReason.CANCELLED_EXTERNALLY, text
+    )
+
+
 def test_a_cancel_that_came_too_late_says_how_the_job_ended() -> None:
     assert too_late_to_cancel(Outcome(TerminationReason.COMPLETED, "The job finished.")) == Outcome(
         TerminationReason.USER_CANCELLED, "The job had finished before the cancel reached it."

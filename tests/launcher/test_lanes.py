@@ -40,6 +40,17 @@ async def test_a_call_that_timed_out_keeps_its_place_and_those_behind_it_are_nev
     assert made == ["made"]
 
 
+async def test_calls_that_were_given_up_do_not_pile_up_behind_one_that_hangs(
+    release: threading.Event,
+) -> None:
+    lanes = Lanes(width=1)
+    for _ in range(5):
+        with pytest.raises(TimeoutError):
+            await lanes.run("lane", release.wait, timeout=0.02)
+    release.set()
+    assert len(lanes._lanes["lane"]._waiting) <= 1
+
+
 async def test_what_a_call_raises_is_raised_to_its_caller() -> None:
     with pytest.raises(ZeroDivisionError):
         await Lanes(width=1).run("lane", lambda: 1 / 0, timeout=5)
