@@ -35,6 +35,7 @@ from flows.redaction import Redactor, secrets_of
 from flows.report import Report
 from flows.run_record import RunRecord
 from flows.runtime import CancelRequest, Runtime
+from flows.shared_output import jobs_that_shared
 from flows.states import JobState, TerminationReason
 from flows.submissions import Submissions
 
@@ -99,6 +100,8 @@ class Attempt:
             return found or await self._launch()
 
         await self._learn_secrets()
+        if self.number > 1:  # what an earlier attempt reported is not this one's
+            await self._record.label({names.LABEL_ATTEMPT: self.number})
         try:
             launched = await self._once_reachable(attach_or_launch)
         except InvalidConfig as error:
@@ -259,7 +262,7 @@ class Attempt:
         if refusal is not None:
             return refusal
         try:
-            job_config = await asyncio.to_thread(self._plan.job_config, self.number)
+            job_config = await self._job_config()
         except OumiFlowsError as error:
             return Outcome(TerminationReason.INVALID_CONFIG, error.sentences)
         except OSError as error:
@@ -274,7 +277,7 @@ class Attempt:
         if self._cancel.wanted.is_set():
             raise launching
         try:
-            job_config = await asyncio.to_thread(self._plan.job_config, self.number)
+            job_config = await self._job_config()
         except (OumiFlowsError, OSError):
             raise launching from None
         return await self._launch_prepared(job_config, under_way=launching)
@@ -295,6 +298,8 @@ class Attempt:
                 raise under_way  # what comes of it is ended once it is there
             await self._submissions.take_back()
             return _cancelled_before_launch()
+        if self.number > 1:
+            await self._report.start_over()
         self._recording = asyncio.create_task(self._record_provenance())
         launching = asyncio.ensure_future(
             self._launcher.launch(
@@ -313,6 +318,13 @@ class Attempt:
         except BaseException:
             launching.cancel()
             raise
+
+    async def _job_config(self) -> str:
+        """What is launched; of a later attempt with the checkpoint that it goes on from."""
+        if self.number > 1:
+            record = self._record
+            self._plan.sharing = await jobs_that_shared(record.run, record.client)
+        return await asyncio.to_thread(self._plan.job_config, self.number)
 
     async def _refusal(self) -> Outcome | None:
         """Why there is nothing to launch."""

@@ -2,13 +2,13 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from flows import names
-from flows.configs.checkpoints import Checkpoint, last_whole_checkpoint
+from flows.configs.checkpoints import Checkpoint
 from flows.configs.clouds import free_cluster, kind_of
 from flows.configs.overrides import apply_overrides
 from flows.configs.plan import (
@@ -23,11 +23,12 @@ from flows.configs.reader import ConfigFile, ConfigKind, submitted_config
 from flows.configs.schema import ConfigType
 from flows.errors import OumiFlowsError
 from flows.launcher.job_environment import with_job_environment
+from flows.launcher.progress_hook import SIGN
 from flows.models import Command, JobRequest
+from flows.own_checkpoints import OwnCheckpoints, Owner
 from flows.preflight.launch import Launch, read_launch
 from flows.provenance import Source, keep, provenance
 from flows.redaction import config_secrets
-from flows.result_metrics import CLOCK_SECONDS
 from flows.run_record import LabelValue, RunRecord
 from flows.settings import Settings
 
@@ -51,6 +52,8 @@ class LaunchPlan:
     ) -> None:
         self.labels: dict[str, LabelValue] = {}
         """What the run must say before the last job config is launched."""
+        self.sharing: Sequence[str] = ()
+        """Other jobs that wrote to the job's folder since it began, for people."""
         self._request = request
         self._record = record
         self._settings = settings
@@ -170,14 +173,27 @@ class LaunchPlan:
         """The last whole checkpoint that this job has left, or that its config goes on from."""
         if plan.output_dir is None:
             return None
-        began = self._record.run.start_time
-        since = began.timestamp() - CLOCK_SECONDS if began else 0.0
-        if tries and not lookup(data, Command.TRAIN, RESUME_KEY):
-            since = 0.0  # as its first attempt did
-        fresh_since = self._record.labels.get(names.LABEL_FRESH_SINCE)
-        if isinstance(fresh_since, int | float):
-            since = fresh_since
-        checkpoint = last_whole_checkpoint(Path(plan.output_dir), since=since)
+        run, labels = self._record.run, self._record.labels
+        fresh_since = labels.get(names.LABEL_FRESH_SINCE)
+        fresh_attempt = labels.get(names.LABEL_FRESH_ATTEMPT)
+        owner = Owner(
+            job_id=run.id,
+            began_at=run.start_time.timestamp() if run.start_time else 0.0,
+            first_attempt=fresh_attempt if isinstance(fresh_attempt, int) else 1,
+            fresh_since=fresh_since if isinstance(fresh_since, int | float) else None,
+            inherits=tries and not lookup(data, Command.TRAIN, RESUME_KEY),
+            marks=self._marks_checkpoints(),
+            sharing=self.sharing,
+        )
+        checkpoint = OwnCheckpoints(Path(plan.output_dir), owner, say=self._logger.info).last()
         if checkpoint is None:
             self._logger.info("No whole checkpoint of this job in %s", plan.output_dir)
         return checkpoint
+
+    def _marks_checkpoints(self) -> bool:
+        """Whether the training of an attempt on this machine said that it marks checkpoints."""
+        log_path = self._record.labels.get(names.LABEL_LOG_PATH)
+        if not log_path:
+            return False
+        jobs = Path(str(log_path)).parent.parent
+        return any(True for _ in jobs.glob(f"oumi-{self._record.run.id.hex}-*/{SIGN}"))

@@ -79,6 +79,10 @@ class Report:
             observed_at=observed.observed_at if observed else datetime.now(UTC), unreachable=why
         )
 
+    async def start_over(self) -> None:
+        """Show that the attempt which begins has reported nothing yet."""
+        await self._show(observed_at=datetime.now(UTC), unreachable=None)
+
     async def finish(self, outcome: Outcome, seen: Observation | None) -> Outcome:
         """Pass on the rest of the log; the outcome with the last error of a job that failed."""
         if seen is None:

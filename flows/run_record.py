@@ -245,12 +245,13 @@ class RunRecord:
     async def show_progress(
         self, progress: JobProgress, *, observed_at: datetime, unreachable: str | None
     ) -> None:
-        """Create or update the run's one progress artifact."""
+        """Create or update the run's one progress artifact, which names the attempt it is of."""
         metadata = {
             key: str(value)
             for key, value in progress.model_dump(exclude_none=True).items()
             if key != "percent"
         } | {
+            "attempt": str(self.run.labels.get(names.LABEL_ATTEMPT, 1)),
             "observed_at": observed_at.isoformat(),
             "reachable": "false" if unreachable else "true",
         }

@@ -2,13 +2,16 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, cast
 
+from flows.configs.marks import CHECKPOINT, STATE
 from flows.models import Value
 
-_NAME: Final = re.compile(r"checkpoint-(\d+)")
-_STATE: Final = "trainer_state.json"
+_NAME: Final = re.compile(rf"{CHECKPOINT}(\d+)")
+COARSE_SECONDS: Final = 2.0
+"""File systems keep times coarsely: how much older than its job a checkpoint of it may look."""
 _INDEX: Final = "*.index.json"
 _WEIGHTS: Final = (
     "*.safetensors",
@@ -26,32 +29,44 @@ class Checkpoint(Value):
     path: Path
     step: int
 
+    @property
+    def written_at(self) -> float:
+        """When it became whole, in seconds since the epoch."""
+        try:
+            return (self.path / STATE).stat().st_mtime
+        except OSError:  # deleted meanwhile
+            return float("-inf")
+
 
 def last_whole_checkpoint(output_dir: Path, *, since: float = 0.0) -> Checkpoint | None:
     """The whole checkpoint with the highest step, if there is one.
 
-    A checkpoint that was being written when its process died is skipped: the trainers write
-    ``trainer_state.json`` last.
-
     Args:
         output_dir: The folder that the training writes to.
-        since: Seconds since the epoch; what was whole before belongs to another training.
+        since: Seconds since the epoch; what was whole before is passed over.
+    """
+    return next((one for one in whole_checkpoints(output_dir) if one.written_at >= since), None)
+
+
+def whole_checkpoints(output_dir: Path) -> Iterator[Checkpoint]:
+    """The whole checkpoints in a folder, the highest step first.
+
+    A checkpoint that was being written when its process died is skipped: the trainers write
+    ``trainer_state.json`` last. So is one that another training began to write over, whose weights
+    are newer than that file.
     """
     try:
         found = [(int(m[1]), p) for p in output_dir.iterdir() if (m := _NAME.fullmatch(p.name))]
-    except OSError:
-        return None
+    except (OSError, ValueError):
+        return
     for step, path in sorted(found, reverse=True):
-        if _is_whole(path, since):
-            return Checkpoint(path=path, step=step)
-    return None
+        if _is_whole(path):
+            yield Checkpoint(path=path, step=step)
 
 
-def _is_whole(path: Path, since: float) -> bool:
+def _is_whole(path: Path) -> bool:
     try:
-        if (path / _STATE).stat().st_mtime < since:
-            return False
-        state = cast(object, json.loads((path / _STATE).read_bytes()))
+        state = cast(object, json.loads((path / STATE).read_bytes()))
         return bool(state) and isinstance(state, dict) and _has_weights(path)
     except (OSError, ValueError):
         return False
@@ -60,6 +75,9 @@ def _is_whole(path: Path, since: float) -> bool:
 def _has_weights(path: Path) -> bool:
     files = {file for pattern in _WEIGHTS for file in path.glob(pattern)}
     if not files or any(file.stat().st_size == 0 for file in files):
+        return False
+    whole_at = (path / STATE).stat().st_mtime
+    if any(file.stat().st_mtime > whole_at + COARSE_SECONDS for file in files):
         return False
     names = {file.name for file in files}
     return all(_shards(index) <= names for index in path.glob(_INDEX))

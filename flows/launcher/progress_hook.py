@@ -5,12 +5,17 @@ stands alone: it imports nothing of ours, and of others only what the process al
 
 A report is ``::oumi-flows-progress:: {json}`` between two carriage returns: a progress bar's
 state, which the next output overwrites and which readers of the log take out again.
+
+It also marks what a training writes: each checkpoint, and at the end the folder of the model, get a
+file that names the attempt that wrote them. `flows.configs.marks` reads it.
 """
 
 import functools
+import hashlib
 import importlib
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +24,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TextIO, cast
 
 MARKER: Final = "::oumi-flows-progress:: "
+MARK: Final = "oumi_flows.json"
+SIGN: Final = "marks_checkpoints"
+"""File in a local job's folder: its training marks its checkpoints, so one without is not its."""
 _INTERVAL_SECONDS = 1.0
 
 
@@ -69,6 +77,7 @@ class ProgressReports:
         self._began_at = self._clock()
         self._first_step = state.global_step
         self._checkpoint_step = state.global_step or None
+        _sign()
         self._report("begin", state)
 
     @_harmless
@@ -95,11 +104,13 @@ class ProgressReports:
     def on_save(self, args: Any, state: TrainingState, control: Any, **_: Any) -> None:
         """A checkpoint of this step is on disk."""
         self._checkpoint_step = state.global_step
+        _mark(args, state, f"checkpoint-{state.global_step}")
         self._report("save", state)
 
     @_harmless
     def on_train_end(self, args: Any, state: TrainingState, control: Any, **_: Any) -> None:
         """The last report."""
+        _mark(args, state, "")
         self._report("end", state)
 
     def _report(self, event: str, state: TrainingState) -> None:
@@ -125,6 +136,33 @@ class ProgressReports:
         if left <= 0:
             return 0.0 if state.max_steps > 0 else None
         return round(left * elapsed / done, 1) if done > 0 else None
+
+
+@_harmless
+def _sign() -> None:
+    """Say beside the job that its training marks its checkpoints."""
+    Path(os.environ["OUMI_FLOWS_JOB_DIR"], SIGN).touch()
+
+
+@_harmless
+def _mark(args: Any, state: TrainingState, name: str) -> None:
+    """Write into a folder of the training's output which attempt of which job wrote it.
+
+    The hash is that of the file that Transformers (5.16) writes last into a checkpoint: it tells
+    whether another training wrote over the checkpoint later.
+    """
+    if not state.is_world_process_zero:
+        return
+    folder = Path(args.output_dir, name)
+    last = folder / "trainer_state.json"
+    mark = {
+        "job": os.environ["OUMI_FLOWS_JOB_KEY"],
+        "step": state.global_step,
+        "sha256": hashlib.sha256(last.read_bytes()).hexdigest() if name else None,
+    }
+    draft = folder / f".{MARK}"
+    draft.write_text(json.dumps(mark))
+    draft.replace(folder / MARK)
 
 
 def _finite(value: Any) -> float | None:

@@ -14,6 +14,10 @@ from mcp_server.services.results import JobRow
 
 _MESSAGE_LIMIT: Final = 1000
 _ROW_WORDS: Final = 100
+_BEFORE_A_LAUNCH: Final = frozenset(
+    {JobState.SCHEDULED, JobState.QUEUED, JobState.PENDING, JobState.RETRYING}
+)
+"""In these nothing runs: what has been reported is of an earlier attempt."""
 
 
 def job_request(run: FlowRun) -> JobRequest | None:
@@ -42,6 +46,8 @@ def job_status(
         error_tail: The last lines of a job that failed.
     """
     state = run.state.job_state
+    if artifact is not None and not _is_of_attempt(artifact, run):
+        artifact = None
     facts = artifact.metadata if artifact else {}
     watched = state in (JobState.LAUNCHING, JobState.RUNNING, JobState.CANCELLING)
     reachable = not (watched and facts.get("reachable") == "false")
@@ -150,6 +156,13 @@ def _resumed_from_step(run: FlowRun) -> int | None:
     if run.label(names.LABEL_RESUMED_ATTEMPT) != str(run.attempt):
         return None
     return _count(run.label(names.LABEL_RESUMED_STEP))
+
+
+def _is_of_attempt(artifact: Artifact, run: FlowRun) -> bool:
+    """Whether what an artifact says is of the attempt that the status is about."""
+    if run.state.job_state in _BEFORE_A_LAUNCH:
+        return False
+    return artifact.metadata.get("attempt", str(run.attempt)) == str(run.attempt)
 
 
 def _progress(artifact: Artifact | None, state: JobState) -> JobProgress:

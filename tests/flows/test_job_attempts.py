@@ -1,8 +1,14 @@
 """One job is launched once per attempt, whatever happens to whoever watches it."""
 
 import threading
+from pathlib import Path
 
 import pytest
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterType,
+)
 from prefect.client.schemas.objects import StateType
 
 from flows import names
@@ -11,6 +17,7 @@ from flows.launch_plan import LaunchPlan
 from flows.models import RetryCause
 from flows.provenance import load
 from flows.retries import RETRIED, Retried
+from flows.shared_output import jobs_that_shared
 from flows.states import JobState, TerminationReason
 from tests.flows.bench import PATIENCE_SECONDS, Bench
 from tests.support.waiting import eventually
@@ -172,6 +179,57 @@ async def test_a_job_retried_by_a_person_gets_a_new_attempt(bench: Bench) -> Non
         (await bench.launched(job_id, attempt=2)).succeed()
         await eventually(lambda: _succeeded(bench, job_id), timeout=PATIENCE_SECONDS)
     assert len(bench.launcher.launches) == 2
+
+
+async def test_the_progress_of_an_attempt_does_not_outlive_it(bench: Bench, tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("{'loss': '2.5', 'step': 40}\n")
+
+    async def progress() -> dict[str, str]:
+        found = await bench.client.read_artifacts(
+            artifact_filter=ArtifactFilter(
+                flow_run_id=ArtifactFilterFlowRunId(any_=[job_id]),
+                type=ArtifactFilterType(any_=["progress"]),
+            )
+        )
+        metadata = found[0].metadata_ if found else {}
+        return {
+            key: metadata[key] for key in ("attempt", "step", "loss") if key in (metadata or {})
+        }
+
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        job = await bench.launched(job_id)
+        job.log_path = log
+        await eventually(progress, timeout=PATIENCE_SECONDS)
+        assert await progress() == {"attempt": "1", "step": "40", "loss": "2.5"}
+        job.fail(TerminationReason.NONZERO_EXIT, "It failed.")
+        await bench.ending(job_id)
+        await bench.retry(job_id)
+        again = await bench.launched(job_id, attempt=2)
+        assert await progress() == {"attempt": "2"}
+        again.succeed()
+        await eventually(lambda: _succeeded(bench, job_id), timeout=PATIENCE_SECONDS)
+
+
+async def test_jobs_that_write_to_one_folder_are_known_to_each_other(
+    bench: Bench, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    tags = names.run_tags(command="train", cloud="local")
+    for name, folder in (("mine", "out"), ("other", "link/out"), ("apart", "out2")):
+        labels = {names.LABEL_OUTPUT_DIR: str(tmp_path / folder)}
+        made = await bench.client.create_flow_run_from_deployment(
+            bench.deployment_id, name=name, tags=tags, labels=labels
+        )
+        await bench.set_state(made.id, StateType.PENDING)
+        await bench.set_state(made.id, StateType.RUNNING)
+        if name == "mine":
+            mine = await bench.run(made.id)
+        else:
+            await bench.set_state(made.id, StateType.COMPLETED)
+    shared = await jobs_that_shared(mine, bench.client)
+    assert [text.partition(" ")[0] for text in shared] == ["other"]
 
 
 async def _succeeded(bench: Bench, job_id: object) -> bool:

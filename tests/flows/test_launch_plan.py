@@ -1,10 +1,14 @@
 """What an attempt launches: where it goes on from, and where it writes."""
 
+import io
 import logging
 import os
 import shlex
+import shutil
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -13,7 +17,9 @@ import yaml
 from prefect.client.schemas.objects import FlowRun
 
 from flows import names
+from flows.configs.marks import MARK
 from flows.launch_plan import LaunchPlan
+from flows.launcher.progress_hook import SIGN, ProgressReports
 from flows.models import Command, JobRequest
 from flows.provenance import load
 from flows.run_record import RunRecord
@@ -25,10 +31,18 @@ if TYPE_CHECKING:
 BEGAN = datetime(2026, 11, 24, 1, 0, 5, tzinfo=UTC)
 DUE = datetime(2026, 11, 24, 1, 0, tzinfo=UTC)
 RUN_ID = UUID("01a207af-1111-7222-8333-444455556666")
+OTHER_ID = UUID("01a207af-9999-7222-8333-444455556666")
 MODEL = "model: {model_name: tiny}\n"
 TRYING = "training: {output_dir: out, try_resume_from_last_checkpoint: true}\n"
 NOT_TRYING = "--[training].try_resume_from_last_checkpoint=false"
 PLAIN = "training: {output_dir: out}\n"
+
+
+@dataclass
+class State:
+    global_step: int
+    max_steps: int = 5000
+    is_world_process_zero: bool = True
 
 
 @pytest.fixture
@@ -47,6 +61,18 @@ def save(folder: Path, step: int, *, after: float, is_whole: bool = True) -> Pat
         file.write_text('{"global_step": 1}')
         at = (BEGAN + timedelta(seconds=after)).timestamp()
         os.utime(file, (at, at))
+    return path
+
+
+def mark(path: Path, key: str) -> Path:
+    """Mark a checkpoint as the progress hook does once it is whole."""
+    state = State(global_step=int(path.name.removeprefix("checkpoint-")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(names.JOB_KEY_ENV, key)
+        ProgressReports(stream=io.StringIO()).on_save(
+            SimpleNamespace(output_dir=str(path.parent)), state, None
+        )
+    assert (path / MARK).exists()
     return path
 
 
@@ -92,6 +118,111 @@ def test_a_checkpoint_that_another_job_left_is_not_taken_for_ours(folder: Path) 
 def test_a_checkpoint_may_look_a_little_older_than_its_job(folder: Path) -> None:
     path = save(folder, 20, after=-1)
     assert script_of(plan_of(folder, PLAIN), 2).endswith(f"={path}")
+
+
+def test_of_two_trainings_in_one_folder_each_goes_on_from_its_own_checkpoint(folder: Path) -> None:
+    mine = mark(save(folder, 100, after=60), names.launch_key(RUN_ID, 1))
+    mark(save(folder, 460, after=90), names.launch_key(OTHER_ID, 1))
+    plan = plan_of(folder, PLAIN)
+    assert script_of(plan, 2).endswith(f"={mine}")
+    assert plan.labels[names.LABEL_RESUMED_STEP] == 100
+
+
+def test_a_checkpoint_of_any_attempt_of_the_job_is_its_own_however_old_its_files_look(
+    folder: Path,
+) -> None:
+    path = mark(save(folder, 40, after=-86_400), names.launch_key(RUN_ID, 2))
+    assert script_of(plan_of(folder, PLAIN), 3).endswith(f"={path}")
+
+
+def test_a_copied_folder_of_another_job_is_still_that_jobs(folder: Path) -> None:
+    path = mark(save(folder, 460, after=90), names.launch_key(OTHER_ID, 1))
+    shutil.copytree(path, folder / "out" / "checkpoint-500")
+    shutil.rmtree(path)
+    assert "resume" not in script_of(plan_of(folder, PLAIN), 2)
+
+
+def test_a_checkpoint_that_another_training_wrote_over_is_not_ours_any_more(folder: Path) -> None:
+    path = mark(save(folder, 40, after=60), names.launch_key(RUN_ID, 1))
+    (path / "trainer_state.json").write_text('{"global_step": 40, "loss": 5.97}')
+    assert "resume" not in script_of(plan_of(folder, PLAIN), 2)
+
+
+def test_a_checkpoint_whose_weights_another_training_began_to_replace_is_not_whole(
+    folder: Path,
+) -> None:
+    path = mark(save(folder, 40, after=60), names.launch_key(RUN_ID, 1))
+    at = (BEGAN + timedelta(seconds=90)).timestamp()
+    os.utime(path / "model.safetensors", (at, at))
+    assert "resume" not in script_of(plan_of(folder, PLAIN), 2)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"job": "oumi-1"}', "\x00", "[" * 5000])
+def test_a_checkpoint_with_a_spoiled_mark_belongs_to_no_job(folder: Path, text: str) -> None:
+    (save(folder, 40, after=60) / MARK).write_text(text)
+    assert "resume" not in script_of(plan_of(folder, PLAIN), 2)
+
+
+def test_a_checkpoint_without_a_mark_is_not_of_a_job_that_marks_its_own(folder: Path) -> None:
+    mine = mark(save(folder, 20, after=30), names.launch_key(RUN_ID, 1))
+    save(folder, 40, after=60)
+    assert script_of(plan_of(folder, PLAIN), 2).endswith(f"={mine}")
+
+
+def test_a_checkpoint_without_a_mark_is_not_of_a_job_whose_training_said_that_it_marks(
+    folder: Path,
+) -> None:
+    save(folder, 40, after=60)
+    job = folder.parent / "jobs" / names.launch_key(RUN_ID, 1)
+    job.mkdir(parents=True)
+    labels = {names.LABEL_LOG_PATH: str(job / "log.txt")}
+    assert "resume" in script_of(plan_of(folder, PLAIN, labels=labels), 2)
+    (job / SIGN).touch()
+    assert "resume" not in script_of(plan_of(folder, PLAIN, labels=labels), 2)
+
+
+def test_without_marks_nothing_is_gone_on_from_where_another_job_wrote_meanwhile(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(folder, 40, after=60)
+    plan = plan_of(folder, PLAIN)
+    plan.sharing = ["train-other (01a207af)"]
+    with caplog.at_level(logging.INFO):
+        assert "resume" not in script_of(plan, 2)
+    assert "train-other (01a207af)" in caplog.text
+
+
+def test_without_marks_nothing_is_gone_on_from_beside_a_marked_one_of_another_job(
+    folder: Path,
+) -> None:
+    save(folder, 40, after=60)
+    mark(save(folder, 20, after=30), names.launch_key(OTHER_ID, 1))
+    assert "resume" not in script_of(plan_of(folder, PLAIN), 2)
+
+
+def test_taking_a_checkpoint_without_a_mark_is_said(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = save(folder, 40, after=60)
+    with caplog.at_level(logging.INFO):
+        assert script_of(plan_of(folder, PLAIN), 2).endswith(f"={path}")
+    assert f"{path} has no mark" in caplog.text
+
+
+def test_an_attempt_before_the_one_that_started_over_is_passed_over_by_its_number(
+    folder: Path,
+) -> None:
+    mark(save(folder, 180, after=60), names.launch_key(RUN_ID, 1))
+    labels = {names.LABEL_FRESH_ATTEMPT: 2, names.LABEL_FRESH_SINCE: BEGAN.timestamp() + 30}
+    assert "resume" not in script_of(plan_of(folder, PLAIN, labels=labels), 3)
+    path = mark(save(folder, 20, after=90), names.launch_key(RUN_ID, 2))
+    assert script_of(plan_of(folder, PLAIN, labels=labels), 3).endswith(f"={path}")
+
+
+def test_a_config_that_goes_on_from_older_jobs_does_not_from_a_live_one(folder: Path) -> None:
+    old = mark(save(folder, 100, after=-86_400), names.launch_key(OTHER_ID, 1))
+    mark(save(folder, 460, after=90), names.launch_key(OTHER_ID, 1))
+    assert script_of(plan_of(folder, TRYING), 2).endswith(f"={old}")
 
 
 def test_what_came_before_a_fresh_attempt_is_not_gone_on_from(folder: Path) -> None:

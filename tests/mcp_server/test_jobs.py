@@ -354,6 +354,38 @@ async def test_a_failed_job_is_retried_under_the_same_id(
     assert (await ok(client, "retry_job", job_id=job_id))["attempt"] == 3
 
 
+async def test_after_a_retry_the_progress_of_the_attempt_before_is_gone(
+    submit: Submit, client: Client, prefect: PrefectServer
+) -> None:
+    job_id = (await submit())["job_id"]
+    prefect.set_states(job_id, "PENDING", "RUNNING")
+    old = {"step": "40", "max_steps": "60", "loss": "2.5", "reachable": "false", "attempt": "1"}
+    prefect.show_progress(job_id, 66.7, **old)
+    prefect.set_states(job_id, "FAILED")
+    assert (await ok(client, "get_job_status", job_id=job_id))["progress"]["step"] == 40
+    nothing = dict.fromkeys(("step", "max_steps", "percent", "loss", "eta_seconds"))
+    status = await ok(client, "retry_job", job_id=job_id)
+    assert (status["progress"], status["attempt"]) == (nothing, 2)
+    assert "step 40" not in status["summary"]
+    for state in ("PENDING", "RUNNING/Launching", "RUNNING"):
+        prefect.set_states(job_id, state)
+        status = await ok(client, "get_job_status", job_id=job_id)
+        assert (status["progress"], status["reachable"]) == (nothing, True), state
+    prefect.show_progress(job_id, 8.3, step="5", reachable="true", attempt="2")
+    assert (await ok(client, "get_job_status", job_id=job_id))["progress"]["step"] == 5
+
+
+async def test_a_job_that_waits_for_its_next_attempt_shows_no_progress(
+    submit: Submit, client: Client, prefect: PrefectServer
+) -> None:
+    job_id = (await submit())["job_id"]
+    prefect.set_states(job_id, "PENDING", "RUNNING")
+    prefect.show_progress(job_id, 66.7, step="40", loss="2.5", reachable="true")
+    prefect.set_states(job_id, "SCHEDULED/AwaitingRetry")
+    status = await ok(client, "get_job_status", job_id=job_id)
+    assert (status["state"], status["progress"]["step"]) == ("retrying", None)
+
+
 async def test_a_retry_from_the_start_names_the_attempt_and_forgets_an_old_force(
     submit: Submit, client: Client, prefect: PrefectServer
 ) -> None:

@@ -8,14 +8,22 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from uuid import UUID
 
 import pytest
 
-from flows.launcher.progress_hook import MARKER, ProgressReports
+from flows.configs import marks
+from flows.configs.marks import Mark, read_mark
+from flows.launcher.job_folder import JOB_DIR_ENV
+from flows.launcher.progress_hook import MARK, MARKER, SIGN, ProgressReports
 from flows.log_text import REPORT_MARKER
 from flows.models import JobProgress
+from flows.names import JOB_KEY_ENV
 from flows.progress import HOOK, ProgressReader, deps_file_text
+
+KEY = "oumi-01a207af111172228333444455556666-3"
 
 
 @dataclass
@@ -57,8 +65,9 @@ class Training:
         return [json.loads(text.removeprefix(MARKER)) for text in texts if text]
 
 
-def test_reader_and_hook_agree_on_the_marker() -> None:
+def test_readers_and_hook_agree_on_the_marker_and_on_the_name_of_a_mark() -> None:
     assert MARKER == REPORT_MARKER
+    assert MARK == marks.MARK
 
 
 def test_steps_are_reported_at_most_once_a_second() -> None:
@@ -125,6 +134,68 @@ def test_only_the_first_process_of_a_training_reports() -> None:
     training = Training(is_world_process_zero=False)
     training.step(seconds=5)
     assert not training.reports
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """The output folder of a training that has written a checkpoint, in a job of ours."""
+    checkpoint = tmp_path / "out" / "checkpoint-7"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "trainer_state.json").write_text('{"global_step": 7}')
+    return tmp_path / "out"
+
+
+def save(output: Path, **state: Any) -> None:
+    training = Training(global_step=7)
+    training.state = State(global_step=7, **state)
+    args = SimpleNamespace(output_dir=str(output))
+    training.hook.on_save(args, training.state, None)
+    training.hook.on_train_end(args, training.state, None)
+
+
+def test_a_checkpoint_and_the_model_at_the_end_are_marked_with_the_attempt_that_wrote_them(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(JOB_KEY_ENV, KEY)
+    save(output)
+    mine = Mark(job_id=UUID(KEY.split("-")[1]), attempt=3)
+    assert read_mark(output / "checkpoint-7") == mine
+    assert read_mark(output) == mine
+
+
+def test_a_training_that_is_no_job_of_ours_marks_nothing(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(JOB_KEY_ENV, raising=False)
+    save(output)
+    assert read_mark(output / "checkpoint-7") is None
+    assert read_mark(output) is None
+
+
+def test_only_the_first_process_of_a_training_marks(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(JOB_KEY_ENV, KEY)
+    save(output, is_world_process_zero=False)
+    assert read_mark(output / "checkpoint-7") is None
+
+
+def test_a_mark_that_cannot_be_written_keeps_nothing_from_being_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(JOB_KEY_ENV, KEY)
+    training = Training(global_step=7)
+    training.hook.on_save(SimpleNamespace(output_dir=str(tmp_path / "gone")), training.state, None)
+    assert training.reports[-1]["event"] == "save"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_says_in_its_jobs_folder_that_it_marks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(JOB_DIR_ENV, str(tmp_path))
+    Training()
+    assert [path.name for path in tmp_path.iterdir()] == [SIGN]
 
 
 def test_neither_a_closed_stream_nor_another_state_ends_a_training() -> None:
