@@ -29,6 +29,8 @@ RETRIED: Final[dict[TerminationReason, Retried]] = {
     TerminationReason.INVALID_CONFIG: Retried.NEVER,
     TerminationReason.SETUP_FAILED: Retried.NEVER,
     TerminationReason.OUT_OF_MEMORY: Retried.NEVER,
+    # It was tried several times already.
+    TerminationReason.UNSTARTABLE: Retried.NEVER,
     # Somebody wanted the end.
     TerminationReason.USER_CANCELLED: Retried.NEVER,
     TerminationReason.CANCELLED_EXTERNALLY: Retried.NEVER,

@@ -50,6 +50,7 @@ class TerminationReason(StrEnum):
     TIMED_OUT = "timed_out"
     LOST = "lost"
     INVALID_CONFIG = "invalid_config"
+    UNSTARTABLE = "unstartable"
 
     @property
     def job_state(self) -> JobState:
@@ -71,4 +72,5 @@ _STATE_OF_REASON = {
     TerminationReason.TIMED_OUT: JobState.FAILED,
     TerminationReason.LOST: JobState.CRASHED,
     TerminationReason.INVALID_CONFIG: JobState.FAILED,
+    TerminationReason.UNSTARTABLE: JobState.CRASHED,
 }

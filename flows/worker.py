@@ -31,6 +31,7 @@ from flows.ownership import Owner
 from flows.parts import settle_parts
 from flows.pool_runs import PoolRuns, known_name
 from flows.ports import Launcher
+from flows.repeated_errors import RepeatedErrors, cause_of, is_given_up, unstartable
 from flows.runtime import Runtime, set_current_runtime
 from flows.server_record import guard_server_port
 from flows.settings import Settings
@@ -77,6 +78,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         self._owner = Owner.current(self._settings.home)
         self._local_slots = self._settings.local_slots or max(1, len(visible_gpus()))
         self._flows = DeployedFlows()
+        self._errors = RepeatedErrors(pause_seconds=_SWEEP_SECONDS)
         self._active: dict[UUID, FlowRun] = {}
         self._starting = asyncio.Semaphore(self._settings.start_concurrency)
         self._loops: list[asyncio.Task[None]] = []
@@ -218,18 +220,55 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
 
     async def _guarded(self, execute: Callable[[FlowRun], Awaitable[None]], run: FlowRun) -> None:
         """The edge of one run: no other run may end with it."""
+        began_at = asyncio.get_running_loop().time()
+        try:
+            error = await self._error_of(execute, run)
+            if error is None:
+                self._errors.forget(run.id)
+            else:
+                lasted_seconds = asyncio.get_running_loop().time() - began_at
+                await self._after_error(run, error, lasted_seconds=lasted_seconds)
+        except (ObjectNotFound, *_API_ERRORS) as failure:
+            self._logger.info("Flow run %s was not given up: %r", run.id, failure)
+        finally:
+            self._active.pop(run.id, None)
+
+    async def _error_of(
+        self, execute: Callable[[FlowRun], Awaitable[None]], run: FlowRun
+    ) -> BaseException | None:
+        """What an execution ended with that speaks of the run; None: it ended, or broke off."""
         try:
             await execute(run)
         except (Abort, Pause) as signal:
             self._logger.info("Let go of flow run %s: %s", run.id, signal)
+            return cause_of(signal)
         except ObjectNotFound:
             self._logger.info("Flow run %s was deleted", run.id)
         except _API_ERRORS as error:
             self._logger.warning("Lost touch with flow run %s: %r", run.id, error)
-        except Exception:
+            return cause_of(error)
+        except Exception as error:
             self._logger.exception("Flow run %s is taken up again after an error", run.id)
-        finally:
-            self._active.pop(run.id, None)
+            return cause_of(error)
+        return None
+
+    async def _after_error(
+        self, run: FlowRun, error: BaseException, *, lasted_seconds: float
+    ) -> None:
+        """Give up a run that met the same error too often; others are taken up again."""
+        repeated = self._errors.add(
+            run.id, error, is_cancel=_is_cancelling(run), lasted_seconds=lasted_seconds
+        )
+        if not repeated.is_too_often:
+            return
+        run = await self.client.read_flow_run(run.id)
+        if run.state is None or run.state.is_final() or not is_given_up(run, repeated):
+            return
+        outcome = unstartable(run, repeated)
+        self._logger.error("Flow run %s: %s", run.id, outcome.text)
+        # From Cancelling the server accepts nothing but Cancelled, which it is not (prefect 3.8).
+        await self.client.set_flow_run_state(run.id, outcome.state, force=True)
+        self._errors.forget(run.id)
 
     async def _begin(self, run: FlowRun) -> None:
         """Execute a run that is due."""
@@ -325,13 +364,18 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
     async def _adopt_orphans(self) -> None:
         """Take up runs of this pool that nobody executes; end jobs whose whole was ended."""
         for run in await self._pool_runs.orphans():
-            if run.id not in self._active:
+            is_due = self._errors.is_due(run.id, is_cancel=_is_cancelling(run))
+            if run.id not in self._active and is_due:
                 self._spawn(self._take_up, run)
         await settle_parts(self.client, pool=self._work_pool_name)
 
     @property
     def _pool_runs(self) -> PoolRuns:
         return PoolRuns(self.client, self._work_pool_name, self._owner)
+
+
+def _is_cancelling(run: FlowRun) -> bool:
+    return run.state is not None and run.state.is_cancelling()
 
 
 def _cloud(run: FlowRun) -> str | None:

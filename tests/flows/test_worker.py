@@ -53,6 +53,29 @@ async def test_no_run_ends_with_another(
             assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
 
 
+async def test_a_run_that_meets_the_same_error_again_and_again_is_given_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(**_: object) -> None:
+        raise ValueError("no such thing")
+
+    cancelled = await bench.submit("hold")
+    await bench.set_state(cancelled, StateType.RUNNING)
+    await bench.cancel(cancelled)
+    monkeypatch.setattr(bench.launcher, "launch", broken)
+    monkeypatch.setattr(bench.launcher, "find", broken)
+    monkeypatch.setattr("flows.pool_runs._UNOWNED_SECONDS", 0.2)
+    async with bench.worker():
+        started = await bench.submit("hold")
+        for job_id in (started, cancelled):
+            assert await bench.ending(job_id) == (
+                JobState.CRASHED,
+                TerminationReason.UNSTARTABLE,
+                "The engine gave up after 5 times the same error: ValueError: no such thing. "
+                "retry_job tries again, once the cause is gone.",
+            )
+
+
 @pytest.fixture
 def heartbeats_by_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a server that the worker has no websocket to, or has lost it."""
