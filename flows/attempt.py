@@ -23,7 +23,7 @@ from flows.errors import (
     OumiFlowsError,
     StillLaunching,
 )
-from flows.job_results import keep_results
+from flows.job_results import keep_results, with_divergence
 from flows.job_watch import JobWatch
 from flows.launch_checks import find_blockers
 from flows.launch_plan import LaunchPlan
@@ -31,6 +31,7 @@ from flows.letting_go import Patience, with_cost
 from flows.models import JobRequest
 from flows.outcome import Outcome
 from flows.ports import JobHandle
+from flows.reading import Reading
 from flows.redaction import Redactor, secrets_of
 from flows.report import Report
 from flows.run_record import RunRecord
@@ -85,6 +86,7 @@ class Attempt:
         )
         self._submissions = Submissions(record, request, is_new=is_new)
         self._plan = LaunchPlan(request, record, self._settings, logger)
+        self._reading = Reading()
         self._cluster: str | None = None
         self._is_late = False
         self._recording: asyncio.Task[None] | None = None
@@ -133,7 +135,18 @@ class Attempt:
             text = f"{self._late}. It came up later and was cancelled: {outcome.text}"
             outcome = Outcome(TerminationReason.LAUNCH_FAILED, text)
         if outcome.reason is TerminationReason.COMPLETED:
-            await keep_results(self._record, self._logger, own_output=self._request.own_output)
+            loss = await keep_results(
+                self._record,
+                self._logger,
+                own_output=self._request.own_output,
+                loss=self._report.loss,
+            )
+            outcome = with_divergence(outcome, loss=loss)
+        else:
+            look = "the end of the results of a job"
+            self._record.note(
+                await self._reading.read(look, self._plan.ended_marks, self.number) or {}
+            )
         await self._keep_record()
         return self._hidden(with_cost(outcome, handle, is_own=not self._request.cluster_name))
 
@@ -287,7 +300,9 @@ class Attempt:
     ) -> JobHandle | Outcome:
         cluster = await self._where()
         await self._record.show(JobState.LAUNCHING)
-        labels = dict(self._plan.labels)
+        look = "what is in a folder of results"
+        marks = await self._reading.read(look, self._plan.result_marks, self.number)
+        labels = {**self._plan.labels, **(marks or {})}
         if self._request.cloud != names.LOCAL_CLOUD:
             labels[names.LABEL_CLUSTER] = cluster
         if self._record.force_cancel and not self._record.is_cancelling:

@@ -63,7 +63,13 @@ class Children:
                 return {str(run.labels.get(names.LABEL_PART, "")): run for run in found}
 
     async def start(
-        self, part: str, request: JobRequest, *, after: Iterable[FlowRun], tags: Sequence[str] = ()
+        self,
+        part: str,
+        request: JobRequest,
+        *,
+        after: Iterable[FlowRun],
+        tags: Sequence[str] = (),
+        output_dir: str = "",
     ) -> FlowRun:
         """Start the job of a part, or find the one that was started before.
 
@@ -72,11 +78,14 @@ class Children:
             request: The job.
             after: The jobs that it waited for; the Prefect UI draws them before it.
             tags: Those of its run beside what every job's has.
+            output_dir: Folder of the results of a job config's job.
 
         Raises:
             OumiFlowsError: The job cannot be run.
         """
         plan = await asyncio.to_thread(self._plan, request)
+        if output_dir:
+            plan = plan.model_copy(update={"output_dir": output_dir})
         creating = asyncio.ensure_future(
             patiently(lambda: self._create(part, request, plan, after=list(after), tags=tags))
         )

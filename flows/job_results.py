@@ -1,7 +1,8 @@
 """What a job that succeeded leaves on its run and beside its results, for those who look later."""
 
-import asyncio
 import logging
+import math
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import httpx
 from prefect.exceptions import ObjectNotFound
 
 from flows import names
+from flows.divergence import divergence, last_loss
+from flows.outcome import Outcome
+from flows.reading import Reading
+from flows.result_marks import ResultMarks, marks_of
 from flows.result_metrics import ResultFiles, kept_metrics, read_metrics
 from flows.run_record import LabelValue, RunRecord
 
@@ -18,29 +23,62 @@ async def keep_results(
     logger: "logging.Logger | logging.LoggerAdapter[logging.Logger]",
     *,
     own_output: bool,
-) -> None:
+    loss: float | None,
+) -> float | None:
     """Keep the metrics of a job on its run, because another may write over its files.
 
     Args:
         record: The run of the job, which has succeeded.
         logger: The run's log.
         own_output: Whether its folder is one of many, of which ``latest`` is to be this one.
+        loss: The last loss it reported while it ran.
+
+    Returns:
+        The last loss of its training; None: it was no training.
     """
-    folder, log_path = (
-        Path(str(value)) if value else None
-        for value in map(record.labels.get, (names.LABEL_OUTPUT_DIR, names.LABEL_LOG_PATH))
-    )
-    if own_output and folder is not None:
-        await asyncio.to_thread(link_latest, folder)
-    began = record.run.start_time
-    files = ResultFiles(folder, log_path, since=began.timestamp() if began else 0.0)
-    found = await asyncio.to_thread(read_metrics, files)
+    reading = Reading()
+    folder = record.labels.get(names.LABEL_OUTPUT_DIR)
+    if own_output and folder:
+        await reading.read("a folder of results", link_latest, Path(str(folder)))
+    files = result_files(record.labels)
+    found = await reading.read("the results of a job", read_metrics, files) or {}
+    if loss is not None and not math.isfinite(loss):
+        # Of a training that writes no file of metrics only its reports say so.
+        found["loss"] = loss
     if found:
         kept: dict[str, LabelValue] = {names.LABEL_METRICS: kept_metrics(found)}
         try:
             await record.label(kept)
         except (httpx.HTTPError, ObjectNotFound) as error:
             logger.warning("The metrics of the job were not kept: %s", error)
+    return last_loss(found)
+
+
+def with_divergence(outcome: Outcome, *, loss: float | None) -> Outcome:
+    """The outcome of a job that succeeded, which says so if its training diverged.
+
+    Its process ended well, so it is no failure; whether its result is one only a person can say.
+    """
+    words = divergence(loss)
+    return outcome._replace(text=f"{outcome.text.rstrip('. ')}, but {words}.") if words else outcome
+
+
+def result_files(labels: Mapping[str, object], *, folder: str = "") -> ResultFiles:
+    """Where the results of a job are.
+
+    Args:
+        labels: Those of its run.
+        folder: Its folder of results; empty: the one that its labels name.
+    """
+    folder = folder or str(labels.get(names.LABEL_OUTPUT_DIR) or "")
+    log_path = labels.get(names.LABEL_LOG_PATH)
+    # Without marks nobody can say what in the folder is the job's.
+    before = marks_of(labels.get(names.LABEL_RESULT_MARKS), folder)
+    return ResultFiles(
+        output_dir=Path(folder) if folder and before else None,
+        log_path=Path(str(log_path)) if log_path else None,
+        before=before or ResultMarks(),
+    )
 
 
 def link_latest(folder: Path) -> None:

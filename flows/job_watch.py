@@ -12,6 +12,7 @@ from flows.letting_go import Patience
 from flows.log_copy import LogCopy
 from flows.outcome import Outcome, outcome_of
 from flows.ports import JobHandle, LauncherState, Observation
+from flows.reading import Reading
 from flows.report import Report
 from flows.run_record import RunRecord
 from flows.runtime import CancelRequest, Runtime
@@ -70,6 +71,7 @@ class JobWatch:
             self._settings.jobs_dir / self._key / "log.txt",
             interval_seconds=self._settings.progress_interval_seconds,
         )
+        self._reading = Reading()
         self._seen: Observation | None = None
         # Whoever watched it before may not have come to end it.
         self._cancel_due = record.is_timed_out(attempt)
@@ -126,7 +128,7 @@ class JobWatch:
 
     async def _finish(self, outcome: Outcome) -> Outcome:
         if self._seen is not None and self._log.is_started:
-            if not await self._log.finish():
+            if not await self._reading.wait_for("the end of a log", self._log.finish()):
                 self._report.say("The end of the log could not be copied to %s", self._log.path)
             self._seen = self._with_log(self._seen)
             await self._show(self._seen)

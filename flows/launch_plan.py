@@ -29,6 +29,7 @@ from flows.own_checkpoints import OwnCheckpoints, Owner
 from flows.preflight.launch import Launch, read_launch
 from flows.provenance import Source, keep, provenance
 from flows.redaction import config_secrets
+from flows.result_marks import ResultMarks, marks_of
 from flows.run_record import LabelValue, RunRecord
 from flows.settings import Settings
 
@@ -121,6 +122,26 @@ class LaunchPlan:
             self._logger.warning("What the job runs on was not kept: %s", error)
             return {}
 
+    def result_marks(self, attempt: int) -> dict[str, LabelValue]:
+        """The label that says what is in the folder of results before an attempt is launched."""
+        labels = {**self._record.labels, **self.labels}
+        folder = str(labels.get(names.LABEL_OUTPUT_DIR) or "")
+        marks = marks_of(labels.get(names.LABEL_RESULT_MARKS), folder)
+        marks = marks or ResultMarks(folder=folder)
+        if not folder or marks.has(attempt):
+            return {}  # made by the worker that began the launch: the job may write by now
+        goes_on = labels.get(names.LABEL_FRESH_ATTEMPT) != attempt
+        if self._config().kind is not ConfigKind.JOB:  # whose script decides what it goes on from
+            goes_on &= labels.get(names.LABEL_RESUMED_ATTEMPT) == attempt
+        return _label(marks.next(attempt, goes_on=goes_on))
+
+    def ended_marks(self, attempt: int) -> dict[str, LabelValue]:
+        """The same label once an attempt has ended, and what follows in the file is not its own."""
+        labels = self._record.labels
+        folder = str(labels.get(names.LABEL_OUTPUT_DIR) or "")
+        marks = marks_of(labels.get(names.LABEL_RESULT_MARKS), folder)
+        return _label(marks.ended(attempt)) if marks else {}
+
     def secrets(self) -> list[str]:
         """The secrets that the config gives the job."""
         if self._request.launcher_job_id is None:
@@ -197,3 +218,7 @@ class LaunchPlan:
             return False
         jobs = Path(str(log_path)).parent.parent
         return any(True for _ in jobs.glob(f"oumi-{self._record.run.id.hex}-*/{SIGN}"))
+
+
+def _label(marks: ResultMarks) -> dict[str, LabelValue]:
+    return {names.LABEL_RESULT_MARKS: marks.model_dump_json(exclude_defaults=True)}

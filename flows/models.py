@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.names import LOCAL_CLOUD
+from flows.numbers import Number
 from flows.states import JobState, ProcessHolder, TerminationReason
 
 
@@ -110,7 +111,7 @@ class JobProgress(Value):
     step: int | None = None
     max_steps: int | None = None
     percent: float | None = None
-    loss: float | None = None
+    loss: Number | None = None
     eta_seconds: float | None = None
 
 
@@ -119,7 +120,7 @@ class JobPart(Value):
 
     name: str
     state: str = Field(description="A job state, or waiting, skipped, not run, stopped.")
-    value: float | None = Field(default=None, description="A trial's metric.")
+    value: Number | None = Field(default=None, description="A trial's metric.")
     note: str = ""
     job_id: str | None = None
 

@@ -6,8 +6,7 @@ import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -23,10 +22,12 @@ from prefect.client.schemas.objects import FlowRun, State
 
 from flows import names
 from flows.children import Children, Interval, patiently, retried_at, state_of
+from flows.job_results import result_files
 from flows.late_cancel import finish_cancel
 from flows.models import JobProgress
 from flows.outcome import Outcome, too_late_to_cancel
-from flows.result_metrics import ResultFiles, kept_metrics, read_metrics
+from flows.reading import Reading
+from flows.result_metrics import kept_metrics, read_kept, read_metrics
 from flows.run_record import RunRecord
 from flows.runtime import Runtime, current_runtime
 from flows.settings import Settings
@@ -70,6 +71,7 @@ class Parent:
         logger: "logging.Logger | logging.LoggerAdapter[logging.Logger]",
     ) -> None:
         self.children = Children(record.run, client, settings)
+        self.reading = Reading()
         self.logger = logger
         self._record = record
         self._client = client
@@ -116,14 +118,13 @@ class Parent:
     async def metrics(self, run: FlowRun, *, output_dir: str) -> Mapping[str, float]:
         """The metrics a job left that succeeded; from its run, where they are kept."""
         if run.id not in self._metrics:
-            kept = run.labels.get(names.LABEL_METRICS)
-            if isinstance(kept, str):
-                self._metrics[run.id] = cast("dict[str, float]", json.loads(kept))
-            else:
-                found = await asyncio.to_thread(read_metrics, result_files(run, output_dir))
-                self._metrics[run.id] = found
+            found = read_kept(run.labels.get(names.LABEL_METRICS))
+            if found is None:
+                files = result_files(run.labels, folder=output_dir)
+                found = await self.reading.read(f"the results of job {run.id}", read_metrics, files)
                 if found:
                     await self.children.label(run, {names.LABEL_METRICS: kept_metrics(found)})
+            self._metrics[run.id] = found or {}
         return self._metrics[run.id]
 
     async def show(self, rows: list[Row], *, over: int, total: int, about: str) -> None:
@@ -207,16 +208,6 @@ class Table:
             limit=1,
         )
         return found[0].id if found else None
-
-
-def result_files(run: FlowRun, output_dir: str) -> ResultFiles:
-    """Where the results of a job are."""
-    log_path = run.labels.get(names.LABEL_LOG_PATH)
-    return ResultFiles(
-        output_dir=Path(output_dir) if output_dir else None,
-        log_path=Path(str(log_path)) if log_path else None,
-        since=run.start_time.timestamp() if run.start_time else 0.0,
-    )
 
 
 def _failed_before(run: FlowRun, instant: datetime) -> bool:

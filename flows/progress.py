@@ -4,14 +4,16 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
+from flows.divergence import raw_loss
 from flows.log_text import REPORT_MARKER
 from flows.models import JobProgress
+from flows.numbers import COUNT_MAX, Number, to_count, to_number
+from flows.reading import open_file
 
 HOOK: Final = Path(__file__).parent / "launcher" / "progress_hook.py"
 
@@ -21,11 +23,15 @@ _SEPARATOR = re.compile(rb"[\r\n]")
 # What tqdm 4.70 draws for the trainers of Transformers (no description) and Oumi ("Training").
 # Other bars carry a description or another unit; one nested below it ends by moving up a line.
 _BAR = re.compile(
-    r"\s*(?:Training:\s*)?\d{1,3}%\|[^|]*\|\s*(?P<step>\d+)/(?P<total>\d+) "
-    r"\[[\d:]+<(?P<left>[\d:]+|\?), +[\d.?]+(?:it/s|s/it)[^]]*\](?!\x1b\[A)"
+    r"\s*(?:Training:\s*)?\d{1,3}%\|[^|]*\|\s*(?P<step>\d{1,16})/(?P<total>\d{1,16}) "
+    r"\[[\d:]+<(?P<left>[\d:]+|\?), +[\d.?]+(?:it/s|s/it)[^]]*\](?!\x1b\[A)",
+    re.ASCII,
 )
-_LOSS = re.compile(r"(?:\{'loss'|'train/loss'): '?(?P<loss>[-+.\w]+)")
-_STEP = re.compile(r"'(?:global_)?step': '?(?P<step>\d+)")
+_CLOCK = re.compile(r"(?:(?P<hours>\d{1,9}):)?(?P<minutes>\d{1,2}):(?P<seconds>\d{1,2})", re.ASCII)
+_LOSS = re.compile(r"(?:\{'loss'|'train/loss'): '?(?P<loss>[-+.\w]+)", re.ASCII)
+_WHOLE_LOSS = re.compile(r"'train_loss': '?(?P<loss>[-+.\w]+)", re.ASCII)
+_NOT_FINITE = re.compile(r"'(\w+)': '?[-+]?(?:nan|inf)\b", re.ASCII)
+_STEP = re.compile(r"'(?:global_)?step': '?(?P<step>\d{1,16})\b", re.ASCII)
 
 
 def _finite(number: float | None) -> float | None:
@@ -33,23 +39,24 @@ def _finite(number: float | None) -> float | None:
 
 
 _Finite = Annotated[float | None, AfterValidator(_finite)]
+_Count = Annotated[int, Field(ge=0, le=COUNT_MAX)]
 
 
 class _Report(BaseModel):
     """A report of the progress hook."""
 
-    step: Annotated[int, Field(ge=0)]
-    max_steps: Annotated[int, Field(gt=0)] | None = None
-    loss: _Finite = None
+    step: _Count
+    max_steps: Annotated[int, Field(gt=0, le=COUNT_MAX)] | None = None
+    loss: Number | None = None
     eta_seconds: _Finite = None
-    checkpoint_step: int | None = None
+    checkpoint_step: _Count | None = None
 
 
 class ProgressReader:
     """Reads what was added to a log since the last look, at most its last MiB.
 
     Reports of the progress hook count; without any, what the trainer prints does: its progress
-    bar and its metrics. A loss that is not a finite number has no place in JSON and reads None.
+    bar and its metrics. Whatever a log holds, reading it raises nothing but an `OSError`.
 
     Args:
         path: The log; it need not exist yet.
@@ -81,7 +88,7 @@ class ProgressReader:
     def _new_tokens(self) -> Iterator[bytes]:
         """What lies between carriage returns and newlines; the last one may not be whole."""
         try:
-            file = self._path.open("rb")
+            file = open_file(self._path)
         except FileNotFoundError:
             return
         with file:
@@ -124,20 +131,26 @@ class _TrainerOutput:
         """Look at one state of a line."""
         if loss := _LOSS.search(text):
             step = _STEP.search(text)
-            self._take_metrics(loss["loss"], int(step["step"]) if step else self.step)
+            value = to_number(loss["loss"])
+            if value is not None:
+                self.loss = raw_loss(value, _NOT_FINITE.findall(text))
+            self._take_step(to_count(step["step"]) if step else self.step)
+        elif self.loss is None and (loss := _WHOLE_LOSS.search(text)):
+            # It was too short to log a step's. 0 is that of a run that did no step.
+            self.loss = to_number(loss["loss"]) or None
         elif bar := _BAR.match(text):
-            self._take_bar(int(bar["step"]), int(bar["total"]), _seconds(bar["left"]))
+            self._take_bar(to_count(bar["step"]), to_count(bar["total"]), _seconds(bar["left"]))
 
-    def _take_metrics(self, loss: str, step: int | None) -> None:
-        with suppress(ValueError):
-            self.loss = _finite(float(loss))
+    def _take_step(self, step: int | None) -> None:
         self.step = step
         if self.max_steps is not None and step is not None:
             self._sure = step <= self.max_steps
             if not self._sure:  # that bar was not the training's
                 self.max_steps = self.eta_seconds = None
 
-    def _take_bar(self, step: int, total: int, left: float | None) -> None:
+    def _take_bar(self, step: int | None, total: int | None, left: float | None) -> None:
+        if step is None or not total:
+            return
         if total != self.max_steps:
             if self._sure:
                 return  # an evaluation
@@ -175,10 +188,11 @@ def _progress(source: _Report | _TrainerOutput) -> JobProgress:
 
 
 def _seconds(clock: str) -> float | None:
-    """Seconds of tqdm's ``MM:SS`` or ``H:MM:SS``; None of its ``?``."""
-    if clock == "?":
+    """Seconds of tqdm's ``MM:SS`` or ``H:MM:SS``; None of its ``?`` and of anything else."""
+    match = _CLOCK.fullmatch(clock)
+    if match is None:
         return None
-    seconds = 0
-    for part in clock.split(":"):
-        seconds = 60 * seconds + int(part)
-    return float(seconds)
+    hours, minutes, seconds = (
+        float(part or 0) for part in match.group("hours", "minutes", "seconds")
+    )
+    return 3600 * hours + 60 * minutes + seconds

@@ -14,6 +14,7 @@ from flows.models import JobProgress
 from flows.outcome import Outcome
 from flows.ports import Observation
 from flows.progress import ProgressReader
+from flows.reading import Reading
 from flows.redaction import Redactor, secrets_of
 from flows.run_record import RunRecord
 from flows.states import JobState
@@ -42,6 +43,7 @@ class Report:
         self._record = record
         self._logger = logger
         self._interval = interval_seconds
+        self._reading = Reading()
         self._reader: ProgressReader | None = None
         self._offset = 0
         self._progress = JobProgress()
@@ -59,7 +61,7 @@ class Report:
         if not final and now - self._updated_at < self._interval:
             return
         self._updated_at = now
-        progress = await asyncio.to_thread(self._read, seen.log_path)
+        progress = await self._reading.read("the progress of a job", self._read, seen.log_path)
         if seen.log_path:
             await self._forward(Path(seen.log_path), final=final)
         stale = now - self._shown_at > _SHOW_SECONDS
@@ -90,12 +92,17 @@ class Report:
         await self.update(seen, final=True)
         if outcome.reason.job_state is not JobState.FAILED or not seen.log_path:
             return outcome
-        tail = await asyncio.to_thread(error_tail, Path(seen.log_path), lines=_TAIL_LINES)
-        if not tail:
+        last = await self._reading.read("the end of a log", self._last_words, Path(seen.log_path))
+        if last is None:
             return outcome
-        self._logger.error("Last lines of %s:\n%s", seen.log_path, self.redactor.text(tail))
-        error = last_error(tail.splitlines())
+        tail, error = last
+        self._logger.error("Last lines of %s:\n%s", seen.log_path, tail)
         return Outcome(outcome.reason, f"{outcome.text} {error}") if error else outcome
+
+    @property
+    def loss(self) -> float | None:
+        """The last loss of its training, as far as it said one."""
+        return self._progress.loss
 
     def _read(self, log_path: str | None) -> JobProgress | None:
         if log_path is None:
@@ -104,15 +111,22 @@ class Report:
             self._reader = ProgressReader(Path(log_path))
         return self._reader.read()
 
-    async def _forward(self, path: Path, *, final: bool) -> None:
-        page = await asyncio.to_thread(self._page, path, final)
-        if page is None:
-            return
-        lines = [line for line in page.lines if line.strip()]
-        for line in lines[-_LINES_PER_UPDATE:]:
-            self._logger.info("%s", self.redactor.text(line))
+    def _last_words(self, path: Path) -> tuple[str, str | None] | None:
+        """The last lines of a log, without secrets, and the error they end with."""
+        tail = error_tail(path, lines=_TAIL_LINES)
+        return (self.redactor.text(tail), last_error(tail.splitlines())) if tail else None
 
-    def _page(self, path: Path, final: bool) -> LogPage | None:  # noqa: FBT001 - a thread's argument
+    async def _forward(self, path: Path, *, final: bool) -> None:
+        lines = await self._reading.read("new lines of a log", self._new_lines, path, final=final)
+        for line in lines or ():
+            self._logger.info("%s", line)
+
+    def _new_lines(self, path: Path, *, final: bool) -> list[str]:
+        page = self._page(path, final=final)
+        lines = [line for line in page.lines if line.strip()] if page else []
+        return [self.redactor.text(line) for line in lines[-_LINES_PER_UPDATE:]]
+
+    def _page(self, path: Path, *, final: bool) -> LogPage | None:
         try:
             behind = path.stat().st_size - self._offset
         except FileNotFoundError:
@@ -134,6 +148,10 @@ class Report:
         return page
 
     async def _show(self, *, observed_at: datetime, unreachable: str | None) -> None:
+        showing = self._put(observed_at=observed_at, unreachable=unreachable)
+        await self._reading.wait_for("progress, to show it", showing)
+
+    async def _put(self, *, observed_at: datetime, unreachable: str | None) -> None:
         try:
             await self._record.show_progress(
                 self._progress, observed_at=observed_at, unreachable=unreachable

@@ -1,6 +1,8 @@
 """Progress read from a training's log, with the hook's reports and without."""
 
 import json
+import math
+import os
 import random
 import re
 from pathlib import Path
@@ -112,18 +114,96 @@ def test_reports_may_end_lines_and_follow_other_text(tmp_path: Path) -> None:
     assert read(tmp_path / "log", data) == JobProgress(step=4)
 
 
-@pytest.mark.parametrize("loss", [b"NaN", b"Infinity", b"-Infinity"])
-def test_a_loss_that_is_not_a_finite_number_reads_none(tmp_path: Path, loss: bytes) -> None:
+@pytest.mark.parametrize(
+    ("loss", "value"),
+    [
+        (b"NaN", math.nan),
+        (b"Infinity", math.inf),
+        (b'"nan"', math.nan),
+        (b'"inf"', math.inf),
+        (b'"-inf"', -math.inf),
+    ],
+)
+def test_a_loss_that_is_not_finite_is_the_loss(tmp_path: Path, loss: bytes, value: float) -> None:
+    path = tmp_path / "log"
     data = report(step=1, max_steps=2, loss=3.0)
     data += b'\r::oumi-flows-progress:: {"step": 2, "max_steps": 2, "loss": ' + loss + b"}\r"
-    progress = read(tmp_path / "log", data)
-    assert progress == JobProgress(step=2, max_steps=2, percent=100.0)
+    path.write_bytes(data)
+    reader = ProgressReader(path)
+    assert reader.read() == JobProgress(step=2, max_steps=2, percent=100.0, loss=value)
+    with path.open("ab") as file:
+        file.write(data)
+    assert reader.read() is None  # it is what it was
 
 
-@pytest.mark.parametrize("loss", ["'nan'", "nan", "'inf'", "'-inf'"])
-def test_a_printed_loss_that_is_not_finite_reads_none(tmp_path: Path, loss: str) -> None:
+@pytest.mark.parametrize(
+    ("loss", "value"),
+    [("'nan'", math.nan), ("nan", math.nan), ("'inf'", math.inf), ("'-inf'", -math.inf)],
+)
+def test_a_printed_loss_that_is_not_finite_is_the_loss(
+    tmp_path: Path, loss: str, value: float
+) -> None:
     lines = f"{{'loss': '2.5', 'step': 1}}\n{{'loss': {loss}, 'step': 2}}\n"
-    assert read(tmp_path / "log", lines.encode()) == JobProgress(step=2)
+    assert read(tmp_path / "log", lines.encode()) == JobProgress(step=2, loss=value)
+
+
+@pytest.mark.parametrize(
+    ("record", "loss"),
+    [
+        ("'loss': '0', 'grad_norm': 'nan', 'step': 2", math.nan),
+        ("'loss': '1.2', 'grad_norm': 'nan', 'entropy': 'nan', 'step': 2", math.nan),
+        # A step that half precision skips.
+        ("'loss': '1.2', 'grad_norm': 'inf', 'entropy': '0.3', 'step': 2", 1.2),
+        ("'loss': '0', 'grad_norm': '0.1', 'step': 2", 0.0),
+    ],
+)
+def test_a_printed_loss_that_stands_for_one_that_is_not_finite_is_not_taken(
+    tmp_path: Path, record: str, loss: float
+) -> None:
+    data = f"{{{record}}}\n".encode()
+    assert read(tmp_path / "log", data) == JobProgress(step=2, loss=loss)
+
+
+def test_a_run_too_short_to_log_a_step_has_the_mean_of_all(tmp_path: Path) -> None:
+    whole = b"{'train_runtime': '0.7', 'train_loss': '2.126', 'step': 6}\n"
+    assert read(tmp_path / "log", whole) == JobProgress(loss=2.126)
+    nothing = b"{'train_runtime': '0.7', 'train_loss': '0', 'step': 6}\n"
+    assert read(tmp_path / "log", nothing) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\r  0%|  | 1/10 [00:00<:, 1it/s]",
+        b"\r  0%|  | " + b"9" * 5000 + b"/10 [00:00<00:01, 1it/s]",
+        b"\r  0%|  | 1/10 [00:00<" + b"9" * 5000 + b":00, 1it/s]",
+        b"\r  0%|  | 1/0 [00:00<00:00, 1it/s]",
+        b'::oumi-flows-progress:: {"step": ' + b"9" * 400 + b', "max_steps": 1}',
+        b'::oumi-flows-progress:: {"step": 1, "max_steps": ' + b"9" * 400 + b"}",
+        b'::oumi-flows-progress:: {"step": 1, "checkpoint_step": 1' + b"0" * 30 + b"}",
+        b'::oumi-flows-progress:: {"step": 1, "eta_seconds": "1e999", "loss": []}',
+        b"::oumi-flows-progress:: " + b'{"a":' * 3000,
+        b"{'loss': '" + b"9" * 5000 + b"', 'step': 1}",
+        b"{'loss': 1, 'step': " + b"9" * 5000 + b"}",
+        "{'loss': '\u0663', 'step': \u0663}".encode(),
+        "\r  0%|  | \u0663/\u0663 [00:00<00:01, 1it/s]".encode(),
+    ],
+    ids=lambda line: line[:40],
+)
+def test_no_line_keeps_a_log_from_being_read(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "log"
+    reader = ProgressReader(path)
+    path.write_bytes(line + b"\n")
+    reader.read()
+    with path.open("ab") as file:
+        file.write(report(step=5, max_steps=10))
+    assert reader.read() == JobProgress(step=5, max_steps=10, percent=50.0)
+
+
+def test_a_log_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log")
+    with pytest.raises(OSError, match="no regular file"):
+        ProgressReader(tmp_path / "log").read()
 
 
 @pytest.mark.parametrize(
@@ -137,7 +217,6 @@ def test_a_printed_loss_that_is_not_finite_reads_none(tmp_path: Path, loss: str)
         b"\rEvaluating:  50%|##  | 1/2 [00:00<00:00, 3.00it/s]",
         b"\n\r 50%|##  | 1/2 [00:00<00:00, 3.00it/s]\x1b[A",
         b"{'eval_loss': '1.431', 'epoch': '1.2', 'step': 30}\n",
-        b"{'train_runtime': '0.7', 'train_loss': '2.126', 'step': 60}\n",
     ],
 )
 def test_other_bars_and_numbers_are_not_progress(tmp_path: Path, line: bytes) -> None:
