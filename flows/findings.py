@@ -34,6 +34,7 @@ class FindingCode(StrEnum):
 
     PATH_NOT_FOUND = "path_not_found"
     PATH_NOT_WRITABLE = "path_not_writable"
+    PATH_NOT_PLAIN = "path_not_plain"
     LOCAL_PATH_ON_CLOUD = "local_path_on_cloud"
     BAD_DATA_FILE = "bad_data_file"
     NOT_SYNCED = "not_synced"

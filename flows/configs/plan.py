@@ -11,6 +11,7 @@ from pydantic import Field
 from flows.configs.arguments import command_line
 from flows.configs.checks import MISSING, check_config
 from flows.configs.clouds import CONNECTIONS_ENV, CloudKind, Place, kind_of, place_of
+from flows.configs.output_paths import written_out
 from flows.configs.overrides import apply_overrides, check_overrides
 from flows.configs.reader import ConfigFile, ConfigKind
 from flows.configs.schema import CONFIG_TYPE, fields_of, root_spec
@@ -106,6 +107,7 @@ def _plan_command(
     check_overrides(overrides, command)
     if command is not Command.ANALYZE:
         check_oumi_reads(config.text, request.config_path)
+    overrides |= _paths(config, command, overrides, request.envs)
     data = apply_overrides(config.data, overrides, command)
     check_config(data, command, name=request.config_path)
     _refuse_interactive(data, command, request.config_path)
@@ -203,6 +205,27 @@ def _with_resume(
     return dict(overrides) | {RESUME_KEY: str(resume_from)}
 
 
+def with_plain_paths(request: JobRequest, config: ConfigFile) -> JobRequest:
+    """The request with the paths that it writes to written out, as they are known here and now.
+
+    Raises:
+        InvalidConfig: A path cannot be written out.
+    """
+    if config.kind is ConfigKind.JOB:
+        return request
+    paths = _paths(config, request.command, request.overrides, request.envs)
+    return request.model_copy(update={"overrides": request.overrides | paths}) if paths else request
+
+
+def _paths(
+    config: ConfigFile,
+    command: Command,
+    overrides: Mapping[str, OverrideValue],
+    envs: Mapping[str, str],
+) -> dict[str, OverrideValue]:
+    return written_out(apply_overrides(config.data, overrides, command), command, envs)
+
+
 def with_own_output(request: JobRequest, config: ConfigFile, folder: str) -> JobRequest:
     """The request with its results in a folder of this name, below where they would go.
 
@@ -213,7 +236,7 @@ def with_own_output(request: JobRequest, config: ConfigFile, folder: str) -> Job
     key = OUTPUT_KEY[request.command]
     data = apply_overrides(config.data, request.overrides, request.command)
     text = str(lookup(data, request.command, key) or "")
-    if not text or "${" in text:  # what stands for another value only Oumi knows
+    if not text:
         return request
     path = PurePosixPath(text)
     is_file = request.command in WRITES_A_FILE
@@ -275,7 +298,7 @@ def _working_dir(request: JobRequest, working_dir: object) -> str:
         _refuse_whole_home(request, kind)
         working_dir = "."
     text = str(working_dir)
-    path = _absolute(str(Path(text).expanduser()), request.client_cwd)
+    path = _absolute(os.path.expanduser(text), request.client_cwd)  # noqa: PTH111 - an unknown user is said below
     if not path.is_dir():
         raise InvalidConfig(
             f"{request.config_path}: working_dir {text!r} is not a folder ({path})",
@@ -302,7 +325,7 @@ def _mounted(request: JobRequest, path: str) -> str:
     """The source of a file mount: absolute, or in a store."""
     if "://" in path:
         return path
-    absolute = _absolute(str(Path(path).expanduser()), request.client_cwd)
+    absolute = _absolute(os.path.expanduser(path), request.client_cwd)  # noqa: PTH111 - as above
     if not absolute.exists():
         raise InvalidConfig(
             f"{request.config_path}: file_mounts names {path!r}, and there is no {absolute}",

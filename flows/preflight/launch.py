@@ -22,7 +22,7 @@ from flows.preflight.notes import Notes
 from flows.preflight.recipe import Recipe, guess_type
 from flows.preflight.script import Made, OumiCall
 from flows.preflight.target import Target
-from flows.preflight.values import mapping_of
+from flows.preflight.values import mapping_of, path_of
 
 _MAX_FOLLOWED: Final = 10
 _CODES: Final = {
@@ -94,7 +94,7 @@ def read_launch(
         overrides: Checked overrides of a command's config.
         envs: Environment of the job, over that of a job config.
     """
-    folder = Path(client_cwd).expanduser()
+    folder = path_of(client_cwd)
     notes = Notes(str(config.path), Places(config.text))
     if is_job_config(config.data):
         content = {**config.data, "envs": {**mapping_of(config.data.get("envs")), **(envs or {})}}
@@ -195,6 +195,7 @@ def _follow(job: Job, call: OumiCall, key: str, made: Made) -> Recipe | None:
         processes=None if call.is_distributed else 1,
         made=made,
         envs=job.envs,
+        by_shell=frozenset(_key_of(call, option) for option in call.by_shell),
     )
 
 
@@ -208,7 +209,7 @@ def _config_path(job: Job, call: OumiCall, key: str, made: Made) -> Path | None:
         if source is not None:
             return source if source.is_file() else None  # its absence is the mount's problem
         if job.target.is_local:
-            return _existing(job, Path(config).expanduser(), call, key, made)
+            return _existing(job, path_of(config), call, key, made)
         return None
     if call.cwd is None:
         return None
@@ -238,7 +239,7 @@ def _overrides(job: Job, call: OumiCall, key: str) -> dict[str, OverrideValue]:
     overrides: dict[str, OverrideValue] = {}
     own = {"help", *options_of(call.command)}
     for option, text in call.options.items():
-        name = _MEANT.get((call.command, option), option)
+        name = _key_of(call, option)
         problem = override_key_problem(name, call.command)
         if problem is not None and (option in own or option.startswith("[")):
             continue
@@ -258,6 +259,11 @@ def _overrides(job: Job, call: OumiCall, key: str) -> dict[str, OverrideValue]:
                 nearest=problem.nearest,
             )
     return overrides
+
+
+def _key_of(call: OumiCall, option: str) -> str:
+    """The key whose value an option replaces."""
+    return _MEANT.get((call.command, option), option)
 
 
 def _value(text: str) -> OverrideValue:

@@ -2,11 +2,14 @@
 
 import os
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, Protocol
 
-from flows.configs.schema import ConfigType
+from flows.configs.output_paths import PATH_KEYS, is_plain, write_out
+from flows.configs.schema import CONFIG_TYPE, ConfigType
+from flows.errors import InvalidConfig
 from flows.findings import FindingCode, Severity
 from flows.preflight.data_files import Rows, rows_of, wrong_content
 from flows.preflight.launch import Launch
@@ -21,6 +24,8 @@ _ON_EVERY_MACHINE: Final = frozenset(
 """Folders that say nothing of a machine; what is in them may."""
 _SHARED_FILES: Final = frozenset({"slurm", "sky-slurm", "polaris", "frontier", "perlmutter", "k8s"})
 """Clouds whose nodes may share a file system with this machine."""
+
+_WRITTEN_OUT: Final = {CONFIG_TYPE[command]: keys for command, keys in PATH_KEYS.items()}
 
 
 class _Add(Protocol):
@@ -56,12 +61,16 @@ class PathChecks:
             }
             if recipe.config_type is ConfigType.INFERENCE:
                 rows["input_path"] = Rows.CONVERSATIONS
-            for key, path in recipe.inputs():
-                self._check_input(recipe, key, path, rows.get(key, Rows.ANY))
+            inputs = dict(recipe.inputs())
+            for key, path in inputs.items():
+                if key in _WRITTEN_OUT.get(recipe.config_type, ()):
+                    path = self._written_out(recipe, key, path)  # noqa: PLW2901
+                if path:
+                    self._check_input(recipe, key, path, rows.get(key, Rows.ANY))
             if recipe.loads_model:
                 for block in recipe.model_keys:
                     self._check_models(recipe, block)
-            self._check_output(recipe)
+            self._check_output(recipe, inputs)
 
     def _check_working_dir(self) -> None:
         job = self._launch.job
@@ -216,9 +225,15 @@ class PathChecks:
             if is_path(path):
                 self._check_input(recipe, key, path)
 
-    def _check_output(self, recipe: Recipe) -> None:
+    def _check_output(self, recipe: Recipe, inputs: Mapping[str, str]) -> None:
+        paths = {
+            key: self._written_out(recipe, key, recipe.text(key))
+            for key in _WRITTEN_OUT.get(recipe.config_type, ())
+            if key not in inputs
+        }
         key, path = recipe.output
-        if not path or "$" in path:
+        path = paths.get(key, path) or path
+        if not path or not is_plain(path):
             return
         if not self._launch.target.is_local:
             job = self._launch.job
@@ -248,6 +263,24 @@ class PathChecks:
             "Choose a folder that can be written to",
             key=key,
         )
+
+    def _written_out(self, recipe: Recipe, key: str, path: str) -> str:
+        """The path as the job gets it, or empty: it was noted that it is no path for all.
+
+        A submission writes out what a command's own config says; a script's config stays.
+        """
+        if is_plain(path) or key in recipe.by_shell:
+            return path
+        message = f"{key} is {path}; Oumi does not expand that, and its trainers expand ~ alone"
+        fix = "Write the path out, or give it in the script, as in --KEY=$HOME/runs"
+        if self._launch.job is None:
+            try:
+                return write_out(path, {**os.environ, **recipe.envs}, key=key)
+            except InvalidConfig as error:
+                message, fix = error.what, error.next_step
+        self.statuses[path] = "not_plain"
+        recipe.notes.error(FindingCode.PATH_NOT_PLAIN, message, fix, key=key)
+        return ""
 
 
 def is_path(name: str) -> bool:

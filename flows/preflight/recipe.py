@@ -55,6 +55,7 @@ class Recipe:
             of the target that this machine cannot see.
         made: What the job's scripts may make before it is read, as paths of this machine.
         envs: Environment that the job config gives it.
+        by_shell: Keys whose values the shell fills in when the script runs.
     """
 
     path: str
@@ -65,6 +66,7 @@ class Recipe:
     processes: int | None = None
     made: Made = field(default_factory=Made)
     envs: Mapping[str, str] = field(default_factory=dict[str, str])
+    by_shell: frozenset[str] = frozenset()
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of a dotted key, `default` where it is not set."""

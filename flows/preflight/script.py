@@ -89,6 +89,8 @@ class OumiCall(NamedTuple):
     """Whether it runs, and the job fails with it."""
     place: int
     """Its place among the script's commands."""
+    by_shell: frozenset[str] = frozenset()
+    """The options whose values the shell fills in; it expands no ~ behind a =."""
 
 
 class Script:
@@ -215,6 +217,11 @@ def _oumi_call(command: ShellCommand, index: int) -> OumiCall | None:
     if not config:
         return None
     named = {key[2:]: value for key, value in options.items() if key.startswith("--")}
+    by_shell = {
+        key
+        for key, value in named.items()
+        if value and ("$" in value or "`" in value or (value.startswith("~") and value in words))
+    }
     return OumiCall(
         command=COMMANDS[name],
         config=config,
@@ -223,6 +230,7 @@ def _oumi_call(command: ShellCommand, index: int) -> OumiCall | None:
         is_distributed=not _LAUNCHERS.isdisjoint(words[:start]),
         is_certain=command.is_certain,
         place=index,
+        by_shell=frozenset(by_shell),
     )
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from flows.configs.output_paths import PATH_KEYS, write_out
 from flows.errors import InvalidArgument, InvalidConfig, OumiFlowsError
 from flows.models import JobRequest, NotifyOn, OverrideValue
 from flows.pipelines.references import Lookup, references_in, substitute
@@ -161,9 +162,17 @@ def _part(one: WrittenPart, asked: Mapping[str, Any], job: CheckedJob) -> Part:
             f"output_dir {output_dir!r} is for job configs; this job's config says where it writes",
             "Leave output_dir out, or override the config's key",
         )
-    request: JobRequest = job.request.model_copy(
-        update={key: asked[key] for key in _REFERRING if key in asked}
-    )
+    referring = {key: asked[key] for key in _REFERRING if key in asked}
+    if "overrides" in referring:
+        given: dict[str, OverrideValue] = dict(asked["overrides"])
+        # A path that is known now stays as it was written out for the check.
+        paths = {
+            k: v for k, v in job.request.overrides.items() if k in PATH_KEYS[job.request.command]
+        }
+        referring["overrides"] = given | {
+            k: v for k, v in paths.items() if not references_in(given.get(k))
+        }
+    request: JobRequest = job.request.model_copy(update=referring)
     return Part(
         name=one.name,
         step=one.step.name,
@@ -173,7 +182,7 @@ def _part(one: WrittenPart, asked: Mapping[str, Any], job: CheckedJob) -> Part:
         when=one.step.condition,
         item=one.item,
         index=one.index,
-        output_dir=_absolute(output_dir, job.request.client_cwd) if output_dir else "",
+        output_dir=_absolute(output_dir, job.request) if output_dir else "",
         may_fail=one.step.may_fail,
     )
 
@@ -191,8 +200,9 @@ def _expected(checked: CheckedPart, number: int) -> PartResult:
     )
 
 
-def _absolute(path: str, client_cwd: str) -> str:
-    return os.path.normpath(Path(client_cwd, Path(path).expanduser()))
+def _absolute(path: str, request: JobRequest) -> str:
+    full = write_out(path, {**os.environ, **request.envs}, key="output_dir")
+    return os.path.normpath(Path(request.client_cwd, full))
 
 
 class _AnyMetric(Mapping[str, float]):

@@ -8,7 +8,7 @@ from pydantic import Field
 from flows import names
 from flows.configs.checks import parse_command
 from flows.configs.clouds import kind_of
-from flows.configs.plan import JobPlan, make_plan
+from flows.configs.plan import JobPlan, make_plan, with_plain_paths
 from flows.configs.reader import (
     ConfigFile,
     ConfigKind,
@@ -114,6 +114,9 @@ def check_job(new: NewJob) -> CheckedJob:
         )
     config = read_config(path)
     plan = make_plan(request, config)
+    # As they are known here and now, whatever the worker's own environment says.
+    request = with_plain_paths(request, config)
+    _refuse_secrets(request)
     if plan.cloud != LOCAL_CLOUD and not plan.is_own_cluster:
         # As it is known now, whatever the worker's own environment says.
         request = request.model_copy(update={"cluster_name": plan.cluster_name})

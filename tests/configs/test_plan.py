@@ -1,3 +1,4 @@
+import re
 import shlex
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from flows.errors import CloudUnavailable, Conflict, InvalidArgument, InvalidCon
 from flows.models import Command, JobRequest
 
 MODEL = "model: {model_name: some/model}\n"
+SYNTH = "inference_config: {model: {model_name: m}}\n"
 ENVS = {"PYTHONUNBUFFERED": "1", "COLUMNS": "400"}
 
 
@@ -111,6 +113,104 @@ def test_a_plan_says_where_results_go(
     plan = plan_for(tmp_path, text, command=command, overrides=overrides)
     assert plan.output_dir == (str((tmp_path / output_dir).resolve()) if output_dir else None)
     assert plan.files.get("output") == (str((tmp_path / output).resolve()) if output else None)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "~/x",
+        "$HOME/x",
+        "${HOME}/x",
+        "${oc.env:HOME}/x",
+        "${oc.env:NOT_SET,~}/x",
+        "${oc.env:NOT_SET,${oc.env:HOME}}/x",
+        '${oc.env:NOT_SET,"/home/me"}/x',
+        "$FOLDER",
+    ],
+)
+@pytest.mark.parametrize(
+    ("command", "text", "key", "option"),
+    [
+        (Command.TRAIN, MODEL, "training.output_dir", "--training.output_dir={}"),
+        (Command.TRAIN, MODEL, "training.logging_dir", "--training.logging_dir={}"),
+        (
+            Command.TRAIN,
+            MODEL,
+            "training.telemetry.telemetry_dir",
+            "--training.telemetry.telemetry_dir={}",
+        ),
+        (
+            Command.TRAIN,
+            MODEL,
+            "training.resume_from_checkpoint",
+            "--training.resume_from_checkpoint={}",
+        ),
+        (Command.TUNE, MODEL, "tuning.output_dir", "--tuning.output_dir={}"),
+        (Command.EVALUATE, MODEL, "output_dir", "--output_dir={}"),
+        (Command.INFER, MODEL + "input_path: a\n", "output_path", "--output_path={}"),
+        (Command.ANALYZE, "split: test\n", "output_path", "--output={}"),
+        (Command.QUANTIZE, MODEL, "output_path", "--output={}"),
+        (Command.SYNTH, SYNTH, "output_path", "--output_path={}"),
+    ],
+)
+def test_a_path_that_is_written_to_is_written_out_wherever_it_is_given(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
+    text: str,
+    key: str,
+    option: str,
+    path: str,
+) -> None:
+    monkeypatch.setenv("HOME", "/elsewhere")
+    monkeypatch.delenv("NOT_SET", raising=False)
+    envs = {"HOME": "/home/me", "FOLDER": "/home/me/x"}
+    data = yaml.safe_load(text) or {}
+    holder = data
+    for part in key.split(".")[:-1]:
+        holder = holder.setdefault(part, {})
+    given = plan_for(
+        tmp_path, yaml.safe_dump(data), command=command, overrides={key: path}, envs=envs
+    )
+    holder[key.rpartition(".")[2]] = path
+    written = plan_for(tmp_path, yaml.safe_dump(data), command=command, envs=envs)
+    for plan in (given, written):
+        assert option.format("/home/me/x") in plan.argv
+        assert not any("~" in word or "$" in word for word in plan.argv)
+        if key.endswith(("output_dir", "output_path")):
+            assert plan.files["output"] == "/home/me/x"
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("$NOT_SET/x", "the environment variable NOT_SET is not set"),
+        ("${oc.env:NOT_SET}/x", "the environment variable NOT_SET is not set"),
+        ("$EMPTY/x", "the environment variable EMPTY is not set"),
+        ("${model.model_name}/x", "Oumi does not fill in ${model.model_name}"),
+        ("${now:%Y}/x", "Oumi does not fill in ${now:%Y}"),
+        ("~no-such-user/x", "names no home folder"),
+        ("$ENDLESS", "have no end"),
+    ],
+)
+def test_a_path_that_cannot_be_written_out_is_refused(tmp_path: Path, path: str, says: str) -> None:
+    text = f"{MODEL}training: {{output_dir: '{path}'}}\n"
+    with pytest.raises(InvalidConfig, match=re.escape(says)) as refused:
+        plan_for(tmp_path, text, envs={"EMPTY": "", "ENDLESS": "$ENDLESS"})
+    assert "training.output_dir" in refused.value.what
+
+
+@pytest.mark.parametrize("path", ["runs/cost$", "runs/${x}", "a~b", "./~b", "5$", "runs/sft"])
+def test_a_plain_path_stays_as_it_is_written(tmp_path: Path, path: str) -> None:
+    plan = plan_for(tmp_path, f"{MODEL}training: {{output_dir: '{path}'}}\n")
+    assert plan.argv[4:] == []
+    assert plan.output_dir == str(tmp_path / path)
+
+
+def test_a_working_dir_of_a_user_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    text = "resources: {cloud: local}\nworking_dir: ~no-such-user/x\nrun: echo\n"
+    with pytest.raises(InvalidConfig, match="working_dir"):
+        plan_for(tmp_path, text)
 
 
 def test_quantize_always_says_where_to_write(tmp_path: Path) -> None:
