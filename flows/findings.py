@@ -35,6 +35,8 @@ class FindingCode(StrEnum):
     PATH_NOT_FOUND = "path_not_found"
     PATH_NOT_WRITABLE = "path_not_writable"
     PATH_NOT_PLAIN = "path_not_plain"
+    OUTPUT_IN_USE = "output_in_use"
+    OUTPUT_HOLDS_RESULTS = "output_holds_results"
     LOCAL_PATH_ON_CLOUD = "local_path_on_cloud"
     BAD_DATA_FILE = "bad_data_file"
     NOT_SYNCED = "not_synced"

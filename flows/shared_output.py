@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from datetime import datetime
 from typing import Final
 
 from prefect.client.orchestration import PrefectClient
@@ -13,6 +12,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun
+from prefect.types import DateTime
 
 from flows import names
 
@@ -33,7 +33,7 @@ async def jobs_that_shared(run: FlowRun, client: PrefectClient) -> list[str]:
     return await asyncio.to_thread(_sharing, run, str(folder), runs)
 
 
-async def _runs_since(began: datetime, client: PrefectClient) -> list[FlowRun]:
+async def _runs_since(began: DateTime, client: PrefectClient) -> list[FlowRun]:
     """The local jobs that were running at some time since `began`."""
     tags = FlowRunFilterTags(all_=[names.TAG, f"cloud:{names.LOCAL_CLOUD}"])
     started = FlowRunFilterStartTime(is_null_=False)

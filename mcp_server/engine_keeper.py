@@ -53,6 +53,11 @@ class EngineKeeper:
         """What the look under way is doing."""
 
     @property
+    def found(self) -> EngineConnection | None:
+        """The engine's connection, if it was there when last looked at."""
+        return self._connection
+
+    @property
     def is_up(self) -> bool:
         """Whether the engine was there when last looked at."""
         return self._connection is not None

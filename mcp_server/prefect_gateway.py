@@ -125,6 +125,11 @@ class PrefectGateway:
         if "_http" in self.__dict__:
             await self._http.aclose()
 
+    @property
+    def is_found(self) -> bool:
+        """Whether the engine was there when last looked at; nothing is looked at or started."""
+        return getattr(self._engine, "found", None) is not None
+
     async def ui_url(self) -> str | None:
         """The root of the Prefect UI, where there is one and the engine is up.
 

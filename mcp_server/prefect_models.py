@@ -49,6 +49,7 @@ class FlowRun(_Answer):
     expected_start_time: AwareDatetime
     state: RunState
     run_count: int = 0
+    idempotency_key: str | None = None
     tags: list[str] = []
     labels: dict[str, Any] = Field(default_factory=dict[str, Any])
     parameters: dict[str, Any] = Field(default_factory=dict[str, Any])

@@ -13,6 +13,8 @@ Files, all private to their owner:
 ``exit.json``  appears once, when the job has ended and no process of it is left
 =============  ============================================================================
 
+A training into which the progress hook was loaded adds ``marks_checkpoints``.
+
 Whatever has to be written after the launch overwrites space reserved at the launch, so that a full
 disk cannot keep an outcome from being recorded. Standard library only.
 """

@@ -131,7 +131,8 @@ class HereBackend:
 
     def _run(self, use: Callable[[PrefectGateway], Awaitable[T]], *, needs_engine: bool) -> T:
         # Not in the event loop, in which Ctrl-C would not end it.
-        source = FoundEngine(self._ensure, self._ensure() if needs_engine else None)
+        found = self._ensure() if needs_engine else self.engine.running()
+        source = FoundEngine(self._ensure, found)
         return asyncio.run(self._use(use, source))
 
     async def _use(self, use: Callable[[PrefectGateway], Awaitable[T]], source: "FoundEngine") -> T:
@@ -161,6 +162,11 @@ class FoundEngine:
     def __init__(self, ensure: Callable[[], Connection], found: Connection | None) -> None:
         self._ensure = ensure
         self._found = found
+
+    @property
+    def found(self) -> Connection | None:
+        """The engine's connection, if it was found before."""
+        return self._found
 
     async def connection(self) -> Connection:
         """The engine's connection."""

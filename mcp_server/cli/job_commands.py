@@ -28,6 +28,7 @@ from mcp_server.cli.options import (
     Notify,
     NotifyAt,
     Overrides,
+    OwnOutput,
     RetryOn,
     SkipPreflight,
     Status,
@@ -91,6 +92,7 @@ class JobCommands:
         notify_on: NotifyAt = NotifyOn.END.value,
         autostop_minutes: AutostopMinutes = None,
         skip_preflight: SkipPreflight = False,
+        own_output: OwnOutput = False,
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Say what would run and start nothing.")
         ] = False,
@@ -120,6 +122,7 @@ class JobCommands:
             notify_on=notify_on,
             autostop_minutes=autostop_minutes,
             skip_preflight=skip_preflight,
+            own_output=own_output,
         )
         if dry_run:
             plan = self._backend.call(lambda jobs: jobs.plan(new), needs_engine=False)
@@ -135,6 +138,8 @@ class JobCommands:
             self._output.json(job)
         else:
             self._output.text(job_id)
+            for warning in job.warnings:
+                self._output.note(f"Warning: {warning}")
             self._output.note(f"{job.name} is {job.state}" + (f"; {job.url}" if job.url else ""))
         return self._watch(job_id, as_json=as_json) if follow else Exit.OK
 

@@ -108,6 +108,9 @@ AutostopMinutes = Annotated[
 SkipPreflight = Annotated[
     bool, typer.Option("--skip-preflight", help="Start without the pre-flight checks.")
 ]
+OwnOutput = Annotated[
+    bool, typer.Option("--own-output", help="Write to a new folder below the config's output.")
+]
 Cursor = Annotated[
     str | None,
     typer.Option("--cursor", metavar="TEXT", help="Go on from next_cursor of an earlier answer."),
@@ -182,6 +185,7 @@ def new_job(
     notify_on: str,
     autostop_minutes: int | None,
     skip_preflight: bool,
+    own_output: bool = False,
 ) -> NewJob:
     """The job that a person describes, in the folder they are in.
 
@@ -204,6 +208,7 @@ def new_job(
         notify=bounded("--notify", notify, 2000),
         notify_on=NotifyOn(notify_on),
         autostop_minutes=autostop_minutes,
+        own_output=own_output,
     )
 
 

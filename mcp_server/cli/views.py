@@ -46,6 +46,8 @@ _MIB: Final = 2**20
 def show_plan(plan: Submission, output: Output) -> None:
     """What a dry run found."""
     output.line(plan.summary)
+    for warning in plan.warnings:
+        output.line(f"Warning: {warning}")
     if plan.plan is None:
         return
     output.rows(

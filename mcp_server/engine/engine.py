@@ -122,6 +122,10 @@ class Engine:
             self._wait_for_worker(connection)
         return self.status()
 
+    def running(self) -> Connection | None:
+        """The engine, if all of it is up, or the server that is named; starts nothing."""
+        return self._external or self._ready()
+
     def keep(self, *, pause: Callable[[float], None] = time.sleep) -> None:
         """Bring back whatever ends, until `down` is called.
 

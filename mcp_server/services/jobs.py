@@ -30,6 +30,7 @@ from mcp_server.services.finding import ENDED, LIVE, find_job
 from mcp_server.services.job_logs import LogReader
 from mcp_server.services.job_status import job_request, job_row, job_status, run_url
 from mcp_server.services.notifications import Notifications, notify_tags
+from mcp_server.services.output_folders import OutputFolders
 from mcp_server.services.redactors import Redactors
 from mcp_server.services.results import Adoption, JobList, JobLogs, Submission
 from mcp_server.services.submitting import (
@@ -83,12 +84,14 @@ class JobService:
         self._now = now
         self._external = ExternalJobs(gateway)
         self._families = Families(gateway)
+        self._outputs = OutputFolders(gateway, snapshots_dir=snapshots_dir)
         self._logs = LogReader(gateway, Redactors(snapshots_dir))
         self._notifications = Notifications(gateway)
 
     async def plan(self, new: NewJob) -> Submission:
         """Say exactly what `submit` would start, and start nothing."""
         checked = await anyio.to_thread.run_sync(check_job, new)
+        checked = await self._outputs.look_at(checked)
         return await anyio.to_thread.run_sync(planned, checked)
 
     async def submit(self, new: NewJob, *, idempotency_key: str | None = None) -> Submission:
@@ -103,11 +106,14 @@ class JobService:
         """
         checked = await anyio.to_thread.run_sync(check_job, new)
         refuse_blocked(checked)
+        checked = await self._outputs.look(checked, idempotency_key=idempotency_key)
+        refuse_blocked(checked)
         request = await anyio.to_thread.run_sync(keep_config, checked, self._snapshots_dir)
         labels: dict[str, str | int] = {
             names.LABEL_ATTEMPT: 1,
             names.LABEL_MODEL: shorten(checked.plan.model_name),
-            names.LABEL_OUTPUT_DIR: checked.plan.output_dir or "",
+            # A folder of its own is named by the worker, after the run.
+            names.LABEL_OUTPUT_DIR: "" if request.own_output else checked.plan.output_dir or "",
         }
         told = await self._notifications.tags(new.notify, new.notify_on)
         # With a key of its own every submission can be sent again safely.

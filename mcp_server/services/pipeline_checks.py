@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from flows.configs.output_paths import PATH_KEYS, write_out
 from flows.errors import InvalidArgument, InvalidConfig, OumiFlowsError
+from flows.findings import FindingCode
 from flows.models import JobRequest, NotifyOn, OverrideValue
 from flows.pipelines.references import Lookup, references_in, substitute
 from flows.pipelines.results import PartResult, lookup_for
@@ -99,6 +100,17 @@ def keep_pipeline(
     return Pipeline(
         name=checked.name, path=checked.path, client_cwd=checked.client_cwd, parts=parts
     )
+
+
+def refuse_shared(checked: CheckedPart) -> None:
+    """Refuses a part whose folder a live job writes to.
+
+    Raises:
+        PreflightBlocked: With the step and that job.
+    """
+    with _of_step(checked.part.name):
+        in_use = [one for one in checked.job.findings if one.code is FindingCode.OUTPUT_IN_USE]
+        refuse_blocked(checked.job._replace(findings=in_use))
 
 
 def new_job(arguments: Mapping[str, Any], *, client_cwd: str) -> NewJob:

@@ -18,15 +18,18 @@ from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.prefect_models import FlowRun
 from mcp_server.services.job_status import run_url
 from mcp_server.services.notifications import Notifications, check_receiver, notify_tags
+from mcp_server.services.output_folders import OUTPUT_CODES, OutputFolders
 from mcp_server.services.pipeline_checks import (
     CheckedPart,
     CheckedPipeline,
     check_pipeline,
     keep_pipeline,
+    refuse_shared,
 )
 from mcp_server.services.submitting import shorten
 
 _SHOWN: Final = 40
+_WARNINGS: Final = 5
 _TEXT: Final = 120
 
 
@@ -67,6 +70,9 @@ class PipelineSubmission(Value):
     state: JobState | None = None
     dry_run: bool
     steps: list[PlannedStep]
+    warnings: list[str] = Field(
+        default_factory=list[str], description="What was found about the folders it writes to."
+    )
     url: str | None = None
 
 
@@ -82,11 +88,23 @@ class PipelineService:
         self._gateway = gateway
         self._snapshots_dir = snapshots_dir
         self._notifications = Notifications(gateway)
+        self._outputs = OutputFolders(gateway, snapshots_dir=snapshots_dir)
 
     async def plan(self, new: NewPipeline) -> PipelineSubmission:
         """Check every step and say what `submit` would start; start nothing."""
         checked = await anyio.to_thread.run_sync(checked_pipeline, new)
-        return _answer(checked, None, url=None)
+        return _answer(await self._looked_at(checked), None, url=None)
+
+    async def _looked_at(self, checked: CheckedPipeline) -> CheckedPipeline:
+        """The pipeline, with what was found about the folders of its jobs."""
+        parts: list[CheckedPart] = []
+        live = await self._outputs.live_if_found()
+        for one in checked.parts:
+            later = bool(one.part.after)
+            parts.append(
+                one._replace(job=await self._outputs.look_at(one.job, live=live, later=later))
+            )
+        return checked._replace(parts=parts)
 
     async def submit(
         self, new: NewPipeline, *, idempotency_key: str | None = None
@@ -101,6 +119,9 @@ class PipelineService:
             OumiFlowsError: A step cannot be run; nothing was started.
         """
         checked = await anyio.to_thread.run_sync(checked_pipeline, new)
+        checked = await self._looked_at(checked)
+        for one in checked.parts:
+            refuse_shared(one)
         told = await tags_of_parts(checked, self._notifications)
         pipeline: Pipeline = await anyio.to_thread.run_sync(
             keep_pipeline, checked, self._snapshots_dir, told
@@ -217,6 +238,12 @@ def _answer(
         state=run.state.job_state if run else None,
         dry_run=run is None,
         steps=[_planned(part) for part in checked.parts[:_SHOWN]],
+        warnings=[
+            shorten(f"Step {one.part.name}: {finding.text}")
+            for one in checked.parts
+            for finding in one.job.findings
+            if finding.code in OUTPUT_CODES
+        ][:_WARNINGS],
         url=url,
     )
 

@@ -11,6 +11,7 @@ from flows.errors import InvalidArgument
 from mcp_server.services.pipeline_checks import CheckedPipeline, keep_pipeline
 from mcp_server.services.pipelines import NewPipeline, checked_pipeline
 from mcp_server.services.submitting import (
+    ANY_FIRING,
     CheckedJob,
     NewJob,
     check_job,
@@ -20,9 +21,6 @@ from mcp_server.services.submitting import (
     refuse_blocked,
     shorten,
 )
-
-_ANY_FIRING: Final = "<time>-<id>"
-"""Stands for what `names.firing` says of one."""
 
 _OF_THE_JOB: Final = frozenset(
     {"command", "config_path", "cloud", "cluster_name", "model_name", "output_dir"}
@@ -42,7 +40,8 @@ class Subject(NamedTuple):
         answer: What is told of it.
         job_config: The whole job config of one job.
         work_queue: Queue of its runs; None: the job deployment's.
-        pipeline: The pipeline, if it is one; somebody may be told of its steps.
+        pipeline: The pipeline, if it is one; its steps may have receivers of their own.
+        job: The job, if it writes to the same folder as its config says.
         keep: Keeps the configs as they are now; answers with the parameters of its runs.
     """
 
@@ -54,6 +53,7 @@ class Subject(NamedTuple):
     job_config: str | None
     work_queue: str | None
     pipeline: CheckedPipeline | None
+    job: CheckedJob | None
     keep: Callable[[Path, Mapping[str, list[str]]], dict[str, Any]]
 
 
@@ -76,9 +76,9 @@ def _job(new: NewJob, repeats: bool) -> Subject:  # noqa: FBT001 - as its caller
     refuse_blocked(job)
     plan = job.plan
     # A single time has no other run whose results it could overwrite.
-    own = repeats and plan.kind is ConfigKind.COMMAND
+    own = job.request.own_output or (repeats and plan.kind is ConfigKind.COMMAND)
     request = job.request.model_copy(update={"own_output": own})
-    shown = planned(_example(job) if own else job)
+    shown = planned(_example(job) if own and not job.request.own_output else job)
 
     def keep(snapshots_dir: Path, _: Mapping[str, list[str]]) -> dict[str, Any]:
         kept = keep_config(job._replace(request=request), snapshots_dir)
@@ -96,13 +96,14 @@ def _job(new: NewJob, repeats: bool) -> Subject:  # noqa: FBT001 - as its caller
         job_config=shown.plan.job_config if shown.plan else None,
         work_queue=None,
         pipeline=None,
+        job=None if own else job,
         keep=keep,
     )
 
 
 def _example(job: CheckedJob) -> CheckedJob:
     """The job of any of its runs."""
-    request = with_own_output(job.request, job.config, _ANY_FIRING)
+    request = with_own_output(job.request, job.config, ANY_FIRING)
     return job._replace(request=request, plan=make_plan(request, job.config))
 
 
@@ -137,5 +138,6 @@ def _pipeline(new: NewJob, path: str) -> Subject:
         job_config=None,
         work_queue=names.CLOUD_QUEUE,  # it waits for no slot
         pipeline=checked,
+        job=None,
         keep=keep,
     )

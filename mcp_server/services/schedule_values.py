@@ -176,6 +176,9 @@ class ScheduledJob(Value):
     model_name: str
     output_dir: str
     job_config: str | None = Field(default=None, description="What would run; in a dry run.")
+    warnings: list[str] = Field(
+        default_factory=list[str], description="What was found about the folder it writes to."
+    )
     url: str | None = None
 
 

@@ -22,6 +22,7 @@ from mcp_server.prefect_models import Deployment
 from mcp_server.prefect_schedules import NOT_STARTED, STARTED, ScheduleGateway
 from mcp_server.services import cursors
 from mcp_server.services.notifications import Notifications, notify_tags
+from mcp_server.services.output_folders import OUTPUT_CODES, OutputFolders
 from mcp_server.services.pipelines import tags_of_parts
 from mcp_server.services.schedule_preview import next_times
 from mcp_server.services.schedule_reading import NEXT_RUNS, ScheduleReader, schedule_name
@@ -53,6 +54,7 @@ class _Checked(NamedTuple):
     when: When
     schedule: dict[str, Any] | None
     next_runs: list[datetime]
+    warnings: list[str]
 
     @property
     def name(self) -> str:
@@ -85,6 +87,7 @@ class ScheduleService:
         self._gateway = gateway
         self._runs = runs
         self._notifications = Notifications(runs)
+        self._outputs = OutputFolders(runs, snapshots_dir=snapshots_dir)
         self._reader = ScheduleReader(gateway, now)
         self._snapshots_dir = snapshots_dir
         self._preview = preview
@@ -228,7 +231,11 @@ class ScheduleService:
         subject = await anyio.to_thread.run_sync(check)
         schedule = when.prefect_schedule(anchor=now)
         next_runs = await self._preview(schedule) if schedule else [when.at or now]
-        return _Checked(new, subject, when, schedule, next_runs)
+        warnings: list[str] = []
+        if subject.job is not None:
+            looked = await self._outputs.look_at(subject.job, later=True)
+            warnings = [one.text for one in looked.findings if one.code in OUTPUT_CODES]
+        return _Checked(new, subject, when, schedule, next_runs, warnings)
 
     def _answer(self, checked: _Checked) -> ScheduledJob:
         """The answer of a dry run."""
@@ -242,6 +249,7 @@ class ScheduleService:
             overlap=checked.new.overlap,
             next_runs=checked.next_runs,
             starts_by_itself=self._starts_by_itself(),
+            warnings=checked.warnings,
             **checked.subject.answer,
         )
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from flows import names
 from flows.configs.checks import parse_command
 from flows.configs.clouds import kind_of
-from flows.configs.plan import JobPlan, make_plan, with_plain_paths
+from flows.configs.plan import JobPlan, make_plan, with_own_output, with_plain_paths
 from flows.configs.reader import (
     ConfigFile,
     ConfigKind,
@@ -29,6 +29,9 @@ from mcp_server.services.notifications import check_receiver
 from mcp_server.services.prices import hourly_price
 from mcp_server.services.results import Submission
 from mcp_server.services.syncing import SyncPreview, preview
+
+ANY_FIRING: Final = "<time>-<id>"
+"""Stands for what `names.firing` says of a run that is not there yet."""
 
 _CONFIG_LIMIT: Final = 4000
 _ARGUMENTS: Final = 20
@@ -54,6 +57,7 @@ class NewJob(Value):
     notify: str | None = None
     notify_on: NotifyOn = NotifyOn.END
     autostop_minutes: Annotated[int, Field(ge=1)] | None = None
+    own_output: bool = False
 
 
 class CheckedJob(NamedTuple):
@@ -106,6 +110,7 @@ def check_job(new: NewJob) -> CheckedJob:
         timeout_seconds=new.timeout_seconds,
         autostop_minutes=new.autostop_minutes,
         skip_preflight=new.skip_preflight,
+        own_output=new.own_output,
     )
     _refuse_secrets(request)
     if request.autostop_minutes is not None and not kind_of(request.cloud).keeps_clusters:
@@ -113,7 +118,13 @@ def check_job(new: NewJob) -> CheckedJob:
             f"Clusters on {request.cloud} do not stop themselves", "Leave autostop_minutes out"
         )
     config = read_config(path)
-    plan = make_plan(request, config)
+    if new.own_output and config.kind is ConfigKind.JOB:
+        raise InvalidArgument(
+            f"{path} is a job config, whose script says where it writes", "Leave own_output out"
+        )
+    plan = make_plan(
+        with_own_output(request, config, ANY_FIRING) if new.own_output else request, config
+    )
     # As they are known here and now, whatever the worker's own environment says.
     request = with_plain_paths(request, config)
     _refuse_secrets(request)
@@ -164,6 +175,7 @@ def submitted(checked: CheckedJob, run: FlowRun, *, url: str | None) -> Submissi
             "state": run.state.job_state,
             "dry_run": False,
             "cluster_name": _cluster_name(checked, run),
+            "output_dir": output_dir(checked, run),
             "url": url,
         }
     )
@@ -219,6 +231,15 @@ def _answer(checked: CheckedJob, name: str) -> Submission:
 def job_findings(checked: CheckedJob) -> list[Finding]:
     """What was found, the worst first."""
     return [*errors_of(checked.findings), *warnings_of(checked.findings)]
+
+
+def output_dir(checked: CheckedJob, run: FlowRun) -> str:
+    """Where the job that was submitted as `run` writes."""
+    folder = checked.plan.output_dir or ""
+    own = checked.request.own_output
+    return (
+        folder.replace(ANY_FIRING, names.firing(run.id, run.expected_start_time)) if own else folder
+    )
 
 
 def _cluster_name(checked: CheckedJob, run: FlowRun) -> str:

@@ -172,6 +172,9 @@ class JobTools:
             int | None,
             Field(ge=1, le=525_600, description="Idle minutes until the cluster stops."),
         ] = None,
+        own_output: Annotated[
+            bool, Field(description="Write to a new folder below the config's output.")
+        ] = False,
     ) -> Submission:
         """Run an Oumi config as a durable job, or show exactly what would run.
 
@@ -194,6 +197,7 @@ class JobTools:
             notify=notify,
             notify_on=NotifyOn(notify_on),
             autostop_minutes=autostop_minutes,
+            own_output=own_output,
         )
         if dry_run:
             return await self._jobs.plan(new)

@@ -165,7 +165,7 @@ def test_a_path_that_is_written_to_is_written_out_wherever_it_is_given(
     monkeypatch.setenv("HOME", "/elsewhere")
     monkeypatch.delenv("NOT_SET", raising=False)
     envs = {"HOME": "/home/me", "FOLDER": "/home/me/x"}
-    data = yaml.safe_load(text) or {}
+    data: dict[str, Any] = yaml.safe_load(text) or {}
     holder = data
     for part in key.split(".")[:-1]:
         holder = holder.setdefault(part, {})

@@ -9,7 +9,7 @@ from prefect.client.schemas.filters import (
     ArtifactFilterFlowRunId,
     ArtifactFilterType,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 
 from flows import names
 from flows.errors import LaunchFailed
@@ -17,6 +17,7 @@ from flows.launch_plan import LaunchPlan
 from flows.models import RetryCause
 from flows.provenance import load
 from flows.retries import RETRIED, Retried
+from flows.run_record import LabelValue
 from flows.shared_output import jobs_that_shared
 from flows.states import JobState, TerminationReason
 from tests.flows.bench import PATIENCE_SECONDS, Bench
@@ -216,9 +217,10 @@ async def test_jobs_that_write_to_one_folder_are_known_to_each_other(
     bench: Bench, tmp_path: Path
 ) -> None:
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    mine: FlowRun | None = None
     tags = names.run_tags(command="train", cloud="local")
     for name, folder in (("mine", "out"), ("other", "link/out"), ("apart", "out2")):
-        labels = {names.LABEL_OUTPUT_DIR: str(tmp_path / folder)}
+        labels: dict[str, LabelValue] = {names.LABEL_OUTPUT_DIR: str(tmp_path / folder)}
         made = await bench.client.create_flow_run_from_deployment(
             bench.deployment_id, name=name, tags=tags, labels=labels
         )
@@ -228,6 +230,7 @@ async def test_jobs_that_write_to_one_folder_are_known_to_each_other(
             mine = await bench.run(made.id)
         else:
             await bench.set_state(made.id, StateType.COMPLETED)
+    assert mine is not None
     shared = await jobs_that_shared(mine, bench.client)
     assert [text.partition(" ")[0] for text in shared] == ["other"]
 
