@@ -22,6 +22,11 @@ TAG: Final = "oumi"
 """Tag of every flow run that is a job."""
 
 COMMAND_TAG: Final = "command:"
+CLUSTER_TAG: Final = "cluster:"
+LAUNCHER_TAG: Final = "launcher_job:"
+"""What the tags of a job's handle begin with: Prefect finds runs by tags, not by the values of
+labels (prefect 3.8)."""
+
 JOB_COMMAND: Final = "job"
 """What a job config counts as where commands are told apart: its scripts run any."""
 
@@ -161,7 +166,22 @@ def firing(flow_run_id: UUID | str, due: datetime | None) -> str:
 
 def run_tags(*, command: str, cloud: str) -> list[str]:
     """The tags of a job's flow run; the command of a job config is `JOB_COMMAND`."""
-    return [TAG, f"{COMMAND_TAG}{command}", f"cloud:{cloud}"]
+    return [TAG, f"{COMMAND_TAG}{command}", cloud_tag(cloud)]
+
+
+def cloud_tag(cloud: str) -> str:
+    """The tag of every run of a cloud's jobs."""
+    return f"cloud:{cloud}"
+
+
+def cluster_tag(cluster_name: str) -> str:
+    """The tag of the runs whose last job is on a cluster."""
+    return f"{CLUSTER_TAG}{cluster_name}"
+
+
+def launcher_tag(launcher_job_id: str) -> str:
+    """The tag of the runs whose last job its launcher knows by an id."""
+    return f"{LAUNCHER_TAG}{launcher_job_id}"
 
 
 def deployment(work_pool: str, *, flow: str = FLOW_NAME) -> str:

@@ -217,6 +217,26 @@ class RunRecord:
         if held_by:
             labels[names.LABEL_HELD_BY] = held_by.value
         await self.label(labels)
+        if handle.cloud != names.LOCAL_CLOUD:
+            await self._tag_handle(handle)
+
+    async def _tag_handle(self, handle: JobHandle) -> None:
+        """Let the run be found by the id that its launcher has for the job."""
+        # Runs that were started in the Prefect UI lack those of a job, too.
+        wanted = {
+            names.TAG,
+            names.cloud_tag(handle.cloud),
+            names.cluster_tag(handle.cluster_name),
+            names.launcher_tag(handle.launcher_job_id),
+        }
+        if wanted <= set(self.run.tags):
+            return
+        # Tags are written all at once, and somebody may have added one.
+        tags = (await self._client.read_flow_run(self.run.id)).tags
+        of_handles = (names.CLUSTER_TAG, names.LAUNCHER_TAG)
+        kept = [tag for tag in tags if not tag.startswith(of_handles)]
+        self.run.tags = [*kept, *sorted(wanted - set(kept))]
+        await self._client.update_flow_run(self.run.id, tags=self.run.tags)
 
     async def running_since(self, seen_at: datetime, *, attempt: int) -> datetime:
         """When an attempt was first seen running, which is `seen_at` if it was not before."""

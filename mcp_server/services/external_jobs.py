@@ -8,11 +8,11 @@ from flows.configs.clouds import kind_of
 from flows.errors import InvalidArgument, OumiFlowsError
 from flows.models import Answer, ExternalJob, ExternalLog, JobRequest, JobStatus, LogRequest
 from flows.ports import JobHandle
-from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway
+from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.prefect_models import FlowRun
-from mcp_server.run_filter import RunFilter
 from mcp_server.services.job_logs import page_bytes
 from mcp_server.services.job_status import job_request, summary_line
+from mcp_server.services.launcher_ids import find_launched
 from mcp_server.services.results import Adoption, JobLogs
 from mcp_server.services.worker_calls import WorkerCalls
 
@@ -37,16 +37,20 @@ class ExternalJobs:
         self._calls = WorkerCalls(gateway)
 
     async def ours(self, job: JobHandle) -> FlowRun | None:
-        """Our job that a launcher's id means; the last of them, if there were several.
+        """Our job that a launcher's id means; the last of them, if its cluster had several.
 
         A cluster that is made anew counts its jobs anew: a job of ours that has ended is not one
         that runs.
+
+        Raises:
+            AmbiguousId: No cluster is given, and more than one had a job of this id.
         """
-        run = await self._last_known_as(job)
+        run = await find_launched(self._gateway, job)
         if run is None or not run.state.job_state.is_terminal:
             return run
+        cluster = str(run.label(names.LABEL_CLUSTER))
         try:
-            seen = await self._ask(job, end="no")
+            seen = await self._ask(job.model_copy(update={"cluster_name": cluster}), end="no")
         except OumiFlowsError:
             return run
         return run if seen.state.is_terminal else None
@@ -101,7 +105,12 @@ class ExternalJobs:
 
         Raises:
             JobNotFound: Its cluster does not know it.
+            AmbiguousId: No cluster is given, and more than one had a job of this id.
         """
+        if not job.cluster_name:
+            known = await find_launched(self._gateway, job)
+            cluster = str(known.label(names.LABEL_CLUSTER)) if known else ""
+            job = job.model_copy(update={"cluster_name": cluster})
         seen = await self._ask(job, end="no")
         request = JobRequest(
             config_path="",
@@ -112,14 +121,18 @@ class ExternalJobs:
             job_name=f"{seen.cloud} job {seen.launcher_job_id}",
         )
         handle = job.model_copy(update={"cluster_name": seen.cluster_name})
-        known = await self._last_known_as(handle)
+        known = await find_launched(self._gateway, handle)
         if known and (seen.state.is_terminal or not known.state.job_state.is_terminal):
             return known
         again = [known.id] if known else []
         return await self._gateway.create_run(
             name=request.job_name,
             parameters={"request": request.model_dump(mode="json")},
-            tags=names.run_tags(command=names.JOB_COMMAND, cloud=seen.cloud),
+            tags=[
+                *names.run_tags(command=names.JOB_COMMAND, cloud=seen.cloud),
+                names.cluster_tag(seen.cluster_name),
+                names.launcher_tag(seen.launcher_job_id),
+            ],
             labels={
                 names.LABEL_ATTEMPT: 1,
                 names.LABEL_CLUSTER: seen.cluster_name,
@@ -128,20 +141,6 @@ class ExternalJobs:
             idempotency_key=" ".join(["adopt", *handle.model_dump().values(), *again]),
             work_queue=names.CLOUD_QUEUE,
         )
-
-    async def _last_known_as(self, job: JobHandle) -> FlowRun | None:
-        wanted = RunFilter(tags=(f"cloud:{job.cloud}",))
-        looked_at = 0
-        # Prefect cannot be asked for a label's value (prefect 3.8).
-        while True:
-            page = await self._gateway.filter_runs(wanted, limit=MAX_PAGE, offset=looked_at)
-            for run in page:
-                is_there = job.cluster_name in ("", run.label(names.LABEL_CLUSTER))
-                if is_there and run.label(names.LABEL_LAUNCHER_JOB_ID) == job.launcher_job_id:
-                    return run
-            looked_at += len(page)
-            if len(page) < MAX_PAGE:
-                return None
 
     async def _ask(self, job: JobHandle, *, end: str) -> ExternalJob:
         return await self._call(names.EXTERNAL_JOB_FLOW, job, ExternalJob, end=end)

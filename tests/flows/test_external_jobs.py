@@ -6,6 +6,7 @@ import pytest
 
 from flows import names
 from flows.errors import (
+    AmbiguousId,
     ClusterUnreachable,
     Conflict,
     InvalidArgument,
@@ -148,9 +149,7 @@ async def test_a_job_of_ours_is_known_however_many_came_after_it(
     bench: Bench,
     handle: JobHandle,
     place: Place,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mcp_server.services.external_jobs.MAX_PAGE", 2)
     first = (await jobs.adopt(handle)).job_id
     for number in range(18, 22):
         job_id = str(number)
@@ -163,6 +162,44 @@ async def test_a_job_of_ours_is_known_however_many_came_after_it(
     assert (await jobs.adopt(handle)).job_id == first
     theirs.succeed()
     await jobs.wait(first, until=Until.DONE, timeout_seconds=PATIENCE_SECONDS)
+
+
+async def test_an_id_that_two_clusters_have_is_ambiguous_and_nothing_is_cancelled(
+    jobs: JobService, bench: Bench
+) -> None:
+    bench.launcher.counts_ids = True
+    bench.launcher.jobs.clear()
+    clusters = [f"{bench.pool}-{letter}" for letter in "ab"]
+    config = bench.folder / "cloud.yaml"
+    config.write_text("name: cloud\nrun: hold\n")
+    ids = [
+        await bench.submit_config(config, cloud="lambda", cluster_name=cluster)
+        for cluster in clusters
+    ]
+    for job_id in ids:
+        await bench.reaches(job_id, JobState.RUNNING)
+    # A run that an earlier version launched is known by its labels alone.
+    await bench.client.update_flow_run(ids[0], tags=["oumi", "cloud:lambda"])
+    handle = JobHandle(cloud="lambda", cluster_name="", launcher_job_id="1")
+    for call in (
+        lambda: jobs.cancel("1", cloud="lambda"),
+        lambda: jobs.status("1", cloud="lambda"),
+        lambda: jobs.logs("1", lines=5, cloud="lambda"),
+        lambda: jobs.adopt(handle),
+    ):
+        with pytest.raises(AmbiguousId, match="2 clusters of lambda") as raised:
+            await call()
+        for named in (*clusters, *map(str, ids)):
+            assert named in str(raised.value)
+    assert all(job.cancels == 0 for job in bench.launcher.jobs.values())
+    for job_id, cluster in zip(ids, clusters, strict=True):
+        status = await jobs.status("1", cloud="lambda", cluster_name=cluster)
+        assert status.job_id == str(job_id)
+    await jobs.cancel("1", cloud="lambda", cluster_name=clusters[1])
+    assert (await bench.ending(ids[1]))[0] is JobState.CANCELLED
+    assert not (await bench.launched(ids[0])).state.is_terminal
+    (await bench.launched(ids[0])).succeed()
+    await bench.ending(ids[0])
 
 
 async def test_a_job_of_a_cluster_made_anew_is_another_one(
