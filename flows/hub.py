@@ -10,10 +10,12 @@ from typing import Any, Final, NamedTuple
 import httpx
 
 from flows.bounded import in_time
+from flows.regular_files import read_regular_file
 
 _DEFAULT_ENDPOINT: Final = "https://huggingface.co"
 _TRUE: Final = frozenset({"1", "ON", "YES", "TRUE"})
 _AT_ONCE: Final = 8
+_TOKEN_BYTES: Final = 10_000
 _CONNECT_SECONDS: Final = 1.0
 """How long a connection may take, with the look-up of the name."""
 _OF_LIMIT: Final = 0.95
@@ -90,8 +92,8 @@ class Hub:
                 return self.environ[name].strip()
         path = Path(self.environ.get("HF_TOKEN_PATH") or self._home / "token").expanduser()
         try:
-            return path.read_text(encoding="utf-8").strip() or None
-        except (OSError, UnicodeDecodeError):
+            return read_regular_file(path, limit=_TOKEN_BYTES).decode().strip() or None
+        except (OSError, ValueError):
             return None
 
     def page(self, question: Question) -> str:

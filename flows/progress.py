@@ -13,7 +13,7 @@ from flows.divergence import raw_loss
 from flows.log_text import REPORT_MARKER
 from flows.models import JobProgress
 from flows.numbers import COUNT_MAX, Number, to_count, to_number
-from flows.reading import open_file
+from flows.regular_files import open_regular_file
 
 HOOK: Final = Path(__file__).parent / "launcher" / "progress_hook.py"
 
@@ -88,7 +88,7 @@ class ProgressReader:
     def _new_tokens(self) -> Iterator[bytes]:
         """What lies between carriage returns and newlines; the last one may not be whole."""
         try:
-            file = open_file(self._path)
+            file = open_regular_file(self._path)
         except FileNotFoundError:
             return
         with file:

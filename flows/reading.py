@@ -2,11 +2,8 @@
 
 import asyncio
 import logging
-import os
-import stat
 from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import BinaryIO, Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 _LIMIT_SECONDS: Final = 60.0
 """Longest time one look may take: a file system may never answer."""
@@ -56,19 +53,3 @@ class Reading:
                 self._failed.add(what)
                 self._logger.exception("Could not read %s", what)
         return None
-
-
-def open_file(path: Path) -> BinaryIO:
-    """A file to read. A pipe or a device, which may have no end or never answer, is refused.
-
-    Raises:
-        OSError: It is not there, is no regular file or cannot be read.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(f"{path} is no regular file")
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise

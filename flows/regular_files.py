@@ -9,9 +9,27 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
+import pydantic_core
+
+JSON_BYTES: Final = 64_000_000
+"""The indexes of the largest models' weights are some 10 MB."""
 _KERNEL_FOLDERS: Final = ("/proc/", "/sys/")
+
+
+class NotRegular(OSError):
+    """What is no regular file."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(errno.EINVAL, "It is not a regular file", os.fspath(path))
+
+
+class TooLarge(OSError):
+    """A file that is larger than it may be."""
+
+    def __init__(self, path: str | os.PathLike[str], limit: int) -> None:
+        super().__init__(errno.EFBIG, f"It is larger than {limit:,} bytes", os.fspath(path))
 
 
 def open_regular_file(
@@ -29,7 +47,7 @@ def open_regular_file(
     """
     _check_regular(Path(path).stat(follow_symlinks=follow_link), path)
     if os.path.realpath(path).startswith(_KERNEL_FOLDERS):
-        raise _not_regular(path)
+        raise NotRegular(path)
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     descriptor = os.open(path, flags if follow_link else flags | os.O_NOFOLLOW)
     try:
@@ -47,20 +65,26 @@ def read_regular_file(
     """The content of a regular file of at most `limit` bytes.
 
     Raises:
-        OSError: It is larger (``EFBIG``), no regular file, or cannot be read.
+        OSError: It is larger, no regular file, or cannot be read.
         ValueError: The path has a null character.
     """
     with open_regular_file(path, follow_link=follow_link) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
-        raise OSError(errno.EFBIG, f"It is larger than {limit:,} bytes", os.fspath(path))
+        raise TooLarge(path, limit)
     return content
+
+
+def read_json(path: str | os.PathLike[str], *, limit: int = JSON_BYTES) -> object:
+    """The value of a JSON file.
+
+    Raises:
+        OSError: It is larger than `limit`, no regular file, or cannot be read.
+        ValueError: It is not JSON, or nests too deeply.
+    """
+    return cast(object, pydantic_core.from_json(read_regular_file(path, limit=limit)))
 
 
 def _check_regular(status: os.stat_result, path: str | os.PathLike[str]) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise _not_regular(path)
-
-
-def _not_regular(path: str | os.PathLike[str]) -> OSError:
-    return OSError(errno.EINVAL, "It is not a regular file", os.fspath(path))
+        raise NotRegular(path)

@@ -11,7 +11,7 @@ from typing import Final
 from pydantic import Field, ValidationError
 
 from flows.models import Value
-from flows.reading import open_file
+from flows.regular_files import open_regular_file
 
 EVALUATION: Final = "*/task_result.json"
 """What `oumi evaluate` 0.9 writes below its output folder, one for each task."""
@@ -118,7 +118,7 @@ def _ended(span: Span, end: int) -> Span:
 def _end_of(path: Path, *, until: int | None = None) -> tuple[int, str]:
     """How long a file is, up to `until`, and a hash of its last bytes; (0, "") of none."""
     try:
-        with open_file(path) as file:
+        with open_regular_file(path) as file:
             size = file.seek(0, 2)
             end = size if until is None else min(size, until)
             file.seek(max(0, end - _DIGEST_OF_BYTES))

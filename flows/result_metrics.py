@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from flows.divergence import raw_loss
 from flows.numbers import flat_numbers, read_numbers, to_count, to_json
-from flows.reading import open_file
+from flows.regular_files import open_regular_file, read_regular_file
 from flows.result_marks import EVALUATION, TRAINING, ResultMarks
 
 _TASK: Final = "task_params.json"
@@ -142,7 +142,7 @@ def _lines(path: Path | None, *, start: int = 0, end: int | None = None) -> list
     if path is None:
         return []
     try:
-        with open_file(path) as file:
+        with open_regular_file(path) as file:
             size = file.seek(0, 2)
             end = size if end is None else min(end, size)
             start = max(start, end - _TAIL_BYTES)
@@ -162,8 +162,8 @@ def _written_at(path: Path) -> float:
 
 def _object(path: Path) -> Mapping[str, Any]:
     try:
-        with open_file(path) as file:
-            content = cast(object, json.loads(file.read(_RESULT_BYTES), parse_int=float))
+        text = read_regular_file(path, limit=_RESULT_BYTES)
+        content = cast(object, json.loads(text, parse_int=float))
     except (OSError, ValueError, RecursionError):
         return {}
     return cast("Mapping[str, Any]", content) if isinstance(content, dict) else {}

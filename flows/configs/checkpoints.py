@@ -1,6 +1,5 @@
 """Finding the checkpoint a training can resume from."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Final, cast
 
 from flows.configs.marks import CHECKPOINT, STATE
 from flows.models import Value
+from flows.regular_files import read_json
 
 _NAME: Final = re.compile(rf"{CHECKPOINT}(\d+)")
 COARSE_SECONDS: Final = 2.0
@@ -66,7 +66,7 @@ def whole_checkpoints(output_dir: Path) -> Iterator[Checkpoint]:
 
 def _is_whole(path: Path) -> bool:
     try:
-        state = cast(object, json.loads((path / STATE).read_bytes()))
+        state = read_json(path / STATE)
         return bool(state) and isinstance(state, dict) and _has_weights(path)
     except (OSError, ValueError):
         return False
@@ -86,7 +86,7 @@ def _has_weights(path: Path) -> bool:
 def _shards(index: Path) -> set[str]:
     """The names of the files a sharded model's index lists."""
     try:
-        content = cast("dict[str, dict[str, str]]", json.loads(index.read_bytes()))
+        content = cast("dict[str, dict[str, str]]", read_json(index))
         return set(content["weight_map"].values())
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{index} is not an index of weights") from error

@@ -14,9 +14,9 @@ from flows.configs.yaml_text import parse_yaml
 from flows.errors import ConfigNotFound, InvalidArgument, InvalidConfig
 from flows.models import Value
 from flows.private_folders import write_private
+from flows.regular_files import NotRegular, TooLarge, read_regular_file
 
 MAX_CONFIG_BYTES: Final = 1_000_000
-_MAX_VALUES: Final = 100_000
 _JOB_KEYS: Final = frozenset({"resources", "setup", "run"})
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -192,18 +192,17 @@ def _read_text(path: Path) -> str:
             raise ConfigNotFound(f"there is no file {path}", next_step)
         if path.is_dir():
             raise InvalidConfig(f"{path} is a folder", "Give the path of a YAML file in it")
-        if not path.is_file():
-            raise InvalidConfig(f"{path} is not a regular file", next_step)
-        with path.open("rb") as file:
-            content = file.read(MAX_CONFIG_BYTES + 1)
+        content = read_regular_file(path, limit=MAX_CONFIG_BYTES)
+    except NotRegular as error:
+        raise InvalidConfig(f"{path} is not a regular file", next_step) from error
+    except TooLarge as error:
+        raise InvalidConfig(
+            f"{path} is larger than {MAX_CONFIG_BYTES:,} bytes, too large for a config", next_step
+        ) from error
     except OSError as error:
         raise ConfigNotFound(
             f"{path} cannot be read ({error.strerror})", "Check its permissions"
         ) from error
-    if len(content) > MAX_CONFIG_BYTES:
-        raise InvalidConfig(
-            f"{path} is larger than {MAX_CONFIG_BYTES:,} bytes, too large for a config", next_step
-        )
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -221,7 +220,6 @@ def _parse(text: str, path: Path) -> ConfigFile:
         raise InvalidConfig(
             f"{path} holds {kind}, not keys and values", "An Oumi config is a YAML mapping"
         )
-    _refuse_growth(cast(object, data), path)
     mapping = {str(key): value for key, value in cast(dict[object, Any], data).items()}
     return ConfigFile(
         path=path,
@@ -230,23 +228,6 @@ def _parse(text: str, path: Path) -> ConfigFile:
         kind=ConfigKind.JOB if is_job_config(mapping) else ConfigKind.COMMAND,
         sha256=_hash(text),
     )
-
-
-def _refuse_growth(data: object, path: Path) -> None:
-    """Refuses aliases that multiply into more values than a config can have, or never end."""
-    pending = [data]
-    count = 0
-    while pending:
-        item = pending.pop()
-        count += 1
-        if count > _MAX_VALUES:
-            raise InvalidConfig(
-                f"{path} expands to more than {_MAX_VALUES:,} values", "Use fewer YAML aliases"
-            )
-        if isinstance(item, dict):
-            pending.extend(cast(dict[object, object], item).values())
-        elif isinstance(item, list):
-            pending.extend(cast(list[object], item))
 
 
 def _hash(text: str) -> str:

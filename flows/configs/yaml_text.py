@@ -16,6 +16,10 @@ else:
     from yaml import CSafeLoader as SafeLoader
 
 _MAX_DEPTH: Final = 64
+_MAX_VALUES: Final = 200_000
+_VALUE_CHARACTERS: Final = 100
+_MAX_INTEGER_BITS: Final = 128
+"""Larger ones are a mistake: sums and products of them overflow, and the largest have no text."""
 _NEVER_FOLD: Final = 2**31 - 1
 _REFERENCE: Final = re.compile(r"(\\*)\$\{")
 _UNESCAPED: Final = re.compile(r"(?<!\\)\$\{")
@@ -25,16 +29,25 @@ def parse_yaml(text: str, name: str) -> object:
     """The value of a YAML text; `name` says in errors what the text is.
 
     Raises:
-        InvalidConfig: The text is not YAML, nests too deeply or gives a key twice; the message
-            names line and column.
+        InvalidConfig: The text is not YAML, nests too deeply, expands to too much, gives a key
+            twice or has a value that no config has; the message names line and column.
     """
     try:
-        _refuse_depth(text)
+        check_yaml_size(text)
         return cast(object, yaml.load(text, Loader=_Loader))  # noqa: S506 - a safe loader
     except yaml.MarkedYAMLError as error:
         raise _invalid(name, error.problem or "bad YAML", error.problem_mark) from error
     except (yaml.YAMLError, ValueError) as error:
         raise _invalid(name, str(error).partition("\n")[0], None) from error
+
+
+def mapping_of_yaml(job_config: str) -> dict[str, Any]:
+    """The keys of a job config's text; none if it is empty.
+
+    Raises:
+        InvalidConfig: As `parse_yaml`.
+    """
+    return cast("dict[str, Any]", parse_yaml(job_config, "the job config") or {})
 
 
 def compose_yaml(text: str) -> "yaml.Node | None":
@@ -123,19 +136,93 @@ def _invalid(name: str, problem: str, mark: "yaml.Mark | None") -> InvalidConfig
     return InvalidConfig(f"{name} is not valid YAML{where}: {problem}", "Correct it there")
 
 
-def _refuse_depth(text: str) -> None:
-    """Raises on deep nesting, which overruns the C stack of PyYAML 6.0's libyaml binding."""
-    depth = 0
+def check_yaml_size(text: str) -> None:
+    """Refuses a text whose values are too many or too deep, aliases and merges counted in full.
+
+    Nothing is built before: 26 lines of ``&b {<<: [*a, *a]}`` would be 67 million keys, and deep
+    nesting overruns the C stack of PyYAML 6.0's libyaml binding.
+
+    Raises:
+        yaml.YAMLError: It is not YAML, or too large; names line and column where that is known.
+        ValueError: It has a character that YAML cannot have.
+    """
     parse = cast("Callable[..., Iterator[yaml.Event]]", yaml.parse)  # pyright: ignore[reportUnknownMemberType]
+    size = _Size()
     for event in parse(text, Loader=SafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > _MAX_DEPTH:
-                raise ConstructorError(
-                    None, None, f"nested more than {_MAX_DEPTH} levels deep", event.start_mark
-                )
+            size.open(event.anchor)
         elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
+            size.close()
+        elif isinstance(event, yaml.ScalarEvent):
+            size.add(event.anchor, cast(str, event.value))
+        elif isinstance(event, yaml.AliasEvent):
+            size.repeat(event.anchor)
+        else:
+            size.begin_document(event)
+        if problem := size.problem():
+            raise ConstructorError(None, None, problem, event.start_mark)
+
+
+class _Size:
+    """How many values a document expands to, and how deep they are."""
+
+    def __init__(self) -> None:
+        self._total = 0
+        self._deepest = 0
+        self._open: list[tuple[str | None, int, int]] = []
+        self._anchored: dict[str, tuple[int, int]] = {}
+        self._is_endless = False
+
+    def open(self, anchor: str | None) -> None:
+        """A collection begins."""
+        if anchor:
+            self._anchored.pop(anchor, None)
+        self._open.append((anchor, self._total, len(self._open) + 1))
+        self._count(1, height=0)
+
+    def close(self) -> None:
+        """The innermost collection ends."""
+        anchor, before, deepest = self._open.pop()
+        if anchor:
+            self._anchored[anchor] = (self._total - before, deepest - len(self._open))
+        if self._open:
+            outer, start, depth = self._open[-1]
+            self._open[-1] = (outer, start, max(depth, deepest))
+
+    def add(self, anchor: str | None, text: str) -> None:
+        """A key or a single value; a long text counts for several."""
+        values = 1 + len(text) // _VALUE_CHARACTERS
+        if anchor:
+            self._anchored[anchor] = (values, 0)
+        self._count(values, height=0)
+
+    def repeat(self, anchor: str) -> None:
+        """The value of an anchor once more."""
+        if anchor in self._anchored:
+            values, height = self._anchored[anchor]
+            self._count(values, height=height)
+        else:
+            # Within itself, or unknown, which the loader says.
+            self._is_endless = any(name == anchor for name, _, _ in self._open)
+
+    def begin_document(self, event: yaml.Event) -> None:
+        """Anchors count within one document."""
+        if isinstance(event, yaml.DocumentStartEvent):
+            self._anchored.clear()
+
+    def problem(self) -> str:
+        """What is too much so far; empty: nothing is."""
+        if self._total > _MAX_VALUES or self._is_endless:
+            return f"it expands to more than {_MAX_VALUES:,} values; use fewer YAML aliases"
+        return f"nested more than {_MAX_DEPTH} levels deep" if self._deepest > _MAX_DEPTH else ""
+
+    def _count(self, values: int, *, height: int) -> None:
+        self._total += values
+        depth = len(self._open) + height
+        if self._open:
+            anchor, start, deepest = self._open[-1]
+            self._open[-1] = (anchor, start, max(deepest, depth))
+        self._deepest = max(self._deepest, depth)
 
 
 class _Loader(SafeLoader):
@@ -155,6 +242,20 @@ class _Loader(SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _construct_integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    value = loader.construct_yaml_int(node)
+    if value.bit_length() > _MAX_INTEGER_BITS:
+        raise ConstructorError(None, None, "this integer is too large", node.start_mark)
+    return value
+
+
+def _refuse(loader: _Loader, node: yaml.Node) -> None:
+    raise ConstructorError(None, None, f"no config has values of type {node.tag}", node.start_mark)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_integer)
+for _name in ("binary", "omap", "pairs", "set", "timestamp"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _refuse)
 _Loader.yaml_implicit_resolvers = {
     first: [pair for pair in resolvers if not pair[0].endswith(":timestamp")]
     for first, resolvers in SafeLoader.yaml_implicit_resolvers.items()

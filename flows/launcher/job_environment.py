@@ -5,41 +5,63 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from flows import names
-from flows.configs.yaml_text import dump_yaml
+from flows.configs.yaml_text import dump_yaml, mapping_of_yaml
+from flows.errors import InvalidConfig
 from flows.private_folders import write_private
 from flows.progress import deps_file_text
+from flows.regular_files import NotRegular, TooLarge, read_regular_file
 from flows.settings import Settings
 
-_DEPS_ENV: Final = "OUMI_EXTRA_DEPS_FILE"
+_DEPS_BYTES: Final = 1_000_000
+DEPS_ENV: Final = "OUMI_EXTRA_DEPS_FILE"
 """File of module paths that every Oumi command imports at its start (oumi 0.9)."""
 
 
 def with_job_environment(job_config: str, *, key: str, settings: Settings) -> str:
     """The job config with our environment variables added to its own."""
-    job: dict[str, Any] = yaml.safe_load(job_config)
+    job = mapping_of_yaml(job_config)
     envs: dict[str, Any] = dict(job.get("envs") or {})
     envs[names.JOB_KEY_ENV] = key
     resources: dict[str, Any] = job.get("resources") or {}
     if resources.get("cloud") == names.LOCAL_CLOUD:
-        existing = envs.get(_DEPS_ENV) or os.environ.get(_DEPS_ENV)
+        existing = envs.get(DEPS_ENV) or os.environ.get(DEPS_ENV)
         deps = _deps_text(existing, working_dir=job.get("working_dir"))
         if deps is not None:
-            envs[_DEPS_ENV] = str(_kept(deps, settings))
+            envs[DEPS_ENV] = str(_kept(deps, settings))
     return dump_yaml({**job, "envs": envs})
 
 
 def _deps_text(existing: str | None, *, working_dir: str | None) -> str | None:
-    """The modules to import: the user's own and ours; None if theirs is for Oumi to refuse."""
+    """The modules to import: the user's own and ours; None if theirs is for Oumi to refuse.
+
+    Raises:
+        InvalidConfig: Oumi would read it for ever, or much too long.
+    """
     if not existing:
         return deps_file_text(None)
     path = Path(working_dir or Path.cwd()) / Path(existing).expanduser()
     try:
-        return deps_file_text(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
+        return deps_file_text(read_deps_file(path))
+    except (OSError, ValueError):
         return None
+
+
+def read_deps_file(path: Path) -> str:
+    """The text of a file that `OUMI_EXTRA_DEPS_FILE` names.
+
+    Raises:
+        InvalidConfig: It is no regular file, or too large for a list of modules.
+        OSError: It cannot be read.
+        ValueError: It is no text.
+    """
+    try:
+        return read_regular_file(path, limit=_DEPS_BYTES).decode()
+    except (NotRegular, TooLarge) as error:
+        raise InvalidConfig(
+            f"{DEPS_ENV} names {path}, which cannot be a list of modules ({error.strerror})",
+            "Name a text file with the path of a module on each line",
+        ) from error
 
 
 def _kept(text: str, settings: Settings) -> Path:

@@ -1,7 +1,12 @@
 """Loading Oumi once in a process, whole before anybody uses it."""
 
+import os
 import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
+
+from flows.launcher.job_environment import DEPS_ENV, read_deps_file
 
 _ONE_AT_A_TIME: Final = threading.Lock()
 
@@ -14,8 +19,12 @@ def load_oumi() -> None:
     would wait for each other: a job launched meanwhile found clouds missing. The registry fills
     itself at its first use; that has to be ours, as the first within `oumi.launcher` comes before
     that module is whole, and a module that OUMI_EXTRA_DEPS_FILE names may import from it.
+
+    Raises:
+        InvalidConfig: OUMI_EXTRA_DEPS_FILE names what Oumi would read for ever.
     """
     with _ONE_AT_A_TIME:
+        _check_own_modules()
         from oumi.core.registry import REGISTRY, RegistryType
 
         registry: Any = REGISTRY
@@ -27,3 +36,11 @@ def load_oumi() -> None:
         from flows.launcher import local_cloud
 
         local_cloud.register()
+
+
+def _check_own_modules() -> None:
+    named = os.environ.get(DEPS_ENV)
+    if named:
+        # Oumi says what else is wrong with it.
+        with suppress(OSError, ValueError):
+            read_deps_file(Path(named))

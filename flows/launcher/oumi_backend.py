@@ -5,10 +5,8 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import yaml
-
 from flows.configs.slurm_checks import check_heredocs
-from flows.configs.yaml_text import escape_references
+from flows.configs.yaml_text import escape_references, mapping_of_yaml
 from flows.errors import CloudUnavailable, ClusterNotFound, InvalidConfig
 from flows.launcher.first_contact import nothing_submitted
 from flows.launcher.lasting_clusters import LastingClusters
@@ -59,7 +57,7 @@ class OumiBackend(LastingClusters):
         Two processes that launch the same key at the same moment may both start it.
         """
         self.refuse_autostop(autostop_minutes)
-        check_heredocs(yaml.safe_load(job_config) or {})
+        check_heredocs(mapping_of_yaml(job_config))
         with self._launching.setdefault((cluster_name, key), Lock()):
             with nothing_submitted():
                 found = self.find(cluster_name, key)

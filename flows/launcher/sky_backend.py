@@ -11,9 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-import yaml
-
-from flows.configs.yaml_text import dump_yaml
+from flows.configs.yaml_text import dump_yaml, mapping_of_yaml
 from flows.errors import (
     ClusterNotFound,
     ClusterUnreachable,
@@ -418,7 +416,7 @@ class _Locks:
 
 def _named(job_config: str, key: str) -> "JobConfig":
     """The job config, with the launch key for the job's name."""
-    return read_job(dump_yaml({**yaml.safe_load(job_config), "name": key}))
+    return read_job(dump_yaml({**mapping_of_yaml(job_config), "name": key}))
 
 
 def _count(jobs: list[SkyJob], key: str) -> int:

@@ -11,9 +11,8 @@ import secrets
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-import yaml
-
 from flows.configs.slurm_checks import check_slurm_job
+from flows.configs.yaml_text import mapping_of_yaml
 from flows.errors import CloudUnavailable, ClusterNotFound, InvalidConfig, JobNotFound, LaunchFailed
 from flows.launcher import slurm_queries as queries
 from flows.launcher.first_contact import nothing_submitted
@@ -71,7 +70,7 @@ class SlurmBackend(LastingClusters):
     ) -> JobHandle:
         """Start the job, at most once for its key."""
         self.refuse_autostop(autostop_minutes)
-        check_slurm_job(yaml.safe_load(job_config) or {})
+        check_slurm_job(mapping_of_yaml(job_config))
         job = read_job(job_config)
         address = self._address(cluster_name)
         _check(job, address=address, key=key)

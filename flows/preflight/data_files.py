@@ -1,11 +1,14 @@
 """The first lines of a data file: whether they are what reads them can read."""
 
-import json
+import io
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final, cast
 
+import pydantic_core
+
 from flows.preflight.recipe import Dataset
+from flows.regular_files import open_regular_file
 
 _LOOKED_AT: Final = 20
 _MAX_LINE: Final = 1_000_000
@@ -52,6 +55,8 @@ def rows_of(dataset: Dataset) -> Rows:
 def wrong_content(path: Path, rows: Rows) -> str:
     """What is wrong with the first lines of a JSONL file; empty for any other file."""
     try:
+        if not path.is_file():
+            return "" if path.is_dir() else "which is neither a file nor a folder"
         if path.suffix in (".jsonl", ".json") and path.stat().st_size == 0:
             return "which is empty"
         return _bad_line(path, rows) if path.suffix == ".jsonl" else ""
@@ -62,7 +67,7 @@ def wrong_content(path: Path, rows: Rows) -> str:
 
 
 def _bad_line(path: Path, rows: Rows) -> str:
-    with path.open(encoding="utf-8") as file:
+    with io.TextIOWrapper(open_regular_file(path), encoding="utf-8") as file:
         for number in range(1, _LOOKED_AT + 1):
             line = file.readline(_MAX_LINE)
             if not line or len(line) == _MAX_LINE:
@@ -70,8 +75,8 @@ def _bad_line(path: Path, rows: Rows) -> str:
             if not line.strip():
                 continue
             try:
-                row: object = json.loads(line)
-            except json.JSONDecodeError:
+                row: object = pydantic_core.from_json(line)
+            except ValueError:
                 return f"whose line {number} is not JSON"
             if not isinstance(row, dict):
                 return f"whose line {number} is not a JSON object"

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
-import yaml
-
 from flows.configs.checks import Problem, ProblemKind, config_problems
 from flows.configs.overrides import apply_overrides, override_key_problem, override_problems
 from flows.configs.places import Places
 from flows.configs.reader import ConfigFile, is_job_config, read_config
 from flows.configs.schema import CONFIG_TYPE, ConfigType, options_of
-from flows.errors import OumiFlowsError
+from flows.configs.yaml_text import parse_yaml
+from flows.errors import InvalidConfig, OumiFlowsError
 from flows.findings import Finding, FindingCode, Severity
 from flows.models import Command, OverrideValue
 from flows.names import LOCAL_CLOUD
@@ -269,7 +268,7 @@ def _key_of(call: OumiCall, option: str) -> str:
 def _value(text: str) -> OverrideValue:
     """The value Oumi reads from an option."""
     try:
-        value = cast("OverrideValue", yaml.safe_load(text))
-    except yaml.YAMLError:
+        value = cast("OverrideValue", parse_yaml(text, "an option"))
+    except InvalidConfig:
         return text
     return value if isinstance(value, str | int | float | list) else text

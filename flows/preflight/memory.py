@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 from flows.configs.schema import ConfigType
 from flows.findings import FindingCode, Gpu, Severity
@@ -13,6 +13,7 @@ from flows.preflight.launch import Launch
 from flows.preflight.recipe import Recipe
 from flows.preflight.target import SKY_DISK_GB
 from flows.preflight.values import mapping_of
+from flows.regular_files import read_json
 
 _COUNT: Final = re.compile(r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:[._]\d+)?)([bBmM])(?![A-Za-z0-9])")
 _BYTES: Final = {"float32": 4.0, "fp32": 4.0, "float": 4.0}
@@ -288,8 +289,8 @@ def _of_files(folder: Path) -> float | None:
         sizes = sizes or [file.stat().st_size for file in folder.glob("pytorch_model*.bin")]
         if not sizes:
             return None
-        text = (folder / "config.json").read_text(encoding="utf-8")
-        dtype = str(json.loads(text).get("torch_dtype") or json.loads(text).get("dtype") or "")
+        config = cast("dict[str, Any]", read_json(folder / "config.json"))
+        dtype = str(config.get("torch_dtype") or config.get("dtype") or "")
     except (OSError, ValueError, AttributeError):
         return None
     return sum(sizes) / _BYTES.get(dtype, 2.0)

@@ -156,7 +156,7 @@ class PathChecks:
             )
             return
         self.statuses[path] = "valid"
-        wrong = wrong_content(local, rows) if local.is_file() else ""
+        wrong = wrong_content(local, rows)
         if wrong:
             self.statuses[path] = "bad_content"
             recipe.notes.error(

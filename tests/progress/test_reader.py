@@ -202,7 +202,7 @@ def test_no_line_keeps_a_log_from_being_read(tmp_path: Path, line: bytes) -> Non
 
 def test_a_log_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "log")
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         ProgressReader(tmp_path / "log").read()
 
 
