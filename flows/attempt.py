@@ -101,6 +101,7 @@ class Attempt:
                 return await self._take_up(launching)
             return found or await self._launch()
 
+        self._record.start_stopwatch(self.number)
         await self._learn_secrets()
         if self.number > 1:  # what an earlier attempt reported is not this one's
             await self._record.label({names.LABEL_ATTEMPT: self.number})
@@ -114,7 +115,10 @@ class Attempt:
             launched = Outcome(reason or TerminationReason.CANCELLED_EXTERNALLY, error.sentences)
         except OumiFlowsError as error:
             launched = Outcome(TerminationReason.LAUNCH_FAILED, error.sentences)
-        return launched if isinstance(launched, JobHandle) else self._hidden(launched)
+        if isinstance(launched, JobHandle):
+            return launched
+        await self._keep_duration()
+        return self._hidden(launched)
 
     async def watch(self, handle: JobHandle) -> Outcome:
         """Follow the job to its end; on a cancel request, end it and wait until it is gone."""
@@ -148,6 +152,7 @@ class Attempt:
                 await self._reading.read(look, self._plan.ended_marks, self.number) or {}
             )
         await self._keep_record()
+        await self._keep_duration()
         return self._hidden(with_cost(outcome, handle, is_own=not self._request.cluster_name))
 
     async def end(self) -> Outcome:
@@ -373,11 +378,14 @@ class Attempt:
             self._logger.exception("What the job runs on was not kept")
 
     async def _keep_record(self) -> None:
-        """Wait a while for the record of what the job ran on, and name it on the run."""
-        if self._recording is None:
-            return
-        is_wanted = not self._cancel.wanted.is_set()
-        await asyncio.wait([self._recording], timeout=_RECORD_SECONDS if is_wanted else 0)
+        """Wait a while for the record of what the job ran on, to name it on the run."""
+        if self._recording is not None:
+            is_wanted = not self._cancel.wanted.is_set()
+            await asyncio.wait([self._recording], timeout=_RECORD_SECONDS if is_wanted else 0)
+
+    async def _keep_duration(self) -> None:
+        """Keep how long the attempt took, and what else is noted for the run."""
+        self._record.stop_stopwatch()
         try:
             await self._record.label({})
         except (httpx.HTTPError, ObjectNotFound) as error:

@@ -219,20 +219,19 @@ class JobWatch:
                 return
             if seen.state is LauncherState.RUNNING:
                 await self._record.show(JobState.RUNNING)
-                await self._limit(seen)
+                await self._limit()
             elif seen.state is LauncherState.PENDING:
                 # Maybe again: Slurm, for one, puts preempted jobs back into its queue.
                 await self._record.show(JobState.LAUNCHING)
-                await self._record.runs_no_more(attempt=self._attempt)
+                await self._record.runs_no_more()
         except (httpx.HTTPError, ObjectNotFound) as error:
             self._logger.debug("Prefect did not answer: %r", error)
 
-    async def _limit(self, seen: Observation) -> None:
+    async def _limit(self) -> None:
         """End a job that has run for too long."""
         if self._timeout_seconds is None or self._record.is_timed_out(self._attempt):
             return
-        since = await self._record.running_since(seen.observed_at, attempt=self._attempt)
-        if (seen.observed_at - since).total_seconds() < self._timeout_seconds:
+        if await self._record.running_seconds(attempt=self._attempt) < self._timeout_seconds:
             return
         # The reason first: whoever finds the job ended must know that it was we.
         await self._record.label_timed_out(self._attempt)

@@ -13,6 +13,7 @@ import psutil
 
 from flows.launcher.processes import read_process
 from flows.private_folders import read_or_make
+from flows.stopwatch import boot_id
 
 _MACHINE_FILE: Final = "machine-id"
 _SYSTEM_FILE: Final = Path("/etc/machine-id")
@@ -62,10 +63,7 @@ class Owner(NamedTuple):
 
 
 def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return str(int(psutil.boot_time()))
+    return boot_id() or str(int(psutil.boot_time()))
 
 
 def _system_id() -> str:

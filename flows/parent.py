@@ -45,6 +45,7 @@ async def current_parent() -> "AsyncGenerator[Parent]":
     record, runtime = RunRecord.current(), current_runtime()
     try:
         await patiently(record.reload)
+        await patiently(record.measure)
         yield Parent(record, record.client, runtime.settings, get_run_logger())
     except asyncio.CancelledError:
         # A process worker cancels by SIGTERM, which arrives here as a cancellation.
@@ -161,6 +162,8 @@ class Parent:
             Abort: Somebody else put the run in a terminal state.
         """
         await self._record.refuse_if_concluded()
+        self._record.stop_stopwatch()
+        await patiently(lambda: self._record.label({}))
         if self._record.is_cancelling:
             outcome = too_late_to_cancel(outcome)
         return outcome.state

@@ -1,6 +1,7 @@
 """What a job writes on its own flow run: state names, labels, the progress artifact."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from flows.outcome import Outcome
 from flows.ports import JobHandle
 from flows.prefect_states import PREFECT_STATE, PrefectState, attempts_over
 from flows.states import JobState, ProcessHolder
+from flows.stopwatch import Instant, Stopwatch, start
 
 _METADATA_LIMIT = 500
 """Longest artifact metadata value the server keeps (prefect 3.8)."""
@@ -31,14 +33,20 @@ _METADATA_LIMIT = 500
 _PATIENCE_SECONDS = 2.0
 """Pause between two questions to a Prefect server that does not answer."""
 
+_KEEP_SECONDS = 60.0
+"""How often the time that an attempt with a limit has run is kept; each time costs the server."""
+
 LabelValue = StrictBool | StrictInt | StrictFloat | str
 
 
 class RunRecord:
     """The flow run of one job, as the job itself writes to it. Few calls: each costs the server."""
 
-    def __init__(self, run: FlowRun, client: PrefectClient) -> None:
+    def __init__(
+        self, run: FlowRun, client: PrefectClient, *, now: Callable[[], Instant] = Instant.now
+    ) -> None:
         self._client = client
+        self._now = now
         self._artifact: UUID | None = None
         self._noted: dict[str, LabelValue] = {}
         self.run = run
@@ -238,21 +246,47 @@ class RunRecord:
         self.run.tags = [*kept, *sorted(wanted - set(kept))]
         await self._client.update_flow_run(self.run.id, tags=self.run.tags)
 
-    async def running_since(self, seen_at: datetime, *, attempt: int) -> datetime:
-        """When an attempt was first seen running, which is `seen_at` if it was not before."""
-        if self.run.labels.get(names.LABEL_RUNNING_ATTEMPT) != attempt:
-            await self.label(
-                {
-                    names.LABEL_RUNNING_ATTEMPT: attempt,
-                    names.LABEL_RUNNING_SINCE: seen_at.isoformat(),
-                }
-            )
-        return datetime.fromisoformat(str(self.run.labels[names.LABEL_RUNNING_SINCE]))
+    async def running_seconds(self, *, attempt: int) -> float:
+        """How long an attempt has been seen running, from the first call for it on.
 
-    async def runs_no_more(self, *, attempt: int) -> None:
-        """Forget since when an attempt has been running: it waits, maybe once more."""
-        if self.run.labels.get(names.LABEL_RUNNING_ATTEMPT) == attempt:
-            await self.label({names.LABEL_RUNNING_ATTEMPT: 0})
+        Kept on the run once a minute: after a reboot only what was measured before it counts, as
+        the wall clock may have been set meanwhile.
+        """
+        now = self._now()
+        known = Stopwatch.parse(self.run.labels.get(names.LABEL_LIMIT_STOPWATCH))
+        if known is None or known.attempt != attempt or known.since is None:
+            known = Stopwatch(attempt, 0.0, now)
+        elif not known.is_of_boot(now):
+            known = Stopwatch(attempt, known.before, now)
+        elif now.monotonic - known.since.monotonic >= _KEEP_SECONDS:
+            known = Stopwatch(attempt, known.seconds(now), now)
+        await self.label({names.LABEL_LIMIT_STOPWATCH: str(known)})
+        return known.seconds(now)
+
+    async def runs_no_more(self) -> None:
+        """Forget how long an attempt has been running: it waits, maybe once more."""
+        if self.run.labels.get(names.LABEL_LIMIT_STOPWATCH):
+            await self.label({names.LABEL_LIMIT_STOPWATCH: ""})
+
+    async def measure(self) -> None:
+        """Measure this attempt of a run that is no job itself."""
+        self.start_stopwatch(await self.attempt())
+        await self.label({})
+
+    def start_stopwatch(self, attempt: int) -> None:
+        """Measure an attempt; what measures it already goes on. Costs no call of its own."""
+        watch = start(self._stopwatch, attempt=attempt, now=self._now())
+        self.note({names.LABEL_STOPWATCH: str(watch)})
+
+    def stop_stopwatch(self) -> None:
+        """Measure no more, until the next attempt. Costs no call of its own."""
+        if self._stopwatch is not None:
+            self.note({names.LABEL_STOPWATCH: str(self._stopwatch.stop(self._now()))})
+
+    @property
+    def _stopwatch(self) -> Stopwatch | None:
+        text = self._noted.get(names.LABEL_STOPWATCH) or self.run.labels.get(names.LABEL_STOPWATCH)
+        return Stopwatch.parse(text)
 
     def is_timed_out(self, attempt: int) -> bool:
         """Whether we ended an attempt because it ran too long."""

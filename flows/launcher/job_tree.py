@@ -11,8 +11,9 @@ from typing import Final, Never
 
 from flows.launcher.control_group import ControlGroup
 from flows.launcher.job_folder import JOB_DIR_ENV, JobFolder, JobSpec, ProcessRecord
-from flows.launcher.processes import boot_id, job_processes, read_process
+from flows.launcher.processes import job_processes, read_process
 from flows.launcher.slot_queue import JOB_SLOT_FD
+from flows.stopwatch import boot_id
 
 IGNORED: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 """Signals a supervisor ignores, and a job starts with as they are by default."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from flows.launcher.job_folder import ExitRecord, JobFolder, JobSpec, ProcessRecord
 from flows.launcher.job_tree import JobTree
-from flows.launcher.processes import boot_id
 from flows.states import JobState, ProcessHolder, TerminationReason
+from flows.stopwatch import boot_id
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 _PROC: Final = Path("/proc")
-_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 # struct flock of fcntl(2): type, whence, start, length, pid; macOS has another order.
 _FLOCK: Final = "qqihh" if sys.platform == "darwin" else "hhqqi4x"
 
@@ -23,14 +22,6 @@ class Process(NamedTuple):
     session: int
     start: int
     is_zombie: bool
-
-
-def boot_id() -> str:
-    """An identifier of this boot of the machine; empty where the kernel has none."""
-    try:
-        return _BOOT_ID.read_text().strip()
-    except FileNotFoundError:
-        return ""
 
 
 def read_process(pid: int) -> Process | None:

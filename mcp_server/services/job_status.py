@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from flows import names, prefect_states
 from flows.models import JobProgress, JobRequest, JobStatus
 from flows.states import JobState, ProcessHolder
+from flows.stopwatch import Instant, Stopwatch
 from mcp_server.prefect_models import Artifact, FlowRun
 from mcp_server.services.results import JobRow
 
@@ -204,5 +205,10 @@ def _instant(text: str | None) -> datetime | None:
 def _duration(run: FlowRun, now: datetime) -> float | None:
     if run.start_time is None:
         return None
-    end = run.end_time if run.state.job_state.is_terminal and run.end_time else now
-    return max(0.0, round((end - run.start_time).total_seconds(), 3))
+    end = run.end_time if run.state.job_state.is_terminal and run.end_time else None
+    watch = Stopwatch.parse(run.label(names.LABEL_STOPWATCH))
+    if watch is None:
+        return max(0.0, round(((end or now) - run.start_time).total_seconds(), 3))
+    if watch.since is not None and end is not None:  # its end was not seen by what measured it
+        return round(watch.seconds(Instant("", 0.0, end.timestamp())), 3)
+    return round(watch.seconds(Instant.now()), 3)

@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from prefect.client.schemas.filters import (
@@ -20,6 +21,7 @@ from flows.retries import RETRIED, Retried
 from flows.run_record import LabelValue
 from flows.shared_output import jobs_that_shared
 from flows.states import JobState, TerminationReason
+from flows.stopwatch import Stopwatch
 from tests.flows.bench import PATIENCE_SECONDS, Bench
 from tests.support.waiting import eventually
 
@@ -233,6 +235,27 @@ async def test_jobs_that_write_to_one_folder_are_known_to_each_other(
     assert mine is not None
     shared = await jobs_that_shared(mine, bench.client)
     assert [text.partition(" ")[0] for text in shared] == ["other"]
+
+
+async def test_the_time_between_attempts_is_no_part_of_the_duration(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("hold")
+        (await bench.launched(job_id)).fail(TerminationReason.NONZERO_EXIT, "It failed.")
+        await bench.ending(job_id)
+        first = await _measured(bench, job_id)
+        await bench.retry(job_id)
+        (await bench.launched(job_id, attempt=2)).succeed()
+        await eventually(lambda: _succeeded(bench, job_id), timeout=PATIENCE_SECONDS)
+        second = await _measured(bench, job_id)
+    assert (first.attempt, first.since) == (1, None)
+    assert (second.attempt, second.since) == (2, None)
+    assert 0 < first.before < second.before
+
+
+async def _measured(bench: Bench, job_id: UUID) -> Stopwatch:
+    watch = Stopwatch.parse((await bench.run(job_id)).labels.get(names.LABEL_STOPWATCH))
+    assert watch is not None
+    return watch
 
 
 async def _succeeded(bench: Bench, job_id: object) -> bool:

@@ -1,5 +1,6 @@
 """A job that runs longer than it may is ended, and says so."""
 
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -34,6 +35,22 @@ async def test_the_limit_counts_from_when_the_job_ran_whoever_watches_it(bench: 
     async with bench.worker():
         assert (await bench.ending(job_id))[1] is TerminationReason.TIMED_OUT
         assert await _since(bench, job_id) == since
+
+
+async def test_a_clock_that_is_set_forward_ends_no_job(bench: Bench) -> None:
+    async with bench.worker():
+        job_id = await bench.submit("hold", timeout_seconds=3600.0)
+        await bench.reaches(job_id, JobState.RUNNING)
+        job = await bench.launched(job_id)
+        await eventually(lambda: _since(bench, job_id), timeout=PATIENCE_SECONDS)
+        job.clock_ahead = timedelta(days=1)
+        looks = bench.launcher.calls["observe"]
+        await eventually(
+            lambda: bench.launcher.calls["observe"] > looks + 5, timeout=PATIENCE_SECONDS
+        )
+        job.succeed()
+        assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+        assert job.cancels == 0
 
 
 async def test_a_worker_cut_off_while_it_ends_a_job_is_followed_by_one_that_knows_why(
@@ -101,7 +118,7 @@ async def test_time_in_a_queue_does_not_count(bench: Bench) -> None:
 
 
 async def _since(bench: Bench, job_id: UUID) -> object:
-    return (await bench.run(job_id)).labels.get(names.LABEL_RUNNING_SINCE)
+    return (await bench.run(job_id)).labels.get(names.LABEL_LIMIT_STOPWATCH)
 
 
 async def _is_timed_out(bench: Bench, job_id: UUID) -> bool:

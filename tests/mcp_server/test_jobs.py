@@ -1,6 +1,7 @@
 """Jobs through the tools, on a real Prefect server whose worker the tests stand in for."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from mcp.client import Client
 
 from flows.models import JobRequest
+from flows.stopwatch import Instant, Stopwatch
 from tests.mcp_server.calls import error, ok
 from tests.mcp_server.prefect_stub import PrefectServer
 
@@ -243,6 +245,34 @@ async def test_a_job_that_cannot_be_observed_is_still_running(
     assert (status["state"], status["reachable"], status["is_done"]) == ("running", False, False)
     assert status["message"] == "ssh: connection refused"
     assert status["observed_at"] == "2026-01-02T03:04:05Z"
+
+
+async def test_a_duration_is_what_was_measured_whatever_the_clock_says(
+    submit: Submit, client: Client, prefect: PrefectServer
+) -> None:
+    job_id = (await submit())["job_id"]
+    prefect.set_states(job_id, "PENDING", "RUNNING", "COMPLETED")
+    for text, measured in (
+        ("2 12.500", 12.5),
+        (str(Stopwatch(1, 3.0, Instant("another-boot", 0.0, time.time()))), 3.0),
+    ):
+        prefect.label(job_id, stopwatch=text)
+        status = await ok(client, "get_job_status", job_id=job_id)
+        assert status["duration_seconds"] == pytest.approx(measured, abs=0.5)
+        rows = {row["job_id"]: row for row in (await ok(client, "list_jobs"))["jobs"]}
+        assert rows[job_id]["duration_seconds"] == pytest.approx(measured, abs=0.5)
+
+
+async def test_the_duration_of_a_job_that_lives_is_read_on_the_clock_that_measures_it(
+    submit: Submit, client: Client, prefect: PrefectServer
+) -> None:
+    job_id = (await submit())["job_id"]
+    prefect.set_states(job_id, "PENDING", "RUNNING")
+    now = Instant.now()
+    began = now._replace(monotonic=now.monotonic - 7.0, wall=now.wall + 86_400.0)
+    prefect.label(job_id, stopwatch=str(Stopwatch(1, 2.0, began)))
+    status = await ok(client, "get_job_status", job_id=job_id)
+    assert 9.0 <= status["duration_seconds"] < 60.0
 
 
 async def test_a_failed_job_tells_why_and_its_last_lines(

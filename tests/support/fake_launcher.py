@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class FakeJob:
         output: Its log, where that is elsewhere.
         id: What its cluster calls it; empty: by its key.
         gone: Whether its cluster was taken away and knows it no more.
+        clock_ahead: How far the wall clock was set forward.
     """
 
     key: str
@@ -48,6 +49,7 @@ class FakeJob:
     output: bytes = b""
     id: str = ""
     gone: bool = False
+    clock_ahead: timedelta = timedelta()
 
     def end(
         self, state: LauncherState, reason: TerminationReason | None = None, message: str = ""
@@ -66,7 +68,7 @@ class FakeJob:
     def observation(self) -> Observation:
         return Observation(
             state=self.state,
-            observed_at=datetime.now(UTC),
+            observed_at=datetime.now(UTC) + self.clock_ahead,
             reason=self.reason,
             message=self.message,
             log_path=str(self.log_path) if self.log_path else None,
