@@ -132,7 +132,8 @@ class JobWatch:
                 self._report.say("The end of the log could not be copied to %s", self._log.path)
             self._seen = self._with_log(self._seen)
             await self._show(self._seen)
-        return await self._report.finish(outcome, self._seen)
+        output_dir = str(self._record.labels.get(names.LABEL_OUTPUT_DIR, ""))
+        return await self._report.finish(outcome, self._seen, output_dir=output_dir)
 
     async def _pass_on_cancel(self, cluster: ClusterWatch) -> None:
         if self._cancel.news.is_set():

@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 from prefect.exceptions import ObjectNotFound
 
-from flows.logs import LogPage, error_tail, last_error, read_from, read_tail
+from flows.error_cause import CAUSE_LINES, Cause, find_cause
+from flows.logs import LogPage, error_tail, read_from, read_tail
 from flows.models import JobProgress
 from flows.outcome import Outcome
 from flows.ports import Observation
@@ -17,7 +18,7 @@ from flows.progress import ProgressReader
 from flows.reading import Reading
 from flows.redaction import Redactor, secrets_of
 from flows.run_record import RunRecord
-from flows.states import JobState
+from flows.states import JobState, TerminationReason
 
 _LINES_PER_UPDATE = 20
 """Prefect stores about 1,100 log lines a second in SQLite (prefect 3.8): the file has them all."""
@@ -85,19 +86,32 @@ class Report:
         """Show that the attempt which begins has reported nothing yet."""
         await self._show(observed_at=datetime.now(UTC), unreachable=None)
 
-    async def finish(self, outcome: Outcome, seen: Observation | None) -> Outcome:
-        """Pass on the rest of the log; the outcome with the last error of a job that failed."""
+    async def finish(
+        self, outcome: Outcome, seen: Observation | None, *, output_dir: str = ""
+    ) -> Outcome:
+        """Pass on the rest of the log; the outcome with the cause of a failure.
+
+        Args:
+            outcome: How the job ended.
+            seen: The last look at it.
+            output_dir: Where it writes, for a full disk that its log does not name.
+        """
         if seen is None:
             return outcome
         await self.update(seen, final=True)
         if outcome.reason.job_state is not JobState.FAILED or not seen.log_path:
             return outcome
-        last = await self._reading.read("the end of a log", self._last_words, Path(seen.log_path))
+        path = Path(seen.log_path)
+        last = await self._reading.read("the end of a log", self._last_words, path, output_dir)
         if last is None:
             return outcome
-        tail, error = last
-        self._logger.error("Last lines of %s:\n%s", seen.log_path, tail)
-        return Outcome(outcome.reason, f"{outcome.text} {error}") if error else outcome
+        tail, cause = last
+        self._logger.error("Last lines of %s:\n%s", path, tail)
+        if cause is None:
+            return outcome
+        is_exit = outcome.reason is TerminationReason.NONZERO_EXIT
+        reason = TerminationReason.OUT_OF_MEMORY if is_exit and cause.is_out_of_memory else None
+        return Outcome(reason or outcome.reason, f"{outcome.text} {cause.text}")
 
     @property
     def loss(self) -> float | None:
@@ -111,10 +125,15 @@ class Report:
             self._reader = ProgressReader(Path(log_path))
         return self._reader.read()
 
-    def _last_words(self, path: Path) -> tuple[str, str | None] | None:
-        """The last lines of a log, without secrets, and the error they end with."""
+    def _last_words(self, path: Path, output_dir: str) -> tuple[str, Cause | None] | None:
+        """The last lines of a log, without secrets, and the cause of the failure they tell of."""
         tail = error_tail(path, lines=_TAIL_LINES)
-        return (self.redactor.text(tail), last_error(tail.splitlines())) if tail else None
+        if not tail:
+            return None
+        page = read_tail(path, lines=CAUSE_LINES, max_bytes=_BYTES_PER_UPDATE, final=True)
+        # Hidden before anything is cut: half a secret is not recognised.
+        lines = [self.redactor.text(line) for line in page.lines]
+        return self.redactor.text(tail), find_cause(lines, output_dir=output_dir)
 
     async def _forward(self, path: Path, *, final: bool) -> None:
         lines = await self._reading.read("new lines of a log", self._new_lines, path, final=final)

@@ -119,3 +119,47 @@ async def test_a_failed_job_ends_with_its_last_error(
     )
     assert outcome.text == "The job exited with code 1. ValueError: no such model"
     assert "ValueError: no such model" in lines.texts[-1]
+
+
+async def failure(report: Report, ended: Observation) -> Outcome:
+    """How a job reads that exited with a code other than 0."""
+    outcome = Outcome(TerminationReason.NONZERO_EXIT, "It failed.")
+    return await report.finish(outcome, ended, output_dir="/runs/one")
+
+
+def failed_after(log: Path, text: str) -> Observation:
+    log.write_text(text)
+    return seen(log, LauncherState.FAILED)
+
+
+async def test_a_failure_is_told_by_its_first_cause_and_not_by_its_last_line(
+    report: Report, tmp_path: Path
+) -> None:
+    frames = '  File "/x.py", line 1, in f\n    g()\n' * 30
+    text = (
+        f"Traceback (most recent call last):\n{frames}ArrowInvalid: bad value in row 3\n\n"
+        "The above exception was the direct cause of the following exception:\n\n"
+        f"Traceback (most recent call last):\n{frames}DatasetGenerationError: An error occurred\n"
+    )
+    outcome = await failure(report, failed_after(tmp_path / "log", text))
+    assert outcome.text == (
+        "It failed. ArrowInvalid: bad value in row 3 "
+        "(then DatasetGenerationError: An error occurred)"
+    )
+
+
+async def test_a_checkpoint_that_found_no_room_is_told_with_its_place(
+    report: Report, tmp_path: Path
+) -> None:
+    text = "RuntimeError: [enforce fail at inline_container.cc:668] . unexpected pos 704 vs 598\n"
+    outcome = await failure(report, failed_after(tmp_path / "log", text))
+    assert outcome.text.startswith("It failed. The disk is full, or a file")
+    assert "/runs/one" in outcome.text
+
+
+async def test_a_gpu_that_had_too_little_memory_is_the_reason(
+    report: Report, tmp_path: Path
+) -> None:
+    text = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n"
+    outcome = await failure(report, failed_after(tmp_path / "log", text))
+    assert outcome.reason is TerminationReason.OUT_OF_MEMORY
