@@ -183,6 +183,7 @@ class Children:
         is_local = plan.cloud == names.LOCAL_CLOUD
         labels: dict[str, LabelValue] = {
             names.LABEL_ATTEMPT: 1,
+            names.LABEL_WORK_POOL: self._parent.work_pool_name or self._settings.work_pool,
             names.LABEL_PARENT: str(self._parent.id),
             names.LABEL_PART: part,
             names.LABEL_MODEL: plan.model_name[-_PAGE:],

@@ -1,7 +1,7 @@
 """The flow that a run is a run of, as its deployment says."""
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from prefect import Flow
@@ -10,7 +10,14 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 
+from flows import names
 from flows.job import run_job
+
+_ENTRY_POINTS: Final = {
+    names.PIPELINE_FLOW: "flows.run_pipeline.run_pipeline",
+    names.SWEEP_FLOW: "flows.run_sweep.run_sweep",
+}
+"""The flows beside `oumi-job` whose runs outlive what asked for them."""
 
 
 class FlowNotLoaded(Exception):
@@ -24,22 +31,27 @@ class DeployedFlows:
         self._flows: dict[UUID, Flow[Any, Any]] = {}
 
     async def of(self, run: FlowRun, *, client: PrefectClient) -> Flow[Any, Any]:
-        """The flow of `run`; a run whose deployment is gone is taken for a job's.
+        """The flow of `run`; of one whose deployment is gone, the flow of ours of that name.
 
         Raises:
             FlowNotLoaded: The entry point cannot be imported here.
         """
         if run.deployment_id is None:
-            return run_job
+            return await self._by_name(run, client)
         if run.deployment_id not in self._flows:
             try:
                 deployment = await client.read_deployment(run.deployment_id)
             except ObjectNotFound:
-                return run_job
+                return await self._by_name(run, client)
             self._flows[run.deployment_id] = await asyncio.to_thread(
                 _load, deployment.entrypoint or ""
             )
         return self._flows[run.deployment_id]
+
+    async def _by_name(self, run: FlowRun, client: PrefectClient) -> Flow[Any, Any]:
+        name = (await client.read_flow(run.flow_id)).name
+        entrypoint = _ENTRY_POINTS.get(name)
+        return run_job if entrypoint is None else await asyncio.to_thread(_load, entrypoint)
 
 
 def _load(entrypoint: str) -> Flow[Any, Any]:

@@ -11,8 +11,6 @@ from prefect.client.schemas.filters import (
     FlowRunFilterParentTaskRunId,
     FlowRunFilterState,
     FlowRunFilterStateType,
-    WorkPoolFilter,
-    WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound
@@ -121,13 +119,13 @@ async def _live_parts(client: PrefectClient, pool: str) -> list[FlowRun]:
                 parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=False),
                 state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_LIVE)),
             ),
-            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
             limit=_PAGE,
             offset=len(found),
         )
         found += page
         if len(page) < _PAGE:
-            return found
+            # Those of a pool that was deleted have none.
+            return [run for run in found if run.work_pool_name in (pool, None)]
 
 
 async def _ended(client: PrefectClient, ids: Iterable[UUID]) -> list[FlowRun]:

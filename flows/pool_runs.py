@@ -2,10 +2,13 @@
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
     FlowRunFilter,
     FlowRunFilterId,
     FlowRunFilterState,
@@ -73,6 +76,53 @@ class PoolRuns:
         found = await self._read(_EXECUTING, ids=None)
         return [run for run in found if _is_orphan(run, self._owner, now=datetime.now(UTC))]
 
+    async def lost(self) -> list[FlowRun]:
+        """Unfinished runs whose work pool or queue was deleted, and that are this worker's.
+
+        Prefect forgets a run's pool with the pool, so no list of a pool has them again. Those that
+        should be executed are orphans; those that are scheduled are due.
+        """
+        states = FlowRunFilter(state=_in_state([StateType.SCHEDULED, *_EXECUTING]))
+        named = FlowFilter(name=FlowFilterName(any_=sorted(names.JOB_FLOWS)))
+        found = await self._pages(flow_run_filter=states, flow_filter=named)
+        found = [run for run in found if run.work_pool_name is None]
+        if not found:
+            return []
+        ours = await self._deployments()
+        is_only = await self._is_only_pool()
+        now = datetime.now(UTC)
+        return [
+            run
+            for run in found
+            if self._is_of_this_pool(run, deployments=ours, is_only_pool=is_only)
+            and (_is_due(run, now=now) or _is_orphan(run, self._owner, now=now))
+        ]
+
+    def _is_of_this_pool(self, run: FlowRun, *, deployments: set[UUID], is_only_pool: bool) -> bool:
+        """Whether a run without a pool belongs to this one, by what it says itself."""
+        pool = run.labels.get(names.LABEL_WORK_POOL)
+        if pool is not None:
+            return pool == self._pool
+        if run.infrastructure_pid:
+            owner = Owner.parse(run.infrastructure_pid)
+            if owner is None:  # a process worker's
+                return False
+            if owner.is_alive(self._owner) is not None:
+                return True
+        if run.deployment_id is None:  # called by hand, not submitted
+            return False
+        return run.deployment_id in deployments or (is_only_pool and names.TAG in run.tags)
+
+    async def _deployments(self) -> set[UUID]:
+        ours = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._pool]))
+        found = await self._client.read_deployments(work_pool_filter=ours, limit=_PAGE)
+        return {deployment.id for deployment in found}
+
+    async def _is_only_pool(self) -> bool:
+        """Whether no other pool takes Oumi jobs, so that those without a pool can be no other's."""
+        pools = await self._client.read_work_pools(limit=_PAGE)
+        return [pool.name for pool in pools if pool.type == names.WORKER_TYPE] == [self._pool]
+
     async def claim(self, run: FlowRun) -> FlowRun | None:
         """Take an orphan for this worker; the run as it is now, None if it is not ours to take.
 
@@ -90,20 +140,28 @@ class PoolRuns:
     async def _read(
         self, types: list[StateType] | None, *, ids: list[UUID] | None
     ) -> list[FlowRun]:
+        wanted = FlowRunFilter(
+            id=FlowRunFilterId(any_=ids) if ids is not None else None,
+            state=_in_state(types) if types is not None else None,
+        )
+        if ids is not None:  # they may have lost their pool meanwhile
+            return await self._pages(flow_run_filter=wanted)
+        pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._pool]))
+        return await self._pages(flow_run_filter=wanted, work_pool_filter=pool)
+
+    async def _pages(self, **filters: Any) -> list[FlowRun]:
         found: list[FlowRun] = []
         while True:
-            page = await self._client.read_flow_runs(
-                flow_run_filter=FlowRunFilter(
-                    id=FlowRunFilterId(any_=ids) if ids is not None else None,
-                    state=_in_state(types) if types is not None else None,
-                ),
-                work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[self._pool])),
-                limit=_PAGE,
-                offset=len(found),
-            )
+            page = await self._client.read_flow_runs(**filters, limit=_PAGE, offset=len(found))
             found += page
             if len(page) < _PAGE:
                 return found
+
+
+def _is_due(run: FlowRun, *, now: datetime) -> bool:
+    if run.state is None or not run.state.is_scheduled():
+        return False
+    return (run.next_scheduled_start_time or now) <= now
 
 
 def _in_state(types: list[StateType]) -> FlowRunFilterState:
@@ -127,6 +185,8 @@ def known_name(run: FlowRun) -> str:
 
 
 def _is_orphan(run: FlowRun, us: Owner, *, now: datetime) -> bool:
+    if run.state is not None and run.state.is_scheduled():
+        return False
     owner = Owner.parse(run.infrastructure_pid)
     if owner is not None and owner != us and owner.is_alive(us) is not False:
         return False

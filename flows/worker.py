@@ -40,6 +40,9 @@ from flows.worker_checks.checks import WorkerChecks
 _SWEEP_SECONDS = 5.0
 """Interval at which a worker looks for runs that nobody executes, and for deleted ones."""
 
+_LOST_SWEEPS = 3
+"""Of so many of these looks one is also for runs that have lost their work pool."""
+
 _QUEUED = "Late"
 """Any other Scheduled state would undo a cancel that came since the run was read: the server
 refuses this one alone unless the run is still scheduled (prefect 3.8)."""
@@ -82,6 +85,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         self._active: dict[UUID, FlowRun] = {}
         self._starting = asyncio.Semaphore(self._settings.start_concurrency)
         self._loops: list[asyncio.Task[None]] = []
+        self._sweeps = 0
 
     async def start(
         self,
@@ -157,8 +161,10 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         The base class (prefect 3.8) makes about eight more API calls per run, for infrastructure
         that runs here do not have.
         """
+        return await self._start([entry.flow_run for entry in flow_run_response])
+
+    async def _start(self, due: list[FlowRun]) -> list[FlowRun]:
         now = datetime.now(UTC)
-        due = [entry.flow_run for entry in flow_run_response]
         due = [run for run in due if run.id not in self._active]
         due = [run for run in due if (run.next_scheduled_start_time or now) <= now]
         held = {one.run.id: one for one in await self._hold_back(due)}
@@ -367,7 +373,19 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             is_due = self._errors.is_due(run.id, is_cancel=_is_cancelling(run))
             if run.id not in self._active and is_due:
                 self._spawn(self._take_up, run)
+        if self._sweeps % _LOST_SWEEPS == 0:
+            await self._adopt_lost()
+        self._sweeps += 1
         await settle_parts(self.client, pool=self._work_pool_name)
+
+    async def _adopt_lost(self) -> None:
+        """Take up runs whose work pool was deleted and made again, or whose queue was deleted."""
+        lost = await self._pool_runs.lost()
+        due = [run for run in lost if run.state is not None and run.state.is_scheduled()]
+        for run in lost:
+            if run not in due and run.id not in self._active:
+                self._spawn(self._take_up, run)
+        await self._start(due)
 
     @property
     def _pool_runs(self) -> PoolRuns:
