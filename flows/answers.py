@@ -1,5 +1,6 @@
 """Flows that answer a question of the MCP server: their value travels as an artifact of the run."""
 
+import os
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, ParamSpec
@@ -11,6 +12,7 @@ from prefect.states import Completed, Failed
 from flows.errors import OumiFlowsError
 from flows.models import Answer
 from flows.names import ANSWER_ARTIFACT
+from flows.redaction import Redactor, secrets_of
 from flows.run_record import RunRecord
 
 P = ParamSpec("P")
@@ -28,14 +30,15 @@ def answering(
 
     @wraps(function)
     async def answer(*args: P.args, **kwargs: P.kwargs) -> "State[Any]":
+        hide = Redactor(secrets_of(os.environ)).data
         try:
             value = await function(*args, **kwargs)
         except OumiFlowsError as error:
-            return Failed(message=str(error))
+            return Failed(message=hide(str(error)))
         await RunRecord.current().keep_artifact(
-            ArtifactCreate(type=ANSWER_ARTIFACT, data=value.model_dump(mode="json"))
+            ArtifactCreate(type=ANSWER_ARTIFACT, data=hide(value.model_dump(mode="json")))
         )
-        return Completed(message=value.summary)
+        return Completed(message=hide(value.summary))
 
     # Prefect tells a flow's parameters from the function it wraps, its result from this one.
     answer.__annotations__ = {**function.__annotations__, "return": State}

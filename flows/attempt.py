@@ -23,6 +23,7 @@ from flows.errors import (
     OumiFlowsError,
     StillLaunching,
 )
+from flows.hiding_log import HidingLogger
 from flows.job_results import keep_results, with_divergence
 from flows.job_watch import JobWatch
 from flows.launch_checks import find_blockers
@@ -32,10 +33,11 @@ from flows.models import JobRequest
 from flows.outcome import Outcome
 from flows.ports import JobHandle
 from flows.reading import Reading
-from flows.redaction import Redactor, secrets_of
+from flows.redaction import Redactor, secrets_of, ways_of_writing
 from flows.report import Report
 from flows.run_record import RunRecord
 from flows.runtime import CancelRequest, Runtime
+from flows.secret_marks import keep_marks
 from flows.shared_output import jobs_that_shared
 from flows.states import JobState, TerminationReason
 from flows.submissions import Submissions
@@ -80,7 +82,7 @@ class Attempt:
         self._runtime = runtime
         self._settings = runtime.settings
         self._cancel = cancel
-        self._logger = logger
+        self._logger = logger = HidingLogger(logger, Redactor(secrets_of(os.environ)))
         self._report = Report(
             record, logger, interval_seconds=self._settings.progress_interval_seconds
         )
@@ -169,8 +171,17 @@ class Attempt:
 
     async def _learn_secrets(self) -> None:
         """Hide the job's own secrets from here on, besides those of this process."""
-        own = await asyncio.to_thread(self._plan.secrets)
-        self._report.redactor = Redactor([*secrets_of(os.environ), *own])
+        redactor = await asyncio.to_thread(self._redactor)
+        self._report.redactor = self._logger.redactor = redactor
+
+    def _redactor(self) -> Redactor:
+        """What hides all that is known here; the worker's own secrets leave their marks."""
+        inherited = secrets_of(os.environ)
+        try:
+            keep_marks(ways_of_writing(inherited), self._settings.home)
+        except OSError as error:
+            self._logger.warning("The marks of secrets were not kept: %s", error)
+        return Redactor([*inherited, *self._plan.secrets()])
 
     def _hidden(self, outcome: Outcome) -> Outcome:
         return Outcome(outcome.reason, self._report.redactor.text(outcome.text))

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -90,7 +91,6 @@ async def external_log(job: JobHandle, part: LogRequest) -> ExternalLog:
     ended = seen.state.is_terminal and complete
 
     page = await asyncio.to_thread(_read, path, part, final=ended)
-    redactor = Redactor(secrets_of(os.environ))
     notes = [page.note] if page.note else []
     if page.cut_bytes:
         notes.append(f"{page.cut_bytes:,} bytes were cut")
@@ -99,7 +99,7 @@ async def external_log(job: JobHandle, part: LogRequest) -> ExternalLog:
     return ExternalLog(
         summary=f"{len(page.lines)} lines.",
         state=STATE_OF_LAUNCHER[seen.state],
-        lines=[redactor.text(line) for line in page.lines],
+        lines=page.lines,
         next_offset=page.next_offset,
         at_end=ended and page.at_eof,
         notes=notes,
@@ -108,10 +108,15 @@ async def external_log(job: JobHandle, part: LogRequest) -> ExternalLog:
 
 
 def _read(path: Path, part: LogRequest, *, final: bool) -> LogPage:
-    lines, grep, room = part.lines, part.grep, part.max_bytes
-    if part.offset is None:
-        return read_tail(path, lines=lines, grep=grep, max_bytes=room, final=final)
-    return read_from(path, part.offset, lines=lines, grep=grep, max_bytes=room, final=final)
+    read = read_tail if part.offset is None else partial(read_from, offset=part.offset)
+    return read(
+        path,
+        lines=part.lines,
+        grep=part.grep,
+        max_bytes=part.max_bytes,
+        final=final,
+        redactor=Redactor(secrets_of(os.environ)),
+    )
 
 
 def _with_cluster(job: JobHandle) -> JobHandle:

@@ -1,6 +1,7 @@
 """What an attempt of a job launches, and where. Blocking: it reads files."""
 
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -27,8 +28,8 @@ from flows.launcher.progress_hook import SIGN
 from flows.models import Command, JobRequest
 from flows.own_checkpoints import OwnCheckpoints, Owner
 from flows.preflight.launch import Launch, read_launch
-from flows.provenance import Source, keep, provenance
-from flows.redaction import config_secrets
+from flows.provenance import Provenance, Source, keep, provenance
+from flows.redaction import Redactor, config_secrets, secrets_of
 from flows.result_marks import ResultMarks, marks_of
 from flows.run_record import LabelValue, RunRecord
 from flows.settings import Settings
@@ -116,6 +117,8 @@ class LaunchPlan:
         ]
         seed = next((seed for seed in seeds if isinstance(seed, int)), None)
         record = provenance(sources, client_cwd=self._request.client_cwd, seed=seed)
+        redactor = Redactor([*secrets_of(os.environ), *self.secrets()])
+        record = Provenance.model_validate(redactor.config(record.model_dump(mode="json")))
         try:
             return {names.LABEL_PROVENANCE: keep(record, self._settings.records_dir)}
         except OSError as error:

@@ -7,13 +7,15 @@ taken out; what is not UTF-8 is replaced.
 
 import re
 from collections.abc import Iterator
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 REPORT_MARKER: Final = "::oumi-flows-progress:: "
 """What a report of flows/launcher/progress_hook.py starts with."""
 
 BLOCK_BYTES: Final = 256 * 1024
 LINE_BYTES: Final = 64 * 1024
+_FIRST_BLOCK_BYTES: Final = 16 * 1024
+"""Of a tail, which is short as a rule."""
 
 _MARKER = REPORT_MARKER.encode()
 # The hook writes a report between two carriage returns; without both the log reads as if there
@@ -28,6 +30,22 @@ _ESCAPE = re.compile(
 _UNFINISHED_ESCAPE = re.compile(rb"\x1b(?:\[[0-?]{0,32}[ -/]*|\][^\x07\x1b]{0,64}|[ -/]*)\Z")
 _ESCAPE_REACH = 80
 _UTF8_MAX = 4
+
+
+class LogBytes(Protocol):
+    """A log that is read in blocks."""
+
+    def seek(self, offset: int, /) -> int:
+        """Read from `offset` on."""
+        ...
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes, at most `size`."""
+        ...
+
+    def has_newline(self, size: int, /) -> bool:
+        """Whether a line ends in the next `size` bytes, which are not read by this."""
+        ...
 
 
 class Piece(NamedTuple):
@@ -88,7 +106,7 @@ def whole(raw: bytes) -> bytes:
     return raw
 
 
-def forward(file: BinaryIO, start: int, end: int, *, longest: int, final: bool) -> Iterator[Piece]:
+def forward(file: LogBytes, start: int, end: int, *, longest: int, final: bool) -> Iterator[Piece]:
     """The lines from `start` to `end`, in order, each byte in exactly one piece.
 
     Args:
@@ -119,7 +137,7 @@ def forward(file: BinaryIO, start: int, end: int, *, longest: int, final: bool) 
 
 
 def backward(
-    file: BinaryIO, start: int, end: int, *, keep: int = LINE_BYTES
+    file: LogBytes, start: int, end: int, *, keep: int = LINE_BYTES
 ) -> Iterator[EndOfLine]:
     """The lines from `end` back to `start`, last first; the first one has no newline.
 
@@ -132,9 +150,16 @@ def backward(
         keep: Bytes to keep of a line at most, from its end.
     """
     kept, left_out = b"", 0
+    size = _FIRST_BLOCK_BYTES
     while end > start:
-        block_start = max(start, end - BLOCK_BYTES)
+        block_start = max(start, end - size)
+        size = min(2 * size, BLOCK_BYTES)
         file.seek(block_start)
+        # Of a line whose end is kept already, only the beginning is looked for.
+        if left_out and not file.has_newline(end - block_start):
+            left_out += end - block_start
+            end = block_start
+            continue
         block = file.read(end - block_start)
         at = len(block)
         while (newline := block.rfind(b"\n", 0, at)) >= 0:

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from pydantic import Field
 
@@ -17,6 +17,7 @@ from flows.errors import InvalidArgument
 from flows.log_search import LogSearch
 from flows.log_text import (
     LINE_BYTES,
+    REPORT_MARKER,
     EndOfLine,
     Piece,
     backward,
@@ -25,7 +26,9 @@ from flows.log_text import (
     text_of,
     whole,
 )
+from flows.masked_log import MaskedLog
 from flows.models import Value
+from flows.redaction import Redactor
 
 MAX_BYTES: Final = 12_000
 _ERROR_TAIL_BYTES: Final = 4_000
@@ -67,6 +70,7 @@ def read_tail(
     grep: str | None = None,
     max_bytes: int = MAX_BYTES,
     final: bool = False,
+    redactor: Redactor | None = None,
 ) -> LogPage:
     """The last lines of a log; one that does not exist yet is empty.
 
@@ -79,17 +83,19 @@ def read_tail(
         grep: Regular expression found in each line returned.
         max_bytes: UTF-8 bytes to return at most, from 4.
         final: Nothing will be added to the log: an unfinished line is a line.
+        redactor: What to hide, before anything is searched or cut; None: tokens of known shapes.
 
     Raises:
         InvalidArgument: `grep` is not a regular expression, or takes too long.
     """
     search = LogSearch(grep) if grep else None
     scan_bytes = _scan_bytes(search, max_bytes)
-    with _opened(path) as (file, size):
+    hide = redactor or Redactor()
+    with _opened(path, hide) as (file, size):
         first = max(0, size - scan_bytes)
         ends = backward(file, first, size, keep=max(LINE_BYTES, 2 * max_bytes))
         unfinished, waiting = _unfinished(next(ends), longest=max_bytes, final=final)
-        texts = ((end, text_of(end.raw)) for end in chain(unfinished, ends))
+        texts = ((end, _text(end.raw, hide)) for end in chain(unfinished, ends))
         tail = _Tail(lines=lines, max_bytes=max_bytes)
         tail.fill(search.matching(texts) if search else texts)
     cut_short = not tail.full and (first > 0 or (search is not None and search.gave_up))
@@ -111,6 +117,7 @@ def read_from(
     grep: str | None = None,
     max_bytes: int = MAX_BYTES,
     final: bool = False,
+    redactor: Redactor | None = None,
 ) -> LogPage:
     """The lines of a log from an offset on; a log that does not exist yet is empty.
 
@@ -124,17 +131,19 @@ def read_from(
         grep: Regular expression found in each line returned.
         max_bytes: UTF-8 bytes to return at most, from 4.
         final: Nothing will be added to the log: an unfinished line is a line.
+        redactor: What to hide, before anything is searched or cut; None: tokens of known shapes.
 
     Raises:
         InvalidArgument: `grep` is not a regular expression, or takes too long.
     """
     search = LogSearch(grep) if grep else None
-    with _opened(path) as (file, size):
+    hide = redactor or Redactor()
+    with _opened(path, hide) as (file, size):
         shrank = offset > size
         at = 0 if shrank else offset
         end = min(size, at + _scan_bytes(search, max_bytes))
         pieces = forward(file, at, end, longest=max_bytes, final=final and end == size)
-        texts = ((piece, None if piece.raw is None else text_of(piece.raw)) for piece in pieces)
+        texts = ((piece, None if piece.raw is None else _text(piece.raw, hide)) for piece in pieces)
         page = _Page(lines=lines, max_bytes=max_bytes, at=at)
         page.fill(search.matching(texts) if search else texts)
     read_all = page.exhausted and end == size and not (search and search.gave_up)
@@ -186,11 +195,10 @@ def last_error(lines: Iterable[str]) -> str | None:
     return with_message or without
 
 
-def error_tail(path: Path, *, lines: int = 20) -> str:
+def error_tail(path: Path, *, lines: int = 20, redactor: Redactor | None = None) -> str:
     """The last lines of the log of a job that has ended."""
-    return "\n".join(
-        read_tail(path, lines=lines, max_bytes=_ERROR_TAIL_BYTES, final=True).lines
-    ).strip("\n")
+    page = read_tail(path, lines=lines, max_bytes=_ERROR_TAIL_BYTES, final=True, redactor=redactor)
+    return "\n".join(page.lines).strip("\n")
 
 
 class _Page:
@@ -293,11 +301,18 @@ def _unfinished(last: EndOfLine, *, longest: int, final: bool) -> tuple[list[End
 
 
 @contextmanager
-def _opened(path: Path) -> Generator[tuple[BinaryIO, int]]:
+def _opened(path: Path, redactor: Redactor) -> Generator[tuple[MaskedLog, int]]:
     try:
         file = path.open("rb")
     except FileNotFoundError:
-        yield io.BytesIO(), 0
+        yield MaskedLog(io.BytesIO(), 0, redactor), 0
         return
     with file:
-        yield file, os.fstat(file.fileno()).st_size
+        size = os.fstat(file.fileno()).st_size
+        yield MaskedLog(file, size, redactor), size
+
+
+def _text(raw: bytes, redactor: Redactor) -> str | None:
+    """A line; a secret that a report of the progress hook stood in the middle of is hidden too."""
+    text = text_of(raw)
+    return redactor.text(text) if text and REPORT_MARKER.encode() in raw else text

@@ -74,6 +74,7 @@ class Report:
 
     async def unreachable(self, why: str, *, observed: Observation | None) -> None:
         """Say, once until it can be, that the job cannot be observed, and since when."""
+        why = self.redactor.text(why)
         if self._said_unreachable:
             return
         self._said_unreachable = True
@@ -127,13 +128,14 @@ class Report:
 
     def _last_words(self, path: Path, output_dir: str) -> tuple[str, Cause | None] | None:
         """The last lines of a log, without secrets, and the cause of the failure they tell of."""
-        tail = error_tail(path, lines=_TAIL_LINES)
+        hide = self.redactor
+        tail = error_tail(path, lines=_TAIL_LINES, redactor=hide)
         if not tail:
             return None
-        page = read_tail(path, lines=CAUSE_LINES, max_bytes=_BYTES_PER_UPDATE, final=True)
-        # Hidden before anything is cut: half a secret is not recognised.
-        lines = [self.redactor.text(line) for line in page.lines]
-        return self.redactor.text(tail), find_cause(lines, output_dir=output_dir)
+        page = read_tail(
+            path, lines=CAUSE_LINES, max_bytes=_BYTES_PER_UPDATE, final=True, redactor=hide
+        )
+        return tail, find_cause(page.lines, output_dir=output_dir)
 
     async def _forward(self, path: Path, *, final: bool) -> None:
         lines = await self._reading.read("new lines of a log", self._new_lines, path, final=final)
@@ -143,7 +145,7 @@ class Report:
     def _new_lines(self, path: Path, *, final: bool) -> list[str]:
         page = self._page(path, final=final)
         lines = [line for line in page.lines if line.strip()] if page else []
-        return [self.redactor.text(line) for line in lines[-_LINES_PER_UPDATE:]]
+        return lines[-_LINES_PER_UPDATE:]
 
     def _page(self, path: Path, *, final: bool) -> LogPage | None:
         try:
@@ -153,7 +155,11 @@ class Report:
         if behind > _BYTES_PER_UPDATE:
             # The file has it all; whoever follows the run wants to see what the job says now.
             page = read_tail(
-                path, lines=_LINES_PER_UPDATE, max_bytes=_BYTES_PER_UPDATE, final=final
+                path,
+                lines=_LINES_PER_UPDATE,
+                max_bytes=_BYTES_PER_UPDATE,
+                final=final,
+                redactor=self.redactor,
             )
         else:
             page = read_from(
@@ -162,6 +168,7 @@ class Report:
                 lines=_BYTES_PER_UPDATE,
                 max_bytes=_BYTES_PER_UPDATE,
                 final=final,
+                redactor=self.redactor,
             )
         self._offset = page.next_offset
         return page

@@ -108,7 +108,10 @@ def make_parts(settings: Settings, ensure: Ensure) -> Parts:
         keeper, timeout_seconds=settings.api_timeout_seconds, work_pool=settings.work_pool
     )
     jobs = JobService(
-        gateway, snapshots_dir=settings.snapshots_dir, records_dir=settings.records_dir
+        gateway,
+        snapshots_dir=settings.snapshots_dir,
+        records_dir=settings.records_dir,
+        home=settings.home,
     )
     docs = DocsKeeper(settings.docs_dir)
     calls = WorkerCalls(gateway)

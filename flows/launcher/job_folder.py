@@ -45,6 +45,7 @@ class JobSpec(NamedTuple):
     cluster: str
     shell: str
     env: dict[str, str]
+    """What the job has besides the environment that its supervisor was started with."""
     working_dir: str
     cancel_grace_seconds: float
     submitted_at: float

@@ -176,7 +176,7 @@ class JobTree:
             os.dup2(log, 2)
             if slot_fd is not None:
                 os.dup2(slot_fd, JOB_SLOT_FD)
-            env = dict(self._spec.env)
+            env = {**os.environ, **self._spec.env}
             if self._spec.devices:
                 env["CUDA_VISIBLE_DEVICES"] = self._spec.devices[slot]
             for number in _RESET:

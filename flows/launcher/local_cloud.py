@@ -6,8 +6,6 @@ launched them (oumi 0.9).
 
 import io
 import json
-import os
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -44,16 +42,6 @@ OUMI_STATE: Final = {
     states.JobState.CRASHED: JobState.FAILED,
 }
 _LOST: Final = "LOST"
-_DEFAULT_ENV: Final = {"PYTHONUNBUFFERED": "1", "COLUMNS": "400"}
-_PRIVATE_ENV: Final = frozenset(
-    {
-        "PREFECT_API_AUTH_STRING",
-        "PREFECT_API_KEY",
-        "PREFECT_SERVER_API_AUTH_STRING",
-        "OUMI_FLOWS_HTTP_TOKEN",
-    }
-)
-_PRIVATE_PREFIX: Final = "PREFECT__"
 
 
 class LocalCluster(BaseCluster):
@@ -238,22 +226,11 @@ def _request(job: JobConfig) -> LocalJobRequest:
         name=job.name or "job",
         run=job.run,
         setup=job.setup or "",
-        env={**_inherited_env(), **{name: str(value) for name, value in job.envs.items()}},
+        env={name: str(value) for name, value in job.envs.items()},
         working_dir=str(Path(job.working_dir or ".").expanduser().absolute()),
         key=key,
         sets_devices="CUDA_VISIBLE_DEVICES" in job.envs,
     )
-
-
-def _inherited_env() -> dict[str, str]:
-    """This process's environment, less what is only for it and with its `oumi` found first."""
-    env = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in _PRIVATE_ENV and not name.startswith(_PRIVATE_PREFIX)
-    }
-    path = [str(Path(sys.executable).parent), env.get("PATH", os.defpath)]
-    return {**env, **_DEFAULT_ENV, "PATH": os.pathsep.join(path)}
 
 
 def _message(job: LocalJob) -> str:

@@ -18,6 +18,7 @@ class LocalJobRequest:
     run: str
     setup: str = ""
     env: dict[str, str]
+    """Besides the worker's own, which the job inherits."""
     working_dir: str
     key: str | None = None
     sets_devices: bool = False

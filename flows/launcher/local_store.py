@@ -21,6 +21,7 @@ from typing import Final
 
 from flows.errors import InvalidArgument, JobNotFound, LaunchFailed
 from flows.launcher.gpus import shares, visible_gpus
+from flows.launcher.inherited_environment import inherited_environment
 from flows.launcher.job_folder import JOB_DIR_ENV, JobFolder, JobSpec
 from flows.launcher.local_job import LocalJob, LocalJobRequest, live_job, observe
 from flows.launcher.processes import opened
@@ -240,18 +241,13 @@ class LocalStore:
 
     def _supervise(self, folder: JobFolder) -> None:
         """Starts a supervisor and waits until it is ready; one too many ends by itself."""
-        env = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in (JOB_KEY_ENV, JOB_DIR_ENV)
-        }
         command = [sys.executable, "-I", "-S", "-c", _START, str(_SOURCE_ROOT), str(folder.path)]
         with (
             opened(folder.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as log,
             subprocess.Popen(
                 command,
                 cwd="/",
-                env=env,
+                env=inherited_environment(os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -52,7 +52,10 @@ class HereBackend:
         return self._run(
             lambda gateway: use(
                 JobService(
-                    gateway, snapshots_dir=settings.snapshots_dir, records_dir=settings.records_dir
+                    gateway,
+                    snapshots_dir=settings.snapshots_dir,
+                    records_dir=settings.records_dir,
+                    home=settings.home,
                 )
             ),
             needs_engine=needs_engine,

@@ -10,9 +10,9 @@ from flows import names, provenance
 from flows.configs.reader import load_snapshot
 from flows.errors import OumiFlowsError
 from flows.models import JobRequest, JobStatus, Value
-from flows.redaction import HIDDEN, Redactor, is_secret, is_secret_override
 from flows.result_metrics import ResultFiles, read_metrics
 from mcp_server.prefect_models import FlowRun
+from mcp_server.services.redactors import Redactors
 
 _SHOWN: Final = 60
 _VALUE_LIMIT: Final = 200
@@ -52,16 +52,19 @@ class Comparer:
     Args:
         snapshots_dir: Where configs are kept as submitted.
         records_dir: Where it is kept what jobs ran on.
+        redactors: What to hide of them.
     """
 
-    def __init__(self, snapshots_dir: Path, records_dir: Path) -> None:
+    def __init__(self, snapshots_dir: Path, records_dir: Path, redactors: Redactors) -> None:
         self._snapshots_dir = snapshots_dir
         self._records_dir = records_dir
+        self._redactors = redactors
 
     def compare(self, a: Side, b: Side) -> Comparison:
         """The differences of two jobs."""
-        inputs = list(_differences(self._inputs(a), self._inputs(b)))
-        results = list(_differences(_results(a), _results(b)))
+        hide = self._redactors.of_requests([a.request, b.request]).config
+        inputs = list(_differences(_flat(hide(self._inputs(a))), _flat(hide(self._inputs(b)))))
+        results = list(_differences(_flat(hide(_results(a))), _flat(hide(_results(b)))))
         said = f"{_count(inputs, 'input')} and {_count(results, 'result')} of {a.status.name} and "
         said += f"{b.status.name} differ"
         for what, found in (("inputs", inputs), ("results", results)):
@@ -75,30 +78,28 @@ class Comparer:
             results=results[:_SHOWN],
         )
 
-    def _inputs(self, side: Side) -> dict[str, str]:
-        found: dict[str, str] = {}
+    def _inputs(self, side: Side) -> dict[str, Any]:
+        found: dict[str, Any] = {}
         if side.request is not None:
             asked = side.request.model_dump(
                 mode="json", exclude={"config_sha256", "config_path", "client_cwd", "overrides"}
             )
-            found |= _flat(asked, "request")
+            found["request"] = asked
             found["request.config_path"] = side.request.config_path
             found["request.client_cwd"] = side.request.client_cwd
             found |= self._config(side.request)
         return found | self._provenance(side.run)
 
-    def _config(self, request: JobRequest) -> dict[str, str]:
+    def _config(self, request: JobRequest) -> dict[str, Any]:
         try:
-            data = load_snapshot(request.config_sha256 or "", self._snapshots_dir).data
+            data: Any = load_snapshot(request.config_sha256 or "", self._snapshots_dir).data
         except OumiFlowsError:
-            found = {"config": f"sha256 {request.config_sha256}, {_UNKNOWN}"}
-        else:
-            found = _flat(data, "config")
-        return found | {
-            f"config.{key}": _shown(key, value) for key, value in request.overrides.items()
+            data = f"sha256 {request.config_sha256}, {_UNKNOWN}"
+        return {"config": data} | {
+            f"config.{key}": value for key, value in request.overrides.items()
         }
 
-    def _provenance(self, run: FlowRun) -> dict[str, str]:
+    def _provenance(self, run: FlowRun) -> dict[str, Any]:
         sha256 = run.label(names.LABEL_PROVENANCE)
         if sha256 is None:
             return {}
@@ -106,10 +107,10 @@ class Comparer:
         if record is None:
             return {"provenance": f"{sha256}, {_UNKNOWN}"}
         facts = record.model_dump(mode="json", exclude={"code": {"diff"}})
-        return _flat(facts, "ran_on")
+        return {"ran_on": facts}
 
 
-def _results(side: Side) -> dict[str, str]:
+def _results(side: Side) -> dict[str, Any]:
     status = side.status
     facts = status.model_dump(
         mode="json",
@@ -124,7 +125,7 @@ def _results(side: Side) -> dict[str, str]:
         },
     )
     metrics = {f"metrics.{name}": f"{value:g}" for name, value in sorted(_metrics(side).items())}
-    return _flat(facts, "") | metrics
+    return facts | metrics
 
 
 def _metrics(side: Side) -> Mapping[str, float]:
@@ -139,7 +140,7 @@ def _metrics(side: Side) -> Mapping[str, float]:
     return read_metrics(ResultFiles(None, Path(log_path))) if log_path else {}
 
 
-def _flat(value: object, prefix: str) -> dict[str, str]:
+def _flat(value: object, prefix: str = "") -> dict[str, str]:
     """Dotted keys and what they hold, as text; what is not set is left out."""
     if isinstance(value, dict):
         found: dict[str, str] = {}
@@ -151,14 +152,11 @@ def _flat(value: object, prefix: str) -> dict[str, str]:
         for number, entry in enumerate(cast("list[Any]", value)):
             found |= _flat(entry, f"{prefix}[{number}]")
         return found
-    return {} if value is None else {prefix: _shown(prefix, value)}
+    return {} if value is None else {prefix: _shown(value)}
 
 
-def _shown(key: str, value: object) -> str:
-    parent, _, name = key.rpartition(".")
-    if is_secret_override(name, value) or (parent.endswith("envs") and is_secret(name)):
-        return HIDDEN
-    text = Redactor().text(str(value))
+def _shown(value: object) -> str:
+    text = str(value)
     return text if len(text) <= _VALUE_LIMIT else f"{text[:_VALUE_LIMIT]}... ({len(text)} long)"
 
 

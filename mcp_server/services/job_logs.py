@@ -11,6 +11,7 @@ import anyio.to_thread
 from flows import logs, names
 from flows.errors import InvalidArgument, OumiFlowsError
 from flows.logs import LogCursor, LogPage
+from flows.redaction import Redactor
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.prefect_models import FlowRun
 from mcp_server.services.prefect_logs import LogPlace, PrefectLogs
@@ -55,7 +56,6 @@ class LogReader:
 
     def __init__(self, gateway: PrefectGateway, redactors: Redactors) -> None:
         self._gateway = gateway
-        self._in_prefect = PrefectLogs(gateway)
         self._redactors = redactors
 
     async def read(
@@ -72,38 +72,34 @@ class LogReader:
         Raises:
             InvalidArgument: `cursor` or `grep` cannot be used.
         """
-        page = await self._read(run, lines=lines, cursor=cursor, grep=grep)
         redactor = await anyio.to_thread.run_sync(self._redactors.of, run)
-        return page.model_copy(update={"logs": redactor.text(page.logs)})
-
-    async def _read(
-        self, run: FlowRun, *, lines: int, cursor: str | None, grep: str | None
-    ) -> JobLogs:
         file = _log_file(run)
         in_prefect = LogPlace.decode(cursor or "") is not None
         if file is None or in_prefect or not await anyio.to_thread.run_sync(_is_here, file):
             if file or run.state.job_state.is_terminal:
-                return await self._from_prefect(run, lines=lines, cursor=cursor, grep=grep)
+                return await self._from_prefect(
+                    run, redactor, lines=lines, cursor=cursor, grep=grep
+                )
             start = cursor or logs.encode_cursor(LogCursor(run.attempt, 0))
             return _answer(run, [], next_cursor=start, at_end=False, notes=["not started yet"])
-        read = partial(_read_file, file, run, lines=lines, cursor=cursor, grep=grep)
+        read = partial(_read_file, file, run, redactor, lines=lines, cursor=cursor, grep=grep)
         return await anyio.to_thread.run_sync(read)
 
     async def error_tail(self, run: FlowRun) -> str:
         """The last lines of a job that failed; empty when they cannot be had."""
+        redactor = await anyio.to_thread.run_sync(self._redactors.of, run)
         file = _log_file(run)
         if file and await anyio.to_thread.run_sync(_is_here, file):
-            read = partial(logs.error_tail, file.path, lines=_TAIL_LINES)
-            redactor = await anyio.to_thread.run_sync(self._redactors.of, run)
-            return redactor.text(await anyio.to_thread.run_sync(read))
+            read = partial(logs.error_tail, file.path, lines=_TAIL_LINES, redactor=redactor)
+            return await anyio.to_thread.run_sync(read)
         try:
             found = await self._gateway.read_logs(run.id, limit=_TAIL_LINES, newest_first=True)
         except OumiFlowsError:
             return ""
-        return "\n".join(line.message for line in reversed(found))[-4000:]
+        return redactor.text("\n".join(line.message for line in reversed(found)))[-4000:]
 
     async def _from_prefect(
-        self, run: FlowRun, *, lines: int, cursor: str | None, grep: str | None
+        self, run: FlowRun, redactor: Redactor, *, lines: int, cursor: str | None, grep: str | None
     ) -> JobLogs:
         notes = ["from Prefect, which has only some of the lines"]
         start = LogPlace.decode(cursor or "")
@@ -113,12 +109,11 @@ class LogReader:
             else:
                 notes.append("the tail, for the file that cursor belongs to is not here")
         room = page_bytes(lines)
+        in_prefect = PrefectLogs(self._gateway, redactor)
         if start is None:
-            part = await self._in_prefect.read_tail(run.id, lines=lines, max_bytes=room, grep=grep)
+            part = await in_prefect.read_tail(run.id, lines=lines, max_bytes=room, grep=grep)
         else:
-            part = await self._in_prefect.read_from(
-                run.id, start, lines=lines, max_bytes=room, grep=grep
-            )
+            part = await in_prefect.read_from(run.id, start, lines=lines, max_bytes=room, grep=grep)
         return _answer(
             run,
             part.lines,
@@ -129,7 +124,13 @@ class LogReader:
 
 
 def _read_file(
-    file: _LogFile, run: FlowRun, *, lines: int, cursor: str | None, grep: str | None
+    file: _LogFile,
+    run: FlowRun,
+    redactor: Redactor,
+    *,
+    lines: int,
+    cursor: str | None,
+    grep: str | None,
 ) -> JobLogs:
     limit = page_bytes(lines)
     ended = run.state.job_state.is_terminal
@@ -137,9 +138,13 @@ def _read_file(
     for room in (limit, limit // 2, limit // 6):
         if cursor:
             place = logs.decode_cursor(cursor)
-            part = _read_on(file, place, lines=lines, grep=grep, max_bytes=room, ended=ended)
+            part = _read_on(
+                file, place, redactor, lines=lines, grep=grep, max_bytes=room, ended=ended
+            )
         else:
-            page = logs.read_tail(file.path, lines=lines, grep=grep, max_bytes=room, final=ended)
+            page = logs.read_tail(
+                file.path, lines=lines, grep=grep, max_bytes=room, final=ended, redactor=redactor
+            )
             part = _Part(page, LogCursor(file.attempt, page.next_offset))
         if _json_bytes(part.page.lines) <= limit:
             break
@@ -161,6 +166,7 @@ def _read_file(
 def _read_on(
     file: _LogFile,
     place: LogCursor,
+    redactor: Redactor,
     *,
     lines: int,
     grep: str | None,
@@ -185,6 +191,7 @@ def _read_on(
             grep=grep,
             max_bytes=max_bytes - _json_bytes(found),
             final=ended or attempt < file.attempt,
+            redactor=redactor,
         )
         found += page.lines
         offset = page.next_offset

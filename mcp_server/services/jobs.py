@@ -17,6 +17,7 @@ from flows.errors import Conflict, JobAlreadyDone, JobNotFound
 from flows.models import JobStatus
 from flows.ports import JobHandle
 from flows.prefect_states import PREFECT_STATE
+from flows.redaction import hide_tokens
 from flows.states import JobState
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.prefect_models import FlowRun
@@ -67,6 +68,7 @@ class JobService:
         gateway: Prefect's API.
         snapshots_dir: Where configs are kept as submitted.
         records_dir: Where it is kept what jobs ran on.
+        home: Where workers leave marks of their secrets.
         now: The clock.
     """
 
@@ -76,16 +78,18 @@ class JobService:
         *,
         snapshots_dir: Path,
         records_dir: Path,
+        home: Path | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._gateway = gateway
         self._snapshots_dir = snapshots_dir
-        self._comparer = Comparer(snapshots_dir, records_dir)
+        redactors = Redactors(snapshots_dir, home)
+        self._comparer = Comparer(snapshots_dir, records_dir, redactors)
         self._now = now
         self._external = ExternalJobs(gateway)
         self._families = Families(gateway)
         self._outputs = OutputFolders(gateway, snapshots_dir=snapshots_dir)
-        self._logs = LogReader(gateway, Redactors(snapshots_dir))
+        self._logs = LogReader(gateway, redactors)
         self._notifications = Notifications(gateway)
 
     async def plan(self, new: NewJob) -> Submission:
@@ -111,7 +115,7 @@ class JobService:
         request = await anyio.to_thread.run_sync(keep_config, checked, self._snapshots_dir)
         labels: dict[str, str | int] = {
             names.LABEL_ATTEMPT: 1,
-            names.LABEL_MODEL: shorten(checked.plan.model_name),
+            names.LABEL_MODEL: shorten(hide_tokens(checked.plan.model_name)),
             # A folder of its own is named by the worker, after the run.
             names.LABEL_OUTPUT_DIR: "" if request.own_output else checked.plan.output_dir or "",
         }

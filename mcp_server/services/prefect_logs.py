@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import anyio.to_thread
 
 from flows.log_search import LogSearch
+from flows.redaction import Redactor
 from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_models import LogLine
 
@@ -66,10 +67,12 @@ class PrefectLogs:
 
     Args:
         gateway: Prefect's API.
+        redactor: What to hide, before anything is searched or cut.
     """
 
-    def __init__(self, gateway: PrefectGateway) -> None:
+    def __init__(self, gateway: PrefectGateway, redactor: Redactor) -> None:
         self._gateway = gateway
+        self._redactor = redactor
 
     async def read_from(
         self, run_id: str, start: LogPlace, *, lines: int, max_bytes: int, grep: str | None
@@ -94,7 +97,7 @@ class PrefectLogs:
             rows = await self._gateway.read_logs(
                 run_id, limit=limit, offset=place.seen, since=place.timestamp
             )
-            taken = page.fill(await _searched(search, rows))
+            taken = page.fill(await self._searched(search, rows))
             place, looked_at = place.after(rows[:taken]), looked_at + taken
             at_end = len(rows) < limit and taken == len(rows)
             if at_end or taken < len(rows) or page.is_closed or looked_at >= _MOST_LINES:
@@ -136,7 +139,7 @@ class PrefectLogs:
             end = end.after(row for row in rows if row.timestamp == end.timestamp)
             looked_at += len(rows)
             if not page.is_closed:
-                taken += page.fill(await _searched(search, rows))
+                taken += page.fill(await self._searched(search, rows))
             if len(rows) < limit or looked_at >= _MOST_LINES:
                 break
             if page.is_closed and rows[-1].timestamp < end.timestamp:
@@ -147,6 +150,18 @@ class PrefectLogs:
         elif not page.is_closed and (len(rows) == limit or taken < looked_at):
             notes.append(f"only the last {taken:,} lines were looked at")
         return LogPart(page.messages[::-1], end, at_end=True, notes=notes)
+
+    async def _searched(self, search: LogSearch | None, rows: list[LogLine]) -> list[str | None]:
+        """The messages, with None for each unwanted one; fewer if the search took too long."""
+
+        def matching() -> list[str | None]:
+            messages = [self._redactor.text(row.message) for row in rows]
+            if search is None:
+                return list(messages)
+            texts = ((message, " ".join(message.splitlines())) for message in messages)
+            return [None if found is None else text for text, found in search.matching(texts)]
+
+        return await anyio.to_thread.run_sync(matching)
 
 
 class _Page:
@@ -208,18 +223,6 @@ class _Page:
 
 async def _search(grep: str | None) -> LogSearch | None:
     return await anyio.to_thread.run_sync(LogSearch, grep) if grep else None
-
-
-async def _searched(search: LogSearch | None, rows: list[LogLine]) -> list[str | None]:
-    """The messages, with None for each that is not wanted; fewer if the search took too long."""
-    if search is None:
-        return [row.message for row in rows]
-
-    def matching() -> list[str | None]:
-        texts = ((row.message, " ".join(row.message.splitlines())) for row in rows)
-        return [None if found is None else text for text, found in search.matching(texts)]
-
-    return await anyio.to_thread.run_sync(matching)
 
 
 def _json_bytes(message: str) -> int:

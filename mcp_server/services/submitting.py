@@ -1,5 +1,6 @@
 """From what a person asks for to a request that is known to be runnable."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, cast
 
@@ -22,7 +23,13 @@ from flows.findings import Finding, bounded, errors_of, told, warnings_of
 from flows.models import JobRequest, NotifyOn, OverrideValue, RetryCause, Value
 from flows.names import LOCAL_CLOUD
 from flows.preflight.here import check_request
-from flows.redaction import Redactor, config_secrets, is_secret, is_secret_override, without_secrets
+from flows.redaction import (
+    Redactor,
+    config_secrets,
+    hide_tokens,
+    is_secret_override,
+    secrets_of,
+)
 from mcp_server.prefect_models import FlowRun
 from mcp_server.services.job_status import job_name
 from mcp_server.services.notifications import check_receiver
@@ -79,7 +86,7 @@ class CheckedJob(NamedTuple):
         words = self.request.job_name
         if self.plan.kind is ConfigKind.JOB:
             words = words or self.plan.name  # its command is ignored and names nothing
-        model = self.plan.model_name[-_NAME_LIMIT:]
+        model = hide_tokens(self.plan.model_name)[-_NAME_LIMIT:]
         return names.run_name(run_id, command=self.request.command, model=model, job_name=words)
 
 
@@ -222,7 +229,7 @@ def _answer(checked: CheckedJob, name: str) -> Submission:
         config_path=request.config_path,
         cloud=plan.cloud,
         cluster_name=plan.cluster_name,
-        model_name=shorten(plan.model_name),
+        model_name=shorten(hide_tokens(plan.model_name)),
         output_dir=plan.output_dir or "",
         warnings=[finding.text for finding in bounded(job_findings(checked))[:_WARNINGS]],
     )
@@ -271,14 +278,15 @@ def printable_name(name: str | None) -> str:
 
 def _refuse_secrets(request: JobRequest) -> None:
     """Refuses what must not be written down where everybody with the Prefect UI reads it."""
+    known = Redactor(secrets_of(os.environ))
     for key, value in request.overrides.items():
-        if is_secret_override(key, value):
+        if is_secret_override(key, value) or known.data(value) != value:
             raise InvalidArgument(
                 f"override {key} holds a secret, and overrides are shown in Prefect",
                 "Put it into the config file, or into the worker's environment",
             )
     for key, value in request.envs.items():
-        if is_secret(key) or is_secret_override("", value):
+        if is_secret_override(key, value) or known.data(value) != value:
             raise InvalidArgument(
                 f"envs {key} holds a secret, and envs are shown in Prefect",
                 "Put it into the config file, or into the worker's environment",
@@ -288,12 +296,12 @@ def _refuse_secrets(request: JobRequest) -> None:
 def _shown(plan: JobPlan) -> JobPlan:
     """The plan without its secrets, as far as an answer can hold it; what is cut is said."""
     config = cast("dict[str, Any]", parse_yaml(plan.job_config, "the job config"))
-    hide = Redactor(config_secrets(config)).text
-    job_config = shorten(hide(dump_yaml(without_secrets(config))), limit=_CONFIG_LIMIT)
-    argv = [shorten(hide(argument)) for argument in plan.argv]
+    redactor = Redactor([*secrets_of(os.environ), *config_secrets(config)])
+    job_config = shorten(dump_yaml(redactor.config(config)), limit=_CONFIG_LIMIT)
+    argv = [shorten(argument) for argument in redactor.arguments(plan.argv)]
     if len(argv) > _ARGUMENTS:
         argv = [*argv[:_ARGUMENTS], f"... ({len(argv) - _ARGUMENTS} more arguments were cut)"]
-    model_name = shorten(plan.model_name)
+    model_name = shorten(redactor.text(plan.model_name))
     return plan.model_copy(
         update={"job_config": job_config, "argv": argv, "model_name": model_name}
     )

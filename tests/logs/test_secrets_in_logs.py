@@ -1,0 +1,131 @@
+"""Secrets in logs: wherever a page starts or ends, and whatever is searched for."""
+
+import random
+import string
+from pathlib import Path
+
+import pytest
+
+from flows.logs import error_tail, read_from, read_tail
+from flows.redaction import Redactor
+from flows.secret_marks import FILE, keep_marks, read_marks
+
+SECRET = "correct-horse-battery-7"
+TOKEN = "hf_AbCdEfGhIjKl0123456789"
+REDACTOR = Redactor([SECRET])
+
+
+def _pieces(text: str, size: int = 4) -> set[str]:
+    return {text[at : at + size] for at in range(len(text) - size + 1)}
+
+
+def _leaks(shown: str) -> set[str]:
+    return {part for part in _pieces(SECRET) | _pieces(TOKEN) if part in shown}
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "log"
+    lines = [f"step {n} with {SECRET} and {TOKEN} in it" for n in range(20)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_cursor_into_the_middle_of_a_secret_shows_nothing_of_it(log: Path) -> None:
+    for offset in range(200):
+        page = read_from(log, offset, lines=2, redactor=REDACTOR)
+        assert not _leaks("\n".join(page.lines)), offset
+
+
+def test_a_long_line_is_paged_across_secrets_without_showing_any(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text(f"é {SECRET} {TOKEN} " * 30 + "\n")
+    for room in range(4, 60):
+        offset, shown = 0, ""
+        while not (
+            page := read_from(path, offset, lines=1, max_bytes=room, redactor=REDACTOR)
+        ).at_eof:
+            shown += "".join(page.lines)
+            offset = page.next_offset
+        shown += "".join(page.lines)
+        assert not _leaks(shown), room
+        assert shown.count("é") == 30
+
+
+def test_a_tail_that_is_cut_inside_a_secret_shows_nothing_of_it(log: Path) -> None:
+    for room in range(4, 120):
+        page = read_tail(log, lines=3, max_bytes=room, redactor=REDACTOR)
+        assert not _leaks("\n".join(page.lines)), room
+    long = log.with_name("long")
+    long.write_text(f"ValueError: {'x' * 3960} {SECRET} is wrong")
+    assert not _leaks(error_tail(long, redactor=REDACTOR))
+
+
+@pytest.mark.parametrize("pattern", ["horse", "hf_", "c[a-z]+-h", "AbCd", "^(?!.*correct)"])
+def test_a_search_meets_only_what_is_shown(log: Path, pattern: str) -> None:
+    found = read_tail(log, lines=99, grep=pattern, redactor=REDACTOR).lines
+    on = read_from(log, 0, lines=99, grep=pattern, redactor=REDACTOR).lines
+    assert (len(found), len(on)) == ((20, 20) if pattern.startswith("^(?!") else (0, 0))
+
+
+def test_a_line_that_is_still_written_does_not_show_how_a_secret_begins(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    for written in range(4, len(SECRET)):
+        path.write_text("x" * 30 + " " + SECRET[:written])
+        page = read_from(path, 0, lines=9, max_bytes=20, redactor=REDACTOR)
+        rest = read_from(
+            path, page.next_offset, lines=9, max_bytes=20, final=True, redactor=REDACTOR
+        )
+        assert not _leaks("".join([*page.lines, *rest.lines]))
+
+
+def test_a_secret_is_hidden_between_colours_and_reports(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    report = '\r::oumi-flows-progress:: {"step": 1}\r'
+    path.write_text(
+        f"a \x1b[31m{SECRET[:9]}\x1b[0m{SECRET[9:]} b\nc {TOKEN[:9]}{report}{TOKEN[9:]} d\n"
+        f"1%\r{SECRET} 100%\n"
+    )
+    shown = read_tail(path, lines=9, redactor=REDACTOR).lines
+    assert shown == ["a *** b", "c *** d", "*** 100%"]
+
+
+def test_a_private_key_is_hidden_line_by_line_wherever_reading_starts(tmp_path: Path) -> None:
+    body = ["".join(random.Random(n).choices(string.ascii_letters, k=64)) for n in range(50)]
+    key = ["-----BEGIN PRIVATE KEY-----", *body, "-----END PRIVATE KEY-----"]
+    path = tmp_path / "log"
+    path.write_text("\n".join(["before", *key, "after"]) + "\n")
+    for offset in (0, 7, 60, 1000, 3000):
+        page = read_from(path, offset, lines=99)
+        assert not any(line[:20] in "\n".join(page.lines) for line in body)
+        assert page.lines[-1] == "after"
+    assert read_tail(path, lines=2).lines == ["***", "after"]
+    assert len(read_from(path, 0, lines=99).lines) == len(key) + 2
+
+
+def test_secrets_of_a_worker_are_hidden_by_the_marks_that_it_left(tmp_path: Path) -> None:
+    secrets = [SECRET, "0123456789abcdef0123456789abcdef01234567", "p'a ss/w\"ord&1"]
+    keep_marks(secrets, tmp_path)
+    keep_marks([*secrets, "another-one-9"], tmp_path)
+    kept = (tmp_path / FILE).read_text()
+    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+    assert not any(part in kept for secret in secrets for part in _pieces(secret, 5))
+    path = tmp_path / "log"
+    path.write_text(
+        "\n".join(f"a {secret} bx{secret}y" for secret in secrets) + "\nanother-one-9\n"
+    )
+    redactor = Redactor(marks=read_marks(tmp_path))
+    assert read_tail(path, lines=9, redactor=redactor).lines == ["a *** bx***y"] * 3 + ["***"]
+    assert read_tail(path, lines=9, grep="0123", redactor=redactor).lines == []
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"key": "00", "marks": [{"shape": "(", "digest": ""}]}']
+)
+def test_marks_that_cannot_be_read_are_made_again(tmp_path: Path, text: str) -> None:
+    (tmp_path / FILE).write_text(text)
+    assert read_marks(tmp_path) is None
+    keep_marks([SECRET], tmp_path)
+    marks = read_marks(tmp_path)
+    assert marks is not None
+    assert Redactor(marks=marks).text(f"a {SECRET}") == "a ***"
