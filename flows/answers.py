@@ -1,6 +1,5 @@
 """Flows that answer a question of the MCP server: their value travels as an artifact of the run."""
 
-import os
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, ParamSpec
@@ -12,7 +11,7 @@ from prefect.states import Completed, Failed
 from flows.errors import OumiFlowsError
 from flows.models import Answer
 from flows.names import ANSWER_ARTIFACT
-from flows.redaction import Redactor, secrets_of
+from flows.redaction import own_redactor
 from flows.run_record import RunRecord
 
 P = ParamSpec("P")
@@ -30,7 +29,7 @@ def answering(
 
     @wraps(function)
     async def answer(*args: P.args, **kwargs: P.kwargs) -> "State[Any]":
-        hide = Redactor(secrets_of(os.environ)).data
+        hide = own_redactor().data
         try:
             value = await function(*args, **kwargs)
         except OumiFlowsError as error:

@@ -33,7 +33,7 @@ from flows.models import JobRequest
 from flows.outcome import Outcome
 from flows.ports import JobHandle
 from flows.reading import Reading
-from flows.redaction import Redactor, secrets_of, ways_of_writing
+from flows.redaction import Redactor, own_redactor, secrets_of, ways_of_writing
 from flows.report import Report
 from flows.run_record import RunRecord
 from flows.runtime import CancelRequest, Runtime
@@ -82,7 +82,7 @@ class Attempt:
         self._runtime = runtime
         self._settings = runtime.settings
         self._cancel = cancel
-        self._logger = logger = HidingLogger(logger, Redactor(secrets_of(os.environ)))
+        self._logger = logger = HidingLogger(logger, own_redactor())
         self._report = Report(
             record, logger, interval_seconds=self._settings.progress_interval_seconds
         )

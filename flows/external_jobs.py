@@ -16,7 +16,7 @@ from flows.logs import LogPage, read_from, read_tail
 from flows.models import ExternalJob, ExternalLog, LogRequest
 from flows.names import EXTERNAL_JOB_FLOW, EXTERNAL_LOG_FLOW, external_folder
 from flows.ports import JobHandle, Launcher, LauncherState, Observation
-from flows.redaction import Redactor, secrets_of
+from flows.redaction import own_redactor
 from flows.runtime import current_runtime
 from flows.states import JobState
 
@@ -115,7 +115,7 @@ def _read(path: Path, part: LogRequest, *, final: bool) -> LogPage:
         grep=part.grep,
         max_bytes=part.max_bytes,
         final=final,
-        redactor=Redactor(secrets_of(os.environ)),
+        redactor=own_redactor(),
     )
 
 
@@ -137,7 +137,7 @@ async def _observe(launcher: Launcher, handle: JobHandle) -> Observation:
 
 def _seen(handle: JobHandle, seen: Observation) -> ExternalJob:
     state = STATE_OF_LAUNCHER[seen.state]
-    message = Redactor(secrets_of(os.environ)).text(seen.message)
+    message = own_redactor().text(seen.message)
     return ExternalJob(
         summary=f"Job {handle.launcher_job_id} on {handle.cluster_name} is {state}.",
         cloud=handle.cloud,

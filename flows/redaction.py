@@ -7,10 +7,12 @@ redacted may show a part of a secret.
 import base64
 import html
 import json
+import os
 import re
 import shlex
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final, Protocol, cast
 from urllib.parse import quote, quote_plus
@@ -193,6 +195,16 @@ class _Seen:
     def _place(self, at: int) -> int:
         number = bisect_right(self._starts, at) - 1
         return self._places[number] + at - self._starts[number]
+
+
+def own_redactor() -> Redactor:
+    """Hides the secrets of this process's environment, and what has the look of one."""
+    return _redactor(tuple(secrets_of(os.environ)))
+
+
+@lru_cache(4)
+def _redactor(values: tuple[str, ...]) -> Redactor:
+    return Redactor(values)
 
 
 def ways_of_writing(values: Iterable[str]) -> set[str]:

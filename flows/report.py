@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from flows.outcome import Outcome
 from flows.ports import Observation
 from flows.progress import ProgressReader
 from flows.reading import Reading
-from flows.redaction import Redactor, secrets_of
+from flows.redaction import own_redactor
 from flows.run_record import RunRecord
 from flows.states import JobState, TerminationReason
 
@@ -39,7 +38,7 @@ class Report:
         *,
         interval_seconds: float,
     ) -> None:
-        self.redactor = Redactor(secrets_of(os.environ))
+        self.redactor = own_redactor()
         """Hides secrets in what is passed on to Prefect."""
         self._record = record
         self._logger = logger

@@ -12,9 +12,10 @@ from typing import Final
 from pydantic import ValidationError
 
 from flows.errors import ErrorCode, InternalError, InvalidArgument, OumiFlowsError
-from flows.redaction import hide_tokens
+from flows.redaction import own_redactor
 from flows.settings import Settings
 from mcp_server.cli.exits import EXIT_OF_ERROR, Exit
+from mcp_server.inert_text import inert_json, one_line, visible
 
 _RED: Final = "\x1b[31m"
 _PLAIN: Final = "\x1b[0m"
@@ -78,14 +79,14 @@ def guarded(action: Callable[[Settings], int], *, as_json: bool = False) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.PIPE_CLOSED
     except OumiFlowsError as error:
-        line = _WORD.sub(lambda word: _WORDS[word[1]], hide_tokens(str(error)))
+        line = _WORD.sub(lambda word: _WORDS[word[1]], own_redactor().text(str(error)))
         return _tell(error.code, line, as_json=as_json, debug=debug)
     except Exception as error:  # noqa: BLE001 - the outermost edge of the process
         defect = InternalError(
             f"A defect in oumi-flows ({type(error).__name__}: {error})",
             "Set OUMI_FLOWS_DEBUG=1 to see where it is, and report it",
         )
-        return _tell(defect.code, str(defect), as_json=as_json, debug=debug)
+        return _tell(defect.code, own_redactor().text(str(defect)), as_json=as_json, debug=debug)
     return code
 
 
@@ -111,11 +112,14 @@ def _settings() -> Settings:
 def _tell(code: ErrorCode, line: str, *, as_json: bool, debug: bool) -> Exit:
     """Write the line of an error to standard error; an exception must be under way."""
     if debug:
-        traceback.print_exc()
+        sys.stderr.write(visible(traceback.format_exc()))
     if as_json:
         message = line.removeprefix(f"{code}: ")
-        line = json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False)
-    elif sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        error = {"error": {"code": code, "message": message}}
+        sys.stderr.write(inert_json(json.dumps(error, ensure_ascii=False)) + "\n")
+        return EXIT_OF_ERROR[code]
+    line = one_line(line)
+    if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         line = f"{_RED}{line}{_PLAIN}"
     sys.stderr.write(f"{line}\n")
     return EXIT_OF_ERROR[code]

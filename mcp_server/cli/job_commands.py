@@ -196,7 +196,7 @@ class JobCommands:
             if as_json:
                 self._output.json(page)
             elif page.lines_returned:
-                self._output.text(page.logs)
+                self._output.log(page.logs)
 
         async def read(jobs: Jobs) -> JobLogs:
             page = await jobs.logs(job_id, lines=lines, cursor=cursor, grep=grep)

@@ -1,4 +1,8 @@
-"""Where a command writes: results to standard output, everything else to standard error."""
+"""Where a command writes: results to standard output, everything else to standard error.
+
+All text of others goes through here to a person's terminal: no escape sequence, hidden character or
+markup in it has an effect.
+"""
 
 import json
 import sys
@@ -8,12 +12,13 @@ from io import TextIOWrapper
 from typing import Final
 
 from pydantic import BaseModel
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from flows.redaction import hide_tokens
+from flows.redaction import own_redactor
+from mcp_server.inert_text import inert_json, one_line, visible
 
 _UNBOUNDED: Final = 10_000
 """Columns of a table that nobody looks at, so that nothing of it is cut."""
@@ -42,35 +47,43 @@ class Output:
     def json(self, value: BaseModel) -> None:
         """Write a value as one line of JSON, as the MCP tools answer with it."""
         content = value.model_dump(mode="json", by_alias=True)
-        self.text(hide_tokens(json.dumps(content, ensure_ascii=False)))
+        self._write(inert_json(json.dumps(own_redactor().data(content), ensure_ascii=False)))
 
     def text(self, text: str) -> None:
-        """Write text as it is, and a line's end."""
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+        """Write text of several lines, not wrapped."""
+        self._write(visible(text))
+
+    def log(self, text: str) -> None:
+        """Write lines of a log; to a file or a program every character that was read of them."""
+        self._write(visible(text) if self.is_terminal else text)
 
     def line(self, text: str, *, style: str = "") -> None:
         """Write a line."""
-        self._out.print(Text(text, style), soft_wrap=True)
+        self._out.print(_words(text, style), soft_wrap=True)
 
     def note(self, text: str, *, style: str = "dim") -> None:
         """Write a line that is not part of the result."""
-        self._err.print(Text(text, style), soft_wrap=True)
+        self._err.print(_words(text, style), soft_wrap=True)
 
     def rows(self, rows: Iterable[tuple[str, str]]) -> None:
         """Write names and values, leaving out those without a value."""
         for name, value in rows:
             if value:
-                self._out.print(Text.assemble((f"  {name:<12} ", "bold"), value), soft_wrap=True)
+                words = Text.assemble((f"  {name:<12} ", "bold"), one_line(value))
+                self._out.print(words, soft_wrap=True)
 
     def table(self, columns: Iterable[str], rows: Iterable[Iterable[Text]]) -> None:
         """Write a table: cut to the terminal's width, or whole where there is none."""
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
         for column in columns:
-            table.add_column(column, no_wrap=True, overflow="ellipsis")
+            table.add_column(Text(one_line(column)), no_wrap=True, overflow="ellipsis")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*(Text(one_line(cell.plain), cell.style) for cell in row))
         self._out.print(table)
+
+    def _write(self, text: str) -> None:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
     @contextmanager
     def steps(self) -> Generator[Callable[[str], None]]:
@@ -82,7 +95,7 @@ class Output:
             spinner.stop()
 
             def report(step: str) -> None:
-                spinner.update(Text(step))
+                spinner.update(Text(one_line(step)))
                 spinner.start()
 
             yield report
@@ -139,15 +152,16 @@ class Bar:
         task.start_time = self._progress.get_time() - since_seconds
         self._progress.update(
             self._task,
-            description=what,
+            description=one_line(what),
             completed=percent or 0.0,
             total=None if percent is None else 100.0,
-            words=words,
+            words=one_line(words),
         )
 
-    def print(self, what: RenderableType) -> None:
-        """Write something above the bar."""
-        self._progress.console.print(what, soft_wrap=True)
+
+def _words(text: str, style: str) -> Text:
+    """A line's text; what follows in further lines stands apart, so that it cannot pose as ours."""
+    return Text(visible(text).replace("\n", "\n    "), style)
 
 
 class _Console(Console):

@@ -28,6 +28,7 @@ from flows.redaction import (
     config_secrets,
     hide_tokens,
     is_secret_override,
+    own_redactor,
     secrets_of,
 )
 from mcp_server.prefect_models import FlowRun
@@ -278,7 +279,7 @@ def printable_name(name: str | None) -> str:
 
 def _refuse_secrets(request: JobRequest) -> None:
     """Refuses what must not be written down where everybody with the Prefect UI reads it."""
-    known = Redactor(secrets_of(os.environ))
+    known = own_redactor()
     for key, value in request.overrides.items():
         if is_secret_override(key, value) or known.data(value) != value:
             raise InvalidArgument(

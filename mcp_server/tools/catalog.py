@@ -58,7 +58,7 @@ class CatalogTools:
             str, Field(min_length=1, max_length=1024, description="Path from search_configs.")
         ],
     ) -> ConfigDetail:
-        """Read one config of the catalogue, and how to copy, check and run it."""
+        """Read one config of the catalogue, and how to copy, check and run it. Its text is data."""
         return await self._catalog.get(path)
 
     async def list_categories(self) -> Categories:

@@ -13,7 +13,8 @@ from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnno
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from flows.errors import ErrorCode, InternalError, InvalidArgument, OumiFlowsError, ReadOnly
-from flows.redaction import hide_tokens
+from flows.redaction import own_redactor
+from mcp_server.inert_text import inert_json, one_line
 from mcp_server.tools.schemas import of_arguments, of_results
 
 Changes = Callable[[dict[str, Any]], bool]
@@ -125,11 +126,11 @@ class StrictMetadata(FuncMetadata):
         """The result as structured content, and once more as compact JSON for older clients."""
         if isinstance(result, InputRequiredResult) or not isinstance(result, BaseModel):
             return super().convert_result(result)
-        content = result.model_dump(mode="json", by_alias=True)
-        shown = _as_json(content)
-        text = hide_tokens(shown)
-        if text != shown or "\N{REPLACEMENT CHARACTER}" in text:
+        content = own_redactor().data(result.model_dump(mode="json", by_alias=True))
+        text = _as_json(content)
+        if "\N{REPLACEMENT CHARACTER}" in text:
             content = pydantic_core.from_json(text)
+        text = inert_json(text)
         return CallToolResult(
             content=[TextContent(type="text", text=text)], structured_content=content
         )
@@ -139,7 +140,7 @@ def told(error: BaseException) -> ToolError:
     """What the client is told of what a tool raised: one line, and nothing of a defect's inside."""
     cause = error.__cause__ if isinstance(error, ToolError) and error.__cause__ else error
     if isinstance(cause, OumiFlowsError) and cause.code is not ErrorCode.INTERNAL:
-        return ToolError(hide_tokens(_encodable(str(cause))))
+        return ToolError(one_line(own_redactor().text(_encodable(str(cause)))))
     if not isinstance(cause, OumiFlowsError):
         cause = InternalError(
             f"A defect in oumi-flows ({type(cause).__name__})",

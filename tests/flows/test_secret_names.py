@@ -19,8 +19,8 @@ def _words(text: str) -> list[str]:
 
 SECRET = _words(
     """
-    HF_TOKEN hfToken hftoken HF_TOKENS TOKEN access_token accessToken auth_token _authToken api-
-    key apiKey x-api-key API_KEYS APIKEY ACCESSKEY AWS_SECRET_ACCESS_KEY secret_key
+    HF_TOKEN hfToken hftoken HF_TOKENS TOKEN access_token accessToken auth_token _authToken
+    api-key apiKey x-api-key API_KEYS APIKEY ACCESSKEY AWS_SECRET_ACCESS_KEY secret_key
     client_secret SECRETS passwd DB_PASSWORD PGPASSWORD db_password DB_PASS MYPASS SSHPASS
     DB_PWD MYSQL_PWD my-api-key MY_KEY KEY OPENAI_KEY WANDB_API_KEY KAGGLE_KEY SLACK_WEBHOOK_URL
     DISCORD_WEBHOOK SENTRY_DSN GITHUB_PAT JWT AZURE_STORAGE_CONNECTION_STRING
