@@ -51,7 +51,7 @@ class Output:
 
     def text(self, text: str) -> None:
         """Write text of several lines, not wrapped."""
-        self._write(visible(text))
+        self._write(visible(own_redactor().data(text)))
 
     def log(self, text: str) -> None:
         """Write lines of a log; to a file or a program every character that was read of them."""
@@ -69,7 +69,9 @@ class Output:
         """Write names and values, leaving out those without a value."""
         for name, value in rows:
             if value:
-                words = Text.assemble((f"  {name:<12} ", "bold"), one_line(value))
+                words = Text.assemble(
+                    (f"  {name:<12} ", "bold"), one_line(own_redactor().data(value))
+                )
                 self._out.print(words, soft_wrap=True)
 
     def table(self, columns: Iterable[str], rows: Iterable[Iterable[Text]]) -> None:
@@ -161,7 +163,8 @@ class Bar:
 
 def _words(text: str, style: str) -> Text:
     """A line's text; what follows in further lines stands apart, so that it cannot pose as ours."""
-    return Text(visible(text).replace("\n", "\n    "), style)
+    shown = visible(own_redactor().data(text))
+    return Text(shown.replace("\n", "\n    "), style)
 
 
 class _Console(Console):

@@ -8,6 +8,7 @@ from flows import names
 from flows.configs.plan import make_plan, with_own_output
 from flows.configs.reader import ConfigKind, read_config, resolve_config_path
 from flows.errors import InvalidArgument
+from flows.redaction import hide_tokens
 from mcp_server.services.pipeline_checks import CheckedPipeline, keep_pipeline
 from mcp_server.services.pipelines import NewPipeline, checked_pipeline
 from mcp_server.services.submitting import (
@@ -89,7 +90,7 @@ def _job(new: NewJob, repeats: bool) -> Subject:  # noqa: FBT001 - as its caller
         words=job.run_name("").rstrip("-"),
         tags=names.run_tags(command=job.command, cloud=request.cloud),
         labels={
-            names.LABEL_MODEL: shorten(plan.model_name),
+            names.LABEL_MODEL: shorten(hide_tokens(plan.model_name)),
             names.LABEL_OUTPUT_DIR: plan.output_dir or "",
         },
         answer={key: getattr(shown, key) for key in _OF_THE_JOB},

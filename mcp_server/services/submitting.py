@@ -278,20 +278,30 @@ def printable_name(name: str | None) -> str:
 
 
 def _refuse_secrets(request: JobRequest) -> None:
-    """Refuses what must not be written down where everybody with the Prefect UI reads it."""
-    known = own_redactor()
     for key, value in request.overrides.items():
-        if is_secret_override(key, value) or known.data(value) != value:
-            raise InvalidArgument(
-                f"override {key} holds a secret, and overrides are shown in Prefect",
-                "Put it into the config file, or into the worker's environment",
-            )
+        refuse_secret(f"override {key}", key, value)
     for key, value in request.envs.items():
-        if is_secret_override(key, value) or known.data(value) != value:
-            raise InvalidArgument(
-                f"envs {key} holds a secret, and envs are shown in Prefect",
-                "Put it into the config file, or into the worker's environment",
-            )
+        refuse_secret(f"envs {key}", key, value)
+    refuse_secret("job_name", "", request.job_name)
+    refuse_secret("cluster_name", "", request.cluster_name)
+
+
+def refuse_secret(what: str, key: str, value: object) -> None:
+    """Refuse what must not be kept where everyone with the Prefect UI reads it.
+
+    Args:
+        what: The argument, for people.
+        key: The name that the value is given under; empty: none that tells anything.
+        value: The value.
+
+    Raises:
+        InvalidArgument: It holds a secret.
+    """
+    if is_secret_override(key, value) or own_redactor().data(value) != value:
+        raise InvalidArgument(
+            f"{what} holds a secret, and Prefect shows it",
+            "Put the secret into the config file, or into the worker's environment",
+        )
 
 
 def _shown(plan: JobPlan) -> JobPlan:

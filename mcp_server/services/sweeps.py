@@ -28,6 +28,7 @@ from mcp_server.services.submitting import (
     check_job,
     keep_config,
     refuse_blocked,
+    refuse_secret,
 )
 
 _ENVS: Final = "envs."
@@ -161,6 +162,8 @@ def _sweep(written: WrittenSweep, job: CheckedJob, path: str) -> Sweep:
 def _check_space(sweep: Sweep, job: CheckedJob) -> None:
     """Check the key of every override that is swept, and every value it can have."""
     for key, one in sweep.space.items():
+        for value in () if isinstance(one, Range) else one:
+            refuse_secret(f"space {key}", key, value)
         if key.startswith(_ENVS):
             continue
         if job.plan.kind is ConfigKind.JOB:

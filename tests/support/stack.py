@@ -15,6 +15,8 @@ from tests.support.control_groups import groups_left
 
 REPOSITORY = Path(__file__).parents[2]
 OUMI_FLOWS = Path(sys.executable).with_name("oumi-flows")
+WORKER_SECRET = {"CANARY_WORKER_TOKEN": "wkr-5b7d9f13-canary-of-the-worker"}
+"""What the worker has in its environment, and with it every local job."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The session's engine: up and warm on first use, down at the end."""
     home = tmp_path_factory.mktemp("stack") / "home with space"
     env = {**os.environ, "OUMI_FLOWS_HOME": str(home), "OUMI_FLOWS_LOCAL_SLOTS": "2"}
+    env |= WORKER_SECRET
     settings = Settings(home=home, local_slots=2, engine_timeout_seconds=180)
     engine = Engine(settings, environ=env)
     try:
