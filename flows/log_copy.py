@@ -9,7 +9,7 @@ from typing import Final
 
 from flows.errors import CloudUnavailable, OumiFlowsError
 from flows.ports import JobHandle, Launcher
-from flows.private_folders import make_private
+from flows.private_folders import make_private, open_private
 
 _CHUNK_BYTES: Final = 1_000_000
 _GROWTH: Final = 1.5
@@ -106,7 +106,7 @@ class LogCopy:
     def _append(self, chunk: bytes, offset: int) -> None:
         # A thread whose look was given up may still come here, after another has read the same.
         make_private(self.path.parent)
-        with self.path.open("ab") as file:
+        with open_private(self.path, "ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if file.seek(0, os.SEEK_END) == offset:
                 file.write(chunk)

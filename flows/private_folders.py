@@ -1,14 +1,19 @@
-"""Folders that their owner alone can look into, and whole files in them."""
+"""Folders and files for their owner alone, under any umask."""
 
 import os
+import re
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final, Literal, cast
+
+JOB_UMASK_ENV: Final = "OUMI_FLOWS_JOB_UMASK"
+"""Set for the engine's processes, which make files for their owner alone."""
 
 _OTHERS: Final = 0o077
+_UMASK: Final = re.compile("[0-7]{1,4}")
 
 
 def make_private(folder: Path) -> None:
@@ -22,6 +27,37 @@ def make_private(folder: Path) -> None:
     if not folder.is_dir():
         make_private(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def close_files(folder: Path) -> None:
+    """Close the files of a folder to other users, such as those that an earlier version made.
+
+    Raises:
+        OSError: The folder cannot be read, or a file is another user's.
+    """
+    for path in folder.iterdir():
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_mode & _OTHERS:
+            path.chmod(0o600)
+
+
+def open_private(path: Path, mode: Literal["ab", "wb"]) -> BinaryIO:
+    """Open a file to write, unbuffered; for its owner alone if it is new.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    return cast("BinaryIO", open(path, mode, buffering=0, opener=_open_private))
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def job_umask(environ: Mapping[str, str] = os.environ) -> int | None:
+    """The umask of whoever started the engine, for their jobs; None: that of this process."""
+    text = environ.get(JOB_UMASK_ENV, "")
+    return int(text, 8) if _UMASK.fullmatch(text) else None
 
 
 def write_private(path: Path, text: str) -> None:

@@ -15,6 +15,7 @@ from typing import Final
 
 from flows.launcher.job_folder import JOB_DIR_ENV
 from flows.names import JOB_KEY_ENV
+from flows.private_folders import JOB_UMASK_ENV
 
 _DEFAULT: Final = {"PYTHONUNBUFFERED": "1", "COLUMNS": "400"}
 _NOT_FOR_JOBS: Final = frozenset(
@@ -25,6 +26,7 @@ _NOT_FOR_JOBS: Final = frozenset(
         "OUMI_FLOWS_HTTP_TOKEN",
         JOB_KEY_ENV,
         JOB_DIR_ENV,
+        JOB_UMASK_ENV,
     }
 )
 _PREFECT_RUN: Final = "PREFECT__"

@@ -58,6 +58,8 @@ class JobSpec(NamedTuple):
     """Whether the caller chose the id, and can so launch the same job again."""
     uses_control_group: bool = True
     """Whether its processes are put in a control group of their own where the system lets us."""
+    umask: int | None = None
+    """Of the job's processes; None: that of the supervisor."""
 
 
 class ProcessRecord(NamedTuple):

@@ -179,6 +179,8 @@ class JobTree:
             env = {**os.environ, **self._spec.env}
             if self._spec.devices:
                 env["CUDA_VISIBLE_DEVICES"] = self._spec.devices[slot]
+            if self._spec.umask is not None:
+                os.umask(self._spec.umask)
             for number in _RESET:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())

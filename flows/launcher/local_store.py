@@ -28,7 +28,7 @@ from flows.launcher.processes import opened
 from flows.launcher.slot_queue import next_ticket, queue_folders
 from flows.launcher.supervisor import READY
 from flows.names import JOB_KEY_ENV, slug
-from flows.private_folders import make_private
+from flows.private_folders import job_umask, make_private
 
 _SOURCE_ROOT: Final = Path(__file__).parents[2]
 _START: Final = (
@@ -232,6 +232,7 @@ class LocalStore:
             devices=self._devices(request),
             is_keyed=request.key is not None,
             uses_control_group=self._uses_control_groups,
+            umask=job_umask(),
         )
         folder.create(spec, setup=request.setup, run=request.run)
 

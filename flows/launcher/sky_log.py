@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from flows.errors import ClusterUnreachable, OumiFlowsError
 from flows.launcher.sky_values import LAUNCH_KEY
+from flows.private_folders import make_private, open_private
 
 _MOMENT_SECONDS: Final = 2.0
 _REST_SECONDS: Final = 10.0
@@ -114,9 +115,9 @@ class SkyLogs:
             return follower
 
     def _copy(self, path: Path, cluster_name: str, job_id: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(path.parent)
         try:
-            with path.open("ab", buffering=0) as file:
+            with open_private(path, "ab") as file:
                 skip = file.tell()
                 for line in _lines(self._source.log(cluster_name, job_id)):
                     data = line.encode(errors="replace")

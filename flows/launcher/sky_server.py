@@ -6,6 +6,7 @@ Here it does neither. Importing it takes seconds, so the first call does.
 
 import contextlib
 import functools
+import io
 import logging
 import os
 import re
@@ -24,6 +25,7 @@ from flows.errors import (
     LaunchCancelled,
 )
 from flows.launcher.sky_values import SkyCluster, SkyJob, SkyRequest, cluster_of, request_of
+from flows.private_folders import make_private, open_private
 
 if TYPE_CHECKING:
     from oumi.core.configs import JobConfig
@@ -190,11 +192,12 @@ class SkyServer:
             Exception: Of SkyPilot, why it failed.
         """
         sky = self._sky()
-        log_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(log_path.parent)
         with (
             _asked("a launch"),
             self._remembered(request_id),
-            log_path.open("w", encoding="utf-8", errors="replace") as log,
+            open_private(log_path, "wb") as file,
+            io.TextIOWrapper(file, encoding="utf-8", errors="replace", write_through=True) as log,
         ):
             try:
                 job_id, _ = sky.stream_and_get(request_id, output_stream=log)

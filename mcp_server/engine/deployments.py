@@ -13,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 from flows.errors import EngineUnavailable
 from flows.models import JobRequest, Value
 from flows.names import CALL_QUEUE, CLOUD_QUEUE, WORKER_TYPE, deployment, deployment_name
+from flows.private_folders import open_private, write_private
 from flows.settings import Settings
 from mcp_server.engine.environment import worker_environment
 from mcp_server.engine.files import EngineFiles, last_words
@@ -106,7 +107,7 @@ class Deployments:
         """
         self._files.deploy_log.unlink(missing_ok=True)
         with self._files.explained():
-            log = self._files.deploy_log.open("wb")
+            log = open_private(self._files.deploy_log, "wb")
         with log:
             ended = self._run(
                 ["--no-prompt", "deploy", "--all", "--prefect-file", str(self._rendered())],
@@ -139,6 +140,7 @@ class Deployments:
                 stderr=log_fd,
                 timeout=self._settings.engine_timeout_seconds,
                 start_new_session=True,
+                umask=0o077,
                 check=False,
             )
         except subprocess.TimeoutExpired:
@@ -162,7 +164,7 @@ class Deployments:
             for entry in wanted["deployments"]:
                 entry["name"] = deployment_name(self._settings.work_pool)
                 entry["work_pool"]["name"] = self._settings.work_pool
-            self._files.rendered.write_text(yaml.safe_dump(wanted, sort_keys=False))
+            write_private(self._files.rendered, yaml.safe_dump(wanted, sort_keys=False))
         return self._files.rendered
 
     @cached_property

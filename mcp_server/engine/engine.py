@@ -156,7 +156,7 @@ class Engine:
         if self._files.folder.exists():
             with self._files.lock(timeout=self._settings.engine_timeout_seconds):
                 self._worker.stop()
-                self._files.stopped.touch()
+                self._files.stopped.touch(mode=0o600)
                 if self._external is None:
                     self._server.stop()
         return self.status()

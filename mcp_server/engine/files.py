@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from flows.errors import EngineUnavailable
 from flows.names import WORK_POOL
-from flows.private_folders import make_private
+from flows.private_folders import close_files, make_private
 from flows.server_record import SERVER_RECORD
 from flows.settings import Settings
 from mcp_server.engine.values import Connection
@@ -78,6 +78,8 @@ class EngineFiles:
             for path in (self.home, self.folder, self.prefect_home):
                 make_private(path)
             self.folder.chmod(0o700)
+            # SQLite gives what it makes beside the database the database's own mode.
+            close_files(self.folder)
             if shutil.disk_usage(self.folder).free < MIN_FREE_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from flows.errors import EngineUnavailable
 from flows.live_processes import ProcessRecord, identity_of, works_in
+from flows.private_folders import JOB_UMASK_ENV
 
 _POLL_SECONDS: Final = 0.02
 _KILL_SECONDS: Final = 10.0
@@ -19,9 +20,11 @@ _SPAWN_TIMEOUT_SECONDS: Final = 30.0
 
 # Forks, so that the process is nobody's child: whoever ends a client's process tree does not find
 # it, and it leaves no zombie behind. A shell's `&` would do but makes it ignore SIGINT.
-_DETACH: Final = """
+# What it makes is for its owner alone; its jobs get the umask of the process that starts it.
+_DETACH: Final = f"""
 import os, sys
 log, argv = sys.argv[1], sys.argv[2:]
+os.environ["{JOB_UMASK_ENV}"] = f"{{os.umask(0o077):03o}}"
 pid = os.fork()
 if pid:
     print(pid)

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
+    from starlette.types import ASGIApp
 
 COLLECT_SECONDS: Final = 30.0
 COLLECT_OBJECTS: Final = 20_000
@@ -57,7 +58,7 @@ async def serve(fd: int) -> bool:
     queue_writers()
     wait_briefly_for_lost_events()
     config = uvicorn.Config(
-        "prefect.server.api.server:create_app",
+        create_app,
         factory=True,
         log_level="warning",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -71,6 +72,16 @@ async def serve(fd: int) -> bool:
     finally:
         collector.cancel()
     return server.started
+
+
+def create_app() -> "ASGIApp":
+    """Prefect's application, guarded against pages of other hosts."""
+    from prefect.server.api.server import create_app as create_prefect
+    from prefect.settings import PREFECT_UI_API_URL
+
+    from mcp_server.engine.page_guard import PageGuard
+
+    return PageGuard(create_prefect(), api_url=str(PREFECT_UI_API_URL.value()))
 
 
 def queue_writers() -> None:

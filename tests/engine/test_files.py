@@ -49,6 +49,22 @@ def test_home_folder_and_secrets_are_their_owners_alone(home: Path, files: Engin
     assert [mode(home), mode(files.folder), mode(files.auth)] == [0o700, 0o700, 0o600]
 
 
+def test_files_that_others_could_read_are_closed_to_them(files: EngineFiles) -> None:
+    made = [files.database, Path(f"{files.database}-wal"), files.server_log, files.worker_record]
+    for path in made:
+        path.touch()
+        path.chmod(0o644)
+    elsewhere = files.home / "elsewhere"
+    elsewhere.touch()
+    elsewhere.chmod(0o644)
+    (files.folder / "link").symlink_to(elsewhere)
+
+    files.prepare()
+
+    assert [mode(path) for path in made] == [0o600] * len(made)
+    assert mode(elsewhere) == 0o644
+
+
 def test_credentials_are_made_up_once(files: EngineFiles) -> None:
     first = files.ensure_auth()
 

@@ -148,6 +148,37 @@ def test_the_server_refuses_strangers_and_serves_its_ui(engine: Engine) -> None:
     assert (settings["api_url"], settings["auth"]) == (connection.api_url, "BASIC")
 
 
+def test_the_server_answers_under_its_own_name_and_its_pages_call_no_other_host(
+    engine: Engine,
+) -> None:
+    connection = engine.connection()
+    with httpx2.Client(trust_env=False, headers=connection.headers) as client:
+        evil = {"Host": "evil.example"}
+        refused = [
+            client.get(url, headers=evil).status_code
+            for url in (f"{connection.api_url}/health", connection.ui_url)
+        ]
+        page = client.get(connection.ui_url, follow_redirects=True)
+        answer = client.get(
+            f"{connection.api_url}/health", headers={"Host": f"localhost:{page.url.port}"}
+        )
+
+    assert refused == [400, 400]
+    assert answer.status_code == 200
+    assert "content-security-policy" not in answer.headers
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'self';" in policy
+    origin = connection.api_url.removesuffix("/api")
+    assert f"connect-src 'self' {origin} {origin.replace('http', 'ws')}" in policy
+
+
+def test_everything_in_the_engines_folder_is_its_owners_alone(engine: Engine, home: Path) -> None:
+    engine.status()
+    files = [path for path in (home / "engine").iterdir() if path.is_file()]
+    assert {path.name for path in files} >= {"prefect.db", "prefect.db-wal", "prefect.db-shm"}
+    assert [path.name for path in files if path.stat().st_mode & 0o077] == []
+
+
 def test_no_command_line_holds_a_secret(engine: Engine) -> None:
     secret = str(engine.connection().auth_string).partition(":")[2]
 

@@ -1,6 +1,7 @@
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import psutil
 import pytest
 
 from flows.live_processes import ProcessRecord, identity_of
+from flows.private_folders import job_umask
 from mcp_server.engine.processes import (
     find_process,
     spawn_detached,
@@ -67,6 +69,23 @@ def test_output_goes_to_the_log(spawn, tmp_path: Path) -> None:
     spawn("import sys; print('out', flush=True); print('err', file=sys.stderr)")
 
     eventually_sync(lambda: (tmp_path / "log").read_text() == "out\nerr\n")
+
+
+def test_a_detached_process_makes_files_for_its_owner_and_knows_the_umask_for_jobs(
+    spawn, tmp_path: Path
+) -> None:
+    old = os.umask(0o002)
+    try:
+        spawn("import os; print(oct(os.umask(0)), os.environ['OUMI_FLOWS_JOB_UMASK'], flush=True)")
+    finally:
+        os.umask(old)
+
+    eventually_sync(lambda: (tmp_path / "log").read_text() == "0o77 002\n")
+
+    assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o600
+    assert job_umask({"OUMI_FLOWS_JOB_UMASK": "002"}) == 0o002
+    assert job_umask({"OUMI_FLOWS_JOB_UMASK": "odd"}) is None
+    assert job_umask({}) is None
 
 
 def test_another_process_with_the_same_pid_is_not_the_recorded_one() -> None:

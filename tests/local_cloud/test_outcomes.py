@@ -16,6 +16,7 @@ import pytest
 from flows.errors import InvalidArgument, JobNotFound, LaunchFailed
 from flows.launcher.followed_log import followed_log
 from flows.launcher.local_store import LocalStore
+from flows.private_folders import JOB_UMASK_ENV
 from flows.states import JobState, TerminationReason
 from tests.local_cloud.jobs import CLUSTER, Jobs
 
@@ -158,6 +159,20 @@ def test_the_jobs_own_files_keep_the_launchers_umask(jobs: Jobs) -> None:
     mask = os.umask(0o022)
     os.umask(mask)
     assert int((jobs.working_dir / "mask").read_text(), 8) == mask
+
+
+def test_a_job_of_the_engine_keeps_the_umask_of_who_started_the_engine(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(JOB_UMASK_ENV, "002")
+    old = os.umask(0o077)
+    try:
+        job = jobs.ended(jobs.launch("umask > mask; echo made"))
+    finally:
+        os.umask(old)
+    assert int((jobs.working_dir / "mask").read_text(), 8) == 0o002
+    assert stat.S_IMODE((jobs.working_dir / "mask").stat().st_mode) == 0o664
+    assert stat.S_IMODE(job.log_path.stat().st_mode) == 0o600
 
 
 def test_every_process_of_a_job_carries_its_key(jobs: Jobs) -> None:

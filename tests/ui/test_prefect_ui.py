@@ -1,6 +1,7 @@
 """What a person sees and presses in the Prefect UI of the embedded server."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -44,7 +45,11 @@ async def test_a_jobs_link_leads_through_the_login_to_its_states_logs_and_progre
         job = await mcp.wait(job_id)
     assert job["state"] == "succeeded"
 
+    called: set[str | None] = set()
+    faults: list[str] = []
     async with opened(job["url"]) as page:
+        page.on("request", lambda request: called.add(urlsplit(request.url).netloc))
+        page.on("pageerror", lambda error: faults.append(str(error)))
         await log_in(page, stack.connection)
         await page.get_by_text(job["name"]).first.wait_for()
         await page.get_by_text("Completed", exact=True).first.wait_for()
@@ -59,6 +64,9 @@ async def test_a_jobs_link_leads_through_the_login_to_its_states_logs_and_progre
         await page.get_by_text(job["name"]).first.wait_for()
         await page.get_by_text("command:job").first.wait_for()
         await page.screenshot(path=screenshots / "runs.png")
+    # Addresses of blobs have none. The policy lets no request to an analytics host out.
+    assert called - {""} == {urlsplit(stack.connection.api_url).netloc}
+    assert faults == []
 
 
 async def test_cancel_and_retry_pressed_in_the_ui_do_what_they_say(
