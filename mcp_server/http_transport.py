@@ -19,7 +19,7 @@ from flows.errors import InvalidArgument
 from flows.settings import Settings
 from mcp_server.engine_keeper import Ensure
 from mcp_server.http_token import http_token
-from mcp_server.server import Options, build_server, make_parts
+from mcp_server.server import Options, OumiServer, build_server, make_parts
 from mcp_server.stdio_transport import end_process
 
 HTTP_PATH: Final = "/mcp"
@@ -63,11 +63,7 @@ class HttpServer:
         token = http_token(settings)
         options = Options(read_only=read_only, toolsets=toolsets)
         server = build_server(make_parts(settings, ensure), options)
-        # `json_response` and `stateless_http` would lose progress and legacy elicitation.
-        app: ASGIApp = server.streamable_http_app(
-            streamable_http_path=HTTP_PATH,
-            transport_security=transport_security(host, settings.http_allowed_hosts),
-        )
+        app = http_app(server, host=host, allowed_hosts=settings.http_allowed_hosts)
         self._app = BearerGate(app, token)
         self._socket = _listen(host, port)
         self._url_host = f"[{host}]" if ":" in host else host
@@ -91,6 +87,21 @@ class HttpServer:
             ready(f"http://{self._url_host}:{self._socket.getsockname()[1]}{HTTP_PATH}")
             await server.serve(sockets=[self._socket])
             tasks.cancel_scope.cancel()
+
+
+def http_app(server: OumiServer, *, host: str, allowed_hosts: str) -> ASGIApp:
+    """The application that serves MCP on streamable HTTP.
+
+    Args:
+        server: The MCP server.
+        host: The address that is listened on.
+        allowed_hosts: Further host names, separated by commas.
+    """
+    # `json_response` and `stateless_http` would lose progress and legacy elicitation.
+    return server.streamable_http_app(
+        streamable_http_path=HTTP_PATH,
+        transport_security=transport_security(host, allowed_hosts),
+    )
 
 
 class BearerGate:

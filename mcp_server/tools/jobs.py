@@ -13,6 +13,7 @@ from mcp_server.services.job_status import progress_words
 from mcp_server.services.jobs import JobService, Until
 from mcp_server.services.results import Adoption, JobList, JobLogs, Submission
 from mcp_server.services.submitting import NewJob
+from mcp_server.tools.connections import wait_for_client
 from mcp_server.tools.edge import make_tool
 
 JobId = Annotated[
@@ -231,12 +232,13 @@ class JobTools:
         this instead of calling get_job_status in a loop.
         """
         progress = _Progress(ctx)
-        return await self._jobs.wait(
+        wait = self._jobs.wait(
             job_id,
             until=Until(until),
             timeout_seconds=timeout_seconds,
             on_change=progress.report,
         )
+        return await wait_for_client(ctx, wait)
 
     async def get_job_logs(
         self,
