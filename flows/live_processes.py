@@ -20,7 +20,7 @@ _DELETED: Final = " (deleted)"
 
 
 class ProcessRecord(Value):
-    """A process we started, told apart from a later one that got its pid."""
+    """A process we started; a later one that gets its pid is another."""
 
     pid: int
     identity: str

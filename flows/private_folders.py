@@ -55,7 +55,7 @@ def _open_private(path: str, flags: int) -> int:
 
 
 def job_umask(environ: Mapping[str, str] = os.environ) -> int | None:
-    """The umask of whoever started the engine, for their jobs; None: that of this process."""
+    """The umask for jobs, which the engine was started with; None: that of this process."""
     text = environ.get(JOB_UMASK_ENV, "")
     return int(text, 8) if _UMASK.fullmatch(text) else None
 

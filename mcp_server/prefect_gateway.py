@@ -8,11 +8,20 @@ from functools import cached_property
 from typing import Any, Final, Protocol, TypeVar
 
 import httpx2
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from flows import names
-from flows.errors import EngineUnavailable, InternalError, JobNotFound, OumiFlowsError
+from flows.errors import EngineUnavailable, OumiFlowsError
 from flows.prefect_states import PrefectState
+from mcp_server.prefect_answers import (
+    BUSY,
+    checked_answer,
+    expect,
+    is_json,
+    no_deployment,
+    no_prefect,
+    read_answer,
+)
 from mcp_server.prefect_models import (
     Artifact,
     FlowRun,
@@ -29,8 +38,6 @@ MAX_PAGE: Final = 200
 _HEARTBEATS: Final = timedelta(seconds=65)
 """A worker that lives is heard twice in this time (prefect 3.8)."""
 
-_BUSY: Final = frozenset({429, 502, 503})
-"""Answers of a Prefect server (or a proxy before it) that did not take the request."""
 _BUSY_DELAYS: Final = (0.2, 0.5, 1.0, 2.0)
 _NAMING_SECONDS: Final = 1.0
 _NEVER_LEFT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
@@ -180,14 +187,14 @@ class PrefectGateway:
             deployment = await self._deployment_id(flow, fresh=fresh)
             answer = await self._create(f"/deployments/{deployment}/create_flow_run", body)
             if answer.status_code != 404:
-                return _read(answer, _RUN)
-        raise _no_deployment(names.deployment(self._work_pool, flow=flow))
+                return read_answer(answer, _RUN)
+        raise no_deployment(names.deployment(self._work_pool, flow=flow))
 
     async def rename_run(self, run_id: str, name: str) -> None:
         """Name a flow run if that can be done soon; the worker that takes it up names it, too."""
         with suppress(OumiFlowsError, TimeoutError):
             async with asyncio.timeout(_NAMING_SECONDS):
-                _expect(await self._call("PATCH", f"/flow_runs/{run_id}", {"name": name}), run_id)
+                expect(await self._call("PATCH", f"/flow_runs/{run_id}", {"name": name}), run_id)
 
     async def read_run(self, run_id: str) -> FlowRun:
         """Read a flow run.
@@ -196,7 +203,7 @@ class PrefectGateway:
             JobNotFound: No flow run has this id.
         """
         answer = await self._call("GET", f"/flow_runs/{run_id}")
-        return _read(_expect(answer, run_id), _RUN)
+        return read_answer(expect(answer, run_id), _RUN)
 
     async def filter_runs(self, wanted: RunFilter, *, limit: int, offset: int = 0) -> list[FlowRun]:
         """Read the flow runs that match, the last to be expected first."""
@@ -206,7 +213,7 @@ class PrefectGateway:
             "limit": min(limit, MAX_PAGE),
             "offset": offset,
         }
-        return _read(await self._call("POST", "/flow_runs/filter", body), _RUNS)
+        return read_answer(await self._call("POST", "/flow_runs/filter", body), _RUNS)
 
     async def set_state(
         self, run_id: str, state: PrefectState, *, message: str, repeatable: bool
@@ -223,12 +230,12 @@ class PrefectGateway:
         answer = await self._call(
             "POST", f"/flow_runs/{run_id}/set_state", body, repeatable=repeatable
         )
-        result = _read(_expect(answer, run_id), _JUDGED)
+        result = read_answer(expect(answer, run_id), _JUDGED)
         return result.state or (await self.read_run(run_id)).state
 
     async def patch_labels(self, run_id: str, labels: Mapping[str, str | int | bool]) -> None:
         """Add labels to a flow run, or replace those of the same key."""
-        _expect(await self._call("PATCH", f"/flow_runs/{run_id}/labels", labels), run_id)
+        expect(await self._call("PATCH", f"/flow_runs/{run_id}/labels", labels), run_id)
 
     async def read_artifacts(self, run_ids: list[str], *, artifact_type: str) -> list[Artifact]:
         """Read artifacts of flow runs, the last updated first."""
@@ -238,7 +245,7 @@ class PrefectGateway:
             "limit": MAX_PAGE,
         }
         answer = await self._call("POST", "/artifacts/filter", body)
-        return _read(answer, _ARTIFACTS)
+        return read_answer(answer, _ARTIFACTS)
 
     async def read_logs(
         self,
@@ -259,12 +266,12 @@ class PrefectGateway:
             "limit": min(limit, MAX_PAGE),
             "offset": offset,
         }
-        return _read(await self._call("POST", "/logs/filter", body), _LOG_LINES)
+        return read_answer(await self._call("POST", "/logs/filter", body), _LOG_LINES)
 
     async def read_states(self, run_id: str) -> list[RunState]:
         """Read every state a flow run has been in, oldest first."""
         answer = await self._call("GET", f"/flow_run_states/?flow_run_id={run_id}")
-        return sorted(_read(answer, _STATES), key=lambda state: state.timestamp)
+        return sorted(read_answer(answer, _STATES), key=lambda state: state.timestamp)
 
     async def has_worker(self) -> bool:
         """Whether the pool has a worker, or will have one that is being started."""
@@ -273,17 +280,17 @@ class PrefectGateway:
         since = datetime.now(UTC) - _HEARTBEATS
         body = {"workers": {"last_heartbeat_time": {"after_": since.isoformat()}}}
         answer = await self._call("POST", f"/work_pools/{self._work_pool}/workers/filter", body)
-        return answer.status_code != 404 and bool(_read(answer, _OBJECTS))
+        return answer.status_code != 404 and bool(read_answer(answer, _OBJECTS))
 
     async def ask(self, method: str, path: str, body: Any, shape: TypeAdapter[_T]) -> _T | None:
         """What a call that may be repeated answers; None if it is about nothing that exists."""
         answer = await self._call(method, path, body)
-        return None if answer.status_code == 404 else _read(answer, shape)
+        return None if answer.status_code == 404 else read_answer(answer, shape)
 
     async def tell(self, method: str, path: str, body: Any = None) -> bool:
         """Make a call that may be repeated and answers nothing; False if it was about nothing."""
         answer = await self._call(method, path, body)
-        return answer.status_code != 404 and _checked(answer).is_success
+        return answer.status_code != 404 and checked_answer(answer).is_success
 
     async def _deployment_id(self, flow: str, *, fresh: bool) -> str:
         known = ((await self._engine.connection()).api_url, flow)
@@ -291,8 +298,8 @@ class PrefectGateway:
             deployment = names.deployment(self._work_pool, flow=flow)
             answer = await self._call("GET", f"/deployments/name/{deployment}")
             if answer.status_code == 404:
-                raise _no_deployment(deployment)
-            self._deployments[known] = _read(answer, _NAMED).id
+                raise no_deployment(deployment)
+            self._deployments[known] = read_answer(answer, _NAMED).id
         return self._deployments[known]
 
     async def _create(self, path: str, body: Any) -> httpx2.Response:
@@ -359,79 +366,13 @@ class PrefectGateway:
                     timeout=timeout or self._timeout_seconds,
                 )
             except (httpx2.DecodingError, httpx2.InvalidURL) as error:
-                raise _no_prefect(path, str(error)) from error
-            if answer.status_code == 404 and not _is_json(answer):
-                raise _no_prefect(path, "its status is 404")
-            if answer.status_code not in _BUSY or delay is None:
+                raise no_prefect(path, str(error)) from error
+            if answer.status_code == 404 and not is_json(answer):
+                raise no_prefect(path, "its status is 404")
+            if answer.status_code not in BUSY or delay is None:
                 return answer
             await asyncio.sleep(delay)
         raise AssertionError("unreachable")
-
-
-def _expect(answer: httpx2.Response, run_id: str) -> httpx2.Response:
-    if answer.status_code == 404:
-        raise job_not_found(run_id)
-    return _checked(answer)
-
-
-def _read(answer: httpx2.Response, shape: TypeAdapter[_T]) -> _T:
-    _checked(answer)
-    try:
-        return shape.validate_json(answer.content)
-    except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise _no_prefect(
-            answer.request.url.path, f"it is odd at {where or 'its start'}"
-        ) from error
-
-
-def _checked(answer: httpx2.Response) -> httpx2.Response:
-    path, status = answer.request.url.path, answer.status_code
-    if answer.is_success:
-        return answer
-    if status in (401, 403):
-        raise EngineUnavailable(
-            f"The Prefect server refused the credentials ({status})",
-            "Set PREFECT_API_AUTH_STRING or PREFECT_API_KEY to what the server expects; "
-            "`oumi-flows doctor` tells which server that is",
-        )
-    if answer.is_server_error or status in _BUSY:
-        raise EngineUnavailable(
-            f"The Prefect server answered {status} to {path}",
-            "Try again; if it goes on, run `oumi-flows doctor`",
-        )
-    if answer.is_client_error and _is_json(answer):
-        raise InternalError(
-            f"The Prefect server answered {status} to {path}: {answer.text[:300]}",
-            "Report this with what you called",
-        )
-    raise _no_prefect(path, f"its status is {status}")
-
-
-def job_not_found(reference: str) -> JobNotFound:
-    """The error for a reference that no job has."""
-    return JobNotFound(
-        f"No job has the id, id prefix or live name {reference!r}", "List the jobs with list_jobs"
-    )
-
-
-def _no_deployment(deployment: str) -> EngineUnavailable:
-    return EngineUnavailable(
-        f"The Prefect server has no deployment {deployment}",
-        "Run `oumi-flows up`, or `prefect deploy --all` against your own server",
-    )
-
-
-def _is_json(answer: httpx2.Response) -> bool:
-    return answer.headers.get("content-type", "").startswith("application/json")
-
-
-def _no_prefect(path: str, reason: str) -> EngineUnavailable:
-    return EngineUnavailable(
-        f"What answers {path} is no Prefect server that we know: {reason}",
-        "Run `oumi-flows doctor`; see that PREFECT_API_URL, if it is set, names a Prefect 3.8 "
-        "server",
-    )
 
 
 def _no_answer(connection: EngineConnection, error: Exception | None) -> EngineUnavailable:

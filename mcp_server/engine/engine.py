@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from flows.errors import EngineUnavailable
+from flows.live_processes import ProcessRecord
 from flows.names import WORKER_TYPE, deployment
 from flows.settings import Settings
 from mcp_server.engine.connection import external_connection
@@ -203,23 +204,28 @@ class Engine:
     def _bring_up_server(self, report: Report) -> Connection:
         process = self._server.adopt()
         if process is not None:
-            try:
-                connection = self._server.connection()
-                if self._server.has_moved:
-                    raise EngineUnavailable("The engine's folder has moved", "Start it again")
-                self._server.wait_until_healthy(connection, process)
-                with rest(connection, timeout=self._settings.api_timeout_seconds) as api:
-                    api.version()
+            connection = None if self._server.has_moved else self._reach(process)
+            if connection is not None:
                 return connection
-            except Unauthorized:
-                # Its credentials were lost from the folder; nobody can use it any more.
-                pass
-            except EngineUnavailable:
-                if process.is_alive and self._files.read_auth() is not None:
-                    raise
             self._server.stop()
         report("Starting the Prefect server")
         return self._server.start()
+
+    def _reach(self, process: ProcessRecord) -> Connection | None:
+        """The server that runs, once it answers; None if it is of no use."""
+        try:
+            connection = self._server.connection()
+            self._server.wait_until_healthy(connection, process)
+            with rest(connection, timeout=self._settings.api_timeout_seconds) as api:
+                api.version()
+        except Unauthorized:
+            # Its credentials were lost from the folder, so it answers no client of ours.
+            return None
+        except EngineUnavailable:
+            if process.is_alive and self._files.read_auth() is not None:
+                raise
+            return None
+        return connection
 
     def _check_external(self, connection: Connection) -> None:
         with rest(connection, timeout=self._settings.api_timeout_seconds) as api:

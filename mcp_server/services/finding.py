@@ -7,7 +7,8 @@ from uuid import UUID
 from flows import names
 from flows.errors import AmbiguousId
 from flows.states import JobState
-from mcp_server.prefect_gateway import PrefectGateway, job_not_found
+from mcp_server.prefect_answers import job_not_found
+from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.prefect_models import FlowRun
 from mcp_server.run_filter import RunFilter
 from mcp_server.services.job_status import job_request

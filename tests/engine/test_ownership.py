@@ -1,4 +1,4 @@
-"""To whom an engine belongs, and to whom its password goes; told without a Prefect server."""
+"""To whom an engine belongs, and to whom its password goes, without a Prefect server."""
 
 import os
 import shutil

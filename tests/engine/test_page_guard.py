@@ -1,4 +1,4 @@
-"""What a browser may do with the embedded server, told without Prefect."""
+"""What a browser may do with the embedded server, without Prefect."""
 
 from collections.abc import Callable
 

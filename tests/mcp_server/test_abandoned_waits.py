@@ -1,4 +1,4 @@
-"""A wait that nobody waits for any more stops asking Prefect, however its client left."""
+"""A wait stops asking Prefect when its client has left, however it left."""
 
 import dataclasses
 import socket
@@ -61,7 +61,7 @@ class Prefect:
         await eventually(lambda: self.asked >= wanted, timeout=20)
 
     async def is_left_alone(self) -> bool:
-        """Whether, within a few seconds, a second passes in which nobody asks."""
+        """Whether, within a few seconds, a second passes without a question."""
         with anyio.move_on_after(5):
             while True:
                 before = self.asked
