@@ -57,6 +57,7 @@ class FindingCode(StrEnum):
     BAD_STORE = "bad_store"
     EPHEMERAL_OUTPUT = "ephemeral_output"
     SETUP_GOES_ON = "setup_goes_on"
+    PIPE_HIDES_FAILURE = "pipe_hides_failure"
     OUMI_NOT_INSTALLED = "oumi_not_installed"
     BAD_OPTION = "bad_option"
     SCRIPT_REFUSED = "script_refused"

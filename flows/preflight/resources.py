@@ -8,6 +8,7 @@ from flows.errors import InvalidConfig
 from flows.findings import FindingCode
 from flows.preflight.job import REMOTE_SCHEMES, Job
 from flows.preflight.launch import Launch
+from flows.preflight.lost_failures import lost_failures, sets_pipefail
 from flows.preflight.target import CLOUDS, nearest_cloud, nearest_gpu
 from flows.preflight.values import text_of
 
@@ -44,6 +45,7 @@ def check_resources(launch: Launch, *, cloud: str) -> None:
     if not job.target.is_local:
         _check_mounts(job)
         _check_setup(job)
+    _check_pipes(job)
     _check_account(job)
     _check_cluster_scripts(job)
 
@@ -173,6 +175,24 @@ def _check_setup(job: Job) -> None:
             "run calls oumi, and setup does not install it on the new machine",
             "Add `pip install oumi` (`oumi[gpu]` for its GPU packages) to setup",
             key="setup" if job.setup.text else "run",
+        )
+
+
+def _check_pipes(job: Job) -> None:
+    """Note commands whose failure a pipeline hides."""
+    # On SkyPilot's clouds setup and run are two scripts, elsewhere one.
+    holds = not job.target.is_sky and sets_pipefail(job.setup)
+    for key, script, pipefail in (("setup", job.setup, False), ("run", job.run, holds)):
+        lost = lost_failures(script, pipefail=pipefail)
+        if not lost:
+            continue
+        more = f", and {len(lost) - 1} more such command{'s' * (len(lost) > 2)}" * (len(lost) > 1)
+        job.notes.warning(
+            FindingCode.PIPE_HIDES_FAILURE,
+            f"{key} pipes `{lost[0].command}` into `{lost[0].into}`{more}: a pipeline ends as its "
+            "last command does, so the job succeeds even where the first one fails",
+            "Begin the script with `set -eo pipefail` (in `bash -c`, the inner one)",
+            key=key,
         )
 
 

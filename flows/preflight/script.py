@@ -16,7 +16,7 @@ COMMANDS: Final = {command.value: command for command in Command} | {
 }
 """Oumi 0.9's names of the commands, aliases included."""
 
-_WRAPPERS: Final = frozenset(
+WRAPPERS: Final = frozenset(
     {"env", "time", "nohup", "nice", "ionice", "timeout", "stdbuf", "sudo", "setsid", "numactl",
      "torchrun", "accelerate", "deepspeed", "python", "python3", "srun", "mpirun", "mpiexec",
      "uv", "poetry", "pipenv", "conda", "mamba", "pixi", "xvfb-run", "nsys", "apptainer",
@@ -24,7 +24,7 @@ _WRAPPERS: Final = frozenset(
 )  # fmt: skip
 """Commands that run the command they are given."""
 
-_LAUNCHERS: Final = frozenset(
+LAUNCHERS: Final = frozenset(
     {"distributed", "torchrun", "accelerate", "deepspeed", "srun", "mpirun", "mpiexec"}
 )
 """Wrappers that may start several processes."""
@@ -103,6 +103,7 @@ class Script:
 
     def __init__(self, text: str, envs: Mapping[str, str]) -> None:
         self.text = text
+        self.envs = envs
         self.commands = read_commands(text, envs)
 
     def made(self, *, before: int | None = None) -> Made:
@@ -122,7 +123,7 @@ class Script:
     @property
     def uses_oumi(self) -> bool:
         """Whether it calls `oumi`."""
-        return any(_place_of_oumi(command) is not None for command in self.commands)
+        return any(place_of_oumi(command) is not None for command in self.commands)
 
     @property
     def stops_at_errors(self) -> bool:
@@ -162,7 +163,7 @@ def _made(command: ShellCommand) -> Made:
     elif name in _MAKES_LAST:
         files += arguments[-1:]
     elif name not in _HARMLESS or "download" in words:
-        anything = _place_of_oumi(command) is None
+        anything = place_of_oumi(command) is None
     placed = [_from_start(path, command.cwd) for path in files]
     return Made(
         frozenset(filter(None, (_from_start(path, command.cwd) for path in folders))),
@@ -188,14 +189,14 @@ def _sets_e(word: str) -> bool:
     return bool(re.fullmatch(r"-[a-zA-Z]*e[a-zA-Z]*", word)) or word == "errexit"
 
 
-def _place_of_oumi(command: ShellCommand) -> int | None:
+def place_of_oumi(command: ShellCommand) -> int | None:
     """Where in a command's words the last `oumi` that it runs is; None if it runs none."""
     words = command.words
     places = [i for i, word in enumerate(words) if PurePosixPath(word).name == "oumi"]
     if command.name == "oumi":
         is_distributed = words[1:2] == ["distributed"]
         return places[-1] if is_distributed else 0
-    if not places or command.name not in _WRAPPERS:
+    if not places or command.name not in WRAPPERS:
         return None
     place = places[-1]
     if command.name.startswith("python") and words[place - 1] != "-m":
@@ -206,7 +207,7 @@ def _place_of_oumi(command: ShellCommand) -> int | None:
 
 def _oumi_call(command: ShellCommand, index: int) -> OumiCall | None:
     words = command.words
-    start = _place_of_oumi(command)
+    start = place_of_oumi(command)
     if start is None or start + 1 >= len(words):
         return None
     name = words[start + 1]
@@ -227,7 +228,7 @@ def _oumi_call(command: ShellCommand, index: int) -> OumiCall | None:
         config=config,
         options=named,
         cwd=command.cwd,
-        is_distributed=not _LAUNCHERS.isdisjoint(words[:start]),
+        is_distributed=not LAUNCHERS.isdisjoint(words[:start]),
         is_certain=command.is_certain,
         place=index,
         by_shell=frozenset(by_shell),

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Final, NamedTuple
 
+from flows.preflight.pipes import Pipes
+
 _QUOTED: Final = r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\."
 _ARITHMETIC: Final = r"\(\((?:[^()]|\([^()]*\))*\)\)"
 _TOKEN: Final = re.compile(
@@ -50,7 +52,21 @@ def read_commands(text: str, variables: Mapping[str, str]) -> list[ShellCommand]
         text: The script.
         variables: What is set when it starts.
     """
-    return list(_Reader(dict(variables)).read(_without_heredocs(joined(text))))
+    return list(_Reader(dict(variables), Pipes()).read(_without_heredocs(joined(text))))
+
+
+def read_pipes(text: str, variables: Mapping[str, str], *, pipefail: bool) -> Pipes:
+    """The pipelines of a script.
+
+    Args:
+        text: The script.
+        variables: What is set when it starts.
+        pipefail: Whether ``set -o pipefail`` holds then.
+    """
+    pipes = Pipes(pipefail=pipefail)
+    for _ in _Reader(dict(variables), pipes).read(_without_heredocs(joined(text))):
+        pass
+    return pipes
 
 
 def joined(text: str) -> str:
@@ -76,8 +92,9 @@ class _Paren(NamedTuple):
 
 
 class _Reader:
-    def __init__(self, variables: dict[str, str]) -> None:
+    def __init__(self, variables: dict[str, str], pipes: Pipes) -> None:
         self._variables = variables
+        self._pipes = pipes
         self._cwd: str | None = ""
         self._words: list[str] = []
         self._writes: list[str] = []
@@ -92,6 +109,8 @@ class _Reader:
 
     def read(self, text: str) -> Iterator[ShellCommand]:
         for token in _TOKEN.finditer(text):
+            if token.lastgroup != "comment":
+                self._pipes.see(token[0])
             match token.lastgroup:
                 case "redirect":
                     self._redirect = token[0]
@@ -113,7 +132,7 @@ class _Reader:
         elif self._words or not self._keyword(word):
             self._words += self._expanded(word)
             if self._words[0] == "case" and self._words[2:] == ["in"]:
-                self._blocks.append(_Block("esac", is_optional=True))
+                self._open_block("esac", is_optional=True)
                 self._words, self._is_pattern = [], True
 
     def _keyword(self, word: str) -> bool:
@@ -121,21 +140,26 @@ class _Reader:
         blocks = self._blocks
         match word:
             case "if":
-                blocks.append(_Block("fi", is_optional=True))
+                self._open_block("fi", is_optional=True)
             case "while" | "until":
-                blocks.append(_Block("done", is_optional=True))
+                self._open_block("done", is_optional=True)
             case "{":
-                blocks.append(_Block("}", is_optional=self._is_function))
+                self._open_block("}", is_optional=self._is_function)
                 self._is_function = False
             case "fi" | "done" | "esac" | "}":
                 if blocks and blocks[-1].end == word:
                     blocks.pop()
+                    self._pipes.close(is_command=True)
                 self._is_pattern = False
             case _ if word in _SKIPPED:
                 pass
             case _:
                 return False
         return True
+
+    def _open_block(self, end: str, *, is_optional: bool) -> None:
+        self._blocks.append(_Block(end, is_optional))
+        self._pipes.open(is_shell=False)
 
     def _operator(self, operator: str) -> Iterator[ShellCommand]:
         if self._is_pattern:
@@ -162,6 +186,7 @@ class _Reader:
             kind = "function" if last else "subshell"
         paren = _Paren(kind, self._words, self._writes, self._cwd, dict(self._variables))
         self._parens.append(paren)
+        self._pipes.open(is_shell=True)
         self._words, self._writes = [], []
 
     def _close(self) -> Iterator[ShellCommand]:
@@ -171,6 +196,7 @@ class _Reader:
         if paren.kind not in ("array", "function"):
             yield from self._finish("\n")
         self._parens.pop()
+        self._pipes.close(is_command=paren.kind == "subshell")
         self._words, self._writes = [], []
         self._cwd, self._variables = paren.cwd, paren.variables
         match paren.kind:
@@ -191,6 +217,7 @@ class _Reader:
             if len(words) == 1:
                 self._assign(matched, is_optional=is_optional)
             words = words[1:]
+        self._pipes.end(words, operator)
         if words:
             self._apply(words, is_optional=is_optional)
             is_certain = not is_optional and operator != "||"
@@ -214,7 +241,7 @@ class _Reader:
         match words[0]:
             case "for" | "select" if len(words) > 1:
                 self._variables.pop(words[1], None)
-                self._blocks.append(_Block("done", is_optional=False))
+                self._open_block("done", is_optional=False)
             case "unset" | "read":
                 for word in words[1:]:
                     self._variables.pop(word, None)

@@ -3,6 +3,7 @@
 import pytest
 
 from flows.models import Command
+from flows.preflight.lost_failures import LostFailure, lost_failures, sets_pipefail
 from flows.preflight.script import Made, Script
 from flows.preflight.shell import read_commands
 
@@ -111,6 +112,78 @@ def test_what_a_script_makes_is_told(text: str, made: Made) -> None:
 
 
 def test_an_unfinished_script_is_read_as_far_as_it_goes() -> None:
-    for text in ("if", "(", ")", "fi", "a 'b", "case", "case x in", "$(", "a >", "<<", "f()", "}"):
+    for text in (
+        "if",
+        "(",
+        ")",
+        "fi",
+        "a 'b",
+        "case",
+        "case x in",
+        "$(",
+        "a >",
+        "<<",
+        "f()",
+        "}",
+        "|",
+        "a |",
+        "(a |",
+        "{ a | (",
+        "done | a",
+    ):
         read_commands(text, {})
+        lost_failures(Script(text, {}))
     assert commands("a 'b\nc") == [(["a", "b"], "", True), (["c"], "", True)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["RUN | tee a", "RUN |\n tee a", "RUN | grep b | tee a", "{ RUN; } | tee a", "(RUN) | tee a",
+     "(a; RUN && b) 2>&1 | tee c", "while a; do RUN; done | tee b", "if a; then RUN; fi | tee b",
+     "case $1 in a) RUN;; esac | tee b", "f() { RUN | tee a; }", "RUN | tee a && b",
+     "RUN | tee a; rc=$?", "A=$(RUN | tail -1)", 'A="$(RUN | tail -1)"',
+     "if RUN | tee a; then b; fi",
+     "RUN | tee a || { echo b; exit 1; }", "(set -o pipefail); RUN | tee a",
+     "A=$(set -o pipefail); RUN | tee a", "set +eo pipefail; RUN | tee a", "a | { RUN | tee b; }",
+     "env A=b bash -ec 'RUN | tee a'", "eval_it | a; RUN | tee a", "! RUN | tee a",
+     "time RUN 2>&1 | tee a &"],
+)  # fmt: skip
+@pytest.mark.parametrize("run", ["oumi train -c a", "srun torchrun -m oumi train -c a"])
+def test_a_command_whose_failure_is_hidden_is_found(text: str, run: str) -> None:
+    found = lost_failures(Script(text.replace("RUN", run), {}))
+    assert [lost.command for lost in found] == [run]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["RUN", "a | RUN", "RUN > a 2>&1; tail a | tee b", "set -o pipefail\nRUN | tee a",
+     "set -eo pipefail; (RUN | tee a)", "set -e -o pipefail && A=$(RUN | tee b)",
+     'set -o pipefail; A="$(RUN | tee b)"', "RUN | tee a || true", "(RUN | tee a) || :",
+     "RUN | tee a; exit ${PIPESTATUS[0]}", "RUN | tee a\n\n  # now\n[ ${PIPESTATUS[0]} = 0 ]",
+     "RUN | tee a || exit ${PIPESTATUS[0]}", "RUN | grep -q a", "RUN || a | tee b",
+     "RUN; a | tee b", "{ RUN; a | tee b; }", "(RUN)\na | tee b", "echo 'RUN | tee a'",
+     "if a | tee b; then RUN; fi", "f() { set -o pipefail; RUN | tee a; }",
+     "a <<E\nRUN | tee b\nE"],
+)  # fmt: skip
+def test_a_command_whose_failure_counts_is_not_found(text: str) -> None:
+    assert lost_failures(Script(text.replace("RUN", "oumi train -c a"), {})) == []
+
+
+def test_what_a_log_is_kept_of_counts_where_it_does_work() -> None:
+    text = (
+        "pip install a | tee b; pip list | tee b; python a.py | tee b; echo a | tee b; ls | tee b"
+    )
+    assert lost_failures(Script(text, {})) == [
+        LostFailure("pip install a", "tee"), LostFailure("python a.py", "tee")
+    ]  # fmt: skip
+    assert lost_failures(Script("python a.py | wc -l; oumi env | tee a", {})) == []
+
+
+def test_it_is_known_whether_a_script_leaves_pipefail_set() -> None:
+    for text, holds in (
+        ("set -o pipefail", True), ("set -euo pipefail; a", True), ("a", False),
+        ("set -o pipefail; set +o pipefail", False), ("(set -o pipefail)", False),
+        ("shopt -s -o pipefail", True), ("shopt -uo pipefail", False),
+        ("{ set -o pipefail; }", True),
+    ):  # fmt: skip
+        assert sets_pipefail(Script(text, {})) is holds, text
