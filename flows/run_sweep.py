@@ -16,8 +16,8 @@ from flows.parent import Parent, Row, current_parent, result_files
 from flows.prefect_states import read_message
 from flows.result_metrics import Point, pick, read_curve
 from flows.states import JobState, TerminationReason
-from flows.sweeps.search import Tried, Values, values_of
-from flows.sweeps.spec import Choices, Range, Scalar, Sweep
+from flows.sweeps.search import Tried, values_of
+from flows.sweeps.spec import Choices, Range, Scalar, Sweep, Values
 from flows.sweeps.stopping import hopeless
 
 _PART: Final = "trial-{}"

@@ -6,12 +6,10 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from flows.sweeps.spec import Direction, Range, Scalar, Search, Space, Sweep
+from flows.sweeps.spec import Direction, Range, Scalar, Search, Space, Sweep, Values
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
-
-Values = dict[str, Scalar]
 
 _TOP_SEED: Final = 2**32
 _STARTUP_TRIALS: Final = 5
@@ -32,12 +30,21 @@ def values_of(sweep: Sweep, number: int, tried: Sequence[Tried]) -> Values:
     """
     match sweep.search:
         case Search.GRID:
-            return grid(sweep.space)[number]
+            return in_order(sweep)[number]
         case Search.RANDOM:
             generator = random.Random(f"{sweep.seed}/{number}")  # noqa: S311 - no secret
             return {key: _draw(one, generator) for key, one in sweep.space.items()}
         case Search.OPTUNA:
             return _suggest(sweep, number, tried)
+
+
+def in_order(sweep: Sweep) -> list[Values]:
+    """Every combination of a sweep that tries them in order.
+
+    Raises:
+        InvalidConfig: A range has no end of values.
+    """
+    return sweep.points or grid(sweep.space)
 
 
 def grid(space: Space) -> list[Values]:

@@ -85,6 +85,7 @@ class Range(Value):
 
 Choices = Annotated[list[Scalar], Field(min_length=1, max_length=MAX_TRIALS)]
 Space = dict[str, Choices | Range]
+Values = dict[str, Scalar]
 
 
 class EarlyStopping(Value):
@@ -108,6 +109,7 @@ class Sweep(Value):
         output_dir: The folder those are in.
         output_name: The file each writes in its folder; empty: it fills the folder.
         space: The values that are tried, by dotted key; ``envs.NAME`` is an environment variable.
+        points: The combinations that are tried, where each is written out; empty: any of the space.
         metric: What makes a trial good; the last value a job left of it.
         trials: How many trials there are.
         concurrency: How many run at once.
@@ -120,6 +122,7 @@ class Sweep(Value):
     output_dir: str = ""
     output_name: str = ""
     space: Space
+    points: list[Values] = Field(default_factory=list[Values])
     search: Search
     metric: str
     direction: Direction

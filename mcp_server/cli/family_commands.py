@@ -73,6 +73,7 @@ class FamilyCommands:
                 self._output.json(plan)
             else:
                 self._show_steps(plan)
+                views.show_warnings(plan.warnings, self._output)
             return Exit.OK
         key = bounded("--idempotency-key", idempotency_key, 200)
         started = self._backend.pipelines(lambda them: them.submit(new, idempotency_key=key))
@@ -105,6 +106,7 @@ class FamilyCommands:
                 self._output.json(plan)
             else:
                 self._show_values(plan)
+                views.show_warnings(plan.warnings, self._output)
             return Exit.OK
         key = bounded("--idempotency-key", idempotency_key, 200)
         started = self._backend.sweeps(lambda them: them.submit(new, idempotency_key=key))

@@ -46,8 +46,7 @@ _MIB: Final = 2**20
 def show_plan(plan: Submission, output: Output) -> None:
     """What a dry run found."""
     output.line(plan.summary)
-    for warning in plan.warnings:
-        output.line(f"Warning: {warning}")
+    show_warnings(plan.warnings, output)
     if plan.plan is None:
         return
     output.rows(
@@ -59,6 +58,12 @@ def show_plan(plan: Submission, output: Output) -> None:
     )
     output.line("Job config:", style="bold")
     output.text(plan.plan.job_config.rstrip("\n"))
+
+
+def show_warnings(warnings: Iterable[str], output: Output) -> None:
+    """What a dry run warns of, or a submission."""
+    for warning in warnings:
+        output.note(warning, style="yellow")
 
 
 def show_status(status: JobStatus, output: Output) -> None:
@@ -151,6 +156,7 @@ def show_schedule(made: ScheduledJob, output: Output) -> None:
             ("Prefect UI", made.url or ""),
         ]
     )
+    show_warnings(made.warnings, output)
 
 
 def show_schedules(page: ScheduleList, output: Output) -> None:

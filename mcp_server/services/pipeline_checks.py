@@ -14,7 +14,7 @@ from flows.configs.output_paths import PATH_KEYS, write_out
 from flows.errors import InvalidArgument, InvalidConfig, OumiFlowsError
 from flows.findings import FindingCode
 from flows.models import JobRequest, NotifyOn, OverrideValue
-from flows.pipelines.references import Lookup, references_in, substitute
+from flows.pipelines.references import Lookup, references_in, substitute, substitute_text
 from flows.pipelines.results import PartResult, lookup_for
 from flows.pipelines.spec import Part, Pipeline
 from flows.pipelines.written import WrittenPart, WrittenPipeline, WrittenStep
@@ -28,6 +28,8 @@ from mcp_server.services.submitting import (
 )
 
 _REFERRING = ("overrides", "envs")
+_TEXTS = ("config_path", "job_name", "cluster_name")
+"""Arguments that are texts, also where an item of `each` that is a number stands for one."""
 _STEP_KEYS = sorted(WrittenStep.model_fields.keys() - {"job"})
 
 
@@ -47,6 +49,11 @@ class CheckedPipeline(NamedTuple):
     path: str
     client_cwd: str
     parts: list[CheckedPart]
+
+    @property
+    def jobs(self) -> dict[str, CheckedJob]:
+        """Its jobs by the names of their parts."""
+        return {one.part.name: one.job for one in self.parts}
 
 
 def check_pipeline(written: WrittenPipeline, *, path: str, client_cwd: str) -> CheckedPipeline:
@@ -133,11 +140,17 @@ def new_job(arguments: Mapping[str, Any], *, client_cwd: str) -> NewJob:
 
 
 def as_texts(envs: object) -> object:
-    """Environment variables as texts; YAML reads 5 and true as something else."""
+    """Environment variables as texts; YAML reads 5, true and nothing as something else."""
     if not isinstance(envs, Mapping):
         return envs
     items = cast("Mapping[object, object]", envs).items()
-    return {key: value if isinstance(value, str) else str(value).lower() for key, value in items}
+    return {key: _as_text(value) for key, value in items}
+
+
+def _as_text(value: object) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else str(value).lower()
 
 
 def _check(
@@ -146,6 +159,8 @@ def _check(
     asked = {"job_name": f"{pipeline}-{one.name}", **one.job}
     if "envs" in asked:
         asked["envs"] = as_texts(asked["envs"])
+    numbers = {key: asked[key] for key in _TEXTS if isinstance(asked.get(key), int | float)}
+    asked |= {key: str(value) for key, value in numbers.items()}
     for key, value in {**asked, "output_dir": one.output_dir}.items():
         if key not in _REFERRING and (found := references_in(value)):
             raise InvalidConfig(
@@ -154,6 +169,9 @@ def _check(
             )
     lookup = lookup_for(one, results)
     filled = {key: _filled(value, lookup) for key, value in asked.items()}
+    if isinstance(envs := asked.get("envs"), Mapping):
+        texts = cast("Mapping[str, str]", envs).items()
+        filled["envs"] = {key: substitute_text(value, lookup) for key, value in texts}
     new = new_job(filled, client_cwd=client_cwd)
     job = check_job(new)
     return CheckedPart(_part(one, asked, job), job, new.notify, new.notify_on)

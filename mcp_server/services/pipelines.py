@@ -9,7 +9,7 @@ from pydantic import Field
 
 from flows import names
 from flows.configs.reader import read_config, resolve_config_path
-from flows.errors import Conflict, InvalidArgument
+from flows.errors import Conflict, InvalidArgument, InvalidConfig
 from flows.models import NotifyOn, Value
 from flows.pipelines.spec import Pipeline
 from flows.pipelines.written import read_pipeline
@@ -26,11 +26,14 @@ from mcp_server.services.pipeline_checks import (
     keep_pipeline,
     refuse_shared,
 )
+from mcp_server.services.plan_warnings import warnings_of_plan
 from mcp_server.services.submitting import shorten
 
 _SHOWN: Final = 40
 _WARNINGS: Final = 5
 _TEXT: Final = 120
+_NO_YAML: Final = "is not valid YAML"
+_QUOTES: Final = 'a reference in braces needs quotes: {LOSS: "${train.metrics.loss}"}'
 
 
 class NewPipeline(Value):
@@ -71,7 +74,7 @@ class PipelineSubmission(Value):
     dry_run: bool
     steps: list[PlannedStep]
     warnings: list[str] = Field(
-        default_factory=list[str], description="What was found about the folders it writes to."
+        default_factory=list[str], description="What pre-flight found, and in a dry run did not."
     )
     url: str | None = None
 
@@ -200,7 +203,12 @@ def read_yaml(path: str, client_cwd: str, what: str) -> tuple[str, dict[str, Any
     if not path:
         raise InvalidArgument(f"no {what} was given", f"Give {what}_path or its content inline")
     found = resolve_config_path(path, client_cwd)
-    return str(found), read_config(found).data
+    try:
+        return str(found), read_config(found).data
+    except InvalidConfig as error:
+        if _NO_YAML not in error.what:
+            raise
+        raise InvalidConfig(error.what, f"{error.next_step}; {_QUOTES}") from error
 
 
 def checked_pipeline(new: NewPipeline) -> CheckedPipeline:
@@ -238,14 +246,19 @@ def _answer(
         state=run.state.job_state if run else None,
         dry_run=run is None,
         steps=[_planned(part) for part in checked.parts[:_SHOWN]],
-        warnings=[
-            shorten(f"Step {one.part.name}: {finding.text}")
-            for one in checked.parts
-            for finding in one.job.findings
-            if finding.code in OUTPUT_CODES
-        ][:_WARNINGS],
+        warnings=_output_warnings(checked) if run else warnings_of_plan(checked.jobs),
         url=url,
     )
+
+
+def _output_warnings(checked: CheckedPipeline) -> list[str]:
+    """What was found about the folders that the steps write to."""
+    return [
+        shorten(f"Step {one.part.name}: {finding.text}")
+        for one in checked.parts
+        for finding in one.job.findings
+        if finding.code in OUTPUT_CODES
+    ][:_WARNINGS]
 
 
 def _planned(checked: CheckedPart) -> PlannedStep:

@@ -11,6 +11,7 @@ from flows.errors import InvalidArgument
 from flows.redaction import hide_tokens
 from mcp_server.services.pipeline_checks import CheckedPipeline, keep_pipeline
 from mcp_server.services.pipelines import NewPipeline, checked_pipeline
+from mcp_server.services.plan_warnings import warnings_of_plan
 from mcp_server.services.submitting import (
     ANY_FIRING,
     CheckedJob,
@@ -39,6 +40,7 @@ class Subject(NamedTuple):
         tags: Tags of its runs.
         labels: Labels of its runs.
         answer: What is told of it.
+        warnings: What a dry run warns of.
         job_config: The whole job config of one job.
         work_queue: Queue of its runs; None: the job deployment's.
         pipeline: The pipeline, if it is one; its steps may have receivers of their own.
@@ -51,6 +53,7 @@ class Subject(NamedTuple):
     tags: list[str]
     labels: dict[str, str]
     answer: dict[str, Any]
+    warnings: list[str]
     job_config: str | None
     work_queue: str | None
     pipeline: CheckedPipeline | None
@@ -94,6 +97,7 @@ def _job(new: NewJob, repeats: bool) -> Subject:  # noqa: FBT001 - as its caller
             names.LABEL_OUTPUT_DIR: plan.output_dir or "",
         },
         answer={key: getattr(shown, key) for key in _OF_THE_JOB},
+        warnings=shown.warnings,
         job_config=shown.plan.job_config if shown.plan else None,
         work_queue=None,
         pipeline=None,
@@ -136,6 +140,7 @@ def _pipeline(new: NewJob, path: str) -> Subject:
         tags=[names.TAG, f"{names.COMMAND_TAG}{names.PIPELINE_COMMAND}"],
         labels={},
         answer={**nowhere, "command": names.PIPELINE_COMMAND, "config_path": path},
+        warnings=warnings_of_plan(checked.jobs),
         job_config=None,
         work_queue=names.CLOUD_QUEUE,  # it waits for no slot
         pipeline=checked,

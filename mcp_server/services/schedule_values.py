@@ -175,6 +175,9 @@ class ScheduledJob(Value):
     cluster_name: str
     model_name: str
     output_dir: str
+    warnings: list[str] = Field(
+        default_factory=list[str], description="What pre-flight found, and in a dry run did not."
+    )
     job_config: str | None = Field(default=None, description="What would run; in a dry run.")
     warnings: list[str] = Field(
         default_factory=list[str], description="What was found about the folder it writes to."

@@ -102,7 +102,10 @@ class ScheduleService:
             PreflightBlocked: The job would fail by what its files say now.
         """
         checked = await self._check(new)
-        return self._answer(checked).model_copy(update={"job_config": checked.subject.job_config})
+        subject = checked.subject
+        return self._answer(checked).model_copy(
+            update={"job_config": subject.job_config, "warnings": subject.warnings}
+        )
 
     async def schedule(
         self, new: NewSchedule, *, idempotency_key: str | None = None

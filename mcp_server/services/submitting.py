@@ -19,7 +19,7 @@ from flows.configs.reader import (
 )
 from flows.configs.yaml_text import dump_yaml, parse_yaml
 from flows.errors import InternalError, InvalidArgument, PreflightBlocked
-from flows.findings import Finding, bounded, errors_of, told, warnings_of
+from flows.findings import Finding, errors_of, told
 from flows.models import JobRequest, NotifyOn, OverrideValue, RetryCause, Value
 from flows.names import LOCAL_CLOUD
 from flows.preflight.here import check_request
@@ -34,6 +34,7 @@ from flows.redaction import (
 from mcp_server.prefect_models import FlowRun
 from mcp_server.services.job_status import job_name
 from mcp_server.services.notifications import check_receiver
+from mcp_server.services.plan_warnings import found_in, warnings_of_plan
 from mcp_server.services.prices import hourly_price
 from mcp_server.services.results import Submission
 from mcp_server.services.syncing import SyncPreview, preview
@@ -43,7 +44,6 @@ ANY_FIRING: Final = "<time>-<id>"
 
 _CONFIG_LIMIT: Final = 4000
 _ARGUMENTS: Final = 20
-_WARNINGS: Final = 5
 _NAME_LIMIT: Final = 100
 
 
@@ -194,7 +194,8 @@ def planned(checked: CheckedJob) -> Submission:
     plan = _shown(checked.plan)
     command = " ".join(plan.argv) or f"the commands of {checked.request.config_path}"
     summary = f"Dry run, nothing was started: {shorten(command)}, in {plan.working_dir}"
-    answer = _answer(checked, plan.name).model_copy(update={"plan": plan})
+    warnings = warnings_of_plan({"": checked})
+    answer = _answer(checked, plan.name).model_copy(update={"plan": plan, "warnings": warnings})
     if plan.cloud == LOCAL_CLOUD:
         return answer.model_copy(update={"summary": f"{summary}."})
     config = cast("dict[str, Any]", parse_yaml(checked.plan.job_config, "the job config"))
@@ -232,13 +233,8 @@ def _answer(checked: CheckedJob, name: str) -> Submission:
         cluster_name=plan.cluster_name,
         model_name=shorten(hide_tokens(plan.model_name)),
         output_dir=plan.output_dir or "",
-        warnings=[finding.text for finding in bounded(job_findings(checked))[:_WARNINGS]],
+        warnings=found_in(checked),
     )
-
-
-def job_findings(checked: CheckedJob) -> list[Finding]:
-    """What was found, the worst first."""
-    return [*errors_of(checked.findings), *warnings_of(checked.findings)]
 
 
 def output_dir(checked: CheckedJob, run: FlowRun) -> str:

@@ -13,8 +13,8 @@ from flows.configs.reader import ConfigKind
 from flows.errors import InvalidArgument, InvalidConfig
 from flows.models import NotifyOn, Value
 from flows.states import JobState
-from flows.sweeps.search import Tried, Values, grid, values_of
-from flows.sweeps.spec import Range, Search, Sweep
+from flows.sweeps.search import Tried, in_order, values_of
+from flows.sweeps.spec import Range, Search, Sweep, Values
 from flows.sweeps.written import WrittenSweep, read_sweep
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.prefect_models import FlowRun
@@ -22,6 +22,7 @@ from mcp_server.services.job_status import run_url
 from mcp_server.services.notifications import Notifications, check_receiver
 from mcp_server.services.pipeline_checks import as_texts, new_job
 from mcp_server.services.pipelines import read_yaml, submit_parent
+from mcp_server.services.plan_warnings import warnings_of_plan
 from mcp_server.services.submitting import (
     CheckedJob,
     NewJob,
@@ -61,6 +62,9 @@ class SweepSubmission(Value):
     dry_run: bool
     trials: int
     first_values: list[dict[str, Any]] = Field(description="What the first trials try.")
+    warnings: list[str] = Field(
+        default_factory=list[str], description="What pre-flight found, and in a dry run did not."
+    )
     url: str | None = None
 
 
@@ -79,8 +83,9 @@ class SweepService:
 
     async def plan(self, new: NewSweep) -> SweepSubmission:
         """Check the job and its values and say what `submit` would try; start nothing."""
-        sweep, *_ = await anyio.to_thread.run_sync(_checked, new)
-        return _answer(sweep, None, url=None)
+        sweep, job, _ = await anyio.to_thread.run_sync(_checked, new)
+        warnings = warnings_of_plan({"": job})
+        return _answer(sweep, None, url=None).model_copy(update={"warnings": warnings})
 
     async def submit(self, new: NewSweep, *, idempotency_key: str | None = None) -> SweepSubmission:
         """Start a sweep; it is durable when this returns.
@@ -149,7 +154,8 @@ def _sweep(written: WrittenSweep, job: CheckedJob, path: str) -> Sweep:
         output_dir=folder,
         output_name=name,
         space=written.space,
-        search=written.search,
+        points=written.points,
+        search=written.method,
         metric=written.metric,
         direction=written.direction,
         trials=written.count,
@@ -185,7 +191,7 @@ def _check_first(sweep: Sweep, arguments: dict[str, Any], client_cwd: str) -> No
 
 def _first_values(sweep: Sweep, count: int) -> list[Values]:
     if sweep.search is Search.GRID:
-        return grid(sweep.space)[:count]
+        return in_order(sweep)[:count]
     if sweep.search is Search.RANDOM:
         nothing: list[Tried] = []
         return [values_of(sweep, number, nothing) for number in range(min(count, sweep.trials))]

@@ -100,8 +100,9 @@ class PipelineTools:
             Field(
                 max_length=50,
                 description="run_oumi_job's arguments, and space (dotted key: list or {low, high, "
-                "step, log}), metric, direction (minimize, maximize), search (grid, random, "
-                "optuna), trials, concurrency, seed, early_stopping {after_trials, after_steps}.",
+                "step, log}; or a list of combinations), metric, direction (minimize, maximize), "
+                "search (grid, random, optuna), trials, concurrency, seed, early_stopping "
+                "{after_trials, after_steps}.",
             ),
         ] = {},  # noqa: B006 - never changed; the schema shows it
         dry_run: DryRun = True,

@@ -83,6 +83,81 @@ async def test_steps_that_cannot_run_at_once_may_write_to_one_folder(
     assert first["output_dir"] == second["output_dir"]
 
 
+@pytest.mark.parametrize("value", ["${train.metrics.loss}", "loss ${train.metrics.loss}"])
+async def test_a_number_that_a_step_will_leave_can_be_an_environment_variable(
+    client: Client, config: Path, value: str
+) -> None:
+    (config.parent / "job.yaml").write_text("resources: {cloud: local}\nrun: echo $LOSS\n")
+    steps = [train(), after(config_path="job.yaml", envs={"LOSS": value, "N": 5, "NONE": None})]
+    plan = await ok(client, "run_pipeline", steps=steps, client_cwd=str(config.parent))
+    assert [step["name"] for step in plan["steps"]] == ["train", "after"]
+
+
+async def test_an_item_that_is_a_number_can_be_part_of_any_argument(
+    client: Client, config: Path
+) -> None:
+    (config.parent / "job-2.yaml").write_text("resources: {cloud: local}\nrun: echo\n")
+    step = after(
+        config_path="job-${item}.yaml", job_name="${item}", max_retries="${index}", each=[2, 2]
+    )
+    plan = await ok(client, "run_pipeline", steps=[step], client_cwd=str(config.parent))
+    assert [Path(one["config_path"]).name for one in plan["steps"]] == ["job-2.yaml"] * 2
+
+
+async def test_a_reference_that_yaml_cannot_read_is_explained(client: Client, config: Path) -> None:
+    text = "steps: [{name: a, config_path: tiny.yaml, envs: {LOSS: ${train.metrics.loss}}}]\n"
+    (config.parent / "pipeline.yaml").write_text(text)
+    given = {"pipeline_path": "pipeline.yaml", "client_cwd": str(config.parent)}
+    assert "a reference in braces needs quotes" in await error(client, "run_pipeline", **given)
+
+
+HERE = "Not checked yet: free disk, memory, GPUs and packages of the worker's machine, access to "
+THERE = "Not checked yet: whether gcp can be used (its credentials), access to models and data"
+PIPED = "resources: {cloud: gcp}\nrun: oumi infer | tee log\n"
+
+
+async def test_a_plan_says_what_was_not_checked(client: Client, config: Path) -> None:
+    cwd = str(config.parent)
+    (config.parent / "job.yaml").write_text(PIPED)
+    job = await ok(client, "run_oumi_job", config_path="tiny.yaml", client_cwd=cwd)
+    assert job["warnings"][-1].startswith(HERE)
+    assert "pre_flight_check (`oumi-flows check`) asks it now" in job["warnings"][-1]
+    given = {"config_path": "tiny.yaml", "client_cwd": cwd, "skip_preflight": True}
+    (warning,) = (await ok(client, "run_oumi_job", **given))["warnings"]
+    assert warning.startswith("skip_preflight is set: only keys and types were checked")
+    given = {"config_path": "job.yaml", "client_cwd": cwd, "cloud": "gcp"}
+    *found, last = (await ok(client, "run_oumi_job", **given))["warnings"]
+    assert any("run pipes `oumi infer` into `tee`" in text for text in found)
+    assert last.startswith(THERE)
+
+
+async def test_the_plan_of_a_pipeline_says_what_was_not_checked(
+    client: Client, config: Path
+) -> None:
+    (config.parent / "job.yaml").write_text(PIPED)
+    steps = [train(), after(config_path="job.yaml", cloud="gcp", needs=["train"])]
+    plan = await ok(client, "run_pipeline", steps=steps, client_cwd=str(config.parent))
+    *found, cloud, here = plan["warnings"]
+    assert any(text.startswith("after: run pipes `oumi infer` into `tee`: ") for text in found)
+    assert (cloud.startswith(THERE), here.startswith(HERE)) == (True, True)
+
+
+async def test_a_sweep_over_lists_tries_each_combination(client: Client, config: Path) -> None:
+    sweep = {"config_path": "tiny.yaml", "metric": "loss"}
+    points = [
+        {"training.seed": 1, "training.max_steps": 2},
+        {"training.seed": 3, "training.max_steps": 2},
+    ]
+    for space, tried in (
+        ({"training.seed": [1, 2]}, [{"training.seed": 1}, {"training.seed": 2}]),
+        (points, points),
+    ):
+        given = {"sweep": {**sweep, "space": space}, "client_cwd": str(config.parent)}
+        plan = await ok(client, "run_sweep", **given)
+        assert (plan["trials"], plan["first_values"]) == (2, tried)
+        assert plan["warnings"][-1].startswith(HERE)
+
+
 async def test_who_is_to_be_told_of_a_whole_is_checked(client: Client, config: Path) -> None:
     given = {"client_cwd": str(config.parent), "notify": "nobody"}
     assert "notify is neither" in await error(client, "run_pipeline", steps=[train()], **given)
@@ -177,7 +252,9 @@ class _Many(PrefectGateway):
     def __init__(self, runs: list[FlowRun]) -> None:
         self._runs = runs
 
-    async def filter_runs(self, wanted: RunFilter, *, limit: int, offset: int = 0) -> list[FlowRun]:
+    async def filter_runs(
+        self, wanted: RunFilter, *, limit: int, offset: int = 0, oldest_first: bool = False
+    ) -> list[FlowRun]:
         return self._runs[offset : offset + min(limit, MAX_PAGE)]
 
 

@@ -55,6 +55,7 @@ async def test_a_dry_run_tells_the_next_five_times_and_makes_nothing(
     assert [f"{time:%H:%M}" for time in here] == ["02:30"] * 5
     assert f"({here[0]:%Y-%m-%d} 02:30 Europe/Zurich)" in plan["summary"]
     assert "oumi train -c" in plan["job_config"]
+    assert plan["warnings"][-1].startswith("Not checked yet: free disk, memory, GPUs")
     assert (await ok(client, "list_schedules"))["schedules"] == []
 
 

@@ -22,12 +22,13 @@ SPACE: dict[str, Any] = {
 }
 
 
-def sweep(search: Search, space: dict[str, Any] = SPACE, **fields: Any) -> Sweep:
+def sweep(search: Search, space: Any = SPACE, **fields: Any) -> Sweep:
     written = read_sweep({"space": space, "metric": "loss", "trials": 30, **fields}, name="s")
     return Sweep(
         name="s",
         request=JobRequest(config_path="/c.yaml", client_cwd="/"),
         space=written.space,
+        points=written.points,
         search=search,
         metric="loss",
         direction=Direction.MINIMIZE,
@@ -97,7 +98,17 @@ def test_optuna_learns_from_the_trials_it_is_told_of() -> None:
             "has 900 combinations",
         ),
         ({"search": "bayes"}, "search: Input should be 'grid', 'random' or 'optuna'"),
-        ({"trials": None}, "does not say how many trials"),
+        ({"trials": None, "space": {"a": {"low": 1, "high": 3}}}, "does not say how many trials"),
+        ({"space": []}, "space: Dictionary should have at least 1 item"),
+        ({"space": [{"a": 1}, 2]}, "combination 2 is no mapping"),
+        ({"space": [{"a": 1}, {"b": 2}]}, "combination 2 does not set the keys"),
+        ({"space": [{"a": [1]}]}, "space.a: Input should be a valid string"),
+        ({"space": [{"a": 1}] * 501}, "space.a"),
+        ({"space": [{"a": 1}], "search": "optuna"}, "search optuna chooses values"),
+        (
+            {"space": {"a": list(range(30)), "b": list(range(30))}, "trials": None},
+            "has 900 combinations",
+        ),
         ({"trials": 501}, "trials: Input should be less than or equal to 500"),
         ({"metric": ""}, "metric: String should have at least 1 character"),
         ({"early_stopping": {"after": 1}}, "early_stopping.after: Extra inputs"),
@@ -107,6 +118,39 @@ def test_a_sweep_that_cannot_be_run_is_refused(fields: dict[str, Any], says: str
     with pytest.raises(InvalidConfig) as raised:
         read_sweep({"space": {"a": [1]}, "metric": "m", "trials": 2, **fields}, name="s")
     assert says in raised.value.sentences
+
+
+@pytest.mark.parametrize(
+    ("fields", "search", "count"),
+    [
+        ({"space": {"a": [1, 2], "b": ["x", None, True]}}, Search.GRID, 6),
+        ({"space": {"a": [1]}}, Search.GRID, 1),
+        ({"space": {"a": [1, 2], "b": {"low": 0, "high": 4, "step": 2}}}, Search.GRID, 6),
+        ({"space": {"a": [1, 2, 3]}, "search": "random"}, Search.GRID, 3),
+        ({"space": {"a": [1, 2, 3]}, "trials": 10}, Search.GRID, 3),
+        ({"space": {"a": [1, 2, 3]}, "trials": 2}, Search.RANDOM, 2),
+        ({"space": {"a": [1, 2, 3]}, "trials": 2, "search": "grid"}, Search.GRID, 2),
+        ({"space": {"a": [1, 2, 3]}, "trials": 10, "search": "grid"}, Search.GRID, 3),
+        ({"space": {"a": [1, 2, 3]}, "search": "optuna"}, Search.OPTUNA, 3),
+        ({"space": {"a": [1, 2, 3]}, "search": "optuna", "trials": 9}, Search.OPTUNA, 9),
+        ({"space": {"a": list(range(30)), "b": list(range(30))}, "trials": 9}, Search.RANDOM, 9),
+        ({"space": {"a": {"low": 0, "high": 1000, "step": 1}}, "trials": 9}, Search.RANDOM, 9),
+        ({"space": {"a": {"low": 0, "high": 1}}, "trials": 9}, Search.RANDOM, 9),
+        ({"space": [{"a": 1, "b": 2}, {"b": 3, "a": 2}]}, Search.GRID, 2),
+        ({"space": [{"a": 1}, {"a": 1}, {"a": 2}], "trials": 2}, Search.GRID, 2),
+    ],
+)
+def test_a_space_of_listed_values_knows_how_many_trials_it_has(
+    fields: dict[str, Any], search: Search, count: int
+) -> None:
+    written = read_sweep({"metric": "m", **fields}, name="s")
+    assert (written.method, written.count) == (search, count)
+
+
+def test_combinations_are_tried_as_they_are_written() -> None:
+    points = [{"a": 1, "b": "x"}, {"a": 2, "b": "x"}, {"a": 1, "b": None}]
+    one = sweep(Search.GRID, points, trials=None)
+    assert [values_of(one, number, []) for number in range(3)] == points
 
 
 def curve(*values: float) -> list[Point]:
