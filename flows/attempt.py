@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, TypeVar
@@ -33,7 +32,7 @@ from flows.models import JobRequest
 from flows.outcome import Outcome
 from flows.ports import JobHandle
 from flows.reading import Reading
-from flows.redaction import Redactor, own_redactor, secrets_of, ways_of_writing
+from flows.redaction import Redactor, own_redactor, own_secrets, ways_of_writing
 from flows.report import Report
 from flows.run_record import RunRecord
 from flows.runtime import CancelRequest, Runtime
@@ -176,7 +175,7 @@ class Attempt:
 
     def _redactor(self) -> Redactor:
         """What hides all that is known here; the worker's own secrets leave their marks."""
-        inherited = secrets_of(os.environ)
+        inherited = own_secrets()
         try:
             keep_marks(ways_of_writing(inherited), self._settings.home)
         except OSError as error:

@@ -1,7 +1,6 @@
 """What an attempt of a job launches, and where. Blocking: it reads files."""
 
 import logging
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -29,7 +28,7 @@ from flows.models import Command, JobRequest
 from flows.own_checkpoints import OwnCheckpoints, Owner
 from flows.preflight.launch import Launch, read_launch
 from flows.provenance import Provenance, Source, keep, provenance
-from flows.redaction import Redactor, config_secrets, secrets_of
+from flows.redaction import Redactor, config_secrets, own_secrets
 from flows.result_marks import ResultMarks, marks_of
 from flows.run_record import LabelValue, RunRecord
 from flows.settings import Settings
@@ -117,7 +116,7 @@ class LaunchPlan:
         ]
         seed = next((seed for seed in seeds if isinstance(seed, int)), None)
         record = provenance(sources, client_cwd=self._request.client_cwd, seed=seed)
-        redactor = Redactor([*secrets_of(os.environ), *self.secrets()])
+        redactor = Redactor([*own_secrets(), *self.secrets()])
         record = Provenance.model_validate(redactor.config(record.model_dump(mode="json")))
         try:
             return {names.LABEL_PROVENANCE: keep(record, self._settings.records_dir)}

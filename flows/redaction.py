@@ -75,10 +75,6 @@ class Redactor:
         """`text` without secrets; it keeps its lines."""
         return _without(text, _merged(self._spans(text, self._needles, is_free=True)))
 
-    def lines(self, lines: list[str]) -> list[str]:
-        """Lines without secrets, also those that take several of them."""
-        return self.text("\n".join(lines)).split("\n") if lines else []
-
     def data(self, value: Any) -> Any:
         """A value as JSON and YAML have it, without the secrets in its texts and keys.
 
@@ -199,12 +195,22 @@ class _Seen:
 
 def own_redactor() -> Redactor:
     """Hides the secrets of this process's environment, and what has the look of one."""
-    return _redactor(tuple(secrets_of(os.environ)))
+    return _redactor_of(tuple(os.environ.items()))
+
+
+def own_secrets() -> list[str]:
+    """The secrets in this process's environment."""
+    return list(_secrets_of(tuple(os.environ.items())))
 
 
 @lru_cache(4)
-def _redactor(values: tuple[str, ...]) -> Redactor:
-    return Redactor(values)
+def _redactor_of(environment: tuple[tuple[str, str], ...]) -> Redactor:
+    return Redactor(_secrets_of(environment))
+
+
+@lru_cache(4)
+def _secrets_of(environment: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    return tuple(secrets_of(dict(environment)))
 
 
 def ways_of_writing(values: Iterable[str]) -> set[str]:

@@ -1,6 +1,5 @@
 """What to hide in the output of a job."""
 
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
@@ -11,7 +10,7 @@ from flows import secret_marks
 from flows.configs.reader import load_snapshot
 from flows.errors import OumiFlowsError
 from flows.models import JobRequest
-from flows.redaction import Redactor, config_secrets, secrets_of
+from flows.redaction import Redactor, config_secrets, own_secrets
 from flows.secret_marks import SecretMarks
 from mcp_server.prefect_models import FlowRun
 from mcp_server.services.job_status import job_request
@@ -39,7 +38,7 @@ class Redactors:
 
     def of_requests(self, requests: Iterable[JobRequest | None]) -> Redactor:
         """Hides the secrets of several jobs. Blocking: it reads files."""
-        known = secrets_of(os.environ)
+        known = own_secrets()
         for request in requests:
             if request is not None and request.config_sha256:
                 known += self._of_config(request.config_sha256)

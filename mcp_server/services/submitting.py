@@ -1,6 +1,5 @@
 """From what a person asks for to a request that is known to be runnable."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, cast
 
@@ -29,7 +28,7 @@ from flows.redaction import (
     hide_tokens,
     is_secret_override,
     own_redactor,
-    secrets_of,
+    own_secrets,
 )
 from mcp_server.prefect_models import FlowRun
 from mcp_server.services.job_status import job_name
@@ -303,7 +302,7 @@ def refuse_secret(what: str, key: str, value: object) -> None:
 def _shown(plan: JobPlan) -> JobPlan:
     """The plan without its secrets, as far as an answer can hold it; what is cut is said."""
     config = cast("dict[str, Any]", parse_yaml(plan.job_config, "the job config"))
-    redactor = Redactor([*secrets_of(os.environ), *config_secrets(config)])
+    redactor = Redactor([*own_secrets(), *config_secrets(config)])
     job_config = shorten(dump_yaml(redactor.config(config)), limit=_CONFIG_LIMIT)
     argv = [shorten(argument) for argument in redactor.arguments(plan.argv)]
     if len(argv) > _ARGUMENTS:
