@@ -57,9 +57,10 @@ conformance: $(INSTALLED)  ## The MCP conformance suite and the Inspector's lint
 bench: $(INSTALLED)  ## Measure the targets of docs/architecture.md.
 	@$(BIN)/python -m benchmarks --page docs/benchmarks.md
 
-lock:  ## Resolve pyproject.toml into requirements.lock anew.
+lock:  ## Resolve pyproject.toml into requirements.lock, with the hashes of every file.
 	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
-	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --upgrade \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+	  --upgrade \
 	  --quiet -o requirements.lock
 
 clean:  ## Remove what the other targets made here.
