@@ -4,6 +4,7 @@ import asyncio
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import httpx
 from prefect.exceptions import ObjectNotFound
@@ -23,6 +24,8 @@ _LINES_PER_UPDATE = 20
 """Prefect stores about 1,100 log lines a second in SQLite (prefect 3.8): the file has them all."""
 _BYTES_PER_UPDATE = 64_000
 _TAIL_LINES = 20
+_STOPPED: Final = frozenset({TerminationReason.TIMED_OUT, TerminationReason.PREEMPTED})
+"""Reasons of a job that was stopped: what it says while it ends is not why."""
 
 _SHOW_SECONDS = 60.0
 """How old `observed_at` of a job that says nothing new may get; each update costs the server."""
@@ -107,7 +110,7 @@ class Report:
             return outcome
         tail, cause = last
         self._logger.error("Last lines of %s:\n%s", path, tail)
-        if cause is None:
+        if cause is None or outcome.reason in _STOPPED:
             return outcome
         is_exit = outcome.reason is TerminationReason.NONZERO_EXIT
         reason = TerminationReason.OUT_OF_MEMORY if is_exit and cause.is_out_of_memory else None

@@ -108,6 +108,18 @@ async def test_an_unreachable_job_is_told_once_and_so_is_its_return(
     assert [unreachable for _, unreachable in record.shown] == ["timed out after 3 s", None]
 
 
+@pytest.mark.parametrize("reason", [TerminationReason.TIMED_OUT, TerminationReason.PREEMPTED])
+async def test_a_job_that_was_stopped_gives_no_reason_from_its_log(
+    reason: TerminationReason, report: Report, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    log.write_text("Traceback (most recent call last):\n  ...\nKeyboardInterrupt\n")
+    outcome = await report.finish(
+        Outcome(reason, "It was stopped."), seen(log, LauncherState.FAILED)
+    )
+    assert outcome.text == "It was stopped."
+
+
 async def test_a_failed_job_ends_with_its_last_error(
     report: Report, lines: Lines, tmp_path: Path
 ) -> None:
