@@ -32,6 +32,7 @@ def calls(folder: Path, job_id: str) -> dict[str, dict[str, Any]]:
         "wait_for_job": {"job_id": job_id, "timeout_seconds": 1},
         "get_job_logs": {"job_id": job_id},
         "cancel_job": {"job_id": job_id},
+        "cancel_jobs": {},
         "list_jobs": {},
         "compare_jobs": {"a": job_id, "b": job_id},
         "retry_job": {"job_id": "00000000"},

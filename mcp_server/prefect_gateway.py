@@ -205,11 +205,13 @@ class PrefectGateway:
         answer = await self._call("GET", f"/flow_runs/{run_id}")
         return read_answer(expect(answer, run_id), _RUN)
 
-    async def filter_runs(self, wanted: RunFilter, *, limit: int, offset: int = 0) -> list[FlowRun]:
-        """Read the flow runs that match, the last to be expected first."""
+    async def filter_runs(
+        self, wanted: RunFilter, *, limit: int, offset: int = 0, oldest_first: bool = False
+    ) -> list[FlowRun]:
+        """Read the flow runs that match, by when they are expected to start, the last first."""
         body = {
             "flow_runs": wanted.body(),
-            "sort": "EXPECTED_START_TIME_DESC",
+            "sort": f"EXPECTED_START_TIME_{'ASC' if oldest_first else 'DESC'}",
             "limit": min(limit, MAX_PAGE),
             "offset": offset,
         }

@@ -50,6 +50,7 @@ class FlowRun(_Answer):
     state: RunState
     run_count: int = 0
     idempotency_key: str | None = None
+    auto_scheduled: bool = False
     tags: list[str] = []
     labels: dict[str, Any] = Field(default_factory=dict[str, Any])
     parameters: dict[str, Any] = Field(default_factory=dict[str, Any])

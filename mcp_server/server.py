@@ -43,6 +43,7 @@ from mcp_server.prompts import prompts
 from mcp_server.resources import add_resources
 from mcp_server.services.catalog import CatalogService
 from mcp_server.services.checks import CheckService, make_checks
+from mcp_server.services.cluster_jobs import ClusterJobs
 from mcp_server.services.clusters import ClusterService
 from mcp_server.services.docs import DocsService
 from mcp_server.services.jobs import JobService
@@ -122,7 +123,7 @@ def make_parts(settings: Settings, ensure: Ensure) -> Parts:
         keeper=keeper,
         gateway=gateway,
         jobs=jobs,
-        clusters=ClusterService(calls),
+        clusters=ClusterService(calls, ClusterJobs(gateway)),
         docs=docs,
         checks=checks,
         catalog=catalog,

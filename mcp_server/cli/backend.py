@@ -14,6 +14,7 @@ from mcp_server.cli.ports import Checks, Clusters, Jobs, Pipelines, Schedules, S
 from mcp_server.engine import Connection, Engine
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.services.checks import make_checks
+from mcp_server.services.cluster_jobs import ClusterJobs
 from mcp_server.services.clusters import ClusterService
 from mcp_server.services.jobs import JobService
 from mcp_server.services.pipelines import PipelineService
@@ -95,7 +96,8 @@ class HereBackend:
             EngineUnavailable: The engine could not be brought up.
         """
         return self._run(
-            lambda gateway: use(ClusterService(WorkerCalls(gateway))), needs_engine=True
+            lambda gateway: use(ClusterService(WorkerCalls(gateway), ClusterJobs(gateway))),
+            needs_engine=True,
         )
 
     def pipelines(

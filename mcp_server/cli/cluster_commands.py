@@ -9,7 +9,7 @@ import typer
 from flows.errors import ConfirmationRequired
 from mcp_server.cli import views
 from mcp_server.cli.exits import Exit
-from mcp_server.cli.options import AsJson
+from mcp_server.cli.options import AsJson, Yes, agrees
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Backend, Clusters
 from mcp_server.services.clusters import ClusterChange
@@ -57,8 +57,12 @@ class ClusterCommands:
             views.show_clusters(listed, self._output)
         return Exit.OK
 
-    def stop(self, *, cloud: Cloud, cluster_name: ClusterName, as_json: AsJson = False) -> Exit:
+    def stop(
+        self, *, cloud: Cloud, cluster_name: ClusterName, yes: Yes = False, as_json: AsJson = False
+    ) -> Exit:
         """Stop a cluster: its machines stop costing, its disks stay, its jobs are lost."""
+        if not yes:
+            self._ask_for_jobs(cloud, cluster_name)
         change = self._until_done(lambda clusters: clusters.stop(cloud, cluster_name))
         return self._tell(change, as_json)
 
@@ -67,7 +71,7 @@ class ClusterCommands:
         *,
         cloud: Cloud,
         cluster_name: ClusterName,
-        yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+        yes: Yes = False,
         as_json: AsJson = False,
     ) -> Exit:
         """Destroy a cluster with its disks and jobs; cannot be undone."""
@@ -88,6 +92,20 @@ class ClusterCommands:
             return change
 
         return self._backend.clusters(until_done)
+
+    def _ask_for_jobs(self, cloud: str, cluster_name: str) -> None:
+        """Ask before jobs of this machine are ended."""
+        preview = self._backend.clusters(
+            lambda clusters: clusters.preview_stop(cloud, cluster_name)
+        )
+        if preview is None:
+            return
+        self._output.note(preview.summary, style="red")
+        if not agrees("Cancel them?"):
+            raise ConfirmationRequired(
+                f"The jobs of cluster {cluster_name} on {cloud} run on",
+                "Give --yes to cancel them without being asked",
+            )
 
     def _ask(self, cloud: str, cluster_name: str) -> None:
         preview = self._backend.clusters(

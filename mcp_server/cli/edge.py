@@ -26,6 +26,7 @@ _WORDS: Final = {
     "wait_for_job": "`oumi-flows watch`",
     "get_job_logs": "`oumi-flows logs`",
     "cancel_job": "`oumi-flows cancel`",
+    "cancel_jobs": "`oumi-flows cancel --all`",
     "list_jobs": "`oumi-flows jobs`",
     "retry_job": "`oumi-flows retry`",
     "list_schedules": "`oumi-flows schedules`",

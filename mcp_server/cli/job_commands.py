@@ -5,11 +5,10 @@ from typing import Annotated
 
 import typer
 
-from flows.errors import InvalidArgument, JobAlreadyDone
+from flows.errors import InvalidArgument
 from flows.models import JobStatus, NotifyOn
 from flows.names import LOCAL_CLOUD
 from flows.ports import JobHandle
-from flows.states import JobState
 from mcp_server.cli import views
 from mcp_server.cli.exits import EXIT_OF_STATE, Exit
 from mcp_server.cli.following import Patience, follow_log, shown, watch
@@ -25,8 +24,10 @@ from mcp_server.cli.options import (
     JobName,
     Lines,
     MaxRetries,
+    NamePart,
     Notify,
     NotifyAt,
+    OnCloud,
     Overrides,
     OwnOutput,
     RetryOn,
@@ -62,7 +63,6 @@ class JobCommands:
             ("show", self.show),
             ("logs", self.logs),
             ("watch", self.watch),
-            ("cancel", self.cancel),
             ("retry", self.retry),
             ("adopt", self.adopt),
         ):
@@ -141,13 +141,15 @@ class JobCommands:
             for warning in job.warnings:
                 self._output.note(f"Warning: {warning}")
             self._output.note(f"{job.name} is {job.state}" + (f"; {job.url}" if job.url else ""))
+            views.show_warnings(job.warnings, self._output)
         return self._watch(job_id, as_json=as_json) if follow else Exit.OK
 
     def jobs(
         self,
         *,
         status: Status = "all",
-        cloud: Annotated[str, typer.Option("--cloud", help="Only jobs on this cloud.")] = "",
+        cloud: OnCloud = "",
+        name: NamePart = "",
         limit: Annotated[
             int, typer.Option("--limit", min=1, max=100, help="Jobs to list at most.")
         ] = 20,
@@ -156,7 +158,9 @@ class JobCommands:
     ) -> Exit:
         """List jobs, the newest first."""
         page = self._backend.call(
-            lambda jobs: jobs.list(status=status, cloud=cloud, limit=limit, cursor=cursor)
+            lambda jobs: jobs.list(
+                status=status, cloud=cloud, name=name, limit=limit, cursor=cursor
+            )
         )
         if as_json:
             self._output.json(page)
@@ -218,32 +222,6 @@ class JobCommands:
         Ctrl-C ends the watching and leaves the job running.
         """
         return self._watch(job_id, as_json=as_json)
-
-    def cancel(
-        self,
-        *,
-        job_id: JobId,
-        force: Annotated[
-            bool, typer.Option("--force", help="Kill it at once instead of letting it stop.")
-        ] = False,
-        wait: Annotated[bool, typer.Option("--wait", help="Return only when it is gone.")] = False,
-        as_json: AsJson = False,
-    ) -> Exit:
-        """End a job that has not ended."""
-        status = self._backend.call(lambda jobs: jobs.cancel(job_id, force=force))
-        if wait and not status.is_done:
-            patience = Patience(self._output)
-            gone = status.job_id
-            status = self._backend.call(
-                lambda jobs: watch(jobs, gone, show=lambda _: None, patience=patience)
-            )
-        if status.is_done and status.state is not JobState.CANCELLED:
-            raise JobAlreadyDone(
-                f"{status.name} ended before it could be cancelled, it is {status.state}",
-                "There is nothing to cancel",
-            )
-        self._tell(status, as_json=as_json)
-        return Exit.OK
 
     def retry(
         self,

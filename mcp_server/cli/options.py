@@ -1,5 +1,6 @@
 """Arguments that several commands take, and what a person writes as `--set`."""
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Final
@@ -17,6 +18,7 @@ from mcp_server.services.submitting import NewJob
 AsJson = Annotated[
     bool, typer.Option("--json", help="Write JSON, as the MCP tools answer with it.")
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 JobId = Annotated[
     str,
     typer.Argument(
@@ -129,7 +131,17 @@ Status = Annotated[
     ),
 ]
 
+OnCloud = Annotated[str, typer.Option("--cloud", help="Only jobs on this cloud.")]
+NamePart = Annotated[
+    str, typer.Option("--name", metavar="TEXT", help="Only jobs whose name contains this.")
+]
+
 _VALUE: Final[TypeAdapter[OverrideValue]] = TypeAdapter(OverrideValue)
+
+
+def agrees(question: str) -> bool:
+    """Whether a person at the terminal says yes; False where there is none."""
+    return sys.stdin.isatty() and typer.confirm(question, err=True)
 
 
 def current_folder() -> Path:

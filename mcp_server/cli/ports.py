@@ -8,8 +8,10 @@ from flows.models import ClusterList, JobStatus
 from flows.names import LOCAL_CLOUD
 from flows.ports import JobHandle
 from mcp_server.engine import EngineStatus, Finding
+from mcp_server.services.cancelling import CancelledJobs
 from mcp_server.services.clusters import ClusterChange
 from mcp_server.services.comparing import Comparison
+from mcp_server.services.job_filter import JobFilter
 from mcp_server.services.jobs import OnChange, Until
 from mcp_server.services.pipelines import NewPipeline, PipelineSubmission
 from mcp_server.services.results import Adoption, JobList, JobLogs, Submission
@@ -68,11 +70,20 @@ class Jobs(Protocol):
         """Ask for a job's end."""
         ...
 
+    async def preview_cancel_all(self, wanted: JobFilter) -> CancelledJobs:
+        """Say which live jobs `cancel_all` would end."""
+        ...
+
+    async def cancel_all(self, wanted: JobFilter, *, force: bool = False) -> CancelledJobs:
+        """Ask every live job that a filter means to end."""
+        ...
+
     async def list(
         self,
         *,
         status: str = "all",
         cloud: str = "",
+        name: str = "",
         limit: int = 20,
         cursor: str | None = None,
     ) -> JobList:
@@ -131,6 +142,10 @@ class Clusters(Protocol):
 
     async def stop(self, cloud: str, cluster_name: str) -> ClusterChange:
         """Stop a cluster."""
+        ...
+
+    async def preview_stop(self, cloud: str, cluster_name: str) -> ClusterChange | None:
+        """Say which jobs of this machine `stop` would end; None: there is nothing to ask."""
         ...
 
     async def preview_down(self, cloud: str, cluster_name: str) -> ClusterChange:

@@ -11,6 +11,7 @@ import typer
 from flows.errors import InvalidArgument
 from flows.settings import Settings
 from mcp_server.cli.backend import HereBackend
+from mcp_server.cli.cancel_command import CancelCommand
 from mcp_server.cli.check_commands import CheckCommands
 from mcp_server.cli.cluster_commands import ClusterCommands
 from mcp_server.cli.compare_command import CompareCommand
@@ -105,6 +106,7 @@ def build_app(backend: Backend, output: Output, settings: Settings) -> typer.Typ
     CheckCommands(backend, output).add_to(app)
     ScheduleCommands(backend, output).add_to(app)
     ClusterCommands(backend, output).add_to(app)
+    CancelCommand(backend, output).add_to(app)
     CompareCommand(backend, output).add_to(app)
     EngineCommands(backend, output).add_to(app)
     app.command(

@@ -7,6 +7,7 @@ from pydantic import Field
 from flows import names
 from flows.errors import ClusterNotFound, ClusterUnreachable, OperationTimeout
 from flows.models import ClusterEnd, ClusterList, ClusterState, ClusterStatus, Value
+from mcp_server.services.cluster_jobs import ClusterJobs, are_ending, list_some, name_live_jobs
 from mcp_server.services.worker_calls import WorkerCalls
 
 LIST_SECONDS: Final = 60.0
@@ -34,10 +35,12 @@ class ClusterService:
 
     Args:
         calls: How to ask the worker.
+        jobs: Our jobs on clusters.
     """
 
-    def __init__(self, calls: WorkerCalls) -> None:
+    def __init__(self, calls: WorkerCalls, jobs: ClusterJobs) -> None:
         self._calls = calls
+        self._jobs = jobs
 
     async def list(self, cloud: str = "") -> ClusterList:
         """The clusters of a cloud, or of every cloud that can be asked.
@@ -74,6 +77,23 @@ class ClusterService:
         """
         return await self._end(names.STOP_CLUSTER_FLOW, "stop", cloud, cluster_name)
 
+    async def preview_stop(self, cloud: str, cluster_name: str) -> ClusterChange | None:
+        """What `stop` would end of a local cluster; changes nothing.
+
+        Returns:
+            None where there is no question for a person: the cluster is on a cloud, or every live
+            job of it was asked to end before.
+
+        Raises:
+            ClusterNotFound: There is none of that name on that cloud.
+        """
+        if cloud != names.LOCAL_CLOUD:
+            return None
+        cluster = await self.find(cloud, cluster_name)
+        if are_ending(cluster, await self._jobs.live(cloud, cluster_name)):
+            return None
+        return _preview(cluster, await self._loss(cluster))
+
     async def preview_down(self, cloud: str, cluster_name: str) -> ClusterChange:
         """What `down` would destroy; changes nothing.
 
@@ -81,14 +101,7 @@ class ClusterService:
             ClusterNotFound: There is none of that name on that cloud.
         """
         cluster = await self.find(cloud, cluster_name)
-        return ClusterChange(
-            summary=f"IRREVERSIBLE: {_loss(cluster)}",
-            done=False,
-            cloud=cloud,
-            cluster_name=cluster_name,
-            state=_STATE[cluster.state],
-            live_jobs=cluster.live_jobs,
-        )
+        return _preview(cluster, f"IRREVERSIBLE: {await self._loss(cluster)}")
 
     async def down(self, cloud: str, cluster_name: str) -> ClusterChange:
         """Destroy a cluster and its disks; not `done` until it was seen to be gone.
@@ -104,8 +117,24 @@ class ClusterService:
             names.LIST_CLUSTERS_FLOW, {"cloud": cloud}, ClusterList, timeout_seconds=LIST_SECONDS
         )
 
+    async def _loss(self, cluster: ClusterStatus) -> str:
+        """What is lost with a cluster."""
+        where = f"cluster {cluster.cluster_name} on {cluster.cloud}"
+        if cluster.cloud != names.LOCAL_CLOUD:
+            return f"{where}, its disks and what runs on it ({_jobs(cluster)}) are destroyed."
+        ours = await self._jobs.live(cluster.cloud, cluster.cluster_name)
+        live = name_live_jobs(cluster, ours)
+        listed = f": {list_some(live)}" if live else " (no live jobs)"
+        return f"every live job of {where} is cancelled{listed}. Logs and checkpoints stay."
+
     async def _end(self, flow: str, verb: str, cloud: str, cluster_name: str) -> ClusterChange:
         try:
+            is_local = cloud == names.LOCAL_CLOUD
+            if is_local and await self._jobs.live(cloud, cluster_name):
+                await self.find(cloud, cluster_name)
+                if left := await self._jobs.end(cloud, cluster_name):
+                    first = f"Its jobs end first: {left} Call again."
+                    return _not_yet(flow, cloud, cluster_name, first)
             ended = await self._calls.order(
                 flow,
                 {"cloud": cloud, "cluster_name": cluster_name},
@@ -119,14 +148,7 @@ class ClusterService:
                 "Try again once list_clusters shows it",
             ) from error
         if ended is None:
-            return ClusterChange(
-                summary=f"The end of cluster {cluster_name} on {cloud} was ordered and is not "
-                "confirmed yet. Call again, or see list_clusters.",
-                done=False,
-                cloud=cloud,
-                cluster_name=cluster_name,
-                state="stopping" if flow == names.STOP_CLUSTER_FLOW else "ending",
-            )
+            return _not_yet(flow, cloud, cluster_name, "Call again, or see list_clusters.")
         return ClusterChange(
             summary=ended.summary,
             done=True,
@@ -144,12 +166,26 @@ _STATE: Final[dict[ClusterState, Literal["launching", "up", "stopping", "stopped
 }
 
 
-def _loss(cluster: ClusterStatus) -> str:
-    """What is lost with a cluster."""
-    where = f"cluster {cluster.cluster_name} on {cluster.cloud}"
-    if cluster.cloud == names.LOCAL_CLOUD:
-        return f"every live job of {where} ({_jobs(cluster)}) is cancelled; logs stay."
-    return f"{where}, its disks and what runs on it ({_jobs(cluster)}) are destroyed."
+def _preview(cluster: ClusterStatus, summary: str) -> ClusterChange:
+    return ClusterChange(
+        summary=summary,
+        done=False,
+        cloud=cluster.cloud,
+        cluster_name=cluster.cluster_name,
+        state=_STATE[cluster.state],
+        live_jobs=cluster.live_jobs,
+    )
+
+
+def _not_yet(flow: str, cloud: str, cluster_name: str, what_next: str) -> ClusterChange:
+    return ClusterChange(
+        summary=f"The end of cluster {cluster_name} on {cloud} was ordered and is not confirmed "
+        f"yet. {what_next}",
+        done=False,
+        cloud=cloud,
+        cluster_name=cluster_name,
+        state="stopping" if flow == names.STOP_CLUSTER_FLOW else "ending",
+    )
 
 
 def _jobs(cluster: ClusterStatus) -> str:

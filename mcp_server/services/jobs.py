@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from flows import names
 from flows.configs.clouds import kind_of
-from flows.errors import Conflict, JobAlreadyDone, JobNotFound
+from flows.errors import Conflict, JobNotFound
 from flows.models import JobStatus
 from flows.ports import JobHandle
 from flows.prefect_states import PREFECT_STATE
@@ -24,10 +24,12 @@ from mcp_server.prefect_models import FlowRun
 from mcp_server.run_filter import RunFilter, due_by
 from mcp_server.services import cursors
 from mcp_server.services.attempts import next_attempt
+from mcp_server.services.cancelling import WAIT_SECONDS, CancelledJobs, Canceller
 from mcp_server.services.comparing import Comparer, Comparison, Side
 from mcp_server.services.external_jobs import ExternalJobs, adopted_job, adoption
 from mcp_server.services.families import Families
-from mcp_server.services.finding import ENDED, LIVE, find_job
+from mcp_server.services.finding import find_job
+from mcp_server.services.job_filter import JobFilter
 from mcp_server.services.job_logs import LogReader
 from mcp_server.services.job_status import job_request, job_row, job_status, run_url
 from mcp_server.services.notifications import Notifications, notify_tags
@@ -43,9 +45,6 @@ from mcp_server.services.submitting import (
     shorten,
     submitted,
 )
-
-CANCEL_WAIT_SECONDS: Final = 1.2
-"""How long `cancel` waits to see the end, so that it answers within two seconds."""
 
 _POLL_SECONDS: Final = 0.2
 _LONGEST_POLL_SECONDS: Final = 1.0
@@ -90,6 +89,7 @@ class JobService:
         self._families = Families(gateway)
         self._outputs = OutputFolders(gateway, snapshots_dir=snapshots_dir)
         self._logs = LogReader(gateway, redactors)
+        self._canceller = Canceller(gateway)
         self._notifications = Notifications(gateway)
 
     async def plan(self, new: NewJob) -> Submission:
@@ -240,35 +240,31 @@ class JobService:
         run = await self._find(reference, cloud, cluster_name)
         if isinstance(run, JobHandle):
             return await self._external.cancel(run, force=force)
-        _refuse_ended(run.name, run.state.job_state)
-        adopted = adopted_job(run)
-        if adopted is not None and run.run_count == 0:
-            # Prefect calls a run cancelled at once that nobody executes yet; its job runs.
-            await self._external.cancel(adopted, force=force)
-        if force:
-            await self._gateway.patch_labels(run.id, {names.LABEL_FORCE_CANCEL: True})
-        if run.state.job_state is not JobState.CANCELLING:
-            after = await self._gateway.set_state(
-                run.id,
-                PREFECT_STATE[JobState.CANCELLING],
-                message="Cancellation was requested.",
-                repeatable=True,
-            )
-            if after.job_state not in (JobState.CANCELLING, JobState.CANCELLED):
-                _refuse_ended(run.name, after.job_state)
-                raise Conflict(
-                    f"{run.name} is {after.job_state} and Prefect did not take the cancellation",
-                    "Look at it with get_job_status and cancel it again",
-                )
-            if run.has_parts and after.job_state is JobState.CANCELLED:
-                await self._families.cancel_parts(run, force=force)
-        return await self.wait(run.id, until=Until.DONE, timeout_seconds=CANCEL_WAIT_SECONDS)
+        await self._canceller.request(run, force=force)
+        return await self.wait(run.id, until=Until.DONE, timeout_seconds=WAIT_SECONDS)
+
+    async def preview_cancel_all(self, wanted: JobFilter) -> CancelledJobs:
+        """Say which live jobs `cancel_all` would end; change nothing."""
+        return await self._canceller.preview(wanted)
+
+    async def cancel_all(self, wanted: JobFilter, *, force: bool = False) -> CancelledJobs:
+        """Ask every live job that a filter means to end.
+
+        Args:
+            wanted: Which jobs.
+            force: Kill them instead of giving them time to stop.
+
+        Raises:
+            OumiFlowsError: Not one of them could be asked.
+        """
+        return await self._canceller.cancel_all(wanted, force=force)
 
     async def list(
         self,
         *,
         status: str = "all",
         cloud: str = "",
+        name: str = "",
         limit: int = 20,
         cursor: str | None = None,
     ) -> JobList:
@@ -279,27 +275,31 @@ class JobService:
                 has), or a job state other than running. The runs to come of schedules are listed
                 with `scheduled` only.
             cloud: Only jobs on this cloud.
+            name: Only jobs whose name contains this.
             limit: Jobs to return at most.
             cursor: Where an earlier call ended.
         """
         place = cursors.decode_list(cursor)
         now = self._now()
+        meant = JobFilter(status=status, cloud=cloud, name=name)
         # The times to come of schedules are runs, too, and would hide all jobs behind them.
         newest = None if status == JobState.SCHEDULED else due_by(now)
         wanted = RunFilter(
-            states=_STATES_OF.get(status) or frozenset({JobState(status)}),
+            states=meant.states,
             tags=(f"cloud:{cloud}",) if cloud else (),
+            name_like=name or None,
             before=place.before if place else newest,
             excluded_ids=place.seen if place else (),
         )
         runs = await self._gateway.filter_runs(wanted, limit=limit + 1)
         page, more = runs[:limit], len(runs) > limit
+        shown = [job_row(run, now=now) for run in page if meant.has_name_of(run)]
         kind = "" if status == "all" else f" {status}"
         where = f" on {cloud}" if cloud else ""
         return JobList(
-            summary=f"{len(page)}{kind} job{'s' * (len(page) != 1)}{where}"
+            summary=f"{len(shown)}{kind} job{'s' * (len(shown) != 1)}{where}"
             + (", and there are more." if more else "."),
-            jobs=[job_row(run, now=now) for run in page],
+            jobs=shown,
             next_cursor=cursors.encode_list(page, place) if more else None,
         )
 
@@ -397,9 +397,6 @@ class JobService:
         return await self._families.with_parts(status, run) if run.has_parts else status
 
 
-_STATES_OF = {"all": frozenset(JobState), "running": LIVE, "completed": ENDED}
-
-
 def _news(status: JobStatus) -> tuple[object, ...]:
     progress = status.progress
     return (status.state, status.reachable, status.attempt, progress.step, progress.max_steps)
@@ -409,8 +406,3 @@ def _reached(state: JobState, until: Until) -> bool:
     # A job that is being cancelled will not run any more.
     on_its_way = until is Until.RUNNING and state in (JobState.RUNNING, JobState.CANCELLING)
     return state.is_terminal or on_its_way
-
-
-def _refuse_ended(name: str, state: JobState) -> None:
-    if state.is_terminal:
-        raise JobAlreadyDone(f"{name} has ended, it is {state}", "There is nothing to cancel")

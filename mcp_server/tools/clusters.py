@@ -28,6 +28,12 @@ class Consent(BaseModel):
     destroy: bool = Field(description="Destroy it. This cannot be undone.")
 
 
+class StopConsent(BaseModel):
+    """What a person answers before the jobs of a local cluster are ended."""
+
+    stop: bool = Field(description="Cancel these jobs.")
+
+
 class ClusterTools:
     """The methods are the tools.
 
@@ -47,7 +53,7 @@ class ClusterTools:
         return [
             make_tool(self.list_clusters, title="List clusters", open_world=True),
             make_tool(
-                self.stop_cluster,
+                self._stop_cluster(),
                 title="Stop a cluster",
                 destructive=True,
                 open_world=True,
@@ -71,12 +77,51 @@ class ClusterTools:
         """
         return await self._clusters.list(cloud)
 
-    async def stop_cluster(self, *, cloud: Cloud, cluster_name: ClusterName) -> ClusterChange:
-        """Stop a cluster: its machines stop costing, its disks stay, its jobs are lost.
+    def _stop_cluster(self) -> Any:
+        """The tool, and its question about live jobs of this machine."""
 
-        Takes minutes: call again until done. Not every cloud can.
-        """
-        return await self._clusters.stop(cloud, cluster_name)
+        async def ask(
+            ctx: Context[Any],
+            cloud: str,
+            cluster_name: str,
+            confirm: bool,  # noqa: FBT001 - the tool's argument
+        ) -> Elicit[StopConsent] | StopConsent:
+            if confirm and not _can_ask(ctx):
+                return StopConsent(stop=True)
+            preview = await self._clusters.preview_stop(cloud, cluster_name)
+            if preview is None or not _can_ask(ctx):
+                return StopConsent(stop=preview is None)
+            return Elicit(f"{preview.summary} Cancel them?", StopConsent)
+
+        async def stop_cluster(
+            *,
+            ctx: Context[Any],
+            cloud: Cloud,
+            cluster_name: ClusterName,
+            consent: Annotated[ElicitationResult[StopConsent], Resolve(ask)],
+            confirm: Annotated[bool, Field(description="Of local: cancel its live jobs.")] = False,
+        ) -> ClusterChange:
+            """Stop a cluster: its machines stop costing, its disks stay, its jobs are lost.
+
+            On local, which is only its jobs, it asks before it cancels any, as down_cluster does,
+            or needs confirm=true; cancel_jobs is better. Takes minutes: call again until done. Not
+            every cloud can.
+            """
+            if isinstance(consent, AcceptedElicitation) and consent.data.stop:
+                return await self._clusters.stop(cloud, cluster_name)
+            if _can_ask(ctx):
+                raise ConfirmationRequired(
+                    f"The person did not agree to cancel the jobs of cluster {cluster_name} on "
+                    f"{cloud}, and nothing was changed",
+                    "Leave them alone unless they ask for it again",
+                )
+            preview = await self._clusters.preview_stop(cloud, cluster_name)
+            if preview is None:  # the last of them has ended since
+                return await self._clusters.stop(cloud, cluster_name)
+            what_to_do = "Nothing was changed. If the person agrees, call again with confirm=true."
+            return preview.model_copy(update={"summary": f"{preview.summary} {what_to_do}"})
+
+        return stop_cluster
 
     def _down_cluster(self) -> Any:
         """The tool, and the question it asks; the question needs `self`, so both are made here."""

@@ -8,7 +8,9 @@ from pydantic import Field
 
 from flows.models import JobStatus, NotifyOn, OverrideValue, RetryCause
 from flows.ports import JobHandle
+from mcp_server.services.cancelling import CancelledJobs
 from mcp_server.services.comparing import Comparison
+from mcp_server.services.job_filter import JobFilter
 from mcp_server.services.job_status import progress_words
 from mcp_server.services.jobs import JobService, Until
 from mcp_server.services.results import Adoption, JobList, JobLogs, Submission
@@ -47,6 +49,15 @@ ListStatus = Literal[
     "crashed",
 ]
 
+ListedStatus = Annotated[
+    ListStatus, Field(description="running: every job not ended; completed: every job ended.")
+]
+OnCloud = Annotated[str, Field(max_length=64, description="Only jobs on this cloud.")]
+NamePart = Annotated[str, Field(max_length=100, description="Only jobs whose name contains this.")]
+Force = Annotated[
+    bool, Field(description="True: kill at once instead of letting the job stop by itself.")
+]
+
 
 class JobTools:
     """The methods are the tools.
@@ -81,6 +92,13 @@ class JobTools:
                 title="Cancel a job",
                 destructive=True,
                 changes=lambda _: True,
+                read_only=read_only,
+            ),
+            make_tool(
+                self.cancel_jobs,
+                title="Cancel many jobs",
+                destructive=True,
+                changes=lambda arguments: arguments["confirm"],
                 read_only=read_only,
             ),
             make_tool(
@@ -271,9 +289,7 @@ class JobTools:
         self,
         *,
         job_id: JobId,
-        force: Annotated[
-            bool, Field(description="True: kill at once instead of letting the job stop by itself.")
-        ] = False,
+        force: Force = False,
         cloud: Cloud = "",
         cluster_name: Cluster = "",
     ) -> JobStatus:
@@ -283,6 +299,27 @@ class JobTools:
         they are gone. Ask the person first unless they asked for it.
         """
         return await self._jobs.cancel(job_id, force=force, cloud=cloud, cluster_name=cluster_name)
+
+    async def cancel_jobs(
+        self,
+        *,
+        status: ListedStatus = "all",
+        cloud: OnCloud = "",
+        name: NamePart = "",
+        confirm: Annotated[
+            bool, Field(description="False: only say which jobs it would end.")
+        ] = False,
+        force: Force = False,
+    ) -> CancelledJobs:
+        """End every live job that a filter means, as cancel_job does; pipelines with their parts.
+
+        A preview by default, which changes nothing: show it to the person, then call again with
+        confirm=true. Runs that schedules have planned stay: see update_schedule.
+        """
+        wanted = JobFilter(status=status, cloud=cloud, name=name)
+        if not confirm:
+            return await self._jobs.preview_cancel_all(wanted)
+        return await self._jobs.cancel_all(wanted, force=force)
 
     async def adopt_job(
         self,
@@ -305,16 +342,16 @@ class JobTools:
     async def list_jobs(
         self,
         *,
-        status: Annotated[
-            ListStatus,
-            Field(description="running: every job not ended; completed: every job ended."),
-        ] = "all",
-        cloud: Annotated[str, Field(max_length=64, description="Only jobs on this cloud.")] = "",
+        status: ListedStatus = "all",
+        cloud: OnCloud = "",
+        name: NamePart = "",
         limit: Annotated[int, Field(ge=1, le=100, description="Jobs to return at most.")] = 20,
         cursor: Cursor = None,
     ) -> JobList:
         """List jobs, the newest first, with state and id of each."""
-        return await self._jobs.list(status=status, cloud=cloud, limit=limit, cursor=cursor)
+        return await self._jobs.list(
+            status=status, cloud=cloud, name=name, limit=limit, cursor=cursor
+        )
 
     async def compare_jobs(self, *, a: JobId, b: JobId) -> Comparison:
         """Say what differs between two jobs: request, config, code, packages, data, results."""

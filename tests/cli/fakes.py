@@ -21,9 +21,11 @@ from mcp_server.cli.ports import (
     Sweeps,
 )
 from mcp_server.engine import EngineStatus, Finding, ServerStatus, WorkerStatus
+from mcp_server.services.cancelling import CancelledJobs
 from mcp_server.services.checks import CheckService
 from mcp_server.services.clusters import ClusterChange
 from mcp_server.services.comparing import Comparison, Difference
+from mcp_server.services.job_filter import JobFilter
 from mcp_server.services.jobs import OnChange, Until
 from mcp_server.services.pipelines import NewPipeline, PipelineSubmission, PlannedStep
 from mcp_server.services.results import Adoption, JobList, JobLogs, JobRow, Submission
@@ -45,6 +47,7 @@ JOB_ID = "0f9e8d7c-1111-4222-8333-444455556666"
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
+NOT_LOOKED_AT = ["The disk was not looked at."]
 SCHEDULE_ID = "5c8e8d7c-1111-4222-8333-444455556666"
 NIGHTLY = Schedule(
     schedule_id=SCHEDULE_ID,
@@ -61,6 +64,7 @@ NIGHTLY = Schedule(
     ),
 )
 MADE = ScheduledJob(
+    warnings=NOT_LOOKED_AT,
     summary="nightly runs cron 0 2 * * * UTC.",
     schedule_id=SCHEDULE_ID,
     name="nightly",
@@ -146,6 +150,7 @@ def submission_of(new: NewJob, *, dry_run: bool) -> Submission:
         cluster_name=new.cluster_name,
         model_name="tiny",
         output_dir="",
+        warnings=NOT_LOOKED_AT,
     )
 
 
@@ -167,6 +172,9 @@ JOB_LIST = JobList(
 )
 
 
+ENDED = CancelledJobs(summary="2 jobs: 2 cancelled.", done=True, matched=2, jobs=[])
+
+
 def next_of(answers: list[Any]) -> Any:
     """The next answer; raises it if it is an exception."""
     answer = answers.pop(0)
@@ -186,6 +194,9 @@ class FakeJobs:
     """What `status` and `wait` come to see."""
     pages: list[JobLogs | BaseException] = field(default_factory=lambda: [page_of(cursor="1")])
     cancelled: JobStatus = CANCELLED
+    lives: list[int] = field(default_factory=lambda: [2])
+    """How many jobs each preview of a cancel finds."""
+    many: CancelledJobs = field(default_factory=lambda: ENDED)
     listed: JobList = JOB_LIST
     error: BaseException | None = None
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -234,15 +245,26 @@ class FakeJobs:
         self._called("cancel", reference=reference, force=force)
         return self.cancelled
 
+    async def preview_cancel_all(self, wanted: JobFilter) -> CancelledJobs:
+        self._called("preview_cancel_all", wanted=wanted)
+        return CancelledJobs(
+            summary="Some would be cancelled.", done=False, matched=self.lives.pop(0), jobs=[]
+        )
+
+    async def cancel_all(self, wanted: JobFilter, *, force: bool = False) -> CancelledJobs:
+        self._called("cancel_all", wanted=wanted, force=force)
+        return self.many
+
     async def list(
         self,
         *,
         status: str = "all",
         cloud: str = "",
+        name: str = "",
         limit: int = 20,
         cursor: str | None = None,
     ) -> JobList:
-        self._called("list", status=status, cloud=cloud, limit=limit, cursor=cursor)
+        self._called("list", status=status, cloud=cloud, name=name, limit=limit, cursor=cursor)
         return self.listed
 
     async def compare(self, a: str, b: str) -> Comparison:
@@ -267,7 +289,7 @@ class FakeJobs:
             state=JobState.RUNNING,
         )
 
-    def _called(self, name: str, **arguments: Any) -> None:
+    def _called(self, name: str, /, **arguments: Any) -> None:
         self.calls.append((name, arguments))
         if self.error:
             raise self.error
@@ -398,6 +420,9 @@ class FakeClusters:
     async def stop(self, cloud: str, cluster_name: str) -> ClusterChange:
         return self._change("stop", cloud, cluster_name)
 
+    async def preview_stop(self, cloud: str, cluster_name: str) -> ClusterChange | None:
+        return self._change("preview", cloud, cluster_name) if cloud == "local" else None
+
     async def preview_down(self, cloud: str, cluster_name: str) -> ClusterChange:
         return self._change("preview", cloud, cluster_name)
 
@@ -429,7 +454,11 @@ class FakePipelines:
             when="${train.state} == 'succeeded'",
         )
         return PipelineSubmission(
-            summary=f"Dry run of {new.path}.", name="nightly", dry_run=True, steps=[step]
+            summary=f"Dry run of {new.path}.",
+            name="nightly",
+            dry_run=True,
+            steps=[step],
+            warnings=NOT_LOOKED_AT,
         )
 
     async def submit(
@@ -455,6 +484,7 @@ class FakeSweeps:
             dry_run=True,
             trials=2,
             first_values=[{"training.learning_rate": 0.1 + 0.2}],
+            warnings=NOT_LOOKED_AT,
         )
 
     async def submit(self, new: NewSweep, *, idempotency_key: str | None = None) -> SweepSubmission:

@@ -30,6 +30,28 @@ def test_the_end_of_a_cluster_is_waited_for(terminal: Terminal) -> None:
     assert terminal.backend.rented.asked == [("stop", *TARGET)] * 3
 
 
+def test_the_jobs_of_this_machine_are_not_ended_without_a_person(terminal: Terminal) -> None:
+    done = terminal("stop-cluster", "local", "local")
+    assert done.code != 0
+    assert "preview of local." in done.err
+    assert "CONFIRMATION_REQUIRED: The jobs of cluster local on local run on. Give --" in done.err
+    assert terminal.backend.rented.asked == [("preview", "local", "local")]
+    assert terminal("stop-cluster", "local", "local", "--yes").code == 0
+    assert terminal.backend.rented.asked[-1] == ("stop", "local", "local")
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_a_person_agrees_to_the_end_of_jobs(
+    terminal: Terminal,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: bool,
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(typer, "confirm", lambda *_args, **_kwargs: answer)
+    assert (terminal("stop-cluster", "local", "local").code == 0) is answer
+    assert (("stop", "local", "local") in terminal.backend.rented.asked) is answer
+
+
 def test_without_a_person_nothing_is_destroyed(terminal: Terminal) -> None:
     done = terminal("down-cluster", *TARGET)
     assert done.code != 0

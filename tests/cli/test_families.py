@@ -17,6 +17,7 @@ def test_a_pipeline_writes_its_id_and_a_dry_run_its_steps(terminal: Terminal) ->
     terminal.backend.brought_up = False
     plan = terminal("pipeline", "nightly.yaml", "--dry-run")
     assert plan.out.splitlines()[0] == "Dry run of nightly.yaml."
+    assert plan.err == "The disk was not looked at.\n"
     assert "${train.state} == 'succeeded'" in plan.out
     assert not terminal.backend.brought_up
     assert terminal("pipeline", "p.yaml", "--dry-run", "--json").json["steps"][0]["name"]
@@ -26,6 +27,7 @@ def test_a_sweep_writes_its_id_and_a_dry_run_what_it_tries_first(terminal: Termi
     assert terminal("sweep", "rates.yaml").out == f"{JOB_ID}\n"
     plan = terminal("sweep", "rates.yaml", "--dry-run")
     lines = [line.split() for line in plan.out.splitlines()]
+    assert plan.err == "The disk was not looked at.\n"
     assert lines[1:] == [["TRIAL", "training.learning_rate"], ["1", "0.3"]]
     assert terminal("sweep", "rates.yaml", "--json").json["trials"] == 2
 

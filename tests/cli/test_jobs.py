@@ -7,11 +7,14 @@ from flows.errors import ConfigNotFound, ErrorCode, JobNotFound, OumiFlowsError
 from flows.ports import JobHandle
 from flows.states import JobState
 from mcp_server.cli.exits import EXIT_OF_ERROR, EXIT_OF_STATE, MEANING, Exit
+from mcp_server.services.cancelling import CancelRow
+from mcp_server.services.job_filter import JobFilter
 from mcp_server.services.results import JobList
 from tests.cli.conftest import Terminal
 from tests.cli.fakes import (
     CANCELLED,
     CANCELLING,
+    ENDED,
     FAILED,
     JOB_ID,
     JOB_LIST,
@@ -43,7 +46,7 @@ def test_jobs_are_listed_with_a_short_id_and_no_markup_is_read_in_names(
 def test_options_of_jobs_reach_the_service(terminal: Terminal) -> None:
     terminal("jobs", "--status", "failed", "--cloud", "gcp", "--limit", "5", "--cursor", "c")
     assert terminal.jobs.calls == [
-        ("list", {"status": "failed", "cloud": "gcp", "limit": 5, "cursor": "c"})
+        ("list", {"status": "failed", "cloud": "gcp", "name": "", "limit": 5, "cursor": "c"})
     ]
 
 
@@ -110,6 +113,43 @@ def test_cancel_of_a_job_that_was_quicker_is_an_error(terminal: Terminal) -> Non
     done = terminal("cancel", JOB_ID, "--wait")
     assert done.code == 6
     assert done.err.startswith("JOB_ALREADY_DONE: demo-0f9e8d7c ended before")
+
+
+def test_without_a_person_many_jobs_are_only_named(terminal: Terminal) -> None:
+    done = terminal("cancel", "--all", "--cloud", "gcp", "--status", "queued", "--name", "night")
+    wanted = JobFilter(status="queued", cloud="gcp", name="night")
+    assert done.code == 6
+    assert done.err == (
+        "Some would be cancelled.\nCONFIRMATION_REQUIRED: No job was cancelled. Give --yes to "
+        "cancel them without being asked.\n"
+    )
+    assert terminal.jobs.calls == [("preview_cancel_all", {"wanted": wanted})]
+
+
+def test_many_jobs_are_cancelled_and_waited_for(terminal: Terminal) -> None:
+    terminal.jobs.many = ENDED.model_copy(update={"done": False})
+    terminal.jobs.lives = [0]
+    done = terminal("cancel", "--all", "--yes", "--force", "--wait", "--json")
+    assert (done.code, done.json["summary"]) == (0, "2 jobs: 2 cancelled.")
+    assert terminal.jobs.calls == [
+        ("cancel_all", {"wanted": JobFilter(), "force": True}),
+        ("preview_cancel_all", {"wanted": JobFilter(status="cancelling")}),
+    ]
+
+
+def test_what_could_not_be_cancelled_is_said_and_is_an_error(terminal: Terminal) -> None:
+    row = CancelRow(job_id=JOB_ID, name="demo", state=JobState.RUNNING, error="CONFLICT: no.")
+    terminal.jobs.many = ENDED.model_copy(update={"failed": 1, "jobs": [row]})
+    done = terminal("cancel", "--all", "--yes")
+    assert (done.code, done.err) == (6, "demo: CONFLICT: no.\n")
+
+
+@pytest.mark.parametrize("arguments", [(), (JOB_ID, "--all"), (JOB_ID, "--cloud", "gcp")])
+def test_a_cancel_that_could_mean_anything_is_refused(
+    terminal: Terminal, arguments: tuple[str, ...]
+) -> None:
+    assert terminal("cancel", *arguments).code == 2
+    assert terminal.jobs.calls == []
 
 
 @pytest.mark.parametrize(("options", "resume"), [((), True), (("--fresh",), False)])

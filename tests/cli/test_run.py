@@ -90,6 +90,7 @@ def test_a_dry_run_shows_the_plan_and_needs_no_engine(terminal: Terminal) -> Non
     done = terminal("run", "c.yaml", "--dry-run")
     assert done.code == 0
     assert "nothing was started" in done.out
+    assert done.err == "The disk was not looked at.\n"
     assert not terminal.backend.brought_up
 
 

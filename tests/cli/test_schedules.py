@@ -31,6 +31,8 @@ def test_a_schedule_is_asked_for_as_it_was_written(
 def test_a_dry_run_needs_no_engine(terminal: Terminal) -> None:
     done = terminal("schedule", "a.yaml", "--every", "60", "--dry-run", "--json")
     assert done.json["dry_run"] is True
+    written = terminal("schedule", "a.yaml", "--every", "60", "--dry-run")
+    assert "The disk was not looked at.\n" in written.err
     assert not terminal.backend.brought_up
 
 

@@ -19,6 +19,7 @@ from flows.models import ClusterState
 from flows.run_record import LabelValue, RunRecord
 from flows.states import JobState
 from mcp_server.prefect_gateway import PrefectGateway
+from mcp_server.services.cluster_jobs import ClusterJobs
 from mcp_server.services.clusters import ClusterService
 from mcp_server.services.worker_calls import WorkerCalls
 from tests.flows.bench import PATIENCE_SECONDS, Bench, Running
@@ -51,7 +52,7 @@ async def clusters(
     async with bench.worker():
         job = await bench.submit("hold", cluster_name=CLUSTER)
         await bench.reaches(job, JobState.RUNNING)
-        yield ClusterService(WorkerCalls(gateway))
+        yield ClusterService(WorkerCalls(gateway), ClusterJobs(gateway))
         await bench.cancel(job)
         await bench.ending(job)
     await gateway.aclose()

@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar, cast
 
 import pytest
 from mcp.client import Client
@@ -16,13 +16,16 @@ from flows.models import Answer, ClusterEnd, ClusterList, ClusterState, ClusterS
 from flows.settings import Settings
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.server import Options, Parts, build_server, make_parts
+from mcp_server.services.cluster_jobs import ClusterJobs
 from mcp_server.services.clusters import ClusterService
 from mcp_server.services.worker_calls import WorkerCalls
 from tests.mcp_server.calls import error, ok
+from tests.mcp_server.runs_stub import Runs, run_of
 
 T = TypeVar("T", bound=Answer)
 Era = Literal["auto", "legacy"]
 
+HERE = {"cloud": "local", "cluster_name": "local"}
 TARGET = {"cloud": "gcp", "cluster_name": "c1"}
 CONFIRMED = {"confirm": True, "user_confirmation": "DOWN"}
 UP = ClusterStatus(
@@ -88,6 +91,17 @@ def worker(engineless: Parts) -> Worker:
     return Worker(engineless.gateway)
 
 
+@pytest.fixture
+def runs() -> Runs:
+    """A running and a waiting job on the local cluster, and two elsewhere."""
+    return Runs(
+        run_of("here", labels={"oumi.launcher_job_id": "l1"}),
+        run_of("waits", "SCHEDULED"),
+        run_of("other", labels={"oumi.cluster_name": "nightly"}),
+        run_of("cloud", cloud="gcp", labels={"oumi.cluster_name": "local"}),
+    )
+
+
 @pytest.fixture(params=["auto", "legacy"])
 def era(request: pytest.FixtureRequest) -> Era:
     return request.param
@@ -97,14 +111,15 @@ Connect = Callable[..., AbstractAsyncContextManager[tuple[Client, list[str]]]]
 
 
 @pytest.fixture
-def connect(engineless: Parts, worker: Worker, era: Era) -> Connect:
+def connect(engineless: Parts, worker: Worker, runs: Runs, era: Era) -> Connect:
     """Clients of either era; with an `answer`, they can ask their person."""
 
     @asynccontextmanager
     async def connect(
         answer: ElicitResult | None = None, **options: Any
     ) -> AsyncGenerator[tuple[Client, list[str]]]:
-        parts = replace(engineless, clusters=ClusterService(worker))
+        jobs = ClusterJobs(cast("PrefectGateway", runs))
+        parts = replace(engineless, clusters=ClusterService(worker, jobs))
         questions: list[str] = []
 
         async def ask(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
@@ -142,6 +157,93 @@ async def test_a_cluster_is_stopped(connect: Connect, worker: Worker) -> None:
         stopped = await ok(client, "stop_cluster", **TARGET)
     assert (stopped["done"], stopped["state"]) == (True, "stopped")
     assert worker.asked == ["stop-cluster"]
+
+
+LOCAL = ClusterStatus(
+    cloud="local", cluster_name="local", state=ClusterState.UP, live_jobs=["l1", "l2"]
+)
+LOSS = (
+    "every live job of cluster local on local is cancelled: job-here (running), "
+    "job-waits (scheduled), l2. Logs and checkpoints stay."
+)
+
+
+async def test_the_jobs_of_this_machine_are_named_before_they_are_ended(
+    connect: Connect, worker: Worker, runs: Runs
+) -> None:
+    worker.clusters = [LOCAL]
+    async with connect() as (client, _):
+        preview = await ok(client, "stop_cluster", **HERE)
+    assert preview["summary"] == (
+        f"{LOSS} Nothing was changed. If the person agrees, call again with confirm=true."
+    )
+    assert (preview["done"], preview["live_jobs"]) == (False, ["l1", "l2"])
+    assert (runs.asked, worker.asked) == ([], ["list-clusters"] * 2)
+
+
+@pytest.mark.parametrize("answer", [True, False, None])
+async def test_a_person_is_asked_before_the_jobs_of_this_machine_are_ended(
+    connect: Connect,
+    worker: Worker,
+    runs: Runs,
+    answer: bool | None,
+) -> None:
+    worker.clusters = [LOCAL]
+    said = (
+        ElicitResult(action="decline")
+        if answer is None
+        else ElicitResult(action="accept", content={"stop": answer})
+    )
+    async with connect(said) as (client, questions):
+        if answer:
+            assert (await ok(client, "stop_cluster", **HERE))["state"] == "stopped"
+        else:
+            refused = await error(client, "stop_cluster", **HERE, confirm=True)
+            assert refused.startswith("CONFIRMATION_REQUIRED: The person did not agree to cancel")
+    assert questions == [f"{LOSS} Cancel them?"]
+    assert sorted(runs.asked) == (["here", "waits"] if answer else [])
+    assert ("stop-cluster" in worker.asked) is bool(answer)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"), [("stop_cluster", {"confirm": True}), ("down_cluster", CONFIRMED)]
+)
+async def test_jobs_of_this_machine_are_cancelled_as_any_job_before_its_cluster_ends(
+    connect: Connect, worker: Worker, runs: Runs, tool: str, arguments: dict[str, Any]
+) -> None:
+    worker.clusters = [LOCAL]
+    runs.after = "CANCELLING"
+    flow = tool.replace("_", "-")
+    async with connect() as (client, _):
+        change = await ok(client, tool, **HERE, **arguments)
+        assert (change["done"], flow in worker.asked) == (False, False)
+        assert "Its jobs end first: 2 jobs on local/local: 2 cancelling." in change["summary"]
+        runs.end("here", "waits")
+        worker.clusters = [LOCAL.model_copy(update={"live_jobs": []})]
+        change = await ok(client, tool, **HERE, **arguments)
+    assert (change["done"], worker.asked[-1]) == (True, flow)
+    assert sorted(runs.asked) == ["here", "waits"]
+
+
+async def test_there_is_no_question_where_no_job_would_be_ended(
+    connect: Connect, worker: Worker, runs: Runs
+) -> None:
+    worker.clusters = [LOCAL.model_copy(update={"live_jobs": []})]
+    runs.end("here", "waits")
+    async with connect(ElicitResult(action="decline")) as (client, questions):
+        stopped = await ok(client, "stop_cluster", **HERE)
+    assert (stopped["state"], questions) == ("stopped", [])
+
+
+async def test_a_local_cluster_that_is_not_there_leaves_jobs_alone(
+    connect: Connect, worker: Worker, runs: Runs
+) -> None:
+    worker.clusters = []
+    async with connect() as (client, _):
+        for tool, sure in (("stop_cluster", {"confirm": True}), ("down_cluster", CONFIRMED)):
+            refused = await error(client, tool, **HERE, **sure)
+            assert refused.startswith("CLUSTER_NOT_FOUND: ")
+    assert runs.asked == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,125 @@
+"""The command that cancels a job, or every job that a filter means."""
+
+import asyncio
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, Final
+
+import typer
+
+from flows.errors import ConfirmationRequired, InvalidArgument, JobAlreadyDone
+from flows.states import JobState
+from mcp_server.cli import views
+from mcp_server.cli.exits import Exit
+from mcp_server.cli.following import Patience, watch
+from mcp_server.cli.options import AsJson, NamePart, OnCloud, Status, Yes, agrees
+from mcp_server.cli.output import Output
+from mcp_server.cli.ports import Backend, Jobs
+from mcp_server.services.cancelling import CancelledJobs
+from mcp_server.services.job_filter import JobFilter
+
+_PAUSE_SECONDS: Final = 1.0
+
+
+class CancelCommand:
+    """The method is the command.
+
+    Args:
+        backend: What it works on.
+        output: Where it writes.
+    """
+
+    def __init__(self, backend: Backend, output: Output) -> None:
+        self._backend = backend
+        self._output = output
+
+    def add_to(self, app: typer.Typer) -> None:
+        """Add the command to `app`."""
+        app.command("cancel", rich_help_panel="Jobs")(self.cancel)
+
+    def cancel(
+        self,
+        *,
+        job_id: Annotated[
+            str,
+            typer.Argument(metavar="[ID]", help="The job, as for `show`.", show_default=False),
+        ] = "",
+        all_jobs: Annotated[
+            bool, typer.Option("--all", help="Every live job that the filters mean, after asking.")
+        ] = False,
+        status: Status = "all",
+        cloud: OnCloud = "",
+        name: NamePart = "",
+        yes: Yes = False,
+        force: Annotated[
+            bool, typer.Option("--force", help="Kill it at once instead of letting it stop.")
+        ] = False,
+        wait: Annotated[bool, typer.Option("--wait", help="Return only when it is gone.")] = False,
+        as_json: AsJson = False,
+    ) -> Exit:
+        """End a job that has not ended, or with --all many."""
+        wanted = JobFilter(status=status, cloud=cloud, name=name)
+        if bool(job_id) == all_jobs:
+            raise InvalidArgument(
+                "cancel takes the ID of a job, or --all", "Give one of the two, and not both"
+            )
+        if not all_jobs and wanted != JobFilter():
+            raise InvalidArgument(
+                "--status, --cloud and --name go with --all", "Add --all or leave them out"
+            )
+        if all_jobs:
+            return self._cancel_all(wanted, yes=yes, force=force, wait=wait, as_json=as_json)
+        return self._cancel_one(job_id, force=force, wait=wait, as_json=as_json)
+
+    def _cancel_one(self, job_id: str, *, force: bool, wait: bool, as_json: bool) -> Exit:
+        status = self._backend.call(lambda jobs: jobs.cancel(job_id, force=force))
+        if wait and not status.is_done:
+            patience = Patience(self._output)
+            gone = status.job_id
+            status = self._backend.call(
+                lambda jobs: watch(jobs, gone, show=lambda _: None, patience=patience)
+            )
+        if status.is_done and status.state is not JobState.CANCELLED:
+            raise JobAlreadyDone(
+                f"{status.name} ended before it could be cancelled, it is {status.state}",
+                "There is nothing to cancel",
+            )
+        if as_json:
+            self._output.json(status)
+        else:
+            self._output.line(status.summary, style=views.STYLE_OF_STATE[status.state])
+        return Exit.OK
+
+    def _cancel_all(
+        self, wanted: JobFilter, *, yes: bool, force: bool, wait: bool, as_json: bool
+    ) -> Exit:
+        if not yes:
+            preview = self._backend.call(lambda jobs: jobs.preview_cancel_all(wanted))
+            if preview.matched:
+                self._ask(preview)
+        ended = self._backend.call(lambda jobs: jobs.cancel_all(wanted, force=force))
+        if wait and not ended.done:
+            self._backend.call(partial(_wait, wanted=replace(wanted, status="cancelling")))
+        if as_json:
+            self._output.json(ended)
+        else:
+            self._output.line(ended.summary)
+            for row in ended.jobs:
+                if row.error:
+                    self._output.note(f"{row.name}: {row.error}", style="red")
+        return Exit.OTHER if ended.failed else Exit.OK
+
+    def _ask(self, preview: CancelledJobs) -> None:
+        self._output.note(preview.summary, style="red")
+        if not agrees(f"Cancel {preview.matched}?"):
+            raise ConfirmationRequired(
+                "No job was cancelled", "Give --yes to cancel them without being asked"
+            )
+
+
+async def _wait(jobs: Jobs, *, wanted: JobFilter) -> None:
+    """Wait until no job of a filter lives."""
+    while True:
+        if not (await jobs.preview_cancel_all(wanted)).matched:
+            return
+        await asyncio.sleep(_PAUSE_SECONDS)
