@@ -34,9 +34,7 @@ def lost_failures(script: Script, *, pipefail: bool = False) -> list[LostFailure
         pipefail: Whether ``set -o pipefail`` holds when it starts.
     """
     found = _lost(script.text, script.envs, pipefail=pipefail, depth=_DEEPEST)
-    return [
-        LostFailure(_shortened(words), into[0]) for words, into in found if _matters(words, into)
-    ]
+    return [LostFailure(_name(words), into[0]) for words, into in found if _matters(words, into)]
 
 
 def sets_pipefail(script: Script) -> bool:
@@ -95,6 +93,9 @@ def _matters(words: list[str], into: list[str]) -> bool:
     return command.name in LAUNCHERS or (command.name in WRAPPERS and runs_code)
 
 
-def _shortened(words: list[str]) -> str:
-    text = " ".join(words)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+def _name(words: list[str]) -> str:
+    """What a command is called, without its arguments, some of which may be secret."""
+    place = place_of_oumi(ShellCommand(words, None))
+    if place is not None:
+        return f"oumi {words[place + 1]}"
+    return " ".join(word for word in words[:2] if word[0:1] != "-" and "=" not in word)[:_LONGEST]

@@ -37,6 +37,10 @@ class Pipes:
         self._piped: list[int] = []
         self._unit = range(0)
         self._groups: list[_Group] = []
+        self._last = range(0)
+        self._asked = False
+        self._kept: set[int] = set()
+        """Commands whose status the script looks at itself, as ``$?``."""
         self._watched: list[int] = []
         self._alternative: list[int] = []
 
@@ -48,6 +52,7 @@ class Pipes:
         """Take in a token of the script, before the command it is of ends."""
         if "PIPESTATUS" in token:
             self._forget(self._watched)
+        self._asked |= "$?" in token
         if '"' in token and "$(" in token:
             self.quoted += [(text, self.pipefail) for text in _substitutions(token)]
 
@@ -66,6 +71,9 @@ class Pipes:
 
     def end(self, words: Sequence[str], operator: str) -> None:
         """A command ends, or a group; without words nothing else than a group does."""
+        if self._asked and words[:1] not in (["exit"], ["return"]):
+            self._kept |= set(self._last)
+        self._asked = False
         if words:
             self._unit = range(len(self.commands), len(self.commands) + 1)
             self.commands.append(list(words))
@@ -74,6 +82,7 @@ class Pipes:
                 self._forget(self._alternative)
             self._alternative = []
         unit, self._unit = self._unit, range(0)
+        self._last = unit or self._last
         if operator in ("|", "|&"):
             self._piped += unit
             return
@@ -81,6 +90,7 @@ class Pipes:
             self._watched = self._piped
             if not self.pipefail:
                 self._lost |= {one: unit[-1] for one in self._piped if one not in self._lost}
+                self._forget(tuple(self._kept))
         if operator == "||":
             self._alternative = [*self._piped, *unit]
         self._piped = []
