@@ -151,7 +151,9 @@ def _may_pass(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
 )
 async def stop(cloud: str, cluster_name: str) -> None:
     """Stop a cluster; one that is stopped stays so."""
-    await current_runtime().launcher.stop_cluster(cloud, cluster_name)
+    runtime = current_runtime()
+    with runtime.ending_cluster(cloud, cluster_name):
+        await runtime.launcher.stop_cluster(cloud, cluster_name)
 
 
 @task(
@@ -164,8 +166,10 @@ async def stop(cloud: str, cluster_name: str) -> None:
 )
 async def down(cloud: str, cluster_name: str) -> None:
     """Destroy a cluster; one that an earlier try destroyed is gone."""
+    runtime = current_runtime()
     try:
-        await current_runtime().launcher.down_cluster(cloud, cluster_name)
+        with runtime.ending_cluster(cloud, cluster_name):
+            await runtime.launcher.down_cluster(cloud, cluster_name)
     except ClusterNotFound:
         run = TaskRunContext.get()
         if run is None or run.task_run.run_count <= 1:

@@ -57,6 +57,7 @@ class JobWatch:
         self._handle = handle
         self._attempt = attempt
         self._record = record
+        self._runtime = runtime
         self._launcher = runtime.launcher
         self._watcher = runtime.watcher
         self._settings = runtime.settings
@@ -205,7 +206,16 @@ class JobWatch:
                 TerminationReason.TIMED_OUT,
                 f"Ended, because it ran longer than its limit of {self._timeout_seconds:g} s.",
             )
-        return outcome_of(seen, cancelled=cancelled)
+        outcome = outcome_of(seen, cancelled=cancelled)
+        is_alien = outcome.reason is TerminationReason.CANCELLED_EXTERNALLY
+        if is_alien and self._runtime.has_ended_cluster(
+            self._handle.cloud, self._handle.cluster_name
+        ):
+            return Outcome(
+                TerminationReason.USER_CANCELLED,
+                "Its cluster was stopped or taken down, through us.",
+            )
+        return outcome
 
     async def _show(self, seen: Observation) -> None:
         """Put the handle and the state on the run; at the next look, if Prefect is not there."""

@@ -8,13 +8,15 @@ from contextvars import ContextVar
 from typing import Final
 from uuid import UUID
 
-from flows.errors import OumiFlowsError
+from flows.errors import ClusterUnreachable, OumiFlowsError
 from flows.ports import JobHandle, Launcher
 from flows.settings import Settings
 from flows.watch import Watcher
 from flows.worker_checks.checks import WorkerChecks
 
 _FORCED_PAUSE_SECONDS: Final = 2.0
+_REMEMBERED_SECONDS: Final = 600.0
+"""How long after its cluster a job may be seen to have ended with it."""
 
 
 class CancelRequest:
@@ -83,6 +85,26 @@ class Runtime:
         """Whether somebody feeds `cancels`; otherwise a run looks at its own state."""
         self.cancels: dict[UUID, CancelRequest] = {}
         self._late_ends: set[asyncio.Task[None]] = set()
+        self._ended_clusters: dict[tuple[str, str], float] = {}
+
+    @contextmanager
+    def ending_cluster(self, cloud: str, cluster_name: str) -> Generator[None]:
+        """While the end of a cluster is ordered, and for a while after, its jobs end through us."""
+        place = (cloud, cluster_name)
+        self._ended_clusters[place] = float("inf")
+        try:
+            yield
+        except OumiFlowsError as error:
+            if not isinstance(error, ClusterUnreachable):  # then it was ordered all the same
+                self._ended_clusters.pop(place, None)
+            raise
+        finally:
+            if place in self._ended_clusters:
+                self._ended_clusters[place] = time.monotonic() + _REMEMBERED_SECONDS
+
+    def has_ended_cluster(self, cloud: str, cluster_name: str) -> bool:
+        """Whether it was we who ended a cluster just now."""
+        return self._ended_clusters.get((cloud, cluster_name), 0.0) > time.monotonic()
 
     @contextmanager
     def cancel_request(self, flow_run_id: UUID) -> Generator[CancelRequest]:

@@ -17,7 +17,7 @@ from flows import names
 from flows.errors import ClusterNotFound, ClusterUnreachable, Conflict, InvalidArgument
 from flows.models import ClusterState
 from flows.run_record import LabelValue, RunRecord
-from flows.states import JobState
+from flows.states import JobState, TerminationReason
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.services.cluster_jobs import ClusterJobs
 from mcp_server.services.clusters import ClusterService
@@ -74,6 +74,20 @@ async def test_clusters_are_listed_stopped_and_destroyed(
     gone = await clusters.down("local", CLUSTER)
     assert gone.state == "gone"
     assert (await clusters.list("local")).clusters == []
+
+
+@pytest.mark.parametrize("verb", ["stop", "down"])
+async def test_a_job_that_ends_with_its_cluster_was_ended_by_us(
+    bench: Bench, clusters: ClusterService, verb: str
+) -> None:
+    job = await bench.submit("hold", cluster_name=CLUSTER)
+    await bench.reaches(job, JobState.RUNNING)
+    await (clusters.stop if verb == "stop" else clusters.down)("local", CLUSTER)
+    assert await bench.ending(job) == (
+        JobState.CANCELLED,
+        TerminationReason.USER_CANCELLED,
+        "Its cluster was stopped or taken down, through us.",
+    )
 
 
 async def test_a_cluster_that_cannot_be_seen_is_not_ended_and_not_tried_again(
