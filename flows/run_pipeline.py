@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import FlowRun, State
 
 from flows import names
 from flows.children import state_of
+from flows.divergence import divergence, has_diverged, last_loss
 from flows.errors import OumiFlowsError
 from flows.outcome import Outcome
 from flows.parent import Parent, Row, current_parent
@@ -67,7 +68,8 @@ class _Run:
             about = f"Pipeline **{self._pipeline.name}**: {over} of {len(places)} jobs are over"
             await parent.show(rows, over=over, total=len(rows), about=about)
             if over == len(places):
-                return _outcome(places, runs)
+                diverged = [name for name, one in results.items() if has_diverged(one.metrics)]
+                return _outcome(places, runs, diverged=diverged)
             await parent.rest()
 
     def _held(self, runs: Mapping[str, FlowRun]) -> set[str]:
@@ -109,7 +111,9 @@ class _Run:
             raise ValueError(f"{part.name} is not ready")
         after = [runs[name] for name in part.after if name in runs]
         try:
-            run = await self._parent.children.start(part.name, request, after=after, tags=part.tags)
+            run = await self._parent.children.start(
+                part.name, request, after=after, tags=part.tags, output_dir=part.output_dir
+            )
         except OumiFlowsError as error:
             self._unstartable[part.name] = error.sentences
             return dict(runs)
@@ -142,12 +146,12 @@ def _row(place: Place, result: PartResult | None, asked: Mapping[str, set[str]])
         "step": part.name,
         "state": result.state if result else place.state.value,
         "metrics": ", ".join(f"{name} {value:.4g}" for name, value in told if value is not None),
-        "note": place.why,
+        "note": place.why or divergence(last_loss(metrics)),
         "job_id": result.job_id if result else "",
     }
 
 
-def _outcome(places: list[Place], runs: Mapping[str, FlowRun]) -> Outcome:
+def _outcome(places: list[Place], runs: Mapping[str, FlowRun], *, diverged: list[str]) -> Outcome:
     """How a pipeline ends: as the first of its parts did that should not have."""
     failed = [place for place in places if place.state is PartState.FAILED]
     failed = [place for place in failed if not place.part.may_fail]
@@ -156,6 +160,8 @@ def _outcome(places: list[Place], runs: Mapping[str, FlowRun]) -> Outcome:
     skipped = [place.part.name for place in places if place.state is PartState.SKIPPED]
     if skipped:
         count += f", {len(skipped)} skipped ({', '.join(skipped[:3])})"
+    if diverged:
+        count += f", {len(diverged)} diverged ({', '.join(diverged[:3])})"
     if held := [place.part.name for place in places if place.why == HELD]:
         count += f", {len(held)} not started ({', '.join(held[:3])}): a retry of the whole runs it"
     if held and not failed:

@@ -1,6 +1,7 @@
 """The `oumi-sweep` flow: one job, run again and again with other values."""
 
 import asyncio
+import math
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, cast
 
@@ -9,10 +10,13 @@ from prefect.client.schemas.objects import FlowRun, State
 
 from flows import names
 from flows.children import state_of
+from flows.divergence import divergence, has_diverged, last_loss
 from flows.errors import OumiFlowsError
+from flows.job_results import result_files
 from flows.models import JobRequest
+from flows.numbers import to_json
 from flows.outcome import Outcome
-from flows.parent import Parent, Row, current_parent, result_files
+from flows.parent import Parent, Row, current_parent
 from flows.prefect_states import read_message
 from flows.result_metrics import Point, pick, read_curve
 from flows.states import JobState, TerminationReason
@@ -53,9 +57,10 @@ class _Trial(NamedTuple):
     Attributes:
         run: Its job; None: it could not be started.
         state: A job state, or `stopped`.
-        value: Its metric, of one that succeeded and left it.
+        value: Its metric, of one that succeeded and left it; it may be not finite.
         reached: The value it was stopped at.
         note: What is to be said of it.
+        diverged: Whether its metric or its training's loss is not finite: it cannot win.
     """
 
     name: str
@@ -65,6 +70,11 @@ class _Trial(NamedTuple):
     value: float | None = None
     reached: float | None = None
     note: str = ""
+    diverged: bool = False
+
+    @property
+    def can_win(self) -> bool:
+        return self.value is not None and not self.diverged
 
     @property
     def is_over(self) -> bool:
@@ -72,7 +82,8 @@ class _Trial(NamedTuple):
 
     @property
     def has_failed(self) -> bool:
-        return self.is_over and self.value is None and self.state != _STOPPED
+        has_none = self.value is None and not self.diverged
+        return self.is_over and has_none and self.state != _STOPPED
 
 
 class _Run:
@@ -118,9 +129,9 @@ class _Run:
             return _Trial(name, values, run, state, note=_why(run) if state.is_terminal else "")
         metrics = await self._parent.metrics(run, output_dir=_output_dir(run))
         value = pick(metrics, self._sweep.metric)
-        known = ", ".join(sorted(metrics)[:10]) or "none"
-        note = "" if value is not None else f"no metric {self._sweep.metric}; it has {known}"
-        return _Trial(name, values, run, state, value=value, note=note)
+        note = _note(metrics, self._sweep.metric, value)
+        diverged = has_diverged(metrics) or (value is not None and not math.isfinite(value))
+        return _Trial(name, values, run, state, value=value, note=note, diverged=diverged)
 
     def _values(self, run: FlowRun) -> Values:
         """What a trial tries, as its own job says."""
@@ -142,14 +153,17 @@ class _Run:
                 break
             taken = {trial.name for trial in trials}
             number = next(n for n in range(sweep.trials) if _PART.format(n + 1) not in taken)
-            tried = [
-                Tried(trial.values, trial.reached if trial.value is None else trial.value)
-                for trial in trials
-                if trial.is_over
-            ]
+            tried = [Tried(trial.values, self._worth(trial)) for trial in trials if trial.is_over]
             values = await asyncio.to_thread(values_of, sweep, number, tried)
             trials.append(await self._start_one(_PART.format(number + 1), values))
         return trials
+
+    def _worth(self, trial: _Trial) -> float | None:
+        """The value that the search is to go by; None: it failed."""
+        value = trial.reached if trial.value is None else trial.value
+        if value is None or (math.isfinite(value) and not trial.diverged):
+            return value
+        return self._sweep.direction.worst
 
     async def _start_one(self, name: str, values: Values) -> _Trial:
         request = self._request(name, values)
@@ -211,29 +225,31 @@ class _Run:
         """The values that a trial's metric had; of one that is over they are read once."""
         if name in self._curves:
             return self._curves[name]
-        files = result_files(run, _output_dir(run))
-        curve = await asyncio.to_thread(read_curve, files, self._sweep.metric)
+        files = result_files(run.labels)
+        look = f"the metrics of job {run.id}"
+        curve = await self._parent.reading.read(look, read_curve, files, self._sweep.metric) or []
         if state_of(run).is_terminal:
             self._curves[name] = curve
         return curve
 
     def _ranked(self, trials: list[_Trial]) -> list[_Trial]:
-        """The best first; behind those with a value the others, by number."""
+        """The best first; then those that diverged, then those without a value, by number."""
 
-        def place(trial: _Trial) -> tuple[float, int]:
+        def place(trial: _Trial) -> tuple[bool, bool, float, int]:
             value = trial.value
-            order = self._sweep.direction.order(value) if value is not None else float("inf")
-            return order, int(trial.name.rpartition("-")[2])
+            order = self._sweep.direction.order(value) if trial.can_win and value is not None else 0
+            number = int(trial.name.rpartition("-")[2])
+            return not trial.can_win, value is None, order, number
 
         return sorted(trials, key=place)
 
     def _leaderboard(self, trials: list[_Trial]) -> list[Row]:
         return [
             {
-                "rank": rank if trial.value is not None else None,
+                "rank": rank if trial.can_win else None,
                 "trial": trial.name,
                 "state": str(trial.state),
-                self._sweep.metric: trial.value,
+                self._sweep.metric: None if trial.value is None else to_json(trial.value),
                 **trial.values,
                 "note": trial.note,
                 "job_id": str(trial.run.id) if trial.run else "",
@@ -246,15 +262,22 @@ class _Run:
         failed = [trial for trial in ranked if trial.has_failed]
         stopped = sum(trial.state == _STOPPED for trial in trials)
         count = f"{len(failed)} of {len(trials)} trials failed, {stopped} were stopped early"
+        if diverged := [trial.name for trial in ranked if trial.diverged]:
+            count += f", {len(diverged)} diverged ({', '.join(diverged[:3])})"
         left = self._sweep.trials - len(trials)
         if left:
             count += f", {left} were not started: a retry of the whole runs them"
         best = ranked[0]
-        if best.value is not None:
+        if best.can_win:
             return Outcome(
                 TerminationReason.USER_CANCELLED if left else TerminationReason.COMPLETED,
                 f"Best is {best.name}: {self._sweep.metric} {best.value:.6g} with "
                 f"{_told(best.values)}; {count}.",
+            )
+        if diverged and not failed:
+            return Outcome(
+                TerminationReason.INVALID_CONFIG,
+                f"No trial has a {self._sweep.metric} to go by; {best.name}: {best.note}; {count}.",
             )
         # What failed goes before what somebody cancelled.
         first = min(failed, key=lambda one: one.state == JobState.CANCELLED, default=best)
@@ -273,6 +296,15 @@ def _drawn(value: Any, one: Choices | Range) -> Scalar:
 
 def _output_dir(run: FlowRun) -> str:
     return str(run.labels.get(names.LABEL_OUTPUT_DIR, ""))
+
+
+def _note(metrics: Mapping[str, float], metric: str, value: float | None) -> str:
+    """What is to be said of a trial that succeeded."""
+    if words := divergence(last_loss(metrics)):
+        return words
+    if value is None:
+        return f"no metric {metric}; it has {', '.join(sorted(metrics)[:10]) or 'none'}"
+    return "" if math.isfinite(value) else f"diverged: {metric} is {to_json(value)}"
 
 
 def _why(run: FlowRun) -> str:

@@ -18,7 +18,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol, TextIO, cast
@@ -36,6 +36,51 @@ class TrainingState(Protocol):
     global_step: int
     max_steps: int
     is_world_process_zero: bool
+
+
+class RawLoss:
+    """The loss of the last training step, as the model computed it.
+
+    Transformers (5.16, `logging_nan_inf_filter`) logs the mean of the losses before in place of
+    one that is not finite, so a training that diverged logs 0. Without that filter a single such
+    step would show in every record after it, also where the training got over it: the sum that
+    the records are made of is never set back.
+    """
+
+    def __init__(self) -> None:
+        self._last: Any = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a training step was seen."""
+        return self._last is not None
+
+    @property
+    def not_finite(self) -> float | None:
+        """The loss, if it is not a finite number."""
+        loss = _number(self._last)
+        return None if loss is None or math.isfinite(loss) else loss
+
+    def forget(self) -> None:
+        """A training begins: no step of it was seen."""
+        self._last = None
+
+    def watch(self, trainer: Any) -> None:
+        """Keep what `trainer.training_step` returns from now on.
+
+        It stays on its device until a record needs it, as each look at it waits for the device.
+
+        Args:
+            trainer: The class of trainers.
+        """
+        training_step = trainer.training_step
+
+        @functools.wraps(training_step)
+        def step(*args: Any, **kwargs: Any) -> Any:
+            self._last = training_step(*args, **kwargs)
+            return self._last
+
+        trainer.training_step = step
 
 
 def _harmless(event: Callable[..., None]) -> Callable[..., None]:
@@ -60,6 +105,9 @@ class ProgressReports:
         clock: Seconds, monotonic.
     """
 
+    raw_loss = RawLoss()
+    """Of the one training that a process does at a time."""
+
     def __init__(
         self, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
@@ -74,6 +122,7 @@ class ProgressReports:
     @_harmless
     def on_train_begin(self, args: Any, state: TrainingState, control: Any, **_: Any) -> None:
         """Start the clock; a step other than 0 is that of the checkpoint resumed from."""
+        self.raw_loss.forget()
         self._began_at = self._clock()
         self._first_step = state.global_step
         self._checkpoint_step = state.global_step or None
@@ -85,6 +134,9 @@ class ProgressReports:
         """Report at most once a second."""
         if self._clock() - self._reported_at >= _INTERVAL_SECONDS:
             self._report("step", state)
+        if not self.raw_loss.is_known:
+            # A trainer that computes its steps in a way of its own: its records must say it.
+            args.logging_nan_inf_filter = False
 
     @_harmless
     def on_log(
@@ -92,13 +144,25 @@ class ProgressReports:
         args: Any,
         state: TrainingState,
         control: Any,
-        logs: Mapping[str, Any] | None = None,
+        logs: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        """Keep the training loss; evaluation results carry none."""
-        if logs and "loss" in logs:
-            self._loss = _finite(logs["loss"])
-            self._report("log", state)
+        """Keep the training loss; evaluation results carry none.
+
+        The record gets the loss that the filter of Transformers took out, before those callbacks
+        read it that print it and write it to files.
+        """
+        name = next((name for name in ("loss", "train_loss") if logs and name in logs), None)
+        if logs is None or name is None:
+            return
+        hidden = self.raw_loss.not_finite
+        if hidden is not None:
+            logs[name] = hidden
+        # The mean of a whole run counts where it was too short to log a step's. Of one that goes
+        # on from a checkpoint it is too small: of the steps since, divided by all (5.16).
+        if name == "loss" or (self._loss is None and self._first_step == 0):
+            self._loss = _number(logs[name])
+        self._report("log", state)
 
     @_harmless
     def on_save(self, args: Any, state: TrainingState, control: Any, **_: Any) -> None:
@@ -109,8 +173,10 @@ class ProgressReports:
 
     @_harmless
     def on_train_end(self, args: Any, state: TrainingState, control: Any, **_: Any) -> None:
-        """The last report."""
+        """The last report; steps after the last record count in it."""
         _mark(args, state, "")
+        hidden = self.raw_loss.not_finite
+        self._loss = self._loss if hidden is None else hidden
         self._report("end", state)
 
     def _report(self, event: str, state: TrainingState) -> None:
@@ -122,7 +188,7 @@ class ProgressReports:
             "event": event,
             "step": state.global_step,
             "max_steps": state.max_steps if state.max_steps > 0 else None,
-            "loss": self._loss,
+            "loss": _shown(self._loss),
             "eta_seconds": self._eta_seconds(state, elapsed=now - self._began_at),
             "checkpoint_step": self._checkpoint_step,
         }
@@ -165,11 +231,15 @@ def _mark(args: Any, state: TrainingState, name: str) -> None:
     draft.replace(folder / MARK)
 
 
-def _finite(value: Any) -> float | None:
+def _number(value: Any) -> float | None:
     with suppress(TypeError, ValueError):
-        number = float(value)
-        return number if math.isfinite(number) else None
+        return float(value)
     return None
+
+
+def _shown(number: float | None) -> float | str | None:
+    """A number as JSON can hold it: ``"nan"``, ``"inf"``, ``"-inf"`` where it is not finite."""
+    return number if number is None or math.isfinite(number) else str(number)
 
 
 def attach() -> None:
@@ -190,6 +260,7 @@ def attach() -> None:
             cast(list[type], callbacks).append(
                 type("OumiFlowsProgress", (ProgressReports, base), {})
             )
+            ProgressReports.raw_loss.watch(trainer.Trainer)
 
 
 def _leave_search_path() -> None:

@@ -1,14 +1,16 @@
 """Where a pipeline is, told from the jobs it has: what runs next, what never will, and why."""
 
+import math
 from collections.abc import Container, Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from flows.errors import OumiFlowsError
+from flows.errors import InvalidConfig, OumiFlowsError
 from flows.models import JobRequest, OverrideValue
+from flows.numbers import to_json
 from flows.pipelines.conditions import Condition
 from flows.pipelines.references import Lookup, substitute, substitute_text
-from flows.pipelines.results import PartResult, lookup_for
+from flows.pipelines.results import PartResult, judged, lookup_for
 from flows.pipelines.spec import Part, Pipeline
 from flows.states import JobState
 
@@ -80,10 +82,22 @@ def resolved(part: Part, lookup: Lookup) -> JobRequest:
     """
     request = part.request
     overrides: dict[str, OverrideValue] = {
-        key: substitute(value, lookup) for key, value in request.overrides.items()
+        key: _finite(key, substitute(value, lookup)) for key, value in request.overrides.items()
     }
     envs = {key: substitute_text(value, lookup) for key, value in request.envs.items()}
     return request.model_copy(update={"overrides": overrides, "envs": envs})
+
+
+def _finite(key: str, value: OverrideValue) -> OverrideValue:
+    """The value of an override.
+
+    Raises:
+        InvalidConfig: It is a number that is not finite, with which no config means anything.
+    """
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, float) and not math.isfinite(one):
+            raise InvalidConfig(f"{key} would be {to_json(one)}", "Look at why that metric is none")
+    return value
 
 
 def _without_job(
@@ -101,11 +115,10 @@ def _without_job(
             return Place(part, PartState.NOT_RUN, f"{', '.join(missing[:3])} {why}")
     if skipped := [place.part.name for place in needed if place.state is PartState.SKIPPED]:
         return Place(part, PartState.SKIPPED, f"{', '.join(skipped[:3])} was skipped")
-    lookup = lookup_for(part, results)
     try:
-        if condition and not condition.holds(lookup):
+        if condition and not condition.holds(lookup_for(part, judged(results))):
             return Place(part, PartState.SKIPPED, f"not {part.when}")
-        return Place(part, PartState.READY, request=resolved(part, lookup))
+        return Place(part, PartState.READY, request=resolved(part, lookup_for(part, results)))
     except OumiFlowsError as error:
         return Place(part, PartState.FAILED, error.sentences)
 

@@ -1,9 +1,14 @@
-"""Conditions: ``${evaluate.metrics.exact_match} > 0.8``. Nothing of them is executed as Python."""
+"""Conditions: ``${evaluate.metrics.exact_match} > 0.8``. Nothing of them is executed as Python.
+
+A comparison with a number that is not finite is neither true nor false, nor is its contrary: its
+value is a NaN here, and so is what depends on it alone. A condition holds only if it is true.
+"""
 
 import ast
+import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, cast
 
 from flows.errors import InvalidConfig
@@ -29,14 +34,57 @@ _ARITHMETIC: Final[Mapping[type[ast.operator], Callable[[float, float], float]]]
     ast.Div: lambda one, other: one / other,
 }
 _WORDS: Final[Mapping[str, bool | None]] = {"true": True, "false": False, "none": None}
+
+
+def _truth(value: object) -> bool | None:
+    """Whether a value counts as true; None of a number that is not finite."""
+    return None if _is_unknown(value) else bool(value)
+
+
+def _is_unknown(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _all(values: Iterable[object]) -> bool | float:
+    """False if one is; a NaN if one is neither true nor false."""
+    result: bool | float = True
+    for value in values:
+        truth = _truth(value)
+        if truth is False:
+            return False
+        if truth is None:
+            result = math.nan
+    return result
+
+
+def _any(values: Iterable[object]) -> bool | float:
+    """True if one is; a NaN if one is neither true nor false."""
+    return _not(_all(_not(value) for value in values))
+
+
+def _not(value: object) -> bool | float:
+    truth = _truth(value)
+    return math.nan if truth is None else not truth
+
+
+def _best(choose: Callable[..., Any]) -> Callable[..., Any]:
+    """`min` or `max`, which no number that is not finite can win."""
+
+    def best(*values: Any) -> Any:
+        among = list(values[0] if len(values) == 1 else values)
+        return choose([one for one in among if not _is_unknown(one)] or among)
+
+    return best
+
+
 _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
-    "min": min,
-    "max": max,
+    "min": _best(min),
+    "max": _best(max),
     "sum": sum,
     "len": len,
     "abs": abs,
-    "any": any,
-    "all": all,
+    "any": _any,
+    "all": _all,
 }
 
 
@@ -74,7 +122,7 @@ class Condition:
             InvalidConfig: It cannot be judged, such as when it compares a text with a number.
         """
         try:
-            return bool(self._value(self._tree, lookup))
+            return _truth(self._value(self._tree, lookup)) is True
         except (TypeError, ValueError, ArithmeticError) as error:
             raise InvalidConfig(
                 f"The condition {self.text!r} cannot be judged: {error}",
@@ -118,11 +166,11 @@ class Condition:
             case ast.List(elts=items) | ast.Tuple(elts=items):
                 value = [self._value(item, lookup) for item in items]
             case ast.BoolOp(op=op, values=parts):
-                decide = all if isinstance(op, ast.And) else any
+                decide = _all if isinstance(op, ast.And) else _any
                 value = decide(self._value(part, lookup) for part in parts)
             case ast.UnaryOp(op=op, operand=operand):
                 inner = self._value(operand, lookup)
-                value = not inner if isinstance(op, ast.Not) else -_number(inner)
+                value = _not(inner) if isinstance(op, ast.Not) else -_number(inner)
             case ast.BinOp(left=left, op=op, right=right):
                 numbers = (_number(self._value(side, lookup)) for side in (left, right))
                 value = _ARITHMETIC[type(op)](*numbers)
@@ -132,14 +180,16 @@ class Condition:
                 value = self._compare(cast(ast.Compare, node), lookup)
         return value
 
-    def _compare(self, node: ast.Compare, lookup: Lookup) -> bool:
-        left = self._value(node.left, lookup)
-        for op, other in zip(node.ops, node.comparators, strict=True):
-            right = self._value(other, lookup)
-            if not _COMPARE[type(op)](left, right):
-                return False
-            left = right
-        return True
+    def _compare(self, node: ast.Compare, lookup: Lookup) -> bool | float:
+        values = [self._value(one, lookup) for one in (node.left, *node.comparators)]
+        pairs = zip(values, node.ops, values[1:], strict=False)
+        return _all(_compared(left, op, right) for left, op, right in pairs)
+
+
+def _compared(left: object, op: ast.cmpop, right: object) -> bool | float:
+    if _is_unknown(left) or _is_unknown(right):
+        return math.nan
+    return _COMPARE[type(op)](left, right)
 
 
 def _word(name: str) -> bool | None:

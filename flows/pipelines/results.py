@@ -1,9 +1,11 @@
 """What a part of a pipeline leaves to those after it."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
+from flows.divergence import has_diverged
 from flows.errors import InvalidConfig
 from flows.models import OverrideValue
 from flows.pipelines.references import FIELDS, INDEX, ITEM, Lookup, Reference
@@ -20,6 +22,16 @@ class PartResult:
     model_name: str
     log_path: str
     metrics: Mapping[str, float]
+
+
+def judged(results: Mapping[str, PartResult]) -> dict[str, PartResult]:
+    """The results as conditions see them: no metric of a training that diverged is a number."""
+    return {
+        name: replace(result, metrics=dict.fromkeys(result.metrics, math.nan))
+        if has_diverged(result.metrics)
+        else result
+        for name, result in results.items()
+    }
 
 
 class Refers(Protocol):

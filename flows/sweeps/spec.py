@@ -32,8 +32,15 @@ class Direction(StrEnum):
         return one < other if self is Direction.MINIMIZE else one > other
 
     def order(self, value: float) -> float:
-        """A number that is the smaller the better `value` is."""
+        """A number that is the smaller the better `value` is; no value is worse than a NaN."""
+        if math.isnan(value):
+            return math.inf
         return value if self is Direction.MINIMIZE else -value
+
+    @property
+    def worst(self) -> float:
+        """The value that no other is worse than."""
+        return math.inf if self is Direction.MINIMIZE else -math.inf
 
 
 class Range(Value):

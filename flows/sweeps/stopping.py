@@ -1,8 +1,10 @@
 """The median rule: which trials are not worth being gone on with."""
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 
+from flows.numbers import to_json
 from flows.result_metrics import Point
 from flows.sweeps.spec import Direction, EarlyStopping
 
@@ -23,7 +25,9 @@ def hopeless(
     """
     if not curve or curve[-1].step < rule.after_steps:
         return None
-    step = curve[-1].step
+    step, last = curve[-1]
+    if not math.isfinite(last):
+        return f"diverged: at step {step} it was {to_json(last)}"
     bests = [_best(other, step, direction) for other in others.values() if _reached(other, step)]
     if len(bests) < rule.after_trials:
         return None
@@ -38,4 +42,8 @@ def _reached(curve: Sequence[Point], step: int) -> bool:
 
 
 def _best(curve: Sequence[Point], step: int, direction: Direction) -> float:
-    return min((p.value for p in curve if p.step <= step), key=direction.order)
+    """The best value up to a step; the worst there is of a trial that has diverged by then."""
+    values = [point.value for point in curve if point.step <= step]
+    if not math.isfinite(values[-1]):
+        return direction.worst
+    return min(filter(math.isfinite, values), key=direction.order)

@@ -4,20 +4,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from flows import names, provenance
 from flows.configs.reader import load_snapshot
 from flows.errors import OumiFlowsError
 from flows.models import JobRequest, JobStatus, Value
-from flows.result_metrics import ResultFiles, read_metrics
+from flows.result_metrics import ResultFiles, read_kept, read_metrics
 from mcp_server.prefect_models import FlowRun
 from mcp_server.services.redactors import Redactors
 
 _SHOWN: Final = 60
 _VALUE_LIMIT: Final = 200
 _UNKNOWN: Final = "unknown here"
-_METRICS: Final = TypeAdapter(dict[str, float])
 
 
 class Difference(Value):
@@ -130,12 +129,9 @@ def _results(side: Side) -> dict[str, Any]:
 
 def _metrics(side: Side) -> Mapping[str, float]:
     """What was kept of the job; else what its log says, which no other job writes to."""
-    kept = side.run.label(names.LABEL_METRICS)
+    kept = read_kept(side.run.label(names.LABEL_METRICS))
     if kept is not None:
-        try:
-            return _METRICS.validate_json(kept)
-        except ValidationError:
-            return {}
+        return kept
     log_path = side.status.log_path
     return read_metrics(ResultFiles(None, Path(log_path))) if log_path else {}
 

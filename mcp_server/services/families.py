@@ -5,6 +5,7 @@ from typing import Any, Final, cast
 
 from flows import names
 from flows.models import JobPart, JobStatus
+from flows.numbers import to_number
 from flows.prefect_states import PREFECT_STATE
 from flows.states import JobState
 from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway
@@ -80,11 +81,10 @@ def _part(row: dict[str, Any], run: FlowRun) -> JobPart:
     own = {"step", "trial", "state", "note", "metrics", "job_id", "rank", metric}
     words = [f"{key}={value}" for key, value in row.items() if key not in own]
     words += [str(row[key]) for key in ("metrics", "note") if row.get(key)]
-    value = row.get(metric) if metric else None
     return JobPart(
         name=str(row.get("step") or row.get("trial") or ""),
         state=str(row.get("state")),
-        value=float(value) if isinstance(value, int | float) else None,
+        value=to_number(row.get(metric)) if metric else None,
         note=", ".join(words)[:_NOTE],
         job_id=row.get("job_id") or None,
     )

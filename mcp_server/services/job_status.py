@@ -7,7 +7,9 @@ from typing import Final
 from pydantic import ValidationError
 
 from flows import names, prefect_states
+from flows.divergence import DIVERGED
 from flows.models import JobProgress, JobRequest, JobStatus
+from flows.numbers import to_count, to_number
 from flows.states import JobState, ProcessHolder
 from flows.stopwatch import Instant, Stopwatch
 from mcp_server.prefect_models import Artifact, FlowRun
@@ -125,7 +127,9 @@ def summary_line(status: JobStatus) -> str:
     if status.resumed_from_step is not None:
         parts.append(f"resumed from step {status.resumed_from_step}")
     parts += progress_words(status.progress)
-    if status.state is not JobState.SUCCEEDED and status.message:
+    if DIVERGED in status.message and status.state is JobState.SUCCEEDED:
+        parts.append(status.message)
+    elif status.state is not JobState.SUCCEEDED and status.message:
         reason = f"{status.termination_reason}: " if status.termination_reason else ""
         parts.append(reason + status.message)
     elif status.termination_reason and status.state is not JobState.SUCCEEDED:
@@ -156,7 +160,7 @@ def _holder(run: FlowRun) -> ProcessHolder | None:
 def _resumed_from_step(run: FlowRun) -> int | None:
     if run.label(names.LABEL_RESUMED_ATTEMPT) != str(run.attempt):
         return None
-    return _count(run.label(names.LABEL_RESUMED_STEP))
+    return to_count(run.label(names.LABEL_RESUMED_STEP))
 
 
 def _is_of_attempt(artifact: Artifact, run: FlowRun) -> bool:
@@ -170,28 +174,19 @@ def _progress(artifact: Artifact | None, state: JobState) -> JobProgress:
     if artifact is None:
         return JobProgress()
     facts = artifact.metadata
-    percent = _number(str(artifact.data))
+    percent = _finite(artifact.data)
     return JobProgress(
-        step=_count(facts.get("step")),
-        max_steps=_count(facts.get("max_steps")),
+        step=to_count(facts.get("step")),
+        max_steps=to_count(facts.get("max_steps")),
         percent=None if percent is None else round(percent, 2),
-        loss=_number(facts.get("loss")),
-        eta_seconds=None if state.is_terminal else _number(facts.get("eta_seconds")),
+        loss=to_number(facts.get("loss")),
+        eta_seconds=None if state.is_terminal else _finite(facts.get("eta_seconds")),
     )
 
 
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    # JSON has no NaN and no infinity, which a diverged loss is.
-    return value if math.isfinite(value) else None
-
-
-def _count(text: str | None) -> int | None:
-    value = _number(text)
-    return None if value is None else int(value)
+def _finite(text: object) -> float | None:
+    value = to_number(text)
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _instant(text: str | None) -> datetime | None:

@@ -72,3 +72,56 @@ async def test_a_run_of_a_schedule_has_its_folder_on_it_and_latest_leads_there(
     assert (bench.folder / "out" / "latest").resolve() == folder.resolve()
     kept = (await bench.run(job_id)).labels[names.LABEL_METRICS]
     assert json.loads(str(kept)) == {"loss": 0.5, "step": 5.0}
+
+
+def log_metrics(folder: Path, **event: float) -> None:
+    with (folder / "metrics_rank0000.jsonl").open("a") as file:
+        file.write(f"{json.dumps(event)}\n")
+
+
+@pytest.mark.engine
+async def test_only_what_the_last_attempt_wrote_counts_whoever_watched_it(bench: Bench) -> None:
+    folder = make(bench.folder / "out")
+    log_metrics(folder, eval_loss=0.1, step=9)  # an earlier job's
+    config = bench.folder / "train.yaml"
+    config.write_text("model: {model_name: tiny}\ntraining: {output_dir: out}\n")
+    job_id = await bench.submit_config(config, skip_preflight=True)
+    await bench.client.update_flow_run_labels(job_id, {names.LABEL_OUTPUT_DIR: str(folder)})
+    async with bench.worker():
+        first = await bench.launched(job_id)
+        log_metrics(folder, loss=3.0, grad_norm=1.0, step=1)
+        await bench.reaches(job_id, JobState.RUNNING)
+    async with bench.worker():
+        first.fail(TerminationReason.NONZERO_EXIT, "It failed.")
+        await bench.ending(job_id)
+        log_metrics(folder, mfu=0.4, step=50)  # another job's
+        await bench.retry(job_id)
+        second = await bench.launched(job_id, 2)  # without a checkpoint it starts over
+        log_metrics(folder, loss=2.0, step=1)
+    async with bench.worker():
+        second.succeed()
+        assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+    kept = (await bench.run(job_id)).labels[names.LABEL_METRICS]
+    assert json.loads(str(kept)) == {"loss": 2.0, "step": 1.0}
+
+
+@pytest.mark.engine
+async def test_a_script_that_was_retried_keeps_what_its_attempts_left(bench: Bench) -> None:
+    folder = make(bench.folder / "out")
+    log_metrics(folder, eval_loss=0.1, step=9)
+    job_id = await bench.submit("hold")
+    await bench.client.update_flow_run_labels(job_id, {names.LABEL_OUTPUT_DIR: str(folder)})
+    async with bench.worker():
+        first = await bench.launched(job_id)
+        log_metrics(folder, grad_norm=1.0, step=1)
+        await bench.reaches(job_id, JobState.RUNNING)
+        first.fail(TerminationReason.NONZERO_EXIT, "It failed.")
+        await bench.ending(job_id)
+        log_metrics(folder, mfu=0.4, step=50)  # another job's
+        await bench.retry(job_id)
+        second = await bench.launched(job_id, 2)
+        log_metrics(folder, loss=2.0, step=2)
+        second.succeed()
+        assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+    kept = (await bench.run(job_id)).labels[names.LABEL_METRICS]
+    assert json.loads(str(kept)) == {"grad_norm": 1.0, "loss": 2.0, "step": 2.0}

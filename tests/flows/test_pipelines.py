@@ -60,6 +60,40 @@ async def test_steps_run_in_order_with_what_others_left_and_on_their_conditions(
     assert (status.command, status.name) == ("pipeline", f"pipeline-{str(parent)[:8]}")
 
 
+async def test_neither_an_earlier_runs_numbers_nor_a_diverged_training_promotes(
+    family: Family,
+) -> None:
+    bench = family.bench
+    for folder in ("train", "eval"):
+        metrics = bench.folder / "out" / folder / "metrics_rank0000.jsonl"
+        metrics.parent.mkdir(parents=True)
+        metrics.write_text('{"eval_loss": 0.1, "step": 9}\n')
+    family.leave_metrics("out/eval", exact_match=0.99)  # last night's
+    steps = [
+        family.step("train", output_dir="out/train"),
+        family.step("evaluate", output_dir="out/eval", may_fail=True),
+        family.step("promote", "exit 0", when="${train.metrics.eval_loss} < 1"),
+        family.step(
+            "praise", "exit 0", when="${evaluate.metrics.exact_match} > 0.9", may_fail=True
+        ),
+    ]
+    async with bench.worker():
+        parent = await family.submit(*steps)
+        train = await family.launched(parent, "train")
+        with (bench.folder / "out/train/metrics_rank0000.jsonl").open("a") as file:
+            file.write('{"eval_loss": 0.5, "step": 1}\n{"loss": NaN, "step": 2}\n')
+        train.succeed()
+        (await family.launched(parent, "evaluate")).succeed()
+        state, _, text = await bench.ending(parent)
+    assert (state, text) == (
+        JobState.SUCCEEDED,
+        "2 of 4 jobs succeeded, 1 skipped (promote), 1 diverged (train).",
+    )
+    parts = {part.name: part for part in (await family.jobs.status(str(parent))).parts}
+    assert parts["train"].note == "eval_loss 0.5, its training diverged: its last loss is nan"
+    assert "evaluate left no metric exact_match; it has none" in parts["praise"].note
+
+
 async def test_a_failed_step_stops_what_follows_and_a_retry_runs_only_that(
     family: Family,
 ) -> None:

@@ -1,5 +1,6 @@
 """Sweeps: one run whose trials are jobs, through the real flow, worker and server."""
 
+import math
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from uuid import UUID
@@ -82,6 +83,34 @@ async def test_trials_run_some_at_once_and_are_ranked_whatever_becomes_of_one(
         state, _, text = await bench.ending(parent)
     assert text.startswith("Best is trial-2: loss 0.1 with envs.LR=2; 0 of 3 trials failed")
     assert len(bench.launcher.launches) == 4
+
+
+async def test_a_trial_that_diverged_is_named_and_never_wins(family: Family) -> None:
+    bench = family.bench
+    async with bench.worker():
+        parent = await family.sweep(
+            search="grid", metric="loss", space={"envs.LR": [1.0, 2.0, 3.0]}, concurrency=3
+        )
+        nan, hidden, good = [await family.launched(parent, f"trial-{n}") for n in (1, 2, 3)]
+        says(nan, bench.folder, *(f'{{"loss": {one}}}' for one in ("0.9", "0.5", "NaN", "NaN")))
+        says(hidden, bench.folder, "{'loss': '0', 'grad_norm': 'nan', 'step': 10}")
+        says(good, bench.folder, '{"loss": 0.7}')
+        for job in (nan, hidden, good):
+            await once_noticed(family, job)
+        state, _, text = await bench.ending(parent)
+        assert (state, text) == (
+            JobState.SUCCEEDED,
+            "Best is trial-3: loss 0.7 with envs.LR=3; 0 of 3 trials failed, "
+            "0 were stopped early, 2 diverged (trial-1, trial-2).",
+        )
+        parts = (await family.jobs.status(str(parent))).parts
+    assert [(part.name, part.state, part.value) for part in parts] == [
+        ("trial-3", "succeeded", 0.7),
+        ("trial-1", "succeeded", math.nan),
+        ("trial-2", "succeeded", math.nan),
+    ]
+    assert parts[1].note == "envs.LR=1.0, its training diverged: its last loss is nan"
+    assert parts[1].model_dump(mode="json")["value"] == "nan"
 
 
 async def test_a_hopeless_trial_is_stopped_and_not_retried(family: Family) -> None:

@@ -1,12 +1,13 @@
 """Where a pipeline is when one of its steps was retried alone, and when a run was retried."""
 
+import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from prefect.client.schemas.objects import State, StateType
 
 from flows.children import retried_at
-from flows.models import JobRequest
+from flows.models import JobRequest, OverrideValue
 from flows.pipelines.advance import HELD, PartState, advance
 from flows.pipelines.results import PartResult
 from flows.pipelines.spec import Part, Pipeline
@@ -51,3 +52,33 @@ def test_a_run_was_retried_when_it_had_ended_and_was_scheduled_again(
     ]
     told = None if expected is None else START + timedelta(seconds=expected)
     assert retried_at(reversed(states)) == told
+
+
+def follower(*, when: str = "", **overrides: OverrideValue) -> Part:
+    request = JobRequest(config_path="/next.yaml", client_cwd="/", overrides=dict(overrides))
+    meant: dict[str, str | list[str]] = {"train": "train"}
+    return Part(name="next", step="next", request=request, after=["train"], when=when, meant=meant)
+
+
+def after_training(next_part: Part, **metrics: float) -> tuple[PartState, str]:
+    pipeline = Pipeline(name="p", client_cwd="/", parts=[part("train"), next_part])
+    result = PartResult(JobState.SUCCEEDED, "id", "", "", "", metrics)
+    place = advance(pipeline, {"train": result})[1]
+    return place.state, place.why
+
+
+def test_no_metric_of_a_training_that_diverged_makes_a_condition_hold() -> None:
+    promote = follower(when="${train.metrics.eval_loss} < 1")
+    assert after_training(promote, loss=0.4, eval_loss=0.5)[0] is PartState.READY
+    assert after_training(promote, loss=math.nan, eval_loss=0.5)[0] is PartState.SKIPPED
+    assert after_training(promote, loss=0.4, eval_loss=math.nan)[0] is PartState.SKIPPED
+
+
+def test_a_number_that_is_not_finite_is_no_override() -> None:
+    uses = follower(**{"training.learning_rate": "${train.metrics.rate}"})
+    assert after_training(uses, rate=0.5)[0] is PartState.READY
+    state, why = after_training(uses, rate=math.inf)
+    assert (state, why) == (
+        PartState.FAILED,
+        "training.learning_rate would be inf. Look at why that metric is none.",
+    )

@@ -1,5 +1,7 @@
 """Conditions are judged by rules of their own: nothing in them is executed."""
 
+import math
+
 import pytest
 
 from flows.errors import InvalidConfig
@@ -72,3 +74,51 @@ def test_what_is_no_condition_is_refused_when_it_is_read(text: str) -> None:
 def test_what_cannot_be_judged_says_so(text: str) -> None:
     with pytest.raises(InvalidConfig, match="cannot be judged"):
         Condition(text).holds(lookup)
+
+
+def unknown(reference: Reference) -> OverrideValue:
+    """Metrics of which one is good, one is none, and one is a list of both."""
+    values: dict[str, OverrideValue] = {"good": 0.5, "nan": math.nan, "inf": math.inf}
+    return [0.5, math.nan] if reference.head == "each" else values[reference.head]
+
+
+@pytest.mark.parametrize("value", ["${nan.metrics.loss}", "${inf.metrics.loss}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{} < 1",
+        "{} > 1",
+        "{} == {}",
+        "{} != {}",
+        "not {} < 1",
+        "not not {} < 1",
+        "{}",
+        "not {}",
+        "0 < {} < 1",
+        "{} in [0.5]",
+        "{} not in [0.5]",
+        "-{} + 1 > 0",
+        "min({}, {}) < 1",
+        "sum([{}, 1]) > 0 or abs({}) >= 0",
+        "{} < 1 and ${good.metrics.loss} < 1",
+        "any([{} < 1, false])",
+        "all([{} < 1, true])",
+    ],
+)
+def test_no_condition_holds_because_of_a_number_that_is_not_finite(text: str, value: str) -> None:
+    assert not Condition(text.replace("{}", value)).holds(unknown)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "${nan.metrics.loss} < 1 or ${good.metrics.loss} < 1",
+        "any([${nan.metrics.loss} < 1, true])",
+        "not (${nan.metrics.loss} < 1 and ${good.metrics.loss} > 1)",
+        "min(${each.metrics.loss}) < 0.6",
+        "max(${nan.metrics.loss}, ${good.metrics.loss}) == 0.5",
+        "len(${each.metrics.loss}) == 2",
+    ],
+)
+def test_what_does_not_depend_on_such_a_number_holds_as_ever(text: str) -> None:
+    assert Condition(text).holds(unknown)

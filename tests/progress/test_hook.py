@@ -17,7 +17,7 @@ import pytest
 from flows.configs import marks
 from flows.configs.marks import Mark, read_mark
 from flows.launcher.job_folder import JOB_DIR_ENV
-from flows.launcher.progress_hook import MARK, MARKER, SIGN, ProgressReports
+from flows.launcher.progress_hook import MARK, MARKER, SIGN, ProgressReports, RawLoss
 from flows.log_text import REPORT_MARKER
 from flows.models import JobProgress
 from flows.names import JOB_KEY_ENV
@@ -115,12 +115,117 @@ def test_the_end_is_reported_with_nothing_left() -> None:
     assert (last["event"], last["step"], last["eta_seconds"]) == ("end", 1, 0.0)
 
 
-@pytest.mark.parametrize("loss", [math.nan, math.inf, "nan", None, [1]])
-def test_a_loss_that_is_not_a_finite_number_is_reported_as_none(loss: object) -> None:
+@pytest.mark.parametrize(
+    ("loss", "reported"),
+    [(math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf"), ("nan", "nan")],
+)
+def test_a_loss_that_is_not_finite_is_reported_as_what_it_is(loss: object, reported: str) -> None:
+    training = Training()
+    training.log(loss=2.0)
+    training.log(loss=loss)
+    assert [report["loss"] for report in training.reports] == [None, 2.0, reported]
+
+
+@pytest.mark.parametrize("loss", [None, [1], "unknown"])
+def test_a_loss_that_is_no_number_is_reported_as_none(loss: object) -> None:
     training = Training()
     training.log(loss=2.0)
     training.log(loss=loss)
     assert [report["loss"] for report in training.reports] == [None, 2.0, None]
+
+
+class Trainer:
+    """What the hook wraps of a trainer: a step that returns its loss."""
+
+    loss: object = 1.0
+
+    def training_step(self) -> object:
+        return self.loss
+
+
+class Watched(Training):
+    """A training whose steps go through a trainer that the hook watches."""
+
+    def __init__(self, **state: int) -> None:
+        super().__init__(**state)
+
+        class Own(Trainer):
+            pass
+
+        self.trainer = Own()
+        self.hook.raw_loss = RawLoss()
+        self.hook.raw_loss.watch(Own)
+
+    def step_with(self, loss: object) -> None:
+        self.trainer.loss = loss
+        assert self.trainer.training_step() is loss
+        self.step(seconds=0.1)
+
+
+def test_a_loss_that_transformers_replaced_is_put_back_for_all_who_read_the_record() -> None:
+    training = Watched()
+    training.step_with(math.nan)
+    record = {"loss": 0.0, "grad_norm": math.nan}
+    training.hook.on_log(None, training.state, None, logs=record)
+    assert math.isnan(record["loss"])
+    assert training.reports[-1]["loss"] == "nan"
+
+
+def test_a_training_that_got_over_a_step_without_a_loss_has_not_diverged() -> None:
+    training = Watched()
+    training.step_with(math.inf)
+    training.step_with(0.5)
+    record = {"loss": 0.6, "grad_norm": math.inf}
+    training.hook.on_log(None, training.state, None, logs=record)
+    assert (record["loss"], training.reports[-1]["loss"]) == (0.6, 0.6)
+
+
+def test_steps_after_the_last_record_count_at_the_end() -> None:
+    training = Watched()
+    training.step_with(0.5)
+    training.log(loss=0.5)
+    training.step_with(math.nan)
+    whole = {"train_loss": 0.5}
+    training.hook.on_log(None, training.state, None, logs=whole)
+    training.hook.on_train_end(None, training.state, None)
+    assert math.isnan(whole["train_loss"])
+    assert training.reports[-1]["loss"] == "nan"
+
+
+def test_a_second_training_of_a_process_does_not_have_the_first_ones_loss() -> None:
+    training = Watched()
+    training.step_with(math.nan)
+    training.hook.on_train_begin(None, training.state, None)
+    training.hook.on_train_end(None, training.state, None)
+    assert training.reports[-1]["loss"] is None
+
+
+def test_a_run_too_short_to_log_a_step_has_the_mean_of_all() -> None:
+    training = Training()
+    training.step(seconds=0.1)
+    training.log(train_loss=5.9)
+    assert training.reports[-1]["loss"] == 5.9
+    training.log(loss=3.0)
+    training.log(train_loss=4.0)
+    assert training.reports[-1]["loss"] == 3.0
+
+
+def test_the_mean_of_a_run_that_goes_on_from_a_checkpoint_is_no_loss() -> None:
+    training = Training(global_step=6)
+    training.step(seconds=0.1)
+    training.log(train_loss=0.9)
+    assert training.reports[-1]["loss"] is None
+
+
+def test_a_trainer_with_steps_of_its_own_is_asked_for_its_losses_as_they_are() -> None:
+    training = Watched()
+    args = SimpleNamespace(logging_nan_inf_filter=True)
+    training.step_with(1.0)
+    training.hook.on_step_end(args, training.state, None)
+    assert args.logging_nan_inf_filter
+    training.hook.on_train_begin(args, training.state, None)
+    training.hook.on_step_end(args, training.state, None)
+    assert not args.logging_nan_inf_filter
 
 
 def test_evaluation_results_are_not_a_training_loss() -> None:

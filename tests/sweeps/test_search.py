@@ -178,3 +178,29 @@ def test_a_trial_is_hopeless_when_it_is_behind_the_median_of_those_that_came_as_
 ) -> None:
     rule = EarlyStopping(after_trials=3, after_steps=20)
     assert (hopeless(mine, OTHERS, rule, direction) is not None) is is_hopeless
+
+
+@pytest.mark.parametrize("direction", Direction)
+@pytest.mark.parametrize("last", [math.nan, math.inf, -math.inf])
+def test_a_trial_whose_metric_is_not_finite_any_more_is_hopeless(
+    direction: Direction, last: float
+) -> None:
+    rule = EarlyStopping(after_trials=3, after_steps=20)
+    assert hopeless(curve(0.1, last), {}, rule, direction) is not None
+    assert hopeless(curve(last), {}, rule, direction) is None  # too early
+
+
+@pytest.mark.parametrize("direction", Direction)
+def test_others_that_diverged_are_behind_every_trial(direction: Direction) -> None:
+    rule = EarlyStopping(after_trials=1, after_steps=1)
+    diverged = {"a": curve(0.5, math.nan), "b": curve(math.inf, -math.inf)}
+    assert hopeless(curve(9.0, 9.0), diverged, rule, direction) is None
+
+
+@pytest.mark.parametrize("direction", [Direction.MINIMIZE, Direction.MAXIMIZE])
+def test_optuna_goes_on_after_trials_that_diverged(direction: Direction) -> None:
+    searched = sweep(Search.OPTUNA).model_copy(update={"direction": direction})
+    tried = [
+        Tried(values_of(searched, n, []), direction.worst if n % 2 else float(n)) for n in range(6)
+    ]
+    assert values_of(searched, 6, tried).keys() == searched.space.keys()
