@@ -37,7 +37,7 @@ SECRETS = {
     "API_TOKEN": 'cnry-11/"e7a3c5"\\x',
     "CLIENT_SECRET": "cnry-12&f8b4d6?=",
     "DATABASE_URL": "postgres://me:cnry-13-a9c5e7@db.example.com/x",
-    "GITHUB_PAT": "cnry-14-b0d6f8",
+    "GITLAB_PAT": "cnry-14-b0d6f8",
     "BASIC_AUTH": "me:cnry-15-c1e7a9",
     "ENCRYPTION_KEY": "Y25yeTE2+2f8b0/==",
     "SIGNING_KEY": "cnry-17-e3a9c1-\u00e9",
