@@ -150,7 +150,7 @@ class Attempt:
         else:
             look = "the end of the results of a job"
             self._record.note(
-                await self._reading.read(look, self._plan.ended_marks, self.number) or {}
+                await self._reading.read(look, self._plan.final_marks, self.number) or {}
             )
         await self._keep_record()
         await self._keep_duration()

@@ -57,7 +57,7 @@ async def keep_results(
 def with_divergence(outcome: Outcome, *, loss: float | None) -> Outcome:
     """The outcome of a job that succeeded, which says so if its training diverged.
 
-    Its process ended well, so it is no failure; whether its result is one only a person can say.
+    Its process ended well, so it is no failure.
     """
     words = divergence(loss)
     return outcome._replace(text=f"{outcome.text.rstrip('. ')}, but {words}.") if words else outcome
@@ -72,7 +72,7 @@ def result_files(labels: Mapping[str, object], *, folder: str = "") -> ResultFil
     """
     folder = folder or str(labels.get(names.LABEL_OUTPUT_DIR) or "")
     log_path = labels.get(names.LABEL_LOG_PATH)
-    # Without marks nobody can say what in the folder is the job's.
+    # Without marks there is no telling what in the folder is the job's.
     before = marks_of(labels.get(names.LABEL_RESULT_MARKS), folder)
     return ResultFiles(
         output_dir=Path(folder) if folder and before else None,

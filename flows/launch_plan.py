@@ -137,12 +137,12 @@ class LaunchPlan:
             goes_on &= labels.get(names.LABEL_RESUMED_ATTEMPT) == attempt
         return _label(marks.next(attempt, goes_on=goes_on))
 
-    def ended_marks(self, attempt: int) -> dict[str, LabelValue]:
+    def final_marks(self, attempt: int) -> dict[str, LabelValue]:
         """The same label once an attempt has ended, and what follows in the file is not its own."""
         labels = self._record.labels
         folder = str(labels.get(names.LABEL_OUTPUT_DIR) or "")
         marks = marks_of(labels.get(names.LABEL_RESULT_MARKS), folder)
-        return _label(marks.ended(attempt)) if marks else {}
+        return _label(marks.with_end(attempt)) if marks else {}
 
     def secrets(self) -> list[str]:
         """The secrets that the config gives the job."""

@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Final, cast
 
 from pydantic import AfterValidator, PlainSerializer, WithJsonSchema
 
@@ -116,8 +116,8 @@ def _is_deep(text: str) -> bool:
 def _parse_python(text: str) -> object:
     try:
         tree = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return None
+    except (SyntaxError, ValueError, MemoryError, RecursionError, SystemError):
+        return None  # SystemError: "AST constructor recursion depth mismatch" (Python 3.11)
     return _literal(tree)
 
 
@@ -125,8 +125,8 @@ def _literal(node: ast.expr) -> object:
     """What an expression stands for, as far as it holds numbers; nothing of it is executed."""
     match node:
         case ast.Dict(keys=keys, values=values):
-            pairs = zip(keys, values, strict=True)
-            return {_literal(key): _literal(value) for key, value in pairs if _is_text(key)}
+            pairs = [(_text(key), value) for key, value in zip(keys, values, strict=True)]
+            return {key: _literal(value) for key, value in pairs if key is not None}
         case ast.Constant(value=value):
             return value
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant() | ast.Name() as operand):
@@ -142,8 +142,9 @@ def _literal(node: ast.expr) -> object:
             return None
 
 
-def _is_text(node: Any) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+def _text(node: ast.expr | None) -> str | None:
+    value = node.value if isinstance(node, ast.Constant) else None
+    return value if isinstance(value, str) else None
 
 
 def _one_nan(value: float) -> float:

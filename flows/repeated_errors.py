@@ -1,6 +1,7 @@
 """Executions that end with the same error again and again, and when to give their run up."""
 
 import asyncio
+import os
 import traceback
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -12,6 +13,7 @@ from prefect.exceptions import Abort, ObjectNotFound, Pause
 from flows import names
 from flows.late_cancel import request_of
 from flows.outcome import Outcome
+from flows.redaction import Redactor, secrets_of
 from flows.states import TerminationReason
 
 _TRIES: Final = 5
@@ -31,13 +33,13 @@ class Repeated(NamedTuple):
     kind: str
     text: str
     is_cancel: bool
-    count: int
+    times: int
     due_at: float
 
     @property
     def is_too_often(self) -> bool:
         """Whether a run may be given up for it."""
-        return self.count >= _TRIES
+        return self.times >= _TRIES
 
 
 class RepeatedErrors:
@@ -65,11 +67,12 @@ class RepeatedErrors:
         kind = _kind(error)
         before = self._last.get(run_id)
         is_same = before is not None and (before.kind, before.is_cancel) == (kind, is_cancel)
-        count = before.count + 1 if before and is_same and lasted_seconds < _LONG_SECONDS else 1
+        count = before.times + 1 if before and is_same and lasted_seconds < _LONG_SECONDS else 1
         pause = self._pause * min(2 ** max(0, count - 2), _PAUSE_FACTOR_MAX)
-        text = f"{type(error).__name__}: {error}"[:_TEXT_CHARS]
+        text = Redactor(secrets_of(os.environ)).text(f"{type(error).__name__}: {error}")
+        text = text[:_TEXT_CHARS]
         now = asyncio.get_running_loop().time()
-        # The look for runs that nobody executes comes once in a pause: half of one is early enough.
+        # The worker looks for such runs once in a first pause: half of one early is in time for it.
         self._last[run_id] = Repeated(kind, text, is_cancel, count, now + pause - self._pause / 2)
         return self._last[run_id]
 
@@ -101,13 +104,13 @@ def cause_of(error: BaseException) -> BaseException | None:
 
 
 def is_given_up(run: FlowRun, repeated: Repeated) -> bool:
-    """Whether a run is to be given up; one whose jobs may be well is tried for longer."""
-    return repeated.count >= (_TRIES_LAUNCHED if _has_jobs(run) else _TRIES)
+    """Whether to give a run up; one whose jobs may be well is tried for longer."""
+    return repeated.times >= (_TRIES_LAUNCHED if _has_jobs(run) else _TRIES)
 
 
-def unstartable(run: FlowRun, repeated: Repeated) -> Outcome:
+def outcome_for(run: FlowRun, repeated: Repeated) -> Outcome:
     """The outcome of a run that is given up."""
-    text = f"The engine gave up after {repeated.count} times the same error: {repeated.text}"
+    text = f"The engine gave up after {repeated.times} times the same error: {repeated.text}"
     if not _has_jobs(run):
         left = "retry_job tries again, once the cause is gone"
     elif repeated.is_cancel:

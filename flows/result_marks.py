@@ -1,7 +1,7 @@
 """What was in a folder of results before a job wrote there: only what came after is the job's.
 
 Oumi's trainers append to the file that an earlier job left, and an evaluation's folders stay. The
-marks are made just before each launch and kept on the job's run, so they hold whoever watches it.
+marks are made just before each launch and kept on the job's run, where any worker finds them.
 """
 
 import hashlib
@@ -64,7 +64,7 @@ class ResultMarks(Value):
         before = [span for span in self.spans if span.attempt < attempt] if goes_on else []
         start, digest = _end_of(Path(self.folder) / TRAINING)
         # An attempt whose end was not seen wrote no further than here.
-        before = [one if one.end is not None else _ended(one, start) for one in before]
+        before = [one if one.end is not None else _with_end(one, start) for one in before]
         spans = [*before, Span(attempt=attempt, start=start, digest=digest)]
         spans = spans[-_SPANS_MAX:]
         if before:
@@ -75,10 +75,10 @@ class ResultMarks(Value):
             return ResultMarks(folder=self.folder, spans=spans, newest=newest)
         return ResultMarks(folder=self.folder, spans=spans, seen=sorted(one for one, _ in found))
 
-    def ended(self, attempt: int) -> "ResultMarks":
+    def with_end(self, attempt: int) -> "ResultMarks":
         """The marks once an attempt has ended, and writes no more. Blocking."""
         end, _ = _end_of(Path(self.folder) / TRAINING)
-        spans = [_ended(one, end) if one.attempt == attempt else one for one in self.spans]
+        spans = [_with_end(one, end) if one.attempt == attempt else one for one in self.spans]
         return self.model_copy(update={"spans": spans})
 
     def has(self, attempt: int) -> bool:
@@ -111,7 +111,7 @@ def marks_of(label: object, folder: str) -> ResultMarks | None:
     return marks if marks.folder == folder else None
 
 
-def _ended(span: Span, end: int) -> Span:
+def _with_end(span: Span, end: int) -> Span:
     return span.model_copy(update={"end": max(end, span.start)})
 
 

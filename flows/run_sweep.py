@@ -299,7 +299,7 @@ def _output_dir(run: FlowRun) -> str:
 
 
 def _note(metrics: Mapping[str, float], metric: str, value: float | None) -> str:
-    """What is to be said of a trial that succeeded."""
+    """What a person reads of a trial that succeeded."""
     if words := divergence(last_loss(metrics)):
         return words
     if value is None:

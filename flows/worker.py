@@ -31,7 +31,7 @@ from flows.ownership import Owner
 from flows.parts import settle_parts
 from flows.pool_runs import PoolRuns, known_name
 from flows.ports import Launcher
-from flows.repeated_errors import RepeatedErrors, cause_of, is_given_up, unstartable
+from flows.repeated_errors import RepeatedErrors, cause_of, is_given_up, outcome_for
 from flows.runtime import Runtime, set_current_runtime
 from flows.server_record import guard_server_port
 from flows.settings import Settings
@@ -270,7 +270,9 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         run = await self.client.read_flow_run(run.id)
         if run.state is None or run.state.is_final() or not is_given_up(run, repeated):
             return
-        outcome = unstartable(run, repeated)
+        if _is_cancelling(run) and not repeated.is_cancel:
+            return  # its cancel was not tried yet
+        outcome = outcome_for(run, repeated)
         self._logger.error("Flow run %s: %s", run.id, outcome.text)
         # From Cancelling the server accepts nothing but Cancelled, which it is not (prefect 3.8).
         await self.client.set_flow_run_state(run.id, outcome.state, force=True)

@@ -18,7 +18,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol, TextIO, cast
@@ -66,21 +66,33 @@ class RawLoss:
         self._last = None
 
     def watch(self, trainer: Any) -> None:
-        """Keep what `trainer.training_step` returns from now on.
+        """Keep what `trainer.training_step` returns, and put it back into what it logs.
 
         It stays on its device until a record needs it, as each look at it waits for the device.
 
         Args:
             trainer: The class of trainers.
         """
-        training_step = trainer.training_step
+        training_step, log = trainer.training_step, trainer.log
 
         @functools.wraps(training_step)
-        def step(*args: Any, **kwargs: Any) -> Any:
+        def watched_step(*args: Any, **kwargs: Any) -> Any:
             self._last = training_step(*args, **kwargs)
             return self._last
 
-        trainer.training_step = step
+        @functools.wraps(log)
+        def honest_log(trainer: Any, logs: Any, *args: Any, **kwargs: Any) -> Any:
+            with suppress(Exception):
+                self._put_back(logs)
+            return log(trainer, logs, *args, **kwargs)
+
+        trainer.training_step, trainer.log = watched_step, honest_log
+
+    def _put_back(self, logs: dict[str, Any]) -> None:
+        hidden = self.not_finite
+        for name in ("loss", "train_loss"):
+            if hidden is not None and name in logs:
+                logs[name] = hidden
 
 
 def _harmless(event: Callable[..., None]) -> Callable[..., None]:
@@ -144,20 +156,13 @@ class ProgressReports:
         args: Any,
         state: TrainingState,
         control: Any,
-        logs: dict[str, Any] | None = None,
+        logs: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        """Keep the training loss; evaluation results carry none.
-
-        The record gets the loss that the filter of Transformers took out, before those callbacks
-        read it that print it and write it to files.
-        """
+        """Keep the training loss; evaluation results carry none."""
         name = next((name for name in ("loss", "train_loss") if logs and name in logs), None)
         if logs is None or name is None:
             return
-        hidden = self.raw_loss.not_finite
-        if hidden is not None:
-            logs[name] = hidden
         # The mean of a whole run counts where it was too short to log a step's. Of one that goes
         # on from a checkpoint it is too small: of the steps since, divided by all (5.16).
         if name == "loss" or (self._loss is None and self._first_step == 0):

@@ -10,7 +10,7 @@ from flows.models import JobRequest, OverrideValue
 from flows.numbers import to_json
 from flows.pipelines.conditions import Condition
 from flows.pipelines.references import Lookup, substitute, substitute_text
-from flows.pipelines.results import PartResult, judged, lookup_for
+from flows.pipelines.results import PartResult, lookup_for, without_diverged
 from flows.pipelines.spec import Part, Pipeline
 from flows.states import JobState
 
@@ -116,7 +116,7 @@ def _without_job(
     if skipped := [place.part.name for place in needed if place.state is PartState.SKIPPED]:
         return Place(part, PartState.SKIPPED, f"{', '.join(skipped[:3])} was skipped")
     try:
-        if condition and not condition.holds(lookup_for(part, judged(results))):
+        if condition and not condition.holds(lookup_for(part, without_diverged(results))):
             return Place(part, PartState.SKIPPED, f"not {part.when}")
         return Place(part, PartState.READY, request=resolved(part, lookup_for(part, results)))
     except OumiFlowsError as error:

@@ -183,10 +183,10 @@ class Condition:
     def _compare(self, node: ast.Compare, lookup: Lookup) -> bool | float:
         values = [self._value(one, lookup) for one in (node.left, *node.comparators)]
         pairs = zip(values, node.ops, values[1:], strict=False)
-        return _all(_compared(left, op, right) for left, op, right in pairs)
+        return _all(_compare_two(left, op, right) for left, op, right in pairs)
 
 
-def _compared(left: object, op: ast.cmpop, right: object) -> bool | float:
+def _compare_two(left: Any, op: ast.cmpop, right: Any) -> bool | float:
     if _is_unknown(left) or _is_unknown(right):
         return math.nan
     return _COMPARE[type(op)](left, right)

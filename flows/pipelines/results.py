@@ -24,7 +24,7 @@ class PartResult:
     metrics: Mapping[str, float]
 
 
-def judged(results: Mapping[str, PartResult]) -> dict[str, PartResult]:
+def without_diverged(results: Mapping[str, PartResult]) -> dict[str, PartResult]:
     """The results as conditions see them: no metric of a training that diverged is a number."""
     return {
         name: replace(result, metrics=dict.fromkeys(result.metrics, math.nan))

@@ -80,7 +80,7 @@ def log_metrics(folder: Path, **event: float) -> None:
 
 
 @pytest.mark.engine
-async def test_only_what_the_last_attempt_wrote_counts_whoever_watched_it(bench: Bench) -> None:
+async def test_only_what_the_last_attempt_wrote_counts_after_restarts_too(bench: Bench) -> None:
     folder = make(bench.folder / "out")
     log_metrics(folder, eval_loss=0.1, step=9)  # an earlier job's
     config = bench.folder / "train.yaml"

@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import Abort, ObjectNotFound
 
 from flows import names
-from flows.repeated_errors import RepeatedErrors, cause_of, is_given_up, unstartable
+from flows.repeated_errors import RepeatedErrors, cause_of, is_given_up, outcome_for
 from flows.states import TerminationReason
 
 
@@ -41,7 +41,7 @@ async def test_only_the_same_error_in_a_row_counts() -> None:
     run_id = uuid4()
 
     def count(error: Exception, *, is_cancel: bool = False, seconds: float = 1) -> int:
-        return errors.add(run_id, error, is_cancel=is_cancel, lasted_seconds=seconds).count
+        return errors.add(run_id, error, is_cancel=is_cancel, lasted_seconds=seconds).times
 
     assert [count(raised(f"at 0x{n}")) for n in range(3)] == [1, 2, 3]
     assert count(TypeError("another")) == 1
@@ -76,7 +76,7 @@ async def test_a_run_whose_job_may_be_well_is_tried_for_longer() -> None:
     for _ in range(5):
         tenth = errors.add(run_id, raised("no"), is_cancel=False, lasted_seconds=1)
     assert is_given_up(launched, tenth)
-    assert unstartable(launched, tenth) == (
+    assert outcome_for(launched, tenth) == (
         TerminationReason.UNSTARTABLE,
         "The engine gave up after 10 times the same error: ValueError: no. Its job was left as it "
         "was and may still run: retry_job takes it up again.",

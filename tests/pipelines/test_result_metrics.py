@@ -135,7 +135,7 @@ def test_an_attempt_that_goes_on_keeps_what_the_job_left_and_nothing_of_others(
     logs(tmp_path, {"eval_loss": 9.0, "mine": 0.0, "step": 60})
     marks = marked(tmp_path)
     logs(tmp_path, {"loss": 3.0, "mine": 1.0, "step": 10}, {"loss": 2.0, "step": 20})
-    marks = marks.ended(1)
+    marks = marks.with_end(1)
     logs(tmp_path, {"loss": 0.1, "mine": 5.0, "step": 90})  # another job's
     marks = marks.next(2, goes_on=True)
     logs(tmp_path, {"loss": 1.5, "step": 15})

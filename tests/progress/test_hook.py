@@ -135,12 +135,16 @@ def test_a_loss_that_is_no_number_is_reported_as_none(loss: object) -> None:
 
 
 class Trainer:
-    """What the hook wraps of a trainer: a step that returns its loss."""
+    """What the hook wraps of a trainer: a step that returns its loss, and what it logs."""
 
     loss: object = 1.0
+    logged: dict[str, float]
 
     def training_step(self) -> object:
         return self.loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        self.logged = logs
 
 
 class Watched(Training):
@@ -161,13 +165,17 @@ class Watched(Training):
         assert self.trainer.training_step() is loss
         self.step(seconds=0.1)
 
+    def log_with(self, **record: float) -> dict[str, float]:
+        """What all who read a record get of it."""
+        self.trainer.log(record, 1.0)
+        self.log(**self.trainer.logged)
+        return self.trainer.logged
+
 
 def test_a_loss_that_transformers_replaced_is_put_back_for_all_who_read_the_record() -> None:
     training = Watched()
     training.step_with(math.nan)
-    record = {"loss": 0.0, "grad_norm": math.nan}
-    training.hook.on_log(None, training.state, None, logs=record)
-    assert math.isnan(record["loss"])
+    assert math.isnan(training.log_with(loss=0.0, grad_norm=math.nan)["loss"])
     assert training.reports[-1]["loss"] == "nan"
 
 
@@ -175,9 +183,8 @@ def test_a_training_that_got_over_a_step_without_a_loss_has_not_diverged() -> No
     training = Watched()
     training.step_with(math.inf)
     training.step_with(0.5)
-    record = {"loss": 0.6, "grad_norm": math.inf}
-    training.hook.on_log(None, training.state, None, logs=record)
-    assert (record["loss"], training.reports[-1]["loss"]) == (0.6, 0.6)
+    assert training.log_with(loss=0.6, grad_norm=math.inf)["loss"] == 0.6
+    assert training.reports[-1]["loss"] == 0.6
 
 
 def test_steps_after_the_last_record_count_at_the_end() -> None:
@@ -185,10 +192,8 @@ def test_steps_after_the_last_record_count_at_the_end() -> None:
     training.step_with(0.5)
     training.log(loss=0.5)
     training.step_with(math.nan)
-    whole = {"train_loss": 0.5}
-    training.hook.on_log(None, training.state, None, logs=whole)
+    assert math.isnan(training.log_with(train_loss=0.5)["train_loss"])
     training.hook.on_train_end(None, training.state, None)
-    assert math.isnan(whole["train_loss"])
     assert training.reports[-1]["loss"] == "nan"
 
 
