@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from flows.redaction import Redactor, config_secrets, own_secrets
 from flows.result_marks import ResultMarks, marks_of
 from flows.run_record import LabelValue, RunRecord
 from flows.settings import Settings
+from flows.shared_output import Sharing
 
 
 class LaunchPlan:
@@ -53,8 +54,8 @@ class LaunchPlan:
     ) -> None:
         self.labels: dict[str, LabelValue] = {}
         """What the run must say before the last job config is launched."""
-        self.sharing: Sequence[str] = ()
-        """Other jobs that wrote to the job's folder since it began, for people."""
+        self.sharing = Sharing()
+        """Who else wrote to the job's folder since it began."""
         self._request = request
         self._record = record
         self._settings = settings
@@ -206,9 +207,12 @@ class LaunchPlan:
             fresh_since=fresh_since if isinstance(fresh_since, int | float) else None,
             inherits=tries and not lookup(data, Command.TRAIN, RESUME_KEY),
             marks=self._marks_checkpoints(),
-            sharing=self.sharing,
+            sharing=self.sharing.jobs,
         )
-        checkpoint = OwnCheckpoints(Path(plan.output_dir), owner, say=self._logger.info).last()
+        own = OwnCheckpoints(Path(plan.output_dir), owner, say=self._logger.info)
+        checkpoint = own.last()
+        if checkpoint is not None and self.sharing.is_live:
+            checkpoint = own.set_aside(checkpoint)
         if checkpoint is None:
             self._logger.info("No whole checkpoint of this job in %s", plan.output_dir)
         return checkpoint

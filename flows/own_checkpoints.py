@@ -1,5 +1,6 @@
 """Which checkpoint of a folder another attempt of a job may go on from."""
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from uuid import UUID
@@ -47,7 +48,10 @@ class OwnCheckpoints:
     def __init__(self, folder: Path, owner: Owner, *, say: Callable[[str], None]) -> None:
         self._owner = owner
         self._say = say
-        self._found = [(one, read_mark(one.path)) for one in whole_checkpoints(folder)]
+        self._aside = folder / f"kept-{owner.job_id.hex[:12]}"
+        found = [*whole_checkpoints(self._aside), *whole_checkpoints(folder)]
+        found.sort(key=lambda one: one.step, reverse=True)
+        self._found = [(one, read_mark(one.path)) for one in found]
 
     def last(self) -> Checkpoint | None:
         """The one with the highest step that the job may go on from."""
@@ -57,6 +61,28 @@ class OwnCheckpoints:
                 return checkpoint
             self._say(f"{checkpoint.path} is passed over: {why}")
         return None
+
+    def set_aside(self, checkpoint: Checkpoint) -> Checkpoint | None:
+        """A copy of a checkpoint that no other training writes over while it is read.
+
+        None: it could not be made, or another training began to write over it meanwhile.
+        """
+        copy = Checkpoint(path=self._aside / checkpoint.path.name, step=checkpoint.step)
+        if copy == checkpoint:
+            return checkpoint
+        try:
+            shutil.rmtree(copy.path, ignore_errors=True)
+            shutil.copytree(checkpoint.path, copy.path)
+        except OSError as error:
+            self._say(f"{checkpoint.path} could not be copied to {copy.path}: {error}")
+            return None
+        still = (one for one in whole_checkpoints(checkpoint.path.parent) if one == checkpoint)
+        if not any(read_mark(one.path) == read_mark(copy.path) for one in still):
+            self._say(f"{checkpoint.path} is passed over: another training writes over it")
+            shutil.rmtree(copy.path, ignore_errors=True)
+            return None
+        self._say(f"{checkpoint.path} is copied to {copy.path}: a live job writes to its folder")
+        return copy
 
     def _refusal(self, checkpoint: Checkpoint, mark: Mark | None) -> str:
         """Why the job may not go on from a checkpoint; empty if it may."""

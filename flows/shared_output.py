@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
@@ -20,15 +21,27 @@ _PAGE: Final = 200
 _PAGES: Final = 5
 
 
-async def jobs_that_shared(run: FlowRun, client: PrefectClient) -> list[str]:
-    """Other jobs on this cloud that wrote to the same folder since `run` began, for people.
+class Sharing(NamedTuple):
+    """Who else wrote to a job's folder since it began.
+
+    Attributes:
+        jobs: The other jobs, for people.
+        is_live: Whether one of them has not ended, so that it may still write there.
+    """
+
+    jobs: Sequence[str] = ()
+    is_live: bool = False
+
+
+async def jobs_that_shared(run: FlowRun, client: PrefectClient) -> Sharing:
+    """The other local jobs that wrote to the same folder since `run` began.
 
     Raises:
         httpx.HTTPError: Prefect did not answer.
     """
     folder = run.labels.get(names.LABEL_OUTPUT_DIR)
     if not folder or run.start_time is None:
-        return []
+        return Sharing()
     runs = await _runs_since(run.start_time, client)
     return await asyncio.to_thread(_sharing, run, str(folder), runs)
 
@@ -50,12 +63,16 @@ async def _runs_since(began: DateTime, client: PrefectClient) -> list[FlowRun]:
     return found
 
 
-def _sharing(run: FlowRun, folder: str, others: list[FlowRun]) -> list[str]:
+def _sharing(run: FlowRun, folder: str, others: list[FlowRun]) -> Sharing:
     place = os.path.realpath(folder)
-    return [
-        f"{other.name} ({other.id})"
+    found = [
+        other
         for other in others
         if other.id != run.id
         and (named := other.labels.get(names.LABEL_OUTPUT_DIR))
         and os.path.realpath(str(named)) == place
     ]
+    return Sharing(
+        [f"{other.name} ({other.id})" for other in found],
+        any(other.end_time is None for other in found),
+    )

@@ -197,7 +197,7 @@ def new_job(
     notify_on: str,
     autostop_minutes: int | None,
     skip_preflight: bool,
-    own_output: bool = False,
+    own_output: bool,
 ) -> NewJob:
     """The job that a person describes, in the folder they are in.
 

@@ -22,6 +22,7 @@ from mcp_server.cli.options import (
     Notify,
     NotifyAt,
     Overrides,
+    OwnOutput,
     RetryOn,
     SkipPreflight,
     TimeoutSeconds,
@@ -117,6 +118,7 @@ class ScheduleCommands:
         notify_on: NotifyAt = NotifyOn.END.value,
         autostop_minutes: AutostopMinutes = None,
         skip_preflight: SkipPreflight = False,
+        own_output: OwnOutput = False,
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Tell the next times and make nothing.")
         ] = False,
@@ -138,6 +140,7 @@ class ScheduleCommands:
                 notify_on=notify_on,
                 autostop_minutes=autostop_minutes,
                 skip_preflight=skip_preflight,
+                own_output=own_output,
             ),
             times=Times(cron=cron, interval_seconds=every, at=at, timezone=timezone),
             name=bounded("--name", name, 100) or None,

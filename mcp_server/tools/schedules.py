@@ -95,6 +95,7 @@ class ScheduleTools:
         notify: Annotated[str | None, Field(max_length=2000), _SAME] = None,
         notify_on: Annotated[Literal["end", "failure"], _SAME] = "end",
         autostop_minutes: Annotated[int | None, Field(ge=1, le=525_600), _SAME] = None,
+        own_output: Annotated[bool, _SAME] = False,
     ) -> ScheduledJob:
         """Start a job again and again, or once later: give one of cron, interval_seconds and at.
 
@@ -118,6 +119,7 @@ class ScheduleTools:
                 notify=notify,
                 notify_on=NotifyOn(notify_on),
                 autostop_minutes=autostop_minutes,
+                own_output=own_output,
             ),
             times=Times(cron=cron, interval_seconds=interval_seconds, at=at, timezone=timezone),
             name=schedule_name,

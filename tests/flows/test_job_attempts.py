@@ -234,7 +234,8 @@ async def test_jobs_that_write_to_one_folder_are_known_to_each_other(
             await bench.set_state(made.id, StateType.COMPLETED)
     assert mine is not None
     shared = await jobs_that_shared(mine, bench.client)
-    assert [text.partition(" ")[0] for text in shared] == ["other"]
+    assert [text.partition(" ")[0] for text in shared.jobs] == ["other"]
+    assert not shared.is_live
 
 
 async def test_the_time_between_attempts_is_no_part_of_the_duration(bench: Bench) -> None:

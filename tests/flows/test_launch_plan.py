@@ -24,6 +24,7 @@ from flows.models import Command, JobRequest
 from flows.provenance import load
 from flows.run_record import RunRecord
 from flows.settings import Settings
+from flows.shared_output import Sharing
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -186,7 +187,7 @@ def test_without_marks_nothing_is_gone_on_from_where_another_job_wrote_meanwhile
 ) -> None:
     save(folder, 40, after=60)
     plan = plan_of(folder, PLAIN)
-    plan.sharing = ["train-other (01a207af)"]
+    plan.sharing = Sharing(["train-other (01a207af)"])
     with caplog.at_level(logging.INFO):
         assert "resume" not in script_of(plan, 2)
     assert "train-other (01a207af)" in caplog.text
@@ -198,6 +199,34 @@ def test_without_marks_nothing_is_gone_on_from_beside_a_marked_one_of_another_jo
     save(folder, 40, after=60)
     mark(save(folder, 20, after=30), names.launch_key(OTHER_ID, 1))
     assert "resume" not in script_of(plan_of(folder, PLAIN), 2)
+
+
+def test_beside_a_live_job_a_copy_of_ones_own_checkpoint_is_gone_on_from(folder: Path) -> None:
+    path = mark(save(folder, 40, after=60), names.launch_key(RUN_ID, 1))
+    plan = plan_of(folder, PLAIN)
+    plan.sharing = Sharing(["train-other (01a207af)"], is_live=True)
+    copy = folder / "out" / f"kept-{RUN_ID.hex[:12]}" / "checkpoint-40"
+    assert script_of(plan, 2).endswith(f"={copy}")
+    assert {one.name for one in copy.iterdir()} == {one.name for one in path.iterdir()}
+    mark(path, names.launch_key(OTHER_ID, 1))
+    later = plan_of(folder, PLAIN)
+    assert script_of(later, 3).endswith(f"={copy}")
+
+
+def test_a_checkpoint_that_is_written_over_while_it_is_copied_is_passed_over(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = mark(save(folder, 40, after=60), names.launch_key(RUN_ID, 1))
+    copies = shutil.copytree
+
+    def copytree(source: Path, target: Path) -> None:
+        (path / "model.safetensors").write_text("of another training")
+        copies(source, target)
+
+    monkeypatch.setattr(shutil, "copytree", copytree)
+    plan = plan_of(folder, PLAIN)
+    plan.sharing = Sharing(["train-other (01a207af)"], is_live=True)
+    assert "resume" not in script_of(plan, 2)
 
 
 def test_taking_a_checkpoint_without_a_mark_is_said(

@@ -2,7 +2,7 @@
 
 import io
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,11 +27,17 @@ def given(config: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def run(client: Client, given: dict[str, Any]) -> Run:
-    async def run(**arguments: Any) -> dict[str, Any]:
-        return await ok(client, "run_oumi_job", **{**given, "dry_run": False, **arguments})
+async def run(client: Client, given: dict[str, Any], prefect: PrefectServer) -> AsyncIterator[Run]:
+    started: list[str] = []
 
-    return run
+    async def run(**arguments: Any) -> dict[str, Any]:
+        job = await ok(client, "run_oumi_job", **{**given, "dry_run": False, **arguments})
+        started.extend(filter(None, [job["job_id"]]))
+        return job
+
+    yield run
+    for job_id in started:  # other tests share the server
+        prefect.set_states(job_id, "CANCELLED")
 
 
 def leave_model(folder: Path, job_id: str | None, *, adapter: bool = False) -> None:
