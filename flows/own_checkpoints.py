@@ -118,7 +118,7 @@ class OwnCheckpoints:
         return ""
 
     def _was_there(self, checkpoint: Checkpoint) -> bool:
-        """Whether it was there before the job began, by more than clocks differ."""
+        """Whether it was there before the job began."""
         return checkpoint.written_at < self._owner.began_at
 
     def _others(self) -> Iterator[UUID]:
