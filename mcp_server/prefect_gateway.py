@@ -205,12 +205,18 @@ class PrefectGateway:
         answer = await self._call("GET", f"/flow_runs/{run_id}")
         return read_answer(expect(answer, run_id), _RUN)
 
+    @property
+    def deployment_name(self) -> str:
+        """What runs are made from that no schedule makes."""
+        return names.deployment_name(self._work_pool)
+
     async def filter_runs(
         self, wanted: RunFilter, *, limit: int, offset: int = 0, oldest_first: bool = False
     ) -> list[FlowRun]:
         """Read the flow runs that match, by when they are expected to start, the last first."""
         body = {
             "flow_runs": wanted.body(),
+            "deployments": wanted.deployments(),
             "sort": f"EXPECTED_START_TIME_{'ASC' if oldest_first else 'DESC'}",
             "limit": min(limit, MAX_PAGE),
             "offset": offset,

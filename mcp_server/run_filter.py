@@ -1,17 +1,15 @@
 """Which jobs to read from Prefect."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from flows import names
-from flows.prefect_states import STATE_OF_NAME, STATE_OF_TYPE
+from flows.prefect_states import PREFECT_STATE, STATE_OF_NAME, STATE_OF_TYPE
 from flows.states import JobState
 
 _ALL: Final = frozenset(JobState)
 _ENDED: Final = frozenset(state for state in JobState if state.is_terminal)
-
-_CLOCKS_DIFFER: Final = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +21,10 @@ class RunFilter:
     name_like: str | None = None
     ids: tuple[str, ...] | None = None
     before: datetime | None = None
+    after: datetime | None = None
+    leaves_out_planned: bool = False
+    """Whether runs that still wait for their time are left out, as those to come of schedules."""
+    deployment_name: str | None = None
     excluded_ids: tuple[str, ...] = ()
     parent_id: str | None = None
 
@@ -35,6 +37,9 @@ class RunFilter:
             filters["end_time"] = {"is_null_": False}
         elif self.states is not None and self.states != _ALL:
             filters["state"] = _state_filter(self.states)
+        if self.leaves_out_planned:
+            state = filters.setdefault("state", {})
+            state["name"] = _without(state.get("name", {}), PREFECT_STATE[JobState.SCHEDULED].name)
         if self.name_like is not None:
             filters["name"] = {"like_": self.name_like}
         if self.ids is not None:
@@ -43,14 +48,24 @@ class RunFilter:
             filters["id"] = {"not_any_": list(self.excluded_ids)}
         if self.parent_id is not None:
             filters["parent_flow_run_id"] = {"any_": [self.parent_id]}
-        if self.before is not None:
-            filters["expected_start_time"] = {"before_": self.before.isoformat()}
+        times = {"before_": self.before, "after_": self.after}
+        if any(times.values()):
+            filters["expected_start_time"] = {
+                key: time.isoformat() for key, time in times.items() if time
+            }
         return filters
 
+    def deployments(self) -> dict[str, Any] | None:
+        """The filter of the runs' deployments as Prefect's API takes it; None: of any."""
+        name = self.deployment_name
+        return None if name is None else {"name": {"any_": [name]}}
 
-def due_by(now: datetime) -> datetime:
-    """The latest `before` of jobs whose time has come, by a Prefect server's own clock."""
-    return now + _CLOCKS_DIFFER
+
+def _without(names_wanted: dict[str, list[str]], name: str) -> dict[str, list[str]]:
+    """A filter of state names that leaves out one more."""
+    if "any_" in names_wanted:
+        return {"any_": [other for other in names_wanted["any_"] if other != name]}
+    return {"not_any_": [*names_wanted.get("not_any_", []), name]}
 
 
 def _state_filter(states: frozenset[JobState]) -> dict[str, Any]:

@@ -13,8 +13,9 @@ import anyio
 from flows.errors import OumiFlowsError
 from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_models import FlowRun
-from mcp_server.run_filter import RunFilter, due_by
+from mcp_server.run_filter import RunFilter
 from mcp_server.services.finding import ENDED, LIVE
+from mcp_server.services.listing import newest_jobs
 
 RUNNING_URI: Final = "jobs://running"
 COMPLETED_URI: Final = "jobs://completed"
@@ -115,8 +116,12 @@ class JobWatcher:
             marks |= {uri: by_id.get(run_id) for uri, run_id in ids.items()}
         for uri, states in ((RUNNING_URI, LIVE), (COMPLETED_URI, ENDED)):
             if uri in uris:
-                wanted = RunFilter(states=states, before=due_by(datetime.now(UTC)))
-                runs = await self._gateway.filter_runs(wanted, limit=_LIST_ROWS)
+                runs = await newest_jobs(
+                    self._gateway,
+                    RunFilter(states=states),
+                    now=datetime.now(UTC),
+                    limit=_LIST_ROWS,
+                )
                 marks[uri] = [_mark(run) for run in runs]
         return marks
 

@@ -21,7 +21,7 @@ from flows.redaction import hide_tokens
 from flows.states import JobState
 from mcp_server.prefect_gateway import PrefectGateway
 from mcp_server.prefect_models import FlowRun
-from mcp_server.run_filter import RunFilter, due_by
+from mcp_server.run_filter import RunFilter
 from mcp_server.services import cursors
 from mcp_server.services.attempts import next_attempt
 from mcp_server.services.cancelling import WAIT_SECONDS, CancelledJobs, Canceller
@@ -32,6 +32,7 @@ from mcp_server.services.finding import find_job
 from mcp_server.services.job_filter import JobFilter
 from mcp_server.services.job_logs import LogReader
 from mcp_server.services.job_status import job_request, job_row, job_status, run_url
+from mcp_server.services.listing import newest_jobs
 from mcp_server.services.notifications import Notifications, notify_tags
 from mcp_server.services.output_folders import OutputFolders
 from mcp_server.services.redactors import Redactors
@@ -282,16 +283,18 @@ class JobService:
         place = cursors.decode_list(cursor)
         now = self._now()
         meant = JobFilter(status=status, cloud=cloud, name=name)
-        # The times to come of schedules are runs, too, and would hide all jobs behind them.
-        newest = None if status == JobState.SCHEDULED else due_by(now)
         wanted = RunFilter(
             states=meant.states,
             tags=(f"cloud:{cloud}",) if cloud else (),
             name_like=name or None,
-            before=place.before if place else newest,
+            before=place.before if place else None,
             excluded_ids=place.seen if place else (),
         )
-        runs = await self._gateway.filter_runs(wanted, limit=limit + 1)
+        # The times to come of schedules are runs, too, and would hide all jobs behind them.
+        if status == JobState.SCHEDULED:
+            runs = await self._gateway.filter_runs(wanted, limit=limit + 1)
+        else:
+            runs = await newest_jobs(self._gateway, wanted, now=now, limit=limit + 1)
         page, more = runs[:limit], len(runs) > limit
         shown = [job_row(run, now=now) for run in page if meant.has_name_of(run)]
         kind = "" if status == "all" else f" {status}"
