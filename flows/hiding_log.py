@@ -12,7 +12,7 @@ class HidingLogger(logging.LoggerAdapter[Any]):
 
     Args:
         logger: Where lines go.
-        redactor: What to hide; whoever learns of more secrets puts another one here.
+        redactor: What to hide; replace it when more secrets are known.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Keeping secrets out of what people, models and Prefect are shown.
 
-Text is redacted first and cut, searched and paged afterwards: whoever shortens a text before it is
-redacted may show a part of a secret.
+Redact text first; cut, search and page it afterwards. Text that is cut before it is redacted may
+show a part of a secret.
 """
 
 import base64
@@ -231,7 +231,7 @@ def is_secret_override(key: str, value: object) -> bool:
 
 
 def secrets_of(environment: Mapping[str, str]) -> list[str]:
-    """The secrets among variables, as far as they can be told from other text."""
+    """The secrets among variables that are distinct enough to look for in other text."""
     return list(_secrets(environment, ""))
 
 

@@ -95,7 +95,7 @@ _SAID: Final = (
         r"|(?:(?:\\[nr]|\s){0,4}[A-Za-z0-9+/=]{16,})*)"
         r"|PuTTY-User-Key-File-\d[^\0]{0,8000}?Private-MAC: [0-9a-f]+",
     ),
-    # Webhooks: to know the address is to be let in.
+    # Webhooks: the address lets its reader in.
     _rule(
         "hook /workflows/",
         r"(?<=://)(?:hooks\.slack\.com/(?:services|workflows|triggers)/|hooks\.zapier\.com/hooks/"

@@ -124,7 +124,7 @@ def test_what_says_that_it_is_a_secret_is_hidden(text: str, shown: str) -> None:
         "api_key_env_varname: OPENAI_API_KEY",
         "commit 0123456789abcdef0123456789abcdef01234567 sha256:" + "0123456789abcdef" * 4,
         "Saving to /data/tokens-2024/checkpoint-100, 7c459f95-9c55-451d-aabe-02d71035a5be",
-        "compass: north, bypass=True, author: somebody-else",
+        "compass: north, bypass=True, author: another-person",
         "wandb login",
     ],
 )
