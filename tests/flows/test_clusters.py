@@ -68,8 +68,11 @@ async def test_clusters_are_listed_stopped_and_destroyed(
     assert (cluster.cluster_name, cluster.state) == (CLUSTER, ClusterState.UP)
     assert len(cluster.live_jobs or []) == 1
     assert listed.summary == "1 cluster. Not asked: SkyPilot."
-    stopped = await clusters.stop("local", CLUSTER)
-    assert stopped.state == "stopped"
+
+    async def is_stopped() -> bool:
+        return (await clusters.stop("local", CLUSTER)).state == "stopped"
+
+    await eventually(is_stopped, timeout=PATIENCE_SECONDS)
     assert (await clusters.find("local", CLUSTER)).state is ClusterState.STOPPED
     gone = await clusters.down("local", CLUSTER)
     assert gone.state == "gone"
