@@ -1,7 +1,7 @@
 """The flow runs of one work pool that a worker has to look after."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
+from prefect.states import Scheduled
 
 from flows import names
 from flows.late_cancel import request_of
@@ -29,6 +30,14 @@ _PAGE = 200
 
 _UNOWNED_SECONDS = 15.0
 """Age at which a pending run without an owner counts as orphaned: its worker died in between."""
+
+LATE = "Late"
+"""The state name of a run that waits for a slot or a worker. Any other Scheduled state would undo a
+cancel that came since the run was read: the server refuses this one alone unless the run is still
+scheduled (prefect 3.8)."""
+
+_STEP = timedelta(seconds=5)
+"""How far ahead a time must be to be of before a clock was set back."""
 
 _CLAIM_SECONDS = 1.0
 """Longer than it takes to read that a run is orphaned and to write oneself on it."""
@@ -74,7 +83,17 @@ class PoolRuns:
     async def orphans(self) -> list[FlowRun]:
         """Runs that should be executed, and are by nobody but maybe this worker."""
         found = await self._read(_EXECUTING, ids=None)
-        return [run for run in found if _is_orphan(run, self._owner, now=datetime.now(UTC))]
+        return [run for run in found if is_orphan(run, self._owner, now=datetime.now(UTC))]
+
+    async def bring_forward(self) -> None:
+        """Have runs start that wait for a time which a clock that was set back put far ahead."""
+        now = datetime.now(UTC)
+        for run in await self._read([StateType.SCHEDULED], ids=None):
+            delay = delay_after_step(run, now=now)
+            if delay is None or run.state is None:
+                continue
+            state = Scheduled(scheduled_time=now + delay, name=LATE, message=run.state.message)
+            await self._client.set_flow_run_state(run.id, state)
 
     async def lost(self) -> list[FlowRun]:
         """Unfinished runs whose work pool or queue was deleted, and that are this worker's.
@@ -95,7 +114,7 @@ class PoolRuns:
             run
             for run in found
             if self._is_of_this_pool(run, deployments=ours, is_only_pool=is_only)
-            and (_is_due(run, now=now) or _is_orphan(run, self._owner, now=now))
+            and (_is_due(run, now=now) or is_orphan(run, self._owner, now=now))
         ]
 
     def _is_of_this_pool(self, run: FlowRun, *, deployments: set[UUID], is_only_pool: bool) -> bool:
@@ -184,7 +203,23 @@ def known_name(run: FlowRun) -> str:
     return names.run_name(run.id, command=request.command, model="", job_name=request.job_name)
 
 
-def _is_orphan(run: FlowRun, us: Owner, *, now: datetime) -> bool:
+def delay_after_step(run: FlowRun, *, now: datetime) -> timedelta | None:
+    """How long a run has yet to wait whose wait was noted before the clock was set back.
+
+    None for a run to which that did not happen, or that is to start at a certain time of day: one
+    of a schedule, or one that a person has put off.
+    """
+    state = run.state
+    if state is None or state.timestamp - now < _STEP:
+        return None
+    due = state.state_details.scheduled_time or state.timestamp
+    delay = timedelta(seconds=max(0.0, due.timestamp() - state.timestamp.timestamp()))
+    is_appointment = run.run_count == 0 and (run.auto_scheduled or delay > _STEP)
+    return None if is_appointment else delay
+
+
+def is_orphan(run: FlowRun, us: Owner, *, now: datetime) -> bool:
+    """Whether no worker but maybe this one executes a run that should be executed."""
     if run.state is not None and run.state.is_scheduled():
         return False
     owner = Owner.parse(run.infrastructure_pid)
@@ -193,5 +228,6 @@ def _is_orphan(run: FlowRun, us: Owner, *, now: datetime) -> bool:
     if owner is None or (run.state is not None and run.state.is_pending()):
         # Whoever proposed Pending may not have written itself on the run yet.
         since = run.state.timestamp if run.state else run.created
-        return since is not None and (now - since).total_seconds() > _UNOWNED_SECONDS
+        # A time far ahead was noted before the clock was set back: the run is older than that.
+        return since is not None and abs((now - since).total_seconds()) > _UNOWNED_SECONDS
     return True

@@ -5,6 +5,7 @@ what Prefect's process worker does, costs that for every job that is merely watc
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, ClassVar, cast
@@ -29,7 +30,7 @@ from flows.launcher.oumi_launcher import OumiLauncher
 from flows.overlap import Held, Overlaps
 from flows.ownership import Owner
 from flows.parts import settle_parts
-from flows.pool_runs import PoolRuns, known_name
+from flows.pool_runs import LATE, PoolRuns, known_name
 from flows.ports import Launcher
 from flows.repeated_errors import RepeatedErrors, cause_of, is_given_up, outcome_for
 from flows.runtime import Runtime, set_current_runtime
@@ -43,9 +44,8 @@ _SWEEP_SECONDS = 5.0
 _LOST_SWEEPS = 3
 """Of so many of these looks one is also for runs that have lost their work pool."""
 
-_QUEUED = "Late"
-"""Any other Scheduled state would undo a cancel that came since the run was read: the server
-refuses this one alone unless the run is still scheduled (prefect 3.8)."""
+_STEP_SECONDS = 5.0
+"""How far the wall clock must go back at once to have been set."""
 
 _API_ERRORS = (httpx.HTTPError, TimeoutError)
 
@@ -84,6 +84,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         self._errors = RepeatedErrors(pause_seconds=_SWEEP_SECONDS)
         self._active: dict[UUID, FlowRun] = {}
         self._starting = asyncio.Semaphore(self._settings.start_concurrency)
+        self._clock_ahead: float | None = None
         self._loops: list[asyncio.Task[None]] = []
         self._sweeps = 0
 
@@ -109,6 +110,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             asyncio.create_task(self._warm_up(), name="warm up"),
             asyncio.create_task(self._forever(self._observe_cancels, interval), name="cancels"),
             asyncio.create_task(self._forever(self._adopt_orphans, _SWEEP_SECONDS), name="orphans"),
+            asyncio.create_task(self._forever(self._observe_clock, _SWEEP_SECONDS), name="clock"),
             asyncio.create_task(
                 self._forever(self._observe_deletions, _SWEEP_SECONDS), name="deletions"
             ),
@@ -209,9 +211,9 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
 
     async def _show_queued(self, run: FlowRun, why: str) -> None:
         # What a worker is told of due runs has no state (prefect 3.8), only its name.
-        if run.state_name in (_QUEUED, "AwaitingRetry"):
+        if run.state_name in (LATE, "AwaitingRetry"):
             return
-        state = State(type=StateType.SCHEDULED, name=_QUEUED, message=why)
+        state = State(type=StateType.SCHEDULED, name=LATE, message=why)
         state.state_details.scheduled_time = run.next_scheduled_start_time
         try:
             await self.client.set_flow_run_state(run.id, state)
@@ -368,6 +370,14 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         for job_id in await self._pool_runs.deleted(list(self._active)):
             if request := self._runtime.cancels.get(job_id):
                 request.ask(force=False, concluded=True)
+
+    async def _observe_clock(self) -> None:
+        """See whether the wall clock was set back: what waits for a time would wait too long."""
+        ahead = time.time() - time.monotonic()
+        was, self._clock_ahead = self._clock_ahead, ahead
+        # At the start it is not known what happened before.
+        if was is None or ahead < was - _STEP_SECONDS:
+            await self._pool_runs.bring_forward()
 
     async def _adopt_orphans(self) -> None:
         """Take up runs of this pool that nobody executes; end jobs whose whole was ended."""

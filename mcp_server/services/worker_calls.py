@@ -226,7 +226,8 @@ def _is_fresh(run: FlowRun) -> bool:
     """Whether a run's answer is still worth reading."""
     if run.state.job_state is not JobState.SUCCEEDED or run.end_time is None:
         return False
-    return datetime.now(UTC) - run.end_time < _FRESH
+    # An answer from ahead is of the time before the clock was set back.
+    return abs(datetime.now(UTC) - run.end_time) < _FRESH
 
 
 def _late(run: FlowRun) -> OumiFlowsError:
