@@ -38,7 +38,7 @@ async def test_a_clock_set_forward_ends_no_job_hides_none_and_stretches_no_durat
         job_id = await jobs.submit(script, timeout_seconds=3600)
         await jobs.reaching(job_id, "running", timeout=120)
         clock.jump(86_400)
-        # Its times are ahead of this process's clock, which nobody set.
+        # Its times are ahead of this process's clock, which stays.
         later = await jobs.submit(script, timeout_seconds=3600)
         await jobs.reaching(later, "running", timeout=60)
         listed = (await jobs.call("list_jobs", status="running"))["jobs"]

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flows.launcher.control_group import ControlGroup
+from tests.support.waiting import eventually_sync
 
 
 def can_make_groups() -> bool:
@@ -42,6 +43,7 @@ def delegated_group(uid: int) -> Iterator[ControlGroup]:
         yield group
     finally:
         group.kill()
+        eventually_sync(lambda: not group.is_populated())
         group.remove()
 
 
