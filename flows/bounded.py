@@ -11,7 +11,7 @@ T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
 _FRESH_SECONDS: Final = 10.0
-"""How old an answer may be that came too late for whoever asked first."""
+"""How old an answer may be that came too late for the first who asked."""
 
 
 async def in_time(function: Callable[[], T], *, timeout_seconds: float) -> T | None:
@@ -47,7 +47,7 @@ def bounded(function: Callable[[], T], *, within_seconds: float | None) -> T:
 class Looks:
     """Questions to several hosts or clouds, with one thread for each at most.
 
-    One that hangs holds up itself alone, however often it is asked: whoever asks meanwhile joins
+    One that hangs holds up itself alone, however often it is asked: who asks meanwhile joins
     the look under way, and an answer that came too late is there for the next to ask.
     """
 

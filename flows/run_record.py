@@ -239,7 +239,7 @@ class RunRecord:
         }
         if wanted <= set(self.run.tags):
             return
-        # Tags are written all at once, and somebody may have added one.
+        # Tags are written all at once, and a person may have added one.
         tags = (await self._client.read_flow_run(self.run.id)).tags
         of_handles = (names.CLUSTER_TAG, names.LAUNCHER_TAG)
         kept = [tag for tag in tags if not tag.startswith(of_handles)]

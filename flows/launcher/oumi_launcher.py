@@ -22,7 +22,7 @@ from flows.settings import Settings
 T = TypeVar("T")
 
 _LISTING_SECONDS = 6.0
-"""Whoever asks for all clusters has the answer within 10 s, the way to the worker included."""
+"""A list of all clusters is there within 10 s, the way to the worker included."""
 
 _BACKEND_SECONDS = 3.0
 """How long it may take to make what speaks for one of them, which asks nothing of the network."""
@@ -172,7 +172,7 @@ class OumiLauncher:
         return Clusters(clusters=found, unavailable=unavailable)
 
     async def _server_of(self, cloud: str) -> str | OumiFlowsError:
-        """What answers for a cloud, or why it cannot be told."""
+        """What answers for a cloud, or why that is not known."""
         limit = min(self._listing_seconds, _BACKEND_SECONDS)
         try:
             return await self._call(cloud, "", lambda backend: backend.server, limit=limit)
