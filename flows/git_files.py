@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from flows.file_names import is_file, is_folder
 from flows.regular_files import open_regular_file, read_regular_file
 
 if TYPE_CHECKING:
@@ -78,10 +79,10 @@ def find_repository(folder: Path) -> Repository | None:
         return None
     for top in (folder, *folder.parents):
         found = _git_folder(top / ".git")
-        if found is not None and (found / "HEAD").is_file():
+        if found is not None and is_file(found / "HEAD"):
             shared = _pointer(found / "commondir")
             common = found if shared is None else Path(os.path.normpath(found / shared))
-            if (common / "objects").is_dir():
+            if is_folder(common / "objects"):
                 return Repository(top, found, common)
     return None
 
@@ -257,7 +258,7 @@ def _read_config(path: Path) -> "ConfigFile | None":
 
 def _git_folder(path: Path) -> Path | None:
     """The folder that ``.git`` is or, in a further work tree or a submodule, names."""
-    if path.is_dir():
+    if is_folder(path):
         return path
     said = _pointer(path)
     if said is None or not said.startswith("gitdir: "):

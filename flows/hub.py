@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import httpx
 
 from flows.bounded import in_time
+from flows.file_names import expand_home
 from flows.regular_files import read_regular_file
 
 _DEFAULT_ENDPOINT: Final = "https://huggingface.co"
@@ -90,7 +91,7 @@ class Hub:
         for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
             if self.environ.get(name, "").strip():
                 return self.environ[name].strip()
-        path = Path(self.environ.get("HF_TOKEN_PATH") or self._home / "token").expanduser()
+        path = expand_home(self.environ.get("HF_TOKEN_PATH") or self._home / "token")
         try:
             return read_regular_file(path, limit=_TOKEN_BYTES).decode().strip() or None
         except (OSError, ValueError):
@@ -199,11 +200,11 @@ class Hub:
     @property
     def _home(self) -> Path:
         cache = self.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        return Path(self.environ.get("HF_HOME") or Path(cache) / "huggingface").expanduser()
+        return expand_home(self.environ.get("HF_HOME") or Path(cache) / "huggingface")
 
     @property
     def _cache(self) -> Path:
-        return Path(self.environ.get("HF_HUB_CACHE") or self._home / "hub").expanduser()
+        return expand_home(self.environ.get("HF_HUB_CACHE") or self._home / "hub")
 
 
 async def _access(client: httpx.AsyncClient, question: Question) -> Access:

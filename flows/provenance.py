@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from pydantic import Field
 
+from flows.file_names import exists, is_file, is_folder
 from flows.git_changes import GitChanges, OutOfTime
 from flows.git_files import find_repository
 from flows.models import Value
@@ -110,7 +111,7 @@ def keep(record: Provenance, folder: Path) -> str:
     text = json.dumps(record.model_dump(mode="json"), sort_keys=True)
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     path = folder / f"{sha256}.json"
-    if not path.exists():
+    if not exists(path):
         write_private(path, text)
     return sha256
 
@@ -152,7 +153,7 @@ def _torch_cuda() -> str | None:
 @lru_cache(maxsize=1)
 def _installed() -> str:
     """All that can be imported, by the names of the folders that say so: they have the versions."""
-    folders = [Path(path) for path in sys.path if Path(path).is_dir()]
+    folders = [Path(path) for path in sys.path if is_folder(Path(path))]
     names = sorted({entry.name for folder in folders for entry in folder.glob("*.dist-info")})
     return f"{len(names)}: {hashlib.sha256(chr(10).join(names).encode()).hexdigest()}"
 
@@ -210,9 +211,9 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _fingerprint(path: Path) -> str | None:
-    if path.is_file():
+    if is_file(path):
         return _of_file(path)
-    if not path.is_dir():
+    if not is_folder(path):
         return None
     names = sorted(entry for entry in path.iterdir() if entry.is_file())[:_FILES]
     listing = "\n".join(f"{name.name} {_of_file(name)}" for name in names)

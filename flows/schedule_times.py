@@ -29,6 +29,9 @@ def main() -> None:
     except CroniterError:
         # Of a cron expression that is well formed and means no day, such as 30 February.
         sys.exit(_refuse("It never fires"))
+    except (ArithmeticError, LookupError, ValueError) as error:
+        # Of a time zone that is none, or of times beyond the calendar.
+        sys.exit(_refuse(f"Its times cannot be computed: {error}"))
     sys.stdout.write(json.dumps([time.astimezone(UTC).isoformat() for time in times]))
 
 

@@ -17,6 +17,7 @@ from flows.configs.reader import ConfigFile, ConfigKind
 from flows.configs.schema import CONFIG_TYPE, fields_of, root_spec
 from flows.configs.yaml_text import check_oumi_reads, dump_yaml
 from flows.errors import Conflict, InvalidArgument, InvalidConfig
+from flows.file_names import exists, expand_home, is_folder
 from flows.models import Command, JobRequest, OverrideValue, Value
 from flows.names import LOCAL_CLOUD, LOCAL_CLUSTER, slug
 
@@ -171,9 +172,10 @@ def _plan_job_config(
     data |= {"name": name, "working_dir": working_dir}
     if place.user:
         data["user"] = place.user
-    mounts = cast("dict[str, str]", data.get("file_mounts"))
+    mounts = cast("dict[str, object]", data.get("file_mounts"))
     if mounts and request.cloud != LOCAL_CLOUD:
-        data["file_mounts"] = {to: _mounted(request, path) for to, path in mounts.items()}
+        # A number is a text to Oumi.
+        data["file_mounts"] = {to: _mounted(request, str(path)) for to, path in mounts.items()}
     own_envs = cast("dict[str, object]", data.get("envs", {}))
     data["envs"] = _ENVS | {key: str(value) for key, value in own_envs.items()} | request.envs
     files = {"config": request.config_path, "working_dir": working_dir}
@@ -298,8 +300,8 @@ def _working_dir(request: JobRequest, working_dir: object) -> str:
         _refuse_whole_home(request, kind)
         working_dir = "."
     text = str(working_dir)
-    path = _absolute(os.path.expanduser(text), request.client_cwd)  # noqa: PTH111 - an unknown user is said below
-    if not path.is_dir():
+    path = _absolute(str(expand_home(text)), request.client_cwd)
+    if not is_folder(path):
         raise InvalidConfig(
             f"{request.config_path}: working_dir {text!r} is not a folder ({path})",
             "Correct it; a relative one starts from client_cwd",
@@ -325,8 +327,8 @@ def _mounted(request: JobRequest, path: str) -> str:
     """The source of a file mount: absolute, or in a store."""
     if "://" in path:
         return path
-    absolute = _absolute(os.path.expanduser(path), request.client_cwd)  # noqa: PTH111 - as above
-    if not absolute.exists():
+    absolute = _absolute(str(expand_home(path)), request.client_cwd)
+    if not exists(absolute):
         raise InvalidConfig(
             f"{request.config_path}: file_mounts names {path!r}, and there is no {absolute}",
             "Correct it; a relative one starts from client_cwd",

@@ -16,7 +16,7 @@ else:
     from yaml import CSafeLoader as SafeLoader
 
 _MAX_DEPTH: Final = 64
-_MAX_VALUES: Final = 200_000
+_MAX_VALUES: Final = 100_000
 _VALUE_CHARACTERS: Final = 100
 _MAX_INTEGER_BITS: Final = 128
 """Larger ones are a mistake: sums and products of them overflow, and the largest have no text."""

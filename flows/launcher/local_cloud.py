@@ -7,7 +7,6 @@ launched them (oumi 0.9).
 import io
 import json
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from omegaconf import MISSING
@@ -22,6 +21,7 @@ from oumi.launcher.launcher import LAUNCHER
 
 from flows import states
 from flows.errors import InvalidConfig, JobNotFound
+from flows.file_names import expand_home
 from flows.launcher.followed_log import followed_log
 from flows.launcher.local_job import LocalJob, LocalJobRequest
 from flows.launcher.local_store import LocalStore
@@ -227,7 +227,7 @@ def _request(job: JobConfig) -> LocalJobRequest:
         run=job.run,
         setup=job.setup or "",
         env={name: str(value) for name, value in job.envs.items()},
-        working_dir=str(Path(job.working_dir or ".").expanduser().absolute()),
+        working_dir=str(expand_home(job.working_dir or ".").absolute()),
         key=key,
         sets_devices="CUDA_VISIBLE_DEVICES" in job.envs,
     )

@@ -19,6 +19,7 @@ from typing import Any, Final, Union, cast, get_args, get_origin, get_type_hints
 from flows.configs.checks import MISSING, ProblemKind, config_problems
 from flows.configs.schema import ConfigType
 from flows.configs.yaml_text import dump_yaml, escape_references
+from flows.file_names import is_folder
 from flows.findings import OumiProblem
 from flows.launcher.loading import load_oumi
 from flows.preflight.values import items_of, mapping_of
@@ -373,7 +374,7 @@ def _on_this_machine(value: Any, folder: Path) -> Any:
     content: dict[Any, Any] = {}
     for name, item in cast("dict[Any, Any]", value).items():
         if isinstance(item, str) and item != MISSING:
-            is_model = name in _MODELS and (folder / item).is_dir()
+            is_model = name in _MODELS and is_folder(folder / item)
             content[name] = str(folder / item) if item and (name in _FILES or is_model) else item
         else:
             content[name] = _on_this_machine(item, folder)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flows.configs.slurm_checks import check_slurm_job
 from flows.configs.yaml_text import mapping_of_yaml
 from flows.errors import CloudUnavailable, ClusterNotFound, InvalidConfig, JobNotFound, LaunchFailed
+from flows.file_names import exists, expand_home, is_folder
 from flows.launcher import slurm_queries as queries
 from flows.launcher.first_contact import nothing_submitted
 from flows.launcher.lasting_clusters import LastingClusters
@@ -78,7 +79,7 @@ class SlurmBackend(LastingClusters):
         stage = f"stage-{secrets.token_hex(4)}"
         mounts = {_in_home(remote): _local(local) for remote, local in job.file_mounts.items()}
         folders = [
-            remote if local.is_dir() else str(PurePosixPath(remote).parent)
+            remote if is_folder(local) else str(PurePosixPath(remote).parent)
             for remote, local in mounts.items()
         ]
         try:
@@ -189,7 +190,7 @@ def _check(job: "JobConfig", *, address: str, key: str) -> None:
             "Remove them and use the paths of the cluster",
         )
     for path in filter(None, [job.working_dir, *job.file_mounts.values()]):
-        if not _local(path).exists():
+        if not exists(_local(path)):
             raise InvalidConfig(f"{path} does not exist on this machine", "Correct the path")
 
 
@@ -207,7 +208,7 @@ def _submission(job: "JobConfig", *, key: str, stage: str) -> str:
 
 
 def _local(path: str) -> Path:
-    return Path(path).expanduser()
+    return expand_home(path)
 
 
 def _in_home(remote: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 
 import pydantic_core
 
+from flows.file_names import is_file, is_folder
 from flows.preflight.recipe import Dataset
 from flows.regular_files import open_regular_file
 
@@ -55,8 +56,8 @@ def rows_of(dataset: Dataset) -> Rows:
 def wrong_content(path: Path, rows: Rows) -> str:
     """What is wrong with the first lines of a JSONL file; empty for any other file."""
     try:
-        if not path.is_file():
-            return "" if path.is_dir() else "which is neither a file nor a folder"
+        if not is_file(path):
+            return "" if is_folder(path) else "which is neither a file nor a folder"
         if path.suffix in (".jsonl", ".json") and path.stat().st_size == 0:
             return "which is empty"
         return _bad_line(path, rows) if path.suffix == ".jsonl" else ""

@@ -8,10 +8,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from flows.configs.checks import MISSING
+from flows.file_names import expand_home
 from flows.preflight.notes import Notes
 from flows.preflight.script import Made, OumiCall, Script
 from flows.preflight.target import Target, parse_accelerator
-from flows.preflight.values import mapping_of, number_of, path_of, text_of
+from flows.preflight.values import mapping_of, number_of, text_of
 
 REMOTE_SCHEMES: Final = ("s3://", "gs://", "r2://", "https://", "http://", "cos://", "oci://",
                          "nebius://", "cw://", "vastdata://", "skypilot:")  # fmt: skip
@@ -82,7 +83,7 @@ class Job:
             made = self.setup.made().plus(self.run.made(before=call.place))
 
         def here(path: str) -> str:
-            return os.path.normpath(self.working_dir / path_of(path))
+            return os.path.normpath(self.working_dir / expand_home(path))
 
         return Made(
             frozenset(map(here, made.folders)), frozenset(map(here, made.files)), made.anything
@@ -107,7 +108,7 @@ class Job:
 
     def local(self, path: str) -> Path:
         """A path of the job config on this machine."""
-        return Path(os.path.normpath(self.client_cwd / path_of(path)))
+        return Path(os.path.normpath(self.client_cwd / expand_home(path)))
 
 
 def read_job(
@@ -132,7 +133,7 @@ def read_job(
         instance_type=text_of(asked.get("instance_type")),
     )
     folder = text_of(data.get("working_dir"))
-    working_dir = Path(os.path.normpath(client_cwd / path_of(folder)))
+    working_dir = Path(os.path.normpath(client_cwd / expand_home(folder)))
     envs = _texts(data.get("envs"))
     return Job(
         path=path,

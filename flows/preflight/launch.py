@@ -13,6 +13,7 @@ from flows.configs.reader import ConfigFile, is_job_config, read_config
 from flows.configs.schema import CONFIG_TYPE, ConfigType, options_of
 from flows.configs.yaml_text import parse_yaml
 from flows.errors import InvalidConfig, OumiFlowsError
+from flows.file_names import expand_home, is_file, is_folder
 from flows.findings import Finding, FindingCode, Severity
 from flows.models import Command, OverrideValue
 from flows.names import LOCAL_CLOUD
@@ -21,7 +22,7 @@ from flows.preflight.notes import Notes
 from flows.preflight.recipe import Recipe, guess_type
 from flows.preflight.script import Made, OumiCall
 from flows.preflight.target import Target
-from flows.preflight.values import mapping_of, path_of
+from flows.preflight.values import mapping_of
 
 _MAX_FOLLOWED: Final = 10
 _CODES: Final = {
@@ -93,7 +94,7 @@ def read_launch(
         overrides: Checked overrides of a command's config.
         envs: Environment of the job, over that of a job config.
     """
-    folder = path_of(client_cwd)
+    folder = expand_home(client_cwd)
     notes = Notes(str(config.path), Places(config.text))
     if is_job_config(config.data):
         content = {**config.data, "envs": {**mapping_of(config.data.get("envs")), **(envs or {})}}
@@ -206,9 +207,9 @@ def _config_path(job: Job, call: OumiCall, key: str, made: Made) -> Path | None:
     if config.startswith(("/", "~")):
         source = job.source_of(config)
         if source is not None:
-            return source if source.is_file() else None  # its absence is the mount's problem
+            return source if is_file(source) else None  # its absence is the mount's problem
         if job.target.is_local:
-            return _existing(job, path_of(config), call, key, made)
+            return _existing(job, expand_home(config), call, key, made)
         return None
     if call.cwd is None:
         return None
@@ -217,9 +218,9 @@ def _config_path(job: Job, call: OumiCall, key: str, made: Made) -> Path | None:
 
 
 def _existing(job: Job, path: Path, call: OumiCall, key: str, made: Made) -> Path | None:
-    if path.is_file():
+    if is_file(path):
         return path
-    is_elsewhere = made.anything and not (job.working_dir / (call.cwd or "")).is_dir()
+    is_elsewhere = made.anything and not is_folder(job.working_dir / (call.cwd or ""))
     if made.has(str(path)) or is_elsewhere:
         return None  # what a script makes or fetches, such as a repository, cannot be looked at
     is_sure = call.is_certain and not made.may_have(str(path))

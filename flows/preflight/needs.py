@@ -4,6 +4,7 @@ import re
 from typing import Final, NamedTuple
 
 from flows.configs.schema import ConfigType
+from flows.file_names import exists
 from flows.preflight.paths import is_path
 from flows.preflight.recipe import Recipe
 
@@ -105,4 +106,4 @@ def is_repo(recipe: Recipe, name: str) -> bool:
     """Whether a name means a repository of the hub, and not a folder."""
     if not name or is_path(name) or not _REPO.fullmatch(name):
         return False
-    return recipe.base is None or not (recipe.base / name).exists()
+    return recipe.base is None or not exists(recipe.base / name)

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from flows.configs.output_paths import PATH_KEYS, is_plain, write_out
 from flows.configs.schema import CONFIG_TYPE, ConfigType
 from flows.errors import InvalidConfig
+from flows.file_names import exists, is_file, is_folder
 from flows.findings import FindingCode, Severity
 from flows.preflight.data_files import Rows, rows_of, wrong_content
 from flows.preflight.launch import Launch
@@ -76,7 +77,7 @@ class PathChecks:
         job = self._launch.job
         if job is None:
             return
-        if not job.working_dir.is_dir():
+        if not is_folder(job.working_dir):
             job.notes.error(
                 FindingCode.PATH_NOT_FOUND,
                 f"working_dir {job.data.get('working_dir')} is not a folder ({job.working_dir})",
@@ -138,7 +139,7 @@ class PathChecks:
             self.statuses[path] = "not_known"
             return
         local = Path(os.path.normpath((recipe.base or Path("/")) / path))
-        if local.exists():
+        if exists(local):
             self._check_found(recipe, key, path, local, rows)
         else:
             self._note_missing(recipe, key, path, local)
@@ -182,7 +183,7 @@ class PathChecks:
         job = self._launch.job
         if job is not None and job.is_mounted(path):
             source = job.source_of(path)
-            missing = source is not None and source.parent.exists() and not source.exists()
+            missing = source is not None and exists(source.parent) and not exists(source)
             self.statuses[path] = "not_found" if missing else "mounted"
             if (
                 missing
@@ -246,10 +247,10 @@ class PathChecks:
         if recipe.base is None:
             return
         local = Path(os.path.normpath(recipe.base / path))
-        holder = next((folder for folder in [local, *local.parents] if folder.exists()), local)
-        if local.is_file() and "dir" in key.rpartition(".")[2]:
+        holder = next((folder for folder in [local, *local.parents] if exists(folder)), local)
+        if is_file(local) and "dir" in key.rpartition(".")[2]:
             why = f"{local} is a file"
-        elif holder.is_file() and holder != local:
+        elif is_file(holder) and holder != local:
             why = f"{holder} is a file, so nothing can be written below it"
         elif not os.access(holder, os.W_OK):
             why = f"{holder} cannot be written to"
@@ -299,7 +300,7 @@ def _weight_on_cloud(path: str) -> Severity | None:
     home = str(Path.home())
     if home not in ("/", "/root") and path.startswith(f"{home}/"):
         return Severity.ERROR
-    return Severity.WARNING if Path(path).exists() else None
+    return Severity.WARNING if exists(Path(path)) else None
 
 
 def _nearest(local: Path) -> str:

@@ -5,6 +5,7 @@ from typing import Final
 
 from flows.configs.slurm_checks import check_heredocs, check_slurm_job
 from flows.errors import InvalidConfig
+from flows.file_names import exists
 from flows.findings import FindingCode
 from flows.preflight.job import REMOTE_SCHEMES, Job
 from flows.preflight.launch import Launch
@@ -118,7 +119,7 @@ def _check_accelerators(job: Job) -> None:
 
 def _check_mounts(job: Job) -> None:
     for place, source in job.file_mounts.items():
-        if not source.startswith(REMOTE_SCHEMES) and not job.local(source).exists():
+        if not source.startswith(REMOTE_SCHEMES) and not exists(job.local(source)):
             job.notes.error(
                 FindingCode.MOUNT_SOURCE_MISSING,
                 f"file_mounts copies {source} to {place}, and {job.local(source)} does not exist",

@@ -7,6 +7,7 @@ import time
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from flows.file_names import is_file, is_folder
 from flows.findings import FindingCode
 from flows.git_files import IgnoreRules, find_repository
 from flows.preflight.job import Job
@@ -37,7 +38,7 @@ class Sync:
         except ValueError:
             return f"is outside working_dir {self._folder}"
         if self._job.target.is_sky:
-            if (self._folder / ".skyignore").is_file():
+            if is_file(self._folder / ".skyignore"):
                 return self._left_out_by_skyignore(relative)
             return self._left_out_by_git(relative)
         if self._job.target.cloud == "slurm":
@@ -46,7 +47,7 @@ class Sync:
 
     def check_size(self) -> None:
         """Note a working folder that takes long to copy."""
-        if self._job.target.is_local or not self._folder.is_dir():
+        if self._job.target.is_local or not is_folder(self._folder):
             return
         size = self._size(self._folder)
         if size > _BIG_BYTES:

@@ -1,8 +1,6 @@
 """Values of a config whose types nobody has checked."""
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
 from flows.configs.checks import MISSING
@@ -28,8 +26,3 @@ def number_of(value: object) -> int | None:
     if isinstance(value, str) and value.strip().isdecimal():
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def path_of(text: str) -> Path:
-    """The path, its home folder written out where there is one of that name."""
-    return Path(os.path.expanduser(text))  # noqa: PTH111 - an unknown user is no error

@@ -4,6 +4,7 @@ import asyncio
 from difflib import get_close_matches
 from typing import Final, NamedTuple
 
+from flows.file_names import exists
 from flows.findings import FindingCode, Severity
 from flows.hub import Access, Hub, Question
 from flows.launcher.oumi_registry import OumiRegistry, Registered
@@ -97,7 +98,7 @@ class RepositoryChecks:
             if dataset.path or "/" not in dataset.name:
                 self.datasets[dataset.name] = "registered"
                 return
-        elif recipe.base is not None and (recipe.base / dataset.name).exists():
+        elif recipe.base is not None and exists(recipe.base / dataset.name):
             self.datasets[dataset.name] = "local"
             return
         elif "/" not in dataset.name:

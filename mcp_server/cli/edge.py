@@ -1,5 +1,6 @@
 """The outermost edge of a command: whatever goes wrong becomes one line and an exit code."""
 
+import errno
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from pydantic import ValidationError
@@ -17,6 +19,7 @@ from flows.settings import Settings
 from mcp_server.cli.exits import EXIT_OF_ERROR, Exit
 from mcp_server.inert_text import inert_json, one_line, visible
 
+_UNWRITABLE: Final = frozenset({errno.EBADF, errno.EFBIG, errno.EIO, errno.ENOSPC})
 _RED: Final = "\x1b[31m"
 _PLAIN: Final = "\x1b[0m"
 
@@ -67,8 +70,8 @@ def guarded(action: Callable[[Settings], int], *, as_json: bool = False) -> int:
         The exit code.
     """
     debug = False
+    _prepare_streams()
     try:
-        _write_any_character()
         settings = _settings()
         debug = settings.debug
         code = action(settings)
@@ -76,13 +79,18 @@ def guarded(action: Callable[[Settings], int], *, as_json: bool = False) -> int:
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # The interpreter flushes standard output once more when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return Exit.PIPE_CLOSED
     except OumiFlowsError as error:
         line = _WORD.sub(lambda word: _WORDS[word[1]], own_redactor().text(str(error)))
         return _tell(error.code, line, as_json=as_json, debug=debug)
     except Exception as error:  # noqa: BLE001 - the outermost edge of the process
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
+            _drop_output()
+            line = f"The output could not be written ({error.strerror})\n"
+            with suppress(OSError):
+                sys.stderr.write(line)
+            return Exit.OTHER
         defect = InternalError(
             f"A defect in oumi-flows ({type(error).__name__}: {error})",
             "Set OUMI_FLOWS_DEBUG=1 to see where it is, and report it",
@@ -91,11 +99,27 @@ def guarded(action: Callable[[Settings], int], *, as_json: bool = False) -> int:
     return code
 
 
-def _write_any_character() -> None:
-    """Keep a character that the terminal's encoding lacks from failing a command."""
+def _prepare_streams() -> None:
+    """Make the standard streams take whatever a command writes.
+
+    Python has none where the descriptor was closed, and the next file that is opened would get its
+    number. A character that the terminal's encoding lacks must not fail a command.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            if nothing != number:
+                os.dup2(nothing, number)
+                os.close(nothing)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Let go of what is not written yet: the interpreter writes it once more when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _settings() -> Settings:
@@ -122,5 +146,6 @@ def _tell(code: ErrorCode, line: str, *, as_json: bool, debug: bool) -> Exit:
     line = one_line(line)
     if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         line = f"{_RED}{line}{_PLAIN}"
-    sys.stderr.write(f"{line}\n")
+    with suppress(OSError):
+        sys.stderr.write(f"{line}\n")
     return EXIT_OF_ERROR[code]

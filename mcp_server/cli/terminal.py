@@ -60,6 +60,11 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     except click.Abort as error:
         # What a prompt makes of Ctrl-C, or of input that has ended.
         raise KeyboardInterrupt from error
+    except SystemExit as error:
+        # Rich (15.0) exits with 1, a failed job's code, when what reads its output went away.
+        if isinstance(error.__context__, BrokenPipeError):
+            raise error.__context__ from None
+        raise
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "oumi-flows"
         raise InvalidArgument(error.format_message(), f"Run `{path} --help`") from error

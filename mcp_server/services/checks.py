@@ -10,6 +10,7 @@ from flows.configs.places import Places
 from flows.configs.reader import ConfigFile, ConfigKind, resolve_config_path
 from flows.configs.schema import ConfigType
 from flows.errors import EngineUnavailable, InternalError, OperationTimeout, OumiFlowsError
+from flows.file_names import expand_home
 from flows.findings import (
     ConfigValidation,
     Finding,
@@ -217,7 +218,7 @@ class _Asked(NamedTuple):
 
 def _read(config: str, client_cwd: str) -> _Asked:
     path = resolve_config_path(config, client_cwd)
-    return _Asked(path, Path(client_cwd).expanduser(), read_or_find(path))
+    return _Asked(path, expand_home(client_cwd), read_or_find(path))
 
 
 def _type_of(read: ConfigFile | Finding) -> ConfigType:

@@ -14,6 +14,10 @@ from flows.states import JobState, TerminationReason
 from mcp_server.prefect_models import Deployment
 from mcp_server.services.submitting import NewJob
 
+_CRON_NAMES: Final = frozenset(
+    {"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"}
+)
+_NO_ZONES: Final = frozenset({"localtime", "Factory", "posixrules"})
 _EXACTLY_ONE: Final = "Give exactly one of cron, interval_seconds and at"
 
 
@@ -59,6 +63,8 @@ class When(Value):
             found = " and ".join(given) or "none of them"
             raise InvalidArgument(f"A schedule was given {found}", _EXACTLY_ONE)
         zone = _zone(times.timezone)
+        if times.cron is not None:
+            _check_cron(times.cron)
         return cls(
             cron=times.cron,
             interval_seconds=times.interval_seconds,
@@ -196,8 +202,27 @@ class ScheduleChange(Value):
     live_jobs: list[str] = Field(description="Its jobs that have started and go on.")
 
 
+def _check_cron(cron: str) -> None:
+    """Refuses what Prefect 3.8 takes for more than minutes: seconds, years, and chance.
+
+    Raises:
+        InvalidArgument: It is not five fields, nor a name for five.
+    """
+    fields = cron.split()
+    is_by_chance = any(field[0] in "RrHh" for field in fields)
+    if cron.strip().lower() in _CRON_NAMES or (len(fields) == 5 and not is_by_chance):
+        return
+    raise InvalidArgument(
+        f"cron {cron!r} is not five fields",
+        "Give minute, hour, day, month and weekday, such as '0 2 * * *', or a name such as @daily",
+    )
+
+
 def _zone(name: str) -> ZoneInfo:
     try:
+        # These are files of the machine, not zones; Prefect does not know them.
+        if name in _NO_ZONES or name.startswith(("posix/", "right/")):
+            raise KeyError(name)
         return ZoneInfo(name)
     except (KeyError, OSError, ValueError) as error:  # as the name looks to the file system
         raise InvalidArgument(

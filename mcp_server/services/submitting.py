@@ -18,6 +18,7 @@ from flows.configs.reader import (
 )
 from flows.configs.yaml_text import dump_yaml, parse_yaml
 from flows.errors import InternalError, InvalidArgument, PreflightBlocked
+from flows.file_names import expand_home
 from flows.findings import Finding, errors_of, told
 from flows.models import JobRequest, NotifyOn, OverrideValue, RetryCause, Value
 from flows.names import LOCAL_CLOUD
@@ -105,7 +106,7 @@ def check_job(new: NewJob) -> CheckedJob:
     path = resolve_config_path(new.config_path, new.client_cwd)
     request = JobRequest(
         config_path=str(path),
-        client_cwd=str(Path(new.client_cwd).expanduser()),
+        client_cwd=str(expand_home(new.client_cwd)),
         command=parse_command(new.command),
         cloud=new.cloud or LOCAL_CLOUD,
         cluster_name=new.cluster_name,

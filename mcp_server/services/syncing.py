@@ -12,6 +12,7 @@ from pydantic import Field
 from flows.configs.clouds import CloudKind
 from flows.configs.reader import read_config
 from flows.errors import OumiFlowsError
+from flows.file_names import exists, is_file, is_folder
 from flows.models import Value
 
 _SECONDS: Final = 10.0
@@ -76,7 +77,7 @@ def _listed(source: str, kind: CloudKind) -> Iterator[tuple[str, int]]:
                 *("rsync", "--archive", "--dry-run", "--out-format=%l %n"),
                 *_rules(folder, kind),
                 "--",
-                source if not folder.is_dir() else f"{source.rstrip('/')}/",
+                source if not is_folder(folder) else f"{source.rstrip('/')}/",
                 f"{empty}/",
             ],
             capture_output=True,
@@ -95,16 +96,16 @@ def _listed(source: str, kind: CloudKind) -> Iterator[tuple[str, int]]:
 def _rules(folder: Path, kind: CloudKind) -> list[str]:
     if kind is CloudKind.SKYPILOT:
         # sky/utils/command_runner.py, `_rsync` (skypilot 0.12).
-        if (folder / ".skyignore").exists():
+        if exists(folder / ".skyignore"):
             return ["--filter=dir-merge,- .skyignore"]
         excluded = folder / ".git" / "info" / "exclude"
-        more = [f"--exclude-from={excluded}"] if excluded.exists() else []
+        more = [f"--exclude-from={excluded}"] if exists(excluded) else []
         return ["--filter=dir-merge,- .gitignore", *more]
     if kind is CloudKind.SLURM:
         return ["--filter=:- .gitignore"]
     # `put_recursive` of Oumi's clients (oumi 0.9).
     ignored = folder / ".gitignore"
-    return [f"--exclude-from={ignored}"] if ignored.is_file() else []
+    return [f"--exclude-from={ignored}"] if is_file(ignored) else []
 
 
 def _used(job_config: Mapping[str, Any], folder: Path) -> set[str]:
@@ -131,9 +132,9 @@ def _below(words: set[str], folder: Path) -> Iterator[str]:
             continue
         path = folder.joinpath(*parts)
         try:
-            if path.exists():
+            if exists(path):
                 name = "/".join(parts)
-                yield f"{name}/" if path.is_dir() and not path.is_symlink() else name
+                yield f"{name}/" if is_folder(path) and not path.is_symlink() else name
         except OSError:
             continue
 

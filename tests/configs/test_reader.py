@@ -167,11 +167,11 @@ def test_bad_yaml_is_named_with_its_place(tmp_path: Path, text: str, where: str)
         ("just text", "holds a single value"),
         (b"a: \xff\xfe", "is not UTF-8 text (byte 3)"),
         (b"a" * (MAX_CONFIG_BYTES + 1), "too large"),
-        ("a: &a [*a]\n", "more than 200,000 values"),
+        ("a: &a [*a]\n", "more than 100,000 values"),
         (
             "a: &a [1,1,1,1,1,1,1,1,1,1]\n"
             + "".join(f"{y}: &{y} [{','.join([f'*{x}'] * 10)}]\n" for x, y in pairwise("abcde")),
-            "more than 200,000 values",
+            "more than 100,000 values",
         ),
     ],
 )  # fmt: skip
