@@ -18,8 +18,8 @@ else:
 _MAX_DEPTH: Final = 64
 _MAX_VALUES: Final = 100_000
 _VALUE_CHARACTERS: Final = 100
-_MAX_INTEGER_BITS: Final = 128
-"""Larger ones are a mistake: sums and products of them overflow, and the largest have no text."""
+MAX_INTEGER_BITS: Final = 64
+"""Neither Prefect's API nor torch takes larger ones, and the largest have no decimal text."""
 _NEVER_FOLD: Final = 2**31 - 1
 _REFERENCE: Final = re.compile(r"(\\*)\$\{")
 _UNESCAPED: Final = re.compile(r"(?<!\\)\$\{")
@@ -244,7 +244,7 @@ class _Loader(SafeLoader):
 
 def _construct_integer(loader: _Loader, node: yaml.ScalarNode) -> int:
     value = loader.construct_yaml_int(node)
-    if value.bit_length() > _MAX_INTEGER_BITS:
+    if value.bit_length() > MAX_INTEGER_BITS:
         raise ConstructorError(None, None, "this integer is too large", node.start_mark)
     return value
 

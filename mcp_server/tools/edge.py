@@ -12,6 +12,7 @@ from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
+from flows.configs.yaml_text import MAX_INTEGER_BITS
 from flows.errors import ErrorCode, InternalError, InvalidArgument, OumiFlowsError, ReadOnly
 from flows.redaction import own_redactor
 from mcp_server.inert_text import inert_json, one_line
@@ -99,6 +100,11 @@ class StrictMetadata(FuncMetadata):
                 f"{self._name} has no argument {', '.join(map(repr, unknown))}",
                 _nearest(unknown[0], known),
             )
+        if name := next((name for name, v in arguments_to_validate.items() if _is_huge(v)), None):
+            raise InvalidArgument(
+                f"{self._name}: {name} has an integer beyond {MAX_INTEGER_BITS} bits",
+                "Give a smaller one, or a text",
+            )
         try:
             arguments = super().validate_arguments(arguments_to_validate)
         except ValidationError as error:
@@ -147,6 +153,15 @@ def told(error: BaseException) -> ToolError:
             "Report it with the lines the server has just written to its standard error",
         )
     return UnexpectedToolError(str(cause))
+
+
+def _is_huge(value: object) -> bool:
+    """Whether there is an integer that Prefect's API does not take."""
+    if isinstance(value, dict):
+        return any(map(_is_huge, cast("dict[object, object]", value).values()))
+    if isinstance(value, list):
+        return any(map(_is_huge, cast("list[object]", value)))
+    return isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS
 
 
 def _as_json(content: dict[str, Any]) -> str:

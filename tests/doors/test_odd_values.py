@@ -211,6 +211,23 @@ async def test_mounts_of_any_type_are_no_defect(client: Client, cloud: str, fold
             assert not answer, (key, mounts)
 
 
+@pytest.mark.parametrize("number", [2**65, -(10**30), 10**400, 10**4200])
+async def test_an_integer_beyond_64_bits_is_refused_wherever_it_stands(
+    client: Client, folder: Path, number: int
+) -> None:
+    where = {"client_cwd": str(folder)}
+    sweep = {"config_path": "train.yaml", "metric": "loss", "trials": 3}
+    space = {"training.seed": {"low": 1, "high": number}}
+    for tool, call in (
+        ("run_oumi_job", {"config_path": "train.yaml", "overrides": {"training.seed": number}}),
+        ("run_sweep", {"sweep": {**sweep, "space": space}}),
+        ("run_sweep", {"sweep": {**sweep, "space": {"training.max_steps": [1, number]}}}),
+        ("list_jobs", {"limit": number}),
+    ):
+        result = await client.call_tool(tool, call if tool == "list_jobs" else {**call, **where})
+        assert "INVALID_ARGUMENT" in str(result.content)
+
+
 async def test_arguments_of_any_type_are_no_defect(client: Client, folder: Path) -> None:
     draw = random.Random(7)
     for tool in (await client.list_tools()).tools:
