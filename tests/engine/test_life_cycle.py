@@ -1,5 +1,6 @@
 """One embedded engine, broken in every way and brought back, mostly on the same files."""
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -124,7 +125,7 @@ def test_the_worker_comes_online_and_the_status_tells_all(engine: Engine, home: 
     assert status.deployed
     assert status.server.alive
     assert status.server.healthy
-    assert status.server.version == "3.8.8"
+    assert status.server.version == importlib.metadata.version("prefect")
     assert status.server.rss_bytes
     assert status.server.started_at
     assert status.worker.pid

@@ -18,16 +18,16 @@ async def fires(cron: str, timezone: str, day: str) -> list[str]:
 @pytest.mark.parametrize(
     ("timezone", "day", "before", "changed"),
     [
-        ("Europe/Zurich", "2027-03-28", "01:30", "00:30"),
-        ("America/New_York", "2027-03-14", "07:30", "06:30"),
+        ("Europe/Zurich", "2027-03-28", "01:30", "01:30"),
+        ("America/New_York", "2027-03-14", "07:30", "07:30"),
     ],
 )
-async def test_a_time_that_the_clock_skips_in_spring_fires_an_hour_earlier(
+async def test_a_time_that_the_clock_skips_in_spring_fires_an_hour_later_by_the_new_clock(
     timezone: str, day: str, before: str, changed: str
 ) -> None:
     eve = f"{datetime.fromisoformat(day) - timedelta(days=1):%Y-%m-%d}"
     assert await fires("30 2 * * *", timezone, eve) == [before]
-    # 01:30 there, by the winter's clock.
+    # 03:30 there, by the summer's clock.
     assert await fires("30 2 * * *", timezone, day) == [changed]
 
 
