@@ -20,7 +20,7 @@ from benchmarks.support import (
     submit,
     warm_engine,
 )
-from flows.logs import LogCursor, encode_cursor, read_tail
+from flows.core.logs.pages import LogCursor, encode_cursor, read_tail
 
 SIZE = 10**9
 LINE = "{{'loss': '{:.4f}', 'grad_norm': '1.03', 'learning_rate': '2e-05', 'step': {}}}\n"

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 
 from benchmarks.support import BIN
-from flows.names import DEPLOYMENT
+from flows.core.names import DEPLOYMENT
 
 NAME = "Prefect process worker"
 POOL = "bench-process"

@@ -15,8 +15,8 @@ from mcp import Client
 
 from benchmarks.support import REPOSITORY, Bench, done, mcp_client, submit, warm_engine
 from benchmarks.tool_calls import HUB_CONFIG, calls
-from flows.errors import EngineUnavailable
-from flows.settings import Settings
+from flows.core.errors import EngineUnavailable
+from flows.core.settings import Settings
 from mcp_server.server import Options, build_server, make_parts
 
 PAGE = REPOSITORY / "docs" / "for-models.md"

@@ -11,11 +11,11 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.server.mcpserver.resources import FunctionResource
 from pydantic import BaseModel
 
-from flows.errors import JobNotFound, OumiFlowsError
-from flows.redaction import own_redactor
+from flows.core.errors import JobNotFound, OumiFlowsError
+from flows.core.redaction import own_redactor
 from mcp_server.guidance import GUIDES, read_guide
 from mcp_server.inert_text import inert_json, one_line, visible
-from mcp_server.services.jobs import JobService
+from mcp_server.services.jobs.service import JobService
 from mcp_server.watching import COMPLETED_URI, RUNNING_URI
 
 _JSON: Final = "application/json"

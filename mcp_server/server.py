@@ -31,14 +31,14 @@ from mcp_types import (
     UnsubscribeRequestParams,
 )
 
-from flows.errors import InvalidArgument
-from flows.settings import Settings
+from flows.core.errors import InvalidArgument
+from flows.core.settings import Settings
 from mcp_server.catalog.catalog import Catalog
 from mcp_server.catalog.library import OumiLibrary
 from mcp_server.docs_index.keeper import DocsKeeper
-from mcp_server.engine_keeper import EngineKeeper, Ensure
+from mcp_server.engine.keeper import EngineKeeper, Ensure
 from mcp_server.guidance import read_offered
-from mcp_server.prefect_gateway import PrefectGateway
+from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prompts import prompts
 from mcp_server.resources import add_resources
 from mcp_server.services.catalog import CatalogService
@@ -46,12 +46,11 @@ from mcp_server.services.checks import CheckService, make_checks
 from mcp_server.services.cluster_jobs import ClusterJobs
 from mcp_server.services.clusters import ClusterService
 from mcp_server.services.docs import DocsService
-from mcp_server.services.jobs import JobService
-from mcp_server.services.pipelines import PipelineService
-from mcp_server.services.schedules import ScheduleService, make_schedules
-from mcp_server.services.sweeps import SweepService
+from mcp_server.services.families.pipelines import PipelineService
+from mcp_server.services.families.sweeps import SweepService
+from mcp_server.services.jobs.service import JobService
+from mcp_server.services.schedules.service import ScheduleService, make_schedules
 from mcp_server.services.worker_calls import WorkerCalls
-from mcp_server.stdio_lines import StdioLines, take_standard_input
 from mcp_server.tools.catalog import CatalogTools
 from mcp_server.tools.checks import CheckTools
 from mcp_server.tools.clusters import ClusterTools
@@ -61,6 +60,7 @@ from mcp_server.tools.guide import GuideTools
 from mcp_server.tools.jobs import JobTools
 from mcp_server.tools.pipelines import PipelineTools
 from mcp_server.tools.schedules import ScheduleTools
+from mcp_server.transports.stdio_lines import StdioLines, take_standard_input
 from mcp_server.watching import JobWatcher
 
 _SUBSCRIBED: Final = "oumi-flows-subscribed"

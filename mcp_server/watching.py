@@ -10,12 +10,12 @@ from typing import Final
 
 import anyio
 
-from flows.errors import OumiFlowsError
-from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway
-from mcp_server.prefect_models import FlowRun
-from mcp_server.run_filter import RunFilter
-from mcp_server.services.finding import ENDED, LIVE
-from mcp_server.services.listing import newest_jobs
+from flows.core.errors import OumiFlowsError
+from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
+from mcp_server.prefect_api.models import FlowRun
+from mcp_server.prefect_api.run_filter import RunFilter
+from mcp_server.services.jobs.finding import ENDED, LIVE
+from mcp_server.services.jobs.listing import newest_jobs
 
 RUNNING_URI: Final = "jobs://running"
 COMPLETED_URI: Final = "jobs://completed"

@@ -7,11 +7,11 @@ module that defines the cloud there. A cloud without a backend of its own has `O
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from flows.errors import CloudUnavailable
+from flows.core.errors import CloudUnavailable
+from flows.core.models import ClusterStatus
+from flows.core.settings import Settings
 from flows.launcher.loading import load_oumi
-from flows.models import ClusterStatus
-from flows.ports import JobHandle, Observation
-from flows.settings import Settings
+from flows.launcher.port import JobHandle, Observation
 
 
 class CloudBackend(Protocol):
@@ -98,14 +98,14 @@ def make_backend(cloud: str, settings: Settings) -> CloudBackend:
     load_oumi()
     from oumi.core.registry import REGISTRY, RegistryType
 
-    from flows.launcher import local_cloud
-    from flows.launcher.local_backend import LocalBackend
-    from flows.launcher.modal_backend import ModalBackend
-    from flows.launcher.oumi_backend import OumiBackend
-    from flows.launcher.polaris_backend import PolarisBackend
-    from flows.launcher.site_backend import SlurmSiteBackend
-    from flows.launcher.sky_backend import SkyBackend
-    from flows.launcher.slurm_backend import SlurmBackend
+    from flows.launcher.local import oumi_cloud as local_cloud
+    from flows.launcher.local.backend import LocalBackend
+    from flows.launcher.oumi.backend import OumiBackend
+    from flows.launcher.sites.modal import ModalBackend
+    from flows.launcher.sites.polaris import PolarisBackend
+    from flows.launcher.sites.site import SlurmSiteBackend
+    from flows.launcher.sky.backend import SkyBackend
+    from flows.launcher.slurm.backend import SlurmBackend
 
     registry: Any = REGISTRY
     builders: dict[str, Callable[[], Any]] = registry.get_all(RegistryType.CLOUD)

@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from flows.errors import ClusterUnreachable, NothingSubmitted, StillLaunching
+from flows.core.errors import ClusterUnreachable, NothingSubmitted, StillLaunching
 
 
 @contextmanager

@@ -5,13 +5,13 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from flows import names
-from flows.configs.yaml_text import dump_yaml, mapping_of_yaml
-from flows.errors import InvalidConfig
-from flows.private_folders import write_private
-from flows.progress import deps_file_text
-from flows.regular_files import NotRegular, TooLarge, read_regular_file
-from flows.settings import Settings
+from flows.core import names
+from flows.core.configs.yaml_text import dump_yaml, mapping_of_yaml
+from flows.core.errors import InvalidConfig
+from flows.core.private_files import write_private
+from flows.core.regular_files import NotRegular, TooLarge, read_regular_file
+from flows.core.settings import Settings
+from flows.job.progress import deps_file_text
 
 _DEPS_BYTES: Final = 1_000_000
 DEPS_ENV: Final = "OUMI_EXTRA_DEPS_FILE"

@@ -4,10 +4,10 @@ from abc import ABC, abstractmethod
 from functools import partial
 from typing import Final, Never
 
-from flows.bounded import Looks
-from flows.errors import InvalidArgument, InvalidConfig
-from flows.models import ClusterState, ClusterStatus
-from flows.ports import Observation
+from flows.core.errors import InvalidArgument, InvalidConfig
+from flows.core.models import ClusterState, ClusterStatus
+from flows.launcher.bounded import Looks
+from flows.launcher.port import Observation
 
 _ANSWER_SECONDS: Final = 1.5
 """How long a cluster may take to tell its jobs when all of them are listed."""

@@ -33,7 +33,7 @@ def load_oumi() -> None:
         import oumi.core.configs  # pyright: ignore[reportUnusedImport]
         import oumi.launcher  # noqa: F401 # pyright: ignore[reportUnusedImport]
 
-        from flows.launcher import local_cloud
+        from flows.launcher.local import oumi_cloud as local_cloud
 
         local_cloud.register()
 

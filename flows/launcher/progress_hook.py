@@ -7,7 +7,7 @@ A report is ``::oumi-flows-progress:: {json}`` between two carriage returns: a p
 state, which the next output overwrites and which readers of the log take out again.
 
 It also marks what a training writes: each checkpoint, and at the end the folder of the model, get a
-file that names the attempt that wrote them. `flows.configs.marks` reads it.
+file that names the attempt that wrote them. `flows.core.configs.marks` reads it.
 """
 
 import functools

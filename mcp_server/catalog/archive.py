@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from flows.configs.reader import MAX_CONFIG_BYTES
-from flows.errors import ConfigNotFound
+from flows.core.configs.reader import MAX_CONFIG_BYTES
+from flows.core.errors import ConfigNotFound
 from mcp_server.catalog.folder import MAX_FILES
 
 _FOLDER: Final = "configs"

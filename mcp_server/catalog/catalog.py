@@ -7,8 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from flows.configs.reader import read_config
-from flows.errors import ConfigNotFound
+from flows.core.configs.reader import read_config
+from flows.core.errors import ConfigNotFound
 from mcp_server.catalog.entry import Entry, targets_of
 from mcp_server.catalog.folder import ConfigFolder
 from mcp_server.catalog.library import OumiLibrary

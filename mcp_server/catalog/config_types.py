@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
-from flows.configs.reader import is_job_config
-from flows.configs.schema import ConfigType, fields_of, root_spec
+from flows.core.configs.reader import is_job_config
+from flows.core.configs.schema import ConfigType, fields_of, root_spec
 
 # Those that share all their keys with another type come after it.
 _ORDER: Final = (

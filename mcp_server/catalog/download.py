@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from flows.errors import ConfigNotFound, OperationTimeout, OumiFlowsError
-from flows.models import Value
+from flows.core.errors import ConfigNotFound, OperationTimeout, OumiFlowsError
+from flows.core.models import Value
 
 if TYPE_CHECKING:
     import httpx2

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple, cast
 
-from flows.configs.schema import ConfigType
-from flows.configs.yaml_text import parse_yaml
-from flows.errors import InvalidConfig
+from flows.core.configs.schema import ConfigType
+from flows.core.configs.yaml_text import parse_yaml
+from flows.core.errors import InvalidConfig
 from mcp_server.catalog.config_types import config_type_of
 from mcp_server.catalog.model_names import family_of
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from flows.configs.reader import MAX_CONFIG_BYTES
-from flows.configs.schema import ConfigType
+from flows.core.configs.reader import MAX_CONFIG_BYTES
+from flows.core.configs.schema import ConfigType
 from mcp_server.catalog.entry import Entry, read_entry, with_jobs
 
 MAX_FILES: Final = 5_000

@@ -16,10 +16,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from flows.errors import ConfigNotFound, Conflict, OumiFlowsError
-from flows.models import Value
-from flows.private_folders import make_private
-from flows.settings import Settings
+from flows.core.errors import ConfigNotFound, Conflict, OumiFlowsError
+from flows.core.models import Value
+from flows.core.private_files import make_private
+from flows.core.settings import Settings
 
 OFF: Final = "off"
 """The value of ``OUMI_FLOWS_CONFIGS_URL`` that keeps us from fetching anything."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from flows.configs.schema import ConfigType
+from flows.core.configs.schema import ConfigType
 from mcp_server.catalog.entry import Entry
 from mcp_server.catalog.model_names import size_of
 from mcp_server.catalog.words import (

@@ -4,7 +4,7 @@ import os
 import sys
 from functools import partial
 
-from flows.settings import Settings
+from flows.core.settings import Settings
 from mcp_server.cli.edge import guarded
 from mcp_server.cli.exits import Exit
 

@@ -6,20 +6,20 @@ from typing import TypeVar
 
 import anyio.to_thread
 
-from flows.settings import Settings
+from flows.core.settings import Settings
 from mcp_server.catalog.catalog import Catalog
 from mcp_server.catalog.library import OumiLibrary
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Checks, Clusters, Jobs, Pipelines, Schedules, Sweeps
 from mcp_server.engine import Connection, Engine
-from mcp_server.prefect_gateway import PrefectGateway
+from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.services.checks import make_checks
 from mcp_server.services.cluster_jobs import ClusterJobs
 from mcp_server.services.clusters import ClusterService
-from mcp_server.services.jobs import JobService
-from mcp_server.services.pipelines import PipelineService
-from mcp_server.services.schedules import make_schedules
-from mcp_server.services.sweeps import SweepService
+from mcp_server.services.families.pipelines import PipelineService
+from mcp_server.services.families.sweeps import SweepService
+from mcp_server.services.jobs.service import JobService
+from mcp_server.services.schedules.service import make_schedules
 from mcp_server.services.worker_calls import WorkerCalls
 
 T = TypeVar("T")

@@ -7,16 +7,16 @@ from typing import Annotated, Final
 
 import typer
 
-from flows.errors import ConfirmationRequired, InvalidArgument, JobAlreadyDone
-from flows.states import JobState
+from flows.core.errors import ConfirmationRequired, InvalidArgument, JobAlreadyDone
+from flows.core.states import JobState
 from mcp_server.cli import views
 from mcp_server.cli.exits import Exit
 from mcp_server.cli.following import Patience, watch
 from mcp_server.cli.options import AsJson, NamePart, OnCloud, Status, Yes, agrees
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Backend, Jobs
-from mcp_server.services.cancelling import CancelledJobs
-from mcp_server.services.job_filter import JobFilter
+from mcp_server.services.jobs.cancelling import CancelledJobs
+from mcp_server.services.jobs.job_filter import JobFilter
 
 _PAUSE_SECONDS: Final = 1.0
 

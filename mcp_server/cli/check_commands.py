@@ -5,9 +5,9 @@ from typing import Annotated
 import click
 import typer
 
-from flows.configs.schema import ConfigType
-from flows.findings import Finding, PreFlight, Severity
-from flows.names import LOCAL_CLOUD
+from flows.core.configs.schema import ConfigType
+from flows.core.findings import Finding, PreFlight, Severity
+from flows.core.names import LOCAL_CLOUD
 from mcp_server.cli.exits import Exit
 from mcp_server.cli.options import AsJson, current_folder
 from mcp_server.cli.output import Output

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.errors import ConfirmationRequired
+from flows.core.errors import ConfirmationRequired
 from mcp_server.cli import views
 from mcp_server.cli.exits import Exit
 from mcp_server.cli.options import AsJson, Yes, agrees

@@ -7,7 +7,7 @@ from mcp_server.cli.exits import Exit
 from mcp_server.cli.options import AsJson, JobId
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Backend
-from mcp_server.services.comparing import Comparison
+from mcp_server.services.jobs.comparing import Comparison
 
 _NOT_SET = "-"
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.errors import ConfigNotFound, Conflict
-from flows.settings import Settings
+from flows.core.errors import ConfigNotFound, Conflict
+from flows.core.settings import Settings
 from mcp_server.cli import views
 from mcp_server.cli.exits import Exit
 from mcp_server.cli.options import AsJson

@@ -13,9 +13,9 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from flows.errors import ErrorCode, InternalError, InvalidArgument, OumiFlowsError
-from flows.redaction import own_redactor
-from flows.settings import Settings
+from flows.core.errors import ErrorCode, InternalError, InvalidArgument, OumiFlowsError
+from flows.core.redaction import own_redactor
+from flows.core.settings import Settings
 from mcp_server.cli.exits import EXIT_OF_ERROR, Exit
 from mcp_server.inert_text import inert_json, one_line, visible
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from pydantic import Field
 
-from flows.models import Value
+from flows.core.models import Value
 from mcp_server.cli import views
 from mcp_server.cli.exits import Exit
 from mcp_server.cli.options import AsJson

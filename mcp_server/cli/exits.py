@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final
 
-from flows.errors import ErrorCode
-from flows.states import JobState
+from flows.core.errors import ErrorCode
+from flows.core.states import JobState
 
 
 class Exit(IntEnum):

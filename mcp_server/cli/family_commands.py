@@ -5,15 +5,15 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from flows.models import NotifyOn
+from flows.core.models import NotifyOn
 from mcp_server.cli import views
 from mcp_server.cli.exits import Exit
 from mcp_server.cli.job_commands import JobCommands
 from mcp_server.cli.options import AsJson, Notify, NotifyAt, bounded, current_folder
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Backend
-from mcp_server.services.pipelines import NewPipeline, PipelineSubmission
-from mcp_server.services.sweeps import NewSweep, SweepSubmission
+from mcp_server.services.families.pipelines import NewPipeline, PipelineSubmission
+from mcp_server.services.families.sweeps import NewSweep, SweepSubmission
 
 Key = Annotated[
     str | None,

@@ -7,13 +7,13 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Final
 
-from flows.errors import EngineUnavailable
-from flows.models import JobStatus
+from flows.core.errors import EngineUnavailable
+from flows.core.models import JobStatus
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Jobs
-from mcp_server.services.job_status import progress_words
-from mcp_server.services.jobs import Until
-from mcp_server.services.results import JobLogs
+from mcp_server.services.jobs.results import JobLogs
+from mcp_server.services.jobs.service import Until
+from mcp_server.services.jobs.status import progress_words
 
 _LINE_SECONDS: Final = 10.0
 """Where no bar can be drawn: how often progress is worth a line."""

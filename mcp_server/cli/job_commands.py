@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from flows.errors import InvalidArgument
-from flows.models import JobStatus, NotifyOn
-from flows.names import LOCAL_CLOUD
-from flows.ports import JobHandle
+from flows.core.errors import InvalidArgument
+from flows.core.models import JobStatus, NotifyOn
+from flows.core.names import LOCAL_CLOUD
+from flows.launcher.port import JobHandle
 from mcp_server.cli import views
 from mcp_server.cli.exits import EXIT_OF_STATE, Exit
 from mcp_server.cli.following import Patience, follow_log, shown, watch
@@ -39,8 +39,8 @@ from mcp_server.cli.options import (
 )
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Backend, Jobs
-from mcp_server.services.job_logs import DEFAULT_LINES
-from mcp_server.services.results import JobLogs
+from mcp_server.services.jobs.logs import DEFAULT_LINES
+from mcp_server.services.jobs.results import JobLogs
 
 
 class JobCommands:

@@ -9,11 +9,11 @@ import click
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from flows.configs.yaml_text import parse_yaml
-from flows.errors import InvalidArgument
-from flows.models import NotifyOn, OverrideValue, RetryCause
-from flows.states import JobState
-from mcp_server.services.submitting import NewJob
+from flows.core.configs.yaml_text import parse_yaml
+from flows.core.errors import InvalidArgument
+from flows.core.models import NotifyOn, OverrideValue, RetryCause
+from flows.core.states import JobState
+from mcp_server.services.jobs.submitting import NewJob
 
 AsJson = Annotated[
     bool, typer.Option("--json", help="Write JSON, as the MCP tools answer with it.")

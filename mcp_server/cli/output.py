@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from flows.redaction import own_redactor
+from flows.core.redaction import own_redactor
 from mcp_server.inert_text import inert_json, one_line, visible
 
 _UNBOUNDED: Final = 10_000

@@ -3,33 +3,33 @@
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from flows.findings import ConfigValidation, PreFlight
-from flows.models import ClusterList, JobStatus
-from flows.names import LOCAL_CLOUD
-from flows.ports import JobHandle
+from flows.core.findings import ConfigValidation, PreFlight
+from flows.core.models import ClusterList, JobStatus
+from flows.core.names import LOCAL_CLOUD
+from flows.launcher.port import JobHandle
 from mcp_server.engine import EngineStatus, Finding
-from mcp_server.services.cancelling import CancelledJobs
 from mcp_server.services.clusters import ClusterChange
-from mcp_server.services.comparing import Comparison
-from mcp_server.services.job_filter import JobFilter
-from mcp_server.services.jobs import OnChange, Until
-from mcp_server.services.pipelines import NewPipeline, PipelineSubmission
-from mcp_server.services.results import Adoption, JobList, JobLogs, Submission
-from mcp_server.services.schedule_values import (
+from mcp_server.services.families.pipelines import NewPipeline, PipelineSubmission
+from mcp_server.services.families.sweeps import NewSweep, SweepSubmission
+from mcp_server.services.jobs.cancelling import CancelledJobs
+from mcp_server.services.jobs.comparing import Comparison
+from mcp_server.services.jobs.job_filter import JobFilter
+from mcp_server.services.jobs.results import Adoption, JobList, JobLogs, Submission
+from mcp_server.services.jobs.service import OnChange, Until
+from mcp_server.services.jobs.submitting import NewJob
+from mcp_server.services.schedules.values import (
     NewSchedule,
     ScheduleChange,
     ScheduledJob,
     ScheduleList,
 )
-from mcp_server.services.submitting import NewJob
-from mcp_server.services.sweeps import NewSweep, SweepSubmission
 
 Report = Callable[[str], None]
 T = TypeVar("T")
 
 
 class Jobs(Protocol):
-    """The use cases of jobs; `mcp_server.services.jobs.JobService` is the real one."""
+    """The use cases of jobs; `mcp_server.services.jobs.service.JobService` is the real one."""
 
     async def plan(self, new: NewJob) -> Submission:
         """Say what `submit` would start."""
@@ -104,7 +104,7 @@ class Jobs(Protocol):
 
 
 class Schedules(Protocol):
-    """The use cases of schedules; the real ones are in `mcp_server.services.schedules`."""
+    """The use cases of schedules; the real ones are in `mcp_server.services.schedules.service`."""
 
     async def plan(self, new: NewSchedule) -> ScheduledJob:
         """Say what `schedule` would make."""
@@ -172,7 +172,7 @@ class Checks(Protocol):
 
 
 class Pipelines(Protocol):
-    """The use cases of pipelines; `mcp_server.services.pipelines` has the real ones."""
+    """The use cases of pipelines; `mcp_server.services.families.pipelines` has the real ones."""
 
     async def plan(self, new: NewPipeline) -> PipelineSubmission:
         """Say what `submit` would start."""
@@ -186,7 +186,7 @@ class Pipelines(Protocol):
 
 
 class Sweeps(Protocol):
-    """The use cases of sweeps; `mcp_server.services.sweeps` has the real ones."""
+    """The use cases of sweeps; `mcp_server.services.families.sweeps` has the real ones."""
 
     async def plan(self, new: NewSweep) -> SweepSubmission:
         """Say what `submit` would start."""

@@ -5,8 +5,8 @@ from typing import Annotated
 import click
 import typer
 
-from flows.models import NotifyOn, Overlap
-from flows.names import LOCAL_CLOUD
+from flows.core.models import NotifyOn, Overlap
+from flows.core.names import LOCAL_CLOUD
 from mcp_server.cli import views
 from mcp_server.cli.exits import Exit
 from mcp_server.cli.options import (
@@ -31,7 +31,7 @@ from mcp_server.cli.options import (
 )
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Backend
-from mcp_server.services.schedule_values import NewSchedule, ScheduleChange, Times
+from mcp_server.services.schedules.values import NewSchedule, ScheduleChange, Times
 
 ScheduleId = Annotated[
     str,

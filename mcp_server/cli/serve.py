@@ -6,14 +6,14 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
-from flows.errors import InvalidArgument
-from flows.settings import Settings
-from mcp_server import serving
+from flows.core.errors import InvalidArgument
+from flows.core.settings import Settings
 from mcp_server.cli.exits import Exit
+from mcp_server.transports import serving
 
 if TYPE_CHECKING:
     from mcp_server.engine import Connection, Engine
-    from mcp_server.engine_keeper import Report
+    from mcp_server.engine.keeper import Report
 
 
 def serve(settings: Settings, *, arguments: list[str]) -> int:
@@ -112,7 +112,7 @@ def _port(text: str) -> int:
 
 def show_how_to_connect(settings: Settings, url: str) -> None:
     """Print where the server is, its token unless a person set one, and a line to paste."""
-    from mcp_server.http_token import http_token, token_path
+    from mcp_server.transports.http_token import http_token, token_path
 
     if settings.http_token is None:
         token, known = http_token(settings), f"the token in {token_path(settings)}"

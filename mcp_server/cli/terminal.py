@@ -8,8 +8,8 @@ from typing import Annotated, cast
 import click
 import typer
 
-from flows.errors import InvalidArgument
-from flows.settings import Settings
+from flows.core.errors import InvalidArgument
+from flows.core.settings import Settings
 from mcp_server.cli.backend import HereBackend
 from mcp_server.cli.cancel_command import CancelCommand
 from mcp_server.cli.check_commands import CheckCommands

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from flows.models import ClusterList, JobStatus
-from flows.states import JobState
+from flows.core.models import ClusterList, JobStatus
+from flows.core.states import JobState
 from mcp_server.cli.output import Output
 from mcp_server.engine import EngineStatus, Finding, Severity
-from mcp_server.services.results import JobList, Submission
-from mcp_server.services.schedule_values import ScheduledJob, ScheduleList
+from mcp_server.services.jobs.results import JobList, Submission
+from mcp_server.services.schedules.values import ScheduledJob, ScheduleList
 
 if TYPE_CHECKING:
     from mcp_server.services.catalog import ConfigSearch

@@ -9,7 +9,7 @@ import logging
 import sys
 from pathlib import Path
 
-from flows.private_folders import make_private
+from flows.core.private_files import make_private
 from mcp_server.docs_index.source import read_api
 from mcp_server.docs_index.store import DocsStore
 

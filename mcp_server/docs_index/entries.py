@@ -4,7 +4,7 @@ from typing import Final
 
 from pydantic import Field
 
-from flows.models import Value
+from flows.core.models import Value
 
 CLASS_KINDS: Final = ("class", "dataclass", "enum")
 """The kinds that `class` stands for in a search."""

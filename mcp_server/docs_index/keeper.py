@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 import anyio
 import anyio.to_thread
 
-from flows.errors import EngineUnavailable, InternalError, OperationTimeout, OumiFlowsError
-from flows.private_folders import make_private
+from flows.core.errors import EngineUnavailable, InternalError, OperationTimeout, OumiFlowsError
+from flows.core.private_files import make_private
 from mcp_server.docs_index.store import FORMAT, DocsStore
 from oumi_flows import python_command
 

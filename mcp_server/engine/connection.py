@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from flows.errors import EngineUnavailable
+from flows.core.errors import EngineUnavailable
 from mcp_server.engine.values import Connection
 
 _API_URL: Final = "PREFECT_API_URL"

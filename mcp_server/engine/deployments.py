@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter
 
-from flows.errors import EngineUnavailable
-from flows.models import JobRequest, Value
-from flows.names import CALL_QUEUE, CLOUD_QUEUE, WORKER_TYPE, deployment, deployment_name
-from flows.private_folders import open_private, write_private
-from flows.settings import Settings
+from flows.core.errors import EngineUnavailable
+from flows.core.models import JobRequest, Value
+from flows.core.names import CALL_QUEUE, CLOUD_QUEUE, WORKER_TYPE, deployment, deployment_name
+from flows.core.private_files import open_private, write_private
+from flows.core.settings import Settings
 from mcp_server.engine.environment import worker_environment
 from mcp_server.engine.files import EngineFiles, last_words
 from mcp_server.engine.rest import Rest

@@ -6,8 +6,8 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from flows.errors import EngineUnavailable
-from flows.settings import Settings
+from flows.core.errors import EngineUnavailable
+from flows.core.settings import Settings
 from mcp_server.engine.files import LOW_SPACE_BYTES, MIN_FREE_BYTES, EngineFiles
 from mcp_server.engine.values import EngineStatus, Finding, Severity
 

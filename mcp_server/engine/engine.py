@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from flows.errors import EngineUnavailable
-from flows.live_processes import ProcessRecord
-from flows.names import WORKER_TYPE, deployment
-from flows.settings import Settings
+from flows.core.errors import EngineUnavailable
+from flows.core.live_processes import ProcessRecord
+from flows.core.names import WORKER_TYPE, deployment
+from flows.core.settings import Settings
 from mcp_server.engine.connection import external_connection
 from mcp_server.engine.deployments import Deployments
 from mcp_server.engine.doctor import Doctor

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from flows.settings import Settings
+from flows.core.settings import Settings
 from mcp_server.engine.files import EngineFiles
 from mcp_server.engine.values import Connection
 

@@ -15,11 +15,11 @@ from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from flows.errors import EngineUnavailable
-from flows.names import WORK_POOL
-from flows.private_folders import close_files, make_private
-from flows.server_record import SERVER_RECORD
-from flows.settings import Settings
+from flows.core.errors import EngineUnavailable
+from flows.core.names import WORK_POOL
+from flows.core.private_files import close_files, make_private
+from flows.core.server_record import SERVER_RECORD
+from flows.core.settings import Settings
 from mcp_server.engine.values import Connection
 
 MIN_FREE_BYTES: Final = 64 * 2**20

@@ -1,7 +1,7 @@
 """Looks at the engine without changing it."""
 
-from flows.errors import EngineUnavailable
-from flows.settings import Settings
+from flows.core.errors import EngineUnavailable
+from flows.core.settings import Settings
 from mcp_server.engine.deployments import Deployments
 from mcp_server.engine.files import EngineFiles
 from mcp_server.engine.processes import usage_of

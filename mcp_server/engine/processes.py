@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from flows.errors import EngineUnavailable
-from flows.live_processes import ProcessRecord, identity_of, works_in
-from flows.private_folders import JOB_UMASK_ENV
+from flows.core.errors import EngineUnavailable
+from flows.core.live_processes import ProcessRecord, identity_of, works_in
+from flows.core.private_files import JOB_UMASK_ENV
 
 _POLL_SECONDS: Final = 0.02
 _KILL_SECONDS: Final = 10.0

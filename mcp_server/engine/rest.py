@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
-from flows.errors import EngineUnavailable
+from flows.core.errors import EngineUnavailable
 from mcp_server.engine.values import Connection
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from flows.errors import EngineUnavailable
-from flows.live_processes import ProcessRecord
-from flows.server_record import SERVER_HOST, ServerRecord
-from flows.settings import Settings
+from flows.core.errors import EngineUnavailable
+from flows.core.live_processes import ProcessRecord
+from flows.core.server_record import SERVER_HOST, ServerRecord
+from flows.core.settings import Settings
 from mcp_server.engine.environment import server_environment
 from mcp_server.engine.files import EngineFiles, last_words
 from mcp_server.engine.processes import find_process, spawn_detached, stop_process

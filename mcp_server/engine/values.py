@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from flows.live_processes import ProcessRecord
-from flows.models import Value
-from flows.server_record import SERVER_HOST
+from flows.core.live_processes import ProcessRecord
+from flows.core.models import Value
+from flows.core.server_record import SERVER_HOST
 
 
 class Connection(Value):

@@ -8,10 +8,10 @@ from typing import Final
 
 from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter
 
-from flows.errors import EngineUnavailable
-from flows.live_processes import ProcessRecord
-from flows.models import Value
-from flows.settings import Settings
+from flows.core.errors import EngineUnavailable
+from flows.core.live_processes import ProcessRecord
+from flows.core.models import Value
+from flows.core.settings import Settings
 from mcp_server.engine.environment import worker_environment
 from mcp_server.engine.files import EngineFiles, last_words, short_hash
 from mcp_server.engine.processes import find_process, spawn_detached, stop_process

@@ -9,8 +9,8 @@ import anyio
 import anyio.to_thread
 from pydantic import Field
 
-from flows.configs.schema import ConfigType
-from flows.models import Value
+from flows.core.configs.schema import ConfigType
+from flows.core.models import Value
 from mcp_server.catalog.catalog import STARTER_PREFIX, Catalog, Config
 from mcp_server.catalog.entry import Entry
 from mcp_server.catalog.library import LibraryState, LibraryStatus, OumiLibrary

@@ -6,12 +6,18 @@ from typing import Final, NamedTuple
 
 import anyio.to_thread
 
-from flows.configs.places import Places
-from flows.configs.reader import ConfigFile, ConfigKind, resolve_config_path
-from flows.configs.schema import ConfigType
-from flows.errors import EngineUnavailable, InternalError, OperationTimeout, OumiFlowsError
-from flows.file_names import expand_home
-from flows.findings import (
+from flows.core.checks.config_errors import note_content, note_oumi_problems, read_or_find
+from flows.core.checks.file_checks import HereReport, check_here
+from flows.core.checks.launch import read_launch
+from flows.core.checks.notes import Notes
+from flows.core.checks.recipe import guess_type
+from flows.core.checks.target import CLOUDS
+from flows.core.configs.reader import ConfigFile, ConfigKind, resolve_config_path
+from flows.core.configs.schema import ConfigType
+from flows.core.configs.yaml_lines import Places
+from flows.core.errors import EngineUnavailable, InternalError, OperationTimeout, OumiFlowsError
+from flows.core.file_names import expand_home
+from flows.core.findings import (
     ConfigValidation,
     Finding,
     FindingCode,
@@ -23,16 +29,10 @@ from flows.findings import (
     errors_of,
     warnings_of,
 )
-from flows.names import LOCAL_CLOUD, PRE_FLIGHT_FLOW, VALIDATE_FLOW
-from flows.preflight.config_errors import note_content, note_oumi_problems, read_or_find
-from flows.preflight.here import HereReport, check_here
-from flows.preflight.launch import read_launch
-from flows.preflight.notes import Notes
-from flows.preflight.recipe import guess_type
-from flows.preflight.target import CLOUDS
-from flows.settings import Settings
+from flows.core.names import LOCAL_CLOUD, PRE_FLIGHT_FLOW, VALIDATE_FLOW
+from flows.core.settings import Settings
 from mcp_server.catalog.catalog import Catalog
-from mcp_server.prefect_gateway import PrefectGateway
+from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.services.worker_calls import WorkerCalls
 
 _NAMES: Final = 10

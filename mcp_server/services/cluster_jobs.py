@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Final
 
-from flows import names
-from flows.models import ClusterStatus
-from flows.states import JobState
-from mcp_server.prefect_gateway import PrefectGateway
-from mcp_server.prefect_models import FlowRun
-from mcp_server.services.cancelling import Canceller
-from mcp_server.services.job_filter import JobFilter
+from flows.core import names
+from flows.core.models import ClusterStatus
+from flows.core.states import JobState
+from mcp_server.prefect_api.gateway import PrefectGateway
+from mcp_server.prefect_api.models import FlowRun
+from mcp_server.services.jobs.cancelling import Canceller
+from mcp_server.services.jobs.job_filter import JobFilter
 
 _NAMED: Final = 8
 

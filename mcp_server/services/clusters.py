@@ -4,9 +4,9 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from flows import names
-from flows.errors import ClusterNotFound, ClusterUnreachable, OperationTimeout
-from flows.models import ClusterEnd, ClusterList, ClusterState, ClusterStatus, Value
+from flows.core import names
+from flows.core.errors import ClusterNotFound, ClusterUnreachable, OperationTimeout
+from flows.core.models import ClusterEnd, ClusterList, ClusterState, ClusterStatus, Value
 from mcp_server.services.cluster_jobs import ClusterJobs, are_ending, list_some, name_live_jobs
 from mcp_server.services.worker_calls import WorkerCalls
 

@@ -5,8 +5,8 @@ import json
 from datetime import datetime
 from typing import NamedTuple
 
-from flows.errors import InvalidArgument
-from mcp_server.prefect_models import FlowRun
+from flows.core.errors import InvalidArgument
+from mcp_server.prefect_api.models import FlowRun
 
 
 class ListPlace(NamedTuple):

@@ -8,8 +8,8 @@ from typing import Final
 import anyio.to_thread
 from pydantic import Field
 
-from flows.errors import InvalidArgument
-from flows.models import Value
+from flows.core.errors import InvalidArgument
+from flows.core.models import Value
 from mcp_server.docs_index.entries import DocEntry, DocField
 from mcp_server.docs_index.keeper import DocsKeeper
 from mcp_server.docs_index.store import DocsStore, Hit, fits

@@ -9,8 +9,8 @@ from uuid import uuid4
 import anyio
 from pydantic import TypeAdapter, ValidationError
 
-from flows import names
-from flows.errors import (
+from flows.core import names
+from flows.core.errors import (
     ERRORS,
     Conflict,
     EngineUnavailable,
@@ -18,11 +18,11 @@ from flows.errors import (
     OperationTimeout,
     OumiFlowsError,
 )
-from flows.models import Answer
-from flows.prefect_states import PREFECT_STATE
-from flows.states import JobState
-from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway
-from mcp_server.prefect_models import FlowRun
+from flows.core.models import Answer
+from flows.core.prefect_states import PREFECT_STATE
+from flows.core.states import JobState
+from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
+from mcp_server.prefect_api.models import FlowRun
 
 _POLL_SECONDS: Final = 0.1
 _LONGEST_POLL_SECONDS: Final = 0.5
@@ -38,7 +38,7 @@ T = TypeVar("T", bound=Answer)
 
 
 class WorkerCalls:
-    """Runs flows that answer (`flows.answers.answering`) and waits for what they say.
+    """Runs flows that answer (`flows.answers.answering.answering`) and waits for what they say.
 
     Args:
         gateway: Prefect's API.

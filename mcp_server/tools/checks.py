@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from flows.findings import ConfigValidation, PreFlight
+from flows.core.findings import ConfigValidation, PreFlight
 from mcp_server.services.checks import CheckService
 from mcp_server.tools.edge import make_tool
 

@@ -8,8 +8,8 @@ from mcp.server.mcpserver.resolve import Elicit, Resolve
 from mcp.server.mcpserver.tools import Tool
 from pydantic import BaseModel, Field
 
-from flows.errors import ConfirmationRequired
-from flows.models import ClusterList
+from flows.core.errors import ConfirmationRequired
+from flows.core.models import ClusterList
 from mcp_server.services.clusters import ClusterChange, ClusterService
 from mcp_server.tools.edge import make_tool
 

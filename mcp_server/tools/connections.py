@@ -8,7 +8,7 @@ import anyio
 from mcp.server.mcpserver import Context
 from starlette.requests import Request
 
-from flows.errors import OperationTimeout
+from flows.core.errors import OperationTimeout
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
-from flows.configs.yaml_text import MAX_INTEGER_BITS
-from flows.errors import ErrorCode, InternalError, InvalidArgument, OumiFlowsError, ReadOnly
-from flows.redaction import own_redactor
+from flows.core.configs.yaml_text import MAX_INTEGER_BITS
+from flows.core.errors import ErrorCode, InternalError, InvalidArgument, OumiFlowsError, ReadOnly
+from flows.core.redaction import own_redactor
 from mcp_server.inert_text import inert_json, one_line
 from mcp_server.tools.schemas import of_arguments, of_results
 

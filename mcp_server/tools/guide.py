@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from flows.models import Value
+from flows.core.models import Value
 from mcp_server.guidance import GUIDES, read_guide, read_offered
 from mcp_server.tools.edge import make_tool
 

@@ -6,15 +6,15 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from flows.models import JobStatus, NotifyOn, OverrideValue, RetryCause
-from flows.ports import JobHandle
-from mcp_server.services.cancelling import CancelledJobs
-from mcp_server.services.comparing import Comparison
-from mcp_server.services.job_filter import JobFilter
-from mcp_server.services.job_status import progress_words
-from mcp_server.services.jobs import JobService, Until
-from mcp_server.services.results import Adoption, JobList, JobLogs, Submission
-from mcp_server.services.submitting import NewJob
+from flows.core.models import JobStatus, NotifyOn, OverrideValue, RetryCause
+from flows.launcher.port import JobHandle
+from mcp_server.services.jobs.cancelling import CancelledJobs
+from mcp_server.services.jobs.comparing import Comparison
+from mcp_server.services.jobs.job_filter import JobFilter
+from mcp_server.services.jobs.results import Adoption, JobList, JobLogs, Submission
+from mcp_server.services.jobs.service import JobService, Until
+from mcp_server.services.jobs.status import progress_words
+from mcp_server.services.jobs.submitting import NewJob
 from mcp_server.tools.connections import wait_for_client
 from mcp_server.tools.edge import make_tool
 

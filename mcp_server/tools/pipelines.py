@@ -5,9 +5,9 @@ from typing import Annotated, Any, Final, Literal
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from flows.models import NotifyOn
-from mcp_server.services.pipelines import NewPipeline, PipelineService, PipelineSubmission
-from mcp_server.services.sweeps import NewSweep, SweepService, SweepSubmission
+from flows.core.models import NotifyOn
+from mcp_server.services.families.pipelines import NewPipeline, PipelineService, PipelineSubmission
+from mcp_server.services.families.sweeps import NewSweep, SweepService, SweepSubmission
 from mcp_server.tools.edge import make_tool
 
 Cwd = Annotated[str, Field(max_length=4096, description="Absolute working folder.")]

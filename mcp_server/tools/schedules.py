@@ -5,16 +5,16 @@ from typing import Annotated, Any, Final, Literal
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from flows.models import NotifyOn, Overlap, OverrideValue, RetryCause
-from mcp_server.services.schedule_values import (
+from flows.core.models import NotifyOn, Overlap, OverrideValue, RetryCause
+from mcp_server.services.jobs.submitting import NewJob
+from mcp_server.services.schedules.service import ScheduleService
+from mcp_server.services.schedules.values import (
     NewSchedule,
     ScheduleChange,
     ScheduledJob,
     ScheduleList,
     Times,
 )
-from mcp_server.services.schedules import ScheduleService
-from mcp_server.services.submitting import NewJob
 from mcp_server.tools.edge import make_tool
 from mcp_server.tools.jobs import Command, Cursor, Path
 

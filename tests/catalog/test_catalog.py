@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import ConfigNotFound
-from flows.settings import Settings
+from flows.core.errors import ConfigNotFound
+from flows.core.settings import Settings
 from mcp_server.catalog.catalog import Catalog
 from mcp_server.catalog.entry import Entry, read_entry, with_jobs
 from mcp_server.catalog.library import OumiLibrary

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from flows.errors import ConfigNotFound, Conflict, OperationTimeout, OumiFlowsError
-from flows.settings import Settings
+from flows.core.errors import ConfigNotFound, Conflict, OperationTimeout, OumiFlowsError
+from flows.core.settings import Settings
 from mcp_server.catalog import archive as archive_module
 from mcp_server.catalog import download as download_module
 from mcp_server.catalog.catalog import Catalog

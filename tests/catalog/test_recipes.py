@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from flows.configs.checks import config_problems
-from flows.configs.plan import make_plan
-from flows.configs.reader import read_config
-from flows.configs.schema import CONFIG_TYPE, ConfigType
-from flows.models import Command, JobRequest
-from flows.names import LOCAL_CLOUD
+from flows.core.configs.checks import config_problems
+from flows.core.configs.plan import make_plan
+from flows.core.configs.reader import read_config
+from flows.core.configs.schema import CONFIG_TYPE, ConfigType
+from flows.core.models import Command, JobRequest
+from flows.core.names import LOCAL_CLOUD
 from mcp_server.catalog.catalog import RECIPES_DIR, STARTER_PREFIX
 from mcp_server.catalog.entry import Entry, read_entry
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from flows.configs.reader import ConfigFile, read_config
-from flows.findings import CloudReadiness, Finding, Gpu, Hardware
-from flows.hub import Hub
-from flows.launcher.machine import Machine
-from flows.launcher.oumi_registry import OumiRegistry
-from flows.launcher.sky_readiness import SkyReadiness
-from flows.preflight.here import check_here
-from flows.preflight.launch import Launch, read_launch
-from flows.preflight.target import parse_accelerator
-from flows.worker_checks.checks import WorkerChecks
+from flows.core.checks.file_checks import check_here
+from flows.core.checks.launch import Launch, read_launch
+from flows.core.checks.target import parse_accelerator
+from flows.core.configs.reader import ConfigFile, read_config
+from flows.core.findings import CloudReadiness, Finding, Gpu, Hardware
+from flows.launcher.oumi.machine import Machine
+from flows.launcher.oumi.registry import OumiRegistry
+from flows.launcher.sky.readiness import SkyReadiness
+from flows.machine_checks.checks import WorkerChecks
+from flows.machine_checks.hub import Hub
 from tests.checks.hub_server import HubServer
 
 CORPUS: Final = Path(__file__).with_name("corpus")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.findings import Finding
+from flows.core.findings import Finding
 from tests.checks.corpus_world import Case, World, broken_cases, build_world, clean_cases
 from tests.checks.hub_server import hub_server
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.hub import Access, Hub, Question
+from flows.machine_checks.hub import Access, Hub, Question
 from tests.checks.hub_server import HubServer, hub_server
 
 

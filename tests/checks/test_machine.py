@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.bounded import in_time
-from flows.findings import Gpu
-from flows.launcher.machine import Machine
+from flows.core.findings import Gpu
+from flows.launcher.bounded import in_time
+from flows.launcher.oumi.machine import Machine
 
 TWO = """\
 0, GPU-aaaa, NVIDIA H200, 143771, 143000, 9.0, 570.86.10

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from huggingface_hub import constants
 
-from flows.configs.schema import ConfigType
-from flows.findings import OumiProblem
-from flows.launcher.oumi_configs import oumi_problems
+from flows.core.configs.schema import ConfigType
+from flows.core.findings import OumiProblem
+from flows.launcher.oumi.config_classes import oumi_problems
 
 GOOD = {
     ConfigType.TRAINING: "{model: {model_name: m}, data: {train: {datasets: [{dataset_name: a}]}}}",

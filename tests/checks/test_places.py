@@ -1,4 +1,4 @@
-from flows.configs.places import Place, Places
+from flows.core.configs.yaml_lines import Place, Places
 
 TEXT = """\
 # a comment

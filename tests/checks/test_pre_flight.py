@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from flows.errors import EngineUnavailable
-from flows.settings import Settings
+from flows.core.errors import EngineUnavailable
+from flows.core.settings import Settings
 from mcp_server.server import Options, build_server, make_parts
 from tests.mcp_server.calls import error, ok
 from tests.support.mcp_client import mcp_session

@@ -2,10 +2,10 @@
 
 import pytest
 
-from flows.models import Command
-from flows.preflight.lost_failures import LostFailure, lost_failures, sets_pipefail
-from flows.preflight.script import Made, Script
-from flows.preflight.shell import read_commands
+from flows.core.checks.lost_failures import LostFailure, lost_failures, sets_pipefail
+from flows.core.checks.script import Made, Script
+from flows.core.checks.shell import read_commands
+from flows.core.models import Command
 
 
 def commands(text: str) -> list[tuple[list[str], str | None, bool]]:

@@ -15,15 +15,15 @@ from oumi.launcher.clients.sky_client import SkyClient
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from flows.launcher.oumi_registry import OumiRegistry, Registered
-from flows.preflight.data_files import ROWS_OF, rows_of, wrong_content
-from flows.preflight.job import read_job
-from flows.preflight.needs import API_KEYS
-from flows.preflight.notes import Notes
-from flows.preflight.recipe import Dataset
-from flows.preflight.sync import Sync
-from flows.preflight.target import CLOUDS, SKY_CLOUDS, SKY_DISK_GB, nearest_gpu
-from flows.worker_checks.hardware import TORCH
+from flows.core.checks.data_files import ROWS_OF, rows_of, wrong_content
+from flows.core.checks.job import read_job
+from flows.core.checks.needs import API_KEYS
+from flows.core.checks.notes import Notes
+from flows.core.checks.recipe import Dataset
+from flows.core.checks.sync import Sync
+from flows.core.checks.target import CLOUDS, SKY_CLOUDS, SKY_DISK_GB, nearest_gpu
+from flows.launcher.oumi.registry import OumiRegistry, Registered
+from flows.machine_checks.hardware import TORCH
 
 
 def test_the_clouds_are_those_of_oumis_registry() -> None:

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from flows.configs.schema import ConfigType
-from flows.errors import EngineUnavailable
-from flows.settings import Settings
+from flows.core.configs.schema import ConfigType
+from flows.core.errors import EngineUnavailable
+from flows.core.settings import Settings
 from mcp_server.server import Options, build_server, make_parts
 from tests.mcp_server.calls import error as fails
 from tests.mcp_server.calls import ok

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.configs.reader import read_config
-from flows.findings import CloudReadiness, WorkerFindings, errors_of
-from flows.hub import Hub
-from flows.launcher.oumi_registry import OumiRegistry
-from flows.launcher.sky_readiness import SkyReadiness
-from flows.preflight.launch import Launch, read_launch
-from flows.worker_checks.checks import WorkerChecks
+from flows.core.checks.launch import Launch, read_launch
+from flows.core.configs.reader import read_config
+from flows.core.findings import CloudReadiness, WorkerFindings, errors_of
+from flows.launcher.oumi.registry import OumiRegistry
+from flows.launcher.sky.readiness import SkyReadiness
+from flows.machine_checks.checks import WorkerChecks
+from flows.machine_checks.hub import Hub
 from tests.checks.corpus_world import FakeClouds, FakeMachine
 
 JOB = """\

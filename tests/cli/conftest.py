@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows.settings import Settings
+from flows.core.settings import Settings
 from mcp_server.cli.edge import guarded
 from mcp_server.cli.output import Output
 from mcp_server.cli.terminal import build_app, run

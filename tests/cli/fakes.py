@@ -6,10 +6,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from flows.errors import EngineUnavailable
-from flows.models import ClusterList, ClusterState, ClusterStatus, JobProgress, JobStatus, Overlap
-from flows.ports import JobHandle
-from flows.states import JobState, TerminationReason
+from flows.core.errors import EngineUnavailable
+from flows.core.models import (
+    ClusterList,
+    ClusterState,
+    ClusterStatus,
+    JobProgress,
+    JobStatus,
+    Overlap,
+)
+from flows.core.states import JobState, TerminationReason
+from flows.launcher.port import JobHandle
 from mcp_server.cli.ports import (
     Checks,
     Clusters,
@@ -21,15 +28,17 @@ from mcp_server.cli.ports import (
     Sweeps,
 )
 from mcp_server.engine import EngineStatus, Finding, ServerStatus, WorkerStatus
-from mcp_server.services.cancelling import CancelledJobs
 from mcp_server.services.checks import CheckService
 from mcp_server.services.clusters import ClusterChange
-from mcp_server.services.comparing import Comparison, Difference
-from mcp_server.services.job_filter import JobFilter
-from mcp_server.services.jobs import OnChange, Until
-from mcp_server.services.pipelines import NewPipeline, PipelineSubmission, PlannedStep
-from mcp_server.services.results import Adoption, JobList, JobLogs, JobRow, Submission
-from mcp_server.services.schedule_values import (
+from mcp_server.services.families.pipelines import NewPipeline, PipelineSubmission, PlannedStep
+from mcp_server.services.families.sweeps import NewSweep, SweepSubmission
+from mcp_server.services.jobs.cancelling import CancelledJobs
+from mcp_server.services.jobs.comparing import Comparison, Difference
+from mcp_server.services.jobs.job_filter import JobFilter
+from mcp_server.services.jobs.results import Adoption, JobList, JobLogs, JobRow, Submission
+from mcp_server.services.jobs.service import OnChange, Until
+from mcp_server.services.jobs.submitting import NewJob
+from mcp_server.services.schedules.values import (
     LastRun,
     NewSchedule,
     Schedule,
@@ -38,8 +47,6 @@ from mcp_server.services.schedule_values import (
     ScheduleList,
     ScheduleState,
 )
-from mcp_server.services.submitting import NewJob
-from mcp_server.services.sweeps import NewSweep, SweepSubmission
 
 T = TypeVar("T")
 

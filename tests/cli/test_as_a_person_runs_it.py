@@ -232,7 +232,7 @@ def test_mcp_is_served_without_loading_what_the_other_commands_need() -> None:
     heavy = ("typer", "rich", "mcp_server.engine", "prefect", "oumi")
     code = (
         "import sys\n"
-        "import mcp_server.cli, mcp_server.cli.serve, mcp_server.stdio_transport\n"
+        "import mcp_server.cli, mcp_server.cli.serve, mcp_server.transports.stdio\n"
         f"print([name for name in {heavy!r} if name in sys.modules])"
     )
     done = subprocess.run(

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import typer
 
-from flows.settings import Settings
+from flows.core.settings import Settings
 from mcp_server.cli.exits import MEANING
 from mcp_server.cli.output import Output
 from mcp_server.cli.serve import make_parser

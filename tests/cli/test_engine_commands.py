@@ -1,6 +1,6 @@
 import pytest
 
-from flows.errors import EngineUnavailable
+from flows.core.errors import EngineUnavailable
 from mcp_server.engine import Finding, Severity
 from tests.cli.conftest import Terminal
 from tests.cli.fakes import DOWN, UP

@@ -1,7 +1,7 @@
 """Pipelines and sweeps from a terminal."""
 
-from flows.models import JobPart
-from flows.states import JobState
+from flows.core.models import JobPart
+from flows.core.states import JobState
 from tests.cli.conftest import Terminal
 from tests.cli.fakes import JOB_ID, status_of
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flows.errors import EngineUnavailable
+from flows.core.errors import EngineUnavailable
 from mcp_server.cli.following import Lines, Patience, shown
 from mcp_server.cli.output import Output
 from tests.cli.conftest import Terminal

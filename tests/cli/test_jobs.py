@@ -3,13 +3,13 @@ from typing import Any
 
 import pytest
 
-from flows.errors import ConfigNotFound, ErrorCode, JobNotFound, OumiFlowsError
-from flows.ports import JobHandle
-from flows.states import JobState
+from flows.core.errors import ConfigNotFound, ErrorCode, JobNotFound, OumiFlowsError
+from flows.core.states import JobState
+from flows.launcher.port import JobHandle
 from mcp_server.cli.exits import EXIT_OF_ERROR, EXIT_OF_STATE, MEANING, Exit
-from mcp_server.services.cancelling import CancelRow
-from mcp_server.services.job_filter import JobFilter
-from mcp_server.services.results import JobList
+from mcp_server.services.jobs.cancelling import CancelRow
+from mcp_server.services.jobs.job_filter import JobFilter
+from mcp_server.services.jobs.results import JobList
 from tests.cli.conftest import Terminal
 from tests.cli.fakes import (
     CANCELLED,

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import EngineUnavailable
-from mcp_server.services.submitting import NewJob
+from flows.core.errors import EngineUnavailable
+from mcp_server.services.jobs.submitting import NewJob
 from tests.cli.conftest import Terminal
 from tests.cli.fakes import CANCELLED, CRASHED, FAILED, JOB_ID, RUNNING, SUCCEEDED
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.models import Overlap
-from mcp_server.services.schedule_values import NewSchedule, Times
+from flows.core.models import Overlap
+from mcp_server.services.schedules.values import NewSchedule, Times
 from tests.cli.conftest import Terminal
 from tests.cli.fakes import SCHEDULE_ID
 

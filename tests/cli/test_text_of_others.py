@@ -7,8 +7,8 @@ import pytest
 from pydantic import BaseModel
 from rich.text import Text
 
-from flows.errors import InvalidArgument
-from flows.settings import Settings
+from flows.core.errors import InvalidArgument
+from flows.core.settings import Settings
 from mcp_server.cli.edge import guarded
 from mcp_server.cli.output import Output
 from mcp_server.inert_text import visible

@@ -18,13 +18,13 @@ from oumi.cli.main import get_app
 from oumi.core.configs import JobConfig, TrainingConfig
 from typer.testing import CliRunner
 
-from flows.configs.checks import value_problems
-from flows.configs.plan import JobPlan, make_plan
-from flows.configs.reader import read_config
-from flows.configs.schema import ConfigType, FieldSpec, enum_members, load_schema
-from flows.configs.yaml_text import dump_yaml, escape_references
-from flows.launcher.schema_export import Exporter, export_schema
-from flows.models import Command, JobRequest, OverrideValue
+from flows.core.configs.checks import value_problems
+from flows.core.configs.plan import JobPlan, make_plan
+from flows.core.configs.reader import read_config
+from flows.core.configs.schema import ConfigType, FieldSpec, enum_members, load_schema
+from flows.core.configs.yaml_text import dump_yaml, escape_references
+from flows.core.models import Command, JobRequest, OverrideValue
+from flows.launcher.oumi.schema_export import Exporter, export_schema
 
 MODEL = "model: {model_name: some/model}\n"
 TRAIN = MODEL + "data: {train: {datasets: [{dataset_name: text_sft_jsonl}]}}\n"

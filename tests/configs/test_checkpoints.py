@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.configs.checkpoints import Checkpoint, last_whole_checkpoint
+from flows.core.configs.checkpoints import Checkpoint, last_whole_checkpoint
 
 
 def make(folder: Path, step: int, *weights: str, state: str = '{"global_step": 1}') -> Path:

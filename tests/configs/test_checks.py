@@ -3,10 +3,10 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.configs.checks import check_config, config_problems, parse_command
-from flows.configs.schema import ConfigType
-from flows.errors import InvalidArgument, InvalidConfig
-from flows.models import Command
+from flows.core.configs.checks import check_config, config_problems, parse_command
+from flows.core.configs.schema import ConfigType
+from flows.core.errors import InvalidArgument, InvalidConfig
+from flows.core.models import Command
 
 MODEL: dict[str, Any] = {"model": {"model_name": "m"}}
 

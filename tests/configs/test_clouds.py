@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from flows.configs.clouds import CloudKind, Place, kind_of, known_clouds, place_of
-from flows.errors import CloudUnavailable, Conflict, InvalidConfig
+from flows.core.configs.clouds import CloudKind, Place, kind_of, known_clouds, place_of
+from flows.core.errors import CloudUnavailable, Conflict, InvalidConfig
 
 JOB_ID = "0123abcd-4567-89ef-0123-456789abcdef"
 
@@ -72,7 +72,7 @@ def test_the_users_of_cluster_and_config_must_agree(cloud: str, cluster: str) ->
 def test_a_cloud_of_a_class_that_we_do_not_know_costs_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from flows.configs import clouds
+    from flows.core.configs import clouds
 
     schema = clouds.load_schema()
     more = {**schema, "clouds": {**schema["clouds"], "moon": "MoonCloud"}}

@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from flows.configs.overrides import apply_overrides, check_overrides
-from flows.errors import InvalidArgument
-from flows.models import Command, OverrideValue
+from flows.core.configs.overrides import apply_overrides, check_overrides
+from flows.core.errors import InvalidArgument
+from flows.core.models import Command, OverrideValue
 
 DATA: dict[str, Any] = {
     "model": {"model_name": "m"},

@@ -8,10 +8,16 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.configs.plan import JobPlan, make_plan
-from flows.configs.reader import ConfigKind, load_snapshot, read_config, save_snapshot
-from flows.errors import CloudUnavailable, Conflict, InvalidArgument, InvalidConfig, OumiFlowsError
-from flows.models import Command, JobRequest
+from flows.core.configs.plan import JobPlan, make_plan
+from flows.core.configs.reader import ConfigKind, load_snapshot, read_config, save_snapshot
+from flows.core.errors import (
+    CloudUnavailable,
+    Conflict,
+    InvalidArgument,
+    InvalidConfig,
+    OumiFlowsError,
+)
+from flows.core.models import Command, JobRequest
 
 MODEL = "model: {model_name: some/model}\n"
 SYNTH = "inference_config: {model: {model_name: m}}\n"
@@ -413,7 +419,7 @@ def test_the_tiny_example_can_be_planned(config: str) -> None:
 
 def test_planning_imports_nothing_heavy() -> None:
     script = (
-        "import sys, flows.configs.plan, flows.configs.checkpoints\n"
+        "import sys, flows.core.configs.plan, flows.core.configs.checkpoints\n"
         "heavy = {'oumi', 'torch', 'prefect', 'omegaconf', 'mcp', 'httpx'} & set(sys.modules)\n"
         "sys.exit(repr(heavy) if heavy else 0)"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.configs.reader import (
+from flows.core.configs.reader import (
     MAX_CONFIG_BYTES,
     ConfigKind,
     load_snapshot,
@@ -14,7 +14,7 @@ from flows.configs.reader import (
     resolve_config_path,
     save_snapshot,
 )
-from flows.errors import ConfigNotFound, InvalidArgument, InvalidConfig, OumiFlowsError
+from flows.core.errors import ConfigNotFound, InvalidArgument, InvalidConfig, OumiFlowsError
 
 
 def write(path: Path, content: str | bytes) -> Path:

@@ -10,7 +10,7 @@ from oumi.builders.rewards import build_reward_functions
 from oumi.core import configs
 from oumi.core.registry import REGISTRY
 
-from flows.configs.schema import ConfigType
+from flows.core.configs.schema import ConfigType
 from mcp_server.catalog.catalog import RECIPES_DIR
 from mcp_server.catalog.entry import read_entry
 

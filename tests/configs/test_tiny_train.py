@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.configs.checkpoints import last_whole_checkpoint
-from flows.configs.plan import JobPlan, make_plan
-from flows.configs.reader import load_snapshot, read_config, save_snapshot
-from flows.models import JobRequest
+from flows.core.configs.checkpoints import last_whole_checkpoint
+from flows.core.configs.plan import JobPlan, make_plan
+from flows.core.configs.reader import load_snapshot, read_config, save_snapshot
+from flows.core.models import JobRequest
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny"
 TIMEOUT_SECONDS = 240

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mcp_server.http_transport import HTTP_PATH
-from mcp_server.serving import DEFAULT_PORT
+from mcp_server.transports.http import HTTP_PATH
+from mcp_server.transports.serving import DEFAULT_PORT
 from tests.support.stack import REPOSITORY
 
 README = REPOSITORY / "README.md"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from flows.settings import Settings
+from flows.core.settings import Settings
 
 
 def expected_rows() -> list[list[str]]:

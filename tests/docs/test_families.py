@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.pipelines.written import read_pipeline
-from flows.settings import Settings
-from flows.sweeps.written import read_sweep
+from flows.core.pipelines.written import read_pipeline
+from flows.core.settings import Settings
+from flows.core.sweeps.written import read_sweep
 from mcp_server.cli.backend import HereBackend
 from mcp_server.cli.output import Output
-from mcp_server.services.pipelines import NewPipeline
-from mcp_server.services.sweeps import NewSweep
+from mcp_server.services.families.pipelines import NewPipeline
+from mcp_server.services.families.sweeps import NewSweep
 from tests.support.stack import REPOSITORY
 
 TINY = REPOSITORY / "examples" / "tiny"

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from flows.prefect_states import PREFECT_STATE, STATE_OF_NAME, job_state, terminal_state
-from flows.retries import RETRIED
-from flows.states import JobState, TerminationReason
+from flows.core.prefect_states import PREFECT_STATE, STATE_OF_NAME, job_state, terminal_state
+from flows.core.states import JobState, TerminationReason
+from flows.job.retries import RETRIED
 
 TableOf = Callable[[str, str], list[list[str]]]
 PAGE = "docs/jobs-and-states.md"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from flows.configs.schema import load_schema
-from flows.errors import EngineUnavailable, InternalError, OperationTimeout
-from flows.settings import Settings
+from flows.core.configs.schema import load_schema
+from flows.core.errors import EngineUnavailable, InternalError, OperationTimeout
+from flows.core.settings import Settings
 from mcp_server.docs_index.keeper import DocsKeeper, Package, find_oumi
 from mcp_server.docs_index.store import FORMAT, DocsStore
 from mcp_server.server import Options, build_server, make_parts
@@ -38,7 +38,7 @@ def test_every_config_class_has_the_fields_that_the_imported_one_has(folder: Pat
     store = DocsStore(path)
     for name, fields in load_schema()["classes"].items():
         found = [hit.entry for hit in store.named(name) if hit.entry.name == name]
-        # What flows.configs adds to the exported schema is not a field of the class.
+        # What flows.core.configs adds to the exported schema is not a field of the class.
         expected = set(fields) - {"instance_id"}
         assert any({field.name for field in entry.fields} == expected for entry in found), name
         for entry in found:

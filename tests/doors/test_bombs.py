@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from flows.configs.reader import read_config
-from flows.configs.yaml_text import parse_yaml
-from flows.errors import InvalidConfig, OumiFlowsError
+from flows.core.checks.data_files import Rows, wrong_content
+from flows.core.configs.reader import read_config
+from flows.core.configs.yaml_text import parse_yaml
+from flows.core.errors import InvalidConfig, OumiFlowsError
+from flows.core.regular_files import NotRegular, TooLarge, open_regular_file, read_regular_file
+from flows.core.settings import Settings
 from flows.launcher.job_environment import with_job_environment
 from flows.launcher.loading import load_oumi
-from flows.preflight.data_files import Rows, wrong_content
-from flows.regular_files import NotRegular, TooLarge, open_regular_file, read_regular_file
-from flows.settings import Settings
 
 MERGES = "\n".join(
     ["x0: &a0 {a: 1, b: 2}", *(f"x{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}" for n in range(1, 27))]

@@ -69,7 +69,7 @@ def test_the_command_starts_in_a_project_with_modules_of_our_names(
 @pytest.mark.usefixtures("untouched")
 def test_a_process_of_ours_takes_no_module_of_the_folder(project: Path) -> None:
     schedule = json.dumps({"cron": "0 4 * * *", "timezone": "UTC"})
-    command = oumi_flows.python_command("flows.schedule_times", schedule, "2")
+    command = oumi_flows.python_command("flows.answers.schedule_times", schedule, "2")
     done = run(command, project, PYTHONPATH=".")
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)) == 2

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.git_changes import GitChanges
-from flows.git_files import IgnoreRules, find_repository
-from flows.provenance import provenance
+from flows.core.git_changes import GitChanges
+from flows.core.git_files import IgnoreRules, find_repository
+from flows.core.provenance import provenance
 
 NAMES = ("a", "b", "data", "Data", "x.bin", "X.BIN", "keep.bin", "c d", ".hid", "log.txt", "é")
 PATTERNS = (

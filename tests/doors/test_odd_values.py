@@ -16,10 +16,10 @@ import pytest
 import yaml
 from mcp.client import Client
 
-from flows.errors import EngineUnavailable, InvalidArgument
-from flows.settings import Settings
+from flows.core.errors import EngineUnavailable, InvalidArgument
+from flows.core.settings import Settings
 from mcp_server.server import Options, build_server, make_parts
-from mcp_server.services.schedule_values import Times, When
+from mcp_server.services.schedules.values import Times, When
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 COMMAND = "import sys; from oumi_flows import main; sys.exit(main())"

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from mcp import Client, StdioServerParameters
 
-from flows.settings import Settings
+from flows.core.settings import Settings
 from mcp_server.engine import Engine
 from tests.lab.slurm_lab import SlurmLab
 from tests.support.browser import CHROMIUM, log_in, opened

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from mcp import Client
 
-from flows.settings import Settings
+from flows.core.settings import Settings
 from tests.support.mcp_client import Session, mcp_session
 from tests.support.prefect_records import everything_kept, kept_lately
 from tests.support.stack import WORKER_SECRET, Stack

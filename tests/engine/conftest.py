@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flows.settings import Settings
+from flows.core.settings import Settings
 from mcp_server.engine import Engine
 
 # Prefect's own worker starts in a second; the real one takes ten, and is started elsewhere.

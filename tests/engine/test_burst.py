@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from flows.names import deployment
+from flows.core.names import deployment
 from mcp_server.engine import Engine
 
 pytestmark = pytest.mark.engine

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import EngineUnavailable
-from flows.settings import Settings
+from flows.core.errors import EngineUnavailable
+from flows.core.settings import Settings
 from mcp_server.engine import Connection, Engine
 from tests.engine.conftest import make_engine
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 from pydantic import TypeAdapter
 
-from flows.settings import Settings
+from flows.core.settings import Settings
 from mcp_server.engine.deployments import DeployedRecord, Deployments
 from mcp_server.engine.files import EngineFiles
 from mcp_server.engine.rest import Rest

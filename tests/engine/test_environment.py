@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from flows.settings import Settings
+from flows.core.settings import Settings
 from mcp_server.engine.environment import (
     client_environment,
     server_environment,

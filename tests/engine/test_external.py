@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import EngineUnavailable
+from flows.core.errors import EngineUnavailable
 from mcp_server.engine import Engine, EngineStatus
 from tests.engine.conftest import make_engine
 from tests.support.waiting import eventually_sync

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import EngineUnavailable
-from flows.models import Value
-from flows.settings import Settings
+from flows.core.errors import EngineUnavailable
+from flows.core.models import Value
+from flows.core.settings import Settings
 from mcp_server.engine.files import LOG_ROTATE_BYTES, EngineFiles, last_words
 
 

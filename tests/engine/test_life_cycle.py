@@ -17,8 +17,8 @@ import httpx2
 import psutil
 import pytest
 
-from flows.errors import EngineUnavailable
-from flows.names import CALL_QUEUE, CLOUD_QUEUE
+from flows.core.errors import EngineUnavailable
+from flows.core.names import CALL_QUEUE, CLOUD_QUEUE
 from mcp_server.engine import Engine, Severity
 from tests.engine.conftest import make_engine
 from tests.support.waiting import eventually_sync

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import EngineUnavailable
-from flows.prefect_states import PREFECT_STATE
-from flows.settings import Settings
-from flows.states import JobState
+from flows.core.errors import EngineUnavailable
+from flows.core.prefect_states import PREFECT_STATE
+from flows.core.settings import Settings
+from flows.core.states import JobState
 from mcp_server.engine import Connection
-from mcp_server.prefect_gateway import PrefectGateway
-from mcp_server.run_filter import RunFilter
-from mcp_server.services.jobs import JobService
+from mcp_server.prefect_api.gateway import PrefectGateway
+from mcp_server.prefect_api.run_filter import RunFilter
+from mcp_server.services.jobs.service import JobService
 from tests.engine.conftest import make_engine
 
 JSON = "application/json"

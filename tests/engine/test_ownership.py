@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import EngineUnavailable
-from flows.live_processes import ProcessRecord, identity_of, works_in
-from flows.server_record import ServerRecord, read_server_record
-from flows.settings import Settings
+from flows.core.errors import EngineUnavailable
+from flows.core.live_processes import ProcessRecord, identity_of, works_in
+from flows.core.server_record import ServerRecord, read_server_record
+from flows.core.settings import Settings
 from mcp_server.engine import Engine
 from mcp_server.engine.files import EngineFiles
 from mcp_server.engine.rest import rest
@@ -34,7 +34,7 @@ sys.stdin.read()
 KNOCK = """
 import socket, sys
 from pathlib import Path
-from flows.server_record import guard_server_port
+from flows.core.server_record import guard_server_port
 port, folder = int(sys.argv[1]), Path(sys.argv[2])
 guard_server_port(f"http://127.0.0.1:{port}/api", folder)
 try:

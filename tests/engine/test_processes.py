@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.live_processes import ProcessRecord, identity_of
-from flows.private_folders import job_umask
+from flows.core.live_processes import ProcessRecord, identity_of
+from flows.core.private_files import job_umask
 from mcp_server.engine.processes import (
     find_process,
     spawn_detached,

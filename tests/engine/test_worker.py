@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.live_processes import ProcessRecord, identity_of
-from flows.settings import Settings
+from flows.core.live_processes import ProcessRecord, identity_of
+from flows.core.settings import Settings
 from mcp_server.engine.files import EngineFiles
 from mcp_server.engine.worker import Worker, WorkerRecord
 

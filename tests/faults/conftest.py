@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.launcher.local_store import LocalStore
-from flows.settings import Settings
+from flows.core.settings import Settings
+from flows.launcher.local.store import LocalStore
 from mcp_server.engine import Engine
 from tests.support.job_driver import JobDriver, job_driver
 from tests.support.shifted_clock import ShiftedClock, can_shift_clocks

@@ -13,9 +13,9 @@ from typing import TextIO
 import psutil
 import pytest
 
-from flows.launcher.job_folder import JobFolder
-from flows.launcher.slot_queue import queue_folders
-from flows.names import DEPLOYMENT
+from flows.core.names import DEPLOYMENT
+from flows.launcher.local.job_folder import JobFolder
+from flows.launcher.local.slot_queue import queue_folders
 from tests.support.job_driver import JobDriver, job_processes
 from tests.support.jobs import job_config
 from tests.support.waiting import eventually

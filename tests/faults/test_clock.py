@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.ownership import Owner
+from flows.worker.ownership import Owner
 from mcp_server.engine import Engine
 from tests.support.job_driver import job_driver
 from tests.support.shifted_clock import ShiftedClock, can_shift_clocks

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from flows import names
-from flows.errors import ClusterNotFound
-from flows.launcher.sky_server import SkyServer
-from flows.settings import Settings
+from flows.core import names
+from flows.core.errors import ClusterNotFound
+from flows.core.settings import Settings
+from flows.launcher.sky.server import SkyServer
 from mcp_server.engine import Engine
 from tests.faults.kill_rounds import Fault, error_code, kill
 from tests.lab.sky_lab import SkyLab

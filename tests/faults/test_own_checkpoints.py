@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.configs.marks import MARK
+from flows.core.configs.marks import MARK
 from tests.support.job_driver import JobDriver, job_processes
 from tests.support.stack import REPOSITORY
 from tests.support.waiting import eventually

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from flows.launcher.job_folder import JobFolder
+from flows.launcher.local.job_folder import JobFolder
 from tests.support.job_driver import JobDriver, job_processes
 from tests.support.stack import REPOSITORY
 from tests.support.waiting import eventually

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.names import DEPLOYMENT
+from flows.core.names import DEPLOYMENT
 from tests.faults.test_outcomes import write_yaml
 from tests.support.job_driver import Answer, JobDriver, job_processes
 from tests.support.stack import Stack

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from mcp.client import Client
 
-from flows.settings import Settings
+from flows.core.settings import Settings
 from mcp_server.engine import Engine
 from mcp_server.server import Options, build_server, make_parts
 from tests.faults.kill_rounds import Fault

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import names
+from flows.core import names
 from tests.support.job_driver import JobDriver
 from tests.support.jobs import job_config
 from tests.support.mcp_client import mcp_session

@@ -9,8 +9,8 @@ from typing import Any
 import httpx2
 import psutil
 
-from flows.launcher.job_folder import JOB_DIR_ENV
-from flows.prefect_states import job_state, read_message
+from flows.core.prefect_states import job_state, read_message
+from flows.launcher.local.job_folder import JOB_DIR_ENV
 from mcp_server.engine import Connection
 from tests.faults.kill_rounds import Job, Script
 

@@ -15,11 +15,11 @@ import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State, StateType
 
-from flows import names
-from flows.prefect_states import job_state, read_message
-from flows.settings import Settings
-from flows.states import JobState, TerminationReason
-from flows.worker import OumiWorker
+from flows.core import names
+from flows.core.prefect_states import job_state, read_message
+from flows.core.settings import Settings
+from flows.core.states import JobState, TerminationReason
+from flows.worker.oumi_worker import OumiWorker
 from mcp_server.engine import Connection
 from tests.support.fake_launcher import FakeJob, FakeLauncher
 from tests.support.waiting import eventually

@@ -15,8 +15,8 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from flows import names
-from flows.settings import Settings
+from flows.core import names
+from flows.core.settings import Settings
 from tests.flows.bench import Bench, Outage, Writes
 from tests.support.fake_launcher import FakeLauncher
 from tests.support.stack import Stack
@@ -26,9 +26,9 @@ from tests.support.stack import Stack
 async def bench(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncGenerator[Bench]:
-    monkeypatch.setattr("flows.worker._SWEEP_SECONDS", 1.0)
-    monkeypatch.setattr("flows.run_record._PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr("flows.log_copy._SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr("flows.worker.oumi_worker._SWEEP_SECONDS", 1.0)
+    monkeypatch.setattr("flows.job.run_record._PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("flows.job.log_copy._SETTLE_SECONDS", 0.0)
     settings = Settings(
         home=tmp_path / "home",
         local_slots=4,
@@ -53,7 +53,7 @@ async def bench(
                 flow_id=await client.create_flow_from_name(names.FLOW_NAME),
                 name=pool,
                 work_pool_name=pool,
-                entrypoint="flows.job.run_job",
+                entrypoint="flows.job.job_flow.run_job",
             )
             yield Bench(
                 client, pool, deployment_id, settings, FakeLauncher(), tmp_path, Writes(monkeypatch)

@@ -11,19 +11,19 @@ from uuid import UUID
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun
 
-from flows import names
+from flows.core import names
 from mcp_server.engine import Connection
-from mcp_server.prefect_gateway import PrefectGateway
-from mcp_server.services.jobs import JobService
-from mcp_server.services.pipelines import NewPipeline, PipelineService
-from mcp_server.services.sweeps import NewSweep, SweepService
+from mcp_server.prefect_api.gateway import PrefectGateway
+from mcp_server.services.families.pipelines import NewPipeline, PipelineService
+from mcp_server.services.families.sweeps import NewSweep, SweepService
+from mcp_server.services.jobs.service import JobService
 from tests.flows.bench import PATIENCE_SECONDS, Bench, state_of
 from tests.support.fake_launcher import FakeJob
 from tests.support.waiting import eventually
 
 ENTRYPOINTS = {
-    names.PIPELINE_FLOW: "flows.run_pipeline.run_pipeline",
-    names.SWEEP_FLOW: "flows.run_sweep.run_sweep",
+    names.PIPELINE_FLOW: "flows.families.pipeline_flow.run_pipeline",
+    names.SWEEP_FLOW: "flows.families.sweep_flow.run_sweep",
 }
 
 

@@ -4,9 +4,9 @@ import asyncio
 
 from prefect import flow
 
-from flows.answers import answering
-from flows.errors import CloudUnavailable
-from flows.models import Answer
+from flows.answers.answering import answering
+from flows.core.errors import CloudUnavailable
+from flows.core.models import Answer
 
 gate = asyncio.Event()
 """The answer to 500 waits for it."""

@@ -4,8 +4,8 @@ from uuid import uuid4
 
 import pytest
 
-from flows.runtime import CancelRequest, Runtime
-from flows.settings import Settings
+from flows.core.settings import Settings
+from flows.job.runtime import CancelRequest, Runtime
 from tests.support.fake_launcher import FakeLauncher
 
 

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import pytest
 
-from flows.ports import JobHandle, LauncherState, Observation
-from flows.settings import Settings
-from flows.watch import Watched, Watcher
+from flows.core.settings import Settings
+from flows.job.cluster_watch import Watched, Watcher
+from flows.launcher.port import JobHandle, LauncherState, Observation
 from tests.support.fake_launcher import FakeLauncher
 from tests.support.waiting import eventually
 
@@ -100,7 +100,7 @@ async def test_intervals_grow_while_nothing_changes_and_start_over_when_somethin
 async def test_whoever_is_in_a_hurry_does_not_wait_for_the_interval(
     launcher: TimedLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.watch._GROWTH", 1e6)
+    monkeypatch.setattr("flows.job.cluster_watch._GROWTH", 1e6)
     async with watcher(launcher, longest=600).watch(await launcher.job("job")) as (
         watched,
         cluster,

@@ -13,12 +13,12 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun
 
-from flows import names
-from flows.errors import ClusterNotFound, ClusterUnreachable, Conflict, InvalidArgument
-from flows.models import ClusterState
-from flows.run_record import LabelValue, RunRecord
-from flows.states import JobState, TerminationReason
-from mcp_server.prefect_gateway import PrefectGateway
+from flows.core import names
+from flows.core.errors import ClusterNotFound, ClusterUnreachable, Conflict, InvalidArgument
+from flows.core.models import ClusterState
+from flows.core.states import JobState, TerminationReason
+from flows.job.run_record import LabelValue, RunRecord
+from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.services.cluster_jobs import ClusterJobs
 from mcp_server.services.clusters import ClusterService
 from mcp_server.services.worker_calls import WorkerCalls
@@ -35,7 +35,7 @@ CLUSTER = "shared"
 async def clusters(
     bench: Bench, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncGenerator[ClusterService]:
-    from flows import cluster
+    from flows.answers import clusters as cluster
 
     for task in (cluster.stop, cluster.down):
         monkeypatch.setattr(task, "retry_delay_seconds", 0)
@@ -44,7 +44,7 @@ async def clusters(
             flow_id=await bench.client.create_flow_from_name(flow),
             name=bench.pool,
             work_pool_name=bench.pool,
-            entrypoint=f"flows.cluster.{flow.replace('-', '_')}",
+            entrypoint=f"flows.answers.clusters.{flow.replace('-', '_')}",
         )
         for flow in (names.LIST_CLUSTERS_FLOW, names.STOP_CLUSTER_FLOW, names.DOWN_CLUSTER_FLOW)
     ]

@@ -14,8 +14,8 @@ import psutil
 import pytest
 from prefect.client.schemas.actions import WorkPoolCreate
 
-from flows import names
-from flows.states import JobState, TerminationReason
+from flows.core import names
+from flows.core.states import JobState, TerminationReason
 from tests.flows.bench import Bench, state_of
 from tests.flows.family import family_on
 from tests.support.stack import Stack
@@ -33,8 +33,8 @@ wait
 """
 DIRECTLY = """\
 import asyncio, sys
-from flows.job import run_job
-from flows.models import JobRequest
+from flows.job.job_flow import run_job
+from flows.core.models import JobRequest
 
 async def main():
     for config in sys.argv[1:]:
@@ -71,7 +71,7 @@ async def process_worker(bench: Bench, environ: Mapping[str, str]) -> AsyncGener
             flow_id=await bench.client.create_flow_from_name(names.FLOW_NAME),
             name=bench.pool,
             work_pool_name=bench.pool,
-            entrypoint="flows.job.run_job",
+            entrypoint="flows.job.job_flow.run_job",
             pull_steps=[],
         ),
     )

@@ -2,8 +2,8 @@
 
 import pytest
 
-from flows import errors
-from flows.errors import ErrorCode, OumiFlowsError
+from flows.core import errors
+from flows.core.errors import ErrorCode, OumiFlowsError
 
 
 def kinds() -> list[type[OumiFlowsError]]:

@@ -4,8 +4,8 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from flows import names
-from flows.errors import (
+from flows.core import names
+from flows.core.errors import (
     AmbiguousId,
     ClusterUnreachable,
     Conflict,
@@ -13,10 +13,10 @@ from flows.errors import (
     JobAlreadyDone,
     JobNotFound,
 )
-from flows.ports import JobHandle, LauncherState
-from flows.states import JobState, TerminationReason
-from mcp_server.prefect_gateway import PrefectGateway
-from mcp_server.services.jobs import JobService, Until
+from flows.core.states import JobState, TerminationReason
+from flows.launcher.port import JobHandle, LauncherState
+from mcp_server.prefect_api.gateway import PrefectGateway
+from mcp_server.services.jobs.service import JobService, Until
 from tests.flows.bench import PATIENCE_SECONDS, Bench, Running
 from tests.support.fake_launcher import FakeJob
 from tests.support.stack import Stack
@@ -44,7 +44,7 @@ async def jobs(bench: Bench, stack: Stack) -> AsyncGenerator[JobService]:
             flow_id=await bench.client.create_flow_from_name(flow),
             name=bench.pool,
             work_pool_name=bench.pool,
-            entrypoint=f"flows.external_jobs.{flow.replace('-', '_')}",
+            entrypoint=f"flows.answers.external_jobs.{flow.replace('-', '_')}",
         )
         for flow in (names.EXTERNAL_JOB_FLOW, names.EXTERNAL_LOG_FLOW)
     ]

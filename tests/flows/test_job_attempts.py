@@ -12,16 +12,16 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 
-from flows import names
-from flows.errors import LaunchFailed
-from flows.launch_plan import LaunchPlan
-from flows.models import RetryCause
-from flows.provenance import load
-from flows.retries import RETRIED, Retried
-from flows.run_record import LabelValue
-from flows.shared_output import jobs_that_shared
-from flows.states import JobState, TerminationReason
-from flows.stopwatch import Stopwatch
+from flows.core import names
+from flows.core.errors import LaunchFailed
+from flows.core.models import RetryCause
+from flows.core.provenance import load
+from flows.core.states import JobState, TerminationReason
+from flows.core.stopwatch import Stopwatch
+from flows.job.launch_plan import LaunchPlan
+from flows.job.retries import RETRIED, Retried
+from flows.job.run_record import LabelValue
+from flows.job.shared_output import jobs_that_shared
 from tests.flows.bench import PATIENCE_SECONDS, Bench
 from tests.support.waiting import eventually
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture(autouse=True)
 def retry_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.retries._DELAY_SECONDS", 0.2)
+    monkeypatch.setattr("flows.job.retries._DELAY_SECONDS", 0.2)
 
 
 async def test_a_restarted_worker_attaches_to_the_job_it_finds(bench: Bench) -> None:
@@ -78,7 +78,7 @@ async def test_a_worker_cut_off_during_a_launch_leaves_one_job(bench: Bench) -> 
 async def test_a_job_that_vanished_while_nobody_watched_is_lost_and_not_launched_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.job_watch._VANISHED_AFTER_SECONDS", 0.3)
+    monkeypatch.setattr("flows.job.job_watch._VANISHED_AFTER_SECONDS", 0.3)
     async with bench.worker():
         job_id = await bench.submit("hold")
         job = await bench.launched(job_id)
@@ -92,7 +92,7 @@ async def test_a_job_that_vanished_while_nobody_watched_is_lost_and_not_launched
 async def test_a_pending_run_whose_worker_died_is_adopted(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.pool_runs._UNOWNED_SECONDS", 0.2)
+    monkeypatch.setattr("flows.worker.pool_runs._UNOWNED_SECONDS", 0.2)
     job_id = await bench.submit("exit 0")
     await bench.set_state(job_id, StateType.PENDING)
     async with bench.worker():

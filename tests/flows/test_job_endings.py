@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 from prefect.client.schemas.objects import StateType
 
-from flows import names
-from flows.errors import CloudUnavailable, InvalidConfig, LaunchFailed
-from flows.ports import LauncherState
-from flows.states import JobState, TerminationReason
+from flows.core import names
+from flows.core.errors import CloudUnavailable, InvalidConfig, LaunchFailed
+from flows.core.states import JobState, TerminationReason
+from flows.launcher.port import LauncherState
 from tests.flows.bench import PATIENCE_SECONDS, Bench, Outage
 from tests.support.fake_launcher import FakeJob
 from tests.support.waiting import eventually
@@ -102,7 +102,7 @@ async def test_a_job_ends_as_the_launcher_says(
 async def test_a_job_that_the_cluster_no_longer_knows_is_lost(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.job_watch._VANISHED_AFTER_SECONDS", 0.3)
+    monkeypatch.setattr("flows.job.job_watch._VANISHED_AFTER_SECONDS", 0.3)
     async with bench.worker():
         job_id = await bench.submit("hold")
         job = await bench.launched(job_id)

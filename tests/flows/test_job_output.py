@@ -13,8 +13,8 @@ from prefect.client.schemas.filters import (
     TaskRunFilterFlowRunId,
 )
 
-from flows import names
-from flows.states import JobState, TerminationReason
+from flows.core import names
+from flows.core.states import JobState, TerminationReason
 from tests.flows.bench import PATIENCE_SECONDS, Bench
 from tests.support.waiting import eventually
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from flows import names
-from flows.job_results import link_latest
-from flows.states import JobState, TerminationReason
+from flows.core import names
+from flows.core.states import JobState, TerminationReason
+from flows.job.results import link_latest
 from tests.flows.bench import Bench
 
 

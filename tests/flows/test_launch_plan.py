@@ -16,15 +16,15 @@ import pytest
 import yaml
 from prefect.client.schemas.objects import FlowRun
 
-from flows import names
-from flows.configs.marks import MARK
-from flows.launch_plan import LaunchPlan
+from flows.core import names
+from flows.core.configs.marks import MARK
+from flows.core.models import Command, JobRequest
+from flows.core.provenance import load
+from flows.core.settings import Settings
+from flows.job.launch_plan import LaunchPlan
+from flows.job.run_record import RunRecord
+from flows.job.shared_output import Sharing
 from flows.launcher.progress_hook import SIGN, ProgressReports
-from flows.models import Command, JobRequest
-from flows.provenance import load
-from flows.run_record import RunRecord
-from flows.settings import Settings
-from flows.shared_output import Sharing
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import CloudUnavailable
-from flows.log_copy import LogCopy
-from flows.ports import JobHandle
+from flows.core.errors import CloudUnavailable
+from flows.job.log_copy import LogCopy
+from flows.launcher.port import JobHandle
 from tests.support.fake_launcher import FakeJob, FakeLauncher
 from tests.support.waiting import eventually
 
@@ -17,9 +17,9 @@ CHUNK = 7
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.log_copy._CHUNK_BYTES", CHUNK)
-    monkeypatch.setattr("flows.log_copy._SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr("flows.log_copy._LONGEST_SECONDS", 0.02)
+    monkeypatch.setattr("flows.job.log_copy._CHUNK_BYTES", CHUNK)
+    monkeypatch.setattr("flows.job.log_copy._SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr("flows.job.log_copy._LONGEST_SECONDS", 0.02)
 
 
 class Log:
@@ -107,7 +107,7 @@ async def test_a_log_that_cannot_be_reached_is_tried_again(log: Log) -> None:
 async def test_a_log_that_stalls_at_the_end_is_given_up(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.log_copy._REST_SECONDS", 0.05)
+    monkeypatch.setattr("flows.job.log_copy._REST_SECONDS", 0.05)
     async with log.followed() as copy:
         log.write(b"seen")
         await log.is_copied()

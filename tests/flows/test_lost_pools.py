@@ -8,11 +8,11 @@ from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectAlreadyExists
 
-from flows import names
-from flows.deployed_flows import DeployedFlows
-from flows.ownership import Owner
-from flows.pool_runs import PoolRuns
-from flows.states import JobState, TerminationReason
+from flows.core import names
+from flows.core.states import JobState, TerminationReason
+from flows.worker.deployed_flows import DeployedFlows
+from flows.worker.ownership import Owner
+from flows.worker.pool_runs import PoolRuns
 from tests.flows.bench import PATIENCE_SECONDS, Bench
 from tests.support.waiting import eventually
 
@@ -32,7 +32,7 @@ async def make_pool(bench: Bench) -> None:
         flow_id=await bench.client.create_flow_from_name(names.FLOW_NAME),
         name=bench.pool,
         work_pool_name=bench.pool,
-        entrypoint="flows.job.run_job",
+        entrypoint="flows.job.job_flow.run_job",
     )
     assert again == bench.deployment_id
 

@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from flows import names
+from flows.core import names
 
 JOB = UUID("12345678-9abc-4def-8123-456789abcdef")
 

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flows.outcome import Outcome, outcome_of, too_late_to_cancel
-from flows.ports import LauncherState, Observation
-from flows.states import JobState, TerminationReason
+from flows.core.states import JobState, TerminationReason
+from flows.job.outcome import Outcome, outcome_of, too_late_to_cancel
+from flows.launcher.port import LauncherState, Observation
 
 ENDED = [state for state in LauncherState if state.is_terminal]
 

@@ -8,10 +8,10 @@ from uuid import UUID
 import pytest
 from prefect.states import Scheduled
 
-from flows import names
-from flows.names import launch_key
-from flows.overlap import Overlaps
-from flows.states import JobState, TerminationReason
+from flows.core import names
+from flows.core.names import launch_key
+from flows.core.states import JobState, TerminationReason
+from flows.worker.schedule_overlap import Overlaps
 from tests.flows.bench import Bench
 
 pytestmark = pytest.mark.engine
@@ -85,7 +85,7 @@ async def test_runs_that_may_overlap_do(bench: Bench) -> None:
 
 
 async def test_a_queue_has_an_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.overlap.LONGEST_QUEUE", 1)
+    monkeypatch.setattr("flows.worker.schedule_overlap.LONGEST_QUEUE", 1)
     first, second, third = [await fire(bench, "queue", seconds_ago=ago) for ago in (30, 20, 10)]
     async with bench.worker():
         job = await bench.launched(first)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import ownership
-from flows.ownership import Owner
+from flows.worker import ownership
+from flows.worker.ownership import Owner
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import httpx
 import pytest
 from prefect.client.schemas.objects import StateType
 
-from flows.parent import Parent
-from flows.run_record import RunRecord
-from flows.states import JobState, TerminationReason
+from flows.core.states import JobState, TerminationReason
+from flows.families.parent import Parent
+from flows.job.run_record import RunRecord
 from tests.flows.bench import PATIENCE_SECONDS, Bench
 from tests.flows.family import Family, family_on
 from tests.support.stack import Stack
@@ -306,7 +306,7 @@ async def test_a_pipeline_taken_up_while_the_server_is_out_goes_on(
     family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench, reload = family.bench, RunRecord.reload
-    monkeypatch.setattr("flows.children._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("flows.families.children._PATIENCE_SECONDS", 0.1)
     async with bench.worker():
         parent = await family.submit(family.step("train"))
         job = await family.launched(parent, "train")

@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 from prefect.client.schemas.objects import FlowRun, State, StateType
 
-from flows.ownership import Owner
-from flows.pool_runs import delay_after_step, is_orphan
+from flows.worker.ownership import Owner
+from flows.worker.pool_runs import delay_after_step, is_orphan
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.private_folders import write_private
+from flows.core.private_files import write_private
 
 
 def test_of_writers_at_once_none_fails_and_the_file_is_that_of_one(tmp_path: Path) -> None:

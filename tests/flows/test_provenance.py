@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows.provenance import Provenance, Source, keep, load, provenance
+from flows.core.provenance import Provenance, Source, keep, load, provenance
 
 
 def _git(folder: Path, *arguments: str) -> None:
@@ -96,7 +96,7 @@ def test_a_config_in_another_folder_names_its_data_there(folder: Path) -> None:
 def test_a_large_file_is_told_by_size_and_samples(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.provenance._WHOLE_BYTES", 1000)
+    monkeypatch.setattr("flows.core.provenance._WHOLE_BYTES", 1000)
     data = folder / "data.jsonl"
     data.write_bytes(b"x" * 10_000_000)
     before = of(folder).data

@@ -8,7 +8,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from flows.redaction import (
+from flows.core.redaction import (
     Redactor,
     config_secrets,
     hide_tokens,

@@ -7,9 +7,9 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import Abort, ObjectNotFound
 
-from flows import names
-from flows.repeated_errors import RepeatedErrors, cause_of, is_given_up, outcome_for
-from flows.states import TerminationReason
+from flows.core import names
+from flows.core.states import TerminationReason
+from flows.worker.repeated_errors import RepeatedErrors, cause_of, is_given_up, outcome_for
 
 
 def raised(message: str) -> ValueError:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.models import JobProgress
-from flows.outcome import Outcome
-from flows.ports import LauncherState, Observation
-from flows.report import Report
-from flows.states import TerminationReason
+from flows.core.models import JobProgress
+from flows.core.states import TerminationReason
+from flows.job.outcome import Outcome
+from flows.job.reporting import Report
+from flows.launcher.port import LauncherState, Observation
 
 
 class Record:

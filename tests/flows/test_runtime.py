@@ -2,9 +2,9 @@
 
 import pytest
 
-from flows.errors import ClusterUnreachable, InvalidArgument
-from flows.runtime import Runtime
-from flows.settings import Settings
+from flows.core.errors import ClusterUnreachable, InvalidArgument
+from flows.core.settings import Settings
+from flows.job.runtime import Runtime
 from tests.support.fake_launcher import FakeLauncher
 
 

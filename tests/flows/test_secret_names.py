@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.redaction import Redactor, config_secrets
-from flows.secret_names import holds_secret, is_common, is_secret
+from flows.core.redaction import Redactor, config_secrets
+from flows.core.secret_names import holds_secret, is_common, is_secret
 from mcp_server.catalog.catalog import RECIPES_DIR
 
 ROOT = Path(__file__).parents[2]

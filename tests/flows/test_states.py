@@ -19,8 +19,7 @@ from prefect.states import (
     State,
 )
 
-from flows.ports import LauncherState
-from flows.prefect_states import (
+from flows.core.prefect_states import (
     PREFECT_STATE,
     STATE_OF_NAME,
     STATE_OF_TYPE,
@@ -32,7 +31,8 @@ from flows.prefect_states import (
     state_message,
     terminal_state,
 )
-from flows.states import JobState, TerminationReason
+from flows.core.states import JobState, TerminationReason
+from flows.launcher.port import LauncherState
 
 
 def test_every_state_type_of_prefect_is_a_job_state() -> None:

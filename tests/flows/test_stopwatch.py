@@ -7,8 +7,8 @@ import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 
-from flows.run_record import RunRecord
-from flows.stopwatch import Instant, Stopwatch, start
+from flows.core.stopwatch import Instant, Stopwatch, start
+from flows.job.run_record import RunRecord
 
 BEGAN = Instant("boot-1", 100.0, 1_000_000.0)
 

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from flows import names
-from flows.states import JobState, TerminationReason
+from flows.core import names
+from flows.core.states import JobState, TerminationReason
 from tests.flows.bench import PATIENCE_SECONDS, Bench
 from tests.flows.family import Family, family_on
 from tests.support.fake_launcher import FakeJob

@@ -5,10 +5,10 @@ from uuid import UUID
 
 import pytest
 
-from flows import names
-from flows.errors import ClusterUnreachable, LaunchFailed, NothingSubmitted
-from flows.ports import JobHandle, LauncherState
-from flows.states import JobState, TerminationReason
+from flows.core import names
+from flows.core.errors import ClusterUnreachable, LaunchFailed, NothingSubmitted
+from flows.core.states import JobState, TerminationReason
+from flows.launcher.port import JobHandle, LauncherState
 from tests.flows.bench import PATIENCE_SECONDS, Bench
 from tests.support.waiting import eventually
 

@@ -9,10 +9,10 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import Abort, ObjectNotFound, Pause
 from prefect.workers._worker_channel._sync import WorkPoolWorkerChannel
 
-from flows.in_process_engine import run_in_process
-from flows.ownership import Owner
-from flows.pool_runs import PoolRuns
-from flows.states import JobState, TerminationReason
+from flows.core.states import JobState, TerminationReason
+from flows.worker.in_process_engine import run_in_process
+from flows.worker.ownership import Owner
+from flows.worker.pool_runs import PoolRuns
 from tests.flows.bench import PATIENCE_SECONDS, Bench, Outage
 from tests.support.waiting import eventually
 
@@ -42,8 +42,8 @@ async def test_no_run_ends_with_another(
             raise error
         return await run_in_process(flow, run)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("flows.worker.run_in_process", run)
-    monkeypatch.setattr("flows.pool_runs._UNOWNED_SECONDS", 0.2)
+    monkeypatch.setattr("flows.worker.oumi_worker.run_in_process", run)
+    monkeypatch.setattr("flows.worker.pool_runs._UNOWNED_SECONDS", 0.2)
     async with bench.worker():
         first = await bench.submit("exit 0")
         await eventually(lambda: failed, timeout=PATIENCE_SECONDS)
@@ -64,7 +64,7 @@ async def test_a_run_that_meets_the_same_error_again_and_again_is_given_up(
     await bench.cancel(cancelled)
     monkeypatch.setattr(bench.launcher, "launch", broken)
     monkeypatch.setattr(bench.launcher, "find", broken)
-    monkeypatch.setattr("flows.pool_runs._UNOWNED_SECONDS", 0.2)
+    monkeypatch.setattr("flows.worker.pool_runs._UNOWNED_SECONDS", 0.2)
     async with bench.worker():
         started = await bench.submit("hold")
         for job_id in (started, cancelled):
@@ -184,7 +184,7 @@ async def test_a_run_that_waits_for_a_slot_is_shown_as_queued_once(bench: Bench)
 async def test_of_two_workers_that_see_an_orphan_one_takes_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.pool_runs._CLAIM_SECONDS", 0.5)
+    monkeypatch.setattr("flows.worker.pool_runs._CLAIM_SECONDS", 0.5)
     job_id = await bench.submit("hold")
     await bench.set_state(job_id, StateType.RUNNING)
     me = Owner.current(bench.settings.home)
@@ -214,7 +214,7 @@ async def test_a_run_that_ended_since_it_was_seen_is_not_taken(bench: Bench) -> 
 async def test_a_run_that_another_worker_executes_is_no_orphan(
     bench: Bench, kind: StateType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.pool_runs._UNOWNED_SECONDS", 0.0)
+    monkeypatch.setattr("flows.worker.pool_runs._UNOWNED_SECONDS", 0.0)
     job_id = await bench.submit("hold")
     await bench.set_state(job_id, kind)
     me = Owner.current(bench.settings.home)
@@ -227,7 +227,7 @@ async def test_a_run_that_another_worker_executes_is_no_orphan(
 async def test_more_runs_than_a_page_are_all_seen(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.pool_runs._PAGE", 2)
+    monkeypatch.setattr("flows.worker.pool_runs._PAGE", 2)
     ids = [await bench.submit("hold") for _ in range(5)]
     for job_id in ids:
         await bench.cancel(job_id)

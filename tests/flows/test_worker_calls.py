@@ -13,9 +13,9 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun
 
-from flows.errors import CloudUnavailable, EngineUnavailable, InternalError, OperationTimeout
-from flows.states import JobState
-from mcp_server.prefect_gateway import PrefectGateway
+from flows.core.errors import CloudUnavailable, EngineUnavailable, InternalError, OperationTimeout
+from flows.core.states import JobState
+from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.services.worker_calls import WorkerCalls
 from tests.flows import questions
 from tests.flows.bench import PATIENCE_SECONDS, Bench, Running

@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from flows.configs.checks import config_problems
-from flows.configs.schema import ConfigType, fields_of, load_schema, root_spec
-from flows.errors import ErrorCode
-from flows.settings import Settings
+from flows.core.configs.checks import config_problems
+from flows.core.configs.schema import ConfigType, fields_of, load_schema, root_spec
+from flows.core.errors import ErrorCode
+from flows.core.settings import Settings
 from mcp_server.guidance import GUIDES
 from tests.guidance.markdown import Guide
 

@@ -15,8 +15,8 @@ import typer
 from mcp.client import Client
 from mcp_types import Tool
 
-from flows.launcher.sky_backend import DEFAULT_AUTOSTOP_MINUTES
-from flows.settings import Settings
+from flows.core.settings import Settings
+from flows.launcher.sky.backend import DEFAULT_AUTOSTOP_MINUTES
 from mcp_server.cli.output import Output
 from mcp_server.cli.terminal import build_app
 from mcp_server.guidance import GUIDES

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.configs.slurm_checks import check_slurm_job
-from flows.errors import InvalidArgument, InvalidConfig
-from flows.launcher import slurm_backend
-from flows.launcher.slurm_backend import SlurmBackend
-from flows.launcher.slurm_script import batch_script, sbatch
-from flows.settings import Settings
+from flows.core.configs.slurm_checks import check_slurm_job
+from flows.core.errors import InvalidArgument, InvalidConfig
+from flows.core.settings import Settings
+from flows.launcher.slurm import backend as slurm_backend
+from flows.launcher.slurm.backend import SlurmBackend
+from flows.launcher.slurm.script import batch_script, sbatch
 from tests.guidance.markdown import Guide
 
 KEY = "oumi-0123456789abcdef0123456789abcdef-1"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from flows.core.settings import Settings
 from flows.launcher.oumi_launcher import OumiLauncher
-from flows.settings import Settings
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +18,7 @@ def oumi_launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OumiLaun
     from oumi import launcher as oumi
     from oumi.launcher.launcher import LAUNCHER
 
-    from flows.launcher import local_cloud
+    from flows.launcher.local import oumi_cloud as local_cloud
 
     # Oumi builds a cloud once in a process, and ours reads its settings when it is built.
     built = vars(LAUNCHER)["_clouds"]

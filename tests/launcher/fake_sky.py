@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.errors import ClusterNotFound, ClusterUnreachable
-from flows.launcher.sky_server import SkyServer
-from flows.launcher.sky_values import SkyCluster, SkyClusterState, SkyJob, SkyRequest
+from flows.core.errors import ClusterNotFound, ClusterUnreachable
+from flows.launcher.sky.server import SkyServer
+from flows.launcher.sky.values import SkyCluster, SkyClusterState, SkyJob, SkyRequest
 
 if TYPE_CHECKING:
     from oumi.core.configs import JobConfig

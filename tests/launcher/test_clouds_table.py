@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from flows.configs.clouds import known_clouds
+from flows.core.configs.clouds import known_clouds
+from flows.core.settings import Settings
 from flows.launcher.clouds import CloudBackend, make_backend
 from flows.launcher.lasting_clusters import LastingClusters
-from flows.launcher.local_backend import LocalBackend
-from flows.launcher.modal_backend import ModalBackend
-from flows.launcher.oumi_backend import OumiBackend
-from flows.launcher.polaris_backend import PolarisBackend
-from flows.launcher.site_backend import SlurmSiteBackend
-from flows.launcher.sky_backend import SkyBackend
-from flows.launcher.sky_server import SkyServer
-from flows.launcher.slurm_backend import SlurmBackend
-from flows.settings import Settings
+from flows.launcher.local.backend import LocalBackend
+from flows.launcher.oumi.backend import OumiBackend
+from flows.launcher.sites.modal import ModalBackend
+from flows.launcher.sites.polaris import PolarisBackend
+from flows.launcher.sites.site import SlurmSiteBackend
+from flows.launcher.sky.backend import SkyBackend
+from flows.launcher.sky.server import SkyServer
+from flows.launcher.slurm.backend import SlurmBackend
 
 PAGE = Path(__file__).parents[2] / "docs" / "clouds.md"
 DRIVEN_BY: dict[type[CloudBackend], str] = {

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.errors import ClusterUnreachable, LaunchFailed, NothingSubmitted
-from flows.launcher.sky_backend import SkyBackend
-from flows.launcher.slurm_backend import SlurmBackend
-from flows.settings import Settings
+from flows.core.errors import ClusterUnreachable, LaunchFailed, NothingSubmitted
+from flows.core.settings import Settings
+from flows.launcher.sky.backend import SkyBackend
+from flows.launcher.slurm.backend import SlurmBackend
 from tests.launcher.contract.subjects import new_key
 from tests.launcher.fake_sky import FakeSky
 

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import yaml
 
+from flows.core.settings import Settings
+from flows.job.progress import HOOK
 from flows.launcher.job_environment import with_job_environment
-from flows.progress import HOOK
-from flows.settings import Settings
 
 
 def envs_of(tmp_path: Path, envs: dict[str, str], cloud: str = "local") -> dict[str, str]:

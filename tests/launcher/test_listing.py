@@ -7,14 +7,14 @@ from typing import Any, cast
 
 import pytest
 
-from flows.errors import ClusterUnreachable
+from flows.core.errors import ClusterUnreachable
+from flows.core.models import ClusterState, ClusterStatus
+from flows.core.settings import Settings
 from flows.launcher.clouds import CloudBackend
 from flows.launcher.lasting_clusters import LastingClusters
 from flows.launcher.oumi_launcher import OumiLauncher
-from flows.launcher.sky_clusters import SkyClusters
-from flows.models import ClusterState, ClusterStatus
-from flows.ports import Observation
-from flows.settings import Settings
+from flows.launcher.port import Observation
+from flows.launcher.sky.clusters import SkyClusters
 from tests.launcher.fake_sky import FakeSky
 
 LONG_SECONDS = 30.0

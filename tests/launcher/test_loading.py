@@ -39,9 +39,9 @@ ASK = """
 import sys, threading, types
 sys.path.insert(0, sys.argv[1])
 import flows.launcher
-local_cloud = types.ModuleType("flows.launcher.local_cloud")
+local_cloud = types.ModuleType("flows.launcher.local.oumi_cloud")
 exec(open(sys.argv[1] + "/local_cloud.py").read(), vars(local_cloud))
-sys.modules["flows.launcher.local_cloud"] = flows.launcher.local_cloud = local_cloud
+sys.modules["flows.launcher.local.oumi_cloud"] = flows.launcher.local.oumi_cloud = local_cloud
 from flows.launcher.loading import load_oumi
 def ask():
     load_oumi()

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.errors import CloudUnavailable, ClusterUnreachable
-from flows.launcher.modal_backend import ModalBackend
+from flows.core.errors import CloudUnavailable, ClusterUnreachable
+from flows.core.settings import Settings
+from flows.core.states import TerminationReason
 from flows.launcher.oumi_launcher import OumiLauncher
-from flows.ports import JobHandle, LauncherState
-from flows.settings import Settings
-from flows.states import TerminationReason
+from flows.launcher.port import JobHandle, LauncherState
+from flows.launcher.sites.modal import ModalBackend
 from tests.launcher.contract.subjects import new_key
 
 CLUSTER = "cluster"

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import ClusterUnreachable, InvalidArgument, InvalidConfig, LaunchFailed
-from flows.launcher import oumi_backend
+from flows.core.errors import ClusterUnreachable, InvalidArgument, InvalidConfig, LaunchFailed
+from flows.core.settings import Settings
+from flows.core.states import JobState, TerminationReason
 from flows.launcher.clouds import CloudBackend
-from flows.launcher.job_folder import JobFolder
+from flows.launcher.local.job_folder import JobFolder
+from flows.launcher.oumi import backend as oumi_backend
 from flows.launcher.oumi_launcher import OumiLauncher
-from flows.ports import LauncherState
-from flows.settings import Settings
-from flows.states import JobState, TerminationReason
+from flows.launcher.port import LauncherState
 from tests.launcher.contract.subjects import Subject, new_key, on_local
 from tests.support.no_sky import no_api_server
 from tests.support.waiting import eventually
@@ -45,7 +45,7 @@ def test_every_state_of_oumi_is_one_of_ours_and_both_agree_on_its_end(
 def test_every_job_state_has_one_of_oumis(oumi_launcher: OumiLauncher) -> None:
     from oumi.core.launcher import JobState as OumiState
 
-    from flows.launcher.local_cloud import OUMI_STATE
+    from flows.launcher.local.oumi_cloud import OUMI_STATE
 
     assert set(OUMI_STATE) == set(JobState)
     live = {OumiState.PENDING, OumiState.RUNNING}
@@ -151,7 +151,7 @@ async def test_a_launch_and_a_call_that_take_too_long_are_given_up(
 ) -> None:
     import threading
 
-    from flows.launcher.local_cloud import LocalCluster
+    from flows.launcher.local.oumi_cloud import LocalCluster
 
     release = threading.Event()
     monkeypatch.setattr(LocalCluster, "get_jobs", lambda _: release.wait())
@@ -167,7 +167,7 @@ async def test_a_launch_and_a_call_that_take_too_long_are_given_up(
 async def test_whatever_a_cluster_raises_says_nothing_of_its_jobs(
     subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.launcher.local_cloud import LocalCluster
+    from flows.launcher.local.oumi_cloud import LocalCluster
 
     await subject.reaching(await subject.launch("true"), LauncherState.SUCCEEDED)
 

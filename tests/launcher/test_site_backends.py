@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.errors import ClusterNotFound, ClusterUnreachable, JobNotFound
+from flows.core.errors import ClusterNotFound, ClusterUnreachable, JobNotFound
+from flows.core.settings import Settings
+from flows.core.states import TerminationReason
 from flows.launcher.clouds import make_backend
-from flows.launcher.oumi_backend import OumiBackend, short_name
-from flows.launcher.polaris_backend import STATE_OF_PBS
-from flows.launcher.slurm_states import STATE_OF_SLURM
-from flows.ports import JobHandle, LauncherState
-from flows.settings import Settings
-from flows.states import TerminationReason
+from flows.launcher.oumi.backend import OumiBackend, short_name
+from flows.launcher.port import JobHandle, LauncherState
+from flows.launcher.sites.polaris import STATE_OF_PBS
+from flows.launcher.slurm.states import STATE_OF_SLURM
 
 KEY = "oumi-0123456789abcdef0123456789abcdef-1"
 NAME = "oumi-0123456789abcdef0123456-1"

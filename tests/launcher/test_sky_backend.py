@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.errors import (
+from flows.core.errors import (
     ClusterNotFound,
     ClusterUnreachable,
     InvalidConfig,
@@ -15,11 +15,11 @@ from flows.errors import (
     LaunchFailed,
     StillLaunching,
 )
-from flows.launcher.sky_backend import SkyBackend
-from flows.launcher.sky_values import STATE_OF_SKY, SkyClusterState
-from flows.ports import JobHandle, LauncherState
-from flows.settings import Settings
-from flows.states import TerminationReason
+from flows.core.settings import Settings
+from flows.core.states import TerminationReason
+from flows.launcher.port import JobHandle, LauncherState
+from flows.launcher.sky.backend import SkyBackend
+from flows.launcher.sky.values import STATE_OF_SKY, SkyClusterState
 from tests.launcher.contract.subjects import new_key
 from tests.launcher.fake_sky import JOB_FINISHED, FakeSky, lines
 from tests.support.waiting import eventually

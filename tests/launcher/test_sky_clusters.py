@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.errors import ClusterNotFound, ClusterUnreachable
-from flows.launcher.sky_backend import SkyBackend
-from flows.launcher.sky_clusters import STATE_OF_CLUSTER, SkyClusters
-from flows.launcher.sky_values import SkyClusterState
-from flows.models import ClusterState, ClusterStatus
-from flows.settings import Settings
+from flows.core.errors import ClusterNotFound, ClusterUnreachable
+from flows.core.models import ClusterState, ClusterStatus
+from flows.core.settings import Settings
+from flows.launcher.sky.backend import SkyBackend
+from flows.launcher.sky.clusters import STATE_OF_CLUSTER, SkyClusters
+from flows.launcher.sky.values import SkyClusterState
 from tests.launcher.contract.subjects import new_key
 from tests.launcher.fake_sky import FakeSky
 

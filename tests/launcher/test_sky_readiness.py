@@ -2,9 +2,9 @@
 
 import pytest
 
-from flows.errors import CloudUnavailable
-from flows.findings import CloudReadiness
-from flows.launcher.sky_readiness import SkyReadiness
+from flows.core.errors import CloudUnavailable
+from flows.core.findings import CloudReadiness
+from flows.launcher.sky.readiness import SkyReadiness
 from tests.launcher.fake_sky import FakeSky
 
 

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from flows.errors import CloudUnavailable, ClusterUnreachable
-from flows.launcher import sky_server
-from flows.launcher.sky_server import SkyServer
+from flows.core.errors import CloudUnavailable, ClusterUnreachable
+from flows.launcher.sky import server as sky_server
+from flows.launcher.sky.server import SkyServer
 from tests.support.no_sky import no_api_server
 
 

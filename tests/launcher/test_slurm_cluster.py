@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows import names
-from flows.errors import ClusterUnreachable, InvalidConfig, LaunchFailed
+from flows.core import names
+from flows.core.errors import ClusterUnreachable, InvalidConfig, LaunchFailed
+from flows.core.settings import Settings
+from flows.core.states import TerminationReason
 from flows.launcher.oumi_launcher import OumiLauncher
-from flows.ports import JobHandle, LauncherState, Observation
-from flows.settings import Settings
-from flows.states import TerminationReason
+from flows.launcher.port import JobHandle, LauncherState, Observation
 from tests.lab.slurm_lab import SlurmLab
 from tests.launcher.contract.subjects import new_key
 from tests.support.waiting import eventually

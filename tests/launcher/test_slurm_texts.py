@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from flows.configs.slurm_checks import check_slurm_job
-from flows.errors import CloudUnavailable, ClusterNotFound, InvalidConfig
-from flows.launcher.slurm_backend import SlurmBackend
-from flows.launcher.slurm_queries import job_script, list_script, parse_job, parse_list
-from flows.launcher.slurm_script import batch_script, sbatch
-from flows.launcher.slurm_states import STATE_OF_SLURM
-from flows.ports import LauncherState
-from flows.settings import Settings
-from flows.states import TerminationReason
+from flows.core.configs.slurm_checks import check_slurm_job
+from flows.core.errors import CloudUnavailable, ClusterNotFound, InvalidConfig
+from flows.core.settings import Settings
+from flows.core.states import TerminationReason
+from flows.launcher.port import LauncherState
+from flows.launcher.slurm.backend import SlurmBackend
+from flows.launcher.slurm.queries import job_script, list_script, parse_job, parse_list
+from flows.launcher.slurm.script import batch_script, sbatch
+from flows.launcher.slurm.states import STATE_OF_SLURM
 
 KEY = "oumi-0123456789abcdef0123456789abcdef-1"
 # https://slurm.schedmd.com/job_state_codes.html, Slurm 22.05 to 24.11

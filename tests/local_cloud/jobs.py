@@ -8,10 +8,10 @@ from pathlib import Path
 
 import psutil
 
-from flows.launcher.job_folder import JobFolder
-from flows.launcher.local_job import LocalJob, LocalJobRequest
-from flows.launcher.local_store import LocalStore
-from flows.states import JobState
+from flows.core.states import JobState
+from flows.launcher.local.job import LocalJob, LocalJobRequest
+from flows.launcher.local.job_folder import JobFolder
+from flows.launcher.local.store import LocalStore
 from tests.support.waiting import eventually_sync
 
 CLUSTER = "local"

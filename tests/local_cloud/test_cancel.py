@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.launcher.job_folder import JobFolder
-from flows.states import JobState, TerminationReason
+from flows.core.states import JobState, TerminationReason
+from flows.launcher.local.job_folder import JobFolder
 from tests.local_cloud.jobs import CLUSTER, Jobs, is_gone
 from tests.support.waiting import eventually_sync
 

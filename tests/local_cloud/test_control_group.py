@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.launcher.control_group import ControlGroup
-from flows.launcher.job_folder import JobFolder
-from flows.launcher.local_job import LocalJob
-from flows.launcher.local_store import LocalStore
-from flows.states import JobState, ProcessHolder, TerminationReason
+from flows.core.states import JobState, ProcessHolder, TerminationReason
+from flows.launcher.local.control_group import ControlGroup
+from flows.launcher.local.job import LocalJob
+from flows.launcher.local.job_folder import JobFolder
+from flows.launcher.local.store import LocalStore
 from tests.local_cloud.jobs import CLUSTER, Jobs, is_gone
 from tests.support.control_groups import can_make_groups, delegated_group
 from tests.support.waiting import eventually_sync
@@ -50,8 +50,8 @@ LAUNCHER = """
 import os, sys
 sys.path.append(sys.argv[1])
 from pathlib import Path
-from flows.launcher.local_job import LocalJobRequest
-from flows.launcher.local_store import LocalStore
+from flows.launcher.local.job import LocalJobRequest
+from flows.launcher.local.store import LocalStore
 store = LocalStore(Path(sys.argv[2]), slots=2, cancel_grace_seconds=0.2)
 request = LocalJobRequest(
     name="a job", run=sys.argv[3], env=dict(os.environ), working_dir=os.getcwd(), key="key"

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import LaunchFailed
-from flows.launcher.job_folder import JobFolder
-from flows.states import JobState, TerminationReason
+from flows.core.errors import LaunchFailed
+from flows.core.states import JobState, TerminationReason
+from flows.launcher.local.job_folder import JobFolder
 from tests.local_cloud.jobs import CLUSTER, Jobs, is_gone
 from tests.support.waiting import eventually_sync
 
@@ -24,8 +24,8 @@ LAUNCHER = """
 import os, sys
 sys.path.append(sys.argv[1])
 from pathlib import Path
-from flows.launcher.local_job import LocalJobRequest
-from flows.launcher.local_store import LocalStore
+from flows.launcher.local.job import LocalJobRequest
+from flows.launcher.local.store import LocalStore
 store = LocalStore(Path(sys.argv[2]), slots=2, cancel_grace_seconds=5)
 request = LocalJobRequest(
     name="a job", run=sys.argv[4], env=dict(os.environ), working_dir=os.getcwd(), key=sys.argv[3]

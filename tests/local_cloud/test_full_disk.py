@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import LaunchFailed
-from flows.states import JobState, TerminationReason
+from flows.core.errors import LaunchFailed
+from flows.core.states import JobState, TerminationReason
 from tests.local_cloud.jobs import CLUSTER, Jobs
 from tests.support.small_disk import fill, mounted_small_disk
 

@@ -14,11 +14,11 @@ from oumi.core.configs.job_config import JobResources, StorageMount
 from oumi.core.launcher import JobState, JobStatus
 from oumi.launcher import Launcher
 
-from flows import states
-from flows.errors import InvalidArgument, InvalidConfig, JobNotFound
-from flows.launcher import local_cloud
-from flows.launcher.local_cloud import LocalCluster
-from flows.names import JOB_KEY_ENV
+from flows.core import states
+from flows.core.errors import InvalidArgument, InvalidConfig, JobNotFound
+from flows.core.names import JOB_KEY_ENV
+from flows.launcher.local import oumi_cloud as local_cloud
+from flows.launcher.local.oumi_cloud import LocalCluster
 from tests.support.control_groups import can_make_groups
 from tests.support.waiting import eventually_sync
 

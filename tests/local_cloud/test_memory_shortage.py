@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.launcher.control_group import own_group
-from flows.launcher.memory_shortage import MemoryShortage
-from flows.states import TerminationReason
+from flows.core.states import TerminationReason
+from flows.launcher.local.control_group import own_group
+from flows.launcher.local.memory_shortage import MemoryShortage
 from tests.local_cloud.jobs import CLUSTER, Jobs
 from tests.local_cloud.test_crashes import let_go, start_launcher
 from tests.support.waiting import eventually_sync

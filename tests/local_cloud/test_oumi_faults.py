@@ -22,8 +22,8 @@ from oumi.core.launcher import BaseCloud, BaseCluster, JobState, JobStatus
 from oumi.launcher.clients import local_client
 from oumi.launcher.clouds import LocalCloud as OumisLocalCloud
 
-from flows.launcher.local_cloud import LocalCloud
-from flows.launcher.local_store import LocalStore
+from flows.launcher.local.oumi_cloud import LocalCloud
+from flows.launcher.local.store import LocalStore
 from tests.local_cloud.jobs import is_gone
 from tests.support.waiting import eventually_sync
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import InvalidArgument, JobNotFound, LaunchFailed
-from flows.launcher.followed_log import followed_log
-from flows.launcher.local_store import LocalStore
-from flows.private_folders import JOB_UMASK_ENV
-from flows.states import JobState, TerminationReason
+from flows.core.errors import InvalidArgument, JobNotFound, LaunchFailed
+from flows.core.private_files import JOB_UMASK_ENV
+from flows.core.states import JobState, TerminationReason
+from flows.launcher.local.followed_log import followed_log
+from flows.launcher.local.store import LocalStore
 from tests.local_cloud.jobs import CLUSTER, Jobs
 
 
@@ -279,7 +279,7 @@ def test_ten_thousand_ended_jobs_are_listed_fast(jobs: Jobs, memory_path: Path) 
 def test_the_store_and_the_supervisor_load_nothing_but_the_standard_library() -> None:
     code = (
         "import sys; sys.path.append(sys.argv[1]); "
-        "import flows.launcher.local_store; "
+        "import flows.launcher.local.store; "
         "known = sys.stdlib_module_names | {'flows', '__main__'}; "
         "print({name.split('.')[0] for name in sys.modules} - known)"
     )

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.launcher import gpus
-from flows.states import JobState, TerminationReason
+from flows.core.states import JobState, TerminationReason
+from flows.launcher.local import gpus
 from tests.local_cloud.jobs import CLUSTER, Jobs
 from tests.support.waiting import eventually_sync
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import InvalidArgument
-from flows.logs import LogCursor, decode_cursor, encode_cursor, error_tail, last_error
+from flows.core.errors import InvalidArgument
+from flows.core.logs.pages import LogCursor, decode_cursor, encode_cursor, error_tail, last_error
 
 
 @pytest.mark.parametrize("cursor", [LogCursor(1, 0), LogCursor(12, 10**15)])

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import InvalidArgument
-from flows.log_search import LogSearch
-from flows.logs import LogPage, read_from, read_tail
+from flows.core.errors import InvalidArgument
+from flows.core.logs.pages import LogPage, read_from, read_tail
+from flows.core.logs.search import LogSearch
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.logs import LogPage, read_from
+from flows.core.logs.pages import LogPage, read_from
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 WORDS = [

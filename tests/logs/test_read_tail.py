@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.logs import LogPage, read_from, read_tail
+from flows.core.logs.pages import LogPage, read_from, read_tail
 
 MIB = 2**20
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.logs import error_tail, read_from, read_tail
-from flows.redaction import Redactor
-from flows.secret_marks import FILE, keep_marks, read_marks
+from flows.core.logs.pages import error_tail, read_from, read_tail
+from flows.core.redaction import Redactor
+from flows.core.secret_marks import FILE, keep_marks, read_marks
 
 SECRET = "correct-horse-battery-7"
 TOKEN = "hf_AbCdEfGhIjKl0123456789"

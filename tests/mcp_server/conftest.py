@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mcp.client import Client
 
-from flows.settings import Settings
+from flows.core.settings import Settings
 from mcp_server.server import Options, Parts, build_server, make_parts
 from tests.mcp_server.prefect_stub import PrefectServer, free_port
 from tests.support.waiting import eventually_sync

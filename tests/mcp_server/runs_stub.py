@@ -5,10 +5,10 @@ from typing import Any, Final
 
 import anyio.lowlevel
 
-from flows.errors import EngineUnavailable
-from flows.prefect_states import PrefectState
-from mcp_server.prefect_models import FlowRun, RunState
-from mcp_server.run_filter import RunFilter
+from flows.core.errors import EngineUnavailable
+from flows.core.prefect_states import PrefectState
+from mcp_server.prefect_api.models import FlowRun, RunState
+from mcp_server.prefect_api.run_filter import RunFilter
 
 NOON: Final = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
 

@@ -8,8 +8,8 @@ import sys
 import threading
 from typing import Any
 
-from flows.settings import Settings
-from mcp_server import serving
+from flows.core.settings import Settings
+from mcp_server.transports import serving
 from tests.mcp_server.prefect_stub import PrefectServer
 
 

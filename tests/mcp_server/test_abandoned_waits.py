@@ -12,12 +12,12 @@ import pytest
 import uvicorn
 from mcp.client import Client
 
-from flows import names
-from flows.settings import Settings
-from mcp_server.http_transport import HTTP_PATH, http_app
-from mcp_server.prefect_gateway import PrefectGateway
+from flows.core import names
+from flows.core.settings import Settings
+from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.server import Options, Parts, build_server, make_parts
-from mcp_server.services.jobs import JobService
+from mcp_server.services.jobs.service import JobService
+from mcp_server.transports.http import HTTP_PATH, http_app
 from tests.mcp_server.prefect_stub import PrefectServer
 from tests.mcp_server.test_gateway import RUN, RUN_ID
 from tests.mcp_server.test_stdio import INITIALIZE

@@ -9,12 +9,12 @@ from typing import Any, cast
 import pytest
 from mcp.client import Client
 
-from flows.errors import EngineUnavailable
-from mcp_server.prefect_gateway import PrefectGateway
-from mcp_server.prefect_models import FlowRun
+from flows.core.errors import EngineUnavailable
+from mcp_server.prefect_api.gateway import PrefectGateway
+from mcp_server.prefect_api.models import FlowRun
 from mcp_server.server import Options, Parts, build_server
-from mcp_server.services.cancelling import Canceller
-from mcp_server.services.job_filter import JobFilter
+from mcp_server.services.jobs.cancelling import Canceller
+from mcp_server.services.jobs.job_filter import JobFilter
 from tests.mcp_server.calls import error, ok
 from tests.mcp_server.prefect_stub import PrefectServer
 from tests.mcp_server.runs_stub import Runs, run_of

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from flows.errors import EngineUnavailable
-from flows.settings import Settings
+from flows.core.errors import EngineUnavailable
+from flows.core.settings import Settings
 from mcp_server.catalog.catalog import RECIPES_DIR
 from mcp_server.server import Options, build_server, make_parts
 from mcp_server.services import catalog as service_module

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from mcp.client import Client
 
-from flows.names import own_cluster
+from flows.core.names import own_cluster
 from tests.mcp_server.calls import error, ok
 from tests.mcp_server.prefect_stub import PrefectServer
 

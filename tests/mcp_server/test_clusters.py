@@ -11,10 +11,10 @@ from mcp.client import Client
 from mcp.client.session import ClientRequestContext
 from mcp_types import ElicitRequestParams, ElicitResult
 
-from flows.errors import CloudUnavailable, EngineUnavailable, OperationTimeout, OumiFlowsError
-from flows.models import Answer, ClusterEnd, ClusterList, ClusterState, ClusterStatus
-from flows.settings import Settings
-from mcp_server.prefect_gateway import PrefectGateway
+from flows.core.errors import CloudUnavailable, EngineUnavailable, OperationTimeout, OumiFlowsError
+from flows.core.models import Answer, ClusterEnd, ClusterList, ClusterState, ClusterStatus
+from flows.core.settings import Settings
+from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.server import Options, Parts, build_server, make_parts
 from mcp_server.services.cluster_jobs import ClusterJobs
 from mcp_server.services.clusters import ClusterService

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from flows import names
-from flows.settings import Settings
-from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway
-from mcp_server.prefect_models import FlowRun
-from mcp_server.run_filter import RunFilter
+from flows.core import names
+from flows.core.settings import Settings
+from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
+from mcp_server.prefect_api.models import FlowRun
+from mcp_server.prefect_api.run_filter import RunFilter
 from mcp_server.server import Options, build_server, make_parts
-from mcp_server.services.families import Families
+from mcp_server.services.families.listing import Families
 from tests.mcp_server.calls import error, ok
 from tests.mcp_server.test_arguments import no_engine
 

@@ -5,12 +5,12 @@ from uuid import UUID
 
 import pytest
 
-from flows import names
-from flows.errors import AmbiguousId, JobNotFound
-from mcp_server.prefect_gateway import PrefectGateway
-from mcp_server.prefect_models import FlowRun, RunState
-from mcp_server.run_filter import RunFilter
-from mcp_server.services.finding import find_job
+from flows.core import names
+from flows.core.errors import AmbiguousId, JobNotFound
+from mcp_server.prefect_api.gateway import PrefectGateway
+from mcp_server.prefect_api.models import FlowRun, RunState
+from mcp_server.prefect_api.run_filter import RunFilter
+from mcp_server.services.jobs.finding import find_job
 
 FIRST = str(UUID("0123abcd-0000-4000-8000-000000000001"))
 SECOND = str(UUID("0123abcd-1000-4000-8000-000000000002"))

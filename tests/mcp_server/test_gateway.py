@@ -8,11 +8,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from flows.errors import EngineUnavailable, InternalError, JobNotFound
-from flows.prefect_states import PREFECT_STATE
-from flows.states import JobState
-from mcp_server.prefect_gateway import PrefectGateway
-from mcp_server.run_filter import RunFilter
+from flows.core.errors import EngineUnavailable, InternalError, JobNotFound
+from flows.core.prefect_states import PREFECT_STATE
+from flows.core.states import JobState
+from mcp_server.prefect_api.gateway import PrefectGateway
+from mcp_server.prefect_api.run_filter import RunFilter
 from tests.mcp_server.prefect_stub import PrefectServer
 
 RUN_ID = "7c459f95-9c55-451d-aabe-02d71035a5be"
@@ -53,7 +53,7 @@ Scripted = Callable[..., tuple[ScriptedPrefect, PrefectGateway]]
 
 @pytest.fixture
 async def scripted(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scripted]:
-    monkeypatch.setattr("mcp_server.prefect_gateway._BUSY_DELAYS", (0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr("mcp_server.prefect_api.gateway._BUSY_DELAYS", (0.0, 0.0, 0.0, 0.0))
     gateways: list[PrefectGateway] = []
 
     def make(*answers: Any) -> tuple[ScriptedPrefect, PrefectGateway]:
@@ -222,7 +222,7 @@ async def test_a_name_that_cannot_be_given_is_left_to_the_worker(
 async def test_a_server_that_does_not_name_a_run_soon_keeps_nobody_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mcp_server.prefect_gateway._NAMING_SECONDS", 0.01)
+    monkeypatch.setattr("mcp_server.prefect_api.gateway._NAMING_SECONDS", 0.01)
 
     async def hang(request: httpx2.Request) -> httpx2.Response:
         await asyncio.Event().wait()

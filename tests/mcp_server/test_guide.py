@@ -6,8 +6,8 @@ from typing import Any, get_args
 import pytest
 from mcp.client import Client
 
-from flows.errors import EngineUnavailable
-from flows.settings import Settings
+from flows.core.errors import EngineUnavailable
+from flows.core.settings import Settings
 from mcp_server.guidance import GUIDES
 from mcp_server.server import Options, Parts, build_server, make_parts
 from mcp_server.tools.guide import Topic

@@ -17,11 +17,11 @@ import pytest
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from flows.errors import InvalidArgument
-from flows.settings import Settings
+from flows.core.errors import InvalidArgument
+from flows.core.settings import Settings
 from mcp_server.cli.serve import show_how_to_connect
-from mcp_server.http_token import http_token, token_path
-from mcp_server.http_transport import BearerGate, HttpServer, is_loopback, transport_security
+from mcp_server.transports.http import BearerGate, HttpServer, is_loopback, transport_security
+from mcp_server.transports.http_token import http_token, token_path
 from tests.mcp_server.calls import ok
 from tests.mcp_server.prefect_stub import PrefectServer
 from tests.mcp_server.test_arguments import no_engine

@@ -7,13 +7,13 @@ from typing import cast
 
 import pytest
 
-from flows.errors import InvalidArgument
-from flows.names import launch_key
-from mcp_server.prefect_gateway import PrefectGateway
-from mcp_server.prefect_models import FlowRun, RunState
-from mcp_server.services.job_logs import LogReader
-from mcp_server.services.redactors import Redactors
-from mcp_server.services.results import JobLogs
+from flows.core.errors import InvalidArgument
+from flows.core.names import launch_key
+from mcp_server.prefect_api.gateway import PrefectGateway
+from mcp_server.prefect_api.models import FlowRun, RunState
+from mcp_server.services.jobs.logs import LogReader
+from mcp_server.services.jobs.redactors import Redactors
+from mcp_server.services.jobs.results import JobLogs
 
 RUN_ID = "7c459f95-9c55-451d-aabe-02d71035a5be"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,8 +11,8 @@ import anyio
 import pytest
 from mcp.client import Client
 
-from flows.models import JobRequest
-from flows.stopwatch import Instant, Stopwatch
+from flows.core.models import JobRequest
+from flows.core.stopwatch import Instant, Stopwatch
 from tests.mcp_server.calls import error, ok
 from tests.mcp_server.prefect_stub import PrefectServer
 

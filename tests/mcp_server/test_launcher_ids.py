@@ -6,13 +6,13 @@ from uuid import uuid4
 
 import pytest
 
-from flows import names
-from flows.errors import AmbiguousId
-from flows.ports import JobHandle
-from mcp_server.prefect_gateway import PrefectGateway
-from mcp_server.prefect_models import FlowRun, RunState
-from mcp_server.run_filter import RunFilter
-from mcp_server.services.launcher_ids import find_launched
+from flows.core import names
+from flows.core.errors import AmbiguousId
+from flows.launcher.port import JobHandle
+from mcp_server.prefect_api.gateway import PrefectGateway
+from mcp_server.prefect_api.models import FlowRun, RunState
+from mcp_server.prefect_api.run_filter import RunFilter
+from mcp_server.services.jobs.launcher_ids import find_launched
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 

@@ -11,8 +11,8 @@ from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import Tool
 
-from flows.settings import Settings
-from flows.states import JobState
+from flows.core.settings import Settings
+from flows.core.states import JobState
 from mcp_server.guidance import GUIDES
 from mcp_server.server import Options, build_server, make_parts
 from tests.mcp_server.calls import ok
@@ -192,7 +192,7 @@ async def test_the_server_says_what_it_is_for(client: Client) -> None:
 
 def test_importing_the_server_loads_nothing_heavy() -> None:
     code = (
-        "import sys, mcp_server.server, mcp_server.http_transport\n"
+        "import sys, mcp_server.server, mcp_server.transports.http\n"
         "heavy = {'prefect', 'oumi', 'torch', 'sky', 'transformers', 'sqlalchemy', 'fastapi'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

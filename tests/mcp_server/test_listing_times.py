@@ -7,7 +7,7 @@ import pytest
 from mcp.client import Client
 
 from mcp_server.server import Parts
-from mcp_server.services.jobs import JobService
+from mcp_server.services.jobs.service import JobService
 from tests.mcp_server.calls import ok
 from tests.mcp_server.prefect_stub import PrefectServer
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from flows import names
+from flows.core import names
+from flows.core.models import Command
 from flows.launcher.progress_hook import ProgressReports
-from flows.models import Command
-from mcp_server.services.pipelines import NewPipeline, checked_pipeline
-from mcp_server.services.submitting import NewJob, check_job
+from mcp_server.services.families.pipelines import NewPipeline, checked_pipeline
+from mcp_server.services.jobs.submitting import NewJob, check_job
 from tests.mcp_server.calls import error, ok
 from tests.mcp_server.prefect_stub import PrefectServer
 

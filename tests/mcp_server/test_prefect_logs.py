@@ -9,12 +9,12 @@ from typing import cast
 import pytest
 from mcp.client import Client
 
-from flows.errors import InvalidArgument
-from mcp_server.prefect_gateway import MAX_PAGE, PrefectGateway
-from mcp_server.prefect_models import FlowRun, LogLine, RunState
-from mcp_server.services.job_logs import LogReader
-from mcp_server.services.redactors import Redactors
-from mcp_server.services.results import JobLogs
+from flows.core.errors import InvalidArgument
+from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
+from mcp_server.prefect_api.models import FlowRun, LogLine, RunState
+from mcp_server.services.jobs.logs import LogReader
+from mcp_server.services.jobs.redactors import Redactors
+from mcp_server.services.jobs.results import JobLogs
 from tests.mcp_server.calls import ok
 from tests.mcp_server.prefect_stub import PrefectServer
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from mcp.client import Client
 
-from flows.configs.reader import save_snapshot
+from flows.core.configs.reader import save_snapshot
+from flows.core.private_files import make_private
+from flows.core.provenance import Provenance, keep
+from flows.core.settings import Settings
 from flows.launcher.job_environment import with_job_environment
-from flows.private_folders import make_private
-from flows.provenance import Provenance, keep
-from flows.settings import Settings
 from mcp_server.engine.files import EngineFiles
 from tests.mcp_server.calls import ok
 

@@ -1,8 +1,8 @@
 """Filters that are asked for most must not make SQLite sort every run there is."""
 
-from flows.prefect_states import STATE_OF_TYPE
-from flows.states import JobState
-from mcp_server.run_filter import RunFilter
+from flows.core.prefect_states import STATE_OF_TYPE
+from flows.core.states import JobState
+from mcp_server.prefect_api.run_filter import RunFilter
 
 ENDED = frozenset(state for state in JobState if state.is_terminal)
 

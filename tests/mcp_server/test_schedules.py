@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from mcp.client import Client
 
-from flows.configs.reader import load_snapshot
-from flows.models import JobRequest
-from flows.settings import Settings
+from flows.core.configs.reader import load_snapshot
+from flows.core.models import JobRequest
+from flows.core.settings import Settings
 from tests.mcp_server.calls import error, ok
 from tests.mcp_server.prefect_stub import PrefectServer
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from flows.configs.clouds import CloudKind
-from mcp_server.services.prices import hourly_price
-from mcp_server.services.syncing import SyncPreview, preview
+from flows.core.configs.clouds import CloudKind
+from mcp_server.services.jobs.prices import hourly_price
+from mcp_server.services.jobs.syncing import SyncPreview, preview
 
 needs_rsync = pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed")
 RUN = "python train.py --data=data/train.jsonl\noumi train -c conf/train.yaml >log/out.txt"

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prefect.client.schemas.objects import State, StateType
 
-from flows.children import retried_at
-from flows.models import JobRequest, OverrideValue
-from flows.pipelines.advance import HELD, PartState, advance
-from flows.pipelines.results import PartResult
-from flows.pipelines.spec import Part, Pipeline
-from flows.states import JobState
+from flows.core.models import JobRequest, OverrideValue
+from flows.core.pipelines.results import PartResult
+from flows.core.pipelines.spec import Part, Pipeline
+from flows.core.states import JobState
+from flows.families.children import retried_at
+from flows.families.pipeline_progress import HELD, PartState, advance
 
 START = datetime(2026, 11, 24, tzinfo=UTC)
 

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from flows.errors import InvalidConfig
-from flows.models import OverrideValue
-from flows.pipelines.conditions import Condition
-from flows.pipelines.references import Reference
+from flows.core.errors import InvalidConfig
+from flows.core.models import OverrideValue
+from flows.core.pipelines.conditions import Condition
+from flows.core.pipelines.references import Reference
 
 VALUES: dict[str, OverrideValue] = {
     "${evaluate.metrics.exact_match}": 0.93,

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.result_marks import ResultMarks, marks_of
-from flows.result_metrics import (
+from flows.core.metrics import (
     Point,
     ResultFiles,
     kept_metrics,
@@ -17,6 +16,7 @@ from flows.result_metrics import (
     read_kept,
     read_metrics,
 )
+from flows.core.result_marks import ResultMarks, marks_of
 
 # As `oumi train` 0.9 writes them; after the resume from step 10 steps repeat.
 TRAINING = [

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from flows.errors import InvalidConfig
-from flows.pipelines.written import read_pipeline
+from flows.core.errors import InvalidConfig
+from flows.core.pipelines.written import read_pipeline
 
 
 def step(name: str, **fields: Any) -> dict[str, Any]:

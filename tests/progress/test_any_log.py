@@ -10,11 +10,11 @@ from tempfile import TemporaryDirectory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.log_text import REPORT_MARKER
-from flows.models import JobProgress
-from flows.numbers import COUNT_MAX
-from flows.progress import ProgressReader
-from flows.result_metrics import ResultFiles, kept_metrics, read_curve, read_kept, read_metrics
+from flows.core.logs.lines import REPORT_MARKER
+from flows.core.metrics import ResultFiles, kept_metrics, read_curve, read_kept, read_metrics
+from flows.core.models import JobProgress
+from flows.core.numbers import COUNT_MAX
+from flows.job.progress import ProgressReader
 
 EXAMPLES = 10_000
 

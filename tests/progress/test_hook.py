@@ -14,14 +14,14 @@ from uuid import UUID
 
 import pytest
 
-from flows.configs import marks
-from flows.configs.marks import Mark, read_mark
-from flows.launcher.job_folder import JOB_DIR_ENV
+from flows.core.configs import marks
+from flows.core.configs.marks import Mark, read_mark
+from flows.core.logs.lines import REPORT_MARKER
+from flows.core.models import JobProgress
+from flows.core.names import JOB_KEY_ENV
+from flows.job.progress import HOOK, ProgressReader, deps_file_text
+from flows.launcher.local.job_folder import JOB_DIR_ENV
 from flows.launcher.progress_hook import MARK, MARKER, SIGN, ProgressReports, RawLoss
-from flows.log_text import REPORT_MARKER
-from flows.models import JobProgress
-from flows.names import JOB_KEY_ENV
-from flows.progress import HOOK, ProgressReader, deps_file_text
 
 KEY = "oumi-01a207af111172228333444455556666-3"
 

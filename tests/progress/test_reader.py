@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.models import JobProgress
-from flows.progress import ProgressReader
+from flows.core.models import JobProgress
+from flows.job.progress import ProgressReader
 
 OUTPUT = (Path(__file__).parent / "train_output.txt").read_bytes()
 """What `oumi train` (oumi 0.9, transformers 5.16) printed with the hook loaded, 60 steps."""

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.divergence import has_diverged
-from flows.logs import read_tail
-from flows.models import JobProgress
-from flows.progress import ProgressReader, deps_file_text
-from flows.result_metrics import ResultFiles, read_metrics
+from flows.core.divergence import has_diverged
+from flows.core.logs.pages import read_tail
+from flows.core.metrics import ResultFiles, read_metrics
+from flows.core.models import JobProgress
+from flows.job.progress import ProgressReader, deps_file_text
 
 TINY = Path(__file__).parents[2] / "examples" / "tiny"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from flows.launcher.control_group import ControlGroup
+from flows.launcher.local.control_group import ControlGroup
 from tests.support.waiting import eventually_sync
 
 

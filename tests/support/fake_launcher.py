@@ -9,17 +9,17 @@ from typing import Any
 
 import yaml
 
-from flows.configs.clouds import known_clouds
-from flows.errors import (
+from flows.core.configs.clouds import known_clouds
+from flows.core.errors import (
     CloudUnavailable,
     ClusterNotFound,
     ClusterUnreachable,
     JobNotFound,
     OumiFlowsError,
 )
-from flows.models import ClusterState, ClusterStatus
-from flows.ports import Clusters, JobHandle, LauncherState, Observation
-from flows.states import TerminationReason
+from flows.core.models import ClusterState, ClusterStatus
+from flows.core.states import TerminationReason
+from flows.launcher.port import Clusters, JobHandle, LauncherState, Observation
 
 KNOWN_CLOUDS = tuple(known_clouds())
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx2
 
-from flows import names
-from flows.prefect_states import job_state, read_message
+from flows.core import names
+from flows.core.prefect_states import job_state, read_message
 from tests.support.jobs import job_config
 
 LEDGER_LINE = f'echo "${names.JOB_KEY_ENV}" >> ledger'

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.settings import Settings
+from flows.core.settings import Settings
 from mcp_server.engine import Connection, Engine
 from tests.support.control_groups import groups_left
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from flows.errors import InvalidConfig
-from flows.models import JobRequest
-from flows.result_metrics import Point
-from flows.sweeps.search import Tried, values_of
-from flows.sweeps.spec import Direction, EarlyStopping, Search, Sweep
-from flows.sweeps.stopping import hopeless
-from flows.sweeps.written import read_sweep
+from flows.core.errors import InvalidConfig
+from flows.core.metrics import Point
+from flows.core.models import JobRequest
+from flows.core.sweeps.search import Tried, values_of
+from flows.core.sweeps.spec import Direction, EarlyStopping, Search, Sweep
+from flows.core.sweeps.written import read_sweep
+from flows.families.early_stopping import hopeless
 
 SPACE: dict[str, Any] = {
     "rate": {"low": 1e-4, "high": 1e-1, "log": True},

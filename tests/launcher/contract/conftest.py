@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from flows.launcher.oumi_backend import short_name
+from flows.core.settings import Settings
+from flows.launcher.oumi.backend import short_name
 from flows.launcher.oumi_launcher import OumiLauncher
-from flows.launcher.sky_server import SkyServer
-from flows.ports import JobHandle
-from flows.settings import Settings
+from flows.launcher.port import JobHandle
+from flows.launcher.sky.server import SkyServer
 from tests.lab.sky_lab import SkyLab
 from tests.lab.slurm_lab import SlurmLab
 from tests.launcher.contract.subjects import Subject, in_memory, on_local, waits_for

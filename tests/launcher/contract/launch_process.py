@@ -10,8 +10,8 @@ from contextlib import contextmanager, nullcontext
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 
+from flows.core.settings import Settings
 from flows.launcher.oumi_launcher import OumiLauncher
-from flows.settings import Settings
 from tests.launcher.contract.subjects import Subject, new_key
 
 

@@ -10,11 +10,11 @@ from uuid import uuid4
 import psutil
 import yaml
 
-from flows import names
-from flows.errors import ClusterUnreachable, OumiFlowsError
-from flows.launcher.job_folder import JobFolder
-from flows.ports import JobHandle, Launcher, LauncherState, Observation
-from flows.settings import Settings
+from flows.core import names
+from flows.core.errors import ClusterUnreachable, OumiFlowsError
+from flows.core.settings import Settings
+from flows.launcher.local.job_folder import JobFolder
+from flows.launcher.port import JobHandle, Launcher, LauncherState, Observation
 from tests.support.fake_launcher import FakeLauncher
 from tests.support.waiting import eventually
 

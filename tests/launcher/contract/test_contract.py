@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from flows.errors import CloudUnavailable, ClusterUnreachable, JobNotFound
-from flows.ports import JobHandle, LauncherState
-from flows.states import TerminationReason
+from flows.core.errors import CloudUnavailable, ClusterUnreachable, JobNotFound
+from flows.core.states import TerminationReason
+from flows.launcher.port import JobHandle, LauncherState
 from tests.launcher.contract.subjects import Subject, new_key
 from tests.support.waiting import eventually
 

@@ -5,7 +5,7 @@ from collections.abc import Generator
 
 import pytest
 
-from flows.ports import LauncherState
+from flows.launcher.port import LauncherState
 from tests.launcher.contract.launch_process import LaunchProcesses, launch_processes
 from tests.launcher.contract.subjects import Subject, new_key
 from tests.support.waiting import eventually

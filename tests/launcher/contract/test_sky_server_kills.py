@@ -5,10 +5,10 @@ from contextlib import suppress
 
 import pytest
 
-from flows.errors import ClusterUnreachable
-from flows.launcher.sky_server import SkyServer
-from flows.launcher.sky_values import SkyClusterState
-from flows.ports import JobHandle, LauncherState
+from flows.core.errors import ClusterUnreachable
+from flows.launcher.port import JobHandle, LauncherState
+from flows.launcher.sky.server import SkyServer
+from flows.launcher.sky.values import SkyClusterState
 from tests.lab.sky_lab import SkyLab
 from tests.launcher.contract.subjects import Subject, new_key
 from tests.support.waiting import eventually

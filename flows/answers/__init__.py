@@ -1,0 +1,1 @@
+"""Short flow runs whose result answers a question to the worker."""

@@ -1,0 +1,44 @@
+"""Flows that answer a question of the MCP server: their value travels as an artifact of the run."""
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, ParamSpec
+
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.core.errors import OumiFlowsError
+from flows.core.models import Answer
+from flows.core.names import ANSWER_ARTIFACT
+from flows.core.redaction import own_redactor
+from flows.job.run_record import RunRecord
+
+P = ParamSpec("P")
+
+
+def answering(
+    function: Callable[P, Awaitable[Answer]],
+) -> "Callable[P, Awaitable[State[Any]]]":
+    """Make a flow function answer: put it below `@flow`.
+
+    Its value becomes an artifact of the run and its summary the message of the state Completed;
+    an error of ours becomes the message of the state Failed, which
+    `mcp_server.services.worker_calls` turns into the same error again.
+    """
+
+    @wraps(function)
+    async def answer(*args: P.args, **kwargs: P.kwargs) -> "State[Any]":
+        hide = own_redactor().data
+        try:
+            value = await function(*args, **kwargs)
+        except OumiFlowsError as error:
+            return Failed(message=hide(str(error)))
+        await RunRecord.current().keep_artifact(
+            ArtifactCreate(type=ANSWER_ARTIFACT, data=hide(value.model_dump(mode="json")))
+        )
+        return Completed(message=hide(value.summary))
+
+    # Prefect tells a flow's parameters from the function it wraps, its result from this one.
+    answer.__annotations__ = {**function.__annotations__, "return": State}
+    return answer

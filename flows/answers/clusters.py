@@ -1,0 +1,176 @@
+"""Flows about clusters: list them, stop one, destroy one.
+
+The end of a cluster is looked at first, and ordered only then. Until the run has the label
+`LABEL_ORDERED` nothing was changed, and whoever cancels it before keeps the cluster.
+"""
+
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+from prefect.exceptions import Abort
+from prefect.tasks import Task
+
+from flows.answers.answering import answering
+from flows.core.errors import ClusterNotFound, ClusterUnreachable
+from flows.core.models import ClusterEnd, ClusterList, ClusterState
+from flows.core.names import (
+    DOWN_CLUSTER_FLOW,
+    LABEL_ORDERED,
+    LIST_CLUSTERS_FLOW,
+    STOP_CLUSTER_FLOW,
+)
+from flows.job.run_record import RunRecord
+from flows.job.runtime import current_runtime
+
+_RETRIES = 3
+_RETRY_DELAYS_SECONDS = [2.0, 10.0, 30.0]
+
+
+@flow(name=LIST_CLUSTERS_FLOW, persist_result=False, description="List Oumi's clusters.")
+@answering
+async def list_clusters(cloud: str = "") -> ClusterList:
+    """The clusters of a cloud, or of every cloud that can be asked.
+
+    Args:
+        cloud: Oumi's name of it; empty: all.
+    """
+    try:
+        listed = await current_runtime().launcher.clusters(cloud)
+    except ClusterUnreachable as error:
+        raise ClusterUnreachable(error.what, "Try again once it answers") from error
+    count = len(listed.clusters)
+    summary = f"{count} cluster{'' if count == 1 else 's'}" + (f" on {cloud}." if cloud else ".")
+    silent = [
+        item.cluster_name
+        for item in listed.clusters
+        if item.live_jobs is None and item.state is ClusterState.UP
+    ]
+    if silent:
+        summary += f" No word yet of the jobs of {', '.join(silent[:3])}."
+    if listed.unavailable:
+        summary += f" Not asked: {', '.join(sorted(listed.unavailable))}."
+    return ClusterList(summary=summary, clusters=listed.clusters, unavailable=listed.unavailable)
+
+
+@flow(name=STOP_CLUSTER_FLOW, persist_result=False, description="Stop a cluster, keep its disks.")
+@answering
+async def stop_cluster(cloud: str, cluster_name: str) -> ClusterEnd:
+    """Stop a cluster, and see that it is.
+
+    Args:
+        cloud: Oumi's name of its cloud.
+        cluster_name: Its name.
+    """
+    await _about_to_order(cloud, cluster_name)
+    try:
+        await stop(cloud, cluster_name)
+    except ClusterUnreachable as error:
+        raise _not_confirmed(error) from error
+    return ClusterEnd(
+        summary=f"Cluster {cluster_name} on {cloud} is stopped; its disks are kept, and cost.",
+        cloud=cloud,
+        cluster_name=cluster_name,
+        state="stopped",
+    )
+
+
+@flow(name=DOWN_CLUSTER_FLOW, persist_result=False, description="Destroy a cluster and its disks.")
+@answering
+async def down_cluster(cloud: str, cluster_name: str) -> ClusterEnd:
+    """Destroy a cluster, and see that it is gone.
+
+    Args:
+        cloud: Oumi's name of its cloud.
+        cluster_name: Its name.
+    """
+    was_ordered = await _about_to_order(cloud, cluster_name)
+    try:
+        await down(cloud, cluster_name)
+    except ClusterNotFound:
+        if not was_ordered:
+            raise
+    except ClusterUnreachable as error:
+        raise _not_confirmed(error) from error
+    return ClusterEnd(
+        summary=f"Cluster {cluster_name} on {cloud} is gone.",
+        cloud=cloud,
+        cluster_name=cluster_name,
+        state="gone",
+    )
+
+
+async def _about_to_order(cloud: str, cluster_name: str) -> bool:
+    """Look at the cluster, once, and note that its end is about to be ordered.
+
+    Returns:
+        Whether an earlier execution of the run had noted it.
+
+    Raises:
+        Abort: Nobody wants it any more.
+    """
+    record = RunRecord.current()
+    was_ordered = bool(record.labels.get(LABEL_ORDERED))
+    if not was_ordered:
+        try:
+            await current_runtime().launcher.look_at_cluster(cloud, cluster_name)
+        except ClusterUnreachable as error:
+            raise ClusterUnreachable(
+                f"{error.what.rstrip('. ')}; nothing was changed",
+                "Try again once list_clusters shows the cluster",
+            ) from error
+        await record.label({LABEL_ORDERED: True})
+    # Whoever cancels the run looks for the label afterwards: one of the two sees the other.
+    await record.reload()
+    if record.is_cancelling or record.is_concluded:
+        raise Abort(f"The end of {cluster_name} is not wanted any more.")
+    return was_ordered
+
+
+def _not_confirmed(error: ClusterUnreachable) -> ClusterUnreachable:
+    return ClusterUnreachable(
+        f"{error.what.rstrip('. ')}; its end was ordered and is not confirmed",
+        "See list_clusters, or the cloud's own console, for what it is; it may still cost money",
+    )
+
+
+def _may_pass(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Whether an error may be gone at the next try."""
+    return isinstance(state.data, ClusterUnreachable)
+
+
+@task(
+    task_run_name="stop {cluster_name}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=_RETRIES,
+    retry_delay_seconds=_RETRY_DELAYS_SECONDS,
+    retry_condition_fn=_may_pass,
+)
+async def stop(cloud: str, cluster_name: str) -> None:
+    """Stop a cluster; one that is stopped stays so."""
+    runtime = current_runtime()
+    with runtime.ending_cluster(cloud, cluster_name):
+        await runtime.launcher.stop_cluster(cloud, cluster_name)
+
+
+@task(
+    task_run_name="down {cluster_name}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=_RETRIES,
+    retry_delay_seconds=_RETRY_DELAYS_SECONDS,
+    retry_condition_fn=_may_pass,
+)
+async def down(cloud: str, cluster_name: str) -> None:
+    """Destroy a cluster; one that an earlier try destroyed is gone."""
+    runtime = current_runtime()
+    try:
+        with runtime.ending_cluster(cloud, cluster_name):
+            await runtime.launcher.down_cluster(cloud, cluster_name)
+    except ClusterNotFound:
+        run = TaskRunContext.get()
+        if run is None or run.task_run.run_count <= 1:
+            raise

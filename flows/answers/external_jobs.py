@@ -1,0 +1,150 @@
+"""Flows that look at, end and read jobs that somebody else launched, by the launcher's own id."""
+
+import asyncio
+import os
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from prefect import flow
+
+from flows.answers.answering import answering
+from flows.core.configs.clouds import CONNECTIONS_ENV, named_cluster
+from flows.core.errors import JobAlreadyDone, JobNotFound
+from flows.core.logs.pages import LogPage, read_from, read_tail
+from flows.core.models import ExternalJob, ExternalLog, LogRequest
+from flows.core.names import EXTERNAL_JOB_FLOW, EXTERNAL_LOG_FLOW, external_folder
+from flows.core.redaction import own_redactor
+from flows.core.states import JobState
+from flows.job.log_copy import LogCopy
+from flows.job.runtime import current_runtime
+from flows.launcher.port import JobHandle, Launcher, LauncherState, Observation
+
+STATE_OF_LAUNCHER = {
+    LauncherState.PENDING: JobState.LAUNCHING,
+    LauncherState.RUNNING: JobState.RUNNING,
+    LauncherState.SUCCEEDED: JobState.SUCCEEDED,
+    LauncherState.FAILED: JobState.FAILED,
+    LauncherState.CANCELLED: JobState.CANCELLED,
+}
+
+
+@flow(
+    name=EXTERNAL_JOB_FLOW,
+    persist_result=False,
+    description="Look at a job that somebody else launched, or end it.",
+)
+@answering
+async def external_job(job: JobHandle, end: Literal["no", "cancel", "force"] = "no") -> ExternalJob:
+    """One look at a job, after asking for its end where that is wanted.
+
+    Args:
+        job: The job; without a cluster where there can be only one.
+        end: Whether to ask for its end, and whether with its grace.
+    """
+    launcher = current_runtime().launcher
+    handle = _with_cluster(job)
+    seen = await _observe(launcher, handle)
+    if end == "no":
+        return _seen(handle, seen)
+    if seen.state.is_terminal:
+        raise JobAlreadyDone(
+            f"job {job.launcher_job_id} on {job.cloud}/{handle.cluster_name} has ended, "
+            f"it is {seen.state}",
+            "There is nothing to cancel",
+        )
+    await launcher.cancel(handle, force=end == "force")
+    after = await _observe(launcher, handle)
+    if after.state.is_terminal:
+        return _seen(handle, after)
+    return _seen(handle, after).model_copy(
+        update={
+            "summary": f"The end of job {job.launcher_job_id} was asked for.",
+            "state": JobState.CANCELLING,
+        }
+    )
+
+
+@flow(
+    name=EXTERNAL_LOG_FLOW,
+    persist_result=False,
+    description="Read the log of a job that somebody else launched.",
+)
+@answering
+async def external_log(job: JobHandle, part: LogRequest) -> ExternalLog:
+    """A part of a job's log, from a copy that is brought up to date first.
+
+    Args:
+        job: The job; without a cluster where there can be only one.
+        part: Which part.
+    """
+    runtime = current_runtime()
+    handle = _with_cluster(job)
+    seen = await _observe(runtime.launcher, handle)
+    folder = external_folder(job.cloud, handle.cluster_name, job.launcher_job_id)
+    path = runtime.settings.jobs_dir / folder / "log.txt"
+    if seen.log_path is not None:
+        path, complete = Path(seen.log_path), True
+    else:
+        copy = LogCopy(runtime.launcher, handle, path, interval_seconds=1)
+        complete = await copy.catch_up()
+    ended = seen.state.is_terminal and complete
+
+    page = await asyncio.to_thread(_read, path, part, final=ended)
+    notes = [page.note] if page.note else []
+    if page.cut_bytes:
+        notes.append(f"{page.cut_bytes:,} bytes were cut")
+    if not complete:
+        notes.append("the log could not be read to its end")
+    return ExternalLog(
+        summary=f"{len(page.lines)} lines.",
+        state=STATE_OF_LAUNCHER[seen.state],
+        lines=page.lines,
+        next_offset=page.next_offset,
+        at_end=ended and page.at_eof,
+        notes=notes,
+        log_path=str(path),
+    )
+
+
+def _read(path: Path, part: LogRequest, *, final: bool) -> LogPage:
+    read = read_tail if part.offset is None else partial(read_from, offset=part.offset)
+    return read(
+        path,
+        lines=part.lines,
+        grep=part.grep,
+        max_bytes=part.max_bytes,
+        final=final,
+        redactor=own_redactor(),
+    )
+
+
+def _with_cluster(job: JobHandle) -> JobHandle:
+    connections = os.environ.get(CONNECTIONS_ENV, "")
+    cluster = named_cluster(job.cloud, job.cluster_name, connections=connections)
+    return job.model_copy(update={"cluster_name": cluster})
+
+
+async def _observe(launcher: Launcher, handle: JobHandle) -> Observation:
+    seen = await launcher.observe_job(handle)
+    if seen is None:
+        raise JobNotFound(
+            f"{handle.cloud}/{handle.cluster_name} knows no job {handle.launcher_job_id!r}",
+            "Give the id as the cluster itself writes it; list_clusters shows its jobs",
+        )
+    return seen
+
+
+def _seen(handle: JobHandle, seen: Observation) -> ExternalJob:
+    state = STATE_OF_LAUNCHER[seen.state]
+    message = own_redactor().text(seen.message)
+    return ExternalJob(
+        summary=f"Job {handle.launcher_job_id} on {handle.cluster_name} is {state}.",
+        cloud=handle.cloud,
+        cluster_name=handle.cluster_name,
+        launcher_job_id=handle.launcher_job_id,
+        state=state,
+        observed_at=seen.observed_at,
+        termination_reason=seen.reason if state.is_terminal else None,
+        message=message,
+    )

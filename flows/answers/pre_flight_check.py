@@ -1,0 +1,37 @@
+"""The `pre-flight-check` flow: what the worker's machine tells of a config before a launch."""
+
+from pathlib import Path
+
+import anyio.to_thread
+from prefect import flow
+
+from flows.answers.answering import answering
+from flows.core.checks.launch import Launch, read_launch
+from flows.core.configs.reader import read_config
+from flows.core.findings import WorkerFindings
+from flows.core.names import PRE_FLIGHT_FLOW
+from flows.job.runtime import current_runtime
+from flows.machine_checks.checks import WorkerChecks
+
+
+@flow(
+    name=PRE_FLIGHT_FLOW,
+    persist_result=False,
+    description="Check what a config needs of the machine that runs it, of the hub and of clouds.",
+)
+@answering
+async def pre_flight_check(config_path: str, client_cwd: str, cloud: str = "") -> WorkerFindings:
+    """What this machine tells of a launch; what its files tell is checked beside the client.
+
+    Args:
+        config_path: Absolute path of the config.
+        client_cwd: Absolute folder that relative paths start from.
+        cloud: The cloud asked for; empty: as a job config says, else this machine.
+    """
+
+    def read() -> Launch:
+        return read_launch(read_config(Path(config_path)), client_cwd=client_cwd, cloud=cloud)
+
+    launch = await anyio.to_thread.run_sync(read)
+    checks = current_runtime().checks or WorkerChecks.of_this_machine()
+    return await checks.all(launch)

@@ -1,0 +1,43 @@
+"""The `validate-config` flow: what the worker's Oumi says of a config."""
+
+import asyncio
+from importlib.metadata import version
+from pathlib import Path
+
+from prefect import flow
+
+from flows.answers.answering import answering
+from flows.core.configs.reader import read_config
+from flows.core.configs.schema import ConfigType
+from flows.core.findings import OumiVerdict
+from flows.core.names import VALIDATE_FLOW
+
+
+@flow(
+    name=VALIDATE_FLOW,
+    persist_result=False,
+    validate_parameters=True,
+    description="Check a config with Oumi's own classes.",
+)
+@answering
+async def validate_config(config_path: str, task_type: ConfigType, client_cwd: str) -> OumiVerdict:
+    """What Oumi refuses in a config, besides unknown keys and wrong types.
+
+    Args:
+        config_path: Absolute path of the config.
+        task_type: What Oumi would load it as.
+        client_cwd: Absolute folder that relative paths start from.
+    """
+    return await asyncio.to_thread(_verdict, Path(config_path), task_type, Path(client_cwd))
+
+
+def _verdict(path: Path, task_type: ConfigType, folder: Path) -> OumiVerdict:
+    # Imported here: deploying or importing the flow must not load Oumi.
+    from flows.launcher.oumi.config_classes import oumi_problems
+
+    problems = oumi_problems(read_config(path).data, task_type, folder=folder)
+    return OumiVerdict(
+        summary=f"Oumi refuses {len(problems)} things in {path.name}." if problems else "Valid.",
+        oumi_version=version("oumi"),
+        problems=problems,
+    )

@@ -1,0 +1,58 @@
+"""The checks that need nothing but the files: milliseconds, in the server or in the worker."""
+
+from flows.core.checks.contradictions import check_contradictions
+from flows.core.checks.launch import Launch, read_launch
+from flows.core.checks.memory import check_disk, check_memory, room_of
+from flows.core.checks.paths import PathChecks
+from flows.core.checks.requested_resources import check_outputs, check_resources
+from flows.core.checks.secrets import check_secrets
+from flows.core.configs.reader import ConfigFile
+from flows.core.findings import Finding
+from flows.core.models import JobRequest, Value
+from flows.core.names import LOCAL_CLOUD
+
+
+class HereReport(Value):
+    """What the files tell."""
+
+    findings: list[Finding]
+    paths: dict[str, str]
+
+
+def check_here(launch: Launch, *, cloud: str = "") -> HereReport:
+    """Check everything about a launch that its files tell.
+
+    Args:
+        launch: What is checked.
+        cloud: The cloud asked for; empty: as the config says.
+    """
+    check_resources(launch, cloud=cloud)
+    if launch.job is not None:
+        check_secrets(launch.job.notes, launch.job.data)
+    room = room_of(launch, None)
+    for recipe in launch.recipes:
+        check_secrets(recipe.notes, recipe.data)
+        check_contradictions(recipe)
+        if room is not None:
+            check_memory(recipe, room)
+        if not launch.target.is_local:
+            check_disk(launch, recipe, free_gb=None)
+    checks = PathChecks(launch)
+    checks.check()
+    check_outputs(launch)
+    return HereReport(findings=launch.found, paths=checks.statuses)
+
+
+def check_request(request: JobRequest, config: ConfigFile) -> list[Finding]:
+    """What the files tell of a job that is about to be submitted."""
+    launch = read_launch(
+        config,
+        client_cwd=request.client_cwd,
+        cloud=request.cloud,
+        command=request.command,
+        overrides=request.overrides,
+        envs=request.envs,
+    )
+    # Without one of its own a submission is for this machine.
+    cloud = "" if request.cloud == LOCAL_CLOUD else request.cloud
+    return check_here(launch, cloud=cloud).findings

@@ -1,0 +1,168 @@
+"""A job config as it would be launched: its target, its scripts and what is mounted there."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from flows.core.checks.notes import Notes
+from flows.core.checks.script import Made, OumiCall, Script
+from flows.core.checks.target import Target, parse_accelerator
+from flows.core.checks.values import mapping_of, number_of, text_of
+from flows.core.configs.checks import MISSING
+from flows.core.file_names import expand_home
+
+REMOTE_SCHEMES: Final = ("s3://", "gs://", "r2://", "https://", "http://", "cos://", "oci://",
+                         "nebius://", "cw://", "vastdata://", "skypilot:")  # fmt: skip
+
+_ENVIRONMENT: Final = re.compile(
+    r"(?:^|[\s;&|(])(?:\.|source|eval) |activate|\b(?:conda|mamba|micromamba|pixi|poetry|pipenv"
+    r"|pdm|direnv|dotenv|docker|podman|apptainer|singularity|enroot|srun|ssh)\b|module load"
+    r"|spack load|\buv (?:run|sync)\b|bin/(?:python|oumi|pip)|requirements|environment\.y|\.sh\b"
+    r"|\bmake ",
+    re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job config.
+
+    Attributes:
+        working_dir: The folder on this machine that is copied to the target.
+        client_cwd: Where relative paths of the job config start from.
+    """
+
+    path: str
+    data: Mapping[str, Any]
+    target: Target
+    working_dir: Path
+    client_cwd: Path
+    setup: Script
+    run: Script
+    notes: Notes
+
+    @property
+    def file_mounts(self) -> dict[str, str]:
+        """Path on the target, and the path or URL it is copied from."""
+        return _texts(self.data.get("file_mounts"))
+
+    @property
+    def storage_mounts(self) -> dict[str, Mapping[str, Any]]:
+        """Path on the target, and the bucket that is mounted there."""
+        mounts = mapping_of(self.data.get("storage_mounts"))
+        return {str(key): mapping_of(value) for key, value in mounts.items()}
+
+    @property
+    def resources(self) -> Mapping[str, Any]:
+        """What it asks of each node."""
+        return mapping_of(self.data.get("resources"))
+
+    @property
+    def envs(self) -> dict[str, str]:
+        """The environment it sets."""
+        return _texts(self.data.get("envs"))
+
+    @property
+    def made(self) -> Made:
+        """What its scripts may make, as paths of the target."""
+        return self.setup.made().plus(self.run.made())
+
+    @property
+    def brings_environment(self) -> bool:
+        """Whether its scripts load something that may set variables or bring packages along."""
+        return bool(_ENVIRONMENT.search(f"{self.setup.text}\n{self.run.text}"))
+
+    def made_before(self, key: str, call: OumiCall) -> Made:
+        """What its scripts may make before a call of `key`, as paths of this machine."""
+        if key == "setup":
+            made = self.setup.made(before=call.place)
+        else:
+            made = self.setup.made().plus(self.run.made(before=call.place))
+
+        def here(path: str) -> str:
+            return os.path.normpath(self.working_dir / expand_home(path))
+
+        return Made(
+            frozenset(map(here, made.folders)), frozenset(map(here, made.files)), made.anything
+        )
+
+    def is_mounted(self, path: str) -> bool:
+        """Whether a path of the target lies on something that is mounted or copied there."""
+        return any(_within(path, place) for place in [*self.file_mounts, *self.storage_mounts])
+
+    def is_stored(self, path: str) -> bool:
+        """Whether a path of the target lies in a bucket, so that it outlives the cluster."""
+        return any(_within(path, place) for place in self.storage_mounts)
+
+    def source_of(self, path: str) -> Path | None:
+        """The file on this machine that is copied to a path of the target by a file mount."""
+        for place, source in self.file_mounts.items():
+            if _within(path, place) and not source.startswith(REMOTE_SCHEMES):
+                rest = _plain(path)[len(_plain(place)) :].lstrip("/")
+                found = self.local(source)
+                return found / rest if rest else found
+        return None
+
+    def local(self, path: str) -> Path:
+        """A path of the job config on this machine."""
+        return Path(os.path.normpath(self.client_cwd / expand_home(path)))
+
+
+def read_job(
+    path: str, data: Mapping[str, Any], *, cloud: str, client_cwd: Path, notes: Notes
+) -> Job:
+    """A job config as it would be launched.
+
+    Args:
+        path: The file.
+        data: What it says.
+        cloud: The cloud asked for; empty: as the config says.
+        client_cwd: Where relative paths start from.
+        notes: Where its problems are noted.
+    """
+    asked = mapping_of(data.get("resources"))
+    named = text_of(asked.get("cloud")) or cloud or "local"
+    target = Target(
+        cloud=named,
+        accelerator=parse_accelerator(text_of(asked.get("accelerators")), cloud=named),
+        num_nodes=number_of(data.get("num_nodes")) or 1,
+        disk_gb=number_of(asked.get("disk_size")),
+        instance_type=text_of(asked.get("instance_type")),
+    )
+    folder = text_of(data.get("working_dir"))
+    working_dir = Path(os.path.normpath(client_cwd / expand_home(folder)))
+    envs = _texts(data.get("envs"))
+    return Job(
+        path=path,
+        data=data,
+        target=target,
+        working_dir=working_dir,
+        client_cwd=client_cwd,
+        setup=Script(text_of(data.get("setup")), envs),
+        run=Script(text_of(data.get("run")), envs),
+        notes=notes,
+    )
+
+
+def _within(path: str, place: str) -> bool:
+    inner, outer = PurePosixPath(_plain(path)), PurePosixPath(_plain(place))
+    return inner == outer or outer in inner.parents
+
+
+def _plain(path: str) -> str:
+    """A path of the target with its home folder written in one way."""
+    for home in ("$HOME", "${HOME}"):
+        if path.startswith(f"{home}/"):
+            path = "~" + path[len(home) :]
+    return path.rstrip("/")
+
+
+def _texts(value: object) -> dict[str, str]:
+    return {
+        str(key): str(item)
+        for key, item in mapping_of(value).items()
+        if isinstance(item, str | int | float) and item != MISSING
+    }

@@ -1,0 +1,275 @@
+"""A config with everything it would run, followed from a job config into the configs it names."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+from flows.core.checks.job import Job, read_job
+from flows.core.checks.notes import Notes
+from flows.core.checks.recipe import Recipe, guess_type
+from flows.core.checks.script import Made, OumiCall
+from flows.core.checks.target import Target
+from flows.core.checks.values import mapping_of
+from flows.core.configs.checks import Problem, ProblemKind, config_problems
+from flows.core.configs.overrides import apply_overrides, override_key_problem, override_problems
+from flows.core.configs.reader import ConfigFile, is_job_config, read_config
+from flows.core.configs.schema import CONFIG_TYPE, ConfigType, options_of
+from flows.core.configs.yaml_lines import Places
+from flows.core.configs.yaml_text import parse_yaml
+from flows.core.errors import InvalidConfig, OumiFlowsError
+from flows.core.file_names import expand_home, is_file, is_folder
+from flows.core.findings import Finding, FindingCode, Severity
+from flows.core.models import Command, OverrideValue
+from flows.core.names import LOCAL_CLOUD
+
+_MAX_FOLLOWED: Final = 10
+_CODES: Final = {
+    ProblemKind.UNKNOWN_KEY: FindingCode.UNKNOWN_KEY,
+    ProblemKind.MISSING_KEY: FindingCode.MISSING_KEY,
+    ProblemKind.WRONG_TYPE: FindingCode.WRONG_TYPE,
+}
+
+_MEANT: Final = {
+    (Command.QUANTIZE, "model"): "model.model_name",
+    (Command.QUANTIZE, "output"): "output_path",
+    (Command.ANALYZE, "output"): "output_path",
+    (Command.ANALYZE, "dataset-name"): "dataset_name",
+    (Command.ANALYZE, "dataset-path"): "dataset_path",
+    (Command.ANALYZE, "sample-count"): "sample_count",
+}
+"""The keys that options of Oumi 0.9's commands replace under another name."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What would be launched.
+
+    Attributes:
+        target: Where.
+        job: The job config; None: a command runs on this machine.
+        recipes: The configs that commands load.
+        notes: What was found in the file that was asked about.
+    """
+
+    target: Target
+    job: Job | None
+    recipes: list[Recipe]
+    notes: Notes
+    client_cwd: Path
+
+    @property
+    def found(self) -> list[Finding]:
+        """All that was noted so far."""
+        return self.notes.found + [
+            finding
+            for recipe in self.recipes
+            if recipe.notes is not self.notes
+            for finding in recipe.notes.found
+        ]
+
+    def forget_found(self) -> None:
+        """Start anew, once what was found so far has been told."""
+        for notes in [self.notes, *(recipe.notes for recipe in self.recipes)]:
+            notes.found.clear()
+
+
+def read_launch(
+    config: ConfigFile,
+    *,
+    client_cwd: str,
+    cloud: str = "",
+    command: Command | None = None,
+    overrides: Mapping[str, OverrideValue] | None = None,
+    envs: Mapping[str, str] | None = None,
+) -> Launch:
+    """What a config would launch; its keys and those of the configs it names are checked.
+
+    Args:
+        config: The config.
+        client_cwd: Absolute folder that relative paths start from.
+        cloud: The cloud asked for; empty: as a job config says, else this machine.
+        command: The command that would load it; None: as its keys tell.
+        overrides: Checked overrides of a command's config.
+        envs: Environment of the job, over that of a job config.
+    """
+    folder = expand_home(client_cwd)
+    notes = Notes(str(config.path), Places(config.text))
+    if is_job_config(config.data):
+        content = {**config.data, "envs": {**mapping_of(config.data.get("envs")), **(envs or {})}}
+        job = read_job(str(config.path), content, cloud=cloud, client_cwd=folder, notes=notes)
+        problems = config_problems(config.data, ConfigType.JOB)
+        # A job config that names no cloud runs where the call says.
+        note_problems(notes, [one for one in problems if not _is_unset_cloud(one)])
+        return Launch(job.target, job, _followed(job), notes, folder)
+    config_type = CONFIG_TYPE[command] if command else guess_type(config.data)
+    data = config.data
+    if command and overrides:
+        data = apply_overrides(data, overrides, command)
+    note_problems(notes, config_problems(data, config_type))
+    recipe = Recipe(
+        str(config.path), data, config_type, folder, notes, processes=1, envs=envs or {}
+    )
+    return Launch(Target(cloud or LOCAL_CLOUD), None, [recipe], notes, folder)
+
+
+def note_problems(notes: Notes, problems: list[Problem]) -> None:
+    """Note wrong keys and types."""
+    for problem in problems:
+        notes.error(
+            _CODES[problem.kind],
+            problem.message,
+            "" if problem.nearest else _fix(problem),
+            key=problem.key,
+            nearest=problem.nearest,
+        )
+
+
+def _is_unset_cloud(problem: Problem) -> bool:
+    return problem.key == "resources.cloud" and problem.kind is ProblemKind.MISSING_KEY
+
+
+def _fix(problem: Problem) -> str:
+    match problem.kind:
+        case ProblemKind.UNKNOWN_KEY:
+            return "Remove it; Oumi refuses keys it does not know"
+        case ProblemKind.MISSING_KEY:
+            return "Set it"
+        case ProblemKind.WRONG_TYPE:
+            return "Correct its value"
+
+
+def _followed(job: Job) -> list[Recipe]:
+    """The configs that the job's scripts load, checked with the options they are given."""
+    recipes: list[Recipe] = []
+    outputs = Made()
+    for key, script in (("setup", job.setup), ("run", job.run)):
+        for call in list(script.oumi_calls())[:_MAX_FOLLOWED]:
+            recipe = _follow(job, call, key, job.made_before(key, call).plus(outputs))
+            if recipe is not None:
+                recipes.append(recipe)
+                outputs = outputs.plus(_output_of(recipe))
+    return recipes
+
+
+def _output_of(recipe: Recipe) -> Made:
+    """What a command makes, as paths of this machine."""
+    output = recipe.output[1]
+    if recipe.base is None or "$" in output:
+        return Made(anything=True)
+    return Made(files=frozenset({os.path.normpath(recipe.base / output)} if output else ()))
+
+
+def _follow(job: Job, call: OumiCall, key: str, made: Made) -> Recipe | None:
+    path = _config_path(job, call, key, made)
+    if path is None:
+        return None
+    severity = Severity.ERROR if call.is_certain else Severity.WARNING
+    try:
+        config = read_config(path)
+    except OumiFlowsError as error:
+        job.notes.add(
+            severity,
+            FindingCode.INVALID_YAML,
+            f"{key} runs `oumi {call.command} -c {call.config}`: {error.what}",
+            error.next_step,
+            key=key,
+        )
+        return None
+    notes = Notes(str(path), Places(config.text), is_certain=call.is_certain)
+    config_type = CONFIG_TYPE[call.command]
+    overrides = _overrides(job, call, key)
+    try:
+        data = apply_overrides(config.data, overrides, call.command)
+    except OumiFlowsError as error:
+        job.notes.add(severity, FindingCode.BAD_OPTION, error.what, error.next_step, key=key)
+        data = config.data
+    note_problems(notes, config_problems(data, config_type))
+    return Recipe(
+        str(path),
+        data,
+        config_type,
+        None if call.cwd is None else Path(os.path.normpath(job.working_dir / call.cwd)),
+        notes,
+        processes=None if call.is_distributed else 1,
+        made=made,
+        envs=job.envs,
+        by_shell=frozenset(_key_of(call, option) for option in call.by_shell),
+    )
+
+
+def _config_path(job: Job, call: OumiCall, key: str, made: Made) -> Path | None:
+    """The file on this machine that the script's config is; None if that cannot be told."""
+    config = call.config
+    if "$" in config or "`" in config or config.startswith(("oumi://", "http://", "https://")):
+        return None
+    if config.startswith(("/", "~")):
+        source = job.source_of(config)
+        if source is not None:
+            return source if is_file(source) else None  # its absence is the mount's problem
+        if job.target.is_local:
+            return _existing(job, expand_home(config), call, key, made)
+        return None
+    if call.cwd is None:
+        return None
+    path = Path(os.path.normpath(job.working_dir / call.cwd / config))
+    return _existing(job, path, call, key, made)
+
+
+def _existing(job: Job, path: Path, call: OumiCall, key: str, made: Made) -> Path | None:
+    if is_file(path):
+        return path
+    is_elsewhere = made.anything and not is_folder(job.working_dir / (call.cwd or ""))
+    if made.has(str(path)) or is_elsewhere:
+        return None  # what a script makes or fetches, such as a repository, cannot be looked at
+    is_sure = call.is_certain and not made.may_have(str(path))
+    job.notes.add(
+        Severity.ERROR if is_sure else Severity.WARNING,
+        FindingCode.PATH_NOT_FOUND,
+        f"{key} runs `oumi {call.command} -c {call.config}`, and there is no file {path}",
+        "Correct the path; a relative one starts from working_dir",
+        key=key,
+    )
+    return None
+
+
+def _overrides(job: Job, call: OumiCall, key: str) -> dict[str, OverrideValue]:
+    """The options of a call that are values of keys; those that Oumi would refuse are noted."""
+    overrides: dict[str, OverrideValue] = {}
+    own = {"help", *options_of(call.command)}
+    for option, text in call.options.items():
+        name = _key_of(call, option)
+        problem = override_key_problem(name, call.command)
+        if problem is not None and (option in own or option.startswith("[")):
+            continue
+        is_known = text is not None and "$" not in text and "`" not in text
+        if problem is None and is_known:
+            value = _value(text or "")
+            problem = next(iter(override_problems(name, value, call.command)), None)
+            overrides[name] = value
+        if problem is not None:
+            overrides.pop(name, None)
+            job.notes.add(
+                Severity.ERROR if call.is_certain else Severity.WARNING,
+                FindingCode.BAD_OPTION,
+                f"{key} gives `oumi {call.command}` the option --{option}: {problem.message}",
+                "" if problem.nearest else "Correct it in the script",
+                key=key,
+                nearest=problem.nearest,
+            )
+    return overrides
+
+
+def _key_of(call: OumiCall, option: str) -> str:
+    """The key whose value an option replaces."""
+    return _MEANT.get((call.command, option), option)
+
+
+def _value(text: str) -> OverrideValue:
+    """The value Oumi reads from an option."""
+    try:
+        value = cast("OverrideValue", parse_yaml(text, "an option"))
+    except InvalidConfig:
+        return text
+    return value if isinstance(value, str | int | float | list) else text

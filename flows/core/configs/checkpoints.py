@@ -1,0 +1,92 @@
+"""Finding the checkpoint a training can resume from."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, cast
+
+from flows.core.configs.marks import CHECKPOINT, STATE
+from flows.core.models import Value
+from flows.core.regular_files import read_json
+
+_NAME: Final = re.compile(rf"{CHECKPOINT}(\d+)")
+COARSE_SECONDS: Final = 2.0
+"""File systems keep times coarsely: how much older than its job a checkpoint of it may look."""
+_INDEX: Final = "*.index.json"
+_WEIGHTS: Final = (
+    "*.safetensors",
+    "pytorch_model*.bin",
+    "adapter_model.bin",
+    "pytorch_model_fsdp*/*",  # FSDP, sharded
+    "global_step*/*",  # DeepSpeed
+    "model/*",  # Oumi's own trainer
+)
+
+
+class Checkpoint(Value):
+    """A whole checkpoint of a training run."""
+
+    path: Path
+    step: int
+
+    @property
+    def written_at(self) -> float:
+        """When it became whole, in seconds since the epoch."""
+        try:
+            return (self.path / STATE).stat().st_mtime
+        except OSError:  # deleted meanwhile
+            return float("-inf")
+
+
+def last_whole_checkpoint(output_dir: Path, *, since: float = 0.0) -> Checkpoint | None:
+    """The whole checkpoint with the highest step, if there is one.
+
+    Args:
+        output_dir: The folder that the training writes to.
+        since: Seconds since the epoch; what was whole before is passed over.
+    """
+    return next((one for one in whole_checkpoints(output_dir) if one.written_at >= since), None)
+
+
+def whole_checkpoints(output_dir: Path) -> Iterator[Checkpoint]:
+    """The whole checkpoints in a folder, the highest step first.
+
+    A checkpoint that was being written when its process died is skipped: the trainers write
+    ``trainer_state.json`` last. So is one that another training began to write over, whose weights
+    are newer than that file.
+    """
+    try:
+        found = [(int(m[1]), p) for p in output_dir.iterdir() if (m := _NAME.fullmatch(p.name))]
+    except (OSError, ValueError):
+        return
+    for step, path in sorted(found, reverse=True):
+        if _is_whole(path):
+            yield Checkpoint(path=path, step=step)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        state = read_json(path / STATE)
+        return bool(state) and isinstance(state, dict) and _has_weights(path)
+    except (OSError, ValueError):
+        return False
+
+
+def _has_weights(path: Path) -> bool:
+    files = {file for pattern in _WEIGHTS for file in path.glob(pattern)}
+    if not files or any(file.stat().st_size == 0 for file in files):
+        return False
+    whole_at = (path / STATE).stat().st_mtime
+    if any(file.stat().st_mtime > whole_at + COARSE_SECONDS for file in files):
+        return False
+    names = {file.name for file in files}
+    return all(_shards(index) <= names for index in path.glob(_INDEX))
+
+
+def _shards(index: Path) -> set[str]:
+    """The names of the files a sharded model's index lists."""
+    try:
+        content = cast("dict[str, dict[str, str]]", read_json(index))
+        return set(content["weight_map"].values())
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{index} is not an index of weights") from error

@@ -1,0 +1,191 @@
+"""The clouds Oumi knows, and which cluster a job gets on each when nobody names one."""
+
+import re
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from flows.core.configs.schema import load_schema
+from flows.core.errors import CloudUnavailable, Conflict, InvalidArgument, InvalidConfig
+from flows.core.names import LOCAL_CLUSTER, own_cluster
+
+CONNECTIONS_ENV: Final = "OUMI_SLURM_CONNECTIONS"
+"""The Slurm clusters there are, as ``user@host``, separated by commas (oumi 0.9)."""
+
+_CONNECTION: Final = re.compile(r"[\w.-]+@[\w.-]+", re.ASCII)
+
+
+class CloudKind(StrEnum):
+    """What a cloud is, by the class of Oumi's that drives it (oumi 0.9)."""
+
+    LOCAL = "LocalCloud"
+    SKYPILOT = "SkyCloud"
+    MODAL = "ModalCloud"
+    SLURM = "SlurmCloud"
+    POLARIS = "PolarisCloud"
+    FRONTIER = "FrontierCloud"
+    PERLMUTTER = "PerlmutterCloud"
+
+    @property
+    def makes_clusters(self) -> bool:
+        """Whether a launch brings up a cluster of any name."""
+        return self in (CloudKind.SKYPILOT, CloudKind.MODAL)
+
+    @property
+    def keeps_clusters(self) -> bool:
+        """Whether a cluster is still there, and billed, when its last job has ended."""
+        return self is CloudKind.SKYPILOT
+
+    @property
+    def copies_by_rsync(self) -> bool:
+        """Whether Oumi's own rsync copies the working folder, for which a last slash counts."""
+        return self in _DEFAULT_QUEUE
+
+
+_DEFAULT_QUEUE: Final = {
+    CloudKind.POLARIS: "prod",
+    CloudKind.FRONTIER: "batch",
+    CloudKind.PERLMUTTER: "regular",
+}
+"""The queue that Oumi 0.9 takes where the cluster, ``queue.user``, is not named."""
+
+
+class Place(NamedTuple):
+    """Where on a cloud a job runs.
+
+    Attributes:
+        cluster: The cluster's name.
+        user: Whom the job runs as, where the cloud asks for it.
+        is_own: Whether the cluster is made for this job alone.
+    """
+
+    cluster: str
+    user: str | None
+    is_own: bool
+
+
+def known_clouds() -> dict[str, CloudKind]:
+    """Every cloud in Oumi's registry that is driven by a class we know."""
+    kinds = {kind.value: kind for kind in CloudKind}
+    clouds = load_schema()["clouds"]
+    return {name: kinds[driver] for name, driver in clouds.items() if driver in kinds}
+
+
+def kind_of(cloud: str) -> CloudKind:
+    """What a cloud is.
+
+    Raises:
+        CloudUnavailable: Oumi knows no such cloud.
+    """
+    known = known_clouds()
+    if cloud not in known:
+        driver = load_schema()["clouds"].get(cloud)
+        raise CloudUnavailable(
+            f"Oumi drives cloud {cloud!r} by its class {driver}, which oumi-flows does not know"
+            if driver
+            else f"Oumi knows no cloud named {cloud!r}",
+            f"Use one of {', '.join(sorted(known))}",
+        )
+    return known[cloud]
+
+
+def place_of(
+    cloud: str, *, cluster: str, user: str | None, job_id: str, connections: str, config_path: str
+) -> Place:
+    """Where a job runs.
+
+    Args:
+        cloud: The cloud.
+        cluster: The cluster that was asked for; empty: none was.
+        user: The job config's user.
+        job_id: The job's id, of which the name of its own cluster is made.
+        connections: What `CONNECTIONS_ENV` says.
+        config_path: What to call the config in an error.
+
+    Raises:
+        CloudUnavailable: Oumi knows no such cloud.
+        Conflict: The cluster is another user's than the job config's.
+        InvalidConfig: The cluster does not follow from what is known.
+    """
+    kind = kind_of(cloud)
+    if kind is CloudKind.SLURM:
+        return _slurm(cluster, user, connections=connections, config_path=config_path)
+    if kind in _DEFAULT_QUEUE:
+        return _queue(kind, cloud, cluster, user, config_path=config_path)
+    is_own = kind.makes_clusters and not cluster
+    return Place(cluster or free_cluster(kind, job_id) or "", user, is_own=is_own)
+
+
+def named_cluster(cloud: str, cluster: str, *, connections: str) -> str:
+    """The cluster of a job that is running already.
+
+    Raises:
+        CloudUnavailable: Oumi knows no such cloud.
+        InvalidArgument: The cluster is not given and does not follow from what is known.
+    """
+    kind = kind_of(cloud)
+    if cluster or kind is CloudKind.LOCAL:
+        return cluster or LOCAL_CLUSTER
+    known = _connections(connections) if kind is CloudKind.SLURM else []
+    if len(known) != 1:
+        raise InvalidArgument(
+            f"a job on {cloud} is known by its cluster and its id there, and no cluster is given",
+            "Give cluster_name too; list_clusters shows what there is",
+        )
+    return known[0]
+
+
+def free_cluster(kind: CloudKind, job_id: str) -> str | None:
+    """The cluster of a job that names none, on a cloud where any will do; None on another."""
+    if kind is CloudKind.LOCAL:
+        return LOCAL_CLUSTER
+    return own_cluster(job_id) if kind.makes_clusters else None
+
+
+def _slurm(cluster: str, user: str | None, *, connections: str, config_path: str) -> Place:
+    if not cluster:
+        known = _connections(connections)
+        fitting = [name for name in known if user in (None, name.partition("@")[0])]
+        if len(fitting) != 1:
+            found = f"{CONNECTIONS_ENV} has {', '.join(known) or 'none'}"
+            raise InvalidConfig(
+                f"{config_path} does not say on which Slurm cluster to run, and {found}",
+                "Give cluster_name as user@host",
+            )
+        cluster = fitting[0]
+    if not _CONNECTION.fullmatch(cluster):
+        raise InvalidConfig(
+            f"cluster {cluster!r} of cloud 'slurm' is not of the form user@host",
+            "Give cluster_name as user@host",
+        )
+    return Place(cluster, _agreed(cluster.partition("@")[0], user, config_path), is_own=False)
+
+
+def _connections(text: str) -> list[str]:
+    return [name for name in (part.strip() for part in text.split(",")) if name]
+
+
+def _queue(
+    kind: CloudKind, cloud: str, cluster: str, user: str | None, *, config_path: str
+) -> Place:
+    if not cluster:
+        if not user:
+            raise InvalidConfig(
+                f"{config_path} has no user, whom a job on cloud {cloud!r} runs as",
+                "Set user, or give cluster_name as queue.user",
+            )
+        cluster = f"{_DEFAULT_QUEUE[kind]}.{user}"
+    if not all(parts := cluster.split(".")) or len(parts) != 2:
+        raise InvalidConfig(
+            f"cluster {cluster!r} of cloud {cloud!r} is not of the form queue.user",
+            "Give cluster_name as queue.user",
+        )
+    return Place(cluster, _agreed(parts[1], user, config_path), is_own=False)
+
+
+def _agreed(of_cluster: str, of_config: str | None, config_path: str) -> str:
+    if of_config not in (None, of_cluster):
+        raise Conflict(
+            f"{config_path} names user {of_config!r}, but the cluster is of user {of_cluster!r}",
+            "Give that user's cluster_name or change the config",
+        )
+    return of_cluster

@@ -1,0 +1,149 @@
+"""Overrides: dotted Oumi keys and the values that replace a config's."""
+
+import copy
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, cast
+
+from flows.core.configs.checks import Problem, join_problems, shorten, unknown_key, value_problems
+from flows.core.configs.schema import CONFIG_TYPE, ConfigType, FieldSpec, fields_of, root_spec
+from flows.core.errors import InvalidArgument
+from flows.core.models import Command, OverrideValue
+
+ANALYZE_OPTIONS: Final = {
+    "dataset_name": "--dataset_name",
+    "dataset_path": "--dataset_path",
+    "sample_count": "--sample_count",
+    "output_path": "--output",
+}
+"""`oumi analyze` 0.9 reads these options and ignores every dotted key."""
+
+_KEY: Final = re.compile(r"[A-Za-z_][\w-]*(?:\[\d+\]|\.[\w-]+)*")
+_PART: Final = re.compile(r"[\w-]+")
+_ANY: Final[FieldSpec] = {"kind": "any"}
+
+
+class _Found(NamedTuple):
+    spec: FieldSpec | None
+    problem: Problem | None
+
+
+def check_overrides(overrides: Mapping[str, OverrideValue], command: Command) -> None:
+    """Checks the keys and the types of the values of overrides.
+
+    Raises:
+        InvalidArgument: With the first ten problems found.
+    """
+    problems = [
+        problem
+        for key, value in overrides.items()
+        for problem in override_problems(key, value, command)
+    ]
+    if problems:
+        raise InvalidArgument(
+            f"overrides for oumi {command}: {join_problems(problems)}",
+            "Use dotted keys of the config, such as training.max_steps",
+        )
+
+
+def override_problems(key: str, value: OverrideValue, command: Command) -> list[Problem]:
+    """Everything that is wrong with one override."""
+    spec, problem = _find(key, command)
+    if problem:
+        return [problem]
+    if command is Command.ANALYZE and value is None:
+        return [Problem(key, f"{key} cannot be null on the command line of analyze")]
+    return value_problems(spec, value, key, CONFIG_TYPE[command]) if spec is not None else []
+
+
+def override_key_problem(key: str, command: Command) -> Problem | None:
+    """What is wrong with the key of an override whose value is not known."""
+    return _find(key, command).problem
+
+
+def apply_overrides(
+    data: Mapping[str, Any], overrides: Mapping[str, OverrideValue], command: Command
+) -> dict[str, Any]:
+    """A copy of a config with checked overrides written into it.
+
+    Raises:
+        InvalidArgument: A key leads into something that the config does not have.
+    """
+    merged = copy.deepcopy(dict(data))
+    for key, value in overrides.items():
+        *parents, leaf = _PART.findall(key)
+        holder = _descend(merged, parents, key, CONFIG_TYPE[command])
+        if isinstance(holder, list):
+            holder[_index(leaf, holder, key)] = value
+        else:
+            holder[leaf] = value
+    return merged
+
+
+def _find(key: str, command: Command) -> _Found:
+    """The type of an override's value, or what is wrong with its key."""
+    if not _KEY.fullmatch(key):
+        return _Found(None, Problem(key, f"{shorten(repr(key))} is not a dotted key"))
+    config_type = CONFIG_TYPE[command]
+    if command is Command.ANALYZE and key not in ANALYZE_OPTIONS:
+        names = ", ".join(ANALYZE_OPTIONS)
+        return _Found(None, Problem(key, f"analyze can override {names} alone, not {shorten(key)}"))
+    spec = root_spec(config_type)
+    path = ""
+    for part in _PART.findall(key):
+        path = f"{path}.{part}" if path else part
+        match spec["kind"]:
+            case "object":
+                fields = fields_of(spec)
+                if part not in fields:
+                    return _Found(None, unknown_key(path, fields, config_type))
+                spec = fields[part]
+            case "list" if part.isdecimal():
+                spec = spec.get("of", _ANY)
+            case "dict":
+                spec = spec.get("of", _ANY)
+            case "any":
+                break
+            case _:
+                parent = path.rpartition(".")[0]
+                return _Found(None, Problem(key, f"unknown key {shorten(key)}: {parent} has none"))
+    return _Found(spec, None)
+
+
+def _descend(
+    merged: dict[str, Any], parents: list[str], key: str, config_type: ConfigType
+) -> dict[str, Any] | list[Any]:
+    """The mapping or list an override writes into, made where Oumi has a default for it."""
+    spec = root_spec(config_type)
+    here: dict[str, Any] | list[Any] = merged
+    path = ""
+    for part in parents:
+        path = f"{path}.{part}" if path else part
+        spec = _child(spec, part)
+        if isinstance(here, list):
+            child: object = here[_index(part, here, key)]
+        else:
+            has_default = spec["kind"] in ("object", "dict", "any") and not spec.get("optional")
+            child = here.setdefault(part, {}) if has_default else here.get(part)
+        if not isinstance(child, dict | list):
+            raise InvalidArgument(
+                f"override {shorten(key)}: the config does not set {path}",
+                f"Add {path} to the config file",
+            )
+        here = cast("dict[str, Any] | list[Any]", child)
+    return here
+
+
+def _child(spec: FieldSpec, part: str) -> FieldSpec:
+    if spec["kind"] == "object":
+        return fields_of(spec)[part]
+    return spec.get("of", _ANY)
+
+
+def _index(part: str, items: list[Any], key: str) -> int:
+    if part.isdecimal() and int(part) < len(items):
+        return int(part)
+    raise InvalidArgument(
+        f"override {shorten(key)}: the list has {len(items)} items, none is [{part}]",
+        "Count from 0",
+    )

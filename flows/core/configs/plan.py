@@ -1,0 +1,336 @@
+"""What a job will run, worked out from its request and its config. Nothing is started."""
+
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, cast
+
+from pydantic import Field
+
+from flows.core.configs.arguments import command_line
+from flows.core.configs.checks import MISSING, check_config
+from flows.core.configs.clouds import CONNECTIONS_ENV, CloudKind, Place, kind_of, place_of
+from flows.core.configs.output_paths import written_out
+from flows.core.configs.overrides import apply_overrides, check_overrides
+from flows.core.configs.reader import ConfigFile, ConfigKind
+from flows.core.configs.schema import CONFIG_TYPE, fields_of, root_spec
+from flows.core.configs.yaml_text import check_oumi_reads, dump_yaml
+from flows.core.errors import Conflict, InvalidArgument, InvalidConfig
+from flows.core.file_names import exists, expand_home, is_folder
+from flows.core.models import Command, JobRequest, OverrideValue, Value
+from flows.core.names import LOCAL_CLOUD, LOCAL_CLUSTER, slug
+
+RESUME_KEY: Final = "training.resume_from_checkpoint"
+TRY_RESUME_KEY: Final = "training.try_resume_from_last_checkpoint"
+OUTPUT_KEY: Final = {
+    Command.TRAIN: "training.output_dir",
+    Command.TUNE: "tuning.output_dir",
+    Command.EVALUATE: "output_dir",
+    Command.ANALYZE: "output_path",
+    Command.QUANTIZE: "output_path",
+    Command.INFER: "output_path",
+    Command.SYNTH: "output_path",
+}
+WRITES_A_FILE: Final = frozenset({Command.INFER, Command.SYNTH})
+_MODEL_KEY: Final = {Command.SYNTH: "inference_config.model.model_name"}
+_ENVS: Final = {
+    # Without it Oumi's metric lines arrive in one burst when the process exits.
+    "PYTHONUNBUFFERED": "1",
+    # Rich folds lines at 80 columns where there is no terminal.
+    "COLUMNS": "400",
+}
+
+
+_UNKNOWN_ID: Final = "<job id>"
+"""Stands for the id of a job that is only planned."""
+
+
+class JobPlan(Value):
+    """Exactly what a job will run, and where."""
+
+    kind: ConfigKind
+    name: str = Field(description="The job's name for the launcher: the request's, or derived.")
+    cloud: str
+    cluster_name: str
+    is_own_cluster: bool = Field(
+        default=False, description="The cluster is made for this job alone."
+    )
+    argv: list[str] = Field(description="The command; empty for a job config, which has scripts.")
+    job_config: str = Field(description="The whole Oumi job config that is launched, as YAML.")
+    working_dir: str = Field(description="Folder the job runs in, or that is copied to it.")
+    output_dir: str | None = Field(default=None, description="Absolute folder of the results.")
+    model_name: str = ""
+    files: dict[str, str] = Field(
+        default_factory=dict[str, str], description="Where things are read from and written to."
+    )
+
+
+def make_plan(
+    request: JobRequest,
+    config: ConfigFile,
+    *,
+    job_id: str = _UNKNOWN_ID,
+    resume_from: Path | str | None = None,
+) -> JobPlan:
+    """Works out what a request runs; the same request and config always give the same plan.
+
+    Args:
+        request: What was asked for.
+        config: Its config; the plan reads the file at ``config.path``, so give the copy that was
+            kept at submission to run the config as it was then.
+        job_id: The job's id, of which the name of a cluster of its own is made.
+        resume_from: A checkpoint to go on from; for `train` alone.
+
+    Raises:
+        InvalidArgument: The overrides or the cloud do not go with this config.
+        InvalidConfig: The config cannot be run.
+        Conflict: The request and the job config name different clouds, or different users.
+        CloudUnavailable: Oumi knows no such cloud.
+    """
+    kind_of(request.cloud)
+    if config.kind is ConfigKind.JOB:
+        return _plan_job_config(request, config, job_id, resume_from)
+    return _plan_command(request, config, resume_from)
+
+
+def _plan_command(
+    request: JobRequest, config: ConfigFile, resume_from: Path | str | None
+) -> JobPlan:
+    command = request.command
+    if request.cloud != LOCAL_CLOUD:
+        raise InvalidArgument(
+            f"{request.config_path} is a {command} config and runs on this machine alone, "
+            f"not on cloud {request.cloud!r}",
+            "Write a job config that runs it there, as guidance://cloud-launch shows",
+        )
+    overrides = _with_resume(request.overrides, command, resume_from)
+    check_overrides(overrides, command)
+    if command is not Command.ANALYZE:
+        check_oumi_reads(config.text, request.config_path)
+    overrides |= _paths(config, command, overrides, request.envs)
+    data = apply_overrides(config.data, overrides, command)
+    check_config(data, command, name=request.config_path)
+    _refuse_interactive(data, command, request.config_path)
+
+    output_path = str(lookup(data, command, OUTPUT_KEY[command]) or "")
+    argv = command_line(command, config.path, overrides, output_path=output_path)
+    model_name = str(lookup(data, command, _MODEL_KEY.get(command, "model.model_name")) or "")
+    name = slug(request.job_name or f"{command}-{Path(model_name).name}")
+    # Without a path `oumi synth` writes a file named by the time into the working folder.
+    output = _absolute(output_path, request.client_cwd) if output_path else None
+    output_dir = output.parent if output and command in WRITES_A_FILE else output
+    files = {"config": request.config_path, "working_dir": request.client_cwd}
+    if output:
+        files["output"] = str(output)
+    if command is Command.TRAIN:
+        files["checkpoints"] = f"{output}/checkpoint-<step>"
+    job_config = {
+        "name": name,
+        "resources": {"cloud": LOCAL_CLOUD},
+        "working_dir": request.client_cwd,
+        "envs": _ENVS | request.envs,
+        "run": shlex.join(argv),
+    }
+    return JobPlan(
+        kind=ConfigKind.COMMAND,
+        name=name,
+        cloud=LOCAL_CLOUD,
+        cluster_name=request.cluster_name or LOCAL_CLUSTER,
+        argv=argv,
+        job_config=dump_yaml(job_config),
+        working_dir=request.client_cwd,
+        output_dir=str(output_dir) if output_dir else None,
+        model_name=model_name,
+        files=files,
+    )
+
+
+def _plan_job_config(
+    request: JobRequest, config: ConfigFile, job_id: str, resume_from: Path | str | None
+) -> JobPlan:
+    if request.overrides:
+        raise InvalidArgument(
+            f"{request.config_path} is a job config, which takes no overrides "
+            f"({', '.join(request.overrides)})",
+            "Put the values into its run script",
+        )
+    if resume_from is not None:
+        raise InvalidArgument(
+            f"{request.config_path} is a job config, whose run script decides where to resume",
+            "Retry it without a checkpoint",
+        )
+    data = {key: value for key, value in config.data.items() if value != MISSING}
+    resources = data.get("resources", {})
+    if isinstance(resources, dict):
+        named = cast("dict[str, Any]", resources)
+        data["resources"] = named | {"cloud": _cloud(request, named)}
+    check_config(data, request.command, name=request.config_path)
+    place = _place(request, data, job_id)
+    working_dir = _working_dir(request, data.get("working_dir"))
+    name = slug(request.job_name or str(data.get("name") or Path(request.config_path).stem))
+    data |= {"name": name, "working_dir": working_dir}
+    if place.user:
+        data["user"] = place.user
+    mounts = cast("dict[str, object]", data.get("file_mounts"))
+    if mounts and request.cloud != LOCAL_CLOUD:
+        # A number is a text to Oumi.
+        data["file_mounts"] = {to: _mounted(request, str(path)) for to, path in mounts.items()}
+    own_envs = cast("dict[str, object]", data.get("envs", {}))
+    data["envs"] = _ENVS | {key: str(value) for key, value in own_envs.items()} | request.envs
+    files = {"config": request.config_path, "working_dir": working_dir}
+    return JobPlan(
+        kind=ConfigKind.JOB,
+        name=name,
+        cloud=request.cloud,
+        cluster_name=place.cluster,
+        is_own_cluster=place.is_own,
+        argv=[],
+        job_config=dump_yaml(data),
+        working_dir=working_dir,
+        files=files,
+    )
+
+
+def _with_resume(
+    overrides: Mapping[str, OverrideValue], command: Command, resume_from: Path | str | None
+) -> dict[str, OverrideValue]:
+    if resume_from is None:
+        return dict(overrides)
+    if command is not Command.TRAIN:
+        raise InvalidArgument(
+            f"oumi {command} cannot resume from a checkpoint ({resume_from})",
+            "Retry it from the beginning",
+        )
+    # It goes before training.try_resume_from_last_checkpoint, with which Oumi 0.9 takes the
+    # highest checkpoint even when it was only half written.
+    return dict(overrides) | {RESUME_KEY: str(resume_from)}
+
+
+def with_plain_paths(request: JobRequest, config: ConfigFile) -> JobRequest:
+    """The request with the paths that it writes to written out, as they are known here and now.
+
+    Raises:
+        InvalidConfig: A path cannot be written out.
+    """
+    if config.kind is ConfigKind.JOB:
+        return request
+    paths = _paths(config, request.command, request.overrides, request.envs)
+    return request.model_copy(update={"overrides": request.overrides | paths}) if paths else request
+
+
+def _paths(
+    config: ConfigFile,
+    command: Command,
+    overrides: Mapping[str, OverrideValue],
+    envs: Mapping[str, str],
+) -> dict[str, OverrideValue]:
+    return written_out(apply_overrides(config.data, overrides, command), command, envs)
+
+
+def with_own_output(request: JobRequest, config: ConfigFile, folder: str) -> JobRequest:
+    """The request with its results in a folder of this name, below where they would go.
+
+    A job config's script decides where it writes.
+    """
+    if config.kind is ConfigKind.JOB:
+        return request
+    key = OUTPUT_KEY[request.command]
+    data = apply_overrides(config.data, request.overrides, request.command)
+    text = str(lookup(data, request.command, key) or "")
+    if not text:
+        return request
+    path = PurePosixPath(text)
+    is_file = request.command in WRITES_A_FILE
+    own = path.parent / folder / path.name if is_file else path / folder
+    return request.model_copy(update={"overrides": request.overrides | {key: str(own)}})
+
+
+def _refuse_interactive(data: Mapping[str, Any], command: Command, path: str) -> None:
+    if command is Command.INFER and not data.get("input_path"):
+        raise InvalidConfig(
+            f"{path} has no input_path, without which oumi infer waits for a person to type",
+            "Set input_path to a JSONL file, in the config or as an override",
+        )
+
+
+def _absolute(path: str, client_cwd: str) -> Path:
+    return Path(os.path.normpath(Path(client_cwd, path)))
+
+
+def lookup(data: Mapping[str, Any], command: Command, key: str) -> object:
+    """The value of a dotted key, or Oumi's default for it."""
+    value: object = data
+    spec = root_spec(CONFIG_TYPE[command])
+    for part in key.split("."):
+        if part not in fields_of(spec):
+            return None
+        spec = fields_of(spec)[part]
+        value = cast("Mapping[str, object]", value).get(part) if value else None
+    return spec.get("default") if value in (None, MISSING) else value
+
+
+def _cloud(request: JobRequest, resources: Mapping[str, Any]) -> str:
+    named = resources.get("cloud", MISSING)
+    if named in (MISSING, request.cloud):
+        return request.cloud
+    raise Conflict(
+        f"{request.config_path} names cloud {named!r} in resources.cloud, "
+        f"but cloud {request.cloud!r} was asked for",
+        f"Ask for cloud {named!r} or change the config",
+    )
+
+
+def _place(request: JobRequest, data: Mapping[str, Any], job_id: str) -> Place:
+    user = data.get("user")
+    return place_of(
+        request.cloud,
+        cluster=request.cluster_name,
+        user=str(user) if user else None,
+        job_id=job_id,
+        connections=os.environ.get(CONNECTIONS_ENV, ""),
+        config_path=request.config_path,
+    )
+
+
+def _working_dir(request: JobRequest, working_dir: object) -> str:
+    """The absolute folder of the job's files."""
+    kind = kind_of(request.cloud)
+    if working_dir in (None, MISSING):
+        _refuse_whole_home(request, kind)
+        working_dir = "."
+    text = str(working_dir)
+    path = _absolute(str(expand_home(text)), request.client_cwd)
+    if not is_folder(path):
+        raise InvalidConfig(
+            f"{request.config_path}: working_dir {text!r} is not a folder ({path})",
+            "Correct it; a relative one starts from client_cwd",
+        )
+    # rsync copies a folder's content, and not the folder, when its path ends in a slash or is a
+    # single dot.
+    is_content = text.endswith("/") or (text == "." and kind.copies_by_rsync)
+    return f"{str(path).rstrip('/')}/" if is_content else str(path)
+
+
+def _refuse_whole_home(request: JobRequest, kind: CloudKind) -> None:
+    """Refuses to copy a home folder, or everything, that nobody asked for by name."""
+    folder = Path(os.path.normpath(request.client_cwd))
+    if kind is not CloudKind.LOCAL and folder in (Path("/"), Path.home()):
+        raise InvalidConfig(
+            f"{request.config_path} has no working_dir, and all of {folder} would be copied to "
+            f"cloud {request.cloud!r}",
+            "Give the project's folder as client_cwd, or set working_dir",
+        )
+
+
+def _mounted(request: JobRequest, path: str) -> str:
+    """The source of a file mount: absolute, or in a store."""
+    if "://" in path:
+        return path
+    absolute = _absolute(str(expand_home(path)), request.client_cwd)
+    if not exists(absolute):
+        raise InvalidConfig(
+            f"{request.config_path}: file_mounts names {path!r}, and there is no {absolute}",
+            "Correct it; a relative one starts from client_cwd",
+        )
+    return f"{absolute}/" if path.endswith("/") else str(absolute)

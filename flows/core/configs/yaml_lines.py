@@ -1,0 +1,76 @@
+"""Where each key of a config stands in its YAML text."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, cast
+
+import yaml
+
+from flows.core.configs.yaml_text import compose_yaml
+
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+class Place(NamedTuple):
+    """A place in a text; both count from 1."""
+
+    line: int
+    column: int
+
+
+class Places:
+    """The places of all keys of a YAML text, under the dotted paths that the checks use.
+
+    Args:
+        text: YAML that has been read before, so that it is known not to be endless.
+    """
+
+    def __init__(self, text: str) -> None:
+        node = compose_yaml(text)
+        self._places = dict(_reversed(_walk(node, ""))) if node is not None else {}
+        self._top = _place(node) if node is not None else Place(1, 1)
+
+    def of(self, key: str) -> Place:
+        """Where `key` stands, or the nearest key around it that there is."""
+        while key:
+            if key in self._places:
+                return self._places[key]
+            key = key[: max(key.rfind("."), key.rfind("["), 0)]
+        return self._top
+
+
+def _walk(node: yaml.Node, key: str) -> Iterator[tuple[str, Place]]:
+    if isinstance(node, yaml.MappingNode):
+        prefix = f"{key}." if key else ""
+        merged: list[yaml.Node] = []
+        for name, value in cast("list[tuple[yaml.Node, yaml.Node]]", node.value):
+            if name.tag == _MERGE:
+                merged.append(value)
+            elif isinstance(name, yaml.ScalarNode):
+                path = f"{prefix}{name.value}"
+                yield path, _place(name)
+                yield from _walk(value, path)
+        for value in merged:
+            yield from _walk_merged(value, key)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(cast("list[yaml.Node]", node.value)):
+            path = f"{key}[{index}]"
+            yield path, _place(item)
+            yield from _walk(item, path)
+
+
+def _walk_merged(node: yaml.Node, key: str) -> Iterator[tuple[str, Place]]:
+    if isinstance(node, yaml.SequenceNode):
+        for item in cast("list[yaml.Node]", node.value):
+            yield from _walk(item, key)
+    else:
+        yield from _walk(node, key)
+
+
+def _reversed(pairs: Iterator[tuple[str, Place]]) -> list[tuple[str, Place]]:
+    """In which of two places of a key, its own and a merged one, its own comes last."""
+    return list(pairs)[::-1]
+
+
+def _place(node: yaml.Node) -> Place:
+    mark = cast("yaml.Mark", node.start_mark)
+    return Place(mark.line + 1, mark.column + 1)

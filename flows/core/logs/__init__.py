@@ -1,0 +1,1 @@
+"""Pages, lines and search of a log file."""

@@ -1,0 +1,169 @@
+"""The numbers a job leaves behind: of its evaluation, its training, or its own output."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple, cast
+
+from flows.core.divergence import raw_loss
+from flows.core.numbers import flat_numbers, read_numbers, to_count, to_json
+from flows.core.regular_files import open_regular_file, read_regular_file
+from flows.core.result_marks import EVALUATION, TRAINING, ResultMarks
+
+_TASK: Final = "task_params.json"
+_TAIL_BYTES: Final = 2**20
+_RESULT_BYTES: Final = 2**24
+_RESULTS_MAX: Final = 200
+"""Results of evaluations that are read, the newest ones."""
+_KEPT: Final = 200
+CLOCK_SECONDS: Final = 2.0
+"""File systems keep times coarsely: how much older than its job a file of it may look."""
+_HARNESS = re.compile(r"^results\.|,none$")
+_STEP_KEYS: Final = ("step", "global_step")
+_STEP_LOSSES: Final = ("loss", "train/loss")
+
+
+class Point(NamedTuple):
+    """A metric's value at a step."""
+
+    step: int
+    value: float
+
+
+class ResultFiles(NamedTuple):
+    """Where the results of a job are.
+
+    Attributes:
+        output_dir: Its folder of results, if it has one.
+        log_path: Its log.
+        before: What was in the folder before the job.
+    """
+
+    output_dir: Path | None
+    log_path: Path | None
+    before: ResultMarks = ResultMarks()
+
+
+def kept_metrics(found: Mapping[str, float]) -> str:
+    """The metrics as the label of a run has them."""
+    return json.dumps({name: to_json(value) for name, value in sorted(found.items())[:_KEPT]})
+
+
+def read_kept(label: object) -> dict[str, float] | None:
+    """The metrics that a run's label has; None: it has none."""
+    if not isinstance(label, str):
+        return None
+    try:
+        return flat_numbers(json.loads(label))
+    except (ValueError, RecursionError):
+        return None
+
+
+def read_metrics(files: ResultFiles) -> dict[str, float]:
+    """Every metric by its name, the last value of each, which may be not finite.
+
+    An evaluation's are named ``<task>.<metric>``. What a script prints counts last: lines that are
+    a JSON object, such as ``{"exact_match": 0.9}``. A training that was too short to log a step's
+    loss has the mean of all as its loss. Blocking.
+    """
+    found: dict[str, float] = {}
+    for line in _lines(files.log_path):
+        found |= _event(line)
+    for event in _events(files):
+        found |= event
+    mean = found.get("train_loss")
+    if mean and found.keys().isdisjoint(_STEP_LOSSES):  # 0 is that of a run that did no step
+        found["loss"] = mean
+    for result in _evaluations(files):
+        found |= result
+    return found
+
+
+def pick(metrics: Mapping[str, float], name: str) -> float | None:
+    """The metric of this name, or the only one whose name ends with ``.<name>``."""
+    if name in metrics:
+        return metrics[name]
+    # By what is written, as a number that is none is not even equal to itself.
+    ending = {to_json(value): value for key, value in metrics.items() if key.endswith(f".{name}")}
+    return next(iter(ending.values())) if len(ending) == 1 else None
+
+
+def read_curve(files: ResultFiles, metric: str) -> list[Point]:
+    """The values a metric had while the job ran, by step, which may be not finite. Blocking.
+
+    After a resume the later value of a step counts, and steps that are still to come do not.
+    """
+    events = list(_events(files)) or [_event(line) for line in _lines(files.log_path)]
+    points: dict[int, float] = {}
+    for event in events:
+        step = to_count(next((event[key] for key in _STEP_KEYS if key in event), None))
+        if step is not None and metric in event:
+            if points and step < next(reversed(points)):
+                points = {at: value for at, value in points.items() if at < step}
+            points[step] = event[metric]
+    return [Point(step, value) for step, value in points.items()]
+
+
+def _events(files: ResultFiles) -> Iterator[dict[str, float]]:
+    """What the training logged, the oldest first."""
+    if files.output_dir is None:
+        return
+    parts = files.before.parts() if files.before.spans else [(0, None)]
+    for start, end in parts:
+        for line in _lines(files.output_dir / TRAINING, start=start, end=end):
+            yield _event(line)
+
+
+def _event(line: str) -> dict[str, float]:
+    """The numbers of a line that a trainer or a script wrote."""
+    numbers = read_numbers(line)
+    if "loss" in numbers:
+        not_finite = [name for name, value in numbers.items() if not math.isfinite(value)]
+        numbers["loss"] = raw_loss(numbers["loss"], not_finite)
+    return {_HARNESS.sub("", name): value for name, value in numbers.items()}
+
+
+def _evaluations(files: ResultFiles) -> Iterator[dict[str, float]]:
+    """The results of each task, the newest last."""
+    if files.output_dir is None:
+        return
+    results = [path for path in files.output_dir.glob(EVALUATION) if files.before.is_new(path)]
+    for path in sorted(results, key=_written_at)[-_RESULTS_MAX:]:
+        task = _object(path.with_name(_TASK)).get("task_name")
+        prefix = f"{task}." if isinstance(task, str) and task else ""
+        numbers = {_HARNESS.sub("", key): one for key, one in flat_numbers(_object(path)).items()}
+        yield {prefix + key.removeprefix(prefix): one for key, one in numbers.items()}
+
+
+def _lines(path: Path | None, *, start: int = 0, end: int | None = None) -> list[str]:
+    """The last lines of a part of a file."""
+    if path is None:
+        return []
+    try:
+        with open_regular_file(path) as file:
+            size = file.seek(0, 2)
+            end = size if end is None else min(end, size)
+            start = max(start, end - _TAIL_BYTES)
+            file.seek(start)
+            text = file.read(max(0, end - start)).decode("utf-8", "replace")
+    except OSError:
+        return []
+    return text.splitlines()
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return float("-inf")
+
+
+def _object(path: Path) -> Mapping[str, Any]:
+    try:
+        text = read_regular_file(path, limit=_RESULT_BYTES)
+        content = cast(object, json.loads(text, parse_int=float))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return cast("Mapping[str, Any]", content) if isinstance(content, dict) else {}

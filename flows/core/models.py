@@ -1,0 +1,250 @@
+"""Values that cross a boundary between the MCP server, Prefect and a worker. Light imports only."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from flows.core.names import LOCAL_CLOUD
+from flows.core.numbers import Number
+from flows.core.states import JobState, ProcessHolder, TerminationReason
+
+
+class Command(StrEnum):
+    """The Oumi commands a job can run; `oumi <command> -c CONFIG`."""
+
+    TRAIN = "train"
+    ANALYZE = "analyze"
+    SYNTH = "synth"
+    EVALUATE = "evaluate"
+    INFER = "infer"
+    TUNE = "tune"
+    QUANTIZE = "quantize"
+
+
+class RetryCause(StrEnum):
+    """Ends of an attempt that are retried only when asked for; values of `TerminationReason`."""
+
+    NONZERO_EXIT = TerminationReason.NONZERO_EXIT
+    TIMED_OUT = TerminationReason.TIMED_OUT
+
+
+class Overlap(StrEnum):
+    """What becomes of a schedule's run when the one before it has not ended."""
+
+    SKIP = "skip"
+    QUEUE = "queue"
+    ALLOW = "allow"
+
+
+class NotifyOn(StrEnum):
+    """At which ends of a job somebody is told."""
+
+    END = "end"
+    FAILURE = "failure"
+
+
+OverrideValue = str | int | float | bool | None | list[str | int | float | bool | None]
+
+
+class Value(BaseModel):
+    """A frozen value; unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Answer(Value):
+    """What a worker answers to a question of the MCP server."""
+
+    summary: str = Field(description="One line a person can read.")
+
+
+class JobRequest(Value):
+    """What a person asked for: the parameter of the `oumi-job` flow."""
+
+    config_path: str = Field(description="Absolute path of the Oumi config (YAML).")
+    client_cwd: str = Field(description="Absolute folder that relative paths start from.")
+    command: Command = Field(
+        default=Command.TRAIN, description="Oumi command; ignored for job configs."
+    )
+    cloud: str = Field(default=LOCAL_CLOUD, description="Oumi cloud the job runs on.")
+    cluster_name: str = Field(default="", description="Cluster; empty: the cloud's default.")
+    job_name: str = Field(default="", description="A name for people; empty: derived.")
+    overrides: dict[str, OverrideValue] = Field(
+        default_factory=dict[str, OverrideValue],
+        description="Dotted Oumi keys and the values that replace the config's.",
+    )
+    envs: dict[str, str] = Field(
+        default_factory=dict[str, str],
+        description="Environment variables of the job, over those of its config.",
+    )
+    launcher_job_id: str | None = Field(
+        default=None,
+        description="The launcher's id of a job that is running already, to follow it instead of "
+        "launching one.",
+    )
+    max_retries: Annotated[int, Field(ge=0, le=100)] = 0
+    retry_on: list[RetryCause] = Field(
+        default_factory=list[RetryCause], description="What is retried beside lost machines."
+    )
+    timeout_seconds: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="Limit of one attempt, from when it runs. None: no limit."
+    )
+    autostop_minutes: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="Idle minutes after which the cluster stops itself. None: the cloud's default.",
+    )
+    skip_preflight: bool = False
+    own_output: bool = Field(
+        default=False, description="Results go to a folder of this run below the config's."
+    )
+    config_sha256: str | None = Field(
+        default=None,
+        description="Hash of the config as submitted; names its copy under OUMI_FLOWS_HOME.",
+    )
+
+
+class JobProgress(Value):
+    """How far a job's own output says it is."""
+
+    step: int | None = None
+    max_steps: int | None = None
+    percent: float | None = None
+    loss: Number | None = None
+    eta_seconds: float | None = None
+
+
+class JobPart(Value):
+    """A job that a pipeline or a sweep consists of."""
+
+    name: str
+    state: str = Field(description="A job state, or waiting, skipped, not run, stopped.")
+    value: Number | None = Field(default=None, description="A trial's metric.")
+    note: str = ""
+    job_id: str | None = None
+
+
+class JobStatus(Value):
+    """One timestamped observation of a job."""
+
+    summary: str = Field(description="One line a person can read.")
+    job_id: str
+    name: str
+    state: JobState
+    is_done: bool
+    reachable: bool = Field(description="False: the cluster did not answer; the last known state.")
+    observed_at: datetime
+    termination_reason: TerminationReason | None = None
+    message: str = ""
+    command: str = ""
+    config_path: str = ""
+    cloud: str = ""
+    cluster_name: str = ""
+    launcher_job_id: str | None = None
+    model_name: str = ""
+    output_dir: str = ""
+    attempt: int = 1
+    resumed_from_step: int | None = Field(
+        default=None, description="Step of the checkpoint that this attempt went on from."
+    )
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    duration_seconds: float | None = None
+    progress: JobProgress = JobProgress()
+    error_tail: str = Field(default="", description="Last lines of a job that failed.")
+    log_path: str | None = None
+    processes_held_by: ProcessHolder | None = Field(
+        default=None, description="What proves that no process of a local job is left."
+    )
+    parts: list[JobPart] = Field(
+        default_factory=list[JobPart], description="Steps of a pipeline, trials of a sweep."
+    )
+    part_of: str | None = Field(default=None, description="The pipeline or sweep it belongs to.")
+    url: str | None = Field(default=None, description="The job's page in the Prefect UI.")
+
+
+class ClusterState(StrEnum):
+    """Where a cluster is; one that is gone is not listed."""
+
+    LAUNCHING = "launching"
+    UP = "up"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+class ClusterStatus(Value):
+    """One observation of a cluster. What nobody knows is None, as the price of a Slurm node."""
+
+    cloud: str
+    cluster_name: str
+    state: ClusterState
+    live_jobs: list[str] | None = Field(
+        default=None, description="Launcher job ids of jobs not ended; null: not known."
+    )
+    nodes: int | None = None
+    resources: str = ""
+    hourly_cost: float | None = Field(default=None, description="US dollars, of all nodes.")
+    uptime_seconds: float | None = None
+    cost_so_far: float | None = Field(default=None, description="US dollars, estimated.")
+    autostop_minutes: int | None = Field(
+        default=None, description="Idle minutes after which it stops itself."
+    )
+
+
+class ClusterList(Answer):
+    """The clusters there are."""
+
+    clusters: list[ClusterStatus]
+    unavailable: dict[str, str] = Field(
+        default_factory=dict[str, str],
+        description="What could not be asked for its clusters, and why.",
+    )
+
+
+class ClusterEnd(Answer):
+    """A cluster that was seen to be stopped, or gone."""
+
+    cloud: str
+    cluster_name: str
+    state: Literal["stopped", "gone"]
+
+
+class ExternalJob(Answer):
+    """One look at a job that somebody else launched, by the launcher's own id of it."""
+
+    cloud: str
+    cluster_name: str
+    launcher_job_id: str
+    state: JobState
+    observed_at: datetime
+    termination_reason: TerminationReason | None = None
+    message: str = ""
+
+
+class LogRequest(Value):
+    """Which part of a log is asked for.
+
+    Attributes:
+        lines: Lines at most.
+        max_bytes: Bytes at most.
+        offset: Where an earlier part ended; None: the tail.
+        grep: Regular expression that each line contains.
+    """
+
+    lines: int
+    max_bytes: int
+    offset: int | None = None
+    grep: str | None = None
+
+
+class ExternalLog(Answer):
+    """A part of the log of such a job."""
+
+    state: JobState
+    lines: list[str]
+    next_offset: int
+    at_end: bool
+    notes: list[str] = []
+    log_path: str

@@ -1,0 +1,127 @@
+"""What a part of a pipeline leaves to those after it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, cast
+
+from flows.core.divergence import has_diverged
+from flows.core.errors import InvalidConfig
+from flows.core.metrics import pick
+from flows.core.models import OverrideValue
+from flows.core.pipelines.references import FIELDS, INDEX, ITEM, Lookup, Reference
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """What can be referred to of a job."""
+
+    state: str
+    job_id: str
+    output_dir: str
+    model_name: str
+    log_path: str
+    metrics: Mapping[str, float]
+
+
+def without_diverged(results: Mapping[str, PartResult]) -> dict[str, PartResult]:
+    """The results as conditions see them: no metric of a training that diverged is a number."""
+    return {
+        name: replace(result, metrics=dict.fromkeys(result.metrics, math.nan))
+        if has_diverged(result.metrics)
+        else result
+        for name, result in results.items()
+    }
+
+
+class Refers(Protocol):
+    """What refers to others: a `Part`, or one that is still to be checked."""
+
+    @property
+    def item(self) -> Any:
+        """What its step is repeated over."""
+        ...
+
+    @property
+    def index(self) -> int | None:
+        """Which one of them."""
+        ...
+
+    @property
+    def meant(self) -> Mapping[str, str | list[str]]:
+        """The parts that a reference to a step means."""
+        ...
+
+
+def lookup_for(part: Refers, results: Mapping[str, PartResult]) -> Lookup:
+    """What references in `part` stand for.
+
+    Args:
+        part: The part that refers.
+        results: Of every part that has a job, by name.
+    """
+
+    def lookup(reference: Reference) -> OverrideValue:
+        if reference.head == ITEM:
+            return item_value(part.item, reference)
+        if reference.head == INDEX:
+            return part.index
+        if reference.index is not None:
+            return _value(f"{reference.head}[{reference.index}]", reference, results)
+        meant = part.meant[reference.head]
+        if isinstance(meant, str):
+            return _value(meant, reference, results)
+        values = [_value(name, reference, results) for name in meant]
+        return [value for value in values if not isinstance(value, list)]
+
+    return lookup
+
+
+def item_value(item: object, reference: Reference) -> OverrideValue:
+    """What ``${item}`` or ``${item.key}`` stands for.
+
+    Raises:
+        InvalidConfig: The item has no such key, or is no plain value.
+    """
+    value: object = item
+    for key in filter(None, reference.path.split(".")):
+        found: Mapping[str, object] = {}
+        if isinstance(value, Mapping):
+            found = cast("Mapping[str, object]", value)
+        if key not in found:
+            raise InvalidConfig(f"{reference}: the item {item!r} has no {key}", "Correct `each`")
+        value = found[key]
+    if value is None or isinstance(value, str | int | float | bool | list):
+        return cast(OverrideValue, value)
+    raise InvalidConfig(
+        f"{reference}: the item {item!r} has several values", "Say which, as in ${item.key}"
+    )
+
+
+def _value(name: str, reference: Reference, results: Mapping[str, PartResult]) -> OverrideValue:
+    result = results.get(name)
+    if result is None:
+        if reference.path == "state":
+            return None  # it never ran
+        raise InvalidConfig(f"{reference}: {name} did not run", "Look at why it did not")
+    if reference.metric is not None:
+        return _metric(name, reference, result)
+    value: object = getattr(result, reference.path) if reference.path in FIELDS else ""
+    if value == "":
+        raise InvalidConfig(
+            f"{reference}: {name} has no {reference.path}",
+            "A job config's step has the output_dir that is written beside it",
+        )
+    return str(value)
+
+
+def _metric(name: str, reference: Reference, result: PartResult) -> float:
+    metrics = result.metrics
+    value = pick(metrics, reference.metric or "")
+    if value is None:
+        known = ", ".join(sorted(metrics)[:20]) or "none"
+        raise InvalidConfig(
+            f"{reference}: {name} left no metric {reference.metric}; it has {known}",
+            'Use one of these, or have the job print a line such as {"exact_match": 0.9}',
+        )
+    return value

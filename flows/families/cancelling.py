@@ -1,0 +1,57 @@
+"""Ending the jobs of a run that was cancelled while nobody executed it."""
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.logging.loggers import flow_run_logger
+from pydantic import ValidationError
+
+from flows.core.models import JobRequest
+from flows.core.states import JobState, TerminationReason
+from flows.families.children import Children, state_of
+from flows.job.attempt import Attempt
+from flows.job.outcome import Outcome
+from flows.job.run_record import RunRecord
+from flows.job.runtime import CancelRequest, Runtime
+
+
+async def finish_cancel(run: FlowRun, *, client: PrefectClient, runtime: Runtime) -> None:
+    """End the job of `run`, if it has one, wait until it is gone, and call the run cancelled."""
+    record = RunRecord(run, client)
+    request = request_of(run)
+    with runtime.cancel_request(run.id) as cancel:
+        if request is None:
+            cancel.ask(force=record.force_cancel, concluded=False)
+            await record.conclude(await _end_parts(run, client, runtime, cancel))
+            return
+        attempt = Attempt(
+            request,
+            number=await record.attempt(),
+            is_new=run.run_count == 0,
+            record=record,
+            runtime=runtime,
+            cancel=cancel,
+            logger=flow_run_logger(run),
+        )
+        await record.conclude(await attempt.end())
+
+
+async def _end_parts(
+    run: FlowRun, client: PrefectClient, runtime: Runtime, cancel: CancelRequest
+) -> Outcome:
+    """End the jobs of a run that consists of some, and wait until they are gone."""
+    ended = await Children(run, client, runtime.settings).end(cancel)
+    if not ended:
+        return Outcome(TerminationReason.USER_CANCELLED, "It had no jobs.")
+    succeeded = sum(state_of(child) is JobState.SUCCEEDED for child in ended)
+    return Outcome(
+        TerminationReason.USER_CANCELLED,
+        f"Cancelled on request; {succeeded} of its {len(ended)} jobs had succeeded.",
+    )
+
+
+def request_of(run: FlowRun) -> JobRequest | None:
+    """What was asked for; None of a run that is no job, whose execution says what is wrong."""
+    try:
+        return JobRequest.model_validate(run.parameters.get("request"))
+    except ValidationError:
+        return None

@@ -1,0 +1,261 @@
+"""The jobs that a pipeline or a sweep consists of: ordinary runs of `oumi-job`, linked to it."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+import httpx
+from prefect import Task
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRunResult
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Pending, Scheduled
+
+from flows.core import names
+from flows.core.configs.plan import JobPlan, make_plan
+from flows.core.configs.reader import ConfigKind, submitted_config
+from flows.core.errors import EngineUnavailable
+from flows.core.models import JobRequest
+from flows.core.prefect_states import PREFECT_STATE, job_state
+from flows.core.settings import Settings
+from flows.core.states import JobState
+from flows.job.run_record import LabelValue, RunRecord
+from flows.job.runtime import CancelRequest
+
+_PAGE: Final = 200
+_TOO_MANY: Final = 429
+_PATIENCE_SECONDS: Final = 2.0
+_GROWTH: Final = 1.5
+_LONGEST_POLL_SECONDS: Final = 5.0
+_CREATION_SECONDS: Final = 30.0
+
+T = TypeVar("T")
+
+
+class Children:
+    """The jobs of one parent run.
+
+    Args:
+        parent: The pipeline's or the sweep's run.
+        client: Prefect's API.
+        settings: Where configs are kept as submitted, and how often to look.
+    """
+
+    def __init__(self, parent: FlowRun, client: PrefectClient, settings: Settings) -> None:
+        self._parent = parent
+        self._client = client
+        self._settings = settings
+        self._deployment_id: UUID | None = None
+
+    async def all(self) -> dict[str, FlowRun]:
+        """Every job there is, by the part it is, in one query for each 200."""
+        found: list[FlowRun] = []
+        while True:
+            page = await patiently(partial(self._read, offset=len(found)))
+            found += page
+            if len(page) < _PAGE:
+                return {str(run.labels.get(names.LABEL_PART, "")): run for run in found}
+
+    async def start(
+        self,
+        part: str,
+        request: JobRequest,
+        *,
+        after: Iterable[FlowRun],
+        tags: Sequence[str] = (),
+        output_dir: str = "",
+    ) -> FlowRun:
+        """Start the job of a part, or find the one that was started before.
+
+        Args:
+            part: Which part of the parent it is.
+            request: The job.
+            after: The jobs that it waited for; the Prefect UI draws them before it.
+            tags: Those of its run beside what every job's has.
+            output_dir: Folder of the results of a job config's job.
+
+        Raises:
+            OumiFlowsError: The job cannot be run.
+        """
+        plan = await asyncio.to_thread(self._plan, request)
+        if output_dir:
+            plan = plan.model_copy(update={"output_dir": output_dir})
+        creating = asyncio.ensure_future(
+            patiently(lambda: self._create(part, request, plan, after=list(after), tags=tags))
+        )
+        try:
+            return await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            # Whoever ends the parent's jobs must find this one, too.
+            await asyncio.wait({creating}, timeout=_CREATION_SECONDS)
+            raise
+
+    async def retry(self, run: FlowRun, *, fresh: bool) -> None:
+        """Start another attempt of a job that has ended."""
+        number = await patiently(RunRecord(run, self._client).next_attempt)
+        labels: dict[str, LabelValue] = {names.LABEL_ATTEMPT: number}
+        if fresh:
+            labels[names.LABEL_FRESH_ATTEMPT] = number
+        if run.labels.get(names.LABEL_FORCE_CANCEL):
+            labels[names.LABEL_FORCE_CANCEL] = False
+        state = Scheduled(
+            name=PREFECT_STATE[JobState.RETRYING].name, message=f"Attempt {number} was requested."
+        )
+        await patiently(lambda: self._client.update_flow_run_labels(run.id, labels))
+        await patiently(lambda: self._client.set_flow_run_state(run.id, state))
+
+    async def cancel(self, run: FlowRun, *, force: bool, message: str) -> None:
+        """Ask for the end of a job."""
+        if force and not run.labels.get(names.LABEL_FORCE_CANCEL):
+            label: dict[str, LabelValue] = {names.LABEL_FORCE_CANCEL: True}
+            await patiently(lambda: self._client.update_flow_run_labels(run.id, label))
+        if state_of(run) is not JobState.CANCELLING:
+            state = State[None](type=StateType.CANCELLING, name="Cancelling", message=message)
+            await patiently(lambda: self._client.set_flow_run_state(run.id, state))
+
+    async def label(self, run: FlowRun, labels: Mapping[str, LabelValue]) -> None:
+        """Add labels to a job's run."""
+        await patiently(lambda: self._client.update_flow_run_labels(run.id, dict(labels)))
+
+    async def end(self, cancel: CancelRequest) -> list[FlowRun]:
+        """End every job that lives, and wait until all are gone; all of them, as they ended."""
+        interval = Interval(self._settings.poll_min_seconds)
+        while True:
+            runs = list((await self.all()).values())
+            live = [run for run in runs if not state_of(run).is_terminal]
+            if not live:
+                return runs
+            for run in live:
+                await self.cancel(
+                    run, force=cancel.force, message="What it is a part of was cancelled."
+                )
+            # A forced cancel may follow an ordinary one.
+            cancel.news.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(cancel.news.wait(), interval.next())
+
+    async def _read(self, *, offset: int) -> list[FlowRun]:
+        return await self._client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[self._parent.id])
+            ),
+            limit=_PAGE,
+            offset=offset,
+        )
+
+    def _plan(self, request: JobRequest) -> JobPlan:
+        config = submitted_config(
+            Path(request.config_path), request.config_sha256, self._settings.snapshots_dir
+        )
+        return make_plan(request, config)
+
+    async def _create(
+        self,
+        part: str,
+        request: JobRequest,
+        plan: JobPlan,
+        *,
+        after: list[FlowRun],
+        tags: Sequence[str],
+    ) -> FlowRun:
+        # The task run stands for the job in the parent's graph; the server keeps its state.
+        stand_in = Task(lambda: None, name=part)
+        stand_in.task_key = f"{names.FLOW_NAME}.part"
+        task_run = await self._client.create_task_run(
+            stand_in,
+            self._parent.id,
+            dynamic_key=part,
+            name=part,
+            state=Pending(),
+            task_inputs={
+                str(run.labels.get(names.LABEL_PART)): [TaskRunResult(id=run.parent_task_run_id)]
+                for run in after
+                if run.parent_task_run_id
+            },
+        )
+        command = names.JOB_COMMAND if plan.kind is ConfigKind.JOB else request.command.value
+        is_local = plan.cloud == names.LOCAL_CLOUD
+        labels: dict[str, LabelValue] = {
+            names.LABEL_ATTEMPT: 1,
+            names.LABEL_WORK_POOL: self._parent.work_pool_name or self._settings.work_pool,
+            names.LABEL_PARENT: str(self._parent.id),
+            names.LABEL_PART: part,
+            names.LABEL_MODEL: plan.model_name[-_PAGE:],
+            names.LABEL_OUTPUT_DIR: plan.output_dir or "",
+        }
+        return await self._client.create_flow_run_from_deployment(
+            await self._deployment(),
+            parameters={"request": request.model_dump(mode="json")},
+            name=request.job_name or part,
+            tags=[*names.run_tags(command=command, cloud=plan.cloud), *tags],
+            labels={key: value for key, value in labels.items() if value},
+            idempotency_key=f"{self._parent.id}/{part}",
+            parent_task_run_id=task_run.id,
+            work_queue_name=None if is_local else names.CLOUD_QUEUE,
+        )
+
+    async def _deployment(self) -> UUID:
+        if self._deployment_id is None:
+            name = names.deployment(self._parent.work_pool_name or self._settings.work_pool)
+            try:
+                deployment = await self._client.read_deployment_by_name(name)
+            except ObjectNotFound as error:
+                raise EngineUnavailable(
+                    f"The Prefect server has no deployment {name}", "Run `oumi-flows up`"
+                ) from error
+            self._deployment_id = deployment.id
+        return self._deployment_id
+
+
+class Interval:
+    """Seconds between two looks: they grow while nothing changes."""
+
+    def __init__(self, shortest: float) -> None:
+        self._shortest = shortest
+        self._seconds = shortest
+
+    def next(self) -> float:
+        """The seconds until the next look."""
+        seconds = self._seconds
+        self._seconds = min(seconds * _GROWTH, max(_LONGEST_POLL_SECONDS, self._shortest))
+        return seconds
+
+    def reset(self) -> None:
+        """Begin anew: something changed."""
+        self._seconds = self._shortest
+
+
+def state_of(run: FlowRun) -> JobState:
+    """The job state of a run."""
+    state = run.state
+    return job_state(state.type.value, state.name or "") if state else JobState.SCHEDULED
+
+
+def retried_at(history: "Iterable[State[Any]]") -> datetime | None:
+    """When a run that had ended was last asked to run again; None: it never was."""
+    asked_at: datetime | None = None
+    has_ended = False
+    for state in sorted(history, key=lambda one: one.timestamp):
+        if state.is_scheduled() and has_ended:
+            asked_at = state.timestamp
+        has_ended = state.is_final()
+    return asked_at
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """The result of a call to Prefect, made again for as long as it does not answer."""
+    while True:
+        try:
+            return await call()
+        except httpx.HTTPStatusError as error:
+            if error.response.is_client_error and error.response.status_code != _TOO_MANY:
+                raise
+        except (httpx.TransportError, TimeoutError):
+            pass
+        await asyncio.sleep(_PATIENCE_SECONDS)

@@ -1,0 +1,49 @@
+"""The median rule: which trials are not worth being gone on with."""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from flows.core.metrics import Point
+from flows.core.numbers import to_json
+from flows.core.sweeps.spec import Direction, EarlyStopping
+
+
+def hopeless(
+    curve: Sequence[Point],
+    others: Mapping[str, Sequence[Point]],
+    rule: EarlyStopping,
+    direction: Direction,
+) -> str | None:
+    """Why a trial should be stopped; None: it should not.
+
+    Args:
+        curve: The trial's metric by step so far.
+        others: That of every other trial, by name.
+        rule: When to judge.
+        direction: Which way is better.
+    """
+    if not curve or curve[-1].step < rule.after_steps:
+        return None
+    step, last = curve[-1]
+    if not math.isfinite(last):
+        return f"diverged: at step {step} it was {to_json(last)}"
+    bests = [_best(other, step, direction) for other in others.values() if _reached(other, step)]
+    if len(bests) < rule.after_trials:
+        return None
+    best, typical = _best(curve, step, direction), median(bests)
+    if not direction.better(typical, best):
+        return None
+    return f"at step {step} its best was {best:.4g}, the median of {len(bests)} is {typical:.4g}"
+
+
+def _reached(curve: Sequence[Point], step: int) -> bool:
+    return bool(curve) and curve[-1].step >= step and curve[0].step <= step
+
+
+def _best(curve: Sequence[Point], step: int, direction: Direction) -> float:
+    """The best value up to a step; the worst there is of a trial that has diverged by then."""
+    values = [point.value for point in curve if point.step <= step]
+    if not math.isfinite(values[-1]):
+        return direction.worst
+    return min(filter(math.isfinite, values), key=direction.order)

@@ -1,0 +1,228 @@
+"""What a pipeline and a sweep have in common: a run that watches its jobs and shows them."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect import get_run_logger
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterType,
+)
+from prefect.client.schemas.objects import FlowRun, State
+
+from flows.core import names
+from flows.core.metrics import kept_metrics, read_kept, read_metrics
+from flows.core.models import JobProgress
+from flows.core.settings import Settings
+from flows.core.states import JobState
+from flows.families.cancelling import finish_cancel
+from flows.families.children import Children, Interval, patiently, retried_at, state_of
+from flows.job.outcome import Outcome, too_late_to_cancel
+from flows.job.reading import Reading
+from flows.job.results import result_files
+from flows.job.run_record import RunRecord
+from flows.job.runtime import Runtime, current_runtime
+
+Row = dict[str, Any]
+
+
+@asynccontextmanager
+async def current_parent() -> "AsyncGenerator[Parent]":
+    """The pipeline or sweep whose flow this code is.
+
+    Where no `oumi` worker observes its cancel, its jobs are ended at the end of the context.
+    """
+    record, runtime = RunRecord.current(), current_runtime()
+    try:
+        await patiently(record.reload)
+        await patiently(record.measure)
+        yield Parent(record, record.client, runtime.settings, get_run_logger())
+    except asyncio.CancelledError:
+        # A process worker cancels by SIGTERM, which arrives here as a cancellation.
+        if not runtime.observes_cancels:
+            await asyncio.shield(_end_if_cancelling(record, runtime))
+        raise
+
+
+class Parent:
+    """One run of a pipeline or a sweep.
+
+    Args:
+        record: The run.
+        client: Prefect's API.
+        settings: What a person can set.
+        logger: The run's log.
+    """
+
+    def __init__(
+        self,
+        record: RunRecord,
+        client: PrefectClient,
+        settings: Settings,
+        logger: "logging.Logger | logging.LoggerAdapter[logging.Logger]",
+    ) -> None:
+        self.children = Children(record.run, client, settings)
+        self.reading = Reading()
+        self.logger = logger
+        self._record = record
+        self._client = client
+        self._interval = Interval(settings.poll_min_seconds)
+        self._table = Table(record.run, client)
+        self._shown: list[Row] | None = None
+        self._metrics: dict[UUID, Mapping[str, float]] = {}
+        self.one_part_since: datetime | None = None
+        """When a part was retried alone, and so only what follows it is started; None: all is."""
+
+    @property
+    def run_id(self) -> UUID:
+        """The run."""
+        return self._record.run.id
+
+    async def retry_failed(self, runs: Mapping[str, FlowRun]) -> None:
+        """Start another attempt of what failed in an earlier attempt of ours.
+
+        Doing it twice in one attempt does no more than doing it once: a job that was retried
+        ends, if it does, after the attempt was asked for.
+        """
+        if self._record.run.run_count <= 1:
+            return
+        history = await patiently(lambda: self._client.read_flow_run_states(self._record.run.id))
+        asked_at = retried_at(history)
+        if asked_at is None:
+            return
+        attempt = await patiently(self._record.attempt)
+        labels = self._record.labels
+        if labels.get(names.LABEL_ONE_PART) == attempt:
+            self.one_part_since = asked_at
+            return
+        failed = [run for run in runs.values() if _failed_before(run, asked_at)]
+        for run in failed:
+            fresh = labels.get(names.LABEL_FRESH_ATTEMPT) == attempt
+            await self.children.retry(run, fresh=fresh)
+            self.logger.info("Retrying %s: job %s", run.labels.get(names.LABEL_PART), run.id)
+
+    def moves(self, run: FlowRun) -> bool:
+        """Whether a job lives or has ended in this attempt of ours."""
+        since = self.one_part_since
+        return not state_of(run).is_terminal or since is None or not _ended_before(run, since)
+
+    async def metrics(self, run: FlowRun, *, output_dir: str) -> Mapping[str, float]:
+        """The metrics a job left that succeeded; from its run, where they are kept."""
+        if run.id not in self._metrics:
+            found = read_kept(run.labels.get(names.LABEL_METRICS))
+            if found is None:
+                files = result_files(run.labels, folder=output_dir)
+                found = await self.reading.read(f"the results of job {run.id}", read_metrics, files)
+                if found:
+                    await self.children.label(run, {names.LABEL_METRICS: kept_metrics(found)})
+            self._metrics[run.id] = found or {}
+        return self._metrics[run.id]
+
+    async def show(self, rows: list[Row], *, over: int, total: int, about: str) -> None:
+        """Show where every part is, if that is news.
+
+        Args:
+            rows: A row for each.
+            over: How many have ended.
+            total: How many there will be.
+            about: What the table is of.
+        """
+        if rows == self._shown:
+            return
+        self._shown = rows
+        self._interval.reset()
+        progress = JobProgress(step=over, max_steps=total, percent=round(100 * over / total, 1))
+        try:
+            await self._table.show(rows, about)
+            await self._record.show_progress(
+                progress, observed_at=datetime.now(UTC), unreachable=None
+            )
+        except httpx.HTTPError as error:
+            self._shown = None
+            self.logger.debug("Parts not shown: %s", error)
+
+    async def rest(self) -> None:
+        """Wait until it is time for another look."""
+        await asyncio.sleep(self._interval.next())
+
+    async def concluded(self, outcome: Outcome) -> "State[Any]":
+        """The state to return from the flow.
+
+        Raises:
+            Abort: Somebody else put the run in a terminal state.
+        """
+        await self._record.refuse_if_concluded()
+        self._record.stop_stopwatch()
+        await patiently(lambda: self._record.label({}))
+        if self._record.is_cancelling:
+            outcome = too_late_to_cancel(outcome)
+        return outcome.state
+
+
+class Table:
+    """The one table artifact of a run.
+
+    Args:
+        run: The run.
+        client: Prefect's API.
+    """
+
+    def __init__(self, run: FlowRun, client: PrefectClient) -> None:
+        self._run = run
+        self._client = client
+        self._artifact: UUID | None = None
+
+    async def show(self, rows: list[Row], about: str) -> None:
+        """Create or replace the table."""
+        if self._artifact is None:
+            self._artifact = await self._find()
+        data = json.dumps(rows)
+        if self._artifact is None:
+            created = await self._client.create_artifact(
+                ArtifactCreate(
+                    key=f"parts-{self._run.id}",
+                    type=names.PARTS_ARTIFACT,
+                    data=data,
+                    description=about,
+                    flow_run_id=self._run.id,
+                )
+            )
+            self._artifact = created.id
+        else:
+            update = ArtifactUpdate(data=data, description=about)
+            await self._client.update_artifact(self._artifact, update)
+
+    async def _find(self) -> UUID | None:
+        found = await self._client.read_artifacts(
+            artifact_filter=ArtifactFilter(
+                flow_run_id=ArtifactFilterFlowRunId(any_=[self._run.id]),
+                type=ArtifactFilterType(any_=[names.PARTS_ARTIFACT]),
+            ),
+            limit=1,
+        )
+        return found[0].id if found else None
+
+
+def _failed_before(run: FlowRun, instant: datetime) -> bool:
+    has_failed = state_of(run) is not JobState.SUCCEEDED and not run.labels.get(names.LABEL_STOPPED)
+    return has_failed and _ended_before(run, instant)
+
+
+def _ended_before(run: FlowRun, instant: datetime) -> bool:
+    return state_of(run).is_terminal and run.state is not None and run.state.timestamp < instant
+
+
+async def _end_if_cancelling(record: RunRecord, runtime: Runtime) -> None:
+    await patiently(record.reload)
+    if record.is_cancelling:
+        await finish_cancel(record.run, client=record.client, runtime=runtime)

@@ -1,0 +1,181 @@
+"""The `oumi-pipeline` flow: jobs that wait for each other and use what others left."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import FlowRun, State
+
+from flows.core import names
+from flows.core.divergence import divergence, has_diverged, last_loss
+from flows.core.errors import OumiFlowsError
+from flows.core.metrics import pick
+from flows.core.pipelines.references import references_in
+from flows.core.pipelines.results import PartResult
+from flows.core.pipelines.spec import Part, Pipeline
+from flows.core.prefect_states import read_message
+from flows.core.states import JobState, TerminationReason
+from flows.families.children import state_of
+from flows.families.parent import Parent, Row, current_parent
+from flows.families.pipeline_progress import HELD, PartState, Place, advance
+from flows.job.outcome import Outcome
+
+
+@flow(
+    name=names.PIPELINE_FLOW,
+    persist_result=False,
+    description="Run Oumi jobs that wait for each other.",
+)
+async def run_pipeline(pipeline: Pipeline) -> "State[Any]":
+    """Start each part when those before it have ended, and end when all have.
+
+    Everything is told from the jobs there are, so that it does not matter how often a worker
+    takes the run up again: no job is started twice. Its cancel is `flows.families.cancelling`'s.
+
+    Args:
+        pipeline: What to run.
+
+    Returns:
+        The Prefect state the pipeline ends in.
+    """
+    async with current_parent() as parent:
+        return await parent.concluded(await _Run(pipeline, parent).outcome())
+
+
+class _Run:
+    def __init__(self, pipeline: Pipeline, parent: Parent) -> None:
+        self._pipeline = pipeline
+        self._parent = parent
+        self._asked = _metrics_asked(pipeline)
+        self._unstartable: dict[str, str] = {}
+        """Why the job of a part was refused when it should have been started."""
+
+    async def outcome(self) -> Outcome:
+        """See the pipeline to its end."""
+        parent = self._parent
+        await parent.retry_failed(await parent.children.all())
+        while True:
+            runs = await parent.children.all()
+            results, held = await self._results(runs), self._held(runs)
+            places = self._places(results, held)
+            if ready := [place for place in places if place.state is PartState.READY]:
+                for place in ready:
+                    runs = await self._start(place, runs)
+                results = await self._results(runs)
+                places = self._places(results, held)
+            over = sum(place.state.is_over for place in places)
+            rows = [_row(place, results.get(place.part.name), self._asked) for place in places]
+            about = f"Pipeline **{self._pipeline.name}**: {over} of {len(places)} jobs are over"
+            await parent.show(rows, over=over, total=len(rows), about=about)
+            if over == len(places):
+                diverged = [name for name, one in results.items() if has_diverged(one.metrics)]
+                return _outcome(places, runs, diverged=diverged)
+            await parent.rest()
+
+    def _held(self, runs: Mapping[str, FlowRun]) -> set[str]:
+        """The parts not to start: all but what follows those that were retried alone."""
+        if self._parent.one_part_since is None:
+            return set()
+        going = {name for name, run in runs.items() if self._parent.moves(run)}
+        for part in self._pipeline.parts:
+            if not going.isdisjoint(part.after):
+                going.add(part.name)
+        return {part.name for part in self._pipeline.parts} - going
+
+    def _places(self, results: Mapping[str, PartResult], held: set[str]) -> list[Place]:
+        return [self._refused(place) for place in advance(self._pipeline, results, held=held)]
+
+    async def _results(self, runs: Mapping[str, FlowRun]) -> dict[str, PartResult]:
+        parts = [part for part in self._pipeline.parts if part.name in runs]
+        return {part.name: await self._result(part, runs[part.name]) for part in parts}
+
+    async def _result(self, part: Part, run: FlowRun) -> PartResult:
+        state = state_of(run)
+        output_dir = part.output_dir or str(run.labels.get(names.LABEL_OUTPUT_DIR, ""))
+        metrics: Mapping[str, float] = {}
+        if state is JobState.SUCCEEDED:
+            metrics = await self._parent.metrics(run, output_dir=output_dir)
+        return PartResult(
+            state=state,
+            job_id=str(run.id),
+            output_dir=output_dir,
+            model_name=str(run.labels.get(names.LABEL_MODEL, "")),
+            log_path=str(run.labels.get(names.LABEL_LOG_PATH, "")),
+            metrics=metrics,
+        )
+
+    async def _start(self, place: Place, runs: Mapping[str, FlowRun]) -> dict[str, FlowRun]:
+        """Start the job of a part; the jobs there are then."""
+        part, request = place.part, place.request
+        if request is None:
+            raise ValueError(f"{part.name} is not ready")
+        after = [runs[name] for name in part.after if name in runs]
+        try:
+            run = await self._parent.children.start(
+                part.name, request, after=after, tags=part.tags, output_dir=part.output_dir
+            )
+        except OumiFlowsError as error:
+            self._unstartable[part.name] = error.sentences
+            return dict(runs)
+        self._parent.logger.info("Started %s: job %s", part.name, run.id)
+        return {**runs, part.name: run}
+
+    def _refused(self, place: Place) -> Place:
+        why = self._unstartable.get(place.part.name)
+        if why is None or place.state is not PartState.READY:
+            return place
+        return place._replace(state=PartState.FAILED, why=why)
+
+
+def _metrics_asked(pipeline: Pipeline) -> dict[str, set[str]]:
+    """The metrics of each step that others refer to."""
+    asked: dict[str, set[str]] = {}
+    for part in pipeline.parts:
+        for one in references_in([part.when, part.request.overrides, part.request.envs]):
+            if one.metric is not None:
+                asked.setdefault(one.head, set()).add(one.metric)
+    return asked
+
+
+def _row(place: Place, result: PartResult | None, asked: Mapping[str, set[str]]) -> Row:
+    """The part as a row of the table that a person sees."""
+    part = place.part
+    metrics: Mapping[str, float] = result.metrics if result else {}
+    told = [(name, pick(metrics, name)) for name in sorted(asked.get(part.step, ()))]
+    return {
+        "step": part.name,
+        "state": result.state if result else place.state.value,
+        "metrics": ", ".join(f"{name} {value:.4g}" for name, value in told if value is not None),
+        "note": place.why or divergence(last_loss(metrics)),
+        "job_id": result.job_id if result else "",
+    }
+
+
+def _outcome(places: list[Place], runs: Mapping[str, FlowRun], *, diverged: list[str]) -> Outcome:
+    """How a pipeline ends: as the first of its parts did that should not have."""
+    failed = [place for place in places if place.state is PartState.FAILED]
+    failed = [place for place in failed if not place.part.may_fail]
+    succeeded = sum(place.state is PartState.SUCCEEDED for place in places)
+    count = f"{succeeded} of {len(places)} jobs succeeded"
+    skipped = [place.part.name for place in places if place.state is PartState.SKIPPED]
+    if skipped:
+        count += f", {len(skipped)} skipped ({', '.join(skipped[:3])})"
+    if diverged:
+        count += f", {len(diverged)} diverged ({', '.join(diverged[:3])})"
+    if held := [place.part.name for place in places if place.why == HELD]:
+        count += f", {len(held)} not started ({', '.join(held[:3])}): a retry of the whole runs it"
+    if held and not failed:
+        return Outcome(TerminationReason.USER_CANCELLED, f"{count}.")
+    if not failed:
+        return Outcome(TerminationReason.COMPLETED, f"{count}.")
+    # What failed goes before what somebody cancelled.
+    ended = [(place, *_ending(place, runs.get(place.part.name))) for place in failed]
+    place, reason, why = min(ended, key=lambda one: one[1].job_state is JobState.CANCELLED)
+    return Outcome(reason, f"{place.part.name} failed: {why.rstrip('.')}; {count}.")
+
+
+def _ending(place: Place, run: FlowRun | None) -> tuple[TerminationReason, str]:
+    if run is None or run.state is None:
+        return TerminationReason.INVALID_CONFIG, place.why
+    reason, text = read_message(run.state.type.value, run.state.name or "", run.state.message)
+    return reason or TerminationReason.LOST, text

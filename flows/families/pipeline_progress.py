@@ -1,0 +1,129 @@
+"""Where a pipeline is, told from the jobs it has: what runs next, what never will, and why."""
+
+import math
+from collections.abc import Container, Mapping
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from flows.core.errors import InvalidConfig, OumiFlowsError
+from flows.core.models import JobRequest, OverrideValue
+from flows.core.numbers import to_json
+from flows.core.pipelines.conditions import Condition
+from flows.core.pipelines.references import Lookup, substitute, substitute_text
+from flows.core.pipelines.results import PartResult, lookup_for, without_diverged
+from flows.core.pipelines.spec import Part, Pipeline
+from flows.core.states import JobState
+
+HELD: Final = "another step was retried alone"
+"""Why a part is not started that could be."""
+
+
+class PartState(StrEnum):
+    """Where a part of a pipeline is."""
+
+    WAITING = "waiting"
+    READY = "ready"
+    LIVE = "live"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    NOT_RUN = "not run"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more happens to the part by itself."""
+        return self not in (PartState.WAITING, PartState.READY, PartState.LIVE)
+
+
+class Place(NamedTuple):
+    """Where one part is.
+
+    Attributes:
+        why: What keeps it from running, or kept it; empty of one that has a job.
+        request: The job to start; of one that is ready.
+    """
+
+    part: Part
+    state: PartState
+    why: str = ""
+    request: JobRequest | None = None
+
+
+def advance(
+    pipeline: Pipeline, results: Mapping[str, PartResult], *, held: Container[str] = ()
+) -> list[Place]:
+    """Where each part of a pipeline is, in order.
+
+    The same jobs always give the same answer, whoever asks and however often.
+
+    Args:
+        pipeline: What should run.
+        results: The jobs there are, by the name of their part.
+        held: The parts that are not started though they could be.
+    """
+    places: dict[str, Place] = {}
+    for part in pipeline.parts:
+        result = results.get(part.name)
+        if result is None:
+            place = _without_job(part, places, results)
+            if place.state is PartState.READY and part.name in held:
+                place = Place(part, PartState.NOT_RUN, HELD)
+            places[part.name] = place
+        else:
+            places[part.name] = Place(part, _state_of(JobState(result.state)))
+    return list(places.values())
+
+
+def resolved(part: Part, lookup: Lookup) -> JobRequest:
+    """The job of a part, with its references replaced.
+
+    Raises:
+        InvalidConfig: One of them stands for nothing.
+    """
+    request = part.request
+    overrides: dict[str, OverrideValue] = {
+        key: _finite(key, substitute(value, lookup)) for key, value in request.overrides.items()
+    }
+    envs = {key: substitute_text(value, lookup) for key, value in request.envs.items()}
+    return request.model_copy(update={"overrides": overrides, "envs": envs})
+
+
+def _finite(key: str, value: OverrideValue) -> OverrideValue:
+    """The value of an override.
+
+    Raises:
+        InvalidConfig: It is a number that is not finite, with which no config means anything.
+    """
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, float) and not math.isfinite(one):
+            raise InvalidConfig(f"{key} would be {to_json(one)}", "Look at why that metric is none")
+    return value
+
+
+def _without_job(
+    part: Part, places: Mapping[str, Place], results: Mapping[str, PartResult]
+) -> Place:
+    condition = Condition(part.when) if part.when else None
+    # Whoever asks how another step ended runs however it did.
+    asked = {one.head for one in condition.references if one.path == "state"} if condition else ()
+    before = [places[name] for name in part.after]
+    if any(not place.state.is_over for place in before):
+        return Place(part, PartState.WAITING)
+    needed = [place for place in before if place.part.step not in asked]
+    for state, why in ((PartState.FAILED, "failed"), (PartState.NOT_RUN, "did not run")):
+        if missing := [place.part.name for place in needed if place.state is state]:
+            return Place(part, PartState.NOT_RUN, f"{', '.join(missing[:3])} {why}")
+    if skipped := [place.part.name for place in needed if place.state is PartState.SKIPPED]:
+        return Place(part, PartState.SKIPPED, f"{', '.join(skipped[:3])} was skipped")
+    try:
+        if condition and not condition.holds(lookup_for(part, without_diverged(results))):
+            return Place(part, PartState.SKIPPED, f"not {part.when}")
+        return Place(part, PartState.READY, request=resolved(part, lookup_for(part, results)))
+    except OumiFlowsError as error:
+        return Place(part, PartState.FAILED, error.sentences)
+
+
+def _state_of(state: JobState) -> PartState:
+    if not state.is_terminal:
+        return PartState.LIVE
+    return PartState.SUCCEEDED if state is JobState.SUCCEEDED else PartState.FAILED

@@ -1,0 +1,328 @@
+"""The `oumi-sweep` flow: one job, run again and again with other values."""
+
+import asyncio
+import math
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, cast
+
+from prefect import flow
+from prefect.client.schemas.objects import FlowRun, State
+
+from flows.core import names
+from flows.core.divergence import divergence, has_diverged, last_loss
+from flows.core.errors import OumiFlowsError
+from flows.core.metrics import Point, pick, read_curve
+from flows.core.models import JobRequest
+from flows.core.numbers import to_json
+from flows.core.prefect_states import read_message
+from flows.core.states import JobState, TerminationReason
+from flows.core.sweeps.search import Tried, values_of
+from flows.core.sweeps.spec import Choices, Range, Scalar, Sweep, Values
+from flows.families.children import state_of
+from flows.families.early_stopping import hopeless
+from flows.families.parent import Parent, Row, current_parent
+from flows.job.outcome import Outcome
+from flows.job.results import result_files
+
+_PART: Final = "trial-{}"
+_ENVS: Final = "envs."
+_STOPPED: Final = "stopped"
+
+
+@flow(
+    name=names.SWEEP_FLOW,
+    persist_result=False,
+    description="Run an Oumi job with many values and rank what comes of it.",
+)
+async def run_sweep(sweep: Sweep) -> "State[Any]":
+    """Run the trials, some at once, and rank them; one that fails does not end the others.
+
+    What was tried is told from the trials' own runs, so that a worker that takes the sweep up
+    again goes on where it was. Its cancel is `flows.families.cancelling`'s.
+
+    Args:
+        sweep: What to run.
+
+    Returns:
+        The Prefect state the sweep ends in; its message names the best trial.
+    """
+    async with current_parent() as parent:
+        folder = f"{sweep.name}-{str(parent.run_id)[:8]}"
+        return await parent.concluded(await _Run(sweep, parent, folder).outcome())
+
+
+class _Trial(NamedTuple):
+    """A trial there is.
+
+    Attributes:
+        run: Its job; None: it could not be started.
+        state: A job state, or `stopped`.
+        value: Its metric, of one that succeeded and left it; it may be not finite.
+        reached: The value it was stopped at.
+        note: What is to be said of it.
+        diverged: Whether its metric or its training's loss is not finite: it cannot win.
+    """
+
+    name: str
+    values: Values
+    run: FlowRun | None
+    state: str
+    value: float | None = None
+    reached: float | None = None
+    note: str = ""
+    diverged: bool = False
+
+    @property
+    def can_win(self) -> bool:
+        return self.value is not None and not self.diverged
+
+    @property
+    def is_over(self) -> bool:
+        return self.run is None or self.state == _STOPPED or JobState(self.state).is_terminal
+
+    @property
+    def has_failed(self) -> bool:
+        has_none = self.value is None and not self.diverged
+        return self.is_over and has_none and self.state != _STOPPED
+
+
+class _Run:
+    def __init__(self, sweep: Sweep, parent: Parent, folder: str) -> None:
+        self._sweep = sweep
+        self._parent = parent
+        self._folder = f"{sweep.output_dir}/{folder}"
+        self._unstartable: dict[str, _Trial] = {}
+        self._curves: dict[str, list[Point]] = {}
+        """Those of trials that are over."""
+
+    async def outcome(self) -> Outcome:
+        """See the sweep to its end."""
+        parent = self._parent
+        await parent.retry_failed(await parent.children.all())
+        while True:
+            runs = await parent.children.all()
+            trials = [await self._trial(name, run) for name, run in sorted(runs.items())]
+            trials += self._unstartable.values()
+            await self._stop_hopeless(trials)
+            if parent.one_part_since is None:
+                trials = await self._start(trials)
+                total = self._sweep.trials
+            else:  # a trial was retried alone
+                total = len(trials)
+            over = sum(trial.is_over for trial in trials)
+            rows = self._leaderboard(trials)
+            about = f"Sweep **{self._sweep.name}**: {over} of {total} trials are over"
+            await parent.show(rows, over=over, total=total, about=about)
+            if over >= total:
+                return self._ending(trials)
+            await parent.rest()
+
+    async def _trial(self, name: str, run: FlowRun) -> _Trial:
+        state = state_of(run)
+        values = self._values(run)
+        stopped = run.labels.get(names.LABEL_STOPPED)
+        if state is JobState.CANCELLED and stopped:
+            curve = await self._read_curve(name, run)
+            reached = curve[-1].value if curve else None
+            return _Trial(name, values, run, _STOPPED, reached=reached, note=str(stopped))
+        if state is not JobState.SUCCEEDED:
+            return _Trial(name, values, run, state, note=_why(run) if state.is_terminal else "")
+        metrics = await self._parent.metrics(run, output_dir=_output_dir(run))
+        value = pick(metrics, self._sweep.metric)
+        note = _note(metrics, self._sweep.metric, value)
+        diverged = has_diverged(metrics) or (value is not None and not math.isfinite(value))
+        return _Trial(name, values, run, state, value=value, note=note, diverged=diverged)
+
+    def _values(self, run: FlowRun) -> Values:
+        """What a trial tries, as its own job says."""
+        request = JobRequest.model_validate(run.parameters["request"])
+        given: dict[str, Any] = {
+            **request.overrides,
+            **{f"{_ENVS}{key}": value for key, value in request.envs.items()},
+        }
+        values = {key: given.get(key) for key in self._sweep.space}
+        # An environment variable is a text whatever it was drawn from.
+        return {key: _drawn(value, self._sweep.space[key]) for key, value in values.items()}
+
+    async def _start(self, trials: list[_Trial]) -> list[_Trial]:
+        """Start as many trials as may run; all there are then."""
+        trials = list(trials)
+        sweep = self._sweep
+        while len(trials) < sweep.trials:
+            if sum(not trial.is_over for trial in trials) >= sweep.concurrency:
+                break
+            taken = {trial.name for trial in trials}
+            number = next(n for n in range(sweep.trials) if _PART.format(n + 1) not in taken)
+            tried = [Tried(trial.values, self._worth(trial)) for trial in trials if trial.is_over]
+            values = await asyncio.to_thread(values_of, sweep, number, tried)
+            trials.append(await self._start_one(_PART.format(number + 1), values))
+        return trials
+
+    def _worth(self, trial: _Trial) -> float | None:
+        """The value that the search is to go by; None: it failed."""
+        value = trial.reached if trial.value is None else trial.value
+        if value is None or (math.isfinite(value) and not trial.diverged):
+            return value
+        return self._sweep.direction.worst
+
+    async def _start_one(self, name: str, values: Values) -> _Trial:
+        request = self._request(name, values)
+        try:
+            run = await self._parent.children.start(name, request, after=())
+        except OumiFlowsError as error:
+            trial = _Trial(name, values, None, JobState.FAILED, note=error.sentences)
+            self._unstartable[name] = trial
+            return trial
+        self._parent.logger.info("Started %s: job %s, %s", name, run.id, _told(values))
+        return _Trial(name, self._values(run), run, state_of(run))
+
+    def _request(self, name: str, values: Values) -> JobRequest:
+        sweep = self._sweep
+        base = sweep.request
+        overrides = {key: one for key, one in values.items() if not key.startswith(_ENVS)}
+        envs = {
+            key.removeprefix(_ENVS): str(one)
+            for key, one in values.items()
+            if key.startswith(_ENVS)
+        }
+        if sweep.output_key:
+            place = f"{self._folder}/{name}"
+            overrides[sweep.output_key] = (
+                f"{place}/{sweep.output_name}" if sweep.output_name else place
+            )
+        return base.model_copy(
+            update={
+                "overrides": {**base.overrides, **overrides},
+                "envs": {**base.envs, **envs, names.TRIAL_ENV: name},
+                "job_name": f"{sweep.name}-{name}",
+            }
+        )
+
+    async def _stop_hopeless(self, trials: list[_Trial]) -> None:
+        rule = self._sweep.early_stopping
+        if rule is None:
+            return
+        curves = {
+            trial.name: await self._read_curve(trial.name, trial.run)
+            for trial in trials
+            if trial.run is not None and trial.state in (JobState.RUNNING, JobState.SUCCEEDED)
+        }
+        for trial in trials:
+            if trial.run is None or trial.state != JobState.RUNNING:
+                continue
+            others = {name: one for name, one in curves.items() if name != trial.name}
+            why = trial.run.labels.get(names.LABEL_STOPPED)
+            if why is None:
+                why = hopeless(curves[trial.name], others, rule, self._sweep.direction)
+                # The label first: nothing must take it for one that failed.
+                if why:
+                    await self._parent.children.label(trial.run, {names.LABEL_STOPPED: why})
+            if why:
+                await self._parent.children.cancel(trial.run, force=False, message=str(why))
+                self._parent.logger.info("Stopped %s early: %s", trial.name, why)
+
+    async def _read_curve(self, name: str, run: FlowRun) -> list[Point]:
+        """The values that a trial's metric had; of one that is over they are read once."""
+        if name in self._curves:
+            return self._curves[name]
+        files = result_files(run.labels)
+        look = f"the metrics of job {run.id}"
+        curve = await self._parent.reading.read(look, read_curve, files, self._sweep.metric) or []
+        if state_of(run).is_terminal:
+            self._curves[name] = curve
+        return curve
+
+    def _ranked(self, trials: list[_Trial]) -> list[_Trial]:
+        """The best first; then those that diverged, then those without a value, by number."""
+
+        def place(trial: _Trial) -> tuple[bool, bool, float, int]:
+            value = trial.value
+            order = self._sweep.direction.order(value) if trial.can_win and value is not None else 0
+            number = int(trial.name.rpartition("-")[2])
+            return not trial.can_win, value is None, order, number
+
+        return sorted(trials, key=place)
+
+    def _leaderboard(self, trials: list[_Trial]) -> list[Row]:
+        return [
+            {
+                "rank": rank if trial.can_win else None,
+                "trial": trial.name,
+                "state": str(trial.state),
+                self._sweep.metric: None if trial.value is None else to_json(trial.value),
+                **trial.values,
+                "note": trial.note,
+                "job_id": str(trial.run.id) if trial.run else "",
+            }
+            for rank, trial in enumerate(self._ranked(trials), start=1)
+        ]
+
+    def _ending(self, trials: list[_Trial]) -> Outcome:
+        ranked = self._ranked(trials)
+        failed = [trial for trial in ranked if trial.has_failed]
+        stopped = sum(trial.state == _STOPPED for trial in trials)
+        count = f"{len(failed)} of {len(trials)} trials failed, {stopped} were stopped early"
+        if diverged := [trial.name for trial in ranked if trial.diverged]:
+            count += f", {len(diverged)} diverged ({', '.join(diverged[:3])})"
+        left = self._sweep.trials - len(trials)
+        if left:
+            count += f", {left} were not started: a retry of the whole runs them"
+        best = ranked[0]
+        if best.can_win:
+            return Outcome(
+                TerminationReason.USER_CANCELLED if left else TerminationReason.COMPLETED,
+                f"Best is {best.name}: {self._sweep.metric} {best.value:.6g} with "
+                f"{_told(best.values)}; {count}.",
+            )
+        if diverged and not failed:
+            return Outcome(
+                TerminationReason.INVALID_CONFIG,
+                f"No trial has a {self._sweep.metric} to go by; {best.name}: {best.note}; {count}.",
+            )
+        # What failed goes before what somebody cancelled.
+        first = min(failed, key=lambda one: one.state == JobState.CANCELLED, default=best)
+        why = first.note.rstrip(".")
+        text = f"No trial left the metric {self._sweep.metric}; {first.name}: {why}; {count}."
+        return Outcome(_reason(first.run), text)
+
+
+def _drawn(value: Any, one: Choices | Range) -> Scalar:
+    if not isinstance(value, str):
+        return cast(Scalar, value)
+    if isinstance(one, Range):
+        return round(float(value)) if one.is_whole else float(value)
+    return next((choice for choice in one if str(choice) == value), value)
+
+
+def _output_dir(run: FlowRun) -> str:
+    return str(run.labels.get(names.LABEL_OUTPUT_DIR, ""))
+
+
+def _note(metrics: Mapping[str, float], metric: str, value: float | None) -> str:
+    """What a person reads of a trial that succeeded."""
+    if words := divergence(last_loss(metrics)):
+        return words
+    if value is None:
+        return f"no metric {metric}; it has {', '.join(sorted(metrics)[:10]) or 'none'}"
+    return "" if math.isfinite(value) else f"diverged: {metric} is {to_json(value)}"
+
+
+def _why(run: FlowRun) -> str:
+    if run.state is None:
+        return ""
+    return read_message(run.state.type.value, run.state.name or "", run.state.message)[1]
+
+
+def _reason(run: FlowRun | None) -> TerminationReason:
+    """Why a sweep failed of which `run` is the first trial that did."""
+    if run is None or run.state is None or state_of(run) is JobState.SUCCEEDED:
+        return TerminationReason.INVALID_CONFIG
+    reason, _ = read_message(run.state.type.value, run.state.name or "", run.state.message)
+    return reason or TerminationReason.NONZERO_EXIT
+
+
+def _told(values: Mapping[str, object]) -> str:
+    return ", ".join(
+        f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in values.items()
+    )

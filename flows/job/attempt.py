@@ -1,0 +1,443 @@
+"""One attempt of a job: attach to it or launch it, watch it to its end, end it on request."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final, TypeVar
+
+import httpx
+from prefect.exceptions import ObjectNotFound
+
+from flows.core import names
+from flows.core.errors import (
+    CloudUnavailable,
+    ClusterNotFound,
+    ClusterUnreachable,
+    ConfigNotFound,
+    Conflict,
+    InvalidConfig,
+    LaunchCancelled,
+    NothingSubmitted,
+    OumiFlowsError,
+    StillLaunching,
+)
+from flows.core.models import JobRequest
+from flows.core.redaction import Redactor, own_redactor, own_secrets, ways_of_writing
+from flows.core.secret_marks import keep_marks
+from flows.core.states import JobState, TerminationReason
+from flows.job.hiding_log import HidingLogger
+from flows.job.job_watch import JobWatch
+from flows.job.launch_checks import find_blockers
+from flows.job.launch_plan import LaunchPlan
+from flows.job.letting_go import Patience, with_cost
+from flows.job.outcome import Outcome
+from flows.job.reading import Reading
+from flows.job.reporting import Report
+from flows.job.results import keep_results, with_divergence
+from flows.job.run_record import RunRecord
+from flows.job.runtime import CancelRequest, Runtime
+from flows.job.shared_output import jobs_that_shared
+from flows.job.submissions import Submissions
+from flows.launcher.port import JobHandle
+
+T = TypeVar("T")
+
+_RECORD_SECONDS: Final = 30.0
+"""How long the end of a job waits for the record of what it ran on."""
+
+
+class Attempt:
+    """What happens to one attempt of a job, from its request to its outcome.
+
+    The same code path serves the first start, a restart of the worker and a retry: it looks for
+    the job under its launch key before it launches it.
+
+    Args:
+        request: What to run.
+        number: The number of the attempt, from 1.
+        is_new: Whether nobody executed the run before, so that no job of it can exist.
+        record: The flow run.
+        runtime: The launcher and the watcher.
+        cancel: What is asked of the run.
+        logger: The run's log.
+    """
+
+    def __init__(
+        self,
+        request: JobRequest,
+        *,
+        number: int,
+        is_new: bool,
+        record: RunRecord,
+        runtime: Runtime,
+        cancel: CancelRequest,
+        logger: "logging.Logger | logging.LoggerAdapter[logging.Logger]",
+    ) -> None:
+        self.number = number
+        self._request = request
+        self._record = record
+        self._launcher = runtime.launcher
+        self._runtime = runtime
+        self._settings = runtime.settings
+        self._cancel = cancel
+        self._logger = logger = HidingLogger(logger, own_redactor())
+        self._report = Report(
+            record, logger, interval_seconds=self._settings.progress_interval_seconds
+        )
+        self._submissions = Submissions(record, request, is_new=is_new)
+        self._plan = LaunchPlan(request, record, self._settings, logger)
+        self._reading = Reading()
+        self._cluster: str | None = None
+        self._is_late = False
+        self._recording: asyncio.Task[None] | None = None
+
+    async def attach_or_launch(self) -> JobHandle | Outcome:
+        """The job this attempt launched before, or else now."""
+
+        async def attach_or_launch(patience: Patience) -> JobHandle | Outcome:
+            try:
+                found = await self._attach(patience)
+            except StillLaunching as launching:
+                return await self._take_up(launching)
+            return found or await self._launch()
+
+        self._record.start_stopwatch(self.number)
+        await self._learn_secrets()
+        if self.number > 1:  # what an earlier attempt reported is not this one's
+            await self._record.label({names.LABEL_ATTEMPT: self.number})
+        try:
+            launched = await self._once_reachable(attach_or_launch)
+        except InvalidConfig as error:
+            launched = Outcome(TerminationReason.INVALID_CONFIG, error.sentences)
+        except LaunchCancelled as error:
+            wanted = self._cancel.wanted.is_set()
+            reason = TerminationReason.USER_CANCELLED if wanted else None
+            launched = Outcome(reason or TerminationReason.CANCELLED_EXTERNALLY, error.sentences)
+        except OumiFlowsError as error:
+            launched = Outcome(TerminationReason.LAUNCH_FAILED, error.sentences)
+        if isinstance(launched, JobHandle):
+            return launched
+        await self._keep_duration()
+        return self._hidden(launched)
+
+    async def watch(self, handle: JobHandle) -> Outcome:
+        """Follow the job to its end; on a cancel request, end it and wait until it is gone."""
+        watch = JobWatch(
+            handle,
+            attempt=self.number,
+            record=self._record,
+            runtime=self._runtime,
+            cancel=self._cancel,
+            report=self._report,
+            timeout_seconds=self._request.timeout_seconds,
+            is_ours=self._adopted is None,
+        )
+        outcome = await watch.outcome()
+        if watch.has_ended:
+            self._submissions.end(self.number)
+        if self._is_late and not self._record.is_cancelling:
+            text = f"{self._late}. It came up later and was cancelled: {outcome.text}"
+            outcome = Outcome(TerminationReason.LAUNCH_FAILED, text)
+        if outcome.reason is TerminationReason.COMPLETED:
+            loss = await keep_results(
+                self._record,
+                self._logger,
+                own_output=self._request.own_output,
+                loss=self._report.loss,
+            )
+            outcome = with_divergence(outcome, loss=loss)
+        else:
+            look = "the end of the results of a job"
+            self._record.note(
+                await self._reading.read(look, self._plan.final_marks, self.number) or {}
+            )
+        await self._keep_record()
+        await self._keep_duration()
+        return self._hidden(with_cost(outcome, handle, is_own=not self._request.cluster_name))
+
+    async def end(self) -> Outcome:
+        """End the job of this attempt if it has one, and wait until it is gone."""
+        await self._learn_secrets()
+        self._cancel.ask(force=self._record.force_cancel, concluded=False)
+        try:
+            found = await self._once_reachable(self._attach)
+        except (ConfigNotFound, InvalidConfig, Conflict, ClusterNotFound):
+            found = None  # it could not even be said where to launch it
+        if found is None:
+            return _cancelled_before_launch()
+        return self._hidden(found) if isinstance(found, Outcome) else await self.watch(found)
+
+    async def _learn_secrets(self) -> None:
+        """Hide the job's own secrets from here on, besides those of this process."""
+        redactor = await asyncio.to_thread(self._redactor)
+        self._report.redactor = self._logger.redactor = redactor
+
+    def _redactor(self) -> Redactor:
+        """What hides all that is known here; the worker's own secrets leave their marks."""
+        inherited = own_secrets()
+        try:
+            keep_marks(ways_of_writing(inherited), self._settings.home)
+        except OSError as error:
+            self._logger.warning("The marks of secrets were not kept: %s", error)
+        return Redactor([*inherited, *self._plan.secrets()])
+
+    def _hidden(self, outcome: Outcome) -> Outcome:
+        return Outcome(outcome.reason, self._report.redactor.text(outcome.text))
+
+    async def _once_reachable(self, call: Callable[[Patience], Awaitable[T]]) -> T | Outcome:
+        """The result of `call`, tried again while the cluster does not answer."""
+        patience = await self._patience()
+        while True:
+            try:
+                return await call(patience)
+            except CloudUnavailable as error:
+                if not self._cancel.wanted.is_set():
+                    raise
+                silence = ClusterUnreachable(error.what, error.next_step)
+            except ClusterUnreachable as error:
+                silence = error
+            await self._report.unreachable(silence.what, observed=None)
+            given_up = self._given_up(silence, patience)
+            if given_up is not None:
+                return given_up
+            await self._cancel.changed(within_seconds=self._settings.poll_max_seconds)
+
+    async def _patience(self) -> Patience:
+        with suppress(OumiFlowsError):  # raised again where it matters
+            await self._where()
+        return Patience(
+            self._cancel,
+            self._settings,
+            cloud=self._request.cloud,
+            cluster=self._cluster or self._request.cluster_name,
+            job=f"A job named {self._key(self.number)}",
+        )
+
+    def _given_up(self, silence: ClusterUnreachable, patience: Patience) -> Outcome | None:
+        """What becomes of the attempt whose cluster does not answer; None: it is asked again."""
+        wanted = self._cancel.wanted.is_set() or self._record.is_cancelling
+        if wanted and not self._submissions.may_live(self.number):
+            return _cancelled_before_launch()
+        if wanted or self._submissions.may_have(self.number):
+            return patience.outcome(silence)
+        if patience.silent_for() < self._settings.reach_timeout_seconds:
+            return None
+        what = f"{silence.what.rstrip('. ')}; nothing was submitted."
+        text = f"{what} Retry the job once the worker reaches the cluster."
+        return Outcome(TerminationReason.LAUNCH_FAILED, text)
+
+    async def _attach(self, patience: Patience) -> JobHandle | None:
+        """The job this attempt already launched, if there is one.
+
+        An attempt whose last one still lives is that one: it was given up, or called failed at
+        its launch, while the job came to life.
+        """
+        handle = None
+        if self._submissions.may_have(self.number):
+            handle = await patience.ask(self._find(self.number))
+        last = self._submissions.last_before(self.number)
+        if handle is not None or not last:
+            return handle
+        try:
+            earlier = await patience.ask(self._find(last))
+        except StillLaunching as error:  # not one that launching this attempt would take up
+            raise ClusterUnreachable(error.what, error.next_step) from error
+        if earlier is None:
+            return None
+        seen = await patience.ask(self._launcher.observe_job(earlier))
+        if seen is None or seen.state.is_terminal:
+            return None
+        if seen.is_another_than(self._key(last)):
+            return None  # its cluster was made again, and counts its jobs from 1
+        await self._record.take_back_attempts(self.number - last)
+        self.number = last
+        return earlier
+
+    async def _find(self, number: int) -> JobHandle | None:
+        if self._adopted is not None:
+            return self._adopted if number == 1 else None
+        # What the run says was launched is not launched again, even if the launcher lost it.
+        return self._record.handle(number, cloud=self._request.cloud) or await self._launcher.find(
+            cloud=self._request.cloud, cluster_name=await self._where(), key=self._key(number)
+        )
+
+    async def _where(self) -> str:
+        """The cluster's name."""
+        if self._cluster is None:
+            self._cluster = await asyncio.to_thread(self._plan.cluster_name)
+        return self._cluster
+
+    @property
+    def _adopted(self) -> JobHandle | None:
+        """The job that somebody else launched and this run is to follow."""
+        request = self._request
+        if request.launcher_job_id is None:
+            return None
+        return JobHandle(
+            cloud=request.cloud,
+            cluster_name=request.cluster_name,
+            launcher_job_id=request.launcher_job_id,
+        )
+
+    def _key(self, number: int) -> str:
+        """The name of an attempt on the launcher."""
+        return names.launch_key(self._record.run.id, number)
+
+    async def _launch(self) -> JobHandle | Outcome:
+        """Launch the job, unless it was cancelled first."""
+        refusal = await self._refusal()
+        if refusal is not None:
+            return refusal
+        try:
+            job_config = await self._job_config()
+        except OumiFlowsError as error:
+            return Outcome(TerminationReason.INVALID_CONFIG, error.sentences)
+        except OSError as error:
+            return Outcome(TerminationReason.LAUNCH_FAILED, f"The job was not prepared: {error}")
+        await self._record.show(JobState.LAUNCHING)
+        # A look that a cancel can cut off; a launch cannot be.
+        await self._unless_cancelled(self._launcher.reach(self._request.cloud, await self._where()))
+        return await self._launch_prepared(job_config)
+
+    async def _take_up(self, launching: StillLaunching) -> JobHandle | Outcome:
+        """Wait for a launch that is under way, under the limit that its worker kept."""
+        if self._cancel.wanted.is_set():
+            raise launching
+        try:
+            job_config = await self._job_config()
+        except (OumiFlowsError, OSError):
+            raise launching from None
+        return await self._launch_prepared(job_config, under_way=launching)
+
+    async def _launch_prepared(
+        self, job_config: str, *, under_way: StillLaunching | None = None
+    ) -> JobHandle | Outcome:
+        cluster = await self._where()
+        await self._record.show(JobState.LAUNCHING)
+        look = "what is in a folder of results"
+        marks = await self._reading.read(look, self._plan.result_marks, self.number)
+        labels = {**self._plan.labels, **(marks or {})}
+        if self._request.cloud != names.LOCAL_CLOUD:
+            labels[names.LABEL_CLUSTER] = cluster
+        if self._record.force_cancel and not self._record.is_cancelling:
+            labels[names.LABEL_FORCE_CANCEL] = False  # it was asked of an earlier attempt
+        await self._record.label({**labels, **self._submissions.begin(self.number)})
+        if self._cancel.wanted.is_set() or self._record.is_cancelling:
+            if under_way is not None:
+                raise under_way  # what comes of it is ended once it is there
+            await self._submissions.take_back()
+            return _cancelled_before_launch()
+        if self.number > 1:
+            await self._report.start_over()
+        self._recording = asyncio.create_task(self._record_provenance())
+        launching = asyncio.ensure_future(
+            self._launcher.launch(
+                job_config,
+                cloud=self._request.cloud,
+                cluster_name=cluster,
+                key=self._key(self.number),
+                autostop_minutes=self._request.autostop_minutes,
+            )
+        )
+        try:
+            return await self._launched(launching, cluster)
+        except NothingSubmitted:
+            await self._submissions.take_back()
+            raise
+        except BaseException:
+            launching.cancel()
+            raise
+
+    async def _job_config(self) -> str:
+        """What is launched; of a later attempt with the checkpoint that it goes on from."""
+        if self.number > 1:
+            record = self._record
+            self._plan.sharing = await jobs_that_shared(record.run, record.client)
+        return await asyncio.to_thread(self._plan.job_config, self.number)
+
+    async def _refusal(self) -> Outcome | None:
+        """Why there is nothing to launch."""
+        if self._adopted is not None and not self._cancel.wanted.is_set():
+            return Outcome(
+                TerminationReason.INVALID_CONFIG, "The job was adopted: we have no config of it."
+            )
+        checks, blocked = self._runtime.checks, None
+        if checks is not None and not self._request.skip_preflight and self.number == 1:
+            blocked = await self._unless_cancelled(find_blockers(checks, self._plan, self._logger))
+        if self._cancel.wanted.is_set():
+            return _cancelled_before_launch()
+        return Outcome(TerminationReason.INVALID_CONFIG, blocked) if blocked else None
+
+    async def _unless_cancelled(self, call: Awaitable[T]) -> T | None:
+        """The result of `call`; it is cut off as soon as the run's end is wanted."""
+        calling = asyncio.ensure_future(call)
+        wanted = asyncio.ensure_future(self._cancel.wanted.wait())
+        try:
+            await asyncio.wait({calling, wanted}, return_when=asyncio.FIRST_COMPLETED)
+            return calling.result() if calling.done() else None
+        finally:
+            calling.cancel()
+            wanted.cancel()
+
+    async def _record_provenance(self) -> None:
+        """Note what the attempt runs on, while its job is launched and watched."""
+        try:
+            self._record.note(await asyncio.to_thread(self._plan.keep_provenance))
+        except Exception:  # the edge of a record, for whose defects no job must fail
+            self._logger.exception("What the job runs on was not kept")
+
+    async def _keep_record(self) -> None:
+        """Wait a while for the record of what the job ran on, to name it on the run."""
+        if self._recording is not None:
+            is_wanted = not self._cancel.wanted.is_set()
+            await asyncio.wait([self._recording], timeout=_RECORD_SECONDS if is_wanted else 0)
+
+    async def _keep_duration(self) -> None:
+        """Keep how long the attempt took, and what else is noted for the run."""
+        self._record.stop_stopwatch()
+        try:
+            await self._record.label({})
+        except (httpx.HTTPError, ObjectNotFound) as error:
+            self._logger.debug("Prefect did not answer: %r", error)
+
+    async def _launched(
+        self, launching: asyncio.Future[JobHandle], cluster: str
+    ) -> JobHandle | Outcome:
+        """The handle of a job that is being launched; of one that took too long, to end it."""
+        patience = await self._patience()
+        limit = self._settings.launch_timeout_seconds
+        await patience.launched(launching, seconds=limit)
+        if not launching.done() and not self._cancel.force:
+            # A launch cannot be interrupted. Calling it failed now would leave what comes of it
+            # running, seen by nobody.
+            self._is_late = True
+            self._report.say("%s. It is cancelled as soon as it comes up.", self._late)
+            await patience.launched(launching, seconds=self._settings.unreachable_timeout_seconds)
+        if not launching.done():
+            self._runtime.end_later(launching)
+            if self._cancel.force:
+                return patience.left_behind("its launch had not ended")
+            where = f"{self._request.cloud}/{cluster}"
+            return Outcome(
+                TerminationReason.LAUNCH_FAILED,
+                f"{self._late}, nor long after. Look whether anything is left on {where}.",
+            )
+        handle = launching.result()
+        self._logger.info("Launched %s on %s", handle.launcher_job_id, handle.cluster_name)
+        if self._is_late:
+            self._cancel.ask(force=False, concluded=False)
+        if self._request.cloud != names.LOCAL_CLOUD:
+            # Whoever watches it labels it again; of a run that was deleted it is still to be ended.
+            with suppress(httpx.HTTPError, ObjectNotFound):
+                await self._record.label_handle(handle, attempt=self.number, log_path=None)
+        return handle
+
+    @property
+    def _late(self) -> str:
+        limit = self._settings.launch_timeout_seconds
+        return f"{self._request.cloud} did not launch the job within {limit:g} s"
+
+
+def _cancelled_before_launch() -> Outcome:
+    return Outcome(TerminationReason.USER_CANCELLED, "Cancelled before it was launched.")

@@ -1,0 +1,122 @@
+"""The `oumi-job` flow: one Oumi job, local or cloud, is one run of it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.exceptions import Abort, ObjectNotFound
+
+from flows.core.models import JobRequest
+from flows.core.names import FLOW_NAME
+from flows.core.prefect_states import state_message
+from flows.families.settling import rejoin
+from flows.job.attempt import Attempt
+from flows.job.outcome import Outcome, too_late_to_cancel
+from flows.job.retries import retry_delay_seconds
+from flows.job.run_record import RunRecord
+from flows.job.runtime import CancelRequest, Runtime, current_runtime
+from flows.launcher.port import JobHandle
+
+_SELF_LOOK_SECONDS = 2.0
+"""How often a run without an `oumi` worker around it looks whether it was cancelled."""
+
+
+@flow(name=FLOW_NAME, persist_result=False, description="Run one Oumi job to its end.")
+async def run_job(request: JobRequest) -> "State[Any]":
+    """Attach to the job's current attempt or launch it, watch it, and end as it ended.
+
+    Args:
+        request: What to run.
+
+    Returns:
+        The Prefect state the job ends in; its message begins with the termination reason.
+
+    Raises:
+        Abort: The run goes on elsewhere: it waits for a retry, or somebody concluded it.
+    """
+    runtime = current_runtime()
+    record = RunRecord.current()
+    with runtime.cancel_request(record.run.id) as cancel:
+        attempt = Attempt(
+            request,
+            number=await record.attempt(),
+            is_new=record.run.run_count <= 1,
+            record=record,
+            runtime=runtime,
+            cancel=cancel,
+            logger=get_run_logger(),
+        )
+        async with _own_cancel(attempt, record, cancel, runtime):
+            if attempt.number > 1:
+                await rejoin(record)
+            launched = await launch(attempt)
+            outcome = (
+                await watch(attempt, launched) if isinstance(launched, JobHandle) else launched
+            )
+    if cancel.concluded:
+        # By now it may have been retried, too: whatever its state is, it is not ours to set.
+        raise Abort("Somebody put the run in a terminal state.")
+    await record.refuse_if_concluded()
+    if record.is_cancelling:
+        outcome = too_late_to_cancel(outcome)
+    # Without a deployment no worker would ever take it up.
+    elif record.run.deployment_id is not None:
+        delay = retry_delay_seconds(request, attempt=attempt.number, reason=outcome.reason)
+        if delay is not None:
+            await record.await_retry(seconds=delay, message=state_message(*outcome))
+    return outcome.state
+
+
+@task(task_run_name="launch", cache_policy=NO_CACHE, persist_result=False)
+async def launch(attempt: Attempt) -> JobHandle | Outcome:
+    """Find the attempt's job on its cluster, or launch it."""
+    return await attempt.attach_or_launch()
+
+
+@task(task_run_name="watch", cache_policy=NO_CACHE, persist_result=False)
+async def watch(attempt: Attempt, handle: JobHandle) -> Outcome:
+    """Follow the job to its end."""
+    return await attempt.watch(handle)
+
+
+@asynccontextmanager
+async def _own_cancel(
+    attempt: Attempt, record: RunRecord, cancel: CancelRequest, runtime: Runtime
+) -> AsyncGenerator[None]:
+    """Observe the run's own state where no `oumi` worker does it for all its runs."""
+    if runtime.observes_cancels:
+        yield
+        return
+    looking = asyncio.create_task(_look_for_cancel(record, cancel))
+    try:
+        yield
+    except asyncio.CancelledError:
+        # A process worker cancels by SIGTERM, which arrives here as a cancellation.
+        await asyncio.shield(_end_if_cancelling(attempt, record))
+        raise
+    finally:
+        looking.cancel()
+
+
+async def _look_for_cancel(record: RunRecord, cancel: CancelRequest) -> None:
+    while True:
+        await asyncio.sleep(_SELF_LOOK_SECONDS)
+        try:
+            await record.reload()
+        except ObjectNotFound:  # deleted
+            return cancel.ask(force=False, concluded=True)
+        except httpx.HTTPError:
+            continue
+        if record.is_cancelling or record.is_concluded:
+            cancel.ask(force=record.force_cancel, concluded=record.is_concluded)
+
+
+async def _end_if_cancelling(attempt: Attempt, record: RunRecord) -> None:
+    await record.reload()
+    if record.is_cancelling:
+        await attempt.end()

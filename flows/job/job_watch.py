@@ -1,0 +1,277 @@
+"""Following one job to its end."""
+
+import asyncio
+import logging
+
+import httpx
+from prefect.exceptions import ObjectNotFound
+
+from flows.core import names
+from flows.core.errors import ClusterUnreachable, OumiFlowsError
+from flows.core.states import JobState, TerminationReason
+from flows.job.cluster_watch import ClusterWatch, Watched
+from flows.job.letting_go import Patience
+from flows.job.log_copy import LogCopy
+from flows.job.outcome import Outcome, outcome_of
+from flows.job.reading import Reading
+from flows.job.reporting import Report
+from flows.job.run_record import RunRecord
+from flows.job.runtime import CancelRequest, Runtime
+from flows.launcher.port import JobHandle, LauncherState, Observation
+
+_VANISHED_AFTER_SECONDS = 5.0
+"""How long a cluster must know nothing of a job before the job counts as lost."""
+
+_CANCEL_AGAIN_SECONDS = 10.0
+"""How long a cancelled job may live before it is cancelled again. A cancel may come to nothing and
+say nothing: SkyPilot cancels no job that it is still submitting (skypilot 0.12)."""
+
+
+class JobWatch:
+    """The state of following one job: what was sent, said and missed so far.
+
+    Args:
+        handle: The job.
+        attempt: The number of the attempt it is.
+        record: Its flow run.
+        runtime: The launcher and the watcher.
+        cancel: What is asked of the run.
+        report: What it says.
+        timeout_seconds: How long it may run; None: as long as it likes.
+        is_ours: Whether we launched it, so that its name on the launcher is our key.
+    """
+
+    def __init__(
+        self,
+        handle: JobHandle,
+        *,
+        attempt: int,
+        record: RunRecord,
+        runtime: Runtime,
+        cancel: CancelRequest,
+        report: Report,
+        timeout_seconds: float | None,
+        is_ours: bool,
+    ) -> None:
+        self._is_ours = is_ours
+        self._handle = handle
+        self._attempt = attempt
+        self._record = record
+        self._runtime = runtime
+        self._launcher = runtime.launcher
+        self._watcher = runtime.watcher
+        self._settings = runtime.settings
+        self._cancel = cancel
+        self._report = report
+        self._timeout_seconds = timeout_seconds
+        self._logger = logging.getLogger("prefect.oumi.watch")
+        self._key = names.launch_key(record.run.id, attempt)
+        self._log = LogCopy(
+            runtime.launcher,
+            handle,
+            self._settings.jobs_dir / self._key / "log.txt",
+            interval_seconds=self._settings.progress_interval_seconds,
+        )
+        self._reading = Reading()
+        self._seen: Observation | None = None
+        # Whoever watched it before may not have come to end it.
+        self._cancel_due = record.is_timed_out(attempt)
+        self._cancel_again_at = float("inf")
+        self._missing_since: float | None = None
+        self._patience = Patience(
+            cancel,
+            runtime.settings,
+            cloud=handle.cloud,
+            cluster=handle.cluster_name,
+            job=f"Job {handle.launcher_job_id}",
+        )
+        self._why_not_cancelled = ""
+        self._looks_when_forced: int | None = None
+
+    async def outcome(self) -> Outcome:
+        """How the job ended; on a cancel request it is ended, and waited for until it is gone."""
+        try:
+            async with self._watcher.watch(self._handle) as (watched, cluster):
+                while True:
+                    watched.changed.clear()
+                    await self._pass_on_cancel(cluster)
+                    outcome = await self._look(watched) or self._let_go(watched)
+                    if outcome is not None:
+                        return await self._finish(outcome)
+                    await _first(
+                        watched.changed,
+                        self._cancel.news,
+                        seconds=self._settings.progress_interval_seconds,
+                    )
+        finally:
+            self._log.stop()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the job was seen to have ended."""
+        return self._seen is not None and self._seen.state.is_terminal
+
+    def _let_go(self, watched: Watched) -> Outcome | None:
+        """The end of a job that a forced cancel does not reach; None: it goes on."""
+        if not self._cancel.force:
+            return None
+        if self._looks_when_forced is None:
+            self._looks_when_forced = watched.looks
+        has_answered = watched.looks > self._looks_when_forced
+        if has_answered and watched.unreachable is None:
+            # What took the cancel is watched until it is gone.
+            is_over = self._cancel_due and self._patience.is_over(answers=True)
+            return self._patience.left_behind(self._why_not_cancelled) if is_over else None
+        if has_answered and not self._patience.is_worn_out():
+            return None
+        why = watched.unreachable or "its cluster did not answer"
+        return self._patience.left_behind(why) if self._patience.is_over(answers=False) else None
+
+    async def _finish(self, outcome: Outcome) -> Outcome:
+        if self._seen is not None and self._log.is_started:
+            if not await self._reading.wait_for("the end of a log", self._log.finish()):
+                self._report.say("The end of the log could not be copied to %s", self._log.path)
+            self._seen = self._with_log(self._seen)
+            await self._show(self._seen)
+        output_dir = str(self._record.labels.get(names.LABEL_OUTPUT_DIR, ""))
+        return await self._report.finish(outcome, self._seen, output_dir=output_dir)
+
+    async def _pass_on_cancel(self, cluster: ClusterWatch) -> None:
+        if self._cancel.news.is_set():
+            self._cancel.news.clear()
+            self._cancel_due = True
+        now = asyncio.get_running_loop().time()
+        if not self._cancel_due and now < self._cancel_again_at:
+            return
+        if await self._is_another():
+            return
+        self._cancel_again_at = now + _CANCEL_AGAIN_SECONDS
+        try:
+            order = self._launcher.cancel(self._handle, force=self._cancel.force)
+            await self._patience.ask(order)
+        except OumiFlowsError as error:
+            self._why_not_cancelled = error.what
+            self._report.say("Cannot cancel yet, trying again: %s", error.what)
+        else:
+            self._cancel_due = False
+        cluster.hurry()
+
+    async def _is_another(self) -> bool:
+        """Whether the launcher's id means another job by now; False if that cannot be told."""
+        if not self._is_ours or self._handle.launcher_job_id == self._key:
+            return False
+        try:
+            seen = await self._patience.ask(self._launcher.observe_job(self._handle))
+        except OumiFlowsError:
+            return False
+        return seen is not None and seen.is_another_than(self._key)
+
+    async def _look(self, watched: Watched) -> Outcome | None:
+        """Take in what is new; the outcome once the job has ended."""
+        if watched.unreachable is not None:
+            return await self._unreachable(watched.unreachable, watched.latest)
+        if watched.looks == 0:
+            return None
+        try:
+            # A list may lack a job that the cluster still knows by its id.
+            seen = watched.latest or await self._patience.ask(
+                self._launcher.observe_job(self._handle)
+            )
+        except ClusterUnreachable as error:
+            return await self._unreachable(error.what, None)
+        self._patience.answered()
+        if seen is None or (self._is_ours and seen.is_another_than(self._key)):
+            return self._missing()
+        self._missing_since = None
+        seen = self._seen = self._with_log(seen)
+        await self._show(seen)
+        if seen.state.is_terminal:
+            return self._ended(seen)
+        await self._report.update(seen)
+        return None
+
+    def _with_log(self, seen: Observation) -> Observation:
+        """The observation, with our copy of the log where the log itself is elsewhere."""
+        if seen.log_path is not None or seen.state is LauncherState.PENDING:
+            return seen
+        self._log.start()
+        copied = self._log.path.exists()
+        return seen.model_copy(update={"log_path": str(self._log.path)}) if copied else seen
+
+    def _ended(self, seen: Observation) -> Outcome:
+        cancelled = self._cancel.wanted.is_set()
+        timed_out = self._record.is_timed_out(self._attempt)
+        if timed_out and not cancelled and seen.state is LauncherState.CANCELLED:
+            return Outcome(
+                TerminationReason.TIMED_OUT,
+                f"Ended, because it ran longer than its limit of {self._timeout_seconds:g} s.",
+            )
+        outcome = outcome_of(seen, cancelled=cancelled)
+        is_alien = outcome.reason is TerminationReason.CANCELLED_EXTERNALLY
+        if is_alien and self._runtime.has_ended_cluster(
+            self._handle.cloud, self._handle.cluster_name
+        ):
+            return Outcome(
+                TerminationReason.USER_CANCELLED,
+                "Its cluster was stopped or taken down, through us.",
+            )
+        return outcome
+
+    async def _show(self, seen: Observation) -> None:
+        """Put the handle and the state on the run; at the next look, if Prefect is not there."""
+        try:
+            await self._record.label_handle(
+                self._handle,
+                attempt=self._attempt,
+                log_path=seen.log_path,
+                held_by=seen.held_by,
+            )
+            if self._cancel.wanted.is_set():
+                return
+            if seen.state is LauncherState.RUNNING:
+                await self._record.show(JobState.RUNNING)
+                await self._limit()
+            elif seen.state is LauncherState.PENDING:
+                # Maybe again: Slurm, for one, puts preempted jobs back into its queue.
+                await self._record.show(JobState.LAUNCHING)
+                await self._record.runs_no_more()
+        except (httpx.HTTPError, ObjectNotFound) as error:
+            self._logger.debug("Prefect did not answer: %r", error)
+
+    async def _limit(self) -> None:
+        """End a job that has run for too long."""
+        if self._timeout_seconds is None or self._record.is_timed_out(self._attempt):
+            return
+        if await self._record.running_seconds(attempt=self._attempt) < self._timeout_seconds:
+            return
+        # The reason first: whoever finds the job ended must know that it was we.
+        await self._record.label_timed_out(self._attempt)
+        self._report.say(
+            "It has run for %g s, which is its limit: ending it", self._timeout_seconds
+        )
+        self._cancel_due = True
+
+    async def _unreachable(self, why: str, observed: Observation | None) -> Outcome | None:
+        await self._report.unreachable(why, observed=observed)
+        return self._patience.lost(why)
+
+    def _missing(self) -> Outcome | None:
+        now = asyncio.get_running_loop().time()
+        if self._missing_since is None:
+            self._missing_since = now
+        if now - self._missing_since < _VANISHED_AFTER_SECONDS:
+            return None
+        where = f"{self._handle.cloud}/{self._handle.cluster_name}"
+        if self._cancel.wanted.is_set():
+            return Outcome(TerminationReason.USER_CANCELLED, f"{where} no longer has the job.")
+        return Outcome(TerminationReason.LOST, f"{where} no longer knows the job.")
+
+
+async def _first(*events: asyncio.Event, seconds: float) -> None:
+    """Wait until one of the events is set, or for so long."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

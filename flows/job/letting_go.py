@@ -1,0 +1,156 @@
+"""When a job is let go whose cluster does not answer, and what is said of what it leaves there."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Final, TypeVar
+
+from flows.core.configs.clouds import CloudKind, kind_of, known_clouds
+from flows.core.errors import ClusterUnreachable, StillLaunching
+from flows.core.settings import Settings
+from flows.core.states import TerminationReason
+from flows.job.outcome import Outcome
+from flows.job.runtime import CancelRequest
+from flows.launcher.port import JobHandle
+
+T = TypeVar("T")
+
+_FACTOR: Final = 4.0
+"""Factor on the limit of a forced cancel where the cluster answers and the end takes its time:
+SkyPilot cancels no job that it is still submitting (skypilot 0.12), and no launch can be."""
+
+
+class Patience:
+    """How long one run goes on asking a cluster that does not answer.
+
+    Args:
+        cancel: What is asked of the run.
+        settings: The limits.
+        cloud: Where its job is.
+        cluster: On which cluster.
+        job: What the job is called there.
+    """
+
+    def __init__(
+        self, cancel: CancelRequest, settings: Settings, *, cloud: str, cluster: str, job: str
+    ) -> None:
+        self._cancel = cancel
+        self._settings = settings
+        self._cloud = cloud
+        self._cluster = cluster
+        self._job = job
+        self._silent_since: float | None = None
+
+    def answered(self) -> None:
+        """Begin again: the cluster answered."""
+        self._silent_since = None
+
+    def silent_for(self) -> float:
+        """Seconds since the cluster first did not answer, counted from the first such call."""
+        now = asyncio.get_running_loop().time()
+        if self._silent_since is None:
+            self._silent_since = now
+        return now - self._silent_since
+
+    async def ask(self, call: Awaitable[T]) -> T:
+        """The cluster's answer; a forced cancel does not wait for it beyond its limit.
+
+        Raises:
+            ClusterUnreachable: There was none.
+        """
+        limit = self._settings.force_timeout_seconds
+        asking = asyncio.ensure_future(call)
+        forced = asyncio.ensure_future(self._cancel.forced.wait())
+        try:
+            await asyncio.wait({asking, forced}, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                await asyncio.wait({asking}, timeout=limit)
+            if asking.done():
+                return asking.result()
+        finally:
+            asking.cancel()
+            forced.cancel()
+        raise ClusterUnreachable(f"{self._where} did not answer within {limit:g} s", "Ask again")
+
+    async def launched(self, launching: asyncio.Future[JobHandle], *, seconds: float) -> None:
+        """Wait for a launch for so long, and less once its end is forced."""
+        forced = asyncio.ensure_future(self._cancel.forced.wait())
+        try:
+            await asyncio.wait(
+                {launching, forced}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if self._cancel.force:
+                limit = self._settings.force_timeout_seconds * _FACTOR
+                await asyncio.wait([launching], timeout=limit)
+        finally:
+            forced.cancel()
+
+    def outcome(self, error: ClusterUnreachable) -> Outcome | None:
+        """What the silence comes to by now; None: the cluster is asked again."""
+        answers = isinstance(error, StillLaunching)
+        if self.is_over(answers=answers):
+            return self.left_behind(error.what)
+        return self.lost(error.what)
+
+    def lost(self, why: str) -> Outcome | None:
+        """The end of a job whose cluster has been silent for too long; None: it has not been."""
+        if self.silent_for() < self._settings.unreachable_timeout_seconds:
+            return None
+        return Outcome(TerminationReason.LOST, f"Not reachable for too long: {why}")
+
+    def is_over(self, *, answers: bool) -> bool:
+        """Whether a forced cancel has waited for long enough.
+
+        Args:
+            answers: Whether the cluster answers, but does not end the job.
+        """
+        limit = self._settings.force_timeout_seconds
+        return self._cancel.forced_for(limit * _FACTOR if answers else limit)
+
+    def is_worn_out(self) -> bool:
+        """Whether the silence itself has lasted as long as a forced cancel waits."""
+        return self.silent_for() >= self._settings.force_timeout_seconds
+
+    def left_behind(self, why: str) -> Outcome:
+        """The end of a job that was forced to be cancelled and may live."""
+        return Outcome(
+            TerminationReason.USER_CANCELLED,
+            f"Cancelled by force, and its end is not confirmed: {why.rstrip('. ')}. {self._job} "
+            f"may still run on {self._where}. {_where_to_look(self._cloud, self._cluster)}",
+        )
+
+    @property
+    def _where(self) -> str:
+        return "/".join(filter(None, (self._cloud, self._cluster)))
+
+
+def with_cost(outcome: Outcome, handle: JobHandle, *, is_own: bool) -> Outcome:
+    """The outcome, with the cluster that it leaves up.
+
+    Args:
+        outcome: How the job ended.
+        handle: Where it was.
+        is_own: Whether its cluster was made for it alone.
+    """
+    is_gone = outcome.reason in (TerminationReason.PREEMPTED, TerminationReason.LOST)
+    if is_gone or not (is_own and kind_of(handle.cloud).keeps_clusters):
+        return outcome
+    return Outcome(
+        outcome.reason,
+        f"{outcome.text.rstrip('. ')}. Its own cluster {handle.cluster_name} on "
+        f"{handle.cloud} is still up and may be billed: down_cluster ends it.",
+    )
+
+
+def _where_to_look(cloud: str, cluster: str) -> str:
+    match known_clouds().get(cloud):
+        case CloudKind.SLURM:
+            return f"Look with `ssh {cluster} squeue --me`, and end it with `scancel`."
+        case CloudKind.SKYPILOT:
+            return (
+                f"Look with list_clusters or `sky queue {cluster}`. The cluster may be billed "
+                "until down_cluster ends it."
+            )
+        case CloudKind.MODAL:
+            return "Look at Modal's dashboard; a sandbox is billed while it runs."
+        case _:
+            return "Look there with list_clusters or the cluster's own commands, and end it there."

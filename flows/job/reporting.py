@@ -1,0 +1,188 @@
+"""What a running job says: progress on its flow run, throttled lines in the run's log."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import httpx
+from prefect.exceptions import ObjectNotFound
+
+from flows.core.logs.error_cause import CAUSE_LINES, Cause, find_cause
+from flows.core.logs.pages import LogPage, error_tail, read_from, read_tail
+from flows.core.models import JobProgress
+from flows.core.redaction import own_redactor
+from flows.core.states import JobState, TerminationReason
+from flows.job.outcome import Outcome
+from flows.job.progress import ProgressReader
+from flows.job.reading import Reading
+from flows.job.run_record import RunRecord
+from flows.launcher.port import Observation
+
+_LINES_PER_UPDATE = 20
+"""Prefect stores about 1,100 log lines a second in SQLite (prefect 3.8): the file has them all."""
+_BYTES_PER_UPDATE = 64_000
+_TAIL_LINES = 20
+_STOPPED: Final = frozenset({TerminationReason.TIMED_OUT, TerminationReason.PREEMPTED})
+"""Reasons of a job that was stopped: what it says while it ends is not why."""
+
+_SHOW_SECONDS = 60.0
+"""How old `observed_at` of a job that says nothing new may get; each update costs the server."""
+
+
+class Report:
+    """Reads a job's log file as it grows and passes on what a person wants to see."""
+
+    def __init__(
+        self,
+        record: RunRecord,
+        logger: "logging.Logger | logging.LoggerAdapter[logging.Logger]",
+        *,
+        interval_seconds: float,
+    ) -> None:
+        self.redactor = own_redactor()
+        """Hides secrets in what is passed on to Prefect."""
+        self._record = record
+        self._logger = logger
+        self._interval = interval_seconds
+        self._reading = Reading()
+        self._reader: ProgressReader | None = None
+        self._offset = 0
+        self._progress = JobProgress()
+        self._updated_at = float("-inf")
+        self._shown_at = asyncio.get_running_loop().time()
+        self._said_unreachable = False
+
+    def say(self, text: str, *args: object) -> None:
+        """One line in the run's log."""
+        self._logger.warning("%s", self.redactor.text(text % args))
+
+    async def update(self, seen: Observation, *, final: bool = False) -> None:
+        """Read what is new, at most once per interval unless `final`."""
+        now = asyncio.get_running_loop().time()
+        if not final and now - self._updated_at < self._interval:
+            return
+        self._updated_at = now
+        progress = await self._reading.read("the progress of a job", self._read, seen.log_path)
+        if seen.log_path:
+            await self._forward(Path(seen.log_path), final=final)
+        stale = now - self._shown_at > _SHOW_SECONDS
+        if progress is not None or self._said_unreachable or stale:
+            self._said_unreachable = False
+            self._shown_at = now
+            self._progress = progress or self._progress
+            await self._show(observed_at=seen.observed_at, unreachable=None)
+
+    async def unreachable(self, why: str, *, observed: Observation | None) -> None:
+        """Say, once until it can be, that the job cannot be observed, and since when."""
+        why = self.redactor.text(why)
+        if self._said_unreachable:
+            return
+        self._said_unreachable = True
+        self.say("The job cannot be observed: %s. It is still watched.", why)
+        await self._show(
+            observed_at=observed.observed_at if observed else datetime.now(UTC), unreachable=why
+        )
+
+    async def start_over(self) -> None:
+        """Show that the attempt which begins has reported nothing yet."""
+        await self._show(observed_at=datetime.now(UTC), unreachable=None)
+
+    async def finish(
+        self, outcome: Outcome, seen: Observation | None, *, output_dir: str = ""
+    ) -> Outcome:
+        """Pass on the rest of the log; the outcome with the cause of a failure.
+
+        Args:
+            outcome: How the job ended.
+            seen: The last look at it.
+            output_dir: Where it writes, for a full disk that its log does not name.
+        """
+        if seen is None:
+            return outcome
+        await self.update(seen, final=True)
+        if outcome.reason.job_state is not JobState.FAILED or not seen.log_path:
+            return outcome
+        path = Path(seen.log_path)
+        last = await self._reading.read("the end of a log", self._last_words, path, output_dir)
+        if last is None:
+            return outcome
+        tail, cause = last
+        self._logger.error("Last lines of %s:\n%s", path, tail)
+        if cause is None or outcome.reason in _STOPPED:
+            return outcome
+        is_exit = outcome.reason is TerminationReason.NONZERO_EXIT
+        reason = TerminationReason.OUT_OF_MEMORY if is_exit and cause.is_out_of_memory else None
+        return Outcome(reason or outcome.reason, f"{outcome.text} {cause.text}")
+
+    @property
+    def loss(self) -> float | None:
+        """The last loss of its training, as far as it said one."""
+        return self._progress.loss
+
+    def _read(self, log_path: str | None) -> JobProgress | None:
+        if log_path is None:
+            return None
+        if self._reader is None:
+            self._reader = ProgressReader(Path(log_path))
+        return self._reader.read()
+
+    def _last_words(self, path: Path, output_dir: str) -> tuple[str, Cause | None] | None:
+        """The last lines of a log, without secrets, and the cause of the failure they tell of."""
+        hide = self.redactor
+        tail = error_tail(path, lines=_TAIL_LINES, redactor=hide)
+        if not tail:
+            return None
+        page = read_tail(
+            path, lines=CAUSE_LINES, max_bytes=_BYTES_PER_UPDATE, final=True, redactor=hide
+        )
+        return tail, find_cause(page.lines, output_dir=output_dir)
+
+    async def _forward(self, path: Path, *, final: bool) -> None:
+        lines = await self._reading.read("new lines of a log", self._new_lines, path, final=final)
+        for line in lines or ():
+            self._logger.info("%s", line)
+
+    def _new_lines(self, path: Path, *, final: bool) -> list[str]:
+        page = self._page(path, final=final)
+        lines = [line for line in page.lines if line.strip()] if page else []
+        return lines[-_LINES_PER_UPDATE:]
+
+    def _page(self, path: Path, *, final: bool) -> LogPage | None:
+        try:
+            behind = path.stat().st_size - self._offset
+        except FileNotFoundError:
+            return None
+        if behind > _BYTES_PER_UPDATE:
+            # The file has it all; whoever follows the run wants to see what the job says now.
+            page = read_tail(
+                path,
+                lines=_LINES_PER_UPDATE,
+                max_bytes=_BYTES_PER_UPDATE,
+                final=final,
+                redactor=self.redactor,
+            )
+        else:
+            page = read_from(
+                path,
+                self._offset,
+                lines=_BYTES_PER_UPDATE,
+                max_bytes=_BYTES_PER_UPDATE,
+                final=final,
+                redactor=self.redactor,
+            )
+        self._offset = page.next_offset
+        return page
+
+    async def _show(self, *, observed_at: datetime, unreachable: str | None) -> None:
+        showing = self._put(observed_at=observed_at, unreachable=unreachable)
+        await self._reading.wait_for("progress, to show it", showing)
+
+    async def _put(self, *, observed_at: datetime, unreachable: str | None) -> None:
+        try:
+            await self._record.show_progress(
+                self._progress, observed_at=observed_at, unreachable=unreachable
+            )
+        except (httpx.HTTPError, ObjectNotFound) as error:
+            self._logger.debug("Progress not shown: %s", error)

@@ -1,0 +1,57 @@
+"""Which ends of an attempt another attempt may mend."""
+
+from enum import StrEnum
+from typing import Final
+
+from flows.core.models import JobRequest, RetryCause
+from flows.core.states import TerminationReason
+
+_DELAY_SECONDS: Final = 10.0
+_DELAY_MAX_SECONDS: Final = 600.0
+
+
+class Retried(StrEnum):
+    """Whether a job with attempts left gets another one."""
+
+    ALWAYS = "always"
+    WHEN_ASKED = "when asked for with retry_on"
+    NEVER = "never"
+
+
+RETRIED: Final[dict[TerminationReason, Retried]] = {
+    TerminationReason.PREEMPTED: Retried.ALWAYS,
+    TerminationReason.LOST: Retried.ALWAYS,
+    TerminationReason.LAUNCH_FAILED: Retried.ALWAYS,
+    TerminationReason.KILLED: Retried.ALWAYS,
+    TerminationReason.NONZERO_EXIT: Retried.WHEN_ASKED,
+    TerminationReason.TIMED_OUT: Retried.WHEN_ASKED,
+    # The same config on the same machine ends the same way.
+    TerminationReason.INVALID_CONFIG: Retried.NEVER,
+    TerminationReason.SETUP_FAILED: Retried.NEVER,
+    TerminationReason.OUT_OF_MEMORY: Retried.NEVER,
+    # It was tried several times already.
+    TerminationReason.UNSTARTABLE: Retried.NEVER,
+    # Somebody wanted the end.
+    TerminationReason.USER_CANCELLED: Retried.NEVER,
+    TerminationReason.CANCELLED_EXTERNALLY: Retried.NEVER,
+    TerminationReason.COMPLETED: Retried.NEVER,
+    # The schedule's next run is its next chance.
+    TerminationReason.SKIPPED: Retried.NEVER,
+}
+
+
+def retry_delay_seconds(
+    request: JobRequest, *, attempt: int, reason: TerminationReason
+) -> float | None:
+    """How long to wait before the attempt after `attempt`; None: there is to be none.
+
+    Args:
+        request: How many retries there may be, and what for.
+        attempt: The attempt that ended, from 1.
+        reason: What it ended for.
+    """
+    retried = RETRIED[reason]
+    asked = retried is Retried.WHEN_ASKED and RetryCause(reason) in request.retry_on
+    if attempt > request.max_retries or not (retried is Retried.ALWAYS or asked):
+        return None
+    return min(_DELAY_SECONDS * 2 ** (attempt - 1), _DELAY_MAX_SECONDS)

@@ -1,0 +1,156 @@
+"""What the runs of one process share: launcher, watcher and cancel requests."""
+
+import asyncio
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Final
+from uuid import UUID
+
+from flows.core.errors import ClusterUnreachable, OumiFlowsError
+from flows.core.settings import Settings
+from flows.job.cluster_watch import Watcher
+from flows.launcher.port import JobHandle, Launcher
+from flows.machine_checks.checks import WorkerChecks
+
+_FORCED_PAUSE_SECONDS: Final = 2.0
+_REMEMBERED_SECONDS: Final = 600.0
+"""How long after its cluster a job may be seen to have ended with it."""
+
+
+class CancelRequest:
+    """What the Prefect server asked of one run: end it, now or gracefully, or just let go.
+
+    Attributes:
+        wanted: Set once somebody asked for the run's end.
+        forced: Set once the grace of the job must be skipped.
+        concluded: Whether somebody already put the run in a terminal state.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = asyncio.Event()
+        self.forced = asyncio.Event()
+        self._forced_at = 0.0
+        self.concluded = False
+        self.news = asyncio.Event()
+
+    def ask(self, *, force: bool, concluded: bool) -> None:
+        """Note the request; asking again can only add to it."""
+        if self.wanted.is_set() and self.force >= force and self.concluded >= concluded:
+            return
+        if force and not self.force:
+            self._forced_at = time.monotonic()
+            self.forced.set()
+        self.concluded |= concluded
+        self.wanted.set()
+        self.news.set()
+
+    @property
+    def force(self) -> bool:
+        """Whether the grace of the job must be skipped."""
+        return self.forced.is_set()
+
+    async def changed(self, *, within_seconds: float) -> None:
+        """Wait until more is asked than now, or for so long."""
+        more = self.forced if self.wanted.is_set() else self.wanted
+        if more.is_set():
+            await asyncio.sleep(min(within_seconds, _FORCED_PAUSE_SECONDS))
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(more.wait(), within_seconds)
+
+    def forced_for(self, seconds: float) -> bool:
+        """Whether the end was forced, and that for at least so long."""
+        return self.force and time.monotonic() - self._forced_at >= seconds
+
+
+class Runtime:
+    """Collaborators of every job flow that runs in one process."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        settings: Settings,
+        *,
+        observes_cancels: bool,
+        checks: WorkerChecks | None = None,
+    ) -> None:
+        self.launcher = launcher
+        self.checks = checks
+        """What is checked on this machine before a launch; None: nothing."""
+        self.settings = settings
+        self.watcher = Watcher(launcher, settings)
+        self.observes_cancels = observes_cancels
+        """Whether somebody feeds `cancels`; otherwise a run looks at its own state."""
+        self.cancels: dict[UUID, CancelRequest] = {}
+        self._late_ends: set[asyncio.Task[None]] = set()
+        self._ended_clusters: dict[tuple[str, str], float] = {}
+
+    @contextmanager
+    def ending_cluster(self, cloud: str, cluster_name: str) -> Generator[None]:
+        """While the end of a cluster is ordered, and for a while after, its jobs end through us."""
+        place = (cloud, cluster_name)
+        self._ended_clusters[place] = float("inf")
+        try:
+            yield
+        except OumiFlowsError as error:
+            if not isinstance(error, ClusterUnreachable):  # then it was ordered all the same
+                self._ended_clusters.pop(place, None)
+            raise
+        finally:
+            if place in self._ended_clusters:
+                self._ended_clusters[place] = time.monotonic() + _REMEMBERED_SECONDS
+
+    def has_ended_cluster(self, cloud: str, cluster_name: str) -> bool:
+        """Whether it was we who ended a cluster just now."""
+        return self._ended_clusters.get((cloud, cluster_name), 0.0) > time.monotonic()
+
+    @contextmanager
+    def cancel_request(self, flow_run_id: UUID) -> Generator[CancelRequest]:
+        """The cancel request of one run, from now to the end of the context."""
+        request = self.cancels.setdefault(flow_run_id, CancelRequest())
+        try:
+            yield request
+        finally:
+            self.cancels.pop(flow_run_id, None)
+
+    def end_later(self, launching: asyncio.Future[JobHandle]) -> None:
+        """End the job of a launch that no run waits for any more, should it come up."""
+
+        async def end() -> None:
+            with suppress(OumiFlowsError):
+                await self.launcher.cancel(await launching, force=True)
+
+        task = asyncio.create_task(end(), name="end of a late launch")
+        self._late_ends.add(task)
+        task.add_done_callback(self._late_ends.discard)
+
+
+_current: ContextVar[Runtime | None] = ContextVar("oumi_flows_runtime", default=None)
+
+
+def current_runtime() -> Runtime:
+    """The runtime of the worker around this run, or one of its own.
+
+    A run outside the `oumi` worker (a process worker, a direct call) loads Oumi itself.
+    """
+    runtime = _current.get()
+    if runtime is None:
+        # Imported here: deploying or importing the flow must not load Oumi.
+        from flows.launcher.oumi_launcher import OumiLauncher
+
+        settings = Settings()
+        runtime = Runtime(
+            OumiLauncher(settings),
+            settings,
+            observes_cancels=False,
+            checks=WorkerChecks.of_this_machine(),
+        )
+        _current.set(runtime)
+    return runtime
+
+
+def set_current_runtime(runtime: Runtime) -> None:
+    """Make `runtime` the one that runs started from this context share."""
+    _current.set(runtime)

@@ -1,0 +1,80 @@
+"""Which attempts of a job may have reached its cluster: what its run says, across restarts."""
+
+from contextlib import suppress
+from typing import Final
+
+import httpx
+from prefect.exceptions import ObjectNotFound
+
+from flows.core import names
+from flows.core.models import JobRequest
+from flows.job.run_record import LabelValue, RunRecord
+
+_NONE: Final = 0
+
+
+class Submissions:
+    """What may be on the cluster of a run. The run says so before a launch can submit anything.
+
+    Args:
+        record: The flow run.
+        request: Its job. A local launch is never in doubt, so nothing is written of one.
+        is_new: Whether this is the first execution of the run, so that no job of it can exist.
+    """
+
+    def __init__(self, record: RunRecord, request: JobRequest, *, is_new: bool) -> None:
+        self._record = record
+        self._is_local = request.cloud == names.LOCAL_CLOUD
+        self._is_adopted = request.launcher_job_id is not None
+        self._is_new = is_new
+        self._taken_back: int | None = None
+
+    def may_have(self, attempt: int) -> bool:
+        """Whether something of an attempt may have reached the cluster."""
+        if self._is_adopted:
+            return True
+        if self._is_new:
+            return False
+        if self._is_local:
+            return True
+        if names.LABEL_CLUSTER not in self._record.labels:
+            return False  # it is written before the first launch
+        last = self._last
+        return True if last is None else attempt <= last
+
+    def may_live(self, attempt: int) -> bool:
+        """Whether a job of an attempt or of the last one may be on the cluster."""
+        return self.may_have(attempt) or self.last_before(attempt) != _NONE
+
+    def last_before(self, attempt: int) -> int:
+        """The last attempt before this one whose job may live; 0: there is none."""
+        last = self._last
+        last = attempt - 1 if last is None else min(last, attempt - 1)
+        has_ended = self._record.labels.get(names.LABEL_ENDED_ATTEMPT) == last
+        return _NONE if has_ended or not self.may_have(last) else last
+
+    def begin(self, attempt: int) -> dict[str, LabelValue]:
+        """The labels to write before an attempt is launched."""
+        self._taken_back = None if self.may_have(attempt) else self._last or _NONE
+        self._is_new = False
+        return {} if self._is_local else {names.LABEL_SUBMITTED_ATTEMPT: attempt}
+
+    async def take_back(self) -> None:
+        """Note that the launch that was begun submitted nothing."""
+        before, self._taken_back = self._taken_back, None
+        if before is None or self._is_local:
+            return  # an earlier launch of the attempt may have
+        # Where it cannot be written, the cluster is asked before anything else is launched.
+        with suppress(httpx.HTTPError, ObjectNotFound):
+            await self._record.label({names.LABEL_SUBMITTED_ATTEMPT: before})
+
+    def end(self, attempt: int) -> None:
+        """Note that the job of an attempt was seen to have ended."""
+        if not self._is_local:
+            self._record.note({names.LABEL_ENDED_ATTEMPT: attempt})
+
+    @property
+    def _last(self) -> int | None:
+        """The last attempt that may have been submitted; None: an earlier version did not say."""
+        value = self._record.labels.get(names.LABEL_SUBMITTED_ATTEMPT)
+        return value if isinstance(value, int) else None

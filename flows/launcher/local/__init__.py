@@ -1,0 +1,1 @@
+"""The local cloud: durable jobs of this machine."""

@@ -1,0 +1,90 @@
+"""The durable local cloud, for the launcher."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+from flows.core.errors import ClusterUnreachable
+from flows.launcher.local.oumi_cloud import LocalCluster
+from flows.launcher.oumi.backend import OumiBackend, read_job
+from flows.launcher.port import JobHandle, Observation
+
+_END_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 0.2
+
+
+class LocalBackend(OumiBackend):
+    """The jobs of this machine: a cancel may skip the grace, and the log is a file here."""
+
+    def launch(
+        self,
+        job_config: str,
+        *,
+        cluster_name: str,
+        key: str,
+        autostop_minutes: int | None = None,
+    ) -> JobHandle:
+        """Start the job; the local cloud launches the key in its `envs` at most once."""
+        self.refuse_autostop(autostop_minutes)
+        return self._up(read_job(job_config), cluster_name)
+
+    def find(self, cluster_name: str, key: str) -> JobHandle | None:
+        """The job launched as `key`, which is its id."""
+        handle = self._handle(cluster_name, key)
+        return None if super().observe_job(handle) is None else handle
+
+    def observe_job(self, handle: JobHandle) -> Observation | None:
+        """One job; one that waited for a slot when its supervisor died waits again."""
+        seen = super().observe_job(handle)
+        if seen is not None or self._cluster(handle.cluster_name) is None:
+            return seen
+        is_back = self._local_cluster(handle).revive_job(handle.launcher_job_id)
+        return super().observe_job(handle) if is_back else None
+
+    def cancel(self, handle: JobHandle, *, force: bool) -> None:
+        """Ask for the end of a job; `force` skips the grace."""
+        grace_seconds = 0.0 if force else None
+        self._local_cluster(handle).cancel_job(handle.launcher_job_id, grace_seconds=grace_seconds)
+
+    def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
+        """At most `limit` bytes of the job's log file from `offset` on."""
+        seen = self.observe_job(handle)
+        if seen is None or seen.log_path is None:
+            return b""
+        with Path(seen.log_path).open("rb") as file:
+            file.seek(offset)
+            return file.read(limit)
+
+    def _local_cluster(self, handle: JobHandle) -> LocalCluster:
+        cluster = self._known_cluster(handle.cluster_name)
+        assert isinstance(cluster, LocalCluster)  # noqa: S101 - what our local cloud builds
+        return cluster
+
+    def look_at(self, cluster_name: str) -> None:
+        """See that there is such a cluster."""
+        self._known_cluster(cluster_name)
+
+    def stop(self, cluster_name: str) -> None:
+        """Cancel the cluster's jobs; returns when none of them lives."""
+        cluster = self._known_cluster(cluster_name)
+        cluster.stop()
+        self._wait_for_end(cluster_name)
+
+    def down(self, cluster_name: str) -> None:
+        """As `stop`; the cluster is no longer listed then. Jobs and logs stay on the disk."""
+        cluster = self._known_cluster(cluster_name)
+        cluster.down()
+        self._wait_for_end(cluster_name)
+
+    def _wait_for_end(self, cluster_name: str) -> None:
+        """Wait until no job of the cluster lives."""
+        never = threading.Event()
+        deadline = time.monotonic() + self._settings.cancel_grace_seconds + _END_SECONDS
+        while live := self.live_jobs(cluster_name):
+            if time.monotonic() > deadline:
+                raise ClusterUnreachable(
+                    f"cluster {cluster_name} still has {len(live)} live jobs after it was stopped",
+                    "Cancel them with cancel_job and force=true",
+                )
+            never.wait(_LOOK_SECONDS)

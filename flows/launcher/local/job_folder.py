@@ -1,0 +1,243 @@
+"""The folder of one local job: what was asked for, what runs, how it ended.
+
+Files, all private to their owner:
+
+=============  ============================================================================
+``spec.json``  what was asked for; never changes
+``run.sh``     the bash script: setup part, then run part
+``log.txt``    standard output and error of the job
+``lock``       locked by the job's supervisor for as long as it lives
+``phase``      one letter, written by the script: ``S`` in the setup part, ``R`` in the run part
+``cancel``     blank, or the grace in seconds of the shortest cancel request
+``process``    appears before the job's first process runs: who supervises, who leads
+``exit.json``  appears once, when the job has ended and no process of it is left
+=============  ============================================================================
+
+A training into which the progress hook was loaded adds ``marks_checkpoints``.
+
+Whatever has to be written after the launch overwrites space reserved at the launch, so that a full
+disk cannot keep an outcome from being recorded. Standard library only.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from flows.launcher.local.processes import lock_holder, opened
+
+JOB_DIR_ENV: Final = "OUMI_FLOWS_JOB_DIR"
+"""Environment variable of every process of a job; by its value strays are told apart."""
+_EXIT_BYTES: Final = 2048
+_PROCESS_BYTES: Final = 1024
+_CANCEL_BYTES: Final = 16
+_RESERVED: Final = ".reserved"
+
+
+class JobSpec(NamedTuple):
+    """What was asked for."""
+
+    job_id: str
+    name: str
+    cluster: str
+    shell: str
+    env: dict[str, str]
+    """What the job has besides the environment that its supervisor was started with."""
+    working_dir: str
+    cancel_grace_seconds: float
+    submitted_at: float
+    ticket: int
+    """Place in the order of submission, over all clusters; no clock involved."""
+    slots: int
+    devices: list[str]
+    """CUDA_VISIBLE_DEVICES of each slot; empty: left as it is."""
+    is_keyed: bool
+    """Whether the caller chose the id, and can so launch the same job again."""
+    uses_control_group: bool = True
+    """Whether its processes are put in a control group of their own where the system lets us."""
+    umask: int | None = None
+    """Of the job's processes; None: that of the supervisor."""
+
+
+class ProcessRecord(NamedTuple):
+    """The processes of a job that was started."""
+
+    supervisor_pid: int
+    supervisor_start: int
+    leader_pid: int
+    leader_start: int
+    boot_id: str
+    slot: int
+    started_at: float
+    control_group: str = ""
+    """Folder of the job's control group; empty: the system let us make none."""
+
+
+class ExitRecord(NamedTuple):
+    """How a job ended; `reason` is a TerminationReason."""
+
+    reason: str
+    exit_code: int | None
+    signal: int | None
+    phase: str
+    started_at: float | None
+    ended_at: float
+    cpu_seconds: float | None = None
+    """CPU time of all its processes; None without a control group."""
+    memory_peak_bytes: int | None = None
+    """The most memory they had together; None without the memory controller in the group."""
+
+
+class JobFolder:
+    """The files of one job."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.log_path = path / "log.txt"
+        self.script_path = path / "run.sh"
+        self.lock_path = path / "lock"
+        self._cancel_path = path / "cancel"
+        self._phase_path = path / "phase"
+        self._process_path = path / "process"
+        self._exit_path = path / "exit.json"
+
+    def create(self, spec: JobSpec, *, setup: str, run: str) -> bool:
+        """Makes the folder whole in one step; False if it exists already."""
+        making = Path(tempfile.mkdtemp(prefix=".new-", dir=self.path.parent))
+        try:
+            files = {
+                "spec.json": json.dumps(spec._asdict()),
+                "run.sh": self._script(spec.working_dir, setup=setup, run=run),
+                "log.txt": "",
+                "lock": "",
+                "phase": "S",
+                "cancel": " " * _CANCEL_BYTES,
+                "process" + _RESERVED: " " * _PROCESS_BYTES,
+                "exit.json" + _RESERVED: " " * _EXIT_BYTES,
+            }
+            for name, text in files.items():
+                with (
+                    opened(making / name, os.O_WRONLY | os.O_CREAT) as fd,
+                    open(
+                        fd, "w", encoding="utf-8", errors="surrogateescape", closefd=False
+                    ) as file,
+                ):
+                    file.write(text)
+            # Renaming onto a folder that is not empty fails: one creator wins.
+            os.rename(making, self.path)  # noqa: PTH104
+        except OSError:
+            shutil.rmtree(making, ignore_errors=True)
+            if self.path.is_dir():
+                return False
+            raise
+        return True
+
+    def spec(self) -> JobSpec:
+        """What was asked for."""
+        return JobSpec(**json.loads((self.path / "spec.json").read_bytes()))
+
+    def supervisor_pid(self) -> int | None:
+        """Pid of the live supervisor, None without one; 0 if it cannot be seen from here."""
+        return lock_holder(self.lock_path)
+
+    def was_supervised(self) -> bool:
+        """Whether a supervisor ever took the job on."""
+        return self.lock_path.stat().st_size > 0
+
+    def phase(self) -> str:
+        """The part of the script the job has reached: ``setup`` or ``run``."""
+        return "run" if self._phase_path.read_bytes() == b"R" else "setup"
+
+    def request_cancel(self, grace_seconds: float) -> None:
+        """Asks for the job to be cancelled; of several requests the shortest grace holds."""
+        with opened(self._cancel_path, os.O_RDWR) as fd:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            earlier = _grace(os.pread(fd, _CANCEL_BYTES, 0))
+            grace = grace_seconds if earlier is None else min(earlier, grace_seconds)
+            os.pwrite(fd, f"{grace:.3f}".ljust(_CANCEL_BYTES).encode(), 0)
+
+    def cancel_request(self) -> float | None:
+        """The grace in seconds of the cancel request; None if there is none."""
+        return _grace(self._cancel_path.read_bytes())
+
+    def record_process(self, record: ProcessRecord) -> None:
+        """Says that the job's first process is about to run."""
+        self._publish(self._process_path, self._reserve(self._process_path), record._asdict())
+
+    def process_record(self) -> ProcessRecord | None:
+        """Who runs the job; None if it was never started."""
+        fields = _read(self._process_path)
+        return None if fields is None else ProcessRecord(**fields)
+
+    def record_exit(self, record: ExitRecord, *, reserved: bool) -> bool:
+        """Says how the job ended; False if that was said already, and holds.
+
+        Args:
+            record: How it ended.
+            reserved: Write to the reserved space, which is the supervisor's alone.
+        """
+        reserve = self._reserve(self._exit_path)
+        if reserved:
+            return self._publish(self._exit_path, reserve, record._asdict())
+        handle, name = tempfile.mkstemp(prefix=".exit-", dir=self.path)
+        os.close(handle)
+        return self._publish(self._exit_path, Path(name), record._asdict())
+
+    def flush(self) -> None:
+        """Waits until the exit record is on the disk itself; on a busy one that takes seconds."""
+        with opened(self._exit_path, os.O_RDONLY) as fd:
+            os.fsync(fd)
+
+    def exit_record(self) -> ExitRecord | None:
+        """How the job ended; None if it has not."""
+        fields = _read(self._exit_path)
+        return None if fields is None else ExitRecord(**fields)
+
+    @staticmethod
+    def _reserve(path: Path) -> Path:
+        return path.with_name(path.name + _RESERVED)
+
+    @staticmethod
+    def _publish(path: Path, draft: Path, fields: dict[str, Any]) -> bool:
+        with opened(draft, os.O_RDWR) as fd:
+            size = os.fstat(fd).st_size
+            os.pwrite(fd, json.dumps(fields).encode().ljust(size), 0)
+        try:
+            # A link is made once and shows the whole record or nothing.
+            os.link(draft, path)
+        except FileExistsError:
+            if _read(path) is not None:
+                return False
+            draft.replace(path)  # what was there did not survive a power failure
+            return True
+        finally:
+            draft.unlink(missing_ok=True)
+        return True
+
+    def _script(self, working_dir: str, *, setup: str, run: str) -> str:
+        # `1<>` overwrites the letter in place, so that a full disk does not fail the job.
+        phase = _quoted(str(self._phase_path))
+        return (
+            f"set -e\ncd -- {_quoted(working_dir)}\n\n"
+            f"# --- setup ---\n{setup}\n\n"
+            f"# --- run ---\nprintf R 1<>{phase}\n{run}\n"
+        )
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _grace(text: bytes) -> float | None:
+    return float(text) if text.strip() else None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The fields of a record; None if it is not there, or was lost with the machine's power."""
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None

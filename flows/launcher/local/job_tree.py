@@ -1,0 +1,207 @@
+"""The processes of one local job, as its supervisor sees them. Standard library only."""
+
+import ctypes
+import hashlib
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Never
+
+from flows.core.stopwatch import boot_id
+from flows.launcher.local.control_group import ControlGroup
+from flows.launcher.local.job_folder import JOB_DIR_ENV, JobFolder, JobSpec, ProcessRecord
+from flows.launcher.local.processes import job_processes, read_process
+from flows.launcher.local.slot_queue import JOB_SLOT_FD
+
+IGNORED: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+"""Signals a supervisor ignores, and a job starts with as they are by default."""
+GROUP_PREFIX: Final = "oumi-flows-"
+"""How the names of the control groups of jobs begin."""
+_RESET: Final = (*IGNORED, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ)
+_SIGNAL_ROUNDS: Final = 4
+_PR_SET_CHILD_SUBREAPER: Final = 36  # prctl(2)
+
+
+class JobTree:
+    """Every process of a job: of its script, and all that descend from it.
+
+    A control group holds them all where the system lets us make one. Without it, on Linux, the
+    supervisor becomes the parent of each process whose own parent has died, so that none can
+    escape it while it lives, whatever session it moves to. Elsewhere only the script's own
+    process group is known.
+    """
+
+    def __init__(self, folder: JobFolder, spec: JobSpec) -> None:
+        self._folder = folder
+        self._spec = spec
+        self._record: ProcessRecord | None = None
+        self._root: int | None = None
+        self._is_subreaper = False
+        self._group: ControlGroup | None = None
+        self.exit_status: int | None = None
+        """Exit code of the script, or minus the signal that ended it; None if not known."""
+
+    def adopt(self, record: ProcessRecord) -> None:
+        """Takes over the processes of a supervisor that died."""
+        self._record = record
+        if record.control_group and record.boot_id == boot_id():
+            self._group = ControlGroup(Path(record.control_group))
+
+    def start(self, *, slot: int, slot_fd: int | None, started_at: float) -> str:
+        """Starts the script; returns why it could not be started, or nothing.
+
+        Its process waits until it is on record: what is not on record has never run.
+        """
+        self._root = os.getpid()
+        self._is_subreaper = _become_subreaper()
+        go_read, go_write = os.pipe()
+        error_read, error_write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(go_write)
+            os.close(error_read)
+            self._become_script(slot=slot, slot_fd=slot_fd, go=go_read, error=error_write)
+        os.close(go_read)
+        os.close(error_write)
+        self._group = self._new_group(pid)
+        me, child = read_process(os.getpid()), read_process(pid)
+        self._record = ProcessRecord(
+            supervisor_pid=os.getpid(),
+            supervisor_start=me.start if me else 0,
+            leader_pid=pid,
+            leader_start=child.start if child else 0,
+            boot_id=boot_id(),
+            slot=slot,
+            started_at=started_at,
+            control_group=str(self._group.path) if self._group else "",
+        )
+        try:
+            self._folder.record_process(self._record)
+            os.write(go_write, b"g")
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            self._forget(pid)
+            raise
+        finally:
+            os.close(go_write)
+        error = os.read(error_read, 1024).decode(errors="replace")
+        os.close(error_read)
+        if error:
+            self._forget(pid)
+        return error
+
+    def is_alive(self) -> bool:
+        """Whether any process of the job is left; only for the process that supervises it."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                if self._group is not None and self._group.is_populated():
+                    return True
+                return not self._is_subreaper and bool(self.members())
+            if pid == 0:
+                return True
+            if self._record is not None and pid == self._record.leader_pid:
+                self.exit_status = os.waitstatus_to_exitcode(status)
+
+    def members(self) -> list[int]:
+        """Pids of the processes that are left, in the form kill(2) takes."""
+        if self._record is None:
+            return []
+        if sys.platform != "linux":
+            return _process_group(self._record.leader_pid)
+        found = job_processes(
+            f"{JOB_DIR_ENV}={self._folder.path}",
+            root=self._root,
+            leader=self._record.leader_pid,
+            leader_start=self._record.leader_start,
+        )
+        # A privileged job can leave its group, as with `systemd-run --scope`: both count.
+        held = self._group.pids() if self._group is not None else set[int]()
+        return sorted(held.union(found))
+
+    def signal(self, number: int) -> None:
+        """Sends a signal to every process of the job."""
+        if number == signal.SIGKILL and self._group is not None:
+            self._group.kill()
+        reached: set[int] = set()
+        # Again, for children started by a process that the signal had not reached yet. What is
+        # started later, say to save a file, has a parent that decided so.
+        for _ in range(_SIGNAL_ROUNDS):
+            new = set(self.members()) - reached
+            for pid in new:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+            if not new:
+                break
+            reached |= new
+
+    @property
+    def group(self) -> ControlGroup | None:
+        """The control group that holds the job's processes, if one does."""
+        return self._group
+
+    def remove_group(self) -> None:
+        """Takes the job's control group away, once none of its processes is left."""
+        if self._group is not None:
+            self._group.remove()
+
+    def _forget(self, pid: int) -> None:
+        """Collects the process that did not become the script."""
+        os.waitpid(pid, 0)
+        self.remove_group()
+
+    def _new_group(self, pid: int) -> ControlGroup | None:
+        """A group with the process `pid` in it, which has started nothing yet."""
+        if not self._spec.uses_control_group:
+            return None
+        folder = self._folder.path
+        # The same for each supervisor of the job, so that none leaves an empty one behind.
+        of_folder = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+        group = ControlGroup.create(f"{GROUP_PREFIX}{folder.name}-{of_folder}")
+        if group is not None and not group.add(pid):
+            group.remove()
+            return None
+        return group
+
+    def _become_script(self, *, slot: int, slot_fd: int | None, go: int, error: int) -> Never:
+        try:
+            os.setsid()
+            if not os.read(go, 1):
+                os._exit(0)  # the supervisor died before putting this process on record
+            log = os.open(self._folder.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            if slot_fd is not None:
+                os.dup2(slot_fd, JOB_SLOT_FD)
+            env = {**os.environ, **self._spec.env}
+            if self._spec.devices:
+                env["CUDA_VISIBLE_DEVICES"] = self._spec.devices[slot]
+            if self._spec.umask is not None:
+                os.umask(self._spec.umask)
+            for number in _RESET:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            command = ["bash", str(self._folder.script_path)]
+            os.execve(self._spec.shell, command, env)  # noqa: S606 - the job is a shell script
+        except (OSError, ValueError) as failure:
+            os.write(error, str(failure).encode())
+        finally:
+            os._exit(127)
+
+
+def _process_group(leader: int) -> list[int]:
+    """The process group of `leader` as kill(2) addresses it, while it has members."""
+    try:
+        os.killpg(leader, 0)
+    except (ProcessLookupError, PermissionError):
+        return []
+    return [-leader]
+
+
+def _become_subreaper() -> bool:
+    if sys.platform != "linux":
+        return False
+    return ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0

@@ -1,0 +1,222 @@
+"""The process that runs one local job to its end and records how it ended.
+
+It is started detached, with a bare interpreter, and knows only the job's folder: neither the
+program that launched the job nor anyone who watches it has to stay alive. One job has one
+supervisor at a time (the lock in its folder) and is started at most once (its process record). A
+supervisor that finds a job started by one that died does not run it again: it waits for, or kills,
+what is left of it. Standard library only.
+"""
+
+import fcntl
+import os
+import signal
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from flows.core.states import TerminationReason
+from flows.launcher.local.job_folder import ExitRecord, JobFolder, JobSpec
+from flows.launcher.local.job_tree import IGNORED, JobTree
+from flows.launcher.local.memory_shortage import MemoryShortage
+from flows.launcher.local.slot_queue import SlotQueue
+from flows.launcher.signals import signal_from_outside
+
+READY: Final = b"1"
+"""What a supervisor writes once it has its place in the queue, or nothing is left to do."""
+LEFTOVER_GRACE_SECONDS: Final = 2.0
+"""From SIGTERM to SIGKILL for processes that outlive the job's script."""
+# Changes come as signals; these only bound what a signal that was never sent can cost.
+_QUEUE_LOOK_SECONDS: Final = 2.0
+_RUN_LOOK_SECONDS: Final = 5.0
+_END_LOOK_SECONDS: Final = 0.1
+_WAKES: Final = frozenset({signal.SIGCHLD, signal.SIGUSR1, signal.SIGALRM})
+
+
+def main(job_dir: str) -> None:
+    """Supervises the job in `job_dir` from a process of its own."""
+    if os.fork():
+        os._exit(0)
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    for number in _WAKES:
+        signal.signal(number, _wake)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WAKES)
+    folder = JobFolder(Path(job_dir))
+    # Never opened again by this process: closing it anywhere would give up the lock.
+    lock = os.open(folder.lock_path, os.O_RDWR)
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # either errno means: another one has the job
+        _say_ready()
+        return
+    if folder.exit_record() is not None:
+        _say_ready()
+        return
+    os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+    try:
+        Supervisor(folder, folder.spec()).supervise()
+    except Exception:  # noqa: BLE001 - the process's edge: say why, rather than stay pending
+        traceback.print_exc()
+        if folder.process_record() is None:
+            folder.record_exit(_exit_record(TerminationReason.LAUNCH_FAILED), reserved=True)
+
+
+class Supervisor:
+    """Takes one job from wherever it stands to its end; the caller holds the job's lock."""
+
+    def __init__(self, folder: JobFolder, spec: JobSpec) -> None:
+        self._folder = folder
+        self._spec = spec
+        self._tree = JobTree(folder, spec)
+        self._shortage = MemoryShortage(None)
+        root = folder.path.parents[2]
+        self._queue = SlotQueue(root, ticket=spec.ticket, slots=spec.slots)
+
+    def supervise(self) -> None:
+        """Runs the job, or ends what a supervisor that died has left of it."""
+        record = self._folder.process_record()
+        if record is None:
+            self._queue.join()
+            _say_ready()
+            slot = self._wait_for_slot()
+            ended = self._cancelled_in_queue() if slot is None else self._run(slot)
+        else:
+            _say_ready()
+            self._tree.adopt(record)
+            ended = self._watch(record.started_at, since=None)
+        self._folder.record_exit(ended, reserved=True)
+        self._queue.release()
+        self._folder.flush()
+
+    def _wait_for_slot(self) -> int | None:
+        """The slot taken, or None if the job was cancelled first."""
+        while self._folder.cancel_request() is None:
+            slot = self._queue.take_slot()
+            if slot is not None:
+                return slot
+            _wait(_QUEUE_LOOK_SECONDS)
+        return None
+
+    def _cancelled_in_queue(self) -> ExitRecord:
+        self._queue.leave()
+        return _exit_record(TerminationReason.USER_CANCELLED)
+
+    def _run(self, slot: int) -> ExitRecord:
+        started_at = max(time.time(), self._spec.submitted_at)
+        since = time.monotonic()
+        error = self._tree.start(slot=slot, slot_fd=self._queue.slot_fd, started_at=started_at)
+        if error:
+            _log(f"cannot start {self._spec.shell}: {error}")
+            return _exit_record(TerminationReason.LAUNCH_FAILED)
+        group = self._tree.group
+        self._shortage = MemoryShortage(group.path if group else None)
+        return self._watch(started_at, since=since)
+
+    def _watch(self, started_at: float, *, since: float | None) -> ExitRecord:
+        """Waits for the job's end, sees to it that no process is left, and says how it ended.
+
+        Args:
+            started_at: Wall-clock time of the start.
+            since: Monotonic time of the start, if this process saw it.
+        """
+        reason = self._wait_for_end()
+        now = time.time() if since is None else started_at + time.monotonic() - since
+        status = self._tree.exit_status
+        group = self._tree.group
+        used = group.cpu_seconds() if group else None
+        peak = group.memory_peak_bytes() if group else None
+        # Before the end is on record: who dies in between has a successor that does both.
+        self._tree.remove_group()
+        return ExitRecord(
+            reason=reason,
+            exit_code=status if status is not None and status >= 0 else None,
+            signal=-status if status is not None and status < 0 else None,
+            phase=self._folder.phase(),
+            started_at=started_at,
+            ended_at=max(now, started_at),
+            cpu_seconds=used,
+            memory_peak_bytes=peak,
+        )
+
+    def _wait_for_end(self) -> TerminationReason:
+        reason: TerminationReason | None = None
+        terminated_at = 0.0
+        while self._tree.is_alive():
+            grace = self._folder.cancel_request()
+            if reason is None:
+                # Whichever is seen first, the script's end or a request, decides for good.
+                if self._tree.exit_status is not None:
+                    reason = self._own_end()
+                elif grace is not None:
+                    reason = TerminationReason.USER_CANCELLED
+                else:
+                    self._shortage.look()
+                    _wait(_RUN_LOOK_SECONDS)
+                    continue
+                terminated_at = time.monotonic()
+                self._tree.signal(signal.SIGTERM)
+                self._tree.signal(signal.SIGCONT)  # a stopped process would not see it
+            if reason is not TerminationReason.USER_CANCELLED:
+                grace = min(LEFTOVER_GRACE_SECONDS, grace or LEFTOVER_GRACE_SECONDS)
+            if time.monotonic() >= terminated_at + (grace or 0.0):
+                self._tree.signal(signal.SIGKILL)
+            _wait(_END_LOOK_SECONDS)
+        return reason or self._own_end()
+
+    def _own_end(self) -> TerminationReason:
+        """Why the job ended, if it was not cancelled."""
+        status = self._tree.exit_status
+        if status is None:
+            # The supervisor that could have known died. What it was asked for has come true.
+            was_asked = self._folder.cancel_request() is not None
+            return TerminationReason.USER_CANCELLED if was_asked else TerminationReason.LOST
+        if status and self._shortage.hit_the_job():
+            return TerminationReason.OUT_OF_MEMORY
+        number = signal_from_outside(status, max(0, -status))
+        if number == signal.SIGKILL and self._shortage.explains_a_kill():
+            return TerminationReason.OUT_OF_MEMORY
+        if number is not None:
+            return TerminationReason.KILLED
+        if self._folder.phase() == "setup":
+            if status == 0:
+                _log("the setup part ended the script, so the run part was not reached")
+            return TerminationReason.SETUP_FAILED
+        return TerminationReason.NONZERO_EXIT if status else TerminationReason.COMPLETED
+
+
+def _exit_record(reason: TerminationReason) -> ExitRecord:
+    """The record of a job whose script never ran."""
+    return ExitRecord(
+        reason=reason,
+        exit_code=None,
+        signal=None,
+        phase="queued",
+        started_at=None,
+        ended_at=time.time(),
+    )
+
+
+def _say_ready() -> None:
+    with suppress(BrokenPipeError):  # nobody waits any more
+        os.write(1, READY)
+    with open(os.devnull, "wb") as nothing:  # noqa: PTH123
+        os.dup2(nothing.fileno(), 1)
+
+
+def _log(text: str) -> None:
+    with suppress(OSError):  # the disk is full; the outcome still counts
+        os.write(2, f"[oumi-flows] {text}\n".encode())
+
+
+def _wake(_number: int, _frame: FrameType | None) -> None:
+    """Only there because some systems drop a blocked signal that nothing handles."""
+
+
+def _wait(seconds: float) -> None:
+    """Until a signal comes that may have changed something, or `seconds` have passed."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.sigwait(_WAKES)
+    signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,0 +1,456 @@
+"""What Oumi's own config classes say of a config: all of it at once, and nothing is changed by it.
+
+Oumi 0.9 stops at the first error. Here each object of a config is built and checked by itself; the
+key an error is about is found by leaving keys out until the error is gone, and the rest is then
+checked without it.
+"""
+
+import copy
+import dataclasses
+import re
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import Any, Final, Union, cast, get_args, get_origin, get_type_hints
+
+from flows.core.checks.values import items_of, mapping_of
+from flows.core.configs.checks import MISSING, ProblemKind, config_problems
+from flows.core.configs.schema import ConfigType
+from flows.core.configs.yaml_text import dump_yaml, escape_references
+from flows.core.file_names import is_folder
+from flows.core.findings import OumiProblem
+from flows.launcher.loading import load_oumi
+
+_MOST: Final = 20
+"""Errors looked for in one object."""
+
+_FILES: Final = frozenset({"dataset_path", "environment_config_path"})
+_MODELS: Final = frozenset({"model_name", "tokenizer_name", "adapter_model"})
+_ONE_AT_A_TIME: Final = threading.Lock()
+
+
+def oumi_problems(
+    data: Mapping[str, Any], config_type: ConfigType, *, folder: Path
+) -> list[OumiProblem]:
+    """Everything that Oumi's classes refuse in a config, besides keys and types.
+
+    Args:
+        data: The config's content.
+        config_type: What Oumi would load it as.
+        folder: Where relative paths start from.
+    """
+    load_oumi()
+    from flows.launcher.oumi.schema_export import CONFIG_CLASSES
+
+    config_class = CONFIG_CLASSES[config_type]
+    content = _on_this_machine(copy.deepcopy(dict(data)), folder)
+    left_out: list[str] = []
+    for problem in config_problems(content, config_type):
+        if problem.kind is not ProblemKind.MISSING_KEY:
+            _drop(content, problem.key, "")
+            left_out.append(problem.key)
+    with _ONE_AT_A_TIME, _offline():
+        if config_type is ConfigType.ANALYZE:
+            return _analyze_problems(config_class, content)
+        problems: list[OumiProblem] = []
+        values = _typed(config_class, content, problems)
+        _Checker(problems, left_out).check(config_class, values, content, "", is_final=True)
+    return problems
+
+
+class _Checker:
+    """Builds the objects of a config from the innermost outwards.
+
+    Args:
+        problems: Where errors are added.
+        left_out: Keys that are left out because something is wrong with them.
+    """
+
+    def __init__(self, problems: list[OumiProblem], left_out: list[str]) -> None:
+        self._problems = problems
+        self._left_out = left_out
+
+    def check(
+        self, cls: type[Any], values: Mapping[str, Any], given: object, key: str, *, is_final: bool
+    ) -> object:
+        """The object of `cls`, None if none can be built.
+
+        Args:
+            cls: A config or params class of Oumi.
+            values: Its fields, converted to their types.
+            given: What the config says there.
+            key: The object's own key.
+            is_final: Whether Oumi would finalize it, too.
+        """
+        fields = dict(values)
+        written = mapping_of(given)
+        prefix = f"{key}." if key else ""
+        broken: set[str] = set()
+        for name, hint in _hints(cls).items():
+            if name not in fields:
+                continue
+            # Oumi finalizes the params of a config, but not those in a list of the config's own.
+            final = is_final and (bool(key) or not isinstance(fields[name], list))
+            try:
+                fields[name] = self._children(
+                    hint, fields[name], written.get(name), f"{prefix}{name}", is_final=final
+                )
+            except _Broken as error:
+                default = error.rest or _defaults(cls).get(name, MISSING)
+                if default == MISSING:
+                    return None
+                broken.add(name)
+                fields[name] = default
+        return self._build(cls, fields, written, key, is_final=is_final, broken=broken)
+
+    def _lacks(self, key: str) -> bool:
+        return any(not key or left.startswith((f"{key}.", f"{key}[")) for left in self._left_out)
+
+    def _children(self, hint: Any, value: Any, given: Any, key: str, *, is_final: bool) -> Any:
+        """`value` with the mappings in it that stand for objects built."""
+        cls = _class_in(hint)
+        if cls is None or value is None:
+            return value
+        if value == MISSING:
+            raise _Broken(None)
+        final = is_final and _is_params(cls)
+        if isinstance(value, list):
+            written = items_of(cast("object", given))
+            items = [
+                self.check(
+                    cls, mapping_of(item), _item(written, index), f"{key}[{index}]", is_final=final
+                )
+                if _is_mapping(item)
+                else item
+                for index, item in enumerate(cast("list[Any]", value))
+            ]
+            if any(item is None for item in items):
+                raise _Broken([item for item in items if item is not None])
+            return items
+        mapping = cast("Mapping[str, Any]", value)
+        if get_origin(_without_none(hint)) is dict:
+            entries = mapping_of(cast("object", given))
+            built = {
+                name: self.check(cls, item, entries.get(name), f"{key}.{name}", is_final=final)
+                for name, item in mapping.items()
+            }
+            if any(item is None for item in built.values()):
+                raise _Broken({name: item for name, item in built.items() if item is not None})
+            return built
+        child = self.check(cls, mapping, given, key, is_final=final)
+        if child is None:
+            raise _Broken(None)
+        return child
+
+    def _build(
+        self,
+        cls: type[Any],
+        fields: dict[str, Any],
+        written: Mapping[str, Any],
+        key: str,
+        *,
+        is_final: bool,
+        broken: set[str],
+    ) -> object:
+        candidates = [name for name in written if name in fields and name not in broken]
+        attempt = _Attempt(cls, is_final=is_final)
+        for _ in range(_MOST):
+            built, error = attempt(fields)
+            if error is None:
+                return built
+            path, without = _culprit(attempt, fields, written, candidates, error)
+            where = ".".join(filter(None, [key, path]))
+            # What a part that is broken or left out leads to is no problem of its own.
+            if without is not None or not (broken or self._lacks(where)):
+                self._problems.append(_problem(where, error))
+            if without is None:
+                return built
+            self._left_out.append(where)
+            fields = without
+        return None
+
+
+class _Attempt:
+    """Builds an object of a class from copies of its fields, and lets it check itself."""
+
+    def __init__(self, cls: type[Any], *, is_final: bool) -> None:
+        self.cls = cls
+        self._is_final = is_final
+
+    def __call__(self, fields: Mapping[str, Any]) -> tuple[object, Exception | None]:
+        """The object, None if it could not be made, and the error of making or checking it."""
+        built: Any = None
+        try:
+            built = self.cls(**copy.deepcopy(dict(fields)))
+            if self._is_final and hasattr(built, "__finalize_and_validate__"):
+                # Its children have been finalized by now, each by itself.
+                copy.deepcopy(built).__finalize_and_validate__()
+        except Exception as error:  # noqa: BLE001 - Oumi's classes raise anything
+            return built, error
+        return built, None
+
+
+def _culprit(
+    attempt: _Attempt,
+    fields: Mapping[str, Any],
+    written: Mapping[str, Any],
+    candidates: list[str],
+    error: Exception,
+) -> tuple[str, dict[str, Any] | None]:
+    """The key without which the error is gone, and the fields without it.
+
+    A key without which all is well comes before one without which another error shows: leaving
+    it out may be what makes that error.
+    """
+    ordered = sorted(candidates, key=lambda name: (name not in str(error), written[name] is None))
+    keys = [key for name in ordered for key in _keys(attempt.cls, fields, written, name)]
+    changed: tuple[str, dict[str, Any]] | None = None
+    for key in keys:
+        without = _without(attempt.cls, fields, key)
+        if without is None:
+            continue
+        other = attempt(without)[1]
+        if other is None:
+            return key, without
+        if changed is None and str(other) != str(error):
+            changed = key, without
+    if changed is not None:
+        return changed
+    words = set(re.findall(r"\w+", str(error)))
+    return next((name for name in candidates if name in words), ""), None
+
+
+def _keys(
+    cls: type[Any], fields: Mapping[str, Any], written: Mapping[str, Any], name: str
+) -> Iterator[str]:
+    """The keys of a field that is a value, of the values in it if it is an object."""
+    inner = mapping_of(written[name])
+    if not dataclasses.is_dataclass(fields[name]) or not inner:
+        yield name
+        return
+    for leaf in inner:
+        child: object = getattr(fields[name], leaf, None)
+        if not dataclasses.is_dataclass(child):
+            yield f"{name}.{leaf}"
+            continue
+        for last in mapping_of(inner[leaf]):
+            yield f"{name}.{leaf}.{last}"
+    if _defaults(cls).get(name, MISSING) is None:
+        yield name
+
+
+def _without(cls: type[Any], fields: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+    """The fields with the default in place of one key; None if it has no default."""
+    name, *path = key.split(".")
+    if not path:
+        default = _defaults(cls).get(name, MISSING)
+        return None if default == MISSING else {**fields, name: copy.deepcopy(default)}
+    changed = copy.deepcopy(fields[name])
+    *parents, leaf = path
+    holder = changed
+    for parent in parents:
+        holder = getattr(holder, parent)
+    default = _defaults(cast("type[Any]", type(holder))).get(leaf, MISSING)
+    if default == MISSING:
+        return None
+    setattr(holder, leaf, copy.deepcopy(default))
+    try:
+        # What Oumi derives from it, such as a dtype from its name.
+        getattr(holder, "__post_init__", lambda: None)()
+    except Exception:  # noqa: BLE001 - then it is not this key alone
+        return None
+    return {**fields, name: changed}
+
+
+def _same(found: Exception | None, error: Exception) -> bool:
+    return found is not None and str(found) == str(error)
+
+
+def _problem(key: str, error: Exception) -> OumiProblem:
+    from oumi.exceptions import HardwareException
+
+    text = " ".join(str(error).split()) or type(error).__name__
+    is_file = key.rpartition(".")[2] in _FILES and "not exist" in text
+    of_host = isinstance(error, HardwareException | OSError | ImportError) or is_file
+    return OumiProblem(key=key, message=text[:400], is_of_host=of_host)
+
+
+def _typed(
+    config_class: type[Any], content: dict[str, Any], problems: list[OumiProblem]
+) -> Mapping[str, Any]:
+    """The config's values converted as Oumi converts them; what cannot be is left out."""
+    from omegaconf import OmegaConf, SCMode
+    from omegaconf.errors import OmegaConfBaseException
+
+    for _ in range(_MOST):
+        try:
+            text = escape_references(dump_yaml(content)) if content else "{}"
+            merged = OmegaConf.merge(OmegaConf.structured(config_class), OmegaConf.create(text))
+            values = OmegaConf.to_container(
+                merged,
+                resolve=True,
+                throw_on_missing=False,
+                structured_config_mode=SCMode.DICT,
+            )
+            return cast("Mapping[str, Any]", values)
+        except OmegaConfBaseException as error:
+            key = str(getattr(error, "full_key", "") or "")
+            line = str(error).partition("\n")[0]
+            problems.append(OumiProblem(key=key, message=line, is_of_host=False))
+            if not key or not _drop(content, key, ""):
+                break
+    return {}
+
+
+def _analyze_problems(config_class: Any, content: dict[str, Any]) -> list[OumiProblem]:
+    """`oumi analyze` 0.9 reads its config itself; it tells one error at a time."""
+    problems: list[OumiProblem] = []
+    for _ in range(_MOST):
+        try:
+            config_class.from_dict(copy.deepcopy(content))
+        except Exception as error:  # noqa: BLE001 - Oumi's classes raise anything
+            key = next(
+                (k for k in _entries(content) if _is_cured(config_class, content, k, error)), ""
+            )
+            problems.append(_problem(key, error))
+            if not key or not _drop(content, key, ""):
+                break
+        else:
+            break
+    return problems
+
+
+def _entries(content: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in content.items():
+        for index in (
+            reversed(range(len(cast("list[Any]", value)))) if isinstance(value, list) else ()
+        ):
+            yield f"{name}[{index}]"
+        yield name
+
+
+def _is_cured(config_class: Any, content: dict[str, Any], key: str, error: Exception) -> bool:
+    without = copy.deepcopy(content)
+    _drop(without, key, "")
+    try:
+        config_class.from_dict(without)
+    except Exception as other:  # noqa: BLE001 - Oumi's classes raise anything
+        return not _same(other, error)
+    return True
+
+
+def _drop(value: object, key: str, at: str) -> bool:
+    """Take the entry of a dotted key out of `value`."""
+    if isinstance(value, dict):
+        entries = cast("dict[object, object]", value)
+        for name in list(entries):
+            path = f"{at}.{name}" if at else str(name)
+            if path == key:
+                del entries[name]
+                return True
+            if key.startswith((f"{path}.", f"{path}[")) and _drop(entries[name], key, path):
+                return True
+    elif isinstance(value, list):
+        items = cast("list[object]", value)
+        for index, item in enumerate(items):
+            path = f"{at}[{index}]"
+            if path == key:
+                del items[index]
+                return True
+            if key.startswith((f"{path}.", f"{path}[")) and _drop(item, key, path):
+                return True
+    return False
+
+
+def _on_this_machine(value: Any, folder: Path) -> Any:
+    """The content with relative paths made absolute: the worker has a working folder of its own."""
+    if isinstance(value, list):
+        return [_on_this_machine(item, folder) for item in cast("list[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    content: dict[Any, Any] = {}
+    for name, item in cast("dict[Any, Any]", value).items():
+        if isinstance(item, str) and item != MISSING:
+            is_model = name in _MODELS and is_folder(folder / item)
+            content[name] = str(folder / item) if item and (name in _FILES or is_model) else item
+        else:
+            content[name] = _on_this_machine(item, folder)
+    return content
+
+
+@contextmanager
+def _offline() -> Generator[None]:
+    """Keep Oumi's checks from asking the hub, whose client looks at this at every request."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+@cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
+
+
+@cache
+def _defaults(cls: type[Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        if field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            factory: Callable[[], Any] = field.default_factory
+            try:
+                found[field.name] = factory()
+            except Exception:  # noqa: BLE001, S112 - a default that needs something else set
+                continue
+    return found
+
+
+def _without_none(hint: Any) -> Any:
+    if get_origin(hint) in (Union, UnionType):
+        members = [member for member in get_args(hint) if member is not type(None)]
+        return members[0] if len(members) == 1 else hint
+    return hint
+
+
+def _class_in(hint: Any) -> type[Any] | None:
+    """The params class that values of this type are objects of, also in a list or a mapping."""
+    plain = _without_none(hint)
+    if get_origin(plain) in (list, dict):
+        plain = _without_none(get_args(plain)[-1]) if get_args(plain) else plain
+    return plain if isinstance(plain, type) and dataclasses.is_dataclass(plain) else None
+
+
+def _is_params(cls: type[Any]) -> bool:
+    from oumi.core.configs.params.base_params import BaseParams
+
+    return issubclass(cls, BaseParams)
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _item(items: list[Any], index: int) -> Any:
+    return items[index] if index < len(items) else None
+
+
+class _Broken(Exception):
+    """A part of a config cannot be built.
+
+    Args:
+        rest: What of it can, if it is a list or a mapping.
+    """
+
+    def __init__(self, rest: Any) -> None:
+        super().__init__()
+        self.rest = rest

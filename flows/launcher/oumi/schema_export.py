@@ -1,0 +1,182 @@
+"""Writes flows/core/configs/schema.json from the installed Oumi.
+
+Run ``python -m flows.launcher.oumi.schema_export`` after a change of Oumi's version. The MCP server
+checks configs against that file, because importing Oumi takes seconds.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from enum import Enum
+from importlib.metadata import version
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
+
+import click
+import oumi.core.configs as oumi_configs
+import oumi.launcher
+import typer.main
+from omegaconf import MISSING
+from oumi.analyze.config import TypedAnalyzeConfig
+from oumi.cli.main import get_app
+from oumi.core.registry import REGISTRY, RegistryType
+
+from flows.core.configs.schema import SCHEMA_PATH, ConfigType, FieldSpec, Schema
+from flows.core.models import Command
+
+CONFIG_CLASSES: dict[ConfigType, type[Any]] = {
+    ConfigType.TRAINING: oumi_configs.TrainingConfig,
+    ConfigType.EVALUATION: oumi_configs.EvaluationConfig,
+    ConfigType.INFERENCE: oumi_configs.InferenceConfig,
+    ConfigType.TUNING: oumi_configs.TuningConfig,
+    ConfigType.SYNTHESIS: oumi_configs.SynthesisConfig,
+    ConfigType.QUANTIZATION: oumi_configs.QuantizationConfig,
+    # `oumi analyze` 0.9 loads this one; it refuses the older AnalyzeConfig.
+    ConfigType.ANALYZE: TypedAnalyzeConfig,
+    ConfigType.JOB: oumi_configs.JobConfig,
+    ConfigType.JUDGE: oumi_configs.JudgeConfig,
+    ConfigType.ASYNC_EVALUATION: oumi_configs.AsyncEvaluationConfig,
+}
+_SCALARS = {str: "str", int: "int", float: "float", bool: "bool", Path: "path", Any: "any"}
+
+
+def export_schema() -> Schema:
+    """The clouds and options of the installed Oumi, the keys and types of its config classes."""
+    exporter = Exporter()
+    roots = exporter.export_roots()
+    _accept_short_analyzers(exporter.classes)
+    return Schema(
+        oumi=version("oumi"),
+        clouds=_clouds(),
+        options=_options(),
+        roots=roots,
+        enums=dict(sorted(exporter.enums.items())),
+        classes=dict(sorted(exporter.classes.items())),
+    )
+
+
+def to_json(schema: Schema) -> str:
+    """`schema` as JSON text, one field to a line."""
+    classes = ",\n".join(
+        f"{json.dumps(name)}: {{\n"
+        + ",\n".join(f" {json.dumps(key)}: {json.dumps(spec)}" for key, spec in fields.items())
+        + "}"
+        for name, fields in schema["classes"].items()
+    )
+    enums = ",\n".join(f" {json.dumps(k)}: {json.dumps(v)}" for k, v in schema["enums"].items())
+    options = ",\n".join(
+        f" {json.dumps(command)}: {json.dumps(names)}"
+        for command, names in schema["options"].items()
+    )
+    return (
+        f'{{"oumi": {json.dumps(schema["oumi"])},\n"clouds": {json.dumps(schema["clouds"])},\n'
+        f'"options": {{\n{options}}},\n'
+        f'"roots": {json.dumps(schema["roots"])},\n'
+        f'"enums": {{\n{enums}}},\n"classes": {{\n{classes}}}}}\n'
+    )
+
+
+class Exporter:
+    """Collects classes and enums while it walks the type hints."""
+
+    def __init__(self) -> None:
+        self.classes: dict[str, dict[str, FieldSpec]] = {}
+        self.enums: dict[str, list[str]] = {}
+        self.seen: dict[str, type[Any]] = {}
+
+    def export_roots(self, *, without: ConfigType | None = None) -> dict[ConfigType, str]:
+        """Collects every type of config but one; the names of their classes."""
+        return {
+            kind: self.name_of(cls) for kind, cls in CONFIG_CLASSES.items() if kind is not without
+        }
+
+    def name_of(self, cls: type[Any]) -> str:
+        """The name under which `cls` is in the schema; its fields are collected once."""
+        name = cls.__name__
+        if self.seen.setdefault(name, cls) is not cls:
+            raise ValueError(f"Two classes of Oumi are called {name}.")
+        if issubclass(cls, Enum):
+            self.enums[name] = list(cls.__members__)
+        elif name not in self.classes:
+            self.classes[name] = {}
+            hints = get_type_hints(cls)
+            for field in dataclasses.fields(cls):
+                self.classes[name][field.name] = self._field(field, hints[field.name])
+        return name
+
+    def _field(self, field: "dataclasses.Field[Any]", hint: Any) -> FieldSpec:
+        spec = self._spec(hint)
+        no_default = field.default is dataclasses.MISSING
+        if field.default == MISSING or (
+            no_default and field.default_factory is dataclasses.MISSING
+        ):
+            spec["required"] = True
+        elif isinstance(field.default, str) and not isinstance(field.default, Enum):
+            spec["default"] = field.default
+        return spec
+
+    def _spec(self, hint: Any) -> FieldSpec:
+        if hint in _SCALARS:
+            return {"kind": _SCALARS[hint]}
+        origin = get_origin(hint) or hint
+        arguments = get_args(hint)
+        if origin in (Union, UnionType):
+            return self._union(arguments)
+        if origin is list:
+            return {"kind": "list", "of": self._spec(arguments[0] if arguments else Any)}
+        if origin is dict:
+            key, value = arguments or (Any, Any)
+            return {"kind": "dict", "keys": self._spec(key), "of": self._spec(value)}
+        kind = "enum" if issubclass(origin, Enum) else "object"
+        return {"kind": kind, "name": self.name_of(origin)}
+
+    def _union(self, arguments: tuple[Any, ...]) -> FieldSpec:
+        members = [self._spec(argument) for argument in arguments if argument is not NoneType]
+        one: FieldSpec = {"kind": "union", "members": members}
+        spec = members[0] if len(members) == 1 else one
+        if NoneType in arguments:
+            spec["optional"] = True
+        return spec
+
+
+def _clouds() -> dict[str, str]:
+    """The name of every cloud and of the class that drives it; none is built, which may connect."""
+    builders = cast(
+        "dict[str, Callable[..., object]]",
+        REGISTRY.get_all(RegistryType.CLOUD),  # pyright: ignore[reportUnknownMemberType]
+    )
+    return {
+        name: get_type_hints(builders[name])["return"].__name__
+        for name in sorted(set(oumi.launcher.which_clouds()))
+    }
+
+
+def _options() -> dict[Command, list[str]]:
+    """The long options that each command declares, whether on or off."""
+    group = typer.main.get_command(get_app())
+    commands = cast("click.Group", group).commands
+    return {
+        command: sorted(
+            option.removeprefix("--")
+            for parameter in commands[command].params
+            for option in (*parameter.opts, *parameter.secondary_opts)
+            if option.startswith("--")
+        )
+        for command in Command
+    }
+
+
+def _accept_short_analyzers(classes: dict[str, dict[str, FieldSpec]]) -> None:
+    """Adds what Oumi 0.9's ``TypedAnalyzeConfig.from_dict`` reads beyond its fields' types.
+
+    An analyzer may be given as its type's name, and ``display_name`` as ``instance_id``.
+    """
+    classes["AnalyzerConfig"]["instance_id"] = {"kind": "str"}
+    analyzers = classes["TypedAnalyzeConfig"]["analyzers"]
+    members: list[FieldSpec] = [{"kind": "str"}, cast(FieldSpec, analyzers.get("of"))]
+    analyzers["of"] = {"kind": "union", "members": members}
+
+
+if __name__ == "__main__":
+    SCHEMA_PATH.write_text(to_json(export_schema()), encoding="utf-8")

@@ -1,0 +1,179 @@
+"""The launcher as flows see it: a port, and the values that cross it."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from flows.core.models import ClusterStatus, Value
+from flows.core.states import ProcessHolder, TerminationReason
+
+
+class LauncherState(StrEnum):
+    """Where the launcher says a job of its own is."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the launcher's job has ended."""
+        return self not in (LauncherState.PENDING, LauncherState.RUNNING)
+
+
+class JobHandle(Value):
+    """The launcher-side identity of one attempt of a job."""
+
+    cloud: str
+    cluster_name: str
+    launcher_job_id: str
+
+
+class Observation(Value):
+    """One look at a launcher's job.
+
+    Attributes:
+        reason: Why it ended; None while live, and where the launcher does not tell.
+        message: What the launcher says, for people.
+        log_path: The job's log where it is a file on the launcher's machine.
+        name: The key it was launched as; None where the launcher does not tell. Where it is another
+            than expected, the id was given to another job.
+        held_by: What knows all processes of a local job that has started.
+    """
+
+    state: LauncherState
+    observed_at: datetime
+    reason: TerminationReason | None = None
+    message: str = ""
+    log_path: str | None = None
+    name: str | None = None
+    held_by: ProcessHolder | None = None
+
+    def is_another_than(self, key: str) -> bool:
+        """Whether it is known to be of another job than the one launched as `key`."""
+        return self.name is not None and self.name != key
+
+
+class Clusters(Value):
+    """The clusters that could be asked for, and what could not be."""
+
+    clusters: list[ClusterStatus]
+    unavailable: dict[str, str]
+
+
+class Launcher(Protocol):
+    """Starts, finds, observes and cancels jobs. Every call may take the launcher's own time.
+
+    Raises of every method: `ClusterUnreachable` when the launcher could not tell, which says
+    nothing about the job.
+    """
+
+    async def warm_up(self) -> None:
+        """Load whatever the first call would otherwise wait for."""
+        ...
+
+    async def reach(self, cloud: str, cluster_name: str) -> None:
+        """See that a job could be submitted to a cluster; changes nothing.
+
+        Raises:
+            LaunchFailed: The cluster refuses us, and asking again will not change that.
+            CloudUnavailable: The cloud is not known to the launcher, or not set up.
+        """
+        ...
+
+    async def launch(
+        self,
+        job_config: str,
+        *,
+        cloud: str,
+        cluster_name: str,
+        key: str,
+        autostop_minutes: int | None = None,
+    ) -> JobHandle:
+        """Start the job described by an Oumi job config (YAML), named `key` on the launcher.
+
+        Takes as long as the launcher does, provisioning included.
+
+        Args:
+            job_config: The job.
+            cloud: Where it runs.
+            cluster_name: On which cluster; made where there is none and the cloud can.
+            key: The same key is launched once.
+            autostop_minutes: Idle minutes after which the cluster stops itself; None: the
+                cloud's default.
+
+        Raises:
+            InvalidConfig: The job, or what is asked of its cluster, is not possible there.
+            LaunchFailed: The launcher refused the job or could not start it.
+            NothingSubmitted: The cluster did not answer, and this call submitted nothing. After
+                any other `ClusterUnreachable` the job may be there.
+            CloudUnavailable: The cloud is not known to the launcher.
+        """
+        ...
+
+    async def find(self, *, cloud: str, cluster_name: str, key: str) -> JobHandle | None:
+        """The job launched as `key`, whatever its state; None if there is none."""
+        ...
+
+    async def observe(self, cloud: str, cluster_name: str) -> dict[str, Observation]:
+        """All jobs of a cluster by launcher job id, in one call to it."""
+        ...
+
+    async def observe_job(self, handle: JobHandle) -> Observation | None:
+        """One job, by the launcher's most exact means; None if it does not know it."""
+        ...
+
+    async def cancel(self, handle: JobHandle, *, force: bool) -> None:
+        """Ask for the end of a job; `force` skips the grace where the cloud has one.
+
+        Returns as soon as the request is taken: only an observation says that it ended.
+        """
+        ...
+
+    async def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
+        """At most `limit` bytes of the job's output from `offset` on, after its end too.
+
+        None if there are none yet. Never waits for more.
+
+        Raises:
+            CloudUnavailable: The cloud does not let logs be read.
+        """
+        ...
+
+    async def clusters(self, cloud: str) -> Clusters:
+        """The clusters of a cloud, or of every cloud if it is empty.
+
+        Raises:
+            CloudUnavailable: That one cloud is not known to the launcher, or not set up.
+        """
+        ...
+
+    async def look_at_cluster(self, cloud: str, cluster_name: str) -> None:
+        """See that a cluster is there and can be ended, as far as a look tells; changes nothing.
+
+        Raises:
+            CloudUnavailable: The cloud is not known to the launcher, or not set up.
+            ClusterNotFound: There is none of that name on that cloud.
+            InvalidArgument: The cloud's clusters are not the launcher's to end.
+        """
+        ...
+
+    async def stop_cluster(self, cloud: str, cluster_name: str) -> None:
+        """Stop a cluster, keeping its disks; returns once it was seen to be stopped.
+
+        Raises:
+            ClusterNotFound: There is none of that name on that cloud.
+            InvalidArgument: The cloud's clusters cannot be stopped.
+        """
+        ...
+
+    async def down_cluster(self, cloud: str, cluster_name: str) -> None:
+        """Destroy a cluster and its disks; returns once it was seen to be gone.
+
+        Raises:
+            ClusterNotFound: There is none of that name on that cloud.
+            InvalidArgument: The cloud's clusters are not the launcher's to destroy.
+        """
+        ...

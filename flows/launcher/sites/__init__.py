@@ -1,0 +1,1 @@
+"""Single sites and services: Frontier, Perlmutter, Polaris, Modal."""

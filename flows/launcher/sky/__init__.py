@@ -1,0 +1,1 @@
+"""Clouds and clusters behind SkyPilot's API server."""

@@ -1,0 +1,434 @@
+"""Oumi's SkyPilot clouds, through SkyPilot's API server.
+
+Oumi's own client (oumi 0.9) reads a dead job's driver as pending, reports a cluster that is being
+launched and one that never was alike, returns from `stop` and `down` before anything has happened,
+and adds a second job when a launch is repeated. Of it, only the translation of job configs is used.
+"""
+
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from flows.core.configs.yaml_text import dump_yaml, mapping_of_yaml
+from flows.core.errors import (
+    ClusterNotFound,
+    ClusterUnreachable,
+    InvalidConfig,
+    JobNotFound,
+    LaunchFailed,
+    OumiFlowsError,
+    StillLaunching,
+)
+from flows.core.models import ClusterStatus
+from flows.core.settings import Settings
+from flows.core.states import TerminationReason
+from flows.launcher.first_contact import nothing_submitted
+from flows.launcher.oumi.backend import read_job
+from flows.launcher.port import JobHandle, LauncherState, Observation
+from flows.launcher.sky.clusters import SkyClusters
+from flows.launcher.sky.log import SkyLogs
+from flows.launcher.sky.server import SkyServer, cancelled_launch, first_line
+from flows.launcher.sky.values import SkyClusterState, SkyJob, SkyRequest, doubles, first_of
+
+if TYPE_CHECKING:
+    from oumi.core.configs import JobConfig
+
+_END: Final = {
+    "SUCCEEDED": (TerminationReason.COMPLETED, "The job finished."),
+    "FAILED": (TerminationReason.NONZERO_EXIT, "The job exited with a code other than 0."),
+    "FAILED_SETUP": (TerminationReason.SETUP_FAILED, "The setup script failed."),
+    "FAILED_DRIVER": (
+        TerminationReason.OUT_OF_MEMORY,
+        "SkyPilot's process that runs the job died, most often because memory ran out.",
+    ),
+    "CANCELLED": (TerminationReason.USER_CANCELLED, "The job was cancelled."),
+}
+
+DEFAULT_AUTOSTOP_MINUTES: Final = 60
+"""What Oumi 0.9 sets where a cloud can stop clusters."""
+
+_LAUNCHES: Final = ("launch", "exec")
+_AGAIN: Final = "It is asked again by itself"
+
+# What SkyPilot's history says of a cluster (skypilot 0.12, `core.stop` and
+# `backend_utils._update_cluster_status`).
+_STOPPED_BY_USER: Final = "Cluster was stopped by user."
+_TAKEN_AWAY: Final = ("All nodes terminated", "All nodes stopped")
+_APPEARS_SECONDS: Final = 15.0
+_APPEARS_LOOK_SECONDS: Final = 0.5
+
+
+class SkyBackend:
+    """One of Oumi's clouds that SkyPilot runs.
+
+    The launch key is the job's name on its cluster, and of its launch in the API server's list of
+    requests. A server that was killed starts with an empty list, while its process that launches
+    may go on unseen. A second job of a key then is made and cancelled again: the earlier one
+    counts, whoever looks and whenever the other one turns up.
+
+    Args:
+        cloud: Oumi's name of it.
+        settings: Where logs are kept.
+        server: The API server.
+    """
+
+    def __init__(self, cloud: str, settings: Settings, server: SkyServer | None = None) -> None:
+        self._cloud = cloud
+        self._server = server or SkyServer()
+        self._folder = settings.home / "sky"
+        self._logs = SkyLogs(self._server, self._folder)
+        self._clusters = SkyClusters(self._server, timeout_seconds=settings.launch_timeout_seconds)
+        self._launching = _Locks()
+        # Of the jobs that were seen. A cluster that is made anew gives their ids to others.
+        self._names: dict[JobHandle, str] = {}
+        self._ended: set[JobHandle] = set()
+
+    @property
+    def server(self) -> str:
+        """The API server, which answers for all of SkyPilot's clouds."""
+        return "SkyPilot"
+
+    def reach(self, cluster_name: str) -> None:
+        """See that the API server is there; it is the server that reaches clusters."""
+        with nothing_submitted():
+            self._server.check()
+
+    def launch(
+        self,
+        job_config: str,
+        *,
+        cluster_name: str,
+        key: str,
+        autostop_minutes: int | None = None,
+    ) -> JobHandle:
+        """Start the job, or take up the launch of its key that there was.
+
+        Raises:
+            LaunchFailed: SkyPilot could not start it; the message has why and where its account is.
+            LaunchCancelled: Somebody ended the launch, or took the cluster down during it.
+            CloudUnavailable: No API server runs.
+        """
+        job = _named(job_config, key)
+        self.reach(cluster_name)
+        with self._launching.of(key):
+            with nothing_submitted():
+                launch = self._last_launch(cluster_name, key)
+            if launch is not None and launch.is_live:
+                return self._launched(cluster_name, key, launch.request_id)
+            with nothing_submitted():
+                found = self._found(cluster_name, key, launch)
+            if found is not None:
+                return found
+            if launch is not None and launch.was_cancelled:
+                raise cancelled_launch()
+            request_id = self._submit(job, cluster_name, key, autostop_minutes)
+            return self._launched(cluster_name, key, request_id)
+
+    def find(self, cluster_name: str, key: str) -> JobHandle | None:
+        """The job launched as `key`, whatever its state; None if there is none.
+
+        Raises:
+            StillLaunching: Its launch is under way; launching it again waits for that.
+        """
+        launch = self._last_launch(cluster_name, key)
+        if launch is not None and launch.is_live:
+            raise StillLaunching(f"SkyPilot is still launching {key} on {cluster_name}", _AGAIN)
+        return self._found(cluster_name, key, launch)
+
+    def observe(self, cluster_name: str) -> dict[str, Observation]:
+        """All jobs of a cluster by launcher job id, in one call to it."""
+        jobs = self._queue(cluster_name) or []
+        return {job.job_id: self._seen(self._handle(cluster_name, job.job_id), job) for job in jobs}
+
+    def observe_job(self, handle: JobHandle) -> Observation | None:
+        """One job; where its cluster is gone, how that ended it, as far as the server knows."""
+        jobs = self._queue(handle.cluster_name)
+        if jobs is None:
+            return self._ended_with_cluster(handle)
+        found = (job for job in jobs if job.job_id == handle.launcher_job_id)
+        return next((self._seen(handle, job) for job in found), None)
+
+    def cancel(self, handle: JobHandle, *, force: bool) -> None:
+        """End a job: SkyPilot sends SIGTERM, and soon after SIGKILL; there is no grace to skip.
+
+        Raises:
+            ClusterUnreachable: SkyPilot cannot cancel it yet, among others.
+        """
+        jobs = self._queue(handle.cluster_name)
+        if jobs is None:
+            raise ClusterNotFound(
+                f"cluster {handle.cluster_name} on {self._cloud} is gone or stopped",
+                "See list_clusters for what there is",
+            )
+        job = next((job for job in jobs if job.job_id == handle.launcher_job_id), None)
+        if job is None:
+            raise JobNotFound(
+                f"cluster {handle.cluster_name} on {self._cloud} has no job "
+                f"{handle.launcher_job_id}",
+                "See the ids of its jobs in list_clusters",
+            )
+        if job.is_being_submitted:
+            # It would answer that it has, and cancel nothing (skypilot 0.12, cancel_jobs).
+            raise ClusterUnreachable(
+                f"SkyPilot is still submitting job {job.job_id} of {handle.cluster_name}, and "
+                "cancels no such job",
+                "Ask again in a moment",
+            )
+        if not job.state.is_terminal:
+            self._server.cancel(handle.cluster_name, handle.launcher_job_id)
+
+    def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
+        """At most `limit` bytes of the job's output from `offset` on, from the copy kept here."""
+        return self._logs.read(
+            handle.cluster_name,
+            handle.launcher_job_id,
+            name=self._name(handle),
+            offset=offset,
+            limit=limit,
+            has_ended=handle in self._ended,
+        )
+
+    def clusters(self) -> list[ClusterStatus]:
+        """The clusters of every cloud that the API server has."""
+        return self._clusters.listed()
+
+    def look_at(self, cluster_name: str) -> None:
+        """See that there is such a cluster."""
+        self._clusters.look_at(self._cloud, cluster_name)
+
+    def stop(self, cluster_name: str) -> None:
+        """Stop a cluster; returns once it was seen to be stopped."""
+        self._clusters.stop(self._cloud, cluster_name)
+
+    def down(self, cluster_name: str) -> None:
+        """Destroy a cluster; returns once it was seen to be gone."""
+        self._clusters.down(self._cloud, cluster_name)
+
+    def _handle(self, cluster_name: str, job_id: str) -> JobHandle:
+        return JobHandle(cloud=self._cloud, cluster_name=cluster_name, launcher_job_id=job_id)
+
+    def _last_launch(self, cluster_name: str, key: str) -> SkyRequest | None:
+        """The launch of a key that the server remembers; a failed one only if there is no other."""
+        launches = [
+            request
+            for request in self._server.requests(cluster_name)
+            if request.verb in _LAUNCHES and request.task_name == key
+        ]
+        return next(
+            (launch for launch in launches if launch.succeeded or launch.is_live),
+            next(iter(launches), None),
+        )
+
+    def _found(self, cluster_name: str, key: str, launch: SkyRequest | None) -> JobHandle | None:
+        """The job of a key, by the cluster's word, or else by that of its last launch."""
+        queued = self._queued(cluster_name, key)
+        if queued is not None:
+            return self._handle(cluster_name, queued.job_id)
+        if launch is None or not launch.succeeded:
+            return None
+        return self._handle(cluster_name, self._server.result(launch.request_id))
+
+    def _queued(self, cluster_name: str, key: str) -> SkyJob | None:
+        """The job of a key that counts, if the cluster is up and has one; others are cancelled."""
+        try:
+            jobs = self._server.queue(cluster_name)
+        except ClusterNotFound:
+            return None
+        except OumiFlowsError:
+            raise
+        except Exception:  # noqa: BLE001 - of the cluster's ssh or cloud
+            jobs = self._queue(cluster_name)
+        jobs = jobs or []
+        self._cancel_doubles(cluster_name, jobs)
+        first = first_of(jobs, key)
+        if first is not None and first.is_being_submitted and _count(jobs, key) > 1:
+            raise StillLaunching(f"SkyPilot is still submitting {key} on {cluster_name}", _AGAIN)
+        return first
+
+    def _cancel_doubles(self, cluster_name: str, jobs: list[SkyJob]) -> None:
+        for job in doubles(jobs):
+            self._server.cancel(cluster_name, job.job_id)
+
+    def _queue(self, cluster_name: str) -> list[SkyJob] | None:
+        """The jobs of a cluster; None if it is gone or stopped.
+
+        Raises:
+            ClusterUnreachable: It is there and does not tell.
+        """
+        why = f"cluster {cluster_name} on {self._cloud} is not up"
+        try:
+            jobs = self._server.queue(cluster_name)
+            if jobs is not None:
+                self._cancel_doubles(cluster_name, jobs)
+                return jobs
+        except ClusterNotFound:
+            return None
+        except OumiFlowsError:
+            raise
+        except Exception as error:  # noqa: BLE001 - of the cluster's ssh or cloud; asked below
+            why = f"cluster {cluster_name} on {self._cloud} does not answer: {first_line(error)}"
+        # What SkyPilot remembers of a cluster that was taken away is that it is up.
+        cluster = self._server.cluster(cluster_name, refresh=True)
+        if cluster is None or cluster.state is SkyClusterState.STOPPED:
+            return None
+        raise ClusterUnreachable(why, _AGAIN)
+
+    def _submit(
+        self, job: "JobConfig", cluster_name: str, key: str, autostop_minutes: int | None
+    ) -> str:
+        with nothing_submitted():
+            cluster = self._server.cluster(cluster_name)
+        can_stop = self._server.can_stop(job)
+        if autostop_minutes is not None and not can_stop:
+            raise InvalidConfig(
+                f"{self._cloud} cannot stop clusters, so autostop_minutes means nothing there",
+                "Leave it out, and take the cluster down with down_cluster when you are done",
+            )
+        is_up = cluster is not None and cluster.state is SkyClusterState.UP
+        needs_only_run = not (job.setup or job.file_mounts or job.storage_mounts)
+        try:
+            if is_up and needs_only_run and autostop_minutes is None:
+                return self._server.exec(job, cluster_name)
+            if autostop_minutes is None and can_stop:
+                autostop_minutes = DEFAULT_AUTOSTOP_MINUTES
+            return self._server.launch(job, cluster_name, autostop_minutes=autostop_minutes)
+        except ClusterUnreachable:
+            # The server may have taken it all the same.
+            launch = self._appeared(cluster_name, key)
+            if launch is None:
+                raise
+            return launch.request_id
+
+    def _appeared(self, cluster_name: str, key: str) -> SkyRequest | None:
+        """The launch whose submission was not answered, if it turns up."""
+        never = threading.Event()
+        for _ in range(int(_APPEARS_SECONDS / _APPEARS_LOOK_SECONDS)):
+            launch = self._last_launch(cluster_name, key)
+            if launch is not None:
+                return launch
+            never.wait(_APPEARS_LOOK_SECONDS)
+        return None
+
+    def _launched(self, cluster_name: str, key: str, request_id: str) -> JobHandle:
+        log = self._folder / cluster_name / f"{key}.launch.log"
+        try:
+            job_id = self._server.launched(request_id, log)
+        except OumiFlowsError:
+            raise
+        except Exception as error:  # of SkyPilot or a cloud
+            raise LaunchFailed(
+                f"{self._cloud} could not start the job on {cluster_name}: {first_line(error)}",
+                f"SkyPilot's account of it is in {log} on the worker; mend the cause and retry",
+            ) from error
+        # The job of a launch that the server has forgotten may have come first.
+        queued = self._queued(cluster_name, key)
+        return self._handle(cluster_name, job_id if queued is None else queued.job_id)
+
+    def _ended_with_cluster(self, handle: JobHandle) -> Observation | None:
+        """How a job ended whose cluster is gone or stopped; None if no job was launched there.
+
+        The server remembers requests for a day, and none from before it was started; the history
+        of its clusters lasts.
+        """
+        name = handle.cluster_name
+        requests = self._server.requests(name)
+        launched = [item for item in requests if item.verb in _LAUNCHES and item.succeeded]
+        last_event = self._server.last_event(name)
+        if not launched and last_event is None:
+            return None
+        since = launched[0].created_at if launched else 0.0
+        verbs = [item.verb for item in requests if item.created_at > since]
+        cluster = self._server.cluster(name)
+        taken_away = (last_event or "").startswith(_TAKEN_AWAY)
+        # A cluster that is gone and was not taken away was taken down, by a forgotten request.
+        if "down" in verbs or (cluster is None and not launched and not taken_away):
+            return self._ended_by_somebody(handle, "taken down")
+        if "stop" in verbs or last_event == _STOPPED_BY_USER:
+            return self._ended_by_somebody(handle, "stopped")
+        if cluster is not None and cluster.autostop >= 0:
+            return self._end(
+                handle,
+                LauncherState.FAILED,
+                TerminationReason.LOST,
+                f"Cluster {name} stopped itself after {cluster.autostop} idle minutes, and nobody "
+                "had seen how the job ended; start the cluster to look.",
+            )
+        return self._end(
+            handle,
+            LauncherState.FAILED,
+            TerminationReason.PREEMPTED,
+            f"Cluster {name} was taken away by {self._cloud}, and the job with it.",
+        )
+
+    def _ended_by_somebody(self, handle: JobHandle, what: str) -> Observation:
+        return self._end(
+            handle,
+            LauncherState.CANCELLED,
+            TerminationReason.CANCELLED_EXTERNALLY,
+            f"Cluster {handle.cluster_name} was {what} before the job was seen to end.",
+        )
+
+    def _end(
+        self, handle: JobHandle, state: LauncherState, reason: TerminationReason, message: str
+    ) -> Observation:
+        self._ended.add(handle)
+        return _observed(state, reason, message)
+
+    def _seen(self, handle: JobHandle, job: SkyJob) -> Observation:
+        self._names[handle] = job.name
+        if job.state.is_terminal:
+            self._ended.add(handle)
+        else:
+            self._ended.discard(handle)
+        return _observation(job)
+
+    def _name(self, handle: JobHandle) -> str:
+        """A job's name on its cluster; empty if neither has it."""
+        if handle not in self._names:
+            for job in self._queue(handle.cluster_name) or []:
+                self._names[self._handle(handle.cluster_name, job.job_id)] = job.name
+        return self._names.get(handle, "")
+
+
+class _Locks:
+    """A lock per key, for as long as anybody has it or waits for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._locks: dict[str, tuple[threading.Lock, int]] = {}
+
+    @contextmanager
+    def of(self, key: str) -> Generator[None]:
+        with self._lock:
+            lock, users = self._locks.get(key, (threading.Lock(), 0))
+            self._locks[key] = lock, users + 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                lock, users = self._locks.pop(key)
+                if users > 1:
+                    self._locks[key] = lock, users - 1
+
+
+def _named(job_config: str, key: str) -> "JobConfig":
+    """The job config, with the launch key for the job's name."""
+    return read_job(dump_yaml({**mapping_of_yaml(job_config), "name": key}))
+
+
+def _count(jobs: list[SkyJob], key: str) -> int:
+    return sum(job.name == key and not job.was_never_submitted for job in jobs)
+
+
+def _observation(job: SkyJob) -> Observation:
+    reason, message = _END.get(job.status, (None, f"SkyPilot says {job.status}."))
+    if job.was_never_submitted:
+        reason, message = TerminationReason.LAUNCH_FAILED, "SkyPilot never started the job."
+    return _observed(job.state, reason, message).model_copy(update={"name": job.name})
+
+
+def _observed(state: LauncherState, reason: TerminationReason | None, message: str) -> Observation:
+    return Observation(state=state, observed_at=datetime.now(UTC), reason=reason, message=message)

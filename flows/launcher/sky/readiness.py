@@ -1,0 +1,41 @@
+"""Whether SkyPilot can use a cloud, by the word of its API server."""
+
+from flows.core.errors import ClusterUnreachable, OumiFlowsError
+from flows.core.findings import CloudReadiness
+from flows.launcher.sky.server import SkyServer, first_line
+
+
+class SkyReadiness:
+    """SkyPilot's clouds.
+
+    Args:
+        server: SkyPilot's API server; None is ever started.
+    """
+
+    def __init__(self, server: SkyServer | None = None) -> None:
+        self._server = server or SkyServer()
+
+    def readiness(self, cloud: str) -> CloudReadiness:
+        """Whether SkyPilot's credentials let it use one of Oumi's clouds. Blocks.
+
+        Where SkyPilot could not be asked, that is not known.
+        """
+        try:
+            self._server.check()
+            enabled = self._server.enabled_clouds()
+            name = self._server.cloud_name(cloud)
+            ready = name in enabled or self._server.check_cloud(name)
+        except ClusterUnreachable as error:
+            return CloudReadiness(target_cloud=cloud, reason=error.what)
+        except OumiFlowsError as error:
+            return CloudReadiness(
+                target_cloud=cloud, target_cloud_ready=False, reason=error.sentences
+            )
+        except Exception as error:  # noqa: BLE001 - of SkyPilot, whatever it is
+            return CloudReadiness(target_cloud=cloud, reason=f"SkyPilot: {first_line(error)}")
+        return CloudReadiness(
+            target_cloud=cloud,
+            target_cloud_ready=ready,
+            enabled_clouds=sorted(enabled),
+            reason="" if ready else f"SkyPilot has no working credentials for {name}",
+        )

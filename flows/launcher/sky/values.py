@@ -1,0 +1,191 @@
+"""What SkyPilot's API server says (skypilot 0.12), as values of ours."""
+
+import json
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any, Final
+
+import yaml
+
+from flows.core.models import Value
+from flows.launcher.port import LauncherState
+
+STATE_OF_SKY: Final = {
+    "INIT": LauncherState.PENDING,
+    "PENDING": LauncherState.PENDING,
+    "SETTING_UP": LauncherState.RUNNING,
+    "RUNNING": LauncherState.RUNNING,
+    "SUCCEEDED": LauncherState.SUCCEEDED,
+    "FAILED": LauncherState.FAILED,
+    "FAILED_SETUP": LauncherState.FAILED,
+    "FAILED_DRIVER": LauncherState.FAILED,
+    "CANCELLED": LauncherState.CANCELLED,
+}
+"""SkyPilot's `JobStatus` (skypilot 0.12) and ours; a test walks every member."""
+
+
+LAUNCH_KEY: Final = re.compile(r"oumi-[0-9a-f]{32}-\d+")
+"""The name of a job of ours."""
+
+
+class SkyClusterState(StrEnum):
+    """SkyPilot's `ClusterStatus` (skypilot 0.12); a test walks every member."""
+
+    INIT = "INIT"
+    UP = "UP"
+    STOPPED = "STOPPED"
+    AUTOSTOPPING = "AUTOSTOPPING"
+    PENDING = "PENDING"
+
+
+class SkyCluster(Value):
+    """A cluster that SkyPilot knows.
+
+    Attributes:
+        cloud: As SkyPilot names it.
+        autostop: Idle minutes until it stops itself; negative: it does not.
+        hourly_cost: In dollars, of all nodes; None if SkyPilot knows no price.
+    """
+
+    name: str
+    cloud: str
+    state: SkyClusterState
+    launched_at: float
+    autostop: int = -1
+    autostop_is_down: bool = False
+    nodes: int = 1
+    resources: str = ""
+    hourly_cost: float | None = None
+
+
+class SkyJob(Value):
+    """A job in the queue of a cluster; the status is SkyPilot's `JobStatus`."""
+
+    job_id: str
+    name: str
+    status: str
+    started: bool = False
+
+    @property
+    def state(self) -> LauncherState:
+        """Where the job is."""
+        return STATE_OF_SKY[self.status]
+
+    @property
+    def is_being_submitted(self) -> bool:
+        """Whether it has an id and nothing more yet; SkyPilot cancels no such job."""
+        return self.status == "INIT"
+
+    @property
+    def was_never_submitted(self) -> bool:
+        """Whether its submission died half way (skypilot 0.12, sky/skylet/job_lib.py)."""
+        return self.status == "FAILED_DRIVER" and not self.started
+
+
+def first_of(jobs: Iterable[SkyJob], name: str) -> SkyJob | None:
+    """Of the jobs of a launch key, the one that counts: the earliest that was submitted."""
+    named = [job for job in jobs if job.name == name]
+    submitted = [job for job in named if not job.was_never_submitted]
+    return min(submitted or named, key=lambda job: int(job.job_id), default=None)
+
+
+def doubles(jobs: Iterable[SkyJob]) -> list[SkyJob]:
+    """The live jobs of launch keys besides those that count; none while that is not decided.
+
+    A launch that outlived the API server's memory of it leaves one, at any later moment.
+    """
+    listed = list(jobs)
+    first = {
+        job.name: first_of(listed, job.name) for job in listed if LAUNCH_KEY.fullmatch(job.name)
+    }
+    return [
+        job
+        for job in listed
+        if (counts := first.get(job.name)) is not None
+        and job != counts
+        and not counts.is_being_submitted
+        and not job.is_being_submitted
+        and not job.state.is_terminal
+    ]
+
+
+class SkyRequest(Value):
+    """Something that was asked of the API server, which remembers it for a day by default.
+
+    Attributes:
+        verb: ``launch``, ``exec``, ``stop``, ``down`` and others.
+        task_name: The name of the task, of a launch or exec.
+        is_to_be_repeated: Whether it was ended for no fault of its own, as the server was updated.
+    """
+
+    request_id: str
+    verb: str
+    status: str
+    created_at: float
+    task_name: str = ""
+    is_to_be_repeated: bool = False
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the API server is still at it."""
+        return self.status in ("PENDING", "RUNNING", "WAITING")
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it ended well."""
+        return self.status == "SUCCEEDED"
+
+    @property
+    def was_cancelled(self) -> bool:
+        """Whether somebody ended it, such as by taking its cluster down."""
+        return self.status == "CANCELLED" and not self.is_to_be_repeated
+
+
+def cluster_of(record: Any) -> SkyCluster:
+    """A cluster, of the client's record of it."""
+    return SkyCluster(
+        name=record.name,
+        cloud=_cloud_of(record),
+        state=SkyClusterState(record.status.value),
+        launched_at=record.launched_at,
+        autostop=record.autostop,
+        autostop_is_down=record.to_down,
+        nodes=record.nodes,
+        resources=record.resources_str or "",
+        hourly_cost=_hourly_cost(record),
+    )
+
+
+def _cloud_of(record: Any) -> str:
+    launched = getattr(record.handle, "launched_resources", None)
+    return str(launched.cloud) if launched is not None else record.cloud or ""
+
+
+def _hourly_cost(record: Any) -> float | None:
+    """The price of all nodes; None where SkyPilot has no price list, or cannot load it."""
+    try:
+        # A cloud without prices, such as Slurm, costs 0 there.
+        return record.handle.get_hourly_price() or None
+    except Exception:  # noqa: BLE001 - of any catalog
+        return None
+
+
+def request_of(item: dict[str, Any]) -> SkyRequest:
+    """A request, of the server's account of it."""
+    body: dict[str, Any] = json.loads(item["request_body"]) or {}
+    task = body.get("task")
+    return SkyRequest(
+        request_id=item["request_id"],
+        verb=str(item["name"]).removeprefix("sky."),
+        status=item["status"],
+        created_at=item["created_at"],
+        task_name=_name_in(task) if isinstance(task, str) else "",
+        is_to_be_repeated=bool(item.get("should_retry")),
+    )
+
+
+def _name_in(task: str) -> str:
+    """The name in a task's YAML, which may be one of several documents."""
+    documents: list[Any] = [item for item in yaml.safe_load_all(task) if isinstance(item, dict)]
+    return next((str(item["name"]) for item in documents if item.get("name")), "")

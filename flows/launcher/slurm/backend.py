@@ -1,0 +1,229 @@
+"""Jobs on Slurm clusters, over ssh, exactly once for a launch key.
+
+Oumi's own Slurm client is not used: what it gets wrong is noted where it is done otherwise. A
+cluster is named ``user@host`` as with Oumi, and reached whether or not OUMI_SLURM_CONNECTIONS
+lists it; so a host in that list that is down is nobody's concern but its own jobs'.
+"""
+
+import os
+import re
+import secrets
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Final
+
+from flows.core.configs.slurm_checks import check_slurm_job
+from flows.core.configs.yaml_text import mapping_of_yaml
+from flows.core.errors import (
+    CloudUnavailable,
+    ClusterNotFound,
+    InvalidConfig,
+    JobNotFound,
+    LaunchFailed,
+)
+from flows.core.file_names import exists, expand_home, is_folder
+from flows.core.settings import Settings
+from flows.launcher.first_contact import nothing_submitted
+from flows.launcher.lasting_clusters import LastingClusters
+from flows.launcher.oumi.backend import read_job
+from flows.launcher.port import JobHandle, Observation
+from flows.launcher.slurm import queries
+from flows.launcher.slurm.script import JOBS_FOLDER, batch_script, sbatch
+from flows.launcher.slurm.ssh import LoginNode, NoAccess, Refused
+
+if TYPE_CHECKING:
+    from oumi.core.configs import JobConfig
+
+CONNECTIONS_ENV: Final = "OUMI_SLURM_CONNECTIONS"
+_ADDRESS: Final = re.compile(r"\w[\w.-]*@\w[\w.-]*", re.ASCII)
+_KEY: Final = re.compile(r"[\w-]+", re.ASCII)
+
+
+class SlurmBackend(LastingClusters):
+    """Oumi's cloud ``slurm``.
+
+    Args:
+        cloud: Its name in Oumi's registry.
+        settings: The settings of this process.
+    """
+
+    def __init__(self, cloud: str, settings: Settings) -> None:
+        super().__init__(cloud)
+        self._settings = settings
+
+    def reach(self, cluster_name: str) -> None:
+        """Open the connection to the login node, or use the one that is open.
+
+        Raises:
+            LaunchFailed: ssh refuses the address or the login node refuses us, for good.
+        """
+        address = self._address(cluster_name)
+        try:
+            self._node(address).run(":")
+        except NoAccess as error:
+            raise LaunchFailed(error.what, error.next_step) from error
+        except Refused as error:
+            raise LaunchFailed(
+                f"{address} runs no command of ours: {error}",
+                f"Check that `ssh {address} squeue` works, then retry the job",
+            ) from error
+
+    def launch(
+        self,
+        job_config: str,
+        *,
+        cluster_name: str,
+        key: str,
+        autostop_minutes: int | None = None,
+    ) -> JobHandle:
+        """Start the job, at most once for its key."""
+        self.refuse_autostop(autostop_minutes)
+        check_slurm_job(mapping_of_yaml(job_config))
+        job = read_job(job_config)
+        address = self._address(cluster_name)
+        _check(job, address=address, key=key)
+        node = self._node(address)
+        stage = f"stage-{secrets.token_hex(4)}"
+        mounts = {_in_home(remote): _local(local) for remote, local in job.file_mounts.items()}
+        folders = [
+            remote if is_folder(local) else str(PurePosixPath(remote).parent)
+            for remote, local in mounts.items()
+        ]
+        try:
+            with nothing_submitted():
+                known = _text(node.run(queries.prepare_script(key, stage, folders)))
+                if not known:
+                    limit = self._settings.launch_timeout_seconds
+                    if job.working_dir:
+                        folder = f"{JOBS_FOLDER}/{key}/{stage}/"
+                        node.copy(_local(job.working_dir), folder, timeout_seconds=limit)
+                    for remote, local in mounts.items():
+                        node.copy(local, remote, timeout_seconds=limit)
+            if not known:
+                known = _text(node.run(_submission(job, key=key, stage=stage)))
+        except Refused as error:
+            raise LaunchFailed(
+                f"Slurm at {address} refused the job: {error}",
+                "Correct the config and submit it again",
+            ) from error
+        return self._handle(address, known)
+
+    def find(self, cluster_name: str, key: str) -> JobHandle | None:
+        """The job launched as `key`, whatever its state; None if there is none."""
+        if not _KEY.fullmatch(key):
+            return None
+        address = self._address(cluster_name)
+        job_id = _text(self._node(address).run(queries.find_script(key)))
+        return self._handle(address, job_id) if job_id else None
+
+    def observe(self, cluster_name: str) -> dict[str, Observation]:
+        """The user's jobs that Slurm has in memory: all live ones, and the ends of some minutes."""
+        node = self._node(self._address(cluster_name))
+        return queries.parse_list(_text(node.run(queries.list_script())))
+
+    def observe_job(self, handle: JobHandle) -> Observation | None:
+        """One job, also long after its end; None if the cluster does not know it."""
+        if not handle.launcher_job_id.isdecimal():
+            return None
+        node = self._node(self._address(handle.cluster_name))
+        return queries.parse_job(_text(node.run(queries.job_script(handle.launcher_job_id))))
+
+    def cancel(self, handle: JobHandle, *, force: bool) -> None:
+        """Ask for the end of a job; what ignores SIGTERM, Slurm kills after its `KillWait`."""
+        seen = self.observe_job(handle)
+        if seen is None:
+            # scancel says nothing of a job that it does not know.
+            raise JobNotFound(
+                f"Slurm at {handle.cluster_name} knows no job {handle.launcher_job_id}",
+                "List the cluster's jobs for their ids",
+            )
+        if not seen.state.is_terminal:
+            node = self._node(self._address(handle.cluster_name))
+            node.run(queries.cancel_script(handle.launcher_job_id))
+
+    def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
+        """At most `limit` bytes of the job's log from `offset` on; none if there is none."""
+        if not handle.launcher_job_id.isdecimal():
+            return b""
+        node = self._node(self._address(handle.cluster_name))
+        return node.run(queries.log_script(handle.launcher_job_id, offset=offset, limit=limit))
+
+    def cluster_names(self) -> list[str]:
+        """The clusters that OUMI_SLURM_CONNECTIONS lists."""
+        listed = os.environ.get(CONNECTIONS_ENV, "").split(",")
+        return [name for name in map(str.strip, listed) if _ADDRESS.fullmatch(name)]
+
+    def _address(self, cluster_name: str) -> str:
+        """The login node of a cluster; the only one there is goes without a name.
+
+        Raises:
+            CloudUnavailable: None was named and none is known.
+            ClusterNotFound: The name is no ``user@host``, or there are several to choose from.
+        """
+        if _ADDRESS.fullmatch(cluster_name):
+            return cluster_name
+        known = self.cluster_names()
+        if cluster_name in ("", self._cloud):
+            if len(known) == 1:
+                return known[0]
+            if not known:
+                raise CloudUnavailable(
+                    f"no Slurm cluster was named, and {CONNECTIONS_ENV} lists none",
+                    "Give cluster_name as user@host, or set the variable where the worker runs",
+                )
+        raise ClusterNotFound(
+            f"{cluster_name!r} is no Slurm cluster", f"Give user@host: {', '.join(known) or 'any'}"
+        )
+
+    def _node(self, address: str) -> LoginNode:
+        return LoginNode(address, timeout_seconds=self._settings.launcher_timeout_seconds)
+
+    def _handle(self, address: str, job_id: str) -> JobHandle:
+        return JobHandle(cloud=self._cloud, cluster_name=address, launcher_job_id=job_id)
+
+
+def _check(job: "JobConfig", *, address: str, key: str) -> None:
+    if not _KEY.fullmatch(key):
+        raise InvalidConfig(f"{key!r} cannot name a Slurm job", "Use letters, digits and dashes")
+    if job.user and job.user != address.partition("@")[0]:
+        raise InvalidConfig(
+            f"user is {job.user}, and the cluster is {address}", "Make the two agree"
+        )
+    if job.num_nodes < 1:
+        raise InvalidConfig(f"num_nodes is {job.num_nodes}", "Set it to 1 or more")
+    if job.storage_mounts:
+        raise InvalidConfig(
+            "storage_mounts cannot be mounted on a Slurm cluster",
+            "Remove them and use the paths of the cluster",
+        )
+    for path in filter(None, [job.working_dir, *job.file_mounts.values()]):
+        if not exists(_local(path)):
+            raise InvalidConfig(f"{path} does not exist on this machine", "Correct the path")
+
+
+def _submission(job: "JobConfig", *, key: str, stage: str) -> str:
+    from oumi.launcher.clusters import slurm_cluster
+
+    # The one part of Oumi's client that says what its `resources` mean (oumi 0.9).
+    options: dict[str, Any] = vars(slurm_cluster)["_resources_to_sbatch_kwargs"](job.resources)
+    return queries.submit_script(
+        key,
+        stage,
+        script=batch_script(key=key, setup=job.setup or "", run=job.run, envs=job.envs),
+        sbatch=sbatch(key=key, name=job.name or "", nodes=job.num_nodes, options=options),
+    )
+
+
+def _local(path: str) -> Path:
+    return expand_home(path)
+
+
+def _in_home(remote: str) -> str:
+    """A path on the cluster as rsync takes it, which expands no ``~``."""
+    for prefix in ("~/", "$HOME/"):
+        if remote.startswith(prefix):
+            return remote.removeprefix(prefix).rstrip("/") or "."
+    return remote.rstrip("/") or "/"
+
+
+def _text(answer: bytes) -> str:
+    return answer.decode(errors="replace").strip()

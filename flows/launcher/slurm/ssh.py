@@ -1,0 +1,148 @@
+"""Shell scripts and files to a login node, over one shared ssh connection.
+
+The connection is the one Oumi shares (``~/.ssh/control-%h-%p-%r``), so that one opened by hand,
+where a site wants a password or a code, serves as well.
+"""
+
+import logging
+import os
+import secrets
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from flows.core.errors import ClusterUnreachable, LaunchFailed
+
+CANNOT_TELL: Final = 75
+"""Exit code with which a script of ours says that Slurm itself did not answer."""
+_TRANSPORT_FAILED: Final = 255
+_CONNECT_SECONDS: Final = 15
+_NO_ACCESS: Final = (
+    b"Name or service not known",
+    b"No address associated with hostname",
+    b"nodename nor servname provided",
+    b"Host key verification failed",
+    b"Permission denied (",
+    b"Too many authentication failures",
+)
+"""What ssh says where a person has to change something (OpenSSH 9, glibc and macOS); a name that
+cannot be looked up for now is another matter."""
+_PERSIST_SECONDS: Final = 300
+
+
+class Refused(Exception):
+    """A script ended with an exit code of its own; carries the last line of its errors."""
+
+
+class NoAccess(ClusterUnreachable):
+    """ssh does not get in, and asking again changes nothing until a person does."""
+
+
+class LoginNode:
+    """A user's account on a login node.
+
+    Args:
+        address: ``user@host``, the host as ssh knows it.
+        timeout_seconds: Limit of one script.
+    """
+
+    def __init__(self, address: str, *, timeout_seconds: float) -> None:
+        self._address = address
+        self._timeout_seconds = timeout_seconds
+        folder = Path.home() / ".ssh"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._ssh = [
+            *("ssh", "-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT_SECONDS}"),
+            *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3"),
+            *("-o", f"ControlPath={folder}/control-%h-%p-%r", "-o", "ControlMaster=auto"),
+            *("-o", f"ControlPersist={_PERSIST_SECONDS}"),
+        ]
+
+    def run(self, script: str, *, timeout_seconds: float | None = None) -> bytes:
+        """What a bash script prints there.
+
+        The script goes through standard input: nothing of it is in a list of processes, and no
+        line of it can end it early. What the account's own start-up files print is left out.
+
+        Raises:
+            ClusterUnreachable: The login node or Slurm did not answer.
+            NoAccess: The login node is not known, or does not let us in.
+            Refused: The script failed.
+        """
+        mark = secrets.token_hex(16)
+        # A function: nothing is run of a script that arrives in part, and nothing eats its rest.
+        text = f"main() {{\nprintf '%s\\n' {mark}\n{script}\n}}\nmain </dev/null; exit\n"
+        done = self._call(
+            [*self._ssh, "--", self._address, "exec bash -l -s"],
+            stdin=text.encode(),
+            timeout=timeout_seconds or self._timeout_seconds,
+        )
+        if done.returncode in (_TRANSPORT_FAILED, CANNOT_TELL):
+            raise self._unreachable(done.stderr)
+        if done.returncode:
+            raise Refused(_last_line(done.stderr) or f"exit code {done.returncode}")
+        return done.stdout.partition(f"{mark}\n".encode())[2]
+
+    def copy(self, source: Path, destination: str, *, timeout_seconds: float) -> None:
+        """Copy a file, or what is in a folder, into the account's home; leave out ignored files.
+
+        Raises:
+            ClusterUnreachable: The login node did not answer.
+            LaunchFailed: The copy failed.
+        """
+        command = [
+            *("rsync", "--archive", "--compress", "--protect-args", "--filter=:- .gitignore"),
+            *("-e", shlex.join(self._ssh), "--"),
+            f"{source}/" if source.is_dir() else str(source),
+            f"{self._address}:{destination}",
+        ]
+        done = self._call(command, stdin=b"", timeout=timeout_seconds)
+        if done.returncode in (_TRANSPORT_FAILED, 12, 30, 35):  # protocol stream, time-outs
+            raise self._unreachable(done.stderr)
+        if done.returncode:
+            raise LaunchFailed(
+                f"{source} could not be copied to {self._address}: {_last_line(done.stderr)}",
+                "Mend the cause and retry the job",
+            )
+
+    def _call(
+        self, command: list[str], *, stdin: bytes, timeout: float
+    ) -> "subprocess.CompletedProcess[bytes]":
+        try:
+            return subprocess.run(
+                [*_dies_with_us(), *command],
+                input=stdin,
+                capture_output=True,
+                timeout=timeout,
+                check=False,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired:
+            raise self._unreachable(f"no answer within {timeout:g} s".encode()) from None
+
+    def _unreachable(self, errors: bytes) -> ClusterUnreachable:
+        why = _last_line(errors)
+        logging.getLogger("prefect.oumi.slurm").debug("%s: %s", self._address, why)
+        if any(sign in errors for sign in _NO_ACCESS):
+            return NoAccess(
+                f"ssh does not get in to {self._address}: {why}",
+                f"Have `ssh -o BatchMode=yes {self._address} squeue` work for the worker's "
+                "account, then retry the job",
+            )
+        return ClusterUnreachable(
+            f"Slurm at {self._address} did not answer: {why}",
+            f"Check that `ssh {self._address} squeue` works; it is asked again by itself",
+        )
+
+
+def _dies_with_us() -> list[str]:
+    """So that no launch of a worker that was killed goes on, where the system can do that."""
+    setpriv = shutil.which("setpriv") if os.name == "posix" else None
+    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
+
+
+def _last_line(text: bytes) -> str:
+    lines = text.decode(errors="replace").strip().splitlines()
+    return lines[-1].strip()[:300] if lines else ""

@@ -1,0 +1,185 @@
+"""All checks of the worker's machine, on a launch that was read from its files."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from flows.core.checks.config_errors import note_oumi_problems
+from flows.core.checks.launch import Launch
+from flows.core.findings import CloudReadiness, Finding, FindingCode, Gpu, Hardware, WorkerFindings
+from flows.launcher.bounded import Looks, in_time
+from flows.launcher.oumi.machine import Machine
+from flows.launcher.oumi.registry import OumiRegistry
+from flows.launcher.sky.readiness import SkyReadiness
+from flows.machine_checks.credentials import check_credentials
+from flows.machine_checks.hardware import check_hardware
+from flows.machine_checks.hub import Hub
+from flows.machine_checks.repositories import RepositoryChecks
+
+T = TypeVar("T")
+
+_logger = logging.getLogger("prefect.oumi.checks")
+
+_HUB_SECONDS: Final = 2.5
+"""For the hub just before a launch."""
+_SOON_SECONDS: Final = 1.5
+"""For the hub and for SkyPilot while somebody waits for the answer."""
+_SKY_SECONDS: Final = 10.0
+"""For SkyPilot just before a launch, while a cluster would take minutes."""
+_OUMI_SECONDS: Final = 30.0
+"""For Oumi's classes just before a launch; their first import takes the most of it."""
+
+
+@dataclass(frozen=True)
+class WorkerChecks:
+    """Checks with what one machine has.
+
+    Attributes:
+        environ: The environment that jobs on this machine have.
+    """
+
+    machine: Machine
+    hub: Hub
+    registry: OumiRegistry
+    clouds: SkyReadiness
+    environ: Mapping[str, str]
+    looks: Looks = field(default_factory=Looks)
+
+    @classmethod
+    def of_this_machine(cls) -> "WorkerChecks":
+        """The checks of the worker's own machine."""
+        return cls(
+            machine=Machine(),
+            hub=Hub(os.environ, timeout_seconds=_HUB_SECONDS),
+            registry=OumiRegistry(),
+            clouds=SkyReadiness(),
+            environ=os.environ,
+        )
+
+    async def before_launch(self, launch: Launch) -> list[Finding]:
+        """What is found just before a launch; a launch that needs nothing special costs nothing."""
+        launch.forget_found()
+        repositories = RepositoryChecks(launch, self.hub, self.registry)
+        await repositories.check()
+        needs_look = any(
+            recipe.model_name or recipe.engine[1] != "NATIVE" for recipe in launch.recipes
+        )
+        if needs_look:
+            await asyncio.to_thread(self._check_machine, launch)
+        if not launch.target.is_local:
+            # A cluster costs more than the time that these take.
+            oumi = in_time(lambda: _check_with_oumi(launch), timeout_seconds=_OUMI_SECONDS)
+            await asyncio.gather(
+                _part(launch, "the cloud", self._clouds(launch, within_seconds=_SKY_SECONDS)),
+                _part(launch, "Oumi's classes", oumi),
+            )
+        return launch.found
+
+    async def all(self, launch: Launch) -> WorkerFindings:
+        """Everything that this machine can tell of a launch, soon."""
+        launch.forget_found()
+        repositories = RepositoryChecks(launch, self.hub, self.registry)
+        hub, hardware, clouds, _ = await asyncio.gather(
+            _part(launch, "the repositories", repositories.check(within_seconds=_SOON_SECONDS)),
+            _part(launch, "the machine", asyncio.to_thread(self._check_machine, launch)),
+            _part(launch, "the cloud", self._clouds(launch, within_seconds=_SOON_SECONDS)),
+            _part(launch, "Oumi's classes", asyncio.to_thread(_check_with_oumi, launch)),
+        )
+        found = launch.found
+        return WorkerFindings(
+            summary=f"The worker found {len(found)} things.",
+            findings=found,
+            hf_authenticated=hub,
+            repo_access=repositories.access,
+            dataset_checks=repositories.datasets,
+            hardware=_of_target(launch, hardware) if hardware else None,
+            cloud_readiness=clouds,
+        )
+
+    def _check_machine(self, launch: Launch) -> Hardware:
+        hardware = self.machine.hardware()
+        check_hardware(launch, self.machine, hardware)
+        check_credentials(launch, self.environ)
+        return hardware
+
+    async def _clouds(self, launch: Launch, *, within_seconds: float) -> CloudReadiness | None:
+        """Whether SkyPilot can use the target; None if that is not SkyPilot's."""
+        if not launch.target.is_sky:
+            return None
+        cloud = launch.target.cloud
+        try:
+            readiness = await self.looks.answer(
+                cloud, lambda: self.clouds.readiness(cloud), within_seconds=within_seconds
+            )
+        except TimeoutError:
+            readiness = CloudReadiness(
+                target_cloud=cloud, reason=f"SkyPilot did not answer within {within_seconds:g} s"
+            )
+        if readiness.target_cloud_ready is not True:
+            note = launch.notes.warning
+            if readiness.target_cloud_ready is False:
+                note = launch.notes.error
+            note(
+                FindingCode.CLOUD_NOT_READY,
+                f"cloud {cloud} cannot be used: {readiness.reason}"
+                if readiness.target_cloud_ready is False
+                else f"whether cloud {cloud} can be used could not be told: {readiness.reason}",
+                f"Run `sky check` on the worker's machine and follow what it says of {cloud}",
+                key="resources.cloud" if launch.job else "",
+            )
+        return readiness
+
+
+async def _part(launch: Launch, what: str, check: Awaitable[T]) -> T | None:
+    """One part of the checks; None if it broke, which must not cost what the others find."""
+    try:
+        return await check
+    except Exception as error:  # the edge of a check, which asks libraries of all kinds
+        _logger.exception("The check of %s failed", what)
+        launch.notes.warning(
+            FindingCode.WORKER_NOT_ASKED,
+            f"what there is to say of {what} is missing: the check broke ({type(error).__name__})",
+            "See the worker's log, and report it",
+        )
+        return None
+
+
+def _check_with_oumi(launch: Launch) -> None:
+    """Let Oumi's own classes check every config of the launch."""
+    from flows.core.configs.schema import ConfigType
+    from flows.launcher.oumi.config_classes import oumi_problems
+
+    is_local = launch.target.is_local
+    if launch.job is not None:
+        problems = oumi_problems(launch.job.data, ConfigType.JOB, folder=launch.client_cwd)
+        note_oumi_problems(launch.job.notes, problems, is_local=is_local)
+    for recipe in launch.recipes:
+        folder = recipe.base or launch.client_cwd
+        problems = oumi_problems(recipe.data, recipe.config_type, folder=folder)
+        # Files and packages have checks of their own, which know what scripts make and install.
+        told = [problem for problem in problems if not problem.is_of_host]
+        note_oumi_problems(recipe.notes, told, is_local=is_local)
+
+
+def _of_target(launch: Launch, hardware: Hardware) -> Hardware:
+    """What is known of the machine the job is to run on."""
+    if launch.target.is_local:
+        return hardware
+    asked = launch.target.accelerator
+    gpus: list[Gpu] = []
+    if asked and asked.model:
+        gpu = Gpu(
+            name=asked.name,
+            memory_gb=asked.model.memory_gb,
+            compute_capability=str(asked.model.capability),
+        )
+        gpus = [gpu] * min(int(asked.number), 16)
+    return Hardware(
+        where=launch.target.cloud,
+        accelerator_type="cuda" if gpus else "unknown",
+        accelerator_count=int(asked.number * launch.target.num_nodes) if asked else None,
+        gpus=gpus,
+    )

@@ -1,0 +1,1 @@
+"""The Prefect worker of type `oumi`: one warm process that runs every flow."""

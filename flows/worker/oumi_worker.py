@@ -1,0 +1,416 @@
+"""The `oumi` Prefect worker: one warm process that runs every job flow as an asyncio task.
+
+Importing Oumi's launcher costs 10 CPU seconds and 1.1 GB (oumi 0.9): a process per run, which is
+what Prefect's process worker does, costs that for every job that is merely watched.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, ClassVar, cast
+from uuid import UUID
+
+import httpx
+from prefect import Flow
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.responses import WorkerFlowRunResponse
+from prefect.context import AsyncClientContext
+from prefect.exceptions import Abort, ObjectNotFound, Pause
+from prefect.settings import PREFECT_API_URL
+from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
+
+from flows.core import names
+from flows.core.server_record import guard_server_port
+from flows.core.settings import Settings
+from flows.families.cancelling import finish_cancel
+from flows.families.settling import settle_parts
+from flows.job.job_flow import run_job
+from flows.job.runtime import Runtime, set_current_runtime
+from flows.launcher.local.gpus import visible_gpus
+from flows.launcher.oumi_launcher import OumiLauncher
+from flows.launcher.port import Launcher
+from flows.machine_checks.checks import WorkerChecks
+from flows.worker.deployed_flows import DeployedFlows, FlowNotLoaded
+from flows.worker.in_process_engine import InProcessFlowRunEngine, LastingRunEngine, run_in_process
+from flows.worker.ownership import Owner
+from flows.worker.pool_runs import LATE, PoolRuns, known_name
+from flows.worker.repeated_errors import RepeatedErrors, cause_of, is_given_up, outcome_for
+from flows.worker.schedule_overlap import Held, Overlaps
+
+_SWEEP_SECONDS = 5.0
+"""Interval at which a worker looks for runs that nobody executes, and for deleted ones."""
+
+_LOST_SWEEPS = 3
+"""Of so many of these looks one is also for runs that have lost their work pool."""
+
+_STEP_SECONDS = 5.0
+"""How far the wall clock must go back at once to have been set."""
+
+_API_ERRORS = (httpx.HTTPError, TimeoutError)
+
+
+class OumiWorkerResult(BaseWorkerResult):
+    """What one execution of a run left: nothing, its state says it all."""
+
+
+class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResult]):
+    """Runs job flows in its own process, observes their cancels, adopts orphaned ones.
+
+    Args:
+        settings: What a person set; None: as the environment says.
+        launcher: Where jobs run; None: the clouds Oumi knows.
+    """
+
+    type = names.WORKER_TYPE
+    job_configuration = BaseJobConfiguration
+    _description: ClassVar[str] = "Runs Oumi jobs as flows inside one warm process."
+
+    def __init__(
+        self,
+        *args: Any,
+        settings: Settings | None = None,
+        launcher: Launcher | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._settings = settings or Settings()
+        checks = WorkerChecks.of_this_machine() if launcher is None else None
+        launcher = launcher or OumiLauncher(self._settings)
+        self._runtime = Runtime(launcher, self._settings, observes_cancels=True, checks=checks)
+        self._owner = Owner.current(self._settings.home)
+        self._local_slots = self._settings.local_slots or max(1, len(visible_gpus()))
+        self._flows = DeployedFlows()
+        self._errors = RepeatedErrors(pause_seconds=_SWEEP_SECONDS)
+        self._active: dict[UUID, FlowRun] = {}
+        self._starting = asyncio.Semaphore(self._settings.start_concurrency)
+        self._clock_ahead: float | None = None
+        self._loops: list[asyncio.Task[None]] = []
+        self._sweeps = 0
+
+    async def start(
+        self,
+        run_once: bool = False,  # noqa: FBT001, FBT002 - the base class's signature
+        with_healthcheck: bool = False,  # noqa: FBT001, FBT002
+        printer: Callable[..., None] = print,
+    ) -> None:
+        """Start the worker; every run shares its one API client and its runtime."""
+        guard_server_port(PREFECT_API_URL.value() or "", self._settings.engine_dir)
+        set_current_runtime(self._runtime)
+        async with AsyncClientContext.get_or_create():
+            await super().start(
+                run_once=run_once, with_healthcheck=with_healthcheck, printer=printer
+            )
+
+    async def setup(self) -> None:
+        """Start to load Oumi, to observe cancels and to look for orphaned runs."""
+        await super().setup()
+        interval = self._settings.worker_poll_seconds
+        self._loops = [
+            asyncio.create_task(self._warm_up(), name="warm up"),
+            asyncio.create_task(self._forever(self._observe_cancels, interval), name="cancels"),
+            asyncio.create_task(self._forever(self._adopt_orphans, _SWEEP_SECONDS), name="orphans"),
+            asyncio.create_task(self._forever(self._observe_clock, _SWEEP_SECONDS), name="clock"),
+            asyncio.create_task(
+                self._forever(self._observe_deletions, _SWEEP_SECONDS), name="deletions"
+            ),
+        ]
+
+    async def teardown(self, *exc_info: Any) -> None:
+        """Stop; jobs go on, and the next worker adopts their runs."""
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await super().teardown(*exc_info)
+
+    async def run(
+        self, flow_run: FlowRun, configuration: BaseJobConfiguration, task_status: Any = None
+    ) -> OumiWorkerResult:
+        """Run one flow run to the end of this execution of it."""
+        if task_status is not None:
+            task_status.started(str(self._owner))
+        await self._execute(flow_run)
+        return OumiWorkerResult(identifier=str(self._owner), status_code=0)
+
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        """As the base class; a server that does not answer must not end the worker."""
+        try:
+            return await super().get_and_submit_flow_runs()
+        except _API_ERRORS as error:
+            self._logger.warning("Prefect did not answer: %r", error)
+            await asyncio.sleep(1)
+            return []
+
+    async def sync_with_backend(self) -> None:
+        """As the base class, whose heartbeat ends the worker after half an hour of failures."""
+        try:
+            await super().sync_with_backend()
+        except httpx.TransportError as error:
+            self._logger.warning("Prefect heard no heartbeat: %r", error)
+        except httpx.HTTPStatusError as error:
+            if error.response.is_client_error:
+                raise
+            self._logger.warning("Prefect heard no heartbeat: %r", error)
+
+    async def _worker_metadata(self) -> None:
+        """Nothing: the base class reads the metadata of all installed packages, 0.4 CPU s of it."""
+
+    async def _submit_scheduled_flow_runs(
+        self, flow_run_response: list[WorkerFlowRunResponse]
+    ) -> list[FlowRun]:
+        """Start what is due and has a slot; show the rest as queued.
+
+        The base class (prefect 3.8) makes about eight more API calls per run, for infrastructure
+        that runs here do not have.
+        """
+        return await self._start([entry.flow_run for entry in flow_run_response])
+
+    async def _start(self, due: list[FlowRun]) -> list[FlowRun]:
+        now = datetime.now(UTC)
+        due = [run for run in due if run.id not in self._active]
+        due = [run for run in due if (run.next_scheduled_start_time or now) <= now]
+        held = {one.run.id: one for one in await self._hold_back(due)}
+        started: list[FlowRun] = []
+        for run in due:
+            if run.id in held:
+                continue
+            try:
+                is_job = await self._flows.of(run, client=self.client) is run_job
+            except FlowNotLoaded as error:
+                await self._propose_failed_state(run, error)
+                continue
+            if is_job and not self._has_slot(run):
+                await self._show_queued(run, "Waiting for a slot.")
+                continue
+            self._spawn(self._begin, run)
+            started.append(run)
+        return started
+
+    def _has_slot(self, run: FlowRun) -> bool:
+        # What is no job waits for jobs: it must not take their place.
+        jobs = [active for active in self._active.values() if _cloud(active)]
+        if self._limit is not None and len(jobs) >= self._limit:
+            return False
+        if _cloud(run) != names.LOCAL_CLOUD:
+            return True
+        return sum(_cloud(job) == names.LOCAL_CLOUD for job in jobs) < self._local_slots
+
+    async def _hold_back(self, due: list[FlowRun]) -> list[Held]:
+        """Skip or queue the runs that an earlier one of their schedule keeps from starting."""
+        overlaps = Overlaps(self.client)
+        held = await overlaps.held(due, active=self._active.values())
+        for one in held:
+            try:
+                if one.for_good:
+                    await overlaps.skip(one)
+                else:
+                    await self._show_queued(one.run, one.why)
+            except ObjectNotFound:
+                self._logger.info("Flow run %s was deleted", one.run.id)
+        return held
+
+    async def _show_queued(self, run: FlowRun, why: str) -> None:
+        # What a worker is told of due runs has no state (prefect 3.8), only its name.
+        if run.state_name in (LATE, "AwaitingRetry"):
+            return
+        state = State(type=StateType.SCHEDULED, name=LATE, message=why)
+        state.state_details.scheduled_time = run.next_scheduled_start_time
+        try:
+            await self.client.set_flow_run_state(run.id, state)
+        except ObjectNotFound:
+            self._logger.info("Flow run %s was deleted", run.id)
+
+    def _spawn(self, execute: Callable[[FlowRun], Awaitable[None]], run: FlowRun) -> None:
+        if self._runs_task_group is None:
+            raise RuntimeError("The worker is not set up.")
+        self._active[run.id] = run
+        self._runs_task_group.start_soon(self._guarded, execute, run)
+
+    async def _guarded(self, execute: Callable[[FlowRun], Awaitable[None]], run: FlowRun) -> None:
+        """The edge of one run: no other run may end with it."""
+        began_at = asyncio.get_running_loop().time()
+        try:
+            error = await self._error_of(execute, run)
+            if error is None:
+                self._errors.forget(run.id)
+            else:
+                lasted_seconds = asyncio.get_running_loop().time() - began_at
+                await self._after_error(run, error, lasted_seconds=lasted_seconds)
+        except (ObjectNotFound, *_API_ERRORS) as failure:
+            self._logger.info("Flow run %s was not given up: %r", run.id, failure)
+        finally:
+            self._active.pop(run.id, None)
+
+    async def _error_of(
+        self, execute: Callable[[FlowRun], Awaitable[None]], run: FlowRun
+    ) -> BaseException | None:
+        """What an execution ended with that speaks of the run; None: it ended, or broke off."""
+        try:
+            await execute(run)
+        except (Abort, Pause) as signal:
+            self._logger.info("Let go of flow run %s: %s", run.id, signal)
+            return cause_of(signal)
+        except ObjectNotFound:
+            self._logger.info("Flow run %s was deleted", run.id)
+        except _API_ERRORS as error:
+            self._logger.warning("Lost touch with flow run %s: %r", run.id, error)
+            return cause_of(error)
+        except Exception as error:
+            self._logger.exception("Flow run %s is taken up again after an error", run.id)
+            return cause_of(error)
+        return None
+
+    async def _after_error(
+        self, run: FlowRun, error: BaseException, *, lasted_seconds: float
+    ) -> None:
+        """Give up a run that met the same error too often; others are taken up again."""
+        repeated = self._errors.add(
+            run.id, error, is_cancel=_is_cancelling(run), lasted_seconds=lasted_seconds
+        )
+        if not repeated.is_too_often:
+            return
+        run = await self.client.read_flow_run(run.id)
+        if run.state is None or run.state.is_final() or not is_given_up(run, repeated):
+            return
+        if _is_cancelling(run) and not repeated.is_cancel:
+            return  # its cancel was not tried yet
+        outcome = outcome_for(run, repeated)
+        self._logger.error("Flow run %s: %s", run.id, outcome.text)
+        # From Cancelling the server accepts nothing but Cancelled, which it is not (prefect 3.8).
+        await self.client.set_flow_run_state(run.id, outcome.state, force=True)
+        self._errors.forget(run.id)
+
+    async def _begin(self, run: FlowRun) -> None:
+        """Execute a run that is due."""
+        async with self._starting:
+            if not await self._propose_pending_state(run):
+                return
+            await self.client.update_flow_run(
+                run.id, infrastructure_pid=str(self._owner), name=known_name(run)
+            )
+        await self._execute(run)
+
+    async def _take_up(self, orphan: FlowRun) -> None:
+        """Execute a run that nobody executes, or end its job if it is being cancelled."""
+        run = await self._pool_runs.claim(orphan)
+        if run is None or run.state is None:
+            return
+        self._logger.info("Adopting flow run %s (%s)", run.id, run.state_name)
+        if run.state.is_cancelling():
+            await finish_cancel(run, client=self.client, runtime=self._runtime)
+        else:
+            await self._execute(run)
+
+    async def _execute(self, run: FlowRun) -> None:
+        flow = await self._flows.of(run, client=self.client)
+        if flow is run_job:
+            state = await run_in_process(run_job, run)
+            is_cancelling = state.is_cancelling()
+        else:
+            is_cancelling = await self._execute_until_cancelled(flow, run)
+            if flow.name in names.PARENT_FLOWS and not is_cancelling:
+                await settle_parts(self.client, pool=self._work_pool_name)
+        if is_cancelling:
+            run = await self.client.read_flow_run(run.id)
+            await finish_cancel(run, client=self.client, runtime=self._runtime)
+
+    async def _execute_until_cancelled(self, flow: Flow[Any, Any], run: FlowRun) -> bool:
+        """Run a flow that is no job; whether it was cancelled, and its execution cut off."""
+        has_parts = flow.name in names.PARENT_FLOWS
+        engine_type = LastingRunEngine if has_parts else InProcessFlowRunEngine
+        with self._runtime.cancel_request(run.id) as cancel:
+            execution = asyncio.create_task(run_in_process(flow, run, engine_type=engine_type))
+            wanted = asyncio.create_task(cancel.wanted.wait())
+            try:
+                await asyncio.wait({execution, wanted}, return_when=asyncio.FIRST_COMPLETED)
+                if not execution.done():
+                    execution.cancel()
+                    await asyncio.wait({execution})
+                    return not cancel.concluded
+                return (await execution).is_cancelling()
+            finally:
+                wanted.cancel()
+                execution.cancel()
+
+    async def _warm_up(self) -> None:
+        try:
+            await self._runtime.launcher.warm_up()
+        except Exception:  # the edge of a task; whoever needs Oumi gets the error again
+            self._logger.exception("Oumi was not loaded")
+        else:
+            self._logger.info("Oumi is loaded.")
+
+    async def _forever(self, look: Callable[[], Awaitable[None]], interval: float) -> None:
+        """Call `look` for ever; a server that does not answer is asked again."""
+        while True:
+            try:
+                await look()
+            except _API_ERRORS as error:
+                self._logger.debug("Prefect did not answer: %r", error)
+            except Exception:  # the edge of a loop that cancels and restarts depend on
+                self._logger.exception("Looking at the pool's runs failed")
+            await asyncio.sleep(interval)
+
+    async def _observe_cancels(self) -> None:
+        """Tell active runs that the server has them cancelling, or already concluded."""
+        if not self._active:
+            return
+        for run in await self._pool_runs.ending(list(self._active)):
+            request = self._runtime.cancels.get(run.id)
+            if request is not None and run.state is not None:
+                request.ask(
+                    force=bool(run.labels.get(names.LABEL_FORCE_CANCEL)),
+                    concluded=run.state.is_final(),
+                )
+
+    async def _observe_deletions(self) -> None:
+        """Tell active runs that the server has them no more."""
+        if not self._active:
+            return
+        for job_id in await self._pool_runs.deleted(list(self._active)):
+            if request := self._runtime.cancels.get(job_id):
+                request.ask(force=False, concluded=True)
+
+    async def _observe_clock(self) -> None:
+        """See whether the wall clock was set back: what waits for a time would wait too long."""
+        ahead = time.time() - time.monotonic()
+        was, self._clock_ahead = self._clock_ahead, ahead
+        # At the start it is not known what happened before.
+        if was is None or ahead < was - _STEP_SECONDS:
+            await self._pool_runs.bring_forward()
+
+    async def _adopt_orphans(self) -> None:
+        """Take up runs of this pool that nobody executes; end jobs whose whole was ended."""
+        for run in await self._pool_runs.orphans():
+            is_due = self._errors.is_due(run.id, is_cancel=_is_cancelling(run))
+            if run.id not in self._active and is_due:
+                self._spawn(self._take_up, run)
+        if self._sweeps % _LOST_SWEEPS == 0:
+            await self._adopt_lost()
+        self._sweeps += 1
+        await settle_parts(self.client, pool=self._work_pool_name)
+
+    async def _adopt_lost(self) -> None:
+        """Take up runs whose work pool was deleted and made again, or whose queue was deleted."""
+        lost = await self._pool_runs.lost()
+        due = [run for run in lost if run.state is not None and run.state.is_scheduled()]
+        for run in lost:
+            if run not in due and run.id not in self._active:
+                self._spawn(self._take_up, run)
+        await self._start(due)
+
+    @property
+    def _pool_runs(self) -> PoolRuns:
+        return PoolRuns(self.client, self._work_pool_name, self._owner)
+
+
+def _is_cancelling(run: FlowRun) -> bool:
+    return run.state is not None and run.state.is_cancelling()
+
+
+def _cloud(run: FlowRun) -> str | None:
+    """The cloud of a job; None of a run that is none."""
+    request: object = run.parameters.get("request")
+    if not isinstance(request, dict):
+        return None
+    return str(cast("dict[str, object]", request).get("cloud") or names.LOCAL_CLOUD)

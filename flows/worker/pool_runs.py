@@ -1,0 +1,233 @@
+"""The flow runs of one work pool that a worker has to look after."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Scheduled
+
+from flows.core import names
+from flows.core.prefect_states import TERMINAL_TYPES
+from flows.families.cancelling import request_of
+from flows.worker.ownership import Owner
+
+_PAGE = 200
+"""Most flow runs the API returns at once (prefect 3.8)."""
+
+_UNOWNED_SECONDS = 15.0
+"""Age at which a pending run without an owner counts as orphaned: its worker died in between."""
+
+LATE = "Late"
+"""The state name of a run that waits for a slot or a worker. Any other Scheduled state would undo a
+cancel that came since the run was read: the server refuses this one alone unless the run is still
+scheduled (prefect 3.8)."""
+
+_STEP = timedelta(seconds=5)
+"""How far ahead a time must be to be of before a clock was set back."""
+
+_CLAIM_SECONDS = 1.0
+"""Longer than it takes to read that a run is orphaned and to write oneself on it."""
+
+_ENDING = [StateType.CANCELLING, *(StateType(name) for name in sorted(TERMINAL_TYPES))]
+# A paused run is one of them: its job runs on, and so must its watch.
+_EXECUTING = [StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
+
+
+class PoolRuns:
+    """What the server knows of a pool's runs.
+
+    Args:
+        client: The client of the worker.
+        pool: The pool's name.
+        owner: The worker's process.
+    """
+
+    def __init__(self, client: PrefectClient, pool: str, owner: Owner) -> None:
+        self._client = client
+        self._pool = pool
+        self._owner = owner
+
+    async def ending(self, ids: list[UUID]) -> list[FlowRun]:
+        """Those of the runs that are being cancelled or have a terminal state."""
+        return await self._read(_ENDING, ids=ids)
+
+    async def deleted(self, ids: list[UUID]) -> set[UUID]:
+        """Those of the runs that the server no longer has."""
+        wanted = FlowRunFilter(id=FlowRunFilterId(any_=ids))
+        if await self._client.count_flow_runs(flow_run_filter=wanted) == len(ids):
+            return set()
+        found = {run.id for run in await self._read(None, ids=ids)}
+        gone: set[UUID] = set()
+        for missing in set(ids) - found:
+            # Asked for by itself: a list may be behind, and a job is ended on the answer.
+            try:
+                await self._client.read_flow_run(missing)
+            except ObjectNotFound:
+                gone.add(missing)
+        return gone
+
+    async def orphans(self) -> list[FlowRun]:
+        """Runs that should be executed, and are by nobody but maybe this worker."""
+        found = await self._read(_EXECUTING, ids=None)
+        return [run for run in found if is_orphan(run, self._owner, now=datetime.now(UTC))]
+
+    async def bring_forward(self) -> None:
+        """Have runs start that wait for a time which a clock that was set back put far ahead."""
+        now = datetime.now(UTC)
+        for run in await self._read([StateType.SCHEDULED], ids=None):
+            delay = delay_after_step(run, now=now)
+            if delay is None or run.state is None:
+                continue
+            state = Scheduled(scheduled_time=now + delay, name=LATE, message=run.state.message)
+            await self._client.set_flow_run_state(run.id, state)
+
+    async def lost(self) -> list[FlowRun]:
+        """Unfinished runs whose work pool or queue was deleted, and that are this worker's.
+
+        Prefect forgets a run's pool with the pool, so no list of a pool has them again. Those that
+        should be executed are orphans; those that are scheduled are due.
+        """
+        states = FlowRunFilter(state=_in_state([StateType.SCHEDULED, *_EXECUTING]))
+        named = FlowFilter(name=FlowFilterName(any_=sorted(names.JOB_FLOWS)))
+        found = await self._pages(flow_run_filter=states, flow_filter=named)
+        found = [run for run in found if run.work_pool_name is None]
+        if not found:
+            return []
+        ours = await self._deployments()
+        is_only = await self._is_only_pool()
+        now = datetime.now(UTC)
+        return [
+            run
+            for run in found
+            if self._is_of_this_pool(run, deployments=ours, is_only_pool=is_only)
+            and (_is_due(run, now=now) or is_orphan(run, self._owner, now=now))
+        ]
+
+    def _is_of_this_pool(self, run: FlowRun, *, deployments: set[UUID], is_only_pool: bool) -> bool:
+        """Whether a run without a pool belongs to this one, by what it says itself."""
+        pool = run.labels.get(names.LABEL_WORK_POOL)
+        if pool is not None:
+            return pool == self._pool
+        if run.infrastructure_pid:
+            owner = Owner.parse(run.infrastructure_pid)
+            if owner is None:  # a process worker's
+                return False
+            if owner.is_alive(self._owner) is not None:
+                return True
+        if run.deployment_id is None:  # called by hand, not submitted
+            return False
+        return run.deployment_id in deployments or (is_only_pool and names.TAG in run.tags)
+
+    async def _deployments(self) -> set[UUID]:
+        ours = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._pool]))
+        found = await self._client.read_deployments(work_pool_filter=ours, limit=_PAGE)
+        return {deployment.id for deployment in found}
+
+    async def _is_only_pool(self) -> bool:
+        """Whether no other pool takes Oumi jobs, so that those without a pool can be no other's."""
+        pools = await self._client.read_work_pools(limit=_PAGE)
+        return [pool.name for pool in pools if pool.type == names.WORKER_TYPE] == [self._pool]
+
+    async def claim(self, run: FlowRun) -> FlowRun | None:
+        """Take an orphan for this worker; the run as it is now, None if it is not ours to take.
+
+        Workers that start together see the same orphans, and Prefect has no way to change a run
+        only if it is as one read it (prefect 3.8): the last to write itself on it has it.
+        """
+        owner = str(self._owner)
+        if run.infrastructure_pid != owner:
+            await self._client.update_flow_run(run.id, infrastructure_pid=owner)
+            await asyncio.sleep(_CLAIM_SECONDS)
+        run = await self._client.read_flow_run(run.id)
+        is_ours = run.infrastructure_pid == owner
+        return run if is_ours and run.state is not None and run.state.type in _EXECUTING else None
+
+    async def _read(
+        self, types: list[StateType] | None, *, ids: list[UUID] | None
+    ) -> list[FlowRun]:
+        wanted = FlowRunFilter(
+            id=FlowRunFilterId(any_=ids) if ids is not None else None,
+            state=_in_state(types) if types is not None else None,
+        )
+        if ids is not None:  # they may have lost their pool meanwhile
+            return await self._pages(flow_run_filter=wanted)
+        pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._pool]))
+        return await self._pages(flow_run_filter=wanted, work_pool_filter=pool)
+
+    async def _pages(self, **filters: Any) -> list[FlowRun]:
+        found: list[FlowRun] = []
+        while True:
+            page = await self._client.read_flow_runs(**filters, limit=_PAGE, offset=len(found))
+            found += page
+            if len(page) < _PAGE:
+                return found
+
+
+def _is_due(run: FlowRun, *, now: datetime) -> bool:
+    if run.state is None or not run.state.is_scheduled():
+        return False
+    return (run.next_scheduled_start_time or now) <= now
+
+
+def _in_state(types: list[StateType]) -> FlowRunFilterState:
+    return FlowRunFilterState(type=FlowRunFilterStateType(any_=types))
+
+
+def known_name(run: FlowRun) -> str:
+    """The run's name with its short id, which runs made by a schedule or the UI lack."""
+    short = str(run.id)[:8]
+    request = request_of(run)
+    if run.name.endswith(short):
+        return run.name
+    if words := run.labels.get(names.LABEL_RUN_NAME):
+        return f"{words}-{names.firing(run.id, run.expected_start_time)}"
+    if names.LABEL_ATTEMPT in run.labels:
+        # Submitted a moment ago, by a server that cannot name it in full before it has an id.
+        return f"{run.name}-{short}"
+    if request is None:
+        return run.name
+    return names.run_name(run.id, command=request.command, model="", job_name=request.job_name)
+
+
+def delay_after_step(run: FlowRun, *, now: datetime) -> timedelta | None:
+    """How long a run has yet to wait whose wait was noted before the clock was set back.
+
+    None for a run to which that did not happen, or that is to start at a certain time of day: one
+    of a schedule, or one that a person has put off.
+    """
+    state = run.state
+    if state is None or state.timestamp - now < _STEP:
+        return None
+    due = state.state_details.scheduled_time or state.timestamp
+    delay = timedelta(seconds=max(0.0, due.timestamp() - state.timestamp.timestamp()))
+    is_appointment = run.run_count == 0 and (run.auto_scheduled or delay > _STEP)
+    return None if is_appointment else delay
+
+
+def is_orphan(run: FlowRun, us: Owner, *, now: datetime) -> bool:
+    """Whether no worker but maybe this one executes a run that should be executed."""
+    if run.state is not None and run.state.is_scheduled():
+        return False
+    owner = Owner.parse(run.infrastructure_pid)
+    if owner is not None and owner != us and owner.is_alive(us) is not False:
+        return False
+    if owner is None or (run.state is not None and run.state.is_pending()):
+        # Whoever proposed Pending may not have written itself on the run yet.
+        since = run.state.timestamp if run.state else run.created
+        # A time far ahead was noted before the clock was set back: the run is older than that.
+        return since is not None and abs((now - since).total_seconds()) > _UNOWNED_SECONDS
+    return True

@@ -1,0 +1,135 @@
+"""Executions that end with the same error again and again, and when to give their run up."""
+
+import asyncio
+import os
+import traceback
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import httpx
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import Abort, ObjectNotFound, Pause
+
+from flows.core import names
+from flows.core.redaction import Redactor, secrets_of
+from flows.core.states import TerminationReason
+from flows.families.cancelling import request_of
+from flows.job.outcome import Outcome
+
+_TRIES: Final = 5
+_TRIES_LAUNCHED: Final = 10
+"""Of a run whose job was launched: the job may be well, and what keeps us from it may pass."""
+_PAUSE_FACTOR_MAX: Final = 12
+_LONG_SECONDS: Final = 600.0
+"""How long an execution must have gone well for its error to count as the first again."""
+_PASSING: Final = frozenset({401, 403, 404, 408, 409, 429})
+"""Answers of the Prefect server below 500 that say nothing about the run."""
+_TEXT_CHARS: Final = 300
+
+
+class Repeated(NamedTuple):
+    """The same error, met by one execution of a run after the other."""
+
+    kind: str
+    text: str
+    is_cancel: bool
+    times: int
+    due_at: float
+
+    @property
+    def is_too_often(self) -> bool:
+        """Whether a run may be given up for it."""
+        return self.times >= _TRIES
+
+
+class RepeatedErrors:
+    """What the executions of a worker's runs ended with, and when each may be tried again.
+
+    Args:
+        pause_seconds: The first pause between two executions; it doubles, up to 12 times that.
+    """
+
+    def __init__(self, *, pause_seconds: float) -> None:
+        self._pause = pause_seconds
+        self._last: dict[UUID, Repeated] = {}
+
+    def add(
+        self, run_id: UUID, error: BaseException, *, is_cancel: bool, lasted_seconds: float
+    ) -> Repeated:
+        """Count an error that an execution ended with.
+
+        Args:
+            run_id: The run.
+            error: The error.
+            is_cancel: Whether the execution was to end the run's job.
+            lasted_seconds: How long it went well.
+        """
+        kind = _kind(error)
+        before = self._last.get(run_id)
+        is_same = before is not None and (before.kind, before.is_cancel) == (kind, is_cancel)
+        count = before.times + 1 if before and is_same and lasted_seconds < _LONG_SECONDS else 1
+        pause = self._pause * min(2 ** max(0, count - 2), _PAUSE_FACTOR_MAX)
+        text = Redactor(secrets_of(os.environ)).text(f"{type(error).__name__}: {error}")
+        text = text[:_TEXT_CHARS]
+        now = asyncio.get_running_loop().time()
+        # The worker looks for such runs once in a first pause: half of one early is in time for it.
+        self._last[run_id] = Repeated(kind, text, is_cancel, count, now + pause - self._pause / 2)
+        return self._last[run_id]
+
+    def forget(self, run_id: UUID) -> None:
+        """An execution ended without an error."""
+        self._last.pop(run_id, None)
+
+    def is_due(self, run_id: UUID, *, is_cancel: bool) -> bool:
+        """Whether a run may be executed again; a cancel that came since need not wait."""
+        known = self._last.get(run_id)
+        if known is None or known.is_cancel != is_cancel:
+            return True
+        return asyncio.get_running_loop().time() >= known.due_at
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """The error that an execution ended with; None if it says nothing about the run.
+
+    Args:
+        error: What the execution raised. What let go of a run names its error as the cause.
+    """
+    cause = error.__cause__ if isinstance(error, Abort | Pause) else error
+    if isinstance(cause, httpx.HTTPStatusError):
+        status = cause.response.status_code
+        return cause if 400 <= status < 500 and status not in _PASSING else None
+    if cause is None or isinstance(cause, httpx.HTTPError | TimeoutError | ObjectNotFound):
+        return None
+    return cause
+
+
+def is_given_up(run: FlowRun, repeated: Repeated) -> bool:
+    """Whether to give a run up; one whose jobs may be well is tried for longer."""
+    return repeated.times >= (_TRIES_LAUNCHED if _has_jobs(run) else _TRIES)
+
+
+def outcome_for(run: FlowRun, repeated: Repeated) -> Outcome:
+    """The outcome of a run that is given up."""
+    text = f"The engine gave up after {repeated.times} times the same error: {repeated.text}"
+    if not _has_jobs(run):
+        left = "retry_job tries again, once the cause is gone"
+    elif repeated.is_cancel:
+        left = "What it runs could not be ended: look for what is left of it where it ran"
+    elif request_of(run) is None:
+        left = "Its jobs are ended"
+    else:
+        left = "Its job was left as it was and may still run: retry_job takes it up again"
+    return Outcome(TerminationReason.UNSTARTABLE, f"{text.rstrip('. ')}. {left}.")
+
+
+def _has_jobs(run: FlowRun) -> bool:
+    """Whether something of the run may be running: its job, or those of a pipeline or a sweep."""
+    attempt = run.labels.get(names.LABEL_ATTEMPT, 1)
+    return request_of(run) is None or run.labels.get(names.LABEL_LAUNCHED_ATTEMPT) == attempt
+
+
+def _kind(error: BaseException) -> str:
+    """What makes an error the same as another: its type and where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__} {where}"

@@ -1,0 +1,121 @@
+"""What becomes of a schedule's run that is due before an earlier one of the schedule has ended."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+
+from flows.core import names
+from flows.core.models import Overlap
+from flows.core.prefect_states import TERMINAL_TYPES
+from flows.core.states import TerminationReason
+from flows.job.outcome import Outcome
+from flows.job.run_record import RunRecord
+from flows.worker.pool_runs import known_name
+
+LONGEST_QUEUE: Final = 20
+"""Runs of one schedule that wait for each other. A worker sees the first 200 due runs of its pool
+(prefect 3.8): a schedule that fires faster than its runs end would hide all other jobs from it."""
+
+_UNFINISHED = [kind for kind in StateType if kind.value not in TERMINAL_TYPES]
+_ASKED_FOR = "AwaitingRetry"
+
+
+class Held(NamedTuple):
+    """A run that must not start now, and why."""
+
+    run: FlowRun
+    why: str
+    for_good: bool
+
+
+class Overlaps:
+    """Holds back a run while an earlier one of its schedule has not ended.
+
+    Which of two runs is the earlier never changes, and a run that ended stays ended. So the runs
+    of a schedule start one after the other however many workers look, and whichever of them die;
+    Prefect's own concurrency limit of a deployment is a lease, which ends with the worker while
+    the job goes on (prefect 3.8).
+
+    Args:
+        client: The client of the worker.
+    """
+
+    def __init__(self, client: PrefectClient) -> None:
+        self._client = client
+
+    async def held(self, due: Sequence[FlowRun], *, active: Iterable[FlowRun]) -> list[Held]:
+        """Those of the runs due that must not start now.
+
+        Args:
+            due: Runs whose time has come, which nobody has started.
+            active: Runs that this worker executes.
+        """
+        executed = list(active)
+        waiting: Counter[object] = Counter()
+        found: list[Held] = []
+        for run in sorted(due, key=_order):
+            policy = _policy(run)
+            if policy is Overlap.ALLOW:
+                continue
+            first = _first(run, executed) or await self._first_unfinished(run)
+            if first is None or _order(first) >= _order(run):
+                continue
+            waiting[run.deployment_id] += 1
+            why = f"{known_name(first)} had not ended."
+            too_many = waiting[run.deployment_id] > LONGEST_QUEUE
+            if too_many:
+                why += f" {LONGEST_QUEUE} runs waited for it already."
+            found.append(Held(run, why, for_good=policy is Overlap.SKIP or too_many))
+        return found
+
+    async def skip(self, held: Held) -> None:
+        """End a run that is held for good."""
+        await self._client.update_flow_run(held.run.id, name=known_name(held.run))
+        record = RunRecord(held.run, self._client)
+        await record.conclude(Outcome(TerminationReason.SKIPPED, held.why))
+
+    async def _first_unfinished(self, run: FlowRun) -> FlowRun | None:
+        if run.deployment_id is None:
+            return None
+        found = await self._client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                deployment_id=FlowRunFilterDeploymentId(any_=[run.deployment_id]),
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_UNFINISHED)),
+            ),
+            sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+            limit=1,
+        )
+        return found[0] if found else None
+
+
+def _policy(run: FlowRun) -> Overlap:
+    """The policy of the run's schedule; who asked for a retry gets it."""
+    # What a worker is told of due runs has no state (prefect 3.8), only its name.
+    if run.state_name == _ASKED_FOR:
+        return Overlap.ALLOW
+    return Overlap(str(run.labels.get(names.LABEL_OVERLAP, Overlap.ALLOW)))
+
+
+def _first(run: FlowRun, executed: list[FlowRun]) -> FlowRun | None:
+    """An earlier run of the same schedule among those that this worker executes."""
+    earlier = [
+        other
+        for other in executed
+        if other.deployment_id == run.deployment_id and _order(other) < _order(run)
+    ]
+    return min(earlier, key=_order, default=None)
+
+
+def _order(run: FlowRun) -> tuple[float, str]:
+    at = run.expected_start_time
+    return (at.timestamp() if at else 0.0, str(run.id))

@@ -1,0 +1,151 @@
+"""Brings the engine up in the background and keeps it up while this process lives."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Final, Protocol
+
+import anyio
+import anyio.to_thread
+
+from flows.core.errors import EngineUnavailable, InternalError, OumiFlowsError
+from mcp_server.prefect_api.gateway import EngineConnection
+
+CHECK_SECONDS: Final = 5.0
+
+Report = Callable[[str], None]
+
+
+class Ensure(Protocol):
+    """Finds the engine, or starts it and waits for it; blocks."""
+
+    def __call__(self, *, report: Report, after_down: bool) -> EngineConnection:
+        """The engine's connection.
+
+        Args:
+            report: Told each step that takes time.
+            after_down: Whether to start an engine that a person stopped.
+
+        Raises:
+            EngineUnavailable: It cannot be found or started.
+        """
+        ...
+
+
+class EngineKeeper:
+    """The engine as the gateway sees it; at most one look at it is under way at a time.
+
+    Args:
+        ensure: Finds or starts the engine.
+        timeout_seconds: How long a caller waits for it.
+    """
+
+    def __init__(self, ensure: Ensure, *, timeout_seconds: float) -> None:
+        self._ensure = ensure
+        self._timeout_seconds = timeout_seconds
+        self._connection: EngineConnection | None = None
+        self._looking: asyncio.Task[EngineConnection] | None = None
+        self._starts_all = False
+        """Whether the look under way starts an engine that a person stopped."""
+        self._threads = anyio.CapacityLimiter(1)
+        self.phase = "looking for the engine"
+        """What the look under way is doing."""
+
+    @property
+    def found(self) -> EngineConnection | None:
+        """The engine's connection, if it was there when last looked at."""
+        return self._connection
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the engine was there when last looked at."""
+        return self._connection is not None
+
+    async def connection(self) -> EngineConnection:
+        """The engine's connection; waits for it to come up.
+
+        Raises:
+            EngineUnavailable: It did not come up, or not in time.
+        """
+        return self._connection or await self.revive()
+
+    async def revive(self, *, after_down: bool = True) -> EngineConnection:
+        """The connection after another look at the engine, which starts what is not running.
+
+        Args:
+            after_down: Whether to start an engine that a person stopped.
+
+        Raises:
+            EngineUnavailable: It did not come up, or not in time.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                if after_down and self._looking is not None and not self._starts_all:
+                    # The look under way leaves an engine that a person stopped as it is.
+                    with suppress(OumiFlowsError):
+                        return await asyncio.shield(self._looking)
+                if self._looking is None:
+                    self._starts_all = after_down
+                    self._looking = asyncio.create_task(self._look(after_down=after_down))
+                # Others wait for the same look: one caller's time-out must not end it.
+                return await asyncio.shield(self._looking)
+        except TimeoutError as error:
+            raise EngineUnavailable(
+                f"The engine did not come up within {self._timeout_seconds:g} s ({self.phase})",
+                "Run `oumi-flows doctor`; the start goes on, so a later call may work",
+            ) from error
+        except OumiFlowsError as error:
+            raise EngineUnavailable(error.what, error.next_step) from error
+
+    async def keep(self) -> None:
+        """Bring the engine up, then look at it every few seconds, until cancelled.
+
+        An engine that a person stops meanwhile stays down until a call needs it.
+        """
+        first = True
+        while True:
+            try:
+                await self.revive(after_down=first)
+            except EngineUnavailable:
+                # Whoever needs the engine is told by the call that needs it.
+                self._connection = None
+            first = False
+            await anyio.sleep(CHECK_SECONDS)
+
+    async def tell_until_up(self, tell: Callable[[str], Awaitable[None]]) -> None:
+        """Tell what the look under way is doing, each time it changes, until the engine is up."""
+        told = ""
+        while not self.is_up:
+            if self.phase != told:
+                told = self.phase
+                await tell(told)
+            await anyio.sleep(0.1)
+
+    def close(self) -> None:
+        """End the look under way; its thread ends with the process."""
+        if self._looking is not None:
+            self._looking.cancel()
+
+    async def _look(self, *, after_down: bool) -> EngineConnection:
+        try:
+            self._connection = await anyio.to_thread.run_sync(
+                partial(self._ensure, report=self._report, after_down=after_down),
+                abandon_on_cancel=True,
+                limiter=self._threads,
+            )
+        except OumiFlowsError:
+            raise
+        except Exception as error:
+            # Whatever it is, such as a file of Prefect's that is not as expected, the server that
+            # looks after the engine goes on and its callers are told.
+            raise InternalError(
+                f"The engine could not be looked at ({type(error).__name__}: {error})",
+                "Run `oumi-flows doctor`",
+            ) from error
+        finally:
+            self._looking = None
+        return self._connection
+
+    def _report(self, phase: str) -> None:
+        self.phase = phase

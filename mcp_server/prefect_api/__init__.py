@@ -1,0 +1,1 @@
+"""Prefect's REST API: the only way the server reaches Prefect."""

@@ -1,0 +1,390 @@
+"""The one place that speaks to Prefect's REST API."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any, Final, Protocol, TypeVar
+
+import httpx2
+from pydantic import TypeAdapter
+
+from flows.core import names
+from flows.core.errors import EngineUnavailable, OumiFlowsError
+from flows.core.prefect_states import PrefectState
+from mcp_server.prefect_api.answers import (
+    BUSY,
+    checked_answer,
+    expect,
+    is_json,
+    no_deployment,
+    no_prefect,
+    read_answer,
+)
+from mcp_server.prefect_api.models import (
+    Artifact,
+    FlowRun,
+    Identified,
+    JudgedState,
+    LogLine,
+    RunState,
+)
+from mcp_server.prefect_api.run_filter import RunFilter
+
+MAX_PAGE: Final = 200
+"""The most rows Prefect 3.8 answers with; a larger limit is a 422."""
+
+_HEARTBEATS: Final = timedelta(seconds=65)
+"""A worker that lives is heard twice in this time (prefect 3.8)."""
+
+_BUSY_DELAYS: Final = (0.2, 0.5, 1.0, 2.0)
+_NAMING_SECONDS: Final = 1.0
+_NEVER_LEFT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+_T = TypeVar("_T")
+_RUN = TypeAdapter(FlowRun)
+_NAMED = TypeAdapter(Identified)
+_JUDGED = TypeAdapter(JudgedState)
+_OBJECTS = TypeAdapter(list[dict[str, Any]])
+_RUNS = TypeAdapter(list[FlowRun])
+_STATES = TypeAdapter(list[RunState])
+_ARTIFACTS = TypeAdapter(list[Artifact])
+_LOG_LINES = TypeAdapter(list[LogLine])
+
+
+class EngineConnection(Protocol):
+    """Where a Prefect server is and how to speak to it."""
+
+    @property
+    def api_url(self) -> str:
+        """The root of the API."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The HTTP headers that authorise a request."""
+        ...
+
+    @property
+    def ui_url(self) -> str | None:
+        """The root of the UI."""
+        ...
+
+    @property
+    def is_served(self) -> bool:
+        """Whether credentials may be sent: no other process holds the embedded server's port."""
+        ...
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the server is this machine's own, whose worker is kept up with it."""
+        ...
+
+
+class EngineSource(Protocol):
+    """Knows the engine, and brings it back when it is gone."""
+
+    async def connection(self) -> EngineConnection:
+        """The engine's connection; waits for it to come up."""
+        ...
+
+    async def revive(self) -> EngineConnection:
+        """The connection of an engine that did not answer, after another look at it."""
+        ...
+
+
+class PrefectGateway:
+    """Small methods over Prefect's REST API; every failure of it is one of our errors.
+
+    Args:
+        engine: Where the Prefect server is.
+        timeout_seconds: Limit of one call.
+        work_pool: The pool that jobs are submitted to.
+        transport: What carries the requests; None: the network.
+    """
+
+    def __init__(
+        self,
+        engine: EngineSource,
+        *,
+        timeout_seconds: float,
+        work_pool: str = names.WORK_POOL,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._engine = engine
+        self._work_pool = work_pool
+        self._timeout_seconds = timeout_seconds
+        self._transport = transport
+        self._deployments: dict[tuple[str, str], str] = {}
+
+    @cached_property
+    def _http(self) -> httpx2.AsyncClient:
+        # Made at the first call: reading the system's certificates takes some 20 ms, which the
+        # handshake of an MCP client should not wait for. A proxy must never see the loopback.
+        return httpx2.AsyncClient(
+            timeout=self._timeout_seconds,
+            transport=self._transport,
+            mounts={"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None},
+        )
+
+    async def aclose(self) -> None:
+        """Close the kept-alive connections."""
+        if "_http" in self.__dict__:
+            await self._http.aclose()
+
+    @property
+    def is_found(self) -> bool:
+        """Whether the engine was there when last looked at; nothing is looked at or started."""
+        return getattr(self._engine, "found", None) is not None
+
+    async def ui_url(self) -> str | None:
+        """The root of the Prefect UI, where there is one and the engine is up.
+
+        It only adds a link to what has been done already.
+        """
+        with suppress(EngineUnavailable):
+            return (await self._engine.connection()).ui_url
+        return None
+
+    async def create_run(
+        self,
+        *,
+        name: str,
+        parameters: Mapping[str, Any],
+        tags: list[str],
+        labels: Mapping[str, str | int],
+        idempotency_key: str,
+        flow: str = names.FLOW_NAME,
+        work_queue: str | None = None,
+    ) -> FlowRun:
+        """Create a flow run of a flow's deployment, or read the one made with the same key.
+
+        Args:
+            name: The run's name.
+            parameters: The flow's parameters, as JSON.
+            tags: The run's tags.
+            labels: The run's labels.
+            idempotency_key: Tells this run from every other one.
+            flow: The flow's name.
+            work_queue: Queue of the work pool; None: the deployment's. Made if there is none.
+
+        Raises:
+            EngineUnavailable: It was not made; or no answer came, and the error says so.
+        """
+        body: dict[str, Any] = {
+            "name": name,
+            "parameters": parameters,
+            "tags": tags,
+            "labels": {**labels, names.LABEL_WORK_POOL: self._work_pool},
+            "idempotency_key": idempotency_key,
+            # They come from our own model; checking them costs the server 6 of 29 ms CPU
+            # (prefect 3.8), which a burst of submissions waits for.
+            "enforce_parameter_schema": False,
+        }
+        if work_queue is not None:
+            body["work_queue_name"] = work_queue
+        for fresh in (False, True):
+            deployment = await self._deployment_id(flow, fresh=fresh)
+            answer = await self._create(f"/deployments/{deployment}/create_flow_run", body)
+            if answer.status_code != 404:
+                return read_answer(answer, _RUN)
+        raise no_deployment(names.deployment(self._work_pool, flow=flow))
+
+    async def rename_run(self, run_id: str, name: str) -> None:
+        """Name a flow run if that can be done soon; the worker that takes it up names it, too."""
+        with suppress(OumiFlowsError, TimeoutError):
+            async with asyncio.timeout(_NAMING_SECONDS):
+                expect(await self._call("PATCH", f"/flow_runs/{run_id}", {"name": name}), run_id)
+
+    async def read_run(self, run_id: str) -> FlowRun:
+        """Read a flow run.
+
+        Raises:
+            JobNotFound: No flow run has this id.
+        """
+        answer = await self._call("GET", f"/flow_runs/{run_id}")
+        return read_answer(expect(answer, run_id), _RUN)
+
+    @property
+    def deployment_name(self) -> str:
+        """What runs are made from that no schedule makes."""
+        return names.deployment_name(self._work_pool)
+
+    async def filter_runs(
+        self, wanted: RunFilter, *, limit: int, offset: int = 0, oldest_first: bool = False
+    ) -> list[FlowRun]:
+        """Read the flow runs that match, by when they are expected to start, the last first."""
+        body = {
+            "flow_runs": wanted.body(),
+            "deployments": wanted.deployments(),
+            "sort": f"EXPECTED_START_TIME_{'ASC' if oldest_first else 'DESC'}",
+            "limit": min(limit, MAX_PAGE),
+            "offset": offset,
+        }
+        return read_answer(await self._call("POST", "/flow_runs/filter", body), _RUNS)
+
+    async def set_state(
+        self, run_id: str, state: PrefectState, *, message: str, repeatable: bool
+    ) -> RunState:
+        """Propose a state; answers with the state the run is in after Prefect has judged it.
+
+        Args:
+            run_id: The flow run.
+            state: The state to propose.
+            message: The state's message.
+            repeatable: Whether proposing it twice does no more than proposing it once.
+        """
+        body = {"state": {"type": state.type, "name": state.name, "message": message}}
+        answer = await self._call(
+            "POST", f"/flow_runs/{run_id}/set_state", body, repeatable=repeatable
+        )
+        result = read_answer(expect(answer, run_id), _JUDGED)
+        return result.state or (await self.read_run(run_id)).state
+
+    async def patch_labels(self, run_id: str, labels: Mapping[str, str | int | bool]) -> None:
+        """Add labels to a flow run, or replace those of the same key."""
+        expect(await self._call("PATCH", f"/flow_runs/{run_id}/labels", labels), run_id)
+
+    async def read_artifacts(self, run_ids: list[str], *, artifact_type: str) -> list[Artifact]:
+        """Read artifacts of flow runs, the last updated first."""
+        body = {
+            "artifacts": {"flow_run_id": {"any_": run_ids}, "type": {"any_": [artifact_type]}},
+            "sort": "UPDATED_DESC",
+            "limit": MAX_PAGE,
+        }
+        answer = await self._call("POST", "/artifacts/filter", body)
+        return read_answer(answer, _ARTIFACTS)
+
+    async def read_logs(
+        self,
+        run_id: str,
+        *,
+        limit: int,
+        offset: int = 0,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        newest_first: bool = False,
+    ) -> list[LogLine]:
+        """Read lines of a flow run's log in Prefect, of these times and those between them."""
+        times = {"after_": since, "before_": until}
+        timestamp = {key: time.isoformat() for key, time in times.items() if time}
+        body = {
+            "logs": {"flow_run_id": {"any_": [run_id]}, "timestamp": timestamp or None},
+            "sort": "TIMESTAMP_DESC" if newest_first else "TIMESTAMP_ASC",
+            "limit": min(limit, MAX_PAGE),
+            "offset": offset,
+        }
+        return read_answer(await self._call("POST", "/logs/filter", body), _LOG_LINES)
+
+    async def read_states(self, run_id: str) -> list[RunState]:
+        """Read every state a flow run has been in, oldest first."""
+        answer = await self._call("GET", f"/flow_run_states/?flow_run_id={run_id}")
+        return sorted(read_answer(answer, _STATES), key=lambda state: state.timestamp)
+
+    async def has_worker(self) -> bool:
+        """Whether the pool has a worker, or will have one that is being started."""
+        if (await self._engine.connection()).embedded:
+            return True
+        since = datetime.now(UTC) - _HEARTBEATS
+        body = {"workers": {"last_heartbeat_time": {"after_": since.isoformat()}}}
+        answer = await self._call("POST", f"/work_pools/{self._work_pool}/workers/filter", body)
+        return answer.status_code != 404 and bool(read_answer(answer, _OBJECTS))
+
+    async def ask(self, method: str, path: str, body: Any, shape: TypeAdapter[_T]) -> _T | None:
+        """What a call that may be repeated answers; None if it is about nothing that exists."""
+        answer = await self._call(method, path, body)
+        return None if answer.status_code == 404 else read_answer(answer, shape)
+
+    async def tell(self, method: str, path: str, body: Any = None) -> bool:
+        """Make a call that may be repeated and answers nothing; False if it was about nothing."""
+        answer = await self._call(method, path, body)
+        return answer.status_code != 404 and checked_answer(answer).is_success
+
+    async def _deployment_id(self, flow: str, *, fresh: bool) -> str:
+        known = ((await self._engine.connection()).api_url, flow)
+        if fresh or known not in self._deployments:
+            deployment = names.deployment(self._work_pool, flow=flow)
+            answer = await self._call("GET", f"/deployments/name/{deployment}")
+            if answer.status_code == 404:
+                raise no_deployment(deployment)
+            self._deployments[known] = read_answer(answer, _NAMED).id
+        return self._deployments[known]
+
+    async def _create(self, path: str, body: Any) -> httpx2.Response:
+        """Make what has an idempotency key: when the answer is lost, ask for it again."""
+        connection = await self._engine.connection()
+        lost, failure = False, None
+        try:
+            for patience in (self._timeout_seconds / 3, self._timeout_seconds * 2 / 3):
+                if failure and not isinstance(failure, httpx2.TimeoutException):
+                    connection = await self._engine.revive()
+                try:
+                    return await self._send(connection, "POST", path, body, timeout=patience)
+                except httpx2.TransportError as error:
+                    lost = lost or not isinstance(error, _NEVER_LEFT)
+                    failure = error
+            raise _no_answer(connection, failure) from failure
+        except EngineUnavailable as error:
+            if not lost:
+                raise
+            raise EngineUnavailable(
+                f"{error.what}; whether what was submitted was taken is not known",
+                "Look for it in list_jobs or the Prefect UI before you submit it again, or run "
+                "`oumi-flows doctor`",
+            ) from error
+
+    async def _call(
+        self, method: str, path: str, body: Any = None, *, repeatable: bool = True
+    ) -> httpx2.Response:
+        """Call the API; once more after bringing the engine back, if that can do no harm."""
+        connection = await self._engine.connection()
+        try:
+            return await self._send(connection, method, path, body)
+        except httpx2.TransportError as error:
+            # A request that never left is safe to send again, whatever it does.
+            if isinstance(error, httpx2.TimeoutException) or not (
+                repeatable or isinstance(error, httpx2.ConnectError)
+            ):
+                raise _no_answer(connection, error) from error
+        connection = await self._engine.revive()
+        try:
+            return await self._send(connection, method, path, body)
+        except httpx2.TransportError as error:
+            raise _no_answer(connection, error) from error
+
+    async def _send(
+        self,
+        connection: EngineConnection,
+        method: str,
+        path: str,
+        body: Any,
+        *,
+        timeout: float | None = None,
+    ) -> httpx2.Response:
+        """Send one request; again, a few times, while the server says that it is busy."""
+        for delay in (*_BUSY_DELAYS, None):
+            if not connection.is_served:
+                raise httpx2.ConnectError("The embedded server does not hold its port")
+            try:
+                answer = await self._http.request(
+                    method,
+                    connection.api_url.rstrip("/") + path,
+                    json=body,
+                    headers=connection.headers,
+                    timeout=timeout or self._timeout_seconds,
+                )
+            except (httpx2.DecodingError, httpx2.InvalidURL) as error:
+                raise no_prefect(path, str(error)) from error
+            if answer.status_code == 404 and not is_json(answer):
+                raise no_prefect(path, "its status is 404")
+            if answer.status_code not in BUSY or delay is None:
+                return answer
+            await asyncio.sleep(delay)
+        raise AssertionError("unreachable")
+
+
+def _no_answer(connection: EngineConnection, error: Exception | None) -> EngineUnavailable:
+    return EngineUnavailable(
+        f"The Prefect server at {connection.api_url} did not answer ({type(error).__name__})",
+        "Run `oumi-flows doctor`",
+    )

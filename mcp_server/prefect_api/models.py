@@ -1,0 +1,157 @@
+"""What the gateway reads of Prefect's answers; everything else in them is ignored."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+
+from flows.core import names, prefect_states
+from flows.core.states import JobState
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+def _known_type(text: str) -> str:
+    if text not in prefect_states.STATE_OF_TYPE:
+        raise ValueError("not a state type of Prefect")
+    return text
+
+
+class RunState(_Answer):
+    """One state of a flow run."""
+
+    type: Annotated[str, AfterValidator(_known_type)]
+    name: str
+    message: str | None = None
+    timestamp: AwareDatetime
+
+    @property
+    def job_state(self) -> JobState:
+        """The job state this Prefect state stands for."""
+        return prefect_states.job_state(self.type, self.name)
+
+
+class JudgedState(_Answer):
+    """What Prefect answers to a proposed state."""
+
+    state: RunState | None = None
+
+
+class FlowRun(_Answer):
+    """A flow run: the durable record of a job."""
+
+    id: str
+    name: str
+    created: AwareDatetime
+    start_time: AwareDatetime | None = None
+    end_time: AwareDatetime | None = None
+    expected_start_time: AwareDatetime
+    state: RunState
+    run_count: int = 0
+    idempotency_key: str | None = None
+    auto_scheduled: bool = False
+    tags: list[str] = []
+    labels: dict[str, Any] = Field(default_factory=dict[str, Any])
+    parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+    def label(self, key: str) -> str | None:
+        """The label `key` as text; None when it is not set."""
+        value = self.labels.get(key)
+        return None if value is None else str(value)
+
+    @property
+    def command(self) -> str | None:
+        """The command that the run's tags name."""
+        prefix = names.COMMAND_TAG
+        return next((tag.removeprefix(prefix) for tag in self.tags if tag.startswith(prefix)), None)
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether it is a run that consists of jobs."""
+        return self.command in (names.PIPELINE_COMMAND, names.SWEEP_COMMAND)
+
+    @property
+    def attempt(self) -> int:
+        """The number of the current attempt, from 1."""
+        value = self.label(names.LABEL_ATTEMPT) or ""
+        return int(value) if value.isdecimal() else 1
+
+
+class DeploymentSchedule(_Answer):
+    """One of a deployment's schedules."""
+
+    id: str
+    active: bool = True
+    schedule: dict[str, Any]
+
+
+class Deployment(_Answer):
+    """A deployment: what runs are made from, once or on a schedule."""
+
+    id: str
+    name: str
+    flow_id: str
+    paused: bool = False
+    schedules: list[DeploymentSchedule] = []
+    tags: list[str] = []
+    labels: dict[str, Any] = Field(default_factory=dict[str, Any])
+    parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
+    entrypoint: str | None = None
+    path: str | None = None
+    pull_steps: list[dict[str, Any]] | None = None
+    parameter_openapi_schema: dict[str, Any] | None = None
+    work_pool_name: str | None = None
+
+    def label(self, key: str) -> str | None:
+        """The label `key` as text; None when it is not set."""
+        value = self.labels.get(key)
+        return None if value is None else str(value)
+
+
+class Artifact(_Answer):
+    """An artifact of a flow run."""
+
+    data: Any = None
+    metadata: Annotated[dict[str, str], BeforeValidator(lambda known: known or {})] = Field(
+        default_factory=dict[str, str], alias="metadata_"
+    )
+
+
+class LogLine(_Answer):
+    """A line of a flow run's log in Prefect."""
+
+    timestamp: AwareDatetime
+    message: str
+
+
+class Identified(_Answer):
+    """Anything of which only the id matters."""
+
+    id: str
+
+
+class BlockSchema(_Answer):
+    """What blocks of a type are like."""
+
+    capabilities: list[str] = []
+
+
+class BlockDocument(_Answer):
+    """A block: a receiver of notifications, with its secrets left out."""
+
+    id: str
+    name: str
+    block_schema: BlockSchema = BlockSchema()
+
+    def has_capability(self, name: str) -> bool:
+        """Whether blocks of its type can do something."""
+        return name in self.block_schema.capabilities
+
+
+class Automation(_Answer):
+    """What Prefect does when something happens."""
+
+    id: str
+    name: str
+    created: AwareDatetime

@@ -1,0 +1,200 @@
+"""What the gateway does for schedules. A schedule is a deployment of its own.
+
+Prefect (3.8) removes all runs to come of a deployment when one of its schedules is paused, changed
+or deleted. With a deployment each, no schedule can touch another's runs, and the Prefect UI shows
+each under its own name, with its own runs, switch and statistics.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+
+from flows.core import names
+from flows.core.errors import EngineUnavailable
+from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
+from mcp_server.prefect_api.models import Deployment, FlowRun
+
+_DEPLOYMENT = TypeAdapter(Deployment)
+_DEPLOYMENTS = TypeAdapter(list[Deployment])
+_RUN = TypeAdapter(FlowRun)
+_RUNS = TypeAdapter(list[FlowRun])
+
+NOT_STARTED: Final[Mapping[str, Any]] = {"state": {"type": {"any_": ["SCHEDULED"]}}}
+"""Filter of runs that nobody has started, or that wait for another attempt."""
+STARTED: Final[Mapping[str, Any]] = {
+    "state": {"type": {"any_": ["PENDING", "RUNNING", "PAUSED", "CANCELLING"]}}
+}
+"""Filter of runs that have started and not ended."""
+
+_YEARS_SECONDS: Final = 10 * 366 * 86_400
+
+
+class ScheduleGateway:
+    """Small methods over Prefect's REST API, for schedules.
+
+    Args:
+        gateway: Speaks to the API.
+        work_pool: The pool that jobs are submitted to.
+    """
+
+    def __init__(self, gateway: PrefectGateway, *, work_pool: str = names.WORK_POOL) -> None:
+        self._gateway = gateway
+        self._work_pool = work_pool
+
+    async def ui_url(self) -> str | None:
+        """The root of the Prefect UI, where there is one."""
+        return await self._gateway.ui_url()
+
+    async def create(
+        self,
+        *,
+        name: str,
+        description: str,
+        schedule: Mapping[str, Any] | None,
+        parameters: Mapping[str, Any],
+        tags: list[str],
+        labels: Mapping[str, str | int],
+        flow: str = names.FLOW_NAME,
+        work_queue: str | None = None,
+    ) -> Deployment:
+        """Create a deployment that runs what a flow's own does, or replace the one so named.
+
+        Args:
+            name: The deployment's name.
+            description: What the UI says of it.
+            schedule: When it fires; None: only when told to.
+            parameters: The flow's parameters.
+            tags: Tags of the deployment and its runs.
+            labels: Labels of the deployment and its runs.
+            flow: The flow's name.
+            work_queue: Queue of its runs; None: the pool's default.
+        """
+        known = names.deployment(self._work_pool, flow=flow)
+        own = await self.by_name(known)
+        if own is None:
+            raise EngineUnavailable(
+                f"The Prefect server has no deployment {known}",
+                "Run `oumi-flows up`, or `prefect deploy --all` against your own server",
+            )
+        body: dict[str, Any] = {
+            "name": name,
+            "description": description,
+            "flow_id": own.flow_id,
+            "entrypoint": own.entrypoint,
+            "path": own.path,
+            "pull_steps": own.pull_steps,
+            "parameter_openapi_schema": own.parameter_openapi_schema,
+            "enforce_parameter_schema": False,
+            "work_pool_name": own.work_pool_name,
+            "parameters": parameters,
+            "tags": tags,
+            "labels": labels,
+            "schedules": [{"schedule": schedule, "active": True}] if schedule else [],
+        }
+        if work_queue is not None:
+            body["work_queue_name"] = work_queue
+        created = await self._gateway.ask("POST", "/deployments/", body, _DEPLOYMENT)
+        if created is None:
+            raise EngineUnavailable(
+                f"The Prefect server has no work pool {own.work_pool_name}",
+                "Run `oumi-flows up`, which creates it",
+            )
+        return created
+
+    async def by_id(self, deployment_id: str) -> Deployment | None:
+        """A deployment."""
+        return await self._gateway.ask("GET", f"/deployments/{deployment_id}", None, _DEPLOYMENT)
+
+    async def by_name(self, name: str) -> Deployment | None:
+        """A deployment by its flow's name and its own, with a slash between."""
+        return await self._gateway.ask("GET", f"/deployments/name/{name}", None, _DEPLOYMENT)
+
+    async def schedules(self, *, limit: int = MAX_PAGE, offset: int = 0) -> list[Deployment]:
+        """Schedules in the order of their names."""
+        body = {
+            "deployments": {"tags": {"all_": [names.SCHEDULE_TAG]}},
+            "sort": "NAME_ASC",
+            "limit": limit,
+            "offset": offset,
+        }
+        return await self._gateway.ask("POST", "/deployments/filter", body, _DEPLOYMENTS) or []
+
+    async def plan_runs(self, deployment_id: str, *, now: datetime, count: int) -> None:
+        """Have Prefect create the next runs at once; it creates those that are missing.
+
+        Its own service does so every minute, for three runs and an hour ahead, at most 100 days.
+        """
+        end = datetime.fromtimestamp(now.timestamp() + _YEARS_SECONDS, tz=now.tzinfo)
+        body = {"end_time": end.isoformat(), "min_runs": count}
+        await self._gateway.tell("POST", f"/deployments/{deployment_id}/schedule", body)
+
+    async def create_run_at(
+        self, deployment_id: str, at: datetime, *, name: str, labels: Mapping[str, str | int]
+    ) -> FlowRun | None:
+        """Create the one run of a deployment without a schedule, or read it."""
+        body = {
+            "name": name,
+            "labels": labels,
+            "state": _scheduled(at),
+            "idempotency_key": "at",
+            "enforce_parameter_schema": False,
+        }
+        path = f"/deployments/{deployment_id}/create_flow_run"
+        return await self._gateway.ask("POST", path, body, _RUN)
+
+    async def put_back(self, run_id: str, at: datetime) -> None:
+        """Have a run start at `at`."""
+        body = {"state": _scheduled(at)}
+        await self._gateway.tell("POST", f"/flow_runs/{run_id}/set_state", body)
+
+    async def runs(
+        self, deployment_id: str, wanted: Mapping[str, Any], *, newest_first: bool, limit: int
+    ) -> list[FlowRun]:
+        """Runs of a schedule that match a filter of Prefect's."""
+        body = {
+            "flow_runs": {"deployment_id": {"any_": [deployment_id]}, **wanted},
+            "sort": f"EXPECTED_START_TIME_{'DESC' if newest_first else 'ASC'}",
+            "limit": limit,
+        }
+        return await self._gateway.ask("POST", "/flow_runs/filter", body, _RUNS) or []
+
+    async def pause(self, deployment_id: str) -> bool:
+        """Have a schedule fire no more; False if there is none."""
+        return await self._gateway.tell("POST", f"/deployments/{deployment_id}/pause_deployment")
+
+    async def resume(self, deployment: Deployment) -> bool:
+        """Have a schedule fire again, whichever way it was paused; False if there is none."""
+        path = f"/deployments/{deployment.id}"
+        for schedule in deployment.schedules:
+            if not schedule.active:
+                await self._gateway.tell(
+                    "PATCH", f"{path}/schedules/{schedule.id}", {"active": True}
+                )
+        return await self._gateway.tell("POST", f"{path}/resume_deployment")
+
+    async def delete(self, deployment: Deployment) -> bool:
+        """Delete a schedule; its runs that were started stay. False if there is none.
+
+        Prefect (3.8) starts no further attempt of a run whose deployment is gone: that of a
+        schedule which had runs is kept, paused and without what makes it a schedule.
+        """
+        path = f"/deployments/{deployment.id}"
+        began = {"start_time": {"is_null_": False}}
+        if not await self.runs(deployment.id, began, newest_first=True, limit=1):
+            return await self._gateway.tell("DELETE", path)
+        body = {
+            "tags": [tag for tag in deployment.tags if tag != names.SCHEDULE_TAG],
+            "description": "A deleted schedule, kept so that its jobs can be retried.",
+            "paused": True,
+        }
+        return await self._gateway.tell("PATCH", path, body)
+
+
+def _scheduled(at: datetime) -> dict[str, Any]:
+    return {
+        "type": "SCHEDULED",
+        "name": "Scheduled",
+        "state_details": {"scheduled_time": at.isoformat()},
+    }

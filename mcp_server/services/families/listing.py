@@ -1,0 +1,97 @@
+"""Runs that consist of jobs: what their parts are, and what one part's fate means to the whole."""
+
+import json
+from typing import Any, Final, cast
+
+from flows.core import names
+from flows.core.models import JobPart, JobStatus
+from flows.core.numbers import to_number
+from flows.core.prefect_states import PREFECT_STATE
+from flows.core.states import JobState
+from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
+from mcp_server.prefect_api.models import Artifact, FlowRun
+from mcp_server.prefect_api.run_filter import RunFilter
+from mcp_server.services.jobs.finding import LIVE
+
+_SHOWN: Final = 25
+_NOTE: Final = 120
+
+
+class Families:
+    """Pipelines and sweeps, and the jobs they consist of.
+
+    Args:
+        gateway: Prefect's API.
+    """
+
+    def __init__(self, gateway: PrefectGateway) -> None:
+        self._gateway = gateway
+
+    async def with_parts(self, status: JobStatus, run: FlowRun) -> JobStatus:
+        """The status of a run that consists of jobs, with each of them."""
+        found = await self._gateway.read_artifacts([run.id], artifact_type=names.PARTS_ARTIFACT)
+        rows = _rows(found[0]) if found else []
+        shown = [_part(row, run) for row in rows[:_SHOWN]]
+        ids = tuple(part.job_id for part in shown if part.job_id)
+        # The table is as its worker last saw them.
+        runs = await self._gateway.filter_runs(RunFilter(ids=ids), limit=MAX_PAGE) if ids else []
+        states = {child.id: child.state.job_state for child in runs}
+        parts = [_as_seen(part, states) for part in shown]
+        told = f"; {status.message}" if status.state is JobState.SUCCEEDED else ""
+        cut = f"; the first {_SHOWN} of {len(rows)} jobs are shown" if len(rows) > _SHOWN else ""
+        return status.model_copy(update={"parts": parts, "summary": f"{status.summary}{told}{cut}"})
+
+    async def cancel_parts(self, run: FlowRun, *, force: bool) -> None:
+        """End the jobs of a run that was cancelled while no worker had it."""
+        for child in await self._children(run, LIVE):
+            if force:
+                await self._gateway.patch_labels(child.id, {names.LABEL_FORCE_CANCEL: True})
+            await self._gateway.set_state(
+                child.id,
+                PREFECT_STATE[JobState.CANCELLING],
+                message="What it is a part of was cancelled.",
+                repeatable=True,
+            )
+
+    async def has_failed_parts(self, run: FlowRun) -> bool:
+        """Whether there is anything to retry."""
+        failed = frozenset({JobState.FAILED, JobState.CRASHED, JobState.CANCELLED})
+        children = await self._children(run, failed)
+        return any(not child.labels.get(names.LABEL_STOPPED) for child in children)
+
+    async def _children(self, run: FlowRun, states: frozenset[JobState]) -> list[FlowRun]:
+        wanted = RunFilter(parent_id=run.id, states=states)
+        found: list[FlowRun] = []
+        while True:
+            page = await self._gateway.filter_runs(wanted, limit=MAX_PAGE, offset=len(found))
+            found += page
+            if len(page) < MAX_PAGE:
+                return found
+
+
+def _rows(artifact: Artifact) -> list[dict[str, Any]]:
+    data = artifact.data
+    return cast("list[dict[str, Any]]", json.loads(data) if isinstance(data, str) else data or [])
+
+
+def _part(row: dict[str, Any], run: FlowRun) -> JobPart:
+    """The part that a row of the table of `run` is about."""
+    sweep = run.parameters.get("sweep")
+    metric = str(cast("dict[str, Any]", sweep).get("metric")) if isinstance(sweep, dict) else ""
+    own = {"step", "trial", "state", "note", "metrics", "job_id", "rank", metric}
+    words = [f"{key}={value}" for key, value in row.items() if key not in own]
+    words += [str(row[key]) for key in ("metrics", "note") if row.get(key)]
+    return JobPart(
+        name=str(row.get("step") or row.get("trial") or ""),
+        state=str(row.get("state")),
+        value=to_number(row.get(metric)) if metric else None,
+        note=", ".join(words)[:_NOTE],
+        job_id=row.get("job_id") or None,
+    )
+
+
+def _as_seen(part: JobPart, states: dict[str, JobState]) -> JobPart:
+    state = states.get(part.job_id or "")
+    # What a sweep stopped early is cancelled, and says so by another word.
+    known = part.state == "stopped" and state is JobState.CANCELLED
+    return part if state is None or known else part.model_copy(update={"state": state.value})

@@ -1,0 +1,274 @@
+"""What can be done with pipelines beside what can be done with every job."""
+
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import anyio.to_thread
+from pydantic import Field
+
+from flows.core import names
+from flows.core.configs.reader import read_config, resolve_config_path
+from flows.core.errors import Conflict, InvalidArgument, InvalidConfig
+from flows.core.models import NotifyOn, Value
+from flows.core.pipelines.spec import Pipeline
+from flows.core.pipelines.written import read_pipeline
+from flows.core.states import JobState
+from mcp_server.prefect_api.gateway import PrefectGateway
+from mcp_server.prefect_api.models import FlowRun
+from mcp_server.services.families.pipeline_checks import (
+    CheckedPart,
+    CheckedPipeline,
+    check_pipeline,
+    keep_pipeline,
+    refuse_shared,
+)
+from mcp_server.services.jobs.notifications import Notifications, check_receiver, notify_tags
+from mcp_server.services.jobs.output_folders import OUTPUT_CODES, OutputFolders
+from mcp_server.services.jobs.plan_warnings import warnings_of_plan
+from mcp_server.services.jobs.status import run_url
+from mcp_server.services.jobs.submitting import shorten
+
+_SHOWN: Final = 40
+_WARNINGS: Final = 5
+_TEXT: Final = 120
+_NO_YAML: Final = "is not valid YAML"
+_QUOTES: Final = 'a reference in braces needs quotes: {LOSS: "${train.metrics.loss}"}'
+
+
+class NewPipeline(Value):
+    """A pipeline as a person asks for it; nothing of it has been checked.
+
+    Attributes:
+        path: The file it is written in; empty: `steps` are given.
+        client_cwd: The folder that relative paths start from.
+        notify: Who is told when the whole ends; None: nobody.
+    """
+
+    path: str = ""
+    steps: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+    client_cwd: str
+    notify: str | None = None
+    notify_on: NotifyOn = NotifyOn.END
+
+
+class PlannedStep(Value):
+    """A job of a pipeline, before it is started."""
+
+    name: str
+    command: str
+    config_path: str
+    cloud: str
+    output_dir: str
+    after: list[str] = Field(description="What must have ended before.")
+    when: str
+
+
+class PipelineSubmission(Value):
+    """A pipeline that was started, or would be."""
+
+    summary: str = Field(description="One line a person can read.")
+    job_id: str | None = Field(default=None, description="Of the whole. Null in a dry run.")
+    name: str
+    state: JobState | None = None
+    dry_run: bool
+    steps: list[PlannedStep]
+    warnings: list[str] = Field(
+        default_factory=list[str], description="What pre-flight found, and in a dry run did not."
+    )
+    url: str | None = None
+
+
+class PipelineService:
+    """Pipelines: plan and start them.
+
+    Args:
+        gateway: Prefect's API.
+        snapshots_dir: Where configs are kept as submitted.
+    """
+
+    def __init__(self, gateway: PrefectGateway, *, snapshots_dir: Path) -> None:
+        self._gateway = gateway
+        self._snapshots_dir = snapshots_dir
+        self._notifications = Notifications(gateway)
+        self._outputs = OutputFolders(gateway, snapshots_dir=snapshots_dir)
+
+    async def plan(self, new: NewPipeline) -> PipelineSubmission:
+        """Check every step and say what `submit` would start; start nothing."""
+        checked = await anyio.to_thread.run_sync(checked_pipeline, new)
+        return _answer(await self._looked_at(checked), None, url=None)
+
+    async def _looked_at(self, checked: CheckedPipeline) -> CheckedPipeline:
+        """The pipeline, with what was found about the folders of its jobs."""
+        parts: list[CheckedPart] = []
+        live = await self._outputs.live_if_found()
+        for one in checked.parts:
+            later = bool(one.part.after)
+            parts.append(
+                one._replace(job=await self._outputs.look_at(one.job, live=live, later=later))
+            )
+        return checked._replace(parts=parts)
+
+    async def submit(
+        self, new: NewPipeline, *, idempotency_key: str | None = None
+    ) -> PipelineSubmission:
+        """Start a pipeline; it is durable when this returns.
+
+        Args:
+            new: The pipeline.
+            idempotency_key: The same key answers with the same pipeline.
+
+        Raises:
+            OumiFlowsError: A step cannot be run; nothing was started.
+        """
+        checked = await anyio.to_thread.run_sync(checked_pipeline, new)
+        checked = await self._looked_at(checked)
+        for one in checked.parts:
+            refuse_shared(one)
+        told = await tags_of_parts(checked, self._notifications)
+        pipeline: Pipeline = await anyio.to_thread.run_sync(
+            keep_pipeline, checked, self._snapshots_dir, told
+        )
+        run = await submit_parent(
+            self._gateway,
+            flow=names.PIPELINE_FLOW,
+            command=names.PIPELINE_COMMAND,
+            name=pipeline.name,
+            parameters={"pipeline": pipeline.model_dump(mode="json")},
+            tags=await self._notifications.tags(new.notify, new.notify_on),
+            idempotency_key=idempotency_key,
+        )
+        return _answer(checked, run, url=run_url(await self._gateway.ui_url(), run.id))
+
+
+async def tags_of_parts(
+    checked: CheckedPipeline, notifications: Notifications
+) -> dict[str, list[str]]:
+    """The tags by which somebody is told of the parts' ends; makes what Prefect needs for it."""
+    tags: dict[tuple[str, NotifyOn], list[str]] = {}
+    told: dict[str, list[str]] = {}
+    for part, _, notify, on in checked.parts:
+        if notify is not None:
+            if (notify, on) not in tags:
+                tags[notify, on] = await notifications.tags(notify, on)
+            told[part.name] = tags[notify, on]
+    return told
+
+
+async def submit_parent(
+    gateway: PrefectGateway,
+    *,
+    flow: str,
+    command: str,
+    name: str,
+    parameters: dict[str, Any],
+    tags: list[str],
+    idempotency_key: str | None,
+) -> FlowRun:
+    """Create the run of a flow that consists of jobs, named as jobs are.
+
+    Raises:
+        Conflict: The key belongs to something else.
+    """
+    run = await gateway.create_run(
+        name=name,
+        parameters=parameters,
+        tags=[names.TAG, f"{names.COMMAND_TAG}{command}", *tags],
+        # By this label a worker knows that the name still lacks its id.
+        labels={names.LABEL_ATTEMPT: 1},
+        idempotency_key=idempotency_key or uuid4().hex,
+        flow=flow,
+        # It waits for no slot: the queue of jobs may be long.
+        work_queue=names.CLOUD_QUEUE,
+    )
+    if run.parameters != parameters or notify_tags(run.tags) != tags:
+        raise Conflict(
+            f"idempotency_key {idempotency_key!r} belongs to {run.id} ({run.name}), which is "
+            "another one, has other configs or tells somebody else",
+            "Use another key, or the same arguments",
+        )
+    full_name = f"{name}-{run.id[:8]}"
+    if run.name != full_name:
+        await gateway.rename_run(run.id, full_name)
+    return run.model_copy(update={"name": full_name})
+
+
+def read_yaml(path: str, client_cwd: str, what: str) -> tuple[str, dict[str, Any]]:
+    """The absolute path and the content of a YAML file of ours.
+
+    Raises:
+        ConfigNotFound: There is no such file.
+        InvalidConfig: It is no YAML mapping.
+    """
+    if not path:
+        raise InvalidArgument(f"no {what} was given", f"Give {what}_path or its content inline")
+    found = resolve_config_path(path, client_cwd)
+    try:
+        return str(found), read_config(found).data
+    except InvalidConfig as error:
+        if _NO_YAML not in error.what:
+            raise
+        raise InvalidConfig(error.what, f"{error.next_step}; {_QUOTES}") from error
+
+
+def checked_pipeline(new: NewPipeline) -> CheckedPipeline:
+    """Read a pipeline and check every job of it.
+
+    Raises:
+        OumiFlowsError: It cannot be run.
+    """
+    if new.notify is not None:
+        check_receiver(new.notify)
+    if new.path and new.steps:
+        raise InvalidArgument("pipeline_path and steps were both given", "Give one of them")
+    if new.steps:
+        written = read_pipeline(new.steps, name=names.PIPELINE_COMMAND)
+        return check_pipeline(written, path="", client_cwd=new.client_cwd)
+    path, data = read_yaml(new.path, new.client_cwd, "pipeline")
+    written = read_pipeline(data, name=Path(path).stem)
+    return check_pipeline(written, path=path, client_cwd=new.client_cwd)
+
+
+def _answer(
+    checked: CheckedPipeline, run: FlowRun | None, *, url: str | None
+) -> PipelineSubmission:
+    count = len(checked.parts)
+    jobs = f"{count} job{'s' * (count != 1)}"
+    cut = f" The first {_SHOWN} are shown." if count > _SHOWN else ""
+    if run:
+        summary = f"{run.name} is {run.state.job_state}, {jobs}; job_id {run.id}.{cut}"
+    else:
+        summary = f"Dry run, nothing was started: pipeline {checked.name}, {jobs}.{cut}"
+    return PipelineSubmission(
+        summary=summary,
+        job_id=run.id if run else None,
+        name=run.name if run else checked.name,
+        state=run.state.job_state if run else None,
+        dry_run=run is None,
+        steps=[_planned(part) for part in checked.parts[:_SHOWN]],
+        warnings=_output_warnings(checked) if run else warnings_of_plan(checked.jobs),
+        url=url,
+    )
+
+
+def _output_warnings(checked: CheckedPipeline) -> list[str]:
+    """What was found about the folders that the steps write to."""
+    return [
+        shorten(f"Step {one.part.name}: {finding.text}")
+        for one in checked.parts
+        for finding in one.job.findings
+        if finding.code in OUTPUT_CODES
+    ][:_WARNINGS]
+
+
+def _planned(checked: CheckedPart) -> PlannedStep:
+    part, job = checked.part, checked.job
+    return PlannedStep(
+        name=part.name,
+        command=job.command,
+        config_path=shorten(job.request.config_path, limit=_TEXT),
+        cloud=job.plan.cloud,
+        output_dir=shorten(part.output_dir or job.plan.output_dir or "", limit=_TEXT),
+        after=part.after[:5],
+        when=shorten(part.when, limit=_TEXT),
+    )

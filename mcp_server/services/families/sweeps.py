@@ -1,0 +1,220 @@
+"""What can be done with sweeps beside what can be done with every job."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import anyio.to_thread
+from pydantic import Field
+
+from flows.core import names
+from flows.core.configs.overrides import check_overrides
+from flows.core.configs.plan import OUTPUT_KEY, WRITES_A_FILE
+from flows.core.configs.reader import ConfigKind
+from flows.core.errors import InvalidArgument, InvalidConfig
+from flows.core.models import NotifyOn, Value
+from flows.core.states import JobState
+from flows.core.sweeps.search import Tried, in_order, values_of
+from flows.core.sweeps.spec import Range, Search, Sweep, Values
+from flows.core.sweeps.written import WrittenSweep, read_sweep
+from mcp_server.prefect_api.gateway import PrefectGateway
+from mcp_server.prefect_api.models import FlowRun
+from mcp_server.services.families.pipeline_checks import as_texts, new_job
+from mcp_server.services.families.pipelines import read_yaml, submit_parent
+from mcp_server.services.jobs.notifications import Notifications, check_receiver
+from mcp_server.services.jobs.plan_warnings import warnings_of_plan
+from mcp_server.services.jobs.status import run_url
+from mcp_server.services.jobs.submitting import (
+    CheckedJob,
+    NewJob,
+    check_job,
+    keep_config,
+    refuse_blocked,
+    refuse_secret,
+)
+
+_ENVS: Final = "envs."
+_SHOWN: Final = 10
+
+
+class NewSweep(Value):
+    """A sweep as a person asks for it; nothing of it has been checked.
+
+    Attributes:
+        path: The file it is written in; empty: `content` is given.
+        client_cwd: The folder that relative paths start from.
+        notify: Who is told when the whole ends; None: whom the sweep names, if it does.
+    """
+
+    path: str = ""
+    content: dict[str, Any] = Field(default_factory=dict[str, Any])
+    client_cwd: str
+    notify: str | None = None
+    notify_on: NotifyOn = NotifyOn.END
+
+
+class SweepSubmission(Value):
+    """A sweep that was started, or would be."""
+
+    summary: str = Field(description="One line a person can read.")
+    job_id: str | None = Field(default=None, description="Of the whole. Null in a dry run.")
+    name: str
+    state: JobState | None = None
+    dry_run: bool
+    trials: int
+    first_values: list[dict[str, Any]] = Field(description="What the first trials try.")
+    warnings: list[str] = Field(
+        default_factory=list[str], description="What pre-flight found, and in a dry run did not."
+    )
+    url: str | None = None
+
+
+class SweepService:
+    """Sweeps: plan and start them.
+
+    Args:
+        gateway: Prefect's API.
+        snapshots_dir: Where configs are kept as submitted.
+    """
+
+    def __init__(self, gateway: PrefectGateway, *, snapshots_dir: Path) -> None:
+        self._gateway = gateway
+        self._snapshots_dir = snapshots_dir
+        self._notifications = Notifications(gateway)
+
+    async def plan(self, new: NewSweep) -> SweepSubmission:
+        """Check the job and its values and say what `submit` would try; start nothing."""
+        sweep, job, _ = await anyio.to_thread.run_sync(_checked, new)
+        warnings = warnings_of_plan({"": job})
+        return _answer(sweep, None, url=None).model_copy(update={"warnings": warnings})
+
+    async def submit(self, new: NewSweep, *, idempotency_key: str | None = None) -> SweepSubmission:
+        """Start a sweep; it is durable when this returns.
+
+        Args:
+            new: The sweep.
+            idempotency_key: The same key answers with the same sweep.
+
+        Raises:
+            OumiFlowsError: It cannot be run; nothing was started.
+        """
+        sweep, job, told = await anyio.to_thread.run_sync(_checked, new)
+        kept = await anyio.to_thread.run_sync(keep_config, job, self._snapshots_dir)
+        request = sweep.request.model_copy(update={"config_sha256": kept.config_sha256})
+        sweep = sweep.model_copy(update={"request": request})
+        run = await submit_parent(
+            self._gateway,
+            flow=names.SWEEP_FLOW,
+            command=names.SWEEP_COMMAND,
+            name=sweep.name,
+            parameters={"sweep": sweep.model_dump(mode="json")},
+            tags=await self._notifications.tags(told.notify, told.notify_on),
+            idempotency_key=idempotency_key,
+        )
+        return _answer(sweep, run, url=run_url(await self._gateway.ui_url(), run.id))
+
+
+def _checked(new: NewSweep) -> tuple[Sweep, CheckedJob, NewSweep | NewJob]:
+    """The sweep, its job, and whichever names who is told when the sweep ends."""
+    if new.notify is not None:
+        check_receiver(new.notify)
+    if bool(new.path) == bool(new.content):
+        raise InvalidArgument("a sweep is a file or given inline", "Give sweep_path or sweep")
+    path, data = "", new.content
+    if new.path:
+        path, data = read_yaml(new.path, new.client_cwd, "sweep")
+    written = read_sweep(data, name=Path(path).stem if path else names.SWEEP_COMMAND)
+    arguments = dict(written.job)
+    if "envs" in arguments:
+        arguments["envs"] = as_texts(arguments["envs"])
+    asked = new_job(arguments, client_cwd=new.client_cwd)
+    job = check_job(asked)
+    refuse_blocked(job)
+    sweep = _sweep(written, job, path)
+    _check_space(sweep, job)
+    _check_first(sweep, arguments, new.client_cwd)
+    return sweep, job, asked if new.notify is None else new
+
+
+def _sweep(written: WrittenSweep, job: CheckedJob, path: str) -> Sweep:
+    request, plan = job.request, job.plan
+    key, folder, name = "", "", ""
+    if plan.kind is ConfigKind.COMMAND:
+        key = OUTPUT_KEY[request.command]
+        output = plan.files.get("output")
+        folder = plan.output_dir or request.client_cwd
+        if request.command in WRITES_A_FILE:
+            name = Path(output).name if output else "output.jsonl"
+        if key in written.space:
+            key = ""  # whoever sweeps it knows where the results are
+    return Sweep(
+        name=written.name,
+        path=path,
+        request=request,
+        output_key=key,
+        output_dir=folder,
+        output_name=name,
+        space=written.space,
+        points=written.points,
+        search=written.method,
+        metric=written.metric,
+        direction=written.direction,
+        trials=written.count,
+        concurrency=written.concurrency,
+        seed=written.seed,
+        early_stopping=written.early_stopping,
+    )
+
+
+def _check_space(sweep: Sweep, job: CheckedJob) -> None:
+    """Check the key of every override that is swept, and every value it can have."""
+    for key, one in sweep.space.items():
+        for value in () if isinstance(one, Range) else one:
+            refuse_secret(f"space {key}", key, value)
+        if key.startswith(_ENVS):
+            continue
+        if job.plan.kind is ConfigKind.JOB:
+            raise InvalidConfig(
+                f"Sweep {sweep.name}: {key} is an override, which a job config does not take",
+                "Sweep environment variables, as envs.LEARNING_RATE, and read them in its script",
+            )
+        for value in (one.low, one.high) if isinstance(one, Range) else one:
+            check_overrides({key: value}, sweep.request.command)
+
+
+def _check_first(sweep: Sweep, arguments: dict[str, Any], client_cwd: str) -> None:
+    """Check the whole job with the values that are tried first."""
+    values = _first_values(sweep, 1)[0]
+    overrides = {key: one for key, one in values.items() if not key.startswith(_ENVS)}
+    given: dict[str, Any] = {**arguments.get("overrides", {}), **overrides}
+    check_job(new_job({**arguments, "overrides": given}, client_cwd=client_cwd))
+
+
+def _first_values(sweep: Sweep, count: int) -> list[Values]:
+    if sweep.search is Search.GRID:
+        return in_order(sweep)[:count]
+    if sweep.search is Search.RANDOM:
+        nothing: list[Tried] = []
+        return [values_of(sweep, number, nothing) for number in range(min(count, sweep.trials))]
+    # Optuna is the worker's; what it tries first is anything of the space.
+    return [
+        {key: one.low if isinstance(one, Range) else one[0] for key, one in sweep.space.items()}
+    ]
+
+
+def _answer(sweep: Sweep, run: FlowRun | None, *, url: str | None) -> SweepSubmission:
+    what = f"{sweep.trials} trials by {sweep.search}, {sweep.concurrency} at once"
+    aim = f"to {sweep.direction} {sweep.metric}"
+    if run:
+        summary = f"{run.name} is {run.state.job_state}, {what} {aim}; job_id {run.id}."
+    else:
+        summary = f"Dry run, nothing was started: {what} {aim}."
+    return SweepSubmission(
+        summary=summary,
+        job_id=run.id if run else None,
+        name=run.name if run else sweep.name,
+        state=run.state.job_state if run else None,
+        dry_run=run is None,
+        trials=sweep.trials,
+        first_values=[] if sweep.search is Search.OPTUNA else _first_values(sweep, _SHOWN),
+        url=url,
+    )

@@ -1,0 +1,98 @@
+"""Which jobs a person means when they name none: the filter of a list and of a cancel."""
+
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, cast
+
+from flows.core import names
+from flows.core.prefect_states import PREFECT_STATE
+from flows.core.states import JobState
+from mcp_server.prefect_api.models import FlowRun
+from mcp_server.services.jobs.finding import ENDED, LIVE
+from mcp_server.services.jobs.status import job_request
+
+_STATES_OF: Final = {"all": frozenset(JobState), "running": LIVE, "completed": ENDED}
+
+
+class Place(NamedTuple):
+    """Where a job runs, or is about to."""
+
+    cloud: str
+    cluster_name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFilter:
+    """Which jobs are meant. Unset fields do not restrict.
+
+    Attributes:
+        status: `all`, `running` (every job that has not ended), `completed` (every one that has),
+            or a job state other than running.
+        cloud: Only jobs on this cloud.
+        name: Only jobs whose name contains this, in capitals or not.
+        cluster_name: Only jobs on this cluster.
+    """
+
+    status: str = "all"
+    cloud: str = ""
+    name: str = ""
+    cluster_name: str = ""
+
+    @property
+    def states(self) -> frozenset[JobState]:
+        """The states of the jobs that are meant."""
+        return _STATES_OF.get(self.status) or frozenset({JobState(self.status)})
+
+    @property
+    def words(self) -> str:
+        """The filter as a sentence has it after "jobs": ` on gcp named 'x'`; empty: all."""
+        where = "/".join(filter(None, (self.cloud, self.cluster_name)))
+        parts = (
+            f"in state {self.status}" if self.status not in _STATES_OF else "",
+            f"on {where}" if where else "",
+            f"named {self.name!r}" if self.name else "",
+        )
+        return "".join(f" {part}" for part in parts if part)
+
+    def has_name_of(self, run: FlowRun) -> bool:
+        """Whether a run has the name; in Prefect's own filter `_` and `%` stand for others."""
+        return self.name.lower() in run.name.lower()
+
+    def takes(self, run: FlowRun) -> bool:
+        """Whether a job is meant. A pipeline or a sweep is where all its jobs are."""
+        places = places_of(run)
+        return (
+            run.state.job_state in self.states
+            and self.has_name_of(run)
+            and all(self.cloud in ("", place.cloud) for place in places)
+            and all(self.cluster_name in ("", place.cluster_name) for place in places)
+            and bool(places or not (self.cloud or self.cluster_name))
+        )
+
+
+def places_of(run: FlowRun) -> set[Place]:
+    """Where a job runs, or every job of a pipeline or a sweep."""
+    if own := job_request(run):
+        return {_place(own.cloud, run.label(names.LABEL_CLUSTER) or own.cluster_name)}
+    asked = _requests(run)
+    return {_place(one.get("cloud") or "", one.get("cluster_name") or "") for one in asked}
+
+
+def is_to_come(run: FlowRun) -> bool:
+    """Whether a run is one that a schedule has planned and that is not due yet."""
+    scheduled = PREFECT_STATE[JobState.SCHEDULED]
+    return run.auto_scheduled and (run.state.type, run.state.name) == scheduled
+
+
+def _place(cloud: str, cluster_name: str) -> Place:
+    cloud = cloud or names.LOCAL_CLOUD
+    default = names.LOCAL_CLUSTER if cloud == names.LOCAL_CLOUD else ""
+    return Place(cloud, cluster_name or default)
+
+
+def _requests(run: FlowRun) -> list[dict[str, Any]]:
+    """What the jobs of a pipeline or a sweep were asked to be."""
+    pipeline, sweep = run.parameters.get("pipeline"), run.parameters.get("sweep")
+    parts: list[Any] = [sweep] if isinstance(sweep, dict) else []
+    if isinstance(pipeline, dict):
+        parts += cast("dict[str, Any]", pipeline).get("parts") or []
+    return [part["request"] for part in parts if isinstance(part.get("request"), dict)]

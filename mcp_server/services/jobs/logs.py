@@ -1,0 +1,246 @@
+"""Reading a job's log: from its file where that is visible here, else from Prefect."""
+
+import json
+import re
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import anyio.to_thread
+
+from flows.core import names
+from flows.core.errors import InvalidArgument, OumiFlowsError
+from flows.core.logs import pages as logs
+from flows.core.logs.pages import LogCursor, LogPage
+from flows.core.redaction import Redactor
+from mcp_server.prefect_api.gateway import PrefectGateway
+from mcp_server.prefect_api.models import FlowRun
+from mcp_server.services.jobs.prefect_logs import LogPlace, PrefectLogs
+from mcp_server.services.jobs.redactors import Redactors
+from mcp_server.services.jobs.results import JobLogs
+
+DEFAULT_LINES: Final = 80
+
+_BYTES: Final = 10_000
+"""Of the log in an answer, as JSON; leaves room for the rest of the 12 kB."""
+_MOST_BYTES: Final = 80_000
+_TAIL_LINES: Final = 20
+
+
+class _LogFile(NamedTuple):
+    """Where the attempts of a job write their logs."""
+
+    path: Path
+    attempt: int
+    key: str
+
+    def of(self, attempt: int) -> Path:
+        """The log of an attempt."""
+        if attempt == self.attempt or not self.key:
+            return self.path
+        key = f"{self.key.rpartition('-')[0]}-{attempt}"
+        return Path(str(self.path).replace(self.key, key))
+
+
+class _Part(NamedTuple):
+    page: LogPage
+    cursor: LogCursor
+
+
+class LogReader:
+    """Reads the logs of jobs.
+
+    Args:
+        gateway: Prefect's API.
+        redactors: What to hide.
+    """
+
+    def __init__(self, gateway: PrefectGateway, redactors: Redactors) -> None:
+        self._gateway = gateway
+        self._redactors = redactors
+
+    async def read(
+        self, run: FlowRun, *, lines: int, cursor: str | None, grep: str | None
+    ) -> JobLogs:
+        """Read a part of a job's log.
+
+        Args:
+            run: The job.
+            lines: Lines to return at most.
+            cursor: Where an earlier call ended; None: read the tail.
+            grep: Regular expression that each line returned contains.
+
+        Raises:
+            InvalidArgument: `cursor` or `grep` cannot be used.
+        """
+        redactor = await anyio.to_thread.run_sync(self._redactors.of, run)
+        file = _log_file(run)
+        in_prefect = LogPlace.decode(cursor or "") is not None
+        if file is None or in_prefect or not await anyio.to_thread.run_sync(_is_here, file):
+            if file or run.state.job_state.is_terminal:
+                return await self._from_prefect(
+                    run, redactor, lines=lines, cursor=cursor, grep=grep
+                )
+            start = cursor or logs.encode_cursor(LogCursor(run.attempt, 0))
+            return _answer(run, [], next_cursor=start, at_end=False, notes=["not started yet"])
+        read = partial(_read_file, file, run, redactor, lines=lines, cursor=cursor, grep=grep)
+        return await anyio.to_thread.run_sync(read)
+
+    async def error_tail(self, run: FlowRun) -> str:
+        """The last lines of a job that failed; empty when they cannot be had."""
+        redactor = await anyio.to_thread.run_sync(self._redactors.of, run)
+        file = _log_file(run)
+        if file and await anyio.to_thread.run_sync(_is_here, file):
+            read = partial(logs.error_tail, file.path, lines=_TAIL_LINES, redactor=redactor)
+            return await anyio.to_thread.run_sync(read)
+        try:
+            found = await self._gateway.read_logs(run.id, limit=_TAIL_LINES, newest_first=True)
+        except OumiFlowsError:
+            return ""
+        return redactor.text("\n".join(line.message for line in reversed(found)))[-4000:]
+
+    async def _from_prefect(
+        self, run: FlowRun, redactor: Redactor, *, lines: int, cursor: str | None, grep: str | None
+    ) -> JobLogs:
+        notes = ["from Prefect, which has only some of the lines"]
+        start = LogPlace.decode(cursor or "")
+        if cursor and start is None:
+            if logs.decode_cursor(cursor).offset == 0:
+                start = LogPlace()
+            else:
+                notes.append("the tail, for the file that cursor belongs to is not here")
+        room = page_bytes(lines)
+        in_prefect = PrefectLogs(self._gateway, redactor)
+        if start is None:
+            part = await in_prefect.read_tail(run.id, lines=lines, max_bytes=room, grep=grep)
+        else:
+            part = await in_prefect.read_from(run.id, start, lines=lines, max_bytes=room, grep=grep)
+        return _answer(
+            run,
+            part.lines,
+            next_cursor=part.next_place.encode(),
+            at_end=run.state.job_state.is_terminal and part.at_end,
+            notes=[*notes, *part.notes],
+        )
+
+
+def _read_file(
+    file: _LogFile,
+    run: FlowRun,
+    redactor: Redactor,
+    *,
+    lines: int,
+    cursor: str | None,
+    grep: str | None,
+) -> JobLogs:
+    limit = page_bytes(lines)
+    ended = run.state.job_state.is_terminal
+    # What JSON makes of a log is longer than the log, by how much is known only afterwards.
+    for room in (limit, limit // 2, limit // 6):
+        if cursor:
+            place = logs.decode_cursor(cursor)
+            part = _read_on(
+                file, place, redactor, lines=lines, grep=grep, max_bytes=room, ended=ended
+            )
+        else:
+            page = logs.read_tail(
+                file.path, lines=lines, grep=grep, max_bytes=room, final=ended, redactor=redactor
+            )
+            part = _Part(page, LogCursor(file.attempt, page.next_offset))
+        if _json_bytes(part.page.lines) <= limit:
+            break
+    page = part.page
+    notes = [page.note] if page.note else []
+    if page.cut_bytes:
+        notes.append(f"{page.cut_bytes:,} bytes were cut; the whole log is at {file.path}")
+    elif page.truncated:
+        notes.append(f"earlier lines were left out; the whole log is at {file.path}")
+    return _answer(
+        run,
+        page.lines,
+        next_cursor=logs.encode_cursor(part.cursor),
+        at_end=ended and page.at_eof and part.cursor.attempt >= file.attempt,
+        notes=notes,
+    )
+
+
+def _read_on(
+    file: _LogFile,
+    place: LogCursor,
+    redactor: Redactor,
+    *,
+    lines: int,
+    grep: str | None,
+    max_bytes: int,
+    ended: bool,
+) -> _Part:
+    """Read from a place on, into the logs of later attempts where there are some."""
+    if place.attempt > file.attempt:
+        if place.attempt > file.attempt + 1:
+            raise InvalidArgument(
+                "cursor belongs to another job", "Leave it out to read the tail of the log"
+            )
+        # The next attempt was announced and has not begun.
+        return _Part(LogPage(lines=[], next_offset=place.offset, at_eof=True), place)
+    found: list[str] = []
+    attempt, offset = place
+    while True:
+        page = logs.read_from(
+            file.of(attempt),
+            offset,
+            lines=lines - len(found),
+            grep=grep,
+            max_bytes=max_bytes - _json_bytes(found),
+            final=ended or attempt < file.attempt,
+            redactor=redactor,
+        )
+        found += page.lines
+        offset = page.next_offset
+        full = len(found) >= lines or _json_bytes(found) >= max_bytes
+        if page.at_eof and attempt < file.attempt:
+            attempt, offset = attempt + 1, 0
+            if not full:
+                continue
+            page = page.model_copy(update={"at_eof": False})
+        return _Part(page.model_copy(update={"lines": found}), LogCursor(attempt, offset))
+
+
+def _log_file(run: FlowRun) -> _LogFile | None:
+    path = run.label(names.LABEL_LOG_PATH)
+    if not path:
+        return None
+    stem = names.launch_key(run.id, 1).rpartition("-")[0]
+    match = re.search(rf"{re.escape(stem)}-(\d+)", path)
+    if match:
+        return _LogFile(Path(path), int(match[1]), match[0])
+    return _LogFile(Path(path), run.attempt, "")
+
+
+def _is_here(file: _LogFile) -> bool:
+    """Whether the log is, or will be, on a disk of this machine."""
+    return file.path.parent.is_dir()
+
+
+def page_bytes(lines: int) -> int:
+    """Of a log, as JSON, that go into an answer of so many lines."""
+    return min(_BYTES * max(lines, DEFAULT_LINES) // DEFAULT_LINES, _MOST_BYTES)
+
+
+def _json_bytes(lines: list[str]) -> int:
+    return len(json.dumps("\n".join(lines), ensure_ascii=False).encode())
+
+
+def _answer(
+    run: FlowRun, lines: list[str], *, next_cursor: str, at_end: bool, notes: list[str]
+) -> JobLogs:
+    count = f"{len(lines)} line{'s' * (len(lines) != 1)} of {run.name} ({run.state.job_state})"
+    end = "; the log is at its end" if at_end else ""
+    return JobLogs(
+        summary="; ".join([count + end, *notes]),
+        job_id=run.id,
+        lines_returned=len(lines),
+        logs="\n".join(lines),
+        next_cursor=next_cursor,
+        at_end=at_end,
+        log_path=run.label(names.LABEL_LOG_PATH),
+    )

@@ -1,0 +1,82 @@
+"""What a dry run warns of: what its checks found, and what they could not look at."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
+
+from flows.core.configs.clouds import CloudKind, kind_of
+from flows.core.configs.plan import JobPlan
+from flows.core.findings import Finding, bounded, errors_of, warnings_of
+from flows.core.models import JobRequest
+
+_SHOWN: Final = 5
+_OF_THE_WORKER: Final = "access to models and data on the hub, keys of services"
+_ASKS: Final = (
+    "pre_flight_check (`oumi-flows check`) asks it now; a launch asks before the job starts, and a "
+    "job that does not fit fails there"
+)
+
+
+class Checked(Protocol):
+    """A job whose files were checked."""
+
+    @property
+    def request(self) -> JobRequest:
+        """What was asked for."""
+        ...
+
+    @property
+    def plan(self) -> JobPlan:
+        """What would run."""
+        ...
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the files say."""
+        ...
+
+
+def found_in(job: Checked, *, part: str = "") -> list[str]:
+    """The first few findings of a job's files, the worst first, and how many more there are.
+
+    Args:
+        job: The job.
+        part: Which part of a pipeline or a sweep it is.
+    """
+    findings = [*errors_of(job.findings), *warnings_of(job.findings)]
+    prefix = f"{part}: " if part else ""
+    shown = [f"{prefix}{finding.text}" for finding in bounded(findings)[:_SHOWN]]
+    more = len(findings) - len(shown)
+    return [*shown, *([f"{prefix}{more} more: see pre_flight_check."] if more else [])]
+
+
+def warnings_of_plan(jobs: Mapping[str, Checked]) -> list[str]:
+    """What a dry run of jobs warns of, by the name of each part; one job's name is empty."""
+    found = [text for part, job in jobs.items() for text in found_in(job, part=part)]
+    more = len(found) - 2 * _SHOWN
+    cut = [f"{more} more: see pre_flight_check of each config."] if more > 0 else []
+    return [*found[: 2 * _SHOWN], *cut, *_unchecked(list(jobs.values()))]
+
+
+def _unchecked(jobs: Sequence[Checked]) -> list[str]:
+    """What was not looked at."""
+    notes: list[str] = []
+    if any(job.request.skip_preflight for job in jobs):
+        notes.append(
+            "skip_preflight is set: only keys and types were checked, and a launch checks no more. "
+            "pre_flight_check (`oumi-flows check`) looks at the rest."
+        )
+    asking = [job for job in jobs if not job.request.skip_preflight]
+    clouds = sorted({job.plan.cloud for job in asking})
+    notes += [f"Not checked yet: {_of(cloud)}. {_ASKS}." for cloud in clouds]
+    return notes
+
+
+def _of(cloud: str) -> str:
+    """What only the worker, or the cloud itself, can tell of a launch there."""
+    match kind_of(cloud):
+        case CloudKind.LOCAL:
+            return f"free disk, memory, GPUs and packages of the worker's machine, {_OF_THE_WORKER}"
+        case CloudKind.SKYPILOT:
+            return f"whether {cloud} can be used (its credentials), {_OF_THE_WORKER}"
+        case _:
+            return f"whether {cloud} can be reached and takes the job, {_OF_THE_WORKER}"

@@ -1,0 +1,82 @@
+"""What the use cases answer with, besides `flows.core.models.JobStatus`."""
+
+from datetime import datetime
+
+from pydantic import Field
+
+from flows.core.configs.plan import JobPlan
+from flows.core.models import Value
+from flows.core.states import JobState
+from mcp_server.services.jobs.syncing import SyncPreview
+
+
+class Submission(Value):
+    """A job that was started, or would be."""
+
+    summary: str = Field(description="One line a person can read.")
+    job_id: str | None = Field(default=None, description="Null in a dry run.")
+    name: str
+    state: JobState | None = Field(default=None, description="Null in a dry run.")
+    dry_run: bool
+    command: str
+    config_path: str
+    cloud: str
+    cluster_name: str
+    model_name: str
+    output_dir: str
+    warnings: list[str] = Field(
+        default_factory=list[str], description="What pre-flight found, the worst first."
+    )
+    plan: JobPlan | None = Field(default=None, description="Given in a dry run.")
+    sync: SyncPreview | None = Field(
+        default=None, description="What would be copied; given in a dry run for a cloud."
+    )
+    hourly_price: float | None = Field(
+        default=None, description="US dollars of all nodes; null: unknown."
+    )
+    url: str | None = Field(default=None, description="The job's page in the Prefect UI.")
+
+
+class Adoption(Value):
+    """A job that others launched, as one of ours."""
+
+    summary: str
+    job_id: str
+    state: JobState
+    url: str | None = None
+
+
+class JobRow(Value):
+    """A job in a list."""
+
+    job_id: str
+    name: str
+    state: JobState
+    command: str
+    cloud: str
+    model_name: str
+    created_at: datetime
+    ended_at: datetime | None = None
+    duration_seconds: float | None = None
+
+
+class JobList(Value):
+    """A page of jobs, the newest first."""
+
+    summary: str = Field(description="One line a person can read.")
+    jobs: list[JobRow]
+    next_cursor: str | None = Field(default=None, description="Null: this is the last page.")
+
+
+class JobLogs(Value):
+    """A part of a job's log."""
+
+    summary: str = Field(description="One line a person can read; says what was cut.")
+    job_id: str
+    lines_returned: int
+    logs: str
+    next_cursor: str | None = Field(
+        default=None, description="Give it to the next call to go on where this one ended."
+    )
+    at_end: bool = Field(description="True: the job has ended and there is no more to read.")
+    log_path: str | None = Field(default=None, description="The whole log, on the worker's disk.")

@@ -1,0 +1,411 @@
+"""What can be done with jobs; the tools and the terminal both call this."""
+
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import anyio
+import anyio.to_thread
+
+from flows.core import names
+from flows.core.configs.clouds import kind_of
+from flows.core.errors import Conflict, JobNotFound
+from flows.core.models import JobStatus
+from flows.core.prefect_states import PREFECT_STATE
+from flows.core.redaction import hide_tokens
+from flows.core.states import JobState
+from flows.launcher.port import JobHandle
+from mcp_server.prefect_api.gateway import PrefectGateway
+from mcp_server.prefect_api.models import FlowRun
+from mcp_server.prefect_api.run_filter import RunFilter
+from mcp_server.services import cursors
+from mcp_server.services.families.listing import Families
+from mcp_server.services.jobs.attempts import next_attempt
+from mcp_server.services.jobs.cancelling import WAIT_SECONDS, CancelledJobs, Canceller
+from mcp_server.services.jobs.comparing import Comparer, Comparison, Side
+from mcp_server.services.jobs.external import ExternalJobs, adopted_job, adoption
+from mcp_server.services.jobs.finding import find_job
+from mcp_server.services.jobs.job_filter import JobFilter
+from mcp_server.services.jobs.listing import newest_jobs
+from mcp_server.services.jobs.logs import LogReader
+from mcp_server.services.jobs.notifications import Notifications, notify_tags
+from mcp_server.services.jobs.output_folders import OutputFolders
+from mcp_server.services.jobs.redactors import Redactors
+from mcp_server.services.jobs.results import Adoption, JobList, JobLogs, Submission
+from mcp_server.services.jobs.status import job_request, job_row, job_status, run_url
+from mcp_server.services.jobs.submitting import (
+    NewJob,
+    check_job,
+    keep_config,
+    planned,
+    refuse_blocked,
+    shorten,
+    submitted,
+)
+
+_POLL_SECONDS: Final = 0.2
+_LONGEST_POLL_SECONDS: Final = 1.0
+_POLL_GROWTH: Final = 1.3
+
+OnChange = Callable[[JobStatus], Awaitable[None]]
+
+
+class Until(StrEnum):
+    """What to wait for."""
+
+    DONE = "done"
+    RUNNING = "running"
+
+
+class JobService:
+    """Jobs: submit, look at, wait for, cancel and retry them.
+
+    Args:
+        gateway: Prefect's API.
+        snapshots_dir: Where configs are kept as submitted.
+        records_dir: Where it is kept what jobs ran on.
+        home: Where workers leave marks of their secrets.
+        now: The clock.
+    """
+
+    def __init__(
+        self,
+        gateway: PrefectGateway,
+        *,
+        snapshots_dir: Path,
+        records_dir: Path,
+        home: Path | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._gateway = gateway
+        self._snapshots_dir = snapshots_dir
+        redactors = Redactors(snapshots_dir, home)
+        self._comparer = Comparer(snapshots_dir, records_dir, redactors)
+        self._now = now
+        self._external = ExternalJobs(gateway)
+        self._families = Families(gateway)
+        self._outputs = OutputFolders(gateway, snapshots_dir=snapshots_dir)
+        self._logs = LogReader(gateway, redactors)
+        self._canceller = Canceller(gateway)
+        self._notifications = Notifications(gateway)
+
+    async def plan(self, new: NewJob) -> Submission:
+        """Say exactly what `submit` would start, and start nothing."""
+        checked = await anyio.to_thread.run_sync(check_job, new)
+        checked = await self._outputs.look_at(checked)
+        return await anyio.to_thread.run_sync(planned, checked)
+
+    async def submit(self, new: NewJob, *, idempotency_key: str | None = None) -> Submission:
+        """Start a job; it is durable when this returns.
+
+        Args:
+            new: The job.
+            idempotency_key: The same key answers with the same job, however often it is given.
+
+        Raises:
+            Conflict: The key belongs to a job with other arguments.
+        """
+        checked = await anyio.to_thread.run_sync(check_job, new)
+        refuse_blocked(checked)
+        checked = await self._outputs.look(checked, idempotency_key=idempotency_key)
+        refuse_blocked(checked)
+        request = await anyio.to_thread.run_sync(keep_config, checked, self._snapshots_dir)
+        labels: dict[str, str | int] = {
+            names.LABEL_ATTEMPT: 1,
+            names.LABEL_MODEL: shorten(hide_tokens(checked.plan.model_name)),
+            # A folder of its own is named by the worker, after the run.
+            names.LABEL_OUTPUT_DIR: "" if request.own_output else checked.plan.output_dir or "",
+        }
+        told = await self._notifications.tags(new.notify, new.notify_on)
+        # With a key of its own every submission can be sent again safely.
+        run = await self._gateway.create_run(
+            name=checked.run_name("").rstrip("-"),
+            parameters={"request": request.model_dump(mode="json")},
+            tags=[*names.run_tags(command=checked.command, cloud=request.cloud), *told],
+            labels={key: value for key, value in labels.items() if value},
+            idempotency_key=idempotency_key or uuid4().hex,
+            work_queue=None if request.cloud == names.LOCAL_CLOUD else names.CLOUD_QUEUE,
+        )
+        if job_request(run) != request or notify_tags(run.tags) != told:
+            raise Conflict(
+                f"idempotency_key {idempotency_key!r} belongs to job {run.id} ({run.name}), "
+                "which has other arguments or another version of the config",
+                "Use another key, or the same arguments",
+            )
+        name = checked.run_name(run.id)
+        if run.name != name:
+            await self._gateway.rename_run(run.id, name)
+            run = run.model_copy(update={"name": name})
+        url = run_url(await self._gateway.ui_url(), run.id)
+        return submitted(checked, run, url=url)
+
+    async def status(self, reference: str, *, cloud: str = "", cluster_name: str = "") -> JobStatus:
+        """Look at a job.
+
+        Args:
+            reference: Id, unique id prefix or unique live name; or the launcher's id of a job.
+            cloud: Where to look for an id that is not one of ours.
+            cluster_name: On which of its clusters.
+        """
+        found = await self._find(reference, cloud, cluster_name)
+        if isinstance(found, JobHandle):
+            return await self._external.look(found)
+        return await self._observe(found)
+
+    async def wait(
+        self,
+        reference: str,
+        *,
+        until: Until,
+        timeout_seconds: float,
+        on_change: OnChange | None = None,
+    ) -> JobStatus:
+        """Look at a job until it is where it should be, or the time is up.
+
+        Args:
+            reference: Id, unique id prefix or unique live name.
+            until: What to wait for.
+            timeout_seconds: How long to wait at most.
+            on_change: Called with each status that says something new.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        status = await self.status(reference)
+        interval = _POLL_SECONDS
+        told: JobStatus | None = None
+        while True:
+            if on_change and (told is None or _news(status) != _news(told)):
+                await on_change(status)
+                told = status
+            left = deadline - time.monotonic()
+            if _reached(status.state, until) or left <= 0:
+                return status
+            await anyio.sleep(min(interval, left))
+            interval = min(interval * _POLL_GROWTH, _LONGEST_POLL_SECONDS)
+            status = await self._observe(await self._gateway.read_run(status.job_id))
+
+    async def logs(
+        self,
+        reference: str,
+        *,
+        lines: int,
+        cursor: str | None = None,
+        grep: str | None = None,
+        cloud: str = "",
+        cluster_name: str = "",
+    ) -> JobLogs:
+        """Read a job's log: its tail, or what follows a cursor.
+
+        Args:
+            reference: Id, unique id prefix or unique live name.
+            lines: Lines to return at most.
+            cursor: Where an earlier call ended.
+            grep: Regular expression that each line returned contains.
+            cloud: Where to look for an id that is not one of ours.
+            cluster_name: On which of its clusters.
+        """
+        found = await self._find(reference, cloud, cluster_name)
+        if isinstance(found, JobHandle):
+            return await self._external.logs(found, lines=lines, cursor=cursor, grep=grep)
+        return await self._logs.read(found, lines=lines, cursor=cursor, grep=grep)
+
+    async def adopt(self, job: JobHandle) -> Adoption:
+        """Make a job that somebody else launched one of ours; again answers the same.
+
+        Args:
+            job: The job; without a cluster where there can be only one.
+
+        Raises:
+            JobNotFound: Its cluster does not know it.
+        """
+        run = await self._external.adopt(job)
+        return adoption(run, url=run_url(await self._gateway.ui_url(), run.id))
+
+    async def cancel(
+        self, reference: str, *, force: bool = False, cloud: str = "", cluster_name: str = ""
+    ) -> JobStatus:
+        """Ask for a job's end; answers `cancelled` if that is confirmed at once.
+
+        Args:
+            reference: Id, unique id prefix or unique live name; or the launcher's id of a job.
+            force: Kill the job instead of giving it time to stop.
+            cloud: Where to look for an id that is not one of ours.
+            cluster_name: On which of its clusters.
+
+        Raises:
+            JobAlreadyDone: The job has ended.
+        """
+        run = await self._find(reference, cloud, cluster_name)
+        if isinstance(run, JobHandle):
+            return await self._external.cancel(run, force=force)
+        await self._canceller.request(run, force=force)
+        return await self.wait(run.id, until=Until.DONE, timeout_seconds=WAIT_SECONDS)
+
+    async def preview_cancel_all(self, wanted: JobFilter) -> CancelledJobs:
+        """Say which live jobs `cancel_all` would end; change nothing."""
+        return await self._canceller.preview(wanted)
+
+    async def cancel_all(self, wanted: JobFilter, *, force: bool = False) -> CancelledJobs:
+        """Ask every live job that a filter means to end.
+
+        Args:
+            wanted: Which jobs.
+            force: Kill them instead of giving them time to stop.
+
+        Raises:
+            OumiFlowsError: Not one of them could be asked.
+        """
+        return await self._canceller.cancel_all(wanted, force=force)
+
+    async def list(
+        self,
+        *,
+        status: str = "all",
+        cloud: str = "",
+        name: str = "",
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> JobList:
+        """List jobs, the newest first.
+
+        Args:
+            status: `all`, `running` (every job that has not ended), `completed` (every one that
+                has), or a job state other than running. The runs to come of schedules are listed
+                with `scheduled` only.
+            cloud: Only jobs on this cloud.
+            name: Only jobs whose name contains this.
+            limit: Jobs to return at most.
+            cursor: Where an earlier call ended.
+        """
+        place = cursors.decode_list(cursor)
+        now = self._now()
+        meant = JobFilter(status=status, cloud=cloud, name=name)
+        wanted = RunFilter(
+            states=meant.states,
+            tags=(f"cloud:{cloud}",) if cloud else (),
+            name_like=name or None,
+            before=place.before if place else None,
+            excluded_ids=place.seen if place else (),
+        )
+        # The times to come of schedules are runs, too, and would hide all jobs behind them.
+        if status == JobState.SCHEDULED:
+            runs = await self._gateway.filter_runs(wanted, limit=limit + 1)
+        else:
+            runs = await newest_jobs(self._gateway, wanted, now=now, limit=limit + 1)
+        page, more = runs[:limit], len(runs) > limit
+        shown = [job_row(run, now=now) for run in page if meant.has_name_of(run)]
+        kind = "" if status == "all" else f" {status}"
+        where = f" on {cloud}" if cloud else ""
+        return JobList(
+            summary=f"{len(shown)}{kind} job{'s' * (len(shown) != 1)}{where}"
+            + (", and there are more." if more else "."),
+            jobs=shown,
+            next_cursor=cursors.encode_list(page, place) if more else None,
+        )
+
+    async def retry(self, reference: str, *, resume: bool = True) -> JobStatus:
+        """Start another attempt of a job that failed, crashed or was cancelled.
+
+        Args:
+            reference: Id, unique id prefix or unique live name.
+            resume: Go on from the last whole checkpoint instead of the beginning.
+
+        Raises:
+            Conflict: The job has not ended, or has succeeded.
+        """
+        run = await find_job(self._gateway, reference)
+        if adopted_job(run) is not None:
+            raise Conflict(
+                f"{run.name} was adopted, and we have no config to launch it from",
+                "Start a new job with run_oumi_job",
+            )
+        state = run.state.job_state
+        if not state.is_terminal:
+            raise Conflict(
+                f"{run.name} is {state}, so it cannot be retried",
+                "Wait for it with wait_for_job or end it with cancel_job",
+            )
+        retries_parts = run.has_parts and await self._families.has_failed_parts(run)
+        if state is JobState.SUCCEEDED and not retries_parts:
+            raise Conflict(
+                f"{run.name} has succeeded, so there is nothing to retry",
+                "Start a new job with run_oumi_job",
+            )
+        attempt = next_attempt(run, await self._gateway.read_states(run.id))
+        labels: dict[str, str | int | bool] = {}
+        if not resume:
+            labels[names.LABEL_FRESH_ATTEMPT] = attempt
+        if run.labels.get(names.LABEL_FORCE_CANCEL):
+            labels[names.LABEL_FORCE_CANCEL] = False
+        if labels:
+            await self._gateway.patch_labels(run.id, labels)
+        after = await self._gateway.set_state(
+            run.id,
+            PREFECT_STATE[JobState.RETRYING],
+            message=f"Attempt {attempt} was requested.",
+            repeatable=False,
+        )
+        if after.job_state.is_terminal:
+            raise Conflict(
+                f"Prefect refused to retry {run.name}; it is {after.job_state}",
+                "Start a new job with run_oumi_job",
+            )
+        await self._gateway.patch_labels(run.id, {names.LABEL_ATTEMPT: attempt})
+        return await self._observe(await self._gateway.read_run(run.id))
+
+    async def compare(self, a: str, b: str) -> Comparison:
+        """Say what differs between two jobs.
+
+        Args:
+            a: Id, unique id prefix or unique live name of one job.
+            b: That of the other.
+        """
+        one, other = await self._side(a), await self._side(b)
+        return await anyio.to_thread.run_sync(self._comparer.compare, one, other)
+
+    async def _side(self, reference: str) -> Side:
+        run = await find_job(self._gateway, reference)
+        return Side(run=run, request=job_request(run), status=await self._observe(run))
+
+    async def _find(self, reference: str, cloud: str, cluster_name: str) -> FlowRun | JobHandle:
+        """Our job, or where to look for one that is not ours."""
+        try:
+            return await find_job(self._gateway, reference)
+        except JobNotFound:
+            if cloud in ("", names.LOCAL_CLOUD):
+                raise
+        kind_of(cloud)
+        job = JobHandle(cloud=cloud, cluster_name=cluster_name, launcher_job_id=reference.strip())
+        return await self._external.ours(job) or job
+
+    async def _observe(self, run: FlowRun) -> JobStatus:
+        state = run.state.job_state
+        artifact = None
+        if run.start_time is not None:
+            found = await self._gateway.read_artifacts([run.id], artifact_type="progress")
+            artifact = found[0] if found else None
+        tail = ""
+        if state in (JobState.FAILED, JobState.CRASHED):
+            tail = await self._logs.error_tail(run)
+        status = job_status(
+            run,
+            artifact,
+            ui_url=await self._gateway.ui_url(),
+            now=self._now(),
+            error_tail=tail,
+        )
+        return await self._families.with_parts(status, run) if run.has_parts else status
+
+
+def _news(status: JobStatus) -> tuple[object, ...]:
+    progress = status.progress
+    return (status.state, status.reachable, status.attempt, progress.step, progress.max_steps)
+
+
+def _reached(state: JobState, until: Until) -> bool:
+    # A job that is being cancelled will not run any more.
+    on_its_way = until is Until.RUNNING and state in (JobState.RUNNING, JobState.CANCELLING)
+    return state.is_terminal or on_its_way

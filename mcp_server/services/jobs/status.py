@@ -1,0 +1,209 @@
+"""From a flow run, as Prefect answers it, to the status of a job."""
+
+import math
+from datetime import UTC, datetime
+from typing import Final
+
+from pydantic import ValidationError
+
+from flows.core import names, prefect_states
+from flows.core.divergence import DIVERGED
+from flows.core.models import JobProgress, JobRequest, JobStatus
+from flows.core.numbers import to_count, to_number
+from flows.core.states import JobState, ProcessHolder
+from flows.core.stopwatch import Instant, Stopwatch
+from mcp_server.prefect_api.models import Artifact, FlowRun
+from mcp_server.services.jobs.results import JobRow
+
+_MESSAGE_LIMIT: Final = 1000
+_ROW_WORDS: Final = 100
+_BEFORE_A_LAUNCH: Final = frozenset(
+    {JobState.SCHEDULED, JobState.QUEUED, JobState.PENDING, JobState.RETRYING}
+)
+"""In these nothing runs: what has been reported is of an earlier attempt."""
+
+
+def job_request(run: FlowRun) -> JobRequest | None:
+    """What the job was asked to be; None when the run was made by other means than ours."""
+    try:
+        return JobRequest.model_validate(run.parameters.get("request"))
+    except ValidationError:
+        return None
+
+
+def job_status(
+    run: FlowRun,
+    artifact: Artifact | None,
+    *,
+    ui_url: str | None,
+    now: datetime,
+    error_tail: str = "",
+) -> JobStatus:
+    """The status of the job that `run` is.
+
+    Args:
+        run: The flow run.
+        artifact: The progress artifact its worker keeps; None: there is none yet.
+        ui_url: Root of the Prefect UI.
+        now: The time of this observation.
+        error_tail: The last lines of a job that failed.
+    """
+    state = run.state.job_state
+    if artifact is not None and not _is_of_attempt(artifact, run):
+        artifact = None
+    facts = artifact.metadata if artifact else {}
+    watched = state in (JobState.LAUNCHING, JobState.RUNNING, JobState.CANCELLING)
+    reachable = not (watched and facts.get("reachable") == "false")
+    reason, message = prefect_states.read_message(run.state.type, run.state.name, run.state.message)
+    if not reachable:
+        message = facts.get("unreachable_reason") or message or "The cluster did not answer"
+    request = job_request(run)
+    progress = _progress(artifact, state)
+    status = JobStatus(
+        summary="",
+        job_id=run.id,
+        name=job_name(run, request),
+        state=state,
+        is_done=state.is_terminal,
+        reachable=reachable,
+        observed_at=(_instant(facts.get("observed_at")) if watched else None) or now,
+        termination_reason=reason,
+        message=message[:_MESSAGE_LIMIT],
+        command=run.command or (request.command if request else ""),
+        config_path=request.config_path if request else "",
+        cloud=request.cloud if request else "",
+        cluster_name=run.label(names.LABEL_CLUSTER) or (request.cluster_name if request else ""),
+        launcher_job_id=run.label(names.LABEL_LAUNCHER_JOB_ID),
+        model_name=run.label(names.LABEL_MODEL) or "",
+        output_dir=run.label(names.LABEL_OUTPUT_DIR) or "",
+        attempt=run.attempt,
+        resumed_from_step=_resumed_from_step(run),
+        created_at=run.created,
+        started_at=run.start_time,
+        ended_at=run.end_time if state.is_terminal else None,
+        duration_seconds=_duration(run, now),
+        progress=progress,
+        error_tail=error_tail,
+        log_path=run.label(names.LABEL_LOG_PATH),
+        processes_held_by=_holder(run),
+        part_of=run.label(names.LABEL_PARENT),
+        url=run_url(ui_url, run.id),
+    )
+    return status.model_copy(update={"summary": summary_line(status)})
+
+
+def job_row(run: FlowRun, *, now: datetime) -> JobRow:
+    """The job that `run` is, as a row of a list."""
+    request = job_request(run)
+    state = run.state.job_state
+    return JobRow(
+        job_id=run.id,
+        name=job_name(run, request),
+        state=state,
+        command=run.command or (request.command if request else ""),
+        cloud=request.cloud if request else "",
+        model_name=(run.label(names.LABEL_MODEL) or "")[-_ROW_WORDS:],
+        created_at=run.created,
+        ended_at=run.end_time if state.is_terminal else None,
+        duration_seconds=_duration(run, now),
+    )
+
+
+def job_name(run: FlowRun, request: JobRequest | None) -> str:
+    """What a person calls the job: the name they gave it, else its run's."""
+    return (request.job_name if request else "") or run.name
+
+
+def run_url(ui_url: str | None, run_id: str) -> str | None:
+    """The run's page in the Prefect UI."""
+    return f"{ui_url.rstrip('/')}/runs/flow-run/{run_id}" if ui_url else None
+
+
+def summary_line(status: JobStatus) -> str:
+    """The status in one line."""
+    parts = [f"{status.name} is {status.state}"]
+    if status.attempt > 1:
+        parts.append(f"attempt {status.attempt}")
+    if status.resumed_from_step is not None:
+        parts.append(f"resumed from step {status.resumed_from_step}")
+    parts += progress_words(status.progress)
+    if DIVERGED in status.message and status.state is JobState.SUCCEEDED:
+        parts.append(status.message)
+    elif status.state is not JobState.SUCCEEDED and status.message:
+        reason = f"{status.termination_reason}: " if status.termination_reason else ""
+        parts.append(reason + status.message)
+    elif status.termination_reason and status.state is not JobState.SUCCEEDED:
+        parts.append(status.termination_reason)
+    if not status.reachable:
+        parts.append(f"not reachable, last seen {status.observed_at:%Y-%m-%d %H:%M:%S} UTC")
+    return " ".join("; ".join(parts).split())
+
+
+def progress_words(progress: JobProgress) -> list[str]:
+    """The progress in words, a part each."""
+    parts: list[str] = []
+    if progress.step is not None:
+        of = f" of {progress.max_steps}" if progress.max_steps else ""
+        parts.append(f"step {progress.step}{of}")
+    if progress.loss is not None:
+        parts.append(f"loss {progress.loss:.4g}")
+    if progress.eta_seconds is not None:
+        parts.append(f"about {progress.eta_seconds:.0f} s left")
+    return parts
+
+
+def _holder(run: FlowRun) -> ProcessHolder | None:
+    text = run.label(names.LABEL_HELD_BY)
+    return ProcessHolder(text) if text in ProcessHolder.__members__.values() else None
+
+
+def _resumed_from_step(run: FlowRun) -> int | None:
+    if run.label(names.LABEL_RESUMED_ATTEMPT) != str(run.attempt):
+        return None
+    return to_count(run.label(names.LABEL_RESUMED_STEP))
+
+
+def _is_of_attempt(artifact: Artifact, run: FlowRun) -> bool:
+    """Whether what an artifact says is of the attempt that the status is about."""
+    if run.state.job_state in _BEFORE_A_LAUNCH:
+        return False
+    return artifact.metadata.get("attempt", str(run.attempt)) == str(run.attempt)
+
+
+def _progress(artifact: Artifact | None, state: JobState) -> JobProgress:
+    if artifact is None:
+        return JobProgress()
+    facts = artifact.metadata
+    percent = _finite(artifact.data)
+    return JobProgress(
+        step=to_count(facts.get("step")),
+        max_steps=to_count(facts.get("max_steps")),
+        percent=None if percent is None else round(percent, 2),
+        loss=to_number(facts.get("loss")),
+        eta_seconds=None if state.is_terminal else _finite(facts.get("eta_seconds")),
+    )
+
+
+def _finite(text: object) -> float | None:
+    value = to_number(text)
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _instant(text: str | None) -> datetime | None:
+    try:
+        value = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _duration(run: FlowRun, now: datetime) -> float | None:
+    if run.start_time is None:
+        return None
+    end = run.end_time if run.state.job_state.is_terminal and run.end_time else None
+    watch = Stopwatch.parse(run.label(names.LABEL_STOPWATCH))
+    if watch is None:
+        return max(0.0, round(((end or now) - run.start_time).total_seconds(), 3))
+    if watch.since is not None and end is not None:  # its end was not seen by what measured it
+        return round(watch.seconds(Instant("", 0.0, end.timestamp())), 3)
+    return round(watch.seconds(Instant.now()), 3)

@@ -1,0 +1,314 @@
+"""From what a person asks for to a request that is known to be runnable."""
+
+from pathlib import Path
+from typing import Annotated, Any, Final, NamedTuple, cast
+
+from pydantic import Field
+
+from flows.core import names
+from flows.core.checks.file_checks import check_request
+from flows.core.configs.checks import parse_command
+from flows.core.configs.clouds import kind_of
+from flows.core.configs.plan import JobPlan, make_plan, with_own_output, with_plain_paths
+from flows.core.configs.reader import (
+    ConfigFile,
+    ConfigKind,
+    read_config,
+    resolve_config_path,
+    save_snapshot,
+)
+from flows.core.configs.yaml_text import dump_yaml, parse_yaml
+from flows.core.errors import InternalError, InvalidArgument, PreflightBlocked
+from flows.core.file_names import expand_home
+from flows.core.findings import Finding, errors_of, told
+from flows.core.models import JobRequest, NotifyOn, OverrideValue, RetryCause, Value
+from flows.core.names import LOCAL_CLOUD
+from flows.core.redaction import (
+    Redactor,
+    config_secrets,
+    hide_tokens,
+    is_secret_override,
+    own_redactor,
+    own_secrets,
+)
+from mcp_server.prefect_api.models import FlowRun
+from mcp_server.services.jobs.notifications import check_receiver
+from mcp_server.services.jobs.plan_warnings import found_in, warnings_of_plan
+from mcp_server.services.jobs.prices import hourly_price
+from mcp_server.services.jobs.results import Submission
+from mcp_server.services.jobs.status import job_name
+from mcp_server.services.jobs.syncing import SyncPreview, preview
+
+ANY_FIRING: Final = "<time>-<id>"
+"""Stands for what `names.firing` says of a run that is not there yet."""
+
+_CONFIG_LIMIT: Final = 4000
+_ARGUMENTS: Final = 20
+_NAME_LIMIT: Final = 100
+
+
+class NewJob(Value):
+    """A job as a person asks for it; nothing of it has been checked."""
+
+    config_path: str
+    client_cwd: str
+    command: str = "train"
+    job_name: str | None = None
+    cloud: str = LOCAL_CLOUD
+    cluster_name: str = ""
+    skip_preflight: bool = False
+    overrides: dict[str, OverrideValue] = Field(default_factory=dict[str, OverrideValue])
+    envs: dict[str, str] = Field(default_factory=dict[str, str])
+    max_retries: Annotated[int, Field(ge=0, le=100)] = 0
+    retry_on: list[RetryCause] = Field(default_factory=list[RetryCause])
+    timeout_seconds: Annotated[float, Field(gt=0)] | None = None
+    notify: str | None = None
+    notify_on: NotifyOn = NotifyOn.END
+    autostop_minutes: Annotated[int, Field(ge=1)] | None = None
+    own_output: bool = False
+
+
+class CheckedJob(NamedTuple):
+    """A job that can be submitted."""
+
+    request: JobRequest
+    plan: JobPlan
+    config: ConfigFile
+    findings: list[Finding]
+    """What pre-flight found in the files alone; the worker looks at the rest."""
+
+    @property
+    def command(self) -> str:
+        """What runs, for people: a job config's scripts are not one command."""
+        return names.JOB_COMMAND if self.plan.kind is ConfigKind.JOB else self.request.command
+
+    def run_name(self, run_id: str) -> str:
+        """The name of the job's flow run."""
+        words = self.request.job_name
+        if self.plan.kind is ConfigKind.JOB:
+            words = words or self.plan.name  # its command is ignored and names nothing
+        model = hide_tokens(self.plan.model_name)[-_NAME_LIMIT:]
+        return names.run_name(run_id, command=self.request.command, model=model, job_name=words)
+
+
+def check_job(new: NewJob) -> CheckedJob:
+    """Read the config and check everything about the job that this machine can tell.
+
+    Raises:
+        InvalidArgument: An argument cannot be used.
+        ConfigNotFound: The config does not exist or cannot be read.
+        InvalidConfig: The config cannot be run.
+        Conflict: The arguments and the config contradict each other.
+        CloudUnavailable: Oumi knows no such cloud.
+    """
+    if new.notify is not None:
+        check_receiver(new.notify)
+    path = resolve_config_path(new.config_path, new.client_cwd)
+    request = JobRequest(
+        config_path=str(path),
+        client_cwd=str(expand_home(new.client_cwd)),
+        command=parse_command(new.command),
+        cloud=new.cloud or LOCAL_CLOUD,
+        cluster_name=new.cluster_name,
+        job_name=printable_name(new.job_name),
+        overrides=new.overrides,
+        envs=new.envs,
+        max_retries=new.max_retries,
+        retry_on=sorted(set(new.retry_on)),
+        timeout_seconds=new.timeout_seconds,
+        autostop_minutes=new.autostop_minutes,
+        skip_preflight=new.skip_preflight,
+        own_output=new.own_output,
+    )
+    _refuse_secrets(request)
+    if request.autostop_minutes is not None and not kind_of(request.cloud).keeps_clusters:
+        raise InvalidArgument(
+            f"Clusters on {request.cloud} do not stop themselves", "Leave autostop_minutes out"
+        )
+    config = read_config(path)
+    if new.own_output and config.kind is ConfigKind.JOB:
+        raise InvalidArgument(
+            f"{path} is a job config, whose script says where it writes", "Leave own_output out"
+        )
+    plan = make_plan(
+        with_own_output(request, config, ANY_FIRING) if new.own_output else request, config
+    )
+    # As they are known here and now, whatever the worker's own environment says.
+    request = with_plain_paths(request, config)
+    _refuse_secrets(request)
+    if plan.cloud != LOCAL_CLOUD and not plan.is_own_cluster:
+        # As it is known now, whatever the worker's own environment says.
+        request = request.model_copy(update={"cluster_name": plan.cluster_name})
+    findings = [] if new.skip_preflight else check_request(request, config)
+    return CheckedJob(request, plan, config, findings)
+
+
+def refuse_blocked(job: CheckedJob) -> None:
+    """Refuses a job that would fail by what its files say.
+
+    Raises:
+        PreflightBlocked: With what was found.
+    """
+    errors = errors_of(job.findings)
+    if errors:
+        raise PreflightBlocked(
+            f"Pre-flight found what would make the job fail: {told(errors)}",
+            "Mend it, or submit with skip_preflight",
+        )
+
+
+def keep_config(job: CheckedJob, snapshots_dir: Path) -> JobRequest:
+    """Keep the config as it is now, and the request that names the copy.
+
+    Raises:
+        InternalError: The copy cannot be written.
+    """
+    try:
+        sha256 = save_snapshot(job.config.text, snapshots_dir)
+    except OSError as error:
+        raise InternalError(
+            f"The config cannot be kept in {snapshots_dir} ({error.strerror})",
+            "Free space on that disk, or set OUMI_FLOWS_HOME to a folder that can be written",
+        ) from error
+    return job.request.model_copy(update={"config_sha256": sha256})
+
+
+def submitted(checked: CheckedJob, run: FlowRun, *, url: str | None) -> Submission:
+    """The answer for a job that was submitted as `run`."""
+    name = job_name(run, checked.request)
+    return _answer(checked, name).model_copy(
+        update={
+            "summary": f"{name} is {run.state.job_state}; job_id {run.id}.",
+            "job_id": run.id,
+            "state": run.state.job_state,
+            "dry_run": False,
+            "cluster_name": _cluster_name(checked, run),
+            "output_dir": output_dir(checked, run),
+            "url": url,
+        }
+    )
+
+
+def planned(checked: CheckedJob) -> Submission:
+    """The answer for a job that was only planned."""
+    plan = _shown(checked.plan)
+    command = " ".join(plan.argv) or f"the commands of {checked.request.config_path}"
+    summary = f"Dry run, nothing was started: {shorten(command)}, in {plan.working_dir}"
+    warnings = warnings_of_plan({"": checked})
+    answer = _answer(checked, plan.name).model_copy(update={"plan": plan, "warnings": warnings})
+    if plan.cloud == LOCAL_CLOUD:
+        return answer.model_copy(update={"summary": f"{summary}."})
+    config = cast("dict[str, Any]", parse_yaml(checked.plan.job_config, "the job config"))
+    sync = preview(config, kind=kind_of(plan.cloud))
+    price = hourly_price(config)
+    facts = [
+        summary,
+        f"on {plan.cloud}, cluster {plan.cluster_name}",
+        _copied(sync),
+        "hourly price unknown" if price is None else f"${price:g} an hour",
+    ]
+    return answer.model_copy(
+        update={"summary": "; ".join(facts) + ".", "sync": sync, "hourly_price": price}
+    )
+
+
+def _copied(sync: SyncPreview | None) -> str:
+    if sync is None or sync.files is None or sync.bytes is None:
+        return "files to copy not counted"
+    text = f"{sync.files:,} files of {sync.bytes / 1e6:,.3g} MB are copied"
+    if sync.left_out_but_used:
+        text += f", but not {', '.join(sync.left_out_but_used[:3])}, which it uses"
+    return text
+
+
+def _answer(checked: CheckedJob, name: str) -> Submission:
+    request, plan = checked.request, checked.plan
+    return Submission(
+        summary="",
+        name=name,
+        dry_run=True,
+        command=checked.command,
+        config_path=request.config_path,
+        cloud=plan.cloud,
+        cluster_name=plan.cluster_name,
+        model_name=shorten(hide_tokens(plan.model_name)),
+        output_dir=plan.output_dir or "",
+        warnings=found_in(checked),
+    )
+
+
+def output_dir(checked: CheckedJob, run: FlowRun) -> str:
+    """Where the job that was submitted as `run` writes."""
+    folder = checked.plan.output_dir or ""
+    own = checked.request.own_output
+    return (
+        folder.replace(ANY_FIRING, names.firing(run.id, run.expected_start_time)) if own else folder
+    )
+
+
+def _cluster_name(checked: CheckedJob, run: FlowRun) -> str:
+    own = names.own_cluster(run.id)
+    return own if checked.plan.is_own_cluster else checked.plan.cluster_name
+
+
+def shorten(text: str, *, limit: int = 300) -> str:
+    """`text`, or its beginning and how much was cut."""
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]} ... ({len(text) - limit} more characters were cut)"
+
+
+def printable_name(name: str | None) -> str:
+    """A name for people.
+
+    Raises:
+        InvalidArgument: It is not one printable line.
+    """
+    name = (name or "").strip()
+    if not name.isprintable():
+        raise InvalidArgument(
+            "job_name contains a line break or another character that cannot be printed",
+            "Use a name of one printable line",
+        )
+    return name
+
+
+def _refuse_secrets(request: JobRequest) -> None:
+    for key, value in request.overrides.items():
+        refuse_secret(f"override {key}", key, value)
+    for key, value in request.envs.items():
+        refuse_secret(f"envs {key}", key, value)
+    refuse_secret("job_name", "", request.job_name)
+    refuse_secret("cluster_name", "", request.cluster_name)
+
+
+def refuse_secret(what: str, key: str, value: object) -> None:
+    """Refuse what must not be kept where everyone with the Prefect UI reads it.
+
+    Args:
+        what: The argument, for people.
+        key: The name that the value is given under; empty: none that tells anything.
+        value: The value.
+
+    Raises:
+        InvalidArgument: It holds a secret.
+    """
+    if is_secret_override(key, value) or own_redactor().data(value) != value:
+        raise InvalidArgument(
+            f"{what} holds a secret, and Prefect shows it",
+            "Put the secret into the config file, or into the worker's environment",
+        )
+
+
+def _shown(plan: JobPlan) -> JobPlan:
+    """The plan without its secrets, as far as an answer can hold it; what is cut is said."""
+    config = cast("dict[str, Any]", parse_yaml(plan.job_config, "the job config"))
+    redactor = Redactor([*own_secrets(), *config_secrets(config)])
+    job_config = shorten(dump_yaml(redactor.config(config)), limit=_CONFIG_LIMIT)
+    argv = [shorten(argument) for argument in redactor.arguments(plan.argv)]
+    if len(argv) > _ARGUMENTS:
+        argv = [*argv[:_ARGUMENTS], f"... ({len(argv) - _ARGUMENTS} more arguments were cut)"]
+    model_name = shorten(redactor.text(plan.model_name))
+    return plan.model_copy(
+        update={"job_config": job_config, "argv": argv, "model_name": model_name}
+    )

@@ -1,0 +1,149 @@
+"""What a schedule starts each time: a job, or a pipeline."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from flows.core import names
+from flows.core.configs.plan import make_plan, with_own_output
+from flows.core.configs.reader import ConfigKind, read_config, resolve_config_path
+from flows.core.errors import InvalidArgument
+from flows.core.redaction import hide_tokens
+from mcp_server.services.families.pipeline_checks import CheckedPipeline, keep_pipeline
+from mcp_server.services.families.pipelines import NewPipeline, checked_pipeline
+from mcp_server.services.jobs.plan_warnings import warnings_of_plan
+from mcp_server.services.jobs.submitting import (
+    ANY_FIRING,
+    CheckedJob,
+    NewJob,
+    check_job,
+    keep_config,
+    planned,
+    printable_name,
+    refuse_blocked,
+    shorten,
+)
+
+_OF_THE_JOB: Final = frozenset(
+    {"command", "config_path", "cloud", "cluster_name", "model_name", "output_dir"}
+)
+_OF_A_PIPELINE: Final = frozenset({"config_path", "client_cwd", "job_name", "notify", "notify_on"})
+"""The arguments of a job that mean something for a pipeline, too."""
+
+
+class Subject(NamedTuple):
+    """What can be scheduled.
+
+    Attributes:
+        flow: The flow that each run is a run of.
+        words: What the names of its runs begin with.
+        tags: Tags of its runs.
+        labels: Labels of its runs.
+        answer: What is told of it.
+        warnings: What a dry run warns of.
+        job_config: The whole job config of one job.
+        work_queue: Queue of its runs; None: the job deployment's.
+        pipeline: The pipeline, if it is one; its steps may have receivers of their own.
+        job: The job, if it writes to the same folder as its config says.
+        keep: Keeps the configs as they are now; answers with the parameters of its runs.
+    """
+
+    flow: str
+    words: str
+    tags: list[str]
+    labels: dict[str, str]
+    answer: dict[str, Any]
+    warnings: list[str]
+    job_config: str | None
+    work_queue: str | None
+    pipeline: CheckedPipeline | None
+    job: CheckedJob | None
+    keep: Callable[[Path, Mapping[str, list[str]]], dict[str, Any]]
+
+
+def check_subject(new: NewJob, *, repeats: bool) -> Subject:
+    """Check all that this machine can tell of what is to be scheduled.
+
+    Args:
+        new: The job; or, if its config is a pipeline's file, that pipeline.
+        repeats: Whether there will be several runs of it.
+
+    Raises:
+        OumiFlowsError: It cannot be run.
+    """
+    path = resolve_config_path(new.config_path, new.client_cwd)
+    return _pipeline(new, str(path)) if "steps" in read_config(path).data else _job(new, repeats)
+
+
+def _job(new: NewJob, repeats: bool) -> Subject:  # noqa: FBT001 - as its caller's
+    job = check_job(new)
+    refuse_blocked(job)
+    plan = job.plan
+    # A single time has no other run whose results it could overwrite.
+    own = job.request.own_output or (repeats and plan.kind is ConfigKind.COMMAND)
+    request = job.request.model_copy(update={"own_output": own})
+    shown = planned(_example(job) if own and not job.request.own_output else job)
+
+    def keep(snapshots_dir: Path, _: Mapping[str, list[str]]) -> dict[str, Any]:
+        kept = keep_config(job._replace(request=request), snapshots_dir)
+        return {"request": kept.model_dump(mode="json")}
+
+    return Subject(
+        flow=names.FLOW_NAME,
+        words=job.run_name("").rstrip("-"),
+        tags=names.run_tags(command=job.command, cloud=request.cloud),
+        labels={
+            names.LABEL_MODEL: shorten(hide_tokens(plan.model_name)),
+            names.LABEL_OUTPUT_DIR: plan.output_dir or "",
+        },
+        answer={key: getattr(shown, key) for key in _OF_THE_JOB},
+        warnings=shown.warnings,
+        job_config=shown.plan.job_config if shown.plan else None,
+        work_queue=None,
+        pipeline=None,
+        job=None if own else job,
+        keep=keep,
+    )
+
+
+def _example(job: CheckedJob) -> CheckedJob:
+    """The job of any of its runs."""
+    request = with_own_output(job.request, job.config, ANY_FIRING)
+    return job._replace(request=request, plan=make_plan(request, job.config))
+
+
+def _pipeline(new: NewJob, path: str) -> Subject:
+    nothing = NewJob(config_path="", client_cwd="")
+    alien = [
+        key
+        for key in NewJob.model_fields
+        if key not in _OF_A_PIPELINE and getattr(new, key) != getattr(nothing, key)
+    ]
+    if alien:
+        raise InvalidArgument(
+            f"{', '.join(sorted(alien))} is for a job, and {path} is a pipeline",
+            "Write it in its steps",
+        )
+    checked = checked_pipeline(
+        NewPipeline(
+            path=path, client_cwd=new.client_cwd, notify=new.notify, notify_on=new.notify_on
+        )
+    )
+
+    def keep(snapshots_dir: Path, tags: Mapping[str, list[str]]) -> dict[str, Any]:
+        return {"pipeline": keep_pipeline(checked, snapshots_dir, tags).model_dump(mode="json")}
+
+    nowhere = dict.fromkeys(_OF_THE_JOB, "")
+    return Subject(
+        flow=names.PIPELINE_FLOW,
+        words=printable_name(new.job_name) or checked.name,
+        tags=[names.TAG, f"{names.COMMAND_TAG}{names.PIPELINE_COMMAND}"],
+        labels={},
+        answer={**nowhere, "command": names.PIPELINE_COMMAND, "config_path": path},
+        warnings=warnings_of_plan(checked.jobs),
+        job_config=None,
+        work_queue=names.CLOUD_QUEUE,  # it waits for no slot
+        pipeline=checked,
+        job=None,
+        keep=keep,
+    )
