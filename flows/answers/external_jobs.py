@@ -12,13 +12,13 @@ from flows.answers.answering import answering
 from flows.core.configs.clouds import CONNECTIONS_ENV, named_cluster
 from flows.core.errors import JobAlreadyDone, JobNotFound
 from flows.core.logs.pages import LogPage, read_from, read_tail
-from flows.core.models import ExternalJob, ExternalLog, LogRequest
+from flows.core.models import ExternalJob, ExternalLog, JobHandle, LogRequest
 from flows.core.names import EXTERNAL_JOB_FLOW, EXTERNAL_LOG_FLOW, external_folder
 from flows.core.redaction import own_redactor
 from flows.core.states import JobState
 from flows.job.log_copy import LogCopy
 from flows.job.runtime import current_runtime
-from flows.launcher.port import JobHandle, Launcher, LauncherState, Observation
+from flows.launcher.port import Launcher, LauncherState, Observation
 
 STATE_OF_LAUNCHER = {
     LauncherState.PENDING: JobState.LAUNCHING,

@@ -248,3 +248,11 @@ class ExternalLog(Answer):
     at_end: bool
     notes: list[str] = []
     log_path: str
+
+
+class JobHandle(Value):
+    """The launcher-side identity of one attempt of a job."""
+
+    cloud: str
+    cluster_name: str
+    launcher_job_id: str

@@ -3,14 +3,14 @@
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.logging.loggers import flow_run_logger
-from pydantic import ValidationError
 
-from flows.core.models import JobRequest
 from flows.core.states import JobState, TerminationReason
-from flows.families.children import Children, state_of
+from flows.families.children import Children
 from flows.job.attempt import Attempt
 from flows.job.outcome import Outcome
+from flows.job.prefect_calls import state_of
 from flows.job.run_record import RunRecord
+from flows.job.run_request import request_of
 from flows.job.runtime import CancelRequest, Runtime
 
 
@@ -47,11 +47,3 @@ async def _end_parts(
         TerminationReason.USER_CANCELLED,
         f"Cancelled on request; {succeeded} of its {len(ended)} jobs had succeeded.",
     )
-
-
-def request_of(run: FlowRun) -> JobRequest | None:
-    """What was asked for; None of a run that is no job, whose execution says what is wrong."""
-    try:
-        return JobRequest.model_validate(run.parameters.get("request"))
-    except ValidationError:
-        return None

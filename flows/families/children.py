@@ -2,14 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 from uuid import UUID
 
-import httpx
 from prefect import Task
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
@@ -22,20 +20,17 @@ from flows.core.configs.plan import JobPlan, make_plan
 from flows.core.configs.reader import ConfigKind, submitted_config
 from flows.core.errors import EngineUnavailable
 from flows.core.models import JobRequest
-from flows.core.prefect_states import PREFECT_STATE, job_state
+from flows.core.prefect_states import PREFECT_STATE
 from flows.core.settings import Settings
 from flows.core.states import JobState
+from flows.job.prefect_calls import patiently, state_of
 from flows.job.run_record import LabelValue, RunRecord
 from flows.job.runtime import CancelRequest
 
 _PAGE: Final = 200
-_TOO_MANY: Final = 429
-_PATIENCE_SECONDS: Final = 2.0
 _GROWTH: Final = 1.5
 _LONGEST_POLL_SECONDS: Final = 5.0
 _CREATION_SECONDS: Final = 30.0
-
-T = TypeVar("T")
 
 
 class Children:
@@ -229,33 +224,3 @@ class Interval:
     def reset(self) -> None:
         """Begin anew: something changed."""
         self._seconds = self._shortest
-
-
-def state_of(run: FlowRun) -> JobState:
-    """The job state of a run."""
-    state = run.state
-    return job_state(state.type.value, state.name or "") if state else JobState.SCHEDULED
-
-
-def retried_at(history: "Iterable[State[Any]]") -> datetime | None:
-    """When a run that had ended was last asked to run again; None: it never was."""
-    asked_at: datetime | None = None
-    has_ended = False
-    for state in sorted(history, key=lambda one: one.timestamp):
-        if state.is_scheduled() and has_ended:
-            asked_at = state.timestamp
-        has_ended = state.is_final()
-    return asked_at
-
-
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """The result of a call to Prefect, made again for as long as it does not answer."""
-    while True:
-        try:
-            return await call()
-        except httpx.HTTPStatusError as error:
-            if error.response.is_client_error and error.response.status_code != _TOO_MANY:
-                raise
-        except (httpx.TransportError, TimeoutError):
-            pass
-        await asyncio.sleep(_PATIENCE_SECONDS)

@@ -26,8 +26,9 @@ from flows.core.models import JobProgress
 from flows.core.settings import Settings
 from flows.core.states import JobState
 from flows.families.cancelling import finish_cancel
-from flows.families.children import Children, Interval, patiently, retried_at, state_of
+from flows.families.children import Children, Interval
 from flows.job.outcome import Outcome, too_late_to_cancel
+from flows.job.prefect_calls import patiently, retried_at, state_of
 from flows.job.reading import Reading
 from flows.job.results import result_files
 from flows.job.run_record import RunRecord

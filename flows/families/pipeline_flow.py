@@ -15,10 +15,10 @@ from flows.core.pipelines.results import PartResult
 from flows.core.pipelines.spec import Part, Pipeline
 from flows.core.prefect_states import read_message
 from flows.core.states import JobState, TerminationReason
-from flows.families.children import state_of
 from flows.families.parent import Parent, Row, current_parent
 from flows.families.pipeline_progress import HELD, PartState, Place, advance
 from flows.job.outcome import Outcome
+from flows.job.prefect_calls import state_of
 
 
 @flow(

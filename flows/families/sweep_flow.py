@@ -18,10 +18,10 @@ from flows.core.prefect_states import read_message
 from flows.core.states import JobState, TerminationReason
 from flows.core.sweeps.search import Tried, values_of
 from flows.core.sweeps.spec import Choices, Range, Scalar, Sweep, Values
-from flows.families.children import state_of
 from flows.families.early_stopping import hopeless
 from flows.families.parent import Parent, Row, current_parent
 from flows.job.outcome import Outcome
+from flows.job.prefect_calls import state_of
 from flows.job.results import result_files
 
 _PART: Final = "trial-{}"

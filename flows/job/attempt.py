@@ -22,7 +22,7 @@ from flows.core.errors import (
     OumiFlowsError,
     StillLaunching,
 )
-from flows.core.models import JobRequest
+from flows.core.models import JobHandle, JobRequest
 from flows.core.redaction import Redactor, own_redactor, own_secrets, ways_of_writing
 from flows.core.secret_marks import keep_marks
 from flows.core.states import JobState, TerminationReason
@@ -39,7 +39,6 @@ from flows.job.run_record import RunRecord
 from flows.job.runtime import CancelRequest, Runtime
 from flows.job.shared_output import jobs_that_shared
 from flows.job.submissions import Submissions
-from flows.launcher.port import JobHandle
 
 T = TypeVar("T")
 

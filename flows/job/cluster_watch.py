@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from flows.core.errors import OumiFlowsError
+from flows.core.models import JobHandle
 from flows.core.settings import Settings
-from flows.launcher.port import JobHandle, Launcher, Observation
+from flows.launcher.port import Launcher, Observation
 
 _GROWTH = 1.3
 """Factor between two polling intervals while nothing changes."""

@@ -11,16 +11,15 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.exceptions import Abort, ObjectNotFound
 
-from flows.core.models import JobRequest
+from flows.core.models import JobHandle, JobRequest
 from flows.core.names import FLOW_NAME
 from flows.core.prefect_states import state_message
-from flows.families.settling import rejoin
 from flows.job.attempt import Attempt
 from flows.job.outcome import Outcome, too_late_to_cancel
+from flows.job.rejoining import rejoin
 from flows.job.retries import retry_delay_seconds
 from flows.job.run_record import RunRecord
 from flows.job.runtime import CancelRequest, Runtime, current_runtime
-from flows.launcher.port import JobHandle
 
 _SELF_LOOK_SECONDS = 2.0
 """How often a run without an `oumi` worker around it looks whether it was cancelled."""

@@ -8,6 +8,7 @@ from prefect.exceptions import ObjectNotFound
 
 from flows.core import names
 from flows.core.errors import ClusterUnreachable, OumiFlowsError
+from flows.core.models import JobHandle
 from flows.core.states import JobState, TerminationReason
 from flows.job.cluster_watch import ClusterWatch, Watched
 from flows.job.letting_go import Patience
@@ -17,7 +18,7 @@ from flows.job.reading import Reading
 from flows.job.reporting import Report
 from flows.job.run_record import RunRecord
 from flows.job.runtime import CancelRequest, Runtime
-from flows.launcher.port import JobHandle, LauncherState, Observation
+from flows.launcher.port import LauncherState, Observation
 
 _VANISHED_AFTER_SECONDS = 5.0
 """How long a cluster must know nothing of a job before the job counts as lost."""

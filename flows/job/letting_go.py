@@ -6,11 +6,11 @@ from typing import Final, TypeVar
 
 from flows.core.configs.clouds import CloudKind, kind_of, known_clouds
 from flows.core.errors import ClusterUnreachable, StillLaunching
+from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.core.states import TerminationReason
 from flows.job.outcome import Outcome
 from flows.job.runtime import CancelRequest
-from flows.launcher.port import JobHandle
 
 T = TypeVar("T")
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from flows.core.errors import CloudUnavailable, OumiFlowsError
+from flows.core.models import JobHandle
 from flows.core.private_files import make_private, open_private
-from flows.launcher.port import JobHandle, Launcher
+from flows.launcher.port import Launcher
 
 _CHUNK_BYTES: Final = 1_000_000
 _GROWTH: Final = 1.5

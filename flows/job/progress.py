@@ -15,8 +15,6 @@ from flows.core.models import JobProgress
 from flows.core.numbers import COUNT_MAX, Number, to_count, to_number
 from flows.core.regular_files import open_regular_file
 
-HOOK: Final = Path(__file__).parent / "launcher" / "progress_hook.py"
-
 _READ_BYTES: Final = 2**20
 _TOKEN_BYTES: Final = 2**14
 _SEPARATOR = re.compile(rb"[\r\n]")
@@ -158,20 +156,6 @@ class _TrainerOutput:
         # A bar starts at 0 after a resume too, and jumps to the step resumed from.
         if step > 0:
             self.step, self.eta_seconds = step, left
-
-
-def deps_file_text(existing: str | None) -> str:
-    """What a file named by ``OUMI_EXTRA_DEPS_FILE`` must hold for the progress hook to load.
-
-    Oumi 0.9 imports each path in it, one to a line; blank lines and # comments are skipped.
-
-    Args:
-        existing: Text of such a file of the user's own; it stays in force. None: there is none.
-    """
-    lines = (existing or "").splitlines()
-    if str(HOOK) not in (line.strip() for line in lines):
-        lines.append(str(HOOK))
-    return "\n".join(lines) + "\n"
 
 
 def _progress(source: _Report | _TrainerOutput) -> JobProgress:

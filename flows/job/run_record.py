@@ -1,11 +1,9 @@
 """What a job writes on its own flow run: state names, labels, the progress artifact."""
 
-import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
-import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import (
@@ -20,17 +18,16 @@ from prefect.states import Scheduled
 from pydantic import StrictBool, StrictFloat, StrictInt
 
 from flows.core import names
-from flows.core.models import JobProgress
+from flows.core.models import JobHandle, JobProgress
 from flows.core.prefect_states import PREFECT_STATE, PrefectState, attempts_over
 from flows.core.states import JobState, ProcessHolder
 from flows.core.stopwatch import Instant, Stopwatch, start
 from flows.job.outcome import Outcome
-from flows.launcher.port import JobHandle
+from flows.job.prefect_calls import patiently
 
 _METADATA_LIMIT = 500
 """Longest artifact metadata value the server keeps (prefect 3.8)."""
 
-_PATIENCE_SECONDS = 2.0
 """Pause between two questions to a Prefect server that does not answer."""
 
 _KEEP_SECONDS = 60.0
@@ -150,17 +147,10 @@ class RunRecord:
         Raises:
             Abort: The run is in a terminal state.
         """
-        await self._reload_patiently()
+        # As often as it takes: how its job ended must not be forgotten.
+        await patiently(self.reload)
         if self.run.state is not None and self.run.state.is_final():
             raise Abort(f"The run is already {self.run.state.name}.")
-
-    async def _reload_patiently(self) -> None:
-        """Read the run again, as often as it takes: how its job ended must not be forgotten."""
-        while True:
-            try:
-                return await self.reload()
-            except httpx.HTTPError:
-                await asyncio.sleep(_PATIENCE_SECONDS)
 
     async def await_retry(self, *, seconds: float, message: str) -> None:
         """Put the run back to be picked up by a worker after a delay, and end this execution.

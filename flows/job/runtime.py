@@ -9,9 +9,10 @@ from typing import Final
 from uuid import UUID
 
 from flows.core.errors import ClusterUnreachable, OumiFlowsError
+from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.job.cluster_watch import Watcher
-from flows.launcher.port import JobHandle, Launcher
+from flows.launcher.port import Launcher
 from flows.machine_checks.checks import WorkerChecks
 
 _FORCED_PAUSE_SECONDS: Final = 2.0

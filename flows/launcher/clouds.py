@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from flows.core.errors import CloudUnavailable
-from flows.core.models import ClusterStatus
+from flows.core.models import ClusterStatus, JobHandle
 from flows.core.settings import Settings
 from flows.launcher.loading import load_oumi
-from flows.launcher.port import JobHandle, Observation
+from flows.launcher.port import Observation
 
 
 class CloudBackend(Protocol):

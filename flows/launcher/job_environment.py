@@ -11,7 +11,6 @@ from flows.core.errors import InvalidConfig
 from flows.core.private_files import write_private
 from flows.core.regular_files import NotRegular, TooLarge, read_regular_file
 from flows.core.settings import Settings
-from flows.job.progress import deps_file_text
 
 _DEPS_BYTES: Final = 1_000_000
 DEPS_ENV: Final = "OUMI_EXTRA_DEPS_FILE"
@@ -69,3 +68,20 @@ def _kept(text: str, settings: Settings) -> Path:
     if not path.exists():
         write_private(path, text)
     return path
+
+
+HOOK: Final = Path(__file__).with_name("progress_hook.py")
+
+
+def deps_file_text(existing: str | None) -> str:
+    """What a file named by ``OUMI_EXTRA_DEPS_FILE`` must hold for the progress hook to load.
+
+    Oumi 0.9 imports each path in it, one to a line; blank lines and # comments are skipped.
+
+    Args:
+        existing: Text of such a file of the user's own; it stays in force. None: there is none.
+    """
+    lines = (existing or "").splitlines()
+    if str(HOOK) not in (line.strip() for line in lines):
+        lines.append(str(HOOK))
+    return "\n".join(lines) + "\n"

@@ -9,14 +9,14 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from flows.core.errors import ClusterUnreachable, LaunchFailed, OumiFlowsError
-from flows.core.models import ClusterStatus
+from flows.core.models import ClusterStatus, JobHandle
 from flows.core.settings import Settings
 from flows.launcher.bounded import Looks
 from flows.launcher.clouds import CloudBackend, known_clouds, make_backend
 from flows.launcher.lanes import Lanes
 from flows.launcher.loading import load_oumi
 from flows.launcher.oumi.backend import first_line
-from flows.launcher.port import Clusters, JobHandle, Observation
+from flows.launcher.port import Clusters, Observation
 from flows.launcher.sky.server import load_if_used
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from flows.core.models import ClusterStatus, Value
+from flows.core.models import ClusterStatus, JobHandle, Value
 from flows.core.states import ProcessHolder, TerminationReason
 
 
@@ -21,14 +21,6 @@ class LauncherState(StrEnum):
     def is_terminal(self) -> bool:
         """Whether the launcher's job has ended."""
         return self not in (LauncherState.PENDING, LauncherState.RUNNING)
-
-
-class JobHandle(Value):
-    """The launcher-side identity of one attempt of a job."""
-
-    cloud: str
-    cluster_name: str
-    launcher_job_id: str
 
 
 class Observation(Value):

@@ -26,6 +26,7 @@ from flows.core.settings import Settings
 from flows.families.cancelling import finish_cancel
 from flows.families.settling import settle_parts
 from flows.job.job_flow import run_job
+from flows.job.run_request import known_name
 from flows.job.runtime import Runtime, set_current_runtime
 from flows.launcher.local.gpus import visible_gpus
 from flows.launcher.oumi_launcher import OumiLauncher
@@ -34,7 +35,7 @@ from flows.machine_checks.checks import WorkerChecks
 from flows.worker.deployed_flows import DeployedFlows, FlowNotLoaded
 from flows.worker.in_process_engine import InProcessFlowRunEngine, LastingRunEngine, run_in_process
 from flows.worker.ownership import Owner
-from flows.worker.pool_runs import LATE, PoolRuns, known_name
+from flows.worker.pool_runs import LATE, PoolRuns
 from flows.worker.repeated_errors import RepeatedErrors, cause_of, is_given_up, outcome_for
 from flows.worker.schedule_overlap import Held, Overlaps
 

@@ -22,7 +22,6 @@ from prefect.states import Scheduled
 
 from flows.core import names
 from flows.core.prefect_states import TERMINAL_TYPES
-from flows.families.cancelling import request_of
 from flows.worker.ownership import Owner
 
 _PAGE = 200
@@ -185,22 +184,6 @@ def _is_due(run: FlowRun, *, now: datetime) -> bool:
 
 def _in_state(types: list[StateType]) -> FlowRunFilterState:
     return FlowRunFilterState(type=FlowRunFilterStateType(any_=types))
-
-
-def known_name(run: FlowRun) -> str:
-    """The run's name with its short id, which runs made by a schedule or the UI lack."""
-    short = str(run.id)[:8]
-    request = request_of(run)
-    if run.name.endswith(short):
-        return run.name
-    if words := run.labels.get(names.LABEL_RUN_NAME):
-        return f"{words}-{names.firing(run.id, run.expected_start_time)}"
-    if names.LABEL_ATTEMPT in run.labels:
-        # Submitted a moment ago, by a server that cannot name it in full before it has an id.
-        return f"{run.name}-{short}"
-    if request is None:
-        return run.name
-    return names.run_name(run.id, command=request.command, model="", job_name=request.job_name)
 
 
 def delay_after_step(run: FlowRun, *, now: datetime) -> timedelta | None:

@@ -13,8 +13,8 @@ from prefect.exceptions import Abort, ObjectNotFound, Pause
 from flows.core import names
 from flows.core.redaction import Redactor, secrets_of
 from flows.core.states import TerminationReason
-from flows.families.cancelling import request_of
 from flows.job.outcome import Outcome
+from flows.job.run_request import request_of
 
 _TRIES: Final = 5
 _TRIES_LAUNCHED: Final = 10

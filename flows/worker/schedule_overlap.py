@@ -20,7 +20,7 @@ from flows.core.prefect_states import TERMINAL_TYPES
 from flows.core.states import TerminationReason
 from flows.job.outcome import Outcome
 from flows.job.run_record import RunRecord
-from flows.worker.pool_runs import known_name
+from flows.job.run_request import known_name
 
 LONGEST_QUEUE: Final = 20
 """Runs of one schedule that wait for each other. A worker sees the first 200 due runs of its pool

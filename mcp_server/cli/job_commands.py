@@ -6,9 +6,8 @@ from typing import Annotated
 import typer
 
 from flows.core.errors import InvalidArgument
-from flows.core.models import JobStatus, NotifyOn
+from flows.core.models import JobHandle, JobStatus, NotifyOn
 from flows.core.names import LOCAL_CLOUD
-from flows.launcher.port import JobHandle
 from mcp_server.cli import views
 from mcp_server.cli.exits import EXIT_OF_STATE, Exit
 from mcp_server.cli.following import Patience, follow_log, shown, watch

@@ -4,9 +4,8 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 from flows.core.findings import ConfigValidation, PreFlight
-from flows.core.models import ClusterList, JobStatus
+from flows.core.models import ClusterList, JobHandle, JobStatus
 from flows.core.names import LOCAL_CLOUD
-from flows.launcher.port import JobHandle
 from mcp_server.engine import EngineStatus, Finding
 from mcp_server.services.clusters import ClusterChange
 from mcp_server.services.families.pipelines import NewPipeline, PipelineSubmission

@@ -6,8 +6,7 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from flows.core.models import JobStatus, NotifyOn, OverrideValue, RetryCause
-from flows.launcher.port import JobHandle
+from flows.core.models import JobHandle, JobStatus, NotifyOn, OverrideValue, RetryCause
 from mcp_server.services.jobs.cancelling import CancelledJobs
 from mcp_server.services.jobs.comparing import Comparison
 from mcp_server.services.jobs.job_filter import JobFilter

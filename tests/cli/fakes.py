@@ -11,12 +11,12 @@ from flows.core.models import (
     ClusterList,
     ClusterState,
     ClusterStatus,
+    JobHandle,
     JobProgress,
     JobStatus,
     Overlap,
 )
 from flows.core.states import JobState, TerminationReason
-from flows.launcher.port import JobHandle
 from mcp_server.cli.ports import (
     Checks,
     Clusters,

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from flows.core.errors import ConfigNotFound, ErrorCode, JobNotFound, OumiFlowsError
+from flows.core.models import JobHandle
 from flows.core.states import JobState
-from flows.launcher.port import JobHandle
 from mcp_server.cli.exits import EXIT_OF_ERROR, EXIT_OF_STATE, MEANING, Exit
 from mcp_server.services.jobs.cancelling import CancelRow
 from mcp_server.services.jobs.job_filter import JobFilter

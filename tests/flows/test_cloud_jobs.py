@@ -12,8 +12,9 @@ from prefect.client.schemas.filters import (
 
 from flows.core import names
 from flows.core.errors import LaunchCancelled, StillLaunching
+from flows.core.models import JobHandle
 from flows.core.states import JobState, TerminationReason
-from flows.launcher.port import JobHandle, LauncherState
+from flows.launcher.port import LauncherState
 from tests.flows.bench import PATIENCE_SECONDS, Bench
 from tests.support.waiting import eventually
 

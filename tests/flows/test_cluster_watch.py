@@ -5,9 +5,10 @@ from itertools import pairwise
 
 import pytest
 
+from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.job.cluster_watch import Watched, Watcher
-from flows.launcher.port import JobHandle, LauncherState, Observation
+from flows.launcher.port import LauncherState, Observation
 from tests.support.fake_launcher import FakeLauncher
 from tests.support.waiting import eventually
 

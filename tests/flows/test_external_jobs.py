@@ -13,8 +13,9 @@ from flows.core.errors import (
     JobAlreadyDone,
     JobNotFound,
 )
+from flows.core.models import JobHandle
 from flows.core.states import JobState, TerminationReason
-from flows.launcher.port import JobHandle, LauncherState
+from flows.launcher.port import LauncherState
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.services.jobs.service import JobService, Until
 from tests.flows.bench import PATIENCE_SECONDS, Bench, Running

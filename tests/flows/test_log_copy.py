@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from flows.core.errors import CloudUnavailable
+from flows.core.models import JobHandle
 from flows.job.log_copy import LogCopy
-from flows.launcher.port import JobHandle
 from tests.support.fake_launcher import FakeJob, FakeLauncher
 from tests.support.waiting import eventually
 

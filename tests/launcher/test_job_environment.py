@@ -3,8 +3,7 @@ from pathlib import Path
 import yaml
 
 from flows.core.settings import Settings
-from flows.job.progress import HOOK
-from flows.launcher.job_environment import with_job_environment
+from flows.launcher.job_environment import HOOK, with_job_environment
 
 
 def envs_of(tmp_path: Path, envs: dict[str, str], cloud: str = "local") -> dict[str, str]:

@@ -8,10 +8,11 @@ import pytest
 import yaml
 
 from flows.core.errors import CloudUnavailable, ClusterUnreachable
+from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.core.states import TerminationReason
 from flows.launcher.oumi_launcher import OumiLauncher
-from flows.launcher.port import JobHandle, LauncherState
+from flows.launcher.port import LauncherState
 from flows.launcher.sites.modal import ModalBackend
 from tests.launcher.contract.subjects import new_key
 

@@ -10,11 +10,12 @@ import pytest
 import yaml
 
 from flows.core.errors import ClusterNotFound, ClusterUnreachable, JobNotFound
+from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.core.states import TerminationReason
 from flows.launcher.clouds import make_backend
 from flows.launcher.oumi.backend import OumiBackend, short_name
-from flows.launcher.port import JobHandle, LauncherState
+from flows.launcher.port import LauncherState
 from flows.launcher.sites.polaris import STATE_OF_PBS
 from flows.launcher.slurm.states import STATE_OF_SLURM
 

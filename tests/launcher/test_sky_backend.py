@@ -15,9 +15,10 @@ from flows.core.errors import (
     LaunchFailed,
     StillLaunching,
 )
+from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.core.states import TerminationReason
-from flows.launcher.port import JobHandle, LauncherState
+from flows.launcher.port import LauncherState
 from flows.launcher.sky.backend import SkyBackend
 from flows.launcher.sky.values import STATE_OF_SKY, SkyClusterState
 from tests.launcher.contract.subjects import new_key

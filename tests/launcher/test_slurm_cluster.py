@@ -10,10 +10,11 @@ import yaml
 
 from flows.core import names
 from flows.core.errors import ClusterUnreachable, InvalidConfig, LaunchFailed
+from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.core.states import TerminationReason
 from flows.launcher.oumi_launcher import OumiLauncher
-from flows.launcher.port import JobHandle, LauncherState, Observation
+from flows.launcher.port import LauncherState, Observation
 from tests.lab.slurm_lab import SlurmLab
 from tests.launcher.contract.subjects import new_key
 from tests.support.waiting import eventually

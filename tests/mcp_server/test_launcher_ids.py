@@ -8,7 +8,7 @@ import pytest
 
 from flows.core import names
 from flows.core.errors import AmbiguousId
-from flows.launcher.port import JobHandle
+from flows.core.models import JobHandle
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun, RunState
 from mcp_server.prefect_api.run_filter import RunFilter

@@ -10,8 +10,8 @@ from flows.core.models import JobRequest, OverrideValue
 from flows.core.pipelines.results import PartResult
 from flows.core.pipelines.spec import Part, Pipeline
 from flows.core.states import JobState
-from flows.families.children import retried_at
 from flows.families.pipeline_progress import HELD, PartState, advance
+from flows.job.prefect_calls import retried_at
 
 START = datetime(2026, 11, 24, tzinfo=UTC)
 

@@ -19,7 +19,8 @@ from flows.core.configs.marks import Mark, read_mark
 from flows.core.logs.lines import REPORT_MARKER
 from flows.core.models import JobProgress
 from flows.core.names import JOB_KEY_ENV
-from flows.job.progress import HOOK, ProgressReader, deps_file_text
+from flows.job.progress import ProgressReader
+from flows.launcher.job_environment import HOOK, deps_file_text
 from flows.launcher.local.job_folder import JOB_DIR_ENV
 from flows.launcher.progress_hook import MARK, MARKER, SIGN, ProgressReports, RawLoss
 

@@ -13,7 +13,8 @@ from flows.core.divergence import has_diverged
 from flows.core.logs.pages import read_tail
 from flows.core.metrics import ResultFiles, read_metrics
 from flows.core.models import JobProgress
-from flows.job.progress import ProgressReader, deps_file_text
+from flows.job.progress import ProgressReader
+from flows.launcher.job_environment import deps_file_text
 
 TINY = Path(__file__).parents[2] / "examples" / "tiny"
 

@@ -17,9 +17,9 @@ from flows.core.errors import (
     JobNotFound,
     OumiFlowsError,
 )
-from flows.core.models import ClusterState, ClusterStatus
+from flows.core.models import ClusterState, ClusterStatus, JobHandle
 from flows.core.states import TerminationReason
-from flows.launcher.port import Clusters, JobHandle, LauncherState, Observation
+from flows.launcher.port import Clusters, LauncherState, Observation
 
 KNOWN_CLOUDS = tuple(known_clouds())
 

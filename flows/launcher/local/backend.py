@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from flows.core.errors import ClusterUnreachable
+from flows.core.models import JobHandle
 from flows.launcher.local.oumi_cloud import LocalCluster
 from flows.launcher.oumi.backend import OumiBackend, read_job
-from flows.launcher.port import JobHandle, Observation
+from flows.launcher.port import Observation
 
 _END_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 0.2

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from flows.core.configs.slurm_checks import check_heredocs
 from flows.core.configs.yaml_text import escape_references, mapping_of_yaml
 from flows.core.errors import CloudUnavailable, ClusterNotFound, InvalidConfig
+from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.core.states import ProcessHolder, TerminationReason
 from flows.launcher.first_contact import nothing_submitted
 from flows.launcher.lasting_clusters import LastingClusters
-from flows.launcher.port import JobHandle, LauncherState, Observation
+from flows.launcher.port import LauncherState, Observation
 from flows.launcher.signals import signal_from_outside
 
 if TYPE_CHECKING:

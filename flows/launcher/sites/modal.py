@@ -14,11 +14,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from flows.core.errors import CloudUnavailable, JobNotFound
+from flows.core.models import JobHandle
 from flows.core.private_files import write_private
 from flows.core.settings import Settings
 from flows.core.states import TerminationReason
 from flows.launcher.oumi.backend import OumiBackend, why_it_ended
-from flows.launcher.port import JobHandle, LauncherState, Observation
+from flows.launcher.port import LauncherState, Observation
 
 if TYPE_CHECKING:
     from oumi.core.configs import JobConfig

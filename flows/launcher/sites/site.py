@@ -8,8 +8,9 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from flows.core.errors import ClusterNotFound, JobNotFound
+from flows.core.models import JobHandle
 from flows.launcher.oumi.backend import OumiBackend
-from flows.launcher.port import JobHandle, Observation
+from flows.launcher.port import Observation
 from flows.launcher.slurm.states import slurm_observation
 
 if TYPE_CHECKING:

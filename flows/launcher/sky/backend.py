@@ -21,12 +21,12 @@ from flows.core.errors import (
     OumiFlowsError,
     StillLaunching,
 )
-from flows.core.models import ClusterStatus
+from flows.core.models import ClusterStatus, JobHandle
 from flows.core.settings import Settings
 from flows.core.states import TerminationReason
 from flows.launcher.first_contact import nothing_submitted
 from flows.launcher.oumi.backend import read_job
-from flows.launcher.port import JobHandle, LauncherState, Observation
+from flows.launcher.port import LauncherState, Observation
 from flows.launcher.sky.clusters import SkyClusters
 from flows.launcher.sky.log import SkyLogs
 from flows.launcher.sky.server import SkyServer, cancelled_launch, first_line

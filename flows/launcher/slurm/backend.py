@@ -21,11 +21,12 @@ from flows.core.errors import (
     LaunchFailed,
 )
 from flows.core.file_names import exists, expand_home, is_folder
+from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.launcher.first_contact import nothing_submitted
 from flows.launcher.lasting_clusters import LastingClusters
 from flows.launcher.oumi.backend import read_job
-from flows.launcher.port import JobHandle, Observation
+from flows.launcher.port import Observation
 from flows.launcher.slurm import queries
 from flows.launcher.slurm.script import JOBS_FOLDER, batch_script, sbatch
 from flows.launcher.slurm.ssh import LoginNode, NoAccess, Refused

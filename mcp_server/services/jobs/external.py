@@ -6,8 +6,15 @@ from typing import Final, TypeVar
 from flows.core import names
 from flows.core.configs.clouds import kind_of
 from flows.core.errors import InvalidArgument, OumiFlowsError
-from flows.core.models import Answer, ExternalJob, ExternalLog, JobRequest, JobStatus, LogRequest
-from flows.launcher.port import JobHandle
+from flows.core.models import (
+    Answer,
+    ExternalJob,
+    ExternalLog,
+    JobHandle,
+    JobRequest,
+    JobStatus,
+    LogRequest,
+)
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
 from mcp_server.services.jobs.launcher_ids import find_launched

@@ -4,7 +4,7 @@ from typing import Final
 
 from flows.core import names
 from flows.core.errors import AmbiguousId
-from flows.launcher.port import JobHandle
+from flows.core.models import JobHandle
 from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
 from mcp_server.prefect_api.run_filter import RunFilter

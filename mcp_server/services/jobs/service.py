@@ -14,11 +14,10 @@ import anyio.to_thread
 from flows.core import names
 from flows.core.configs.clouds import kind_of
 from flows.core.errors import Conflict, JobNotFound
-from flows.core.models import JobStatus
+from flows.core.models import JobHandle, JobStatus
 from flows.core.prefect_states import PREFECT_STATE
 from flows.core.redaction import hide_tokens
 from flows.core.states import JobState
-from flows.launcher.port import JobHandle
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
 from mcp_server.prefect_api.run_filter import RunFilter

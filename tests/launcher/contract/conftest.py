@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.launcher.oumi.backend import short_name
 from flows.launcher.oumi_launcher import OumiLauncher
-from flows.launcher.port import JobHandle
 from flows.launcher.sky.server import SkyServer
 from tests.lab.sky_lab import SkyLab
 from tests.lab.slurm_lab import SlurmLab

@@ -12,9 +12,10 @@ import yaml
 
 from flows.core import names
 from flows.core.errors import ClusterUnreachable, OumiFlowsError
+from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.launcher.local.job_folder import JobFolder
-from flows.launcher.port import JobHandle, Launcher, LauncherState, Observation
+from flows.launcher.port import Launcher, LauncherState, Observation
 from tests.support.fake_launcher import FakeLauncher
 from tests.support.waiting import eventually
 

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from flows.core.errors import CloudUnavailable, ClusterUnreachable, JobNotFound
+from flows.core.models import JobHandle
 from flows.core.states import TerminationReason
-from flows.launcher.port import JobHandle, LauncherState
+from flows.launcher.port import LauncherState
 from tests.launcher.contract.subjects import Subject, new_key
 from tests.support.waiting import eventually
 

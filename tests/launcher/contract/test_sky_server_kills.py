@@ -6,7 +6,8 @@ from contextlib import suppress
 import pytest
 
 from flows.core.errors import ClusterUnreachable
-from flows.launcher.port import JobHandle, LauncherState
+from flows.core.models import JobHandle
+from flows.launcher.port import LauncherState
 from flows.launcher.sky.server import SkyServer
 from flows.launcher.sky.values import SkyClusterState
 from tests.lab.sky_lab import SkyLab

@@ -1,0 +1,47 @@
+"""Calls to Prefect that are made until it answers, and what its states say of a run."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+import httpx
+from prefect.client.schemas.objects import FlowRun, State
+
+from flows.core.prefect_states import job_state
+from flows.core.states import JobState
+
+_TOO_MANY: Final = 429
+_PATIENCE_SECONDS: Final = 2.0
+
+T = TypeVar("T")
+
+
+def state_of(run: FlowRun) -> JobState:
+    """The job state of a run."""
+    state = run.state
+    return job_state(state.type.value, state.name or "") if state else JobState.SCHEDULED
+
+
+def retried_at(history: "Iterable[State[Any]]") -> datetime | None:
+    """When a run that had ended was last asked to run again; None: it never was."""
+    asked_at: datetime | None = None
+    has_ended = False
+    for state in sorted(history, key=lambda one: one.timestamp):
+        if state.is_scheduled() and has_ended:
+            asked_at = state.timestamp
+        has_ended = state.is_final()
+    return asked_at
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """The result of a call to Prefect, made again for as long as it does not answer."""
+    while True:
+        try:
+            return await call()
+        except httpx.HTTPStatusError as error:
+            if error.response.is_client_error and error.response.status_code != _TOO_MANY:
+                raise
+        except (httpx.TransportError, TimeoutError):
+            pass
+        await asyncio.sleep(_PATIENCE_SECONDS)

@@ -1,0 +1,72 @@
+"""Has the pipeline or sweep go on that a retried job is a part of."""
+
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Scheduled
+
+from flows.core import names
+from flows.core.prefect_states import PREFECT_STATE
+from flows.core.states import JobState, TerminationReason
+from flows.job.prefect_calls import patiently, retried_at
+from flows.job.run_record import RunRecord
+
+
+async def rejoin(record: RunRecord) -> None:
+    """Have the ended run go on that a job is a part of, if the job was retried since.
+
+    Args:
+        record: The job, at the beginning of an attempt after its first.
+    """
+    parent_id = record.labels.get(names.LABEL_PARENT)
+    if parent_id is None:
+        return
+    if record.labels.get(names.LABEL_STOPPED):
+        # Whoever retries what a sweep had stopped wants it to run to its end.
+        await patiently(lambda: record.label({names.LABEL_STOPPED: ""}))
+    try:
+        parent = await patiently(lambda: record.client.read_flow_run(UUID(str(parent_id))))
+    except ObjectNotFound:
+        return
+    if await was_retried(record.run.id, parent, record.client):
+        await go_on(record.run, parent.id, record.client)
+
+
+async def was_retried(child_id: UUID, parent: FlowRun, client: PrefectClient) -> bool:
+    """Whether a job was retried after the run that it is a part of had ended."""
+    if parent.state is None or not parent.state.is_final():
+        return False
+    asked_at = retried_at(await patiently(lambda: client.read_flow_run_states(child_id)))
+    if asked_at is None:
+        return False
+    # A run that we concluded may not have seen a retry that came a moment before.
+    return _is_ours(parent.state) or asked_at > parent.state.timestamp
+
+
+async def go_on(child: FlowRun, parent_id: UUID, client: PrefectClient) -> None:
+    """Have an ended pipeline or sweep go on with its job `child`, which was retried."""
+    record = RunRecord(await patiently(lambda: client.read_flow_run(parent_id)), client)
+    if not record.is_concluded:
+        return
+    attempt = await patiently(record.next_attempt)
+    await patiently(
+        lambda: record.label(
+            {
+                names.LABEL_ONE_PART: attempt,
+                names.LABEL_ATTEMPT: attempt,
+                names.LABEL_FORCE_CANCEL: False,
+            }
+        )
+    )
+    state = Scheduled(
+        name=PREFECT_STATE[JobState.RETRYING].name,
+        message=f"{child.labels.get(names.LABEL_PART)} was retried.",
+    )
+    await patiently(lambda: client.set_flow_run_state(parent_id, state))
+
+
+def _is_ours(state: "State[object]") -> bool:
+    """Whether a terminal state was set by a run's own execution or cancel, not by a person."""
+    return (state.message or "").partition(": ")[0] in TerminationReason.__members__.values()

@@ -1,0 +1,31 @@
+"""What a flow run asks for, and the name by which people know it."""
+
+from prefect.client.schemas.objects import FlowRun
+from pydantic import ValidationError
+
+from flows.core import names
+from flows.core.models import JobRequest
+
+
+def request_of(run: FlowRun) -> JobRequest | None:
+    """What was asked for; None of a run that is no job, whose execution says what is wrong."""
+    try:
+        return JobRequest.model_validate(run.parameters.get("request"))
+    except ValidationError:
+        return None
+
+
+def known_name(run: FlowRun) -> str:
+    """The run's name with its short id, which runs made by a schedule or the UI lack."""
+    short = str(run.id)[:8]
+    request = request_of(run)
+    if run.name.endswith(short):
+        return run.name
+    if words := run.labels.get(names.LABEL_RUN_NAME):
+        return f"{words}-{names.firing(run.id, run.expected_start_time)}"
+    if names.LABEL_ATTEMPT in run.labels:
+        # Submitted a moment ago, by a server that cannot name it in full before it has an id.
+        return f"{run.name}-{short}"
+    if request is None:
+        return run.name
+    return names.run_name(run.id, command=request.command, model="", job_name=request.job_name)
