@@ -1,6 +1,7 @@
 """The flow that a run is a run of, as its deployment says."""
 
 import asyncio
+import time
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,9 +20,35 @@ _ENTRY_POINTS: Final = {
 }
 """The flows beside `oumi-job` whose runs outlive what asked for them."""
 
+_EARLIER: Final = {
+    "flows.job.run_job": "flows.job.job_flow.run_job",
+    "flows.validation.validate_config": "flows.answers.validate_config.validate_config",
+    "flows.pre_flight.pre_flight_check": "flows.answers.pre_flight_check.pre_flight_check",
+    "flows.run_pipeline.run_pipeline": "flows.families.pipeline_flow.run_pipeline",
+    "flows.run_sweep.run_sweep": "flows.families.sweep_flow.run_sweep",
+    "flows.cluster.list_clusters": "flows.answers.clusters.list_clusters",
+    "flows.cluster.stop_cluster": "flows.answers.clusters.stop_cluster",
+    "flows.cluster.down_cluster": "flows.answers.clusters.down_cluster",
+    "flows.external_jobs.external_job": "flows.answers.external_jobs.external_job",
+    "flows.external_jobs.external_log": "flows.answers.external_jobs.external_log",
+}
+"""Entry points that versions before 0.2 deployed, and where the same flows are now. A worker meets
+them until prefect.yaml is applied again."""
+_OURS: Final = "flows."
+_FAILURE_SECONDS: Final = 30.0
+"""How long a deployment that could not be loaded is not tried again."""
+
 
 class FlowNotLoaded(Exception):
-    """The worker cannot run a deployment: it names a flow that is not installed here."""
+    """The worker cannot run a deployment: it names a flow that is not installed here.
+
+    Attributes:
+        is_ours: Whether the flow is one of oumi-flows, in a version that this worker is not of.
+    """
+
+    def __init__(self, entrypoint: str, error: Exception) -> None:
+        super().__init__(f"Its entry point {entrypoint!r} cannot be imported: {error}")
+        self.is_ours = entrypoint.startswith(_OURS)
 
 
 class DeployedFlows:
@@ -29,6 +56,7 @@ class DeployedFlows:
 
     def __init__(self) -> None:
         self._flows: dict[UUID, Flow[Any, Any]] = {}
+        self._failures: dict[UUID, tuple[float, FlowNotLoaded]] = {}
 
     async def of(self, run: FlowRun, *, client: PrefectClient) -> Flow[Any, Any]:
         """The flow of `run`; of one whose deployment is gone, the flow of ours of that name.
@@ -39,13 +67,19 @@ class DeployedFlows:
         if run.deployment_id is None:
             return await self._by_name(run, client)
         if run.deployment_id not in self._flows:
+            failed_at, failure = self._failures.get(run.deployment_id, (0.0, None))
+            if failure is not None and time.monotonic() - failed_at < _FAILURE_SECONDS:
+                raise failure
             try:
                 deployment = await client.read_deployment(run.deployment_id)
             except ObjectNotFound:
                 return await self._by_name(run, client)
-            self._flows[run.deployment_id] = await asyncio.to_thread(
-                _load, deployment.entrypoint or ""
-            )
+            try:
+                flow = await asyncio.to_thread(_load, deployment.entrypoint or "")
+            except FlowNotLoaded as error:
+                self._failures[run.deployment_id] = time.monotonic(), error
+                raise
+            self._flows[run.deployment_id] = flow
         return self._flows[run.deployment_id]
 
     async def _by_name(self, run: FlowRun, client: PrefectClient) -> Flow[Any, Any]:
@@ -56,8 +90,7 @@ class DeployedFlows:
 
 def _load(entrypoint: str) -> Flow[Any, Any]:
     try:
-        return load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
+        now = _EARLIER.get(entrypoint, entrypoint)
+        return load_flow_from_entrypoint(now, use_placeholder_flow=False)
     except Exception as error:  # importing a module can raise anything
-        raise FlowNotLoaded(
-            f"Its entry point {entrypoint!r} cannot be imported: {error}"
-        ) from error
+        raise FlowNotLoaded(entrypoint, error) from error

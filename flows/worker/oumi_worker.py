@@ -178,7 +178,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             try:
                 is_job = await self._flows.of(run, client=self.client) is run_job
             except FlowNotLoaded as error:
-                await self._propose_failed_state(run, error)
+                await self._refuse(run, error)
                 continue
             if is_job and not self._has_slot(run):
                 await self._show_queued(run, "Waiting for a slot.")
@@ -209,6 +209,19 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             except ObjectNotFound:
                 self._logger.info("Flow run %s was deleted", one.run.id)
         return held
+
+    async def _refuse(self, run: FlowRun, error: FlowNotLoaded) -> None:
+        """Fail a run of a flow that is not installed; leave one of another version of ours waiting.
+
+        The worker of that version takes it up: `oumi-flows up` replaces this one.
+        """
+        if not error.is_ours:
+            await self._propose_failed_state(run, error)
+            return
+        why = f"This worker is of another version. Run `oumi-flows up` to replace it. {error}"
+        if run.state_name != LATE:
+            self._logger.error("Flow run %s waits: %s", run.id, why)
+        await self._show_queued(run, why)
 
     async def _show_queued(self, run: FlowRun, why: str) -> None:
         # What a worker is told of due runs has no state (prefect 3.8), only its name.

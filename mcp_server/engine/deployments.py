@@ -81,6 +81,11 @@ class Deployments:
         self._were_ours = self._were_ours or record.digest == self._digest
         return self._were_ours
 
+    def are_of_another_version(self) -> bool:
+        """Whether another version than this one applied what the server has."""
+        record = self._files.read(self._files.deployed_record, DeployedRecord)
+        return record is not None and record.digest != self._digest and not self._were_ours
+
     def exist(self, api: Rest) -> bool:
         """Whether the server takes our jobs, whoever applied the definition there."""
         return self._deployment_id(api) is not None

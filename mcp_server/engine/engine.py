@@ -192,6 +192,10 @@ class Engine:
                 # Whatever answers but is no Prefect server gets neither a pool nor a worker.
                 api.version()
                 self._deployments.ensure_pool(api)
+                if self._deployments.are_of_another_version():
+                    # It may not have the flows that the deployments are about to name.
+                    report("Replacing the worker of another version")
+                    self._worker.stop()
                 resting = patient and self._worker.is_to_rest()
                 if not resting and not self._worker.serves(connection):
                     report("Starting the worker")

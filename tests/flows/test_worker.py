@@ -1,10 +1,11 @@
 """What a worker survives, and which runs it takes."""
 
 import asyncio
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import Abort, ObjectNotFound, Pause
 from prefect.workers._worker_channel._sync import WorkPoolWorkerChannel
@@ -233,3 +234,23 @@ async def test_more_runs_than_a_page_are_all_seen(
         await bench.cancel(job_id)
     pool = PoolRuns(bench.client, bench.pool, Owner.current(bench.settings.home))
     assert {run.id for run in await pool.ending(ids)} == set(ids)
+
+
+async def test_a_run_of_another_versions_flow_waits_for_a_worker_that_has_it(bench: Bench) -> None:
+    async def deploy(entrypoint: str) -> None:
+        update = DeploymentUpdate(entrypoint=entrypoint)
+        await bench.client.update_deployment(bench.deployment_id, update)
+
+    await deploy("flows.later.run_job")
+    async with bench.worker():
+        job_id = await bench.submit("exit 0")
+        await eventually(lambda: _waits_for_another(bench, job_id), timeout=PATIENCE_SECONDS)
+
+    await deploy("flows.job.run_job")  # where the first version had it
+    async with bench.worker():
+        assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
+
+
+async def _waits_for_another(bench: Bench, job_id: UUID) -> bool:
+    state = (await bench.run(job_id)).state
+    return state is not None and "`oumi-flows up`" in (state.message or "")
