@@ -23,6 +23,9 @@ from oumi_flows import python_command
 # Below the ports that systems hand to outgoing connections, which could take ours while we rest.
 _PORTS: Final = range(20_000, 32_000)
 _BACKLOG: Final = 2048
+_RELEASE_SECONDS: Final = 1.0
+"""The port of a killed server is free some milliseconds after its process is gone."""
+_RELEASE_POLL_SECONDS: Final = 0.02
 _PORT_TRIES: Final = 100
 _HEALTH_SECONDS: Final = 1.0
 _GRACE_SECONDS: Final = 10.0
@@ -177,30 +180,47 @@ class Server:
     def _listen(self, remembered: int | None) -> socket.socket:
         """A listening socket on the chosen, the remembered or any free port, in this order."""
         chosen = self._settings.engine_port
-        ports = [chosen or remembered] if chosen or remembered else []
+        first = chosen or remembered
+        ports = [first] if first else []
         if not chosen:
             ports += random.sample(_PORTS, _PORT_TRIES)
         for port in ports:
-            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            try:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind((SERVER_HOST, port))
-                listener.listen(_BACKLOG)
-            except OSError as error:
-                listener.close()
-                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                    raise EngineUnavailable(
-                        f"The engine cannot listen on {SERVER_HOST}:{port} ({error.strerror})",
-                        "See that this machine has a loopback interface",
-                    ) from error
-                continue
-            return listener
+            patience = _RELEASE_SECONDS if port == remembered else 0.0
+            listener = _bind(port, until=time.monotonic() + patience)
+            if listener is not None:
+                return listener
         raise EngineUnavailable(
             f"Port {ports[0]} of {SERVER_HOST} is taken"
             if chosen
             else f"No port of {SERVER_HOST} is free",
             "Set OUMI_FLOWS_ENGINE_PORT to another port, or unset it to have one chosen",
         )
+
+
+def _bind(port: int, *, until: float) -> socket.socket | None:
+    """A socket that listens on a port, tried again until then; None if the port is taken.
+
+    Raises:
+        EngineUnavailable: This machine lets nothing listen there.
+    """
+    while True:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((SERVER_HOST, port))
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            listener.close()
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise EngineUnavailable(
+                    f"The engine cannot listen on {SERVER_HOST}:{port} ({error.strerror})",
+                    "See that this machine has a loopback interface",
+                ) from error
+            if time.monotonic() >= until:
+                return None
+            time.sleep(_RELEASE_POLL_SECONDS)
+        else:
+            return listener
 
 
 def _connection(port: int, auth: str, process: ProcessRecord | None) -> Connection:
