@@ -12,7 +12,7 @@ SHOWN: Final = 20
 """Findings of each severity that an answer holds at most; its summary counts all."""
 
 _LONGEST: Final = 300
-_TOLD: Final = 5
+_LISTED: Final = 5
 
 
 class FindingCode(StrEnum):
@@ -203,13 +203,13 @@ def warnings_of(findings: Sequence[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.severity is Severity.WARNING]
 
 
-def bounded(findings: Sequence[Finding], *, limit_bytes: int = 3500) -> list[Finding]:
+def first_findings(findings: Sequence[Finding], *, limit_bytes: int = 3500) -> list[Finding]:
     """The first findings, each shortened, as far as an answer can hold them."""
     shown: list[Finding] = []
     for finding in findings[:SHOWN]:
         short = finding.model_copy(
             update={
-                name: _cut(getattr(finding, name))
+                name: _shorten(getattr(finding, name))
                 for name in ("message", "fix", "file", "key", "nearest")
             }
         )
@@ -220,25 +220,25 @@ def bounded(findings: Sequence[Finding], *, limit_bytes: int = 3500) -> list[Fin
     return shown
 
 
-def counted(errors: Sequence[Finding], warnings: Sequence[Finding]) -> str:
+def count_findings(errors: Sequence[Finding], warnings: Sequence[Finding]) -> str:
     """`2 errors and 1 warning`, and how many of them are shown if not all are."""
     parts: list[str] = []
     for group, name in ((errors, "error"), (warnings, "warning")):
         if group:
-            shown = len(bounded(group))
+            shown = len(first_findings(group))
             cut = f" (the first {shown} are shown)" if shown < len(group) else ""
             parts.append(f"{len(group)} {name}{'s' * (len(group) != 1)}{cut}")
     return " and ".join(parts) or "nothing"
 
 
-def told(errors: Sequence[Finding]) -> str:
+def list_errors(errors: Sequence[Finding]) -> str:
     """The first few errors on one line, each with its code, and how many more there are."""
-    lines = [f"{finding.code}: {_cut(finding.text)}" for finding in errors[:_TOLD]]
-    more = len(errors) - _TOLD
+    lines = [f"{finding.code}: {_shorten(finding.text)}" for finding in errors[:_LISTED]]
+    more = len(errors) - _LISTED
     return " ".join(lines) + (f" And {more} more." if more > 0 else "")
 
 
-def _cut(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 

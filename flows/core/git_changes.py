@@ -91,7 +91,7 @@ class GitChanges:
             if _HASH.fullmatch(commit):
                 break
         else:
-            commit = self._packed(name)
+            commit = self._packed_commit(name)
         return Head(commit, name.removeprefix("refs/heads/")) if commit else None
 
     def compare(self, head: Head, folder: Path, *, most_untracked: int) -> Changes:
@@ -106,13 +106,15 @@ class GitChanges:
         try:
             index = read_index(self._repository)
             with closing(DiskObjectStore(str(self._repository.common / "objects"))) as store:
-                parts = list(self._changed(store, head, index))
+                parts = list(self._patches(store, head, index))
         except BROKEN as error:
             raise OSError(f"{self._repository.top} cannot be compared ({error!r})") from error
-        untracked = self._untracked(folder, {os.fsdecode(name) for name in index}, most_untracked)
+        untracked = self._untracked_files(
+            folder, {os.fsdecode(name) for name in index}, most_untracked
+        )
         return Changes(b"".join(parts).decode(errors="replace"), untracked)
 
-    def _packed(self, name: str) -> str:
+    def _packed_commit(self, name: str) -> str:
         """The commit of a reference that has no file of its own; empty: there is none."""
         from dulwich.refs import read_packed_refs
 
@@ -126,7 +128,7 @@ class GitChanges:
             return ""
         return next((c.decode() for ref, c in found.items() if os.fsdecode(ref) == name), "")
 
-    def _changed(
+    def _patches(
         self, store: "DiskObjectStore", head: Head, index: "Mapping[bytes, IndexEntry | None]"
     ) -> Iterator[bytes]:
         """The changes of each tracked file, as a patch."""
@@ -180,7 +182,7 @@ class GitChanges:
         write_blob_diff(patch, ends[0], ends[1])
         yield patch.getvalue()
 
-    def _untracked(self, folder: Path, tracked: set[str], most: int) -> list[str]:
+    def _untracked_files(self, folder: Path, tracked: set[str], most: int) -> list[str]:
         rules = IgnoreRules(self._repository)
         start = folder.resolve().relative_to(self._repository.top).as_posix().removeprefix(".")
         found: list[str] = []

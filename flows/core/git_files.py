@@ -178,7 +178,7 @@ class IgnoreRules:
         return [config for path in paths if (config := _read_config(path)) is not None]
 
     @cached_property
-    def _tracked(self) -> set[str]:
+    def _tracked_names(self) -> set[str]:
         """What the index has, and the folders that this is in."""
         names: set[str] = set()
         try:
@@ -193,7 +193,7 @@ class IgnoreRules:
         return names
 
     def _is_tracked(self, name: str) -> bool:
-        return name in self._tracked
+        return name in self._tracked_names
 
     def _is_dir(self, name: str) -> bool:
         try:

@@ -95,7 +95,7 @@ def provenance(sources: Iterable[Source], *, client_cwd: str, seed: int | None) 
         host=platform.node(),
         python=platform.python_version(),
         packages=dict(_packages()),
-        installed=_installed(),
+        installed=_hash_packages(),
         code=_code(Path(client_cwd)),
         data=_data(sources, Path(client_cwd)),
         seed=seed,
@@ -151,7 +151,7 @@ def _torch_cuda() -> str | None:
 
 
 @lru_cache(maxsize=1)
-def _installed() -> str:
+def _hash_packages() -> str:
     """All that can be imported, by the names of the folders that say so: they have the versions."""
     folders = [Path(path) for path in sys.path if is_folder(Path(path))]
     names = sorted({entry.name for folder in folders for entry in folder.glob("*.dist-info")})

@@ -69,7 +69,7 @@ class ResultMarks(Value):
         spans = spans[-_SPANS_MAX:]
         if before:
             return self.model_copy(update={"spans": spans})
-        found = [_written(path) for path in Path(self.folder).glob(EVALUATION)]
+        found = [_identify(path) for path in Path(self.folder).glob(EVALUATION)]
         if len(found) > _SEEN_MAX:
             newest = max(written_at for _, written_at in found)
             return ResultMarks(folder=self.folder, spans=spans, newest=newest)
@@ -94,7 +94,7 @@ class ResultMarks(Value):
 
     def is_new(self, result: Path) -> bool:
         """Whether an evaluation's result was written since. Blocking."""
-        identity, written_at = _written(result)
+        identity, written_at = _identify(result)
         if self.newest is not None:
             return written_at > self.newest
         return identity not in self.seen
@@ -128,7 +128,7 @@ def _end_of(path: Path, *, until: int | None = None) -> tuple[int, str]:
     return end, hashlib.sha256(last).hexdigest()[:_DIGITS] if last else ""
 
 
-def _written(path: Path) -> tuple[str, int]:
+def _identify(path: Path) -> tuple[str, int]:
     """What tells a file from any that is written in its place, and when it was written, in ns."""
     try:
         known = path.stat()

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from flows.core.errors import OumiFlowsError
-from flows.core.findings import errors_of, told, warnings_of
+from flows.core.findings import errors_of, list_errors, warnings_of
 from flows.job.launch_plan import LaunchPlan
 from flows.machine_checks.checks import WorkerChecks
 
@@ -27,4 +27,4 @@ async def find_blockers(
     for warning in warnings_of(found):
         logger.warning("Pre-flight: %s", warning.text)
     errors = errors_of(found)
-    return f"Pre-flight found {told(errors)}" if errors else ""
+    return f"Pre-flight found {list_errors(errors)}" if errors else ""

@@ -61,7 +61,7 @@ class WorkerChecks:
 
     async def before_launch(self, launch: Launch) -> list[Finding]:
         """What is found just before a launch; a launch that needs nothing special costs nothing."""
-        launch.forget_found()
+        launch.forget_findings()
         repositories = RepositoryChecks(launch, self.hub, self.registry)
         await repositories.check()
         needs_look = any(
@@ -76,11 +76,11 @@ class WorkerChecks:
                 _part(launch, "the cloud", self._clouds(launch, within_seconds=_SKY_SECONDS)),
                 _part(launch, "Oumi's classes", oumi),
             )
-        return launch.found
+        return launch.findings
 
     async def all(self, launch: Launch) -> WorkerFindings:
         """Everything that this machine can tell of a launch, soon."""
-        launch.forget_found()
+        launch.forget_findings()
         repositories = RepositoryChecks(launch, self.hub, self.registry)
         hub, hardware, clouds, _ = await asyncio.gather(
             _part(launch, "the repositories", repositories.check(within_seconds=_SOON_SECONDS)),
@@ -88,7 +88,7 @@ class WorkerChecks:
             _part(launch, "the cloud", self._clouds(launch, within_seconds=_SOON_SECONDS)),
             _part(launch, "Oumi's classes", asyncio.to_thread(_check_with_oumi, launch)),
         )
-        found = launch.found
+        found = launch.findings
         return WorkerFindings(
             summary=f"The worker found {len(found)} things.",
             findings=found,

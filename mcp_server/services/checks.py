@@ -24,9 +24,9 @@ from flows.core.findings import (
     OumiVerdict,
     PreFlight,
     WorkerFindings,
-    bounded,
-    counted,
+    count_findings,
     errors_of,
+    first_findings,
     warnings_of,
 )
 from flows.core.names import LOCAL_CLOUD, PRE_FLIGHT_FLOW, VALIDATE_FLOW
@@ -112,7 +112,7 @@ class CheckService:
         else:
             is_local = _target(asked.read, cloud) == LOCAL_CLOUD
             note_oumi_problems(notes, verdict.problems, is_local=is_local)
-        return _validation(path, config_type, notes.found)
+        return _validation(path, config_type, notes.findings)
 
     async def pre_flight(self, config: str, *, client_cwd: str, cloud: str = "") -> PreFlight:
         """Everything that would keep a config from running, or from running well.
@@ -146,7 +146,7 @@ class CheckService:
         except _NOT_ANSWERED as error:
             notes = Notes(str(asked.path), None)
             _note_no_answer(notes, error, FindingCode.WORKER_NOT_ASKED)
-            found += notes.found
+            found += notes.findings
         else:
             found += worker.findings
         suggested: Sequence[str] = []
@@ -183,16 +183,18 @@ def _pre_flight(
 ) -> PreFlight:
     errors, warnings = errors_of(found), warnings_of(found)
     if errors:
-        summary = f"Blocked: {counted(errors, warnings)}; first: {errors[0].text}"
+        summary = f"Blocked: {count_findings(errors, warnings)}; first: {errors[0].text}"
     elif warnings:
-        summary = f"Nothing blocks it; {counted(errors, warnings)}; first: {warnings[0].text}"
+        summary = (
+            f"Nothing blocks it; {count_findings(errors, warnings)}; first: {warnings[0].text}"
+        )
     else:
         summary = "Ready: nothing was found."
     return PreFlight(
         summary=" ".join(summary.split())[:500],
         blocking=bool(errors),
-        errors=bounded(errors),
-        warnings=bounded(warnings),
+        errors=first_findings(errors),
+        warnings=first_findings(warnings),
         hf_authenticated=worker.hf_authenticated if worker else None,
         repo_access=_few(worker.repo_access) if worker else {},
         hardware=worker.hardware if worker else None,
@@ -242,18 +244,18 @@ def _validation(path: Path, config_type: ConfigType, found: Sequence[Finding]) -
     errors, warnings = errors_of(found), warnings_of(found)
     kind = config_type.value.replace("_", " ")
     if errors:
-        verdict = f"{path.name} is not a valid {kind} config: {counted(errors, warnings)}"
+        verdict = f"{path.name} is not a valid {kind} config: {count_findings(errors, warnings)}"
         verdict += f"; first: {errors[0].text}"
     elif any(finding.code is FindingCode.OUMI_NOT_ASKED for finding in warnings):
         verdict = f"{path.name}: keys and types are those of a {kind} config; Oumi was not asked"
     else:
-        noted = f", with {counted(errors, warnings)}" if warnings else ""
+        noted = f", with {count_findings(errors, warnings)}" if warnings else ""
         verdict = f"{path.name} is a valid {kind} config{noted}"
     return ConfigValidation(
         summary=" ".join(verdict.split())[:500],
         valid=not errors,
         config_path=str(path),
         task_type=config_type.value,
-        errors=bounded(errors),
-        warnings=bounded(warnings),
+        errors=first_findings(errors),
+        warnings=first_findings(warnings),
     )

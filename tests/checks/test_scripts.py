@@ -3,7 +3,7 @@
 import pytest
 
 from flows.core.checks.lost_failures import LostFailure, lost_failures, sets_pipefail
-from flows.core.checks.script import Made, Script
+from flows.core.checks.script import MadeFiles, Script
 from flows.core.checks.shell import read_commands
 from flows.core.models import Command
 
@@ -99,16 +99,16 @@ def test_what_only_names_oumi_is_no_call(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "made"),
-    [("mkdir -p logs && cd logs && touch a", Made(frozenset({"logs"}), frozenset({"logs/a"}))),
-     ("oumi train -c a 2>&1 | tee x", Made(files=frozenset({"x"}))),
-     ("sudo -E mkdir /data; chmod +x a; rm -f b", Made(frozenset({"/data"}))),
-     ("sudo apt-get install -y git >/dev/null 2>&1", Made()),
-     ("cp a b/c; ls > d", Made(files=frozenset({"b/c", "d"}))),
-     ("ls > $LOG", Made(anything=True)), ("python make.py", Made(anything=True)),
-     ("cd $HOME && ls > a", Made(anything=True)), ("hf download a", Made(anything=True))],
+    [("mkdir -p logs && cd logs && touch a", MadeFiles(frozenset({"logs"}), frozenset({"logs/a"}))),
+     ("oumi train -c a 2>&1 | tee x", MadeFiles(files=frozenset({"x"}))),
+     ("sudo -E mkdir /data; chmod +x a; rm -f b", MadeFiles(frozenset({"/data"}))),
+     ("sudo apt-get install -y git >/dev/null 2>&1", MadeFiles()),
+     ("cp a b/c; ls > d", MadeFiles(files=frozenset({"b/c", "d"}))),
+     ("ls > $LOG", MadeFiles(anything=True)), ("python make.py", MadeFiles(anything=True)),
+     ("cd $HOME && ls > a", MadeFiles(anything=True)), ("hf download a", MadeFiles(anything=True))],
 )  # fmt: skip
-def test_what_a_script_makes_is_told(text: str, made: Made) -> None:
-    assert Script(text, {}).made() == made
+def test_what_a_script_makes_is_told(text: str, made: MadeFiles) -> None:
+    assert Script(text, {}).made_files() == made
 
 
 def test_an_unfinished_script_is_read_as_far_as_it_goes() -> None:

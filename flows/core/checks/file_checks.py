@@ -40,7 +40,7 @@ def check_here(launch: Launch, *, cloud: str = "") -> HereReport:
     checks = PathChecks(launch)
     checks.check()
     check_outputs(launch)
-    return HereReport(findings=launch.found, paths=checks.statuses)
+    return HereReport(findings=launch.findings, paths=checks.statuses)
 
 
 def check_request(request: JobRequest, config: ConfigFile) -> list[Finding]:

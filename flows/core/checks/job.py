@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from flows.core.checks.notes import Notes
-from flows.core.checks.script import Made, OumiCall, Script
+from flows.core.checks.script import MadeFiles, OumiCall, Script
 from flows.core.checks.target import Target, parse_accelerator
 from flows.core.checks.values import mapping_of, number_of, text_of
 from flows.core.configs.checks import MISSING
@@ -66,26 +66,26 @@ class Job:
         return _texts(self.data.get("envs"))
 
     @property
-    def made(self) -> Made:
+    def made_files(self) -> MadeFiles:
         """What its scripts may make, as paths of the target."""
-        return self.setup.made().plus(self.run.made())
+        return self.setup.made_files().plus(self.run.made_files())
 
     @property
     def brings_environment(self) -> bool:
         """Whether its scripts load something that may set variables or bring packages along."""
         return bool(_ENVIRONMENT.search(f"{self.setup.text}\n{self.run.text}"))
 
-    def made_before(self, key: str, call: OumiCall) -> Made:
+    def files_made_before(self, key: str, call: OumiCall) -> MadeFiles:
         """What its scripts may make before a call of `key`, as paths of this machine."""
         if key == "setup":
-            made = self.setup.made(before=call.place)
+            made = self.setup.made_files(before=call.place)
         else:
-            made = self.setup.made().plus(self.run.made(before=call.place))
+            made = self.setup.made_files().plus(self.run.made_files(before=call.place))
 
         def here(path: str) -> str:
             return os.path.normpath(self.working_dir / expand_home(path))
 
-        return Made(
+        return MadeFiles(
             frozenset(map(here, made.folders)), frozenset(map(here, made.files)), made.anything
         )
 

@@ -9,7 +9,7 @@ from typing import Final, cast
 from flows.core.checks.job import Job, read_job
 from flows.core.checks.notes import Notes
 from flows.core.checks.recipe import Recipe, guess_type
-from flows.core.checks.script import Made, OumiCall
+from flows.core.checks.script import MadeFiles, OumiCall
 from flows.core.checks.target import Target
 from flows.core.checks.values import mapping_of
 from flows.core.configs.checks import Problem, ProblemKind, config_problems
@@ -60,19 +60,19 @@ class Launch:
     client_cwd: Path
 
     @property
-    def found(self) -> list[Finding]:
+    def findings(self) -> list[Finding]:
         """All that was noted so far."""
-        return self.notes.found + [
+        return self.notes.findings + [
             finding
             for recipe in self.recipes
             if recipe.notes is not self.notes
-            for finding in recipe.notes.found
+            for finding in recipe.notes.findings
         ]
 
-    def forget_found(self) -> None:
+    def forget_findings(self) -> None:
         """Start anew, once what was found so far has been told."""
         for notes in [self.notes, *(recipe.notes for recipe in self.recipes)]:
-            notes.found.clear()
+            notes.findings.clear()
 
 
 def read_launch(
@@ -102,7 +102,7 @@ def read_launch(
         problems = config_problems(config.data, ConfigType.JOB)
         # A job config that names no cloud runs where the call says.
         note_problems(notes, [one for one in problems if not _is_unset_cloud(one)])
-        return Launch(job.target, job, _followed(job), notes, folder)
+        return Launch(job.target, job, _follow_scripts(job), notes, folder)
     config_type = CONFIG_TYPE[command] if command else guess_type(config.data)
     data = config.data
     if command and overrides:
@@ -140,28 +140,28 @@ def _fix(problem: Problem) -> str:
             return "Correct its value"
 
 
-def _followed(job: Job) -> list[Recipe]:
+def _follow_scripts(job: Job) -> list[Recipe]:
     """The configs that the job's scripts load, checked with the options they are given."""
     recipes: list[Recipe] = []
-    outputs = Made()
+    outputs = MadeFiles()
     for key, script in (("setup", job.setup), ("run", job.run)):
         for call in list(script.oumi_calls())[:_MAX_FOLLOWED]:
-            recipe = _follow(job, call, key, job.made_before(key, call).plus(outputs))
+            recipe = _follow(job, call, key, job.files_made_before(key, call).plus(outputs))
             if recipe is not None:
                 recipes.append(recipe)
                 outputs = outputs.plus(_output_of(recipe))
     return recipes
 
 
-def _output_of(recipe: Recipe) -> Made:
+def _output_of(recipe: Recipe) -> MadeFiles:
     """What a command makes, as paths of this machine."""
     output = recipe.output[1]
     if recipe.base is None or "$" in output:
-        return Made(anything=True)
-    return Made(files=frozenset({os.path.normpath(recipe.base / output)} if output else ()))
+        return MadeFiles(anything=True)
+    return MadeFiles(files=frozenset({os.path.normpath(recipe.base / output)} if output else ()))
 
 
-def _follow(job: Job, call: OumiCall, key: str, made: Made) -> Recipe | None:
+def _follow(job: Job, call: OumiCall, key: str, made: MadeFiles) -> Recipe | None:
     path = _config_path(job, call, key, made)
     if path is None:
         return None
@@ -193,13 +193,13 @@ def _follow(job: Job, call: OumiCall, key: str, made: Made) -> Recipe | None:
         None if call.cwd is None else Path(os.path.normpath(job.working_dir / call.cwd)),
         notes,
         processes=None if call.is_distributed else 1,
-        made=made,
+        made_files=made,
         envs=job.envs,
         by_shell=frozenset(_key_of(call, option) for option in call.by_shell),
     )
 
 
-def _config_path(job: Job, call: OumiCall, key: str, made: Made) -> Path | None:
+def _config_path(job: Job, call: OumiCall, key: str, made: MadeFiles) -> Path | None:
     """The file on this machine that the script's config is; None if that cannot be told."""
     config = call.config
     if "$" in config or "`" in config or config.startswith(("oumi://", "http://", "https://")):
@@ -217,7 +217,7 @@ def _config_path(job: Job, call: OumiCall, key: str, made: Made) -> Path | None:
     return _existing(job, path, call, key, made)
 
 
-def _existing(job: Job, path: Path, call: OumiCall, key: str, made: Made) -> Path | None:
+def _existing(job: Job, path: Path, call: OumiCall, key: str, made: MadeFiles) -> Path | None:
     if is_file(path):
         return path
     is_elsewhere = made.anything and not is_folder(job.working_dir / (call.cwd or ""))

@@ -33,7 +33,7 @@ def lost_failures(script: Script, *, pipefail: bool = False) -> list[LostFailure
         script: The script.
         pipefail: Whether ``set -o pipefail`` holds when it starts.
     """
-    found = _lost(script.text, script.envs, pipefail=pipefail, depth=_DEEPEST)
+    found = _find_lost(script.text, script.envs, pipefail=pipefail, depth=_DEEPEST)
     return [LostFailure(_name(words), into[0]) for words, into in found if _matters(words, into)]
 
 
@@ -42,7 +42,7 @@ def sets_pipefail(script: Script) -> bool:
     return read_pipes(script.text, script.envs, pipefail=False).pipefail
 
 
-def _lost(
+def _find_lost(
     text: str, envs: Mapping[str, str], *, pipefail: bool, depth: int
 ) -> Iterator[tuple[list[str], list[str]]]:
     """Commands whose exit status is lost, and those that count instead; inner scripts' too."""
@@ -60,7 +60,7 @@ def _lost(
                 yield from ((piece, into) for piece in pieces)
     if depth:
         for script, holds in inner:
-            yield from _lost(script, envs, pipefail=holds, depth=depth - 1)
+            yield from _find_lost(script, envs, pipefail=holds, depth=depth - 1)
 
 
 def _inner(words: list[str]) -> tuple[str, bool] | None:

@@ -15,7 +15,7 @@ class Notes:
     """
 
     def __init__(self, file: str, places: Places | None, *, is_certain: bool = True) -> None:
-        self.found: list[Finding] = []
+        self.findings: list[Finding] = []
         self._file = file
         self._places = places
         self._is_certain = is_certain
@@ -44,7 +44,7 @@ class Notes:
     ) -> None:
         """Note something whose weight depends on the target."""
         place = self._places.of(key) if self._places else None
-        self.found.append(
+        self.findings.append(
             Finding(
                 code=code,
                 severity=severity if self._is_certain else Severity.WARNING,

@@ -91,7 +91,7 @@ class PathChecks:
         job = self._launch.job
         if job is None:
             return
-        made = job.made
+        made = job.made_files
         for key, script in (("setup", job.setup), ("run", job.run)):
             words = [word for command in script.commands for word in command.words]
             paths = [word.partition("=")[2] if word.startswith("-") else word for word in words]
@@ -165,9 +165,9 @@ class PathChecks:
             )
 
     def _note_missing(self, recipe: Recipe, key: str, path: str, local: Path) -> None:
-        may_be_made = recipe.made.may_have(str(local))
+        may_be_made = recipe.made_files.may_have(str(local))
         self.statuses[path] = "made_by_script" if may_be_made else "not_found"
-        if recipe.made.has(str(local)):
+        if recipe.made_files.has(str(local)):
             return
         severity = Severity.WARNING if may_be_made else Severity.ERROR
         nearest = _nearest(local)
@@ -197,7 +197,7 @@ class PathChecks:
                     key=key,
                 )
             return
-        is_made = job is not None and job.made.has_folder_of(path)
+        is_made = job is not None and job.made_files.has_folder_of(path)
         is_noted = not is_made and self._note_local(recipe.notes.add, key, path)
         self.statuses[path] = "local_path_on_cloud" if is_noted else "not_known"
 
@@ -238,7 +238,7 @@ class PathChecks:
             return
         if not self._launch.target.is_local:
             job = self._launch.job
-            is_there = job is None or job.is_mounted(path) or job.made.has_folder_of(path)
+            is_there = job is None or job.is_mounted(path) or job.made_files.has_folder_of(path)
             # What is written to is made where it is not.
             is_sure = _weight_on_cloud(path) is Severity.ERROR
             if is_sure and not is_there and self._note_local(recipe.notes.add, key, path):

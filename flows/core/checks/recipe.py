@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 from flows.core.checks.notes import Notes
-from flows.core.checks.script import Made
+from flows.core.checks.script import MadeFiles
 from flows.core.checks.values import items_of, mapping_of, text_of
 from flows.core.configs.checks import MISSING
 from flows.core.configs.schema import ConfigType, fields_of, root_spec
@@ -53,7 +53,7 @@ class Recipe:
     Attributes:
         base: The folder on this machine that relative paths in it mean; None: they mean a folder
             of the target that this machine cannot see.
-        made: What the job's scripts may make before it is read, as paths of this machine.
+        made_files: What the job's scripts may make before it is read, as paths of this machine.
         envs: Environment that the job config gives it.
         by_shell: Keys whose values the shell fills in when the script runs.
     """
@@ -64,7 +64,7 @@ class Recipe:
     base: Path | None
     notes: Notes
     processes: int | None = None
-    made: Made = field(default_factory=Made)
+    made_files: MadeFiles = field(default_factory=MadeFiles)
     envs: Mapping[str, str] = field(default_factory=dict[str, str])
     by_shell: frozenset[str] = frozenset()
 

@@ -7,7 +7,7 @@ from functools import reduce
 from pathlib import PurePosixPath
 from typing import Final, NamedTuple
 
-from flows.core.checks.shell import ShellCommand, joined, read_commands
+from flows.core.checks.shell import ShellCommand, join_lines, read_commands
 from flows.core.models import Command
 
 COMMANDS: Final = {command.value: command for command in Command} | {
@@ -47,7 +47,7 @@ _MAKES_ARGUMENTS: Final = frozenset({"mkdir", "touch", "tee"})
 _MAKES_LAST: Final = frozenset({"cp", "mv", "ln"})
 
 
-class Made(NamedTuple):
+class MadeFiles(NamedTuple):
     """What commands may make."""
 
     folders: frozenset[str] = frozenset()
@@ -69,9 +69,9 @@ class Made(NamedTuple):
         """Whether a path is made, or is in a folder that is."""
         return _is_within(path, self.files | self.folders)
 
-    def plus(self, other: "Made") -> "Made":
+    def plus(self, other: "MadeFiles") -> "MadeFiles":
         """What both may make."""
-        return Made(
+        return MadeFiles(
             self.folders | other.folders, self.files | other.files, self.anything or other.anything
         )
 
@@ -106,12 +106,12 @@ class Script:
         self.envs = envs
         self.commands = read_commands(text, envs)
 
-    def made(self, *, before: int | None = None) -> Made:
+    def made_files(self, *, before: int | None = None) -> MadeFiles:
         """What its commands may make, those before a place or all.
 
         Relative paths start where the script does.
         """
-        return reduce(Made.plus, map(_made, self.commands[:before]), Made())
+        return reduce(MadeFiles.plus, map(_files_made_by, self.commands[:before]), MadeFiles())
 
     def oumi_calls(self) -> Iterator[OumiCall]:
         """Its calls of `oumi` with a config."""
@@ -140,7 +140,7 @@ class Script:
     @property
     def statements(self) -> int:
         """How many of its commands would run even after the one before has failed."""
-        lines = [line.strip() for line in joined(self.text).splitlines()]
+        lines = [line.strip() for line in join_lines(self.text).splitlines()]
         lines = [line for line in lines if line and not line.startswith("#")]
         lines = [line for line in lines if not re.match(r"(set|export|echo)\b", line)]
         return len(lines) + sum(
@@ -149,7 +149,7 @@ class Script:
         )
 
 
-def _made(command: ShellCommand) -> Made:
+def _files_made_by(command: ShellCommand) -> MadeFiles:
     words = command.words
     while words[0] == "sudo" and len(words) > 1:
         words = words[2:] if words[1].startswith("-") and len(words) > 2 else words[1:]
@@ -165,7 +165,7 @@ def _made(command: ShellCommand) -> Made:
     elif name not in _HARMLESS or "download" in words:
         anything = place_of_oumi(command) is None
     placed = [_from_start(path, command.cwd) for path in files]
-    return Made(
+    return MadeFiles(
         frozenset(filter(None, (_from_start(path, command.cwd) for path in folders))),
         frozenset(filter(None, placed)),
         anything or None in placed,

@@ -52,7 +52,7 @@ def read_commands(text: str, variables: Mapping[str, str]) -> list[ShellCommand]
         text: The script.
         variables: What is set when it starts.
     """
-    return list(_Reader(dict(variables), Pipes()).read(_without_heredocs(joined(text))))
+    return list(_Reader(dict(variables), Pipes()).read(_without_heredocs(join_lines(text))))
 
 
 def read_pipes(text: str, variables: Mapping[str, str], *, pipefail: bool) -> Pipes:
@@ -64,12 +64,12 @@ def read_pipes(text: str, variables: Mapping[str, str], *, pipefail: bool) -> Pi
         pipefail: Whether ``set -o pipefail`` holds then.
     """
     pipes = Pipes(pipefail=pipefail)
-    for _ in _Reader(dict(variables), pipes).read(_without_heredocs(joined(text))):
+    for _ in _Reader(dict(variables), pipes).read(_without_heredocs(join_lines(text))):
         pass
     return pipes
 
 
-def joined(text: str) -> str:
+def join_lines(text: str) -> str:
     """The script with each command that goes on in the next line on one."""
     return re.sub(r"\\\n\s*", " ", text)
 
@@ -125,12 +125,12 @@ class _Reader:
 
     def _word(self, word: str) -> None:
         if self._redirect:
-            target = self._expanded(word)[0]
+            target = self._expand(word)[0]
             if ">" in self._redirect and not re.fullmatch(r"&?\d+|-|/dev/.*", target):
                 self._writes.append(target)
             self._redirect = ""
         elif self._words or not self._keyword(word):
-            self._words += self._expanded(word)
+            self._words += self._expand(word)
             if self._words[0] == "case" and self._words[2:] == ["in"]:
                 self._open_block("esac", is_optional=True)
                 self._words, self._is_pattern = [], True
@@ -224,7 +224,7 @@ class _Reader:
             yield ShellCommand(words, self._cwd, is_certain, tuple(writes))
             if words[0] == "cd":
                 folder = words[1] if len(words) > 1 else "~"
-                self._cwd = None if is_optional else _changed(self._cwd, folder)
+                self._cwd = None if is_optional else _change_folder(self._cwd, folder)
             self._last_name = words[0]
         match operator:
             case "||":
@@ -258,7 +258,7 @@ class _Reader:
         else:
             self._variables[matched[1]] = matched[2]
 
-    def _expanded(self, word: str) -> list[str]:
+    def _expand(self, word: str) -> list[str]:
         """The word without quotes, its known variables replaced; several if the shell splits it."""
         parts: list[str] = []
         for segment in _SEGMENT.findall(word):
@@ -266,23 +266,25 @@ class _Reader:
                 case "'":
                     parts.append(segment[1:-1])
                 case '"':
-                    parts.append(self._replaced(re.sub(r"\\([\"\\$`])", r"\1", segment[1:-1])))
+                    parts.append(
+                        self._replace_variables(re.sub(r"\\([\"\\$`])", r"\1", segment[1:-1]))
+                    )
                 case "\\":
                     parts.append(segment[1:])
                 case _:
-                    parts.append(self._replaced(segment))
+                    parts.append(self._replace_variables(segment))
         text = "".join(parts)
         is_split = _VARIABLE.fullmatch(word) and text != word
         return (text.split() or [""]) if is_split else [text]
 
-    def _replaced(self, text: str) -> str:
+    def _replace_variables(self, text: str) -> str:
         def value(matched: "re.Match[str]") -> str:
             return self._variables.get(matched[1] or matched[2], matched[0])
 
         return _VARIABLE.sub(value, text)
 
 
-def _changed(cwd: str | None, folder: str) -> str | None:
+def _change_folder(cwd: str | None, folder: str) -> str | None:
     if folder in ("~/sky_workdir", "$HOME/sky_workdir", "${HOME}/sky_workdir"):
         return ""
     if "$" in folder or folder.startswith(("/", "~", "-", "`")) or cwd is None:

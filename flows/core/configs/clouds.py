@@ -157,7 +157,7 @@ def _slurm(cluster: str, user: str | None, *, connections: str, config_path: str
             f"cluster {cluster!r} of cloud 'slurm' is not of the form user@host",
             "Give cluster_name as user@host",
         )
-    return Place(cluster, _agreed(cluster.partition("@")[0], user, config_path), is_own=False)
+    return Place(cluster, _check_user(cluster.partition("@")[0], user, config_path), is_own=False)
 
 
 def _connections(text: str) -> list[str]:
@@ -179,10 +179,10 @@ def _queue(
             f"cluster {cluster!r} of cloud {cloud!r} is not of the form queue.user",
             "Give cluster_name as queue.user",
         )
-    return Place(cluster, _agreed(parts[1], user, config_path), is_own=False)
+    return Place(cluster, _check_user(parts[1], user, config_path), is_own=False)
 
 
-def _agreed(of_cluster: str, of_config: str | None, config_path: str) -> str:
+def _check_user(of_cluster: str, of_config: str | None, config_path: str) -> str:
     if of_config not in (None, of_cluster):
         raise Conflict(
             f"{config_path} names user {of_config!r}, but the cluster is of user {of_cluster!r}",

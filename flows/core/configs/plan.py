@@ -175,7 +175,7 @@ def _plan_job_config(
     mounts = cast("dict[str, object]", data.get("file_mounts"))
     if mounts and request.cloud != LOCAL_CLOUD:
         # A number is a text to Oumi.
-        data["file_mounts"] = {to: _mounted(request, str(path)) for to, path in mounts.items()}
+        data["file_mounts"] = {to: _mount_source(request, str(path)) for to, path in mounts.items()}
     own_envs = cast("dict[str, object]", data.get("envs", {}))
     data["envs"] = _ENVS | {key: str(value) for key, value in own_envs.items()} | request.envs
     files = {"config": request.config_path, "working_dir": working_dir}
@@ -323,7 +323,7 @@ def _refuse_whole_home(request: JobRequest, kind: CloudKind) -> None:
         )
 
 
-def _mounted(request: JobRequest, path: str) -> str:
+def _mount_source(request: JobRequest, path: str) -> str:
     """The source of a file mount: absolute, or in a store."""
     if "://" in path:
         return path

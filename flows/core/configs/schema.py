@@ -96,7 +96,7 @@ def enum_members(spec: FieldSpec) -> list[str]:
 
 def dotted_keys(config_type: ConfigType) -> Iterator[str]:
     """Every key of a config that is reached through mappings alone, as a dotted path."""
-    yield from _dotted(root_spec(config_type), "")
+    yield from _dotted_keys(root_spec(config_type), "")
 
 
 def describe(spec: FieldSpec) -> str:
@@ -123,8 +123,8 @@ def _of(spec: FieldSpec) -> FieldSpec:
     return spec.get("of", {"kind": "any"})
 
 
-def _dotted(spec: FieldSpec, prefix: str) -> Iterator[str]:
+def _dotted_keys(spec: FieldSpec, prefix: str) -> Iterator[str]:
     for key, field in fields_of(spec).items():
         yield f"{prefix}{key}"
         if field["kind"] == "object":
-            yield from _dotted(field, f"{prefix}{key}.")
+            yield from _dotted_keys(field, f"{prefix}{key}.")

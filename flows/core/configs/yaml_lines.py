@@ -26,7 +26,7 @@ class Places:
 
     def __init__(self, text: str) -> None:
         node = compose_yaml(text)
-        self._places = dict(_reversed(_walk(node, ""))) if node is not None else {}
+        self._places = dict(_reverse(_walk(node, ""))) if node is not None else {}
         self._top = _place(node) if node is not None else Place(1, 1)
 
     def of(self, key: str) -> Place:
@@ -66,7 +66,7 @@ def _walk_merged(node: yaml.Node, key: str) -> Iterator[tuple[str, Place]]:
         yield from _walk(node, key)
 
 
-def _reversed(pairs: Iterator[tuple[str, Place]]) -> list[tuple[str, Place]]:
+def _reverse(pairs: Iterator[tuple[str, Place]]) -> list[tuple[str, Place]]:
     """In which of two places of a key, its own and a merged one, its own comes last."""
     return list(pairs)[::-1]
 

@@ -92,14 +92,14 @@ def substitute(value: OverrideValue, lookup: Lookup, *, final: bool = True) -> O
             whole = _PATTERN.fullmatch(value)
             if whole and whole["kept"] is None:
                 return lookup(_parse(whole))
-            return _PATTERN.sub(lambda found: _written(found, lookup, final=final), value)
+            return _PATTERN.sub(lambda found: _write_out(found, lookup, final=final), value)
         case _:
             return value
 
 
 def substitute_text(text: str, lookup: Lookup) -> str:
     """`text` with its references written out."""
-    return _PATTERN.sub(lambda found: _written(found, lookup, final=True), text)
+    return _PATTERN.sub(lambda found: _write_out(found, lookup, final=True), text)
 
 
 def _parse(found: "re.Match[str]") -> Reference:
@@ -113,7 +113,7 @@ def _parse(found: "re.Match[str]") -> Reference:
     return Reference(inside["head"], index, inside["path"] or "")
 
 
-def _written(found: "re.Match[str]", lookup: Lookup, *, final: bool) -> str:
+def _write_out(found: "re.Match[str]", lookup: Lookup, *, final: bool) -> str:
     if found["kept"] is not None:
         return found["kept"] if final else found[0]
     value = lookup(_parse(found))

@@ -51,7 +51,7 @@ class WrittenStep(Value):
         return references_in([self.condition, self.output_dir, *_leaves(self.job)])
 
     @property
-    def needed(self) -> set[str]:
+    def all_needs(self) -> set[str]:
         """The steps that must have ended before it."""
         named = {one.head for one in self.references if one.is_to_step}
         repeated = {one.head for one in references_in(self.each)} if self.repeats else set[str]()
@@ -126,7 +126,7 @@ def read_pipeline(data: object, *, name: str) -> WrittenPipeline:
     if not isinstance(steps, list) or not steps:
         raise InvalidConfig(f"{name} has no steps", "Give a list of steps under `steps`")
     read = [_step(item, number) for number, item in enumerate(cast("list[object]", steps))]
-    return WrittenPipeline(name=str(content.get("name") or name), steps=_ordered(read))
+    return WrittenPipeline(name=str(content.get("name") or name), steps=_sort_steps(read))
 
 
 def _step(item: object, number: int) -> WrittenStep:
@@ -183,20 +183,20 @@ def _check_field(one: Reference) -> None:
     raise InvalidConfig(f"{one} refers to nothing that a job has", f"Use one of {known}")
 
 
-def _ordered(steps: list[WrittenStep]) -> list[WrittenStep]:
+def _sort_steps(steps: list[WrittenStep]) -> list[WrittenStep]:
     by_name = {step.name: step for step in steps}
     if len(by_name) < len(steps):
         names = [step.name for step in steps]
         twice = next(name for name in names if names.count(name) > 1)
         raise InvalidConfig(f"Two steps are named {twice}", "Give each a name of its own")
     for step in steps:
-        for name in sorted(step.needed):
+        for name in sorted(step.all_needs):
             if name not in by_name:
                 close = get_close_matches(name, by_name, n=1)
                 hint = f"Did you mean {close[0]}?" if close else f"It has {', '.join(by_name)}"
                 raise InvalidConfig(f"Step {step.name} needs {name}, which is no step", hint)
         _check_indexes(step, by_name)
-    sorter = TopologicalSorter({step.name: sorted(step.needed) for step in steps})
+    sorter = TopologicalSorter({step.name: sorted(step.all_needs) for step in steps})
     try:
         order = list(sorter.static_order())
     except CycleError as error:
@@ -251,11 +251,11 @@ def _part(
             return item_value(item, reference)
         return str(reference)
 
-    meant = {name: parts_of(name) for name in sorted(step.needed)}
+    meant = {name: parts_of(name) for name in sorted(step.all_needs)}
     return WrittenPart(
         name=step.name if index is None else f"{step.name}[{index}]",
         step=step,
-        job=cast("dict[str, Any]", _filled(step.job, lookup)),
+        job=cast("dict[str, Any]", _fill_in(step.job, lookup)),
         output_dir=str(substitute(step.output_dir, lookup, final=False)),
         after=[one for some in meant.values() for one in _several(some)],
         meant=meant,
@@ -264,13 +264,13 @@ def _part(
     )
 
 
-def _filled(value: object, lookup: Any) -> object:
+def _fill_in(value: object, lookup: Any) -> object:
     """`value` with the item filled in wherever it is referred to."""
     if isinstance(value, Mapping):
         items = cast("Mapping[str, object]", value).items()
-        return {key: _filled(one, lookup) for key, one in items}
+        return {key: _fill_in(one, lookup) for key, one in items}
     if isinstance(value, list):
-        return [_filled(one, lookup) for one in cast("list[object]", value)]
+        return [_fill_in(one, lookup) for one in cast("list[object]", value)]
     return substitute(cast(OverrideValue, value), lookup, final=False)
 
 

@@ -43,7 +43,7 @@ class WrittenSweep(Value):
         """
         if self.points or self.search is Search.GRID:
             return Search.GRID
-        size = self._listed
+        size = self._grid_size
         if self.search is not Search.OPTUNA and size is not None and size <= (self.trials or size):
             return Search.GRID
         return self.search or Search.RANDOM
@@ -58,7 +58,7 @@ class WrittenSweep(Value):
         is_grid = self.method is Search.GRID
         if self.trials is not None and not is_grid:
             return self.trials
-        if not is_grid and self._listed is None:
+        if not is_grid and self._grid_size is None:
             raise InvalidConfig(
                 "it does not say how many trials",
                 "Give `trials`, or a list or {low, high, step} for every key",
@@ -72,7 +72,7 @@ class WrittenSweep(Value):
         return min(size, self.trials or size)
 
     @property
-    def _listed(self) -> int | None:
+    def _grid_size(self) -> int | None:
         """How many combinations there are, where every value is listed or one of some steps."""
         if any(isinstance(one, Range) and not one.step for one in self.space.values()):
             return None

@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from flows.core.configs.clouds import CloudKind, kind_of
 from flows.core.configs.plan import JobPlan
-from flows.core.findings import Finding, bounded, errors_of, warnings_of
+from flows.core.findings import Finding, errors_of, first_findings, warnings_of
 from flows.core.models import JobRequest
 
 _SHOWN: Final = 5
@@ -44,7 +44,7 @@ def found_in(job: Checked, *, part: str = "") -> list[str]:
     """
     findings = [*errors_of(job.findings), *warnings_of(job.findings)]
     prefix = f"{part}: " if part else ""
-    shown = [f"{prefix}{finding.text}" for finding in bounded(findings)[:_SHOWN]]
+    shown = [f"{prefix}{finding.text}" for finding in first_findings(findings)[:_SHOWN]]
     more = len(findings) - len(shown)
     return [*shown, *([f"{prefix}{more} more: see pre_flight_check."] if more else [])]
 

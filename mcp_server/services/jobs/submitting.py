@@ -20,7 +20,7 @@ from flows.core.configs.reader import (
 from flows.core.configs.yaml_text import dump_yaml, parse_yaml
 from flows.core.errors import InternalError, InvalidArgument, PreflightBlocked
 from flows.core.file_names import expand_home
-from flows.core.findings import Finding, errors_of, told
+from flows.core.findings import Finding, errors_of, list_errors
 from flows.core.models import JobRequest, NotifyOn, OverrideValue, RetryCause, Value
 from flows.core.names import LOCAL_CLOUD
 from flows.core.redaction import (
@@ -152,7 +152,7 @@ def refuse_blocked(job: CheckedJob) -> None:
     errors = errors_of(job.findings)
     if errors:
         raise PreflightBlocked(
-            f"Pre-flight found what would make the job fail: {told(errors)}",
+            f"Pre-flight found what would make the job fail: {list_errors(errors)}",
             "Mend it, or submit with skip_preflight",
         )
 
