@@ -18,8 +18,6 @@ _RESULT_BYTES: Final = 2**24
 _RESULTS_MAX: Final = 200
 """Results of evaluations that are read, the newest ones."""
 _KEPT: Final = 200
-CLOCK_SECONDS: Final = 2.0
-"""File systems keep times coarsely: how much older than its job a file of it may look."""
 _HARNESS = re.compile(r"^results\.|,none$")
 _STEP_KEYS: Final = ("step", "global_step")
 _STEP_LOSSES: Final = ("loss", "train/loss")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.core.configs.checkpoints import Checkpoint, last_whole_checkpoint
+from flows.core.configs.checkpoints import Checkpoint, whole_checkpoints
 
 
 def make(folder: Path, step: int, *weights: str, state: str = '{"global_step": 1}') -> Path:
@@ -36,21 +36,21 @@ def index_of(*shards: str) -> str:
 )
 def test_a_checkpoint_with_weights_and_state_is_whole(tmp_path: Path, weights: list[str]) -> None:
     path = make(tmp_path, 9, *weights)
-    assert last_whole_checkpoint(tmp_path) == Checkpoint(path=path, step=9)
+    assert next(whole_checkpoints(tmp_path), None) == Checkpoint(path=path, step=9)
 
 
 def test_the_highest_step_is_taken_as_a_number(tmp_path: Path) -> None:
     make(tmp_path, 9, "model.safetensors")
     path = make(tmp_path, 100, "model.safetensors")
     make(tmp_path, 20, "model.safetensors")
-    assert last_whole_checkpoint(tmp_path) == Checkpoint(path=path, step=100)
+    assert next(whole_checkpoints(tmp_path), None) == Checkpoint(path=path, step=100)
 
 
 @pytest.mark.parametrize("state", ["", "{", "[]", "{}", "null", "\x00\x00"])
 def test_a_checkpoint_whose_state_was_cut_off_is_skipped(tmp_path: Path, state: str) -> None:
     path = make(tmp_path, 10, "model.safetensors")
     make(tmp_path, 20, "model.safetensors", state=state)
-    assert last_whole_checkpoint(tmp_path) == Checkpoint(path=path, step=10)
+    assert next(whole_checkpoints(tmp_path), None) == Checkpoint(path=path, step=10)
 
 
 def test_a_checkpoint_without_state_or_weights_is_skipped(tmp_path: Path) -> None:
@@ -62,18 +62,18 @@ def test_a_checkpoint_without_state_or_weights_is_skipped(tmp_path: Path) -> Non
     (tmp_path / "checkpoint-60").write_text("a file")
     (tmp_path / "checkpoint-x").mkdir()
     (tmp_path / "checkpoint-70.tmp").mkdir()
-    assert last_whole_checkpoint(tmp_path) == Checkpoint(path=path, step=10)
+    assert next(whole_checkpoints(tmp_path), None) == Checkpoint(path=path, step=10)
 
 
 @pytest.mark.parametrize("index", [index_of("a.safetensors", "b.safetensors"), "{", "{}", "[]"])
 def test_a_sharded_checkpoint_needs_every_shard(tmp_path: Path, index: str) -> None:
     path = make(tmp_path, 10, "a.safetensors")
     (path / "model.safetensors.index.json").write_text(index)
-    assert last_whole_checkpoint(tmp_path) is None
+    assert next(whole_checkpoints(tmp_path), None) is None
     (path / "model.safetensors.index.json").write_text(index_of("a.safetensors"))
-    assert last_whole_checkpoint(tmp_path) == Checkpoint(path=path, step=10)
+    assert next(whole_checkpoints(tmp_path), None) == Checkpoint(path=path, step=10)
 
 
 def test_a_folder_without_checkpoints_has_none(tmp_path: Path) -> None:
-    assert last_whole_checkpoint(tmp_path) is None
-    assert last_whole_checkpoint(tmp_path / "gone") is None
+    assert next(whole_checkpoints(tmp_path), None) is None
+    assert next(whole_checkpoints(tmp_path / "gone"), None) is None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.core.configs.checkpoints import last_whole_checkpoint
+from flows.core.configs.checkpoints import whole_checkpoints
 from flows.core.configs.plan import JobPlan, make_plan
 from flows.core.configs.reader import load_snapshot, read_config, save_snapshot
 from flows.core.models import JobRequest
@@ -65,7 +65,7 @@ def test_a_plans_script_trains_and_resumes_from_the_last_whole_checkpoint(tmp_pa
 
     output_dir = Path(plan.output_dir or "")
     (output_dir / "checkpoint-10" / "trainer_state.json").unlink()
-    checkpoint = last_whole_checkpoint(output_dir)
+    checkpoint = next(whole_checkpoints(output_dir), None)
     assert checkpoint is not None
     assert checkpoint.step == 5
     config = load_snapshot(request.config_sha256 or "", snapshots)

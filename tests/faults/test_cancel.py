@@ -13,7 +13,7 @@ from typing import TextIO
 import psutil
 import pytest
 
-from flows.core.names import DEPLOYMENT
+from flows.core.names import DEPLOYMENT_NAME, FLOW_NAME
 from flows.launcher.local.job_folder import JobFolder
 from flows.launcher.local.slot_queue import queue_folders
 from tests.support.job_driver import JobDriver, job_processes
@@ -34,7 +34,8 @@ while :; do sleep 600; done
 async def scheduled(jobs: JobDriver) -> str:
     """A run for tomorrow, as "Custom run" in the Prefect UI makes it."""
     config = job_config(jobs.folder, "tomorrow", STAYS)
-    deployment = (await jobs.rest.get(f"/deployments/name/{DEPLOYMENT}")).json()["id"]
+    path = f"/deployments/name/{FLOW_NAME}/{DEPLOYMENT_NAME}"
+    deployment = (await jobs.rest.get(path)).json()["id"]
     due = datetime.now(UTC) + timedelta(days=1)
     body = {
         "parameters": {"request": {"config_path": str(config), "client_cwd": str(jobs.folder)}},

@@ -38,16 +38,6 @@ class Checkpoint(Value):
             return float("-inf")
 
 
-def last_whole_checkpoint(output_dir: Path, *, since: float = 0.0) -> Checkpoint | None:
-    """The whole checkpoint with the highest step, if there is one.
-
-    Args:
-        output_dir: The folder that the training writes to.
-        since: Seconds since the epoch; what was whole before is passed over.
-    """
-    return next((one for one in whole_checkpoints(output_dir) if one.written_at >= since), None)
-
-
 def whole_checkpoints(output_dir: Path) -> Iterator[Checkpoint]:
     """The whole checkpoints in a folder, the highest step first.
 
