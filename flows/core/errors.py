@@ -86,7 +86,7 @@ class InvalidArgument(OumiFlowsError):
 
 
 class InvalidConfig(OumiFlowsError):
-    """A config file was read and cannot be run."""
+    """A config file was read but cannot be run."""
 
     code = ErrorCode.INVALID_CONFIG
 
@@ -146,11 +146,11 @@ class ClusterUnreachable(OumiFlowsError):
 
 
 class NothingSubmitted(ClusterUnreachable):
-    """The cluster did not answer before the launch submitted anything: it left no job there."""
+    """The cluster did not answer before the launch submitted anything, so it runs no job."""
 
 
 class StillLaunching(ClusterUnreachable):
-    """The job is being launched, by a launch that the next one takes up."""
+    """A launch of the job is still in progress; the next launch continues it."""
 
 
 class LaunchFailed(OumiFlowsError):
@@ -160,7 +160,7 @@ class LaunchFailed(OumiFlowsError):
 
 
 class LaunchCancelled(LaunchFailed):
-    """Somebody ended the launch, not through us."""
+    """The launch was ended from outside oumi-flows."""
 
 
 class EngineUnavailable(OumiFlowsError):
@@ -188,7 +188,7 @@ class Conflict(OumiFlowsError):
 
 
 class InternalError(OumiFlowsError):
-    """A defect of ours."""
+    """A defect in oumi-flows."""
 
     code = ErrorCode.INTERNAL
 

@@ -1,7 +1,7 @@
-"""Looks at names that a person or a config gives for files, whatever the names are.
+"""Check file names that a person or a config gives, valid or not.
 
 `pathlib` raises for some (3.11): a name that is too long, one below a folder that may not be
-entered, ``~someone`` for an unknown person. To the looks here there is no file of such a name.
+entered, ``~name`` for an unknown user. The functions here report such files as missing.
 """
 
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def exists(path: Path) -> bool:
-    """Whether there is anything of this name."""
+    """Whether there is a file or folder of this name."""
     return os.path.exists(path)  # noqa: PTH110 - see above
 
 
@@ -24,5 +24,5 @@ def is_folder(path: Path) -> bool:
 
 
 def expand_home(path: str | Path) -> Path:
-    """The path with the home folder for ``~``; the same path where there is no such person."""
+    """The path with the home folder for ``~``; the same path if there is no such user."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - see above

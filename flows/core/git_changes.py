@@ -1,7 +1,7 @@
-"""What the files of a Git repository differ in from their last commit, without Git; see git_files.
+"""Compare the files of a Git repository with its last commit, without running Git; see git_files.
 
-Files count as Git compares them when no filter is set: one whose size and times the index knows is
-unchanged, and line ends alone are no change.
+Files are compared as Git does without filters: a file is unchanged if the index has its size and
+times, and a difference in line ends alone is no change.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SECONDS: Final = 5.0
 _LINES_BYTES: Final = 200_000
-"""Changes in larger files are named and not shown: `difflib` takes minutes for some."""
+"""Larger files that changed are listed without their changes: `difflib` takes minutes for some."""
 _WHOLE_BYTES: Final = 64_000_000
 _REPOSITORY: Final = 0o160000
 _SYMLINK: Final = 0o120000
@@ -48,8 +48,8 @@ class Changes(NamedTuple):
     """What is not committed.
 
     Attributes:
-        diff: The changes of tracked files; empty: there are none.
-        untracked: Files that are neither tracked nor ignored, sorted; the first of them.
+        diff: The changes of tracked files; empty if there are none.
+        untracked: The first files that are neither tracked nor ignored, sorted.
     """
 
     diff: str
@@ -57,7 +57,7 @@ class Changes(NamedTuple):
 
 
 class OutOfTime(Exception):
-    """The repository is too large to be compared in the time there is."""
+    """The repository is too large to compare within the time limit."""
 
 
 class GitChanges:
@@ -81,7 +81,7 @@ class GitChanges:
         self._ends_at = clock() + seconds
 
     def head(self) -> Head | None:
-        """The commit that is checked out; None: there is none, or it cannot be read."""
+        """The commit that is checked out; None if there is none or it cannot be read."""
         said = _read_text(self._repository.folder / "HEAD")
         name = said.removeprefix("ref: ")
         if name == said:
@@ -95,11 +95,11 @@ class GitChanges:
         return Head(commit, name.removeprefix("refs/heads/")) if commit else None
 
     def compare(self, head: Head, folder: Path, *, most_untracked: int) -> Changes:
-        """What differs from `head`; untracked files are those of `folder`, named from there.
+        """Compare the files with `head`; list untracked files below `folder`, relative to it.
 
         Raises:
-            OutOfTime: It takes too long.
-            OSError: The repository is damaged or of a kind that is not known.
+            OutOfTime: The comparison took too long.
+            OSError: The repository is damaged or of an unknown kind.
         """
         from dulwich.object_store import DiskObjectStore
 
@@ -115,13 +115,13 @@ class GitChanges:
         return Changes(b"".join(parts).decode(errors="replace"), untracked)
 
     def _packed_commit(self, name: str) -> str:
-        """The commit of a reference that has no file of its own; empty: there is none."""
+        """The commit of a reference without a file of its own; empty if there is none."""
         from dulwich.refs import read_packed_refs
 
         try:
             path = self._repository.common / "packed-refs"
             content = read_regular_file(path, limit=_WHOLE_BYTES)
-            # What a tag points to stands on a line of its own.
+            # The object that a tag points to is on a line of its own.
             lines = [line for line in content.splitlines(keepends=True) if line[:1] != b"^"]
             found = {ref: commit for commit, ref in read_packed_refs(io.BytesIO(b"".join(lines)))}
         except BROKEN:
@@ -131,12 +131,12 @@ class GitChanges:
     def _patches(
         self, store: "DiskObjectStore", head: Head, index: "Mapping[bytes, IndexEntry | None]"
     ) -> Iterator[bytes]:
-        """The changes of each tracked file, as a patch."""
+        """Make a patch for each tracked file that changed."""
         from dulwich.objects import Commit, ObjectID
 
         commit = store[ObjectID(head.commit.encode())]
         if not isinstance(commit, Commit):
-            raise ValueError(f"{head.commit} is no commit")
+            raise ValueError(f"{head.commit} is not a commit")
         committed: dict[bytes, tuple[int, ObjectID]] = {}
         for entry in store.iter_tree_contents(commit.tree):
             self._check_time()
@@ -220,7 +220,7 @@ class GitChanges:
 
 
 def _is_as_known(path: Path, known: "IndexEntry", written_at: float) -> bool:
-    """Whether a file has the size and times that the index knows, from before it was written."""
+    """Whether a file has the size and times in the index, from before the index was written."""
     try:
         now = path.lstat()
     except (OSError, ValueError):
@@ -252,7 +252,7 @@ def _time_of(path: Path) -> float:
 
 
 def _read(path: Path) -> "tuple[int, Blob] | None":
-    """Mode and content of a file as a commit has them; None: it is not there, or no file."""
+    """Mode and content of a file as a commit has them; None if there is no such file."""
     from dulwich.objects import Blob
 
     try:
@@ -261,8 +261,8 @@ def _read(path: Path) -> "tuple[int, Blob] | None":
         if mode == _SYMLINK:
             return mode, Blob.from_string(os.fsencode(path.readlink()))
         if status.st_size > _WHOLE_BYTES:
-            told = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode()).hexdigest()
-            return mode, Blob.from_string(told.encode())
+            facts = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode()).hexdigest()
+            return mode, Blob.from_string(facts.encode())
         return mode, Blob.from_string(read_regular_file(path, limit=_WHOLE_BYTES))
     except (OSError, ValueError):
         return None

@@ -1,8 +1,8 @@
 """Git's files read without Git: where a repository is, and which files its rules ignore.
 
 The command ``git`` executes what a repository's own configuration names: ``core.fsmonitor``,
-filters, text conversions, hooks. Nothing is executed here, so that any folder can be looked at,
-whoever it belongs to. What is read is bounded and regular files alone.
+filters, text conversions, hooks. Nothing is executed here, so any user's folder is safe to
+read. Only regular files are read, up to a size limit.
 """
 
 import io
@@ -29,7 +29,7 @@ _RULES_BYTES: Final = 1_000_000
 _INDEX_BYTES: Final = 64_000_000
 _STARS: Final = re.compile(rb"\*+")
 _MOST_STARS: Final = 5
-"""Rules with more stars are passed over: to match one takes steps to the power of their number."""
+"""Rules with more stars are skipped: matching takes exponential time in their number."""
 
 BROKEN: Final = (
     ArithmeticError,
@@ -42,7 +42,7 @@ BROKEN: Final = (
     struct.error,
     zlib.error,
 )
-"""What dulwich 1.2 raises for files of a repository that are damaged or of an unknown kind."""
+"""Exceptions of dulwich 1.2 for files of a repository that are damaged or of an unknown kind."""
 
 
 class Repository(NamedTuple):
@@ -51,7 +51,7 @@ class Repository(NamedTuple):
     Attributes:
         top: Absolute folder of its files.
         folder: Where the index and HEAD are.
-        common: Where what all its work trees share is.
+        common: The folder that all its work trees share.
     """
 
     top: Path
@@ -72,7 +72,7 @@ class Rule(NamedTuple):
 
 
 def find_repository(folder: Path) -> Repository | None:
-    """The repository that `folder` is in; None: it is in none."""
+    """The repository that `folder` is in; None if it is in none."""
     try:
         folder = folder.resolve()
     except (OSError, RuntimeError):
@@ -88,11 +88,11 @@ def find_repository(folder: Path) -> Repository | None:
 
 
 class IgnoreRules:
-    """Which files of a repository Git ignores, as ``git check-ignore`` has it.
+    """Decides which files of a repository Git ignores, as ``git check-ignore`` does.
 
     Args:
         repository: The repository.
-        home: The person's home folder, where Git's settings are; None: as the system says.
+        home: The person's home folder, where Git's settings are; None: the system's.
     """
 
     def __init__(self, repository: Repository, *, home: Path | None = None) -> None:
@@ -101,7 +101,7 @@ class IgnoreRules:
         self._of_folder: dict[str, list[Rule]] = {}
 
     def find(self, name: str) -> Rule | None:
-        """The rule by which a file or folder is ignored; None: it is not.
+        """The rule that ignores a file or folder; None if it is not ignored.
 
         Args:
             name: Its path from the top, with slashes; a folder's ends without one.
@@ -121,7 +121,7 @@ class IgnoreRules:
         return rule is not None and rule.pattern.is_exclude
 
     def _last_match(self, parts: list[str], *, is_folder: bool) -> Rule | None:
-        """The rule that decides, of the deepest file of rules that has one, there the last."""
+        """The rule that decides: the last match in the deepest file of rules with a match."""
         for depth in range(len(parts) - 1, -1, -1):
             found = _match(self._rules_in("/".join(parts[:depth])), parts[depth:], is_folder)
             if found is not None:
@@ -158,7 +158,7 @@ class IgnoreRules:
         return said is not None and said.lower() in (b"", b"true", b"yes", b"on", b"1")
 
     def _setting(self, name: bytes) -> bytes | None:
-        """The value of a key of the section ``core``; the last file that has it counts."""
+        """The value of a key of the section ``core``; the last file that sets it wins."""
         for config in self._configs:
             try:
                 return config.get((b"core",), name)
@@ -179,7 +179,7 @@ class IgnoreRules:
 
     @cached_property
     def _tracked_names(self) -> set[str]:
-        """What the index has, and the folders that this is in."""
+        """The names in the index, and the folders they are in."""
         names: set[str] = set()
         try:
             index = read_index(self._repository)
@@ -210,7 +210,7 @@ class IgnoreRules:
 
 
 def read_index(repository: Repository) -> "dict[bytes, IndexEntry | None]":
-    """The tracked files by their path from the top; None for one that is in conflict.
+    """The tracked files by their path from the top; None for a file in conflict.
 
     Raises:
         Exception: One of `BROKEN`.
@@ -257,7 +257,7 @@ def _read_config(path: Path) -> "ConfigFile | None":
 
 
 def _git_folder(path: Path) -> Path | None:
-    """The folder that ``.git`` is or, in a further work tree or a submodule, names."""
+    """The folder ``.git``, or the folder that it names in a linked work tree or a submodule."""
     if is_folder(path):
         return path
     said = _pointer(path)

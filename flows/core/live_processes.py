@@ -1,4 +1,4 @@
-"""Processes known by more than their pid, the folder they work in and the ports they hold."""
+"""Identify processes by more than their pid: start, working folder and ports."""
 
 import os
 import socket
@@ -20,7 +20,7 @@ _DELETED: Final = " (deleted)"
 
 
 class ProcessRecord(Value):
-    """A process we started; a later one that gets its pid is another."""
+    """A process we started; a later process with the same pid does not match."""
 
     pid: int
     identity: str
@@ -28,24 +28,24 @@ class ProcessRecord(Value):
 
     @property
     def is_alive(self) -> bool:
-        """Whether this very process lives."""
+        """Whether this same process is alive."""
         return identity_of(self.pid) == self.identity
 
     def works_in(self, folder: Path) -> bool:
-        """Whether this very process lives and has `folder` as its working directory."""
+        """Whether this same process is alive and has `folder` as its working directory."""
         return self.is_alive and works_in(self.pid, folder)
 
     def holds(self, host: str, port: int) -> bool:
-        """Whether this very process lives and listens on an IPv4 address and port."""
+        """Whether this same process is alive and listens on an IPv4 address and port."""
         return self.is_alive and _listens_on(self.pid, host, port)
 
 
 def identity_of(pid: int) -> str | None:
-    """What distinguishes the live process `pid` from any other; None if there is none.
+    """A text that identifies the live process `pid`; None if there is no such process.
 
-    On Linux its start in ticks since boot, which no clock change moves. A killed process is a
-    zombie as soon as its first thread has ended; while others end, it still holds its files and
-    ports, so it counts as alive.
+    On Linux it holds the start in ticks since boot, which no clock change affects. A killed
+    process is a zombie as soon as its first thread ends. While other threads end, it still holds
+    its files and ports, so it counts as alive.
     """
     if sys.platform != "linux":
         return _psutil_identity(pid)
@@ -62,11 +62,10 @@ def identity_of(pid: int) -> str | None:
 
 
 def works_in(pid: int, folder: Path) -> bool:
-    """Whether the process's working directory is `folder`, under whatever name.
+    """Whether the process's working directory is `folder`, under any name.
 
-    A copy of the folder is another one, and so is one of the same path in a container. A folder
-    that was removed, or replaced by another one, still counts by its path: no other process can
-    answer for it.
+    A copy of the folder does not match, nor does a folder of the same path in a container. A
+    folder that was removed or replaced still matches by its path.
     """
     if sys.platform != "linux":
         return _psutil_works_in(pid, folder)
@@ -93,7 +92,7 @@ def _listens_on(pid: int, host: str, port: int) -> bool:
 
 
 def _listening_inode(host: str, port: int) -> str | None:
-    """The socket that listens on an address, as the kernel's table of this network has it."""
+    """The inode of the socket that listens on an address, from the kernel's table."""
     number = int.from_bytes(socket.inet_aton(host), sys.byteorder)
     wanted = f"{number:08X}:{port:04X}"
     try:
@@ -101,7 +100,7 @@ def _listening_inode(host: str, port: int) -> str | None:
             next(table)
             for line in table:
                 fields = line.split()
-                # Those that listen come first.
+                # Listening sockets come first.
                 if fields[3] != _LISTENS:
                     return None
                 if fields[1] == wanted:

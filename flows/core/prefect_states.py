@@ -21,7 +21,7 @@ STATE_OF_TYPE: Final[dict[str, JobState]] = {
     "SCHEDULED": JobState.SCHEDULED,
     "PENDING": JobState.PENDING,
     "RUNNING": JobState.RUNNING,
-    # Nothing of ours pauses a run; the process of one paused from the Prefect UI runs on.
+    # We never pause a run; the process of a run paused in the Prefect UI keeps running.
     "PAUSED": JobState.RUNNING,
     "CANCELLING": JobState.CANCELLING,
     "COMPLETED": JobState.SUCCEEDED,
@@ -77,16 +77,16 @@ def job_state(state_type: str, state_name: str) -> JobState:
 
 
 def terminal_state(reason: TerminationReason) -> PrefectState:
-    """The Prefect state that a job ended for `reason` ends in."""
+    """The terminal Prefect state of a job that ended for `reason`."""
     state = PREFECT_STATE[reason.job_state]
     return PrefectState(state.type, _NAME_OF_REASON.get(reason, state.name))
 
 
 def state_message(reason: TerminationReason, text: str) -> str:
-    """The message of a terminal state: the reason, then a sentence a person reads.
+    """The message of a terminal state: the reason, then a sentence for people.
 
-    Prefect stores type, name and message of a state in one write, so the reason can never be
-    recorded without its state, nor the state without its reason.
+    Prefect stores type, name and message of a state in one write, so reason and state are always
+    recorded together.
     """
     return f"{reason}: {text}"
 
@@ -96,8 +96,8 @@ def read_message(
 ) -> tuple[TerminationReason | None, str]:
     """The termination reason (None while not terminal) and the sentence of a state's message.
 
-    States set by Prefect itself, a person in its UI or its CLI carry no reason of ours: theirs
-    follows from the state.
+    States set by Prefect itself, or by a person in its UI or CLI, carry no reason of ours; the
+    reason then follows from the state.
     """
     head, colon, text = (message or "").partition(": ")
     known = head in TerminationReason.__members__.values()
@@ -110,10 +110,10 @@ def read_message(
 
 
 def attempts_over(history: Iterable[PrefectState]) -> int:
-    """How many attempts of a job are over, from every state of its flow run, oldest first.
+    """Count the attempts of a job that are over, from all states of its flow run, oldest first.
 
-    An attempt is over once a run that had begun reached a terminal state, or was put back to wait
-    for a retry. What ended before it began used up no attempt.
+    An attempt is over once a run that had begun reached a terminal state or waits for a retry. A
+    run that ended before it began used no attempt.
     """
     over = 0
     begun = False

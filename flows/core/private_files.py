@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Literal, cast
 
 JOB_UMASK_ENV: Final = "OUMI_FLOWS_JOB_UMASK"
-"""Set for the engine's processes, which make files for their owner alone."""
+"""Set for the engine's processes, which make files that only their owner can use."""
 
 _OTHERS: Final = 0o077
 _UMASK: Final = re.compile("[0-7]{1,4}")
@@ -19,7 +19,7 @@ _UMASK: Final = re.compile("[0-7]{1,4}")
 def make_private(folder: Path) -> None:
     """Make a folder and the parents it lacks, all of them for their owner alone.
 
-    Of the parents that `Path.mkdir` makes itself, none gets the mode it is given.
+    `Path.mkdir` does not apply its mode to parents that it makes.
 
     Raises:
         OSError: It cannot be made.
@@ -30,7 +30,7 @@ def make_private(folder: Path) -> None:
 
 
 def close_files(folder: Path) -> None:
-    """Close the files of a folder to other users, such as those that an earlier version made.
+    """Deny other users access to the files of a folder, such as files from an earlier version.
 
     Raises:
         OSError: The folder cannot be read, or a file is another user's.
@@ -55,18 +55,18 @@ def _open_private(path: str, flags: int) -> int:
 
 
 def job_umask(environ: Mapping[str, str] = os.environ) -> int | None:
-    """The umask for jobs, which the engine was started with; None: that of this process."""
+    """The umask for jobs, with which the engine was started; None: this process's own."""
     text = environ.get(JOB_UMASK_ENV, "")
     return int(text, 8) if _UMASK.fullmatch(text) else None
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file for its owner alone; whoever reads it finds all of it or none.
+    """Write a file for its owner alone; readers see the whole content or none of it.
 
-    Of several writers at once, in whatever thread or process, one is the last.
+    If several threads or processes write at once, the last one wins.
 
     Raises:
-        OSError: It cannot be written, such as on a full disk; nothing is left of it.
+        OSError: It cannot be written, such as on a full disk; no part of it is left.
     """
     make_private(path.parent)
     # mkstemp makes the file 0600.
@@ -83,14 +83,14 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_or_make(path: Path, *, make: Callable[[], str], accept: Callable[[str], bool]) -> str:
-    """The one line in a file for its owner alone, which is made when it is first asked for.
+    """Read the one line of a file for its owner alone; make the file at the first call.
 
-    Of processes that ask together one makes it, and all read the same.
+    If several processes call at once, one makes the file and all read the same line.
 
     Args:
         path: The file.
-        make: Makes up the line.
-        accept: Whether a line may stay. Another one, such as one cut short by a full disk, is
+        make: Makes the line.
+        accept: Whether a line is valid. An invalid line, such as one cut short by a full disk, is
             replaced.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Opens files that a person, a config or a repository names: regular files alone, and bounded.
+"""Opens files that a person, a config or a repository names: regular files only, up to a limit.
 
-A pipe or a terminal keeps a reader waiting for ever, a device such as ``/dev/zero`` has no end, and
-what is below ``/proc`` and ``/sys`` looks like a regular file and may be either.
+A pipe or a terminal can block a reader for ever, and a device such as ``/dev/zero`` has no end.
+Files below ``/proc`` and ``/sys`` look regular and may do either.
 """
 
 import errno
@@ -19,14 +19,14 @@ _KERNEL_FOLDERS: Final = ("/proc/", "/sys/")
 
 
 class NotRegular(OSError):
-    """What is no regular file."""
+    """The path is not a regular file."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(errno.EINVAL, "It is not a regular file", os.fspath(path))
 
 
 class TooLarge(OSError):
-    """A file that is larger than it may be."""
+    """A file is larger than the limit."""
 
     def __init__(self, path: str | os.PathLike[str], limit: int) -> None:
         super().__init__(errno.EFBIG, f"It is larger than {limit:,} bytes", os.fspath(path))
@@ -35,14 +35,14 @@ class TooLarge(OSError):
 def open_regular_file(
     path: str | os.PathLike[str], *, follow_link: bool = True
 ) -> io.BufferedReader:
-    """Open a regular file for reading, without waiting for anything.
+    """Open a regular file for reading, without blocking.
 
     Args:
         path: The file.
         follow_link: Whether it may be a symbolic link.
 
     Raises:
-        OSError: It is no regular file, or cannot be opened.
+        OSError: It is not a regular file, or cannot be opened.
         ValueError: The path has a null character.
     """
     _check_regular(Path(path).stat(follow_symlinks=follow_link), path)
@@ -51,7 +51,7 @@ def open_regular_file(
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     descriptor = os.open(path, flags if follow_link else flags | os.O_NOFOLLOW)
     try:
-        # It may have been replaced since the first look, which keeps us from opening a device.
+        # The first check keeps us from opening a device; the file may have been replaced since.
         _check_regular(os.fstat(descriptor), path)
         return os.fdopen(descriptor, "rb")
     except BaseException:
@@ -62,10 +62,10 @@ def open_regular_file(
 def read_regular_file(
     path: str | os.PathLike[str], *, limit: int, follow_link: bool = True
 ) -> bytes:
-    """The content of a regular file of at most `limit` bytes.
+    """Read a regular file of at most `limit` bytes.
 
     Raises:
-        OSError: It is larger, no regular file, or cannot be read.
+        OSError: It is larger, not a regular file, or cannot be read.
         ValueError: The path has a null character.
     """
     with open_regular_file(path, follow_link=follow_link) as file:
@@ -76,10 +76,10 @@ def read_regular_file(
 
 
 def read_json(path: str | os.PathLike[str], *, limit: int = JSON_BYTES) -> object:
-    """The value of a JSON file.
+    """Read the value of a JSON file.
 
     Raises:
-        OSError: It is larger than `limit`, no regular file, or cannot be read.
+        OSError: It is larger than `limit`, not a regular file, or cannot be read.
         ValueError: It is not JSON, or nests too deeply.
     """
     return cast(object, pydantic_core.from_json(read_regular_file(path, limit=limit)))

@@ -15,10 +15,10 @@ SERVER_RECORD: Final = "server.json"
 
 
 class ServerRecord(Value):
-    """The port, for good, and the process that last served on it.
+    """The server's permanent port, and the process that last served on it.
 
     `folder` is the path of the engine's folder that the process was started for; empty in a
-    record of an earlier version. `stopped` says that we ended the process, on purpose.
+    record of an earlier version. `stopped` is true if we ended the process on purpose.
     """
 
     port: int
@@ -28,12 +28,12 @@ class ServerRecord(Value):
 
     @property
     def is_served(self) -> bool:
-        """Whether the process lives and holds the port."""
+        """Whether the process is alive and holds the port."""
         return self.process is not None and self.process.holds(SERVER_HOST, self.port)
 
 
 def read_server_record(engine_dir: Path) -> ServerRecord | None:
-    """The record in an engine's folder; None if there is none or it makes no sense."""
+    """Read the record in an engine's folder; None if there is none or it is invalid."""
     try:
         return ServerRecord.model_validate_json((engine_dir / SERVER_RECORD).read_bytes())
     except (OSError, ValidationError):
@@ -41,11 +41,11 @@ def read_server_record(engine_dir: Path) -> ServerRecord | None:
 
 
 def guard_server_port(api_url: str, engine_dir: Path) -> None:
-    """Refuse this process connections to the embedded server's port while another holds it.
+    """Refuse this process connections to the embedded server's port while another process has it.
 
     Prefect's client sends the engine's password with every request, and with every websocket,
-    to whatever listens. The guard is an audit hook, which sees each connection that Python makes,
-    whatever library asks for it. It stays for as long as the process lives.
+    to any listener. The guard is an audit hook, which sees each connection that Python makes,
+    from any library. It stays until the process ends.
 
     Args:
         api_url: The server this process speaks to.

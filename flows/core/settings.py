@@ -9,14 +9,14 @@ from flows.core.names import WORK_POOL
 
 
 class Settings(BaseSettings):
-    """What a person can set. Every field is the environment variable ``OUMI_FLOWS_<FIELD>``."""
+    """The settings. Every field is the environment variable ``OUMI_FLOWS_<FIELD>``."""
 
     model_config = SettingsConfigDict(
         env_prefix="OUMI_FLOWS_", env_ignore_empty=True, frozen=True, extra="ignore"
     )
 
     home: Path = Field(
-        default=Path("~/.oumi-flows"), description="Folder of everything we keep on disk."
+        default=Path("~/.oumi-flows"), description="Folder of all files that oumi-flows keeps."
     )
     work_pool: str = Field(default=WORK_POOL, description="Prefect work pool that jobs run in.")
     local_slots: int | None = Field(
@@ -32,15 +32,15 @@ class Settings(BaseSettings):
         description="Time from SIGTERM to SIGKILL when a local job is cancelled.",
     )
     poll_min_seconds: float = Field(
-        default=0.25, gt=0, description="Shortest interval between two looks at a cluster."
+        default=0.25, gt=0, description="Shortest interval between two checks of a cluster."
     )
     poll_max_seconds: float = Field(
-        default=10.0, gt=0, description="Longest interval between two looks at a cluster."
+        default=10.0, gt=0, description="Longest interval between two checks of a cluster."
     )
     unreachable_timeout_seconds: float = Field(
         default=86_400.0,
         gt=0,
-        description="How long a job that cannot be observed is still called running.",
+        description="How long a job that cannot be observed is still reported as running.",
     )
     reach_timeout_seconds: float = Field(
         default=60.0,
@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     check_timeout_seconds: float = Field(
         default=25.0,
         gt=0,
-        description="How long a check waits for the worker; what it found without it is told.",
+        description="How long a check waits for the worker before it answers without it.",
     )
     engine_timeout_seconds: float = Field(
         default=60.0, gt=0, description="How long to wait for the embedded engine to come up."
@@ -101,19 +101,17 @@ class Settings(BaseSettings):
     )
     configs_url: str = Field(
         default="https://github.com/oumi-ai/oumi/archive/refs/tags/v{version}.tar.gz",
-        description="Archive of Oumi's repository whose configs the catalogue has; `off`: fetch "
+        description="Archive of Oumi's repository with the configs of the catalogue; `off`: fetch "
         "nothing.",
     )
     configs_sha256: str | None = Field(
-        default=None, description="SHA-256 that this archive must have. Unset: any."
+        default=None, description="Required SHA-256 of this archive. Unset: any."
     )
     configs_timeout_seconds: float = Field(
-        default=120.0, gt=0, description="Limit of fetching it, which happens in the background."
+        default=120.0, gt=0, description="Limit of fetching this archive in the background."
     )
 
-    debug: bool = Field(
-        default=False, description="Show the traceback of an error of the command line."
-    )
+    debug: bool = Field(default=False, description="Show the traceback when a command fails.")
 
     @field_validator("home", "configs_dir")
     @classmethod
@@ -132,17 +130,17 @@ class Settings(BaseSettings):
 
     @property
     def snapshots_dir(self) -> Path:
-        """Where submitted configs are kept as they were, by content hash."""
+        """Where copies of submitted configs are kept, by content hash."""
         return self.home / "configs"
 
     @property
     def docs_dir(self) -> Path:
-        """Where the indexes of Oumi's API are kept, one for each version."""
+        """Where the indexes of Oumi's API are kept, one per version."""
         return self.home / "docs"
 
     @property
     def records_dir(self) -> Path:
-        """Where it is kept what jobs ran on, by content hash."""
+        """Where provenance records of jobs are kept, by content hash."""
         return self.home / "records"
 
     @property

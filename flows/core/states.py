@@ -1,4 +1,4 @@
-"""Job states and the reasons a job ended: the words every part of the project shares."""
+"""Job states and the reasons why a job ended."""
 
 from enum import StrEnum
 
@@ -28,7 +28,7 @@ _TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, 
 
 
 class ProcessHolder(StrEnum):
-    """What knows all processes of a local job, and so proves that none is left."""
+    """What tracks all processes of a local job, and so proves that none is left."""
 
     CONTROL_GROUP = "control_group"
     PROCESS_TREE = "process_tree"

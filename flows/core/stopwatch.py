@@ -1,8 +1,8 @@
 """Time measured on the monotonic clock, kept across the processes that measure it.
 
 A wall clock may be set while a job runs. The monotonic clock may not, and all processes of one boot
-of a machine share it: what one began, another reads on. Only over a reboot, or between machines, is
-the wall clock all there is. Standard library only.
+of a machine share it, so one process can continue another's measurement. After a reboot, or on
+another machine, only the wall clock is left. Standard library only.
 """
 
 import re
@@ -15,7 +15,7 @@ _TEXT: Final = re.compile(r"(\d+) (\d+(?:\.\d+)?)(?: ([\w-]*) (\d+(?:\.\d+)?) (\
 
 
 class Instant(NamedTuple):
-    """A moment on both clocks, in seconds; `boot` says which boot the monotonic one counts from."""
+    """A moment on both clocks, in seconds; `boot` identifies the boot of the monotonic one."""
 
     boot: str
     monotonic: float
@@ -28,12 +28,12 @@ class Instant(NamedTuple):
 
 
 class Stopwatch(NamedTuple):
-    """How long the attempts of a run took, up to and with one attempt.
+    """How long the attempts of a run took, up to and including one attempt.
 
     Attributes:
-        attempt: The attempt it was started for last.
-        before: Seconds measured until `since`, or in all if it has stopped.
-        since: From when on it measures; None: it has stopped.
+        attempt: The attempt it was last started for.
+        before: Seconds measured before `since`, or in total if it has stopped.
+        since: The moment it was started; None if it has stopped.
     """
 
     attempt: int
@@ -42,7 +42,7 @@ class Stopwatch(NamedTuple):
 
     @classmethod
     def parse(cls, text: object) -> "Stopwatch | None":
-        """The stopwatch of a text that `str` made; None for anything else."""
+        """Read the stopwatch from a text that `str` made; None for any other text."""
         match = _TEXT.fullmatch(str(text))
         if match is None:
             return None
@@ -51,14 +51,14 @@ class Stopwatch(NamedTuple):
         return cls(int(attempt), float(before), since)
 
     def __str__(self) -> str:
-        """The text to keep it as."""
+        """The text to store it as."""
         text = f"{self.attempt} {self.before:.3f}"
         if self.since is None:
             return text
         return f"{text} {self.since.boot} {self.since.monotonic:.3f} {self.since.wall:.3f}"
 
     def seconds(self, now: Instant) -> float:
-        """The seconds measured; over a reboot, or on another machine, by the wall clock."""
+        """The seconds measured; by the wall clock after a reboot or on another machine."""
         if self.since is None:
             return self.before
         if self.is_of_boot(now):
@@ -70,21 +70,21 @@ class Stopwatch(NamedTuple):
         return self.since is not None and bool(now.boot) and self.since.boot == now.boot
 
     def stop(self, now: Instant) -> "Stopwatch":
-        """The same, with nothing more to measure."""
+        """Stop it: the same stopwatch with its time measured."""
         return Stopwatch(self.attempt, self.seconds(now), None)
 
 
 def start(known: Stopwatch | None, *, attempt: int, now: Instant) -> Stopwatch:
-    """A stopwatch that measures an attempt, on top of what `known` has measured before.
+    """Start a stopwatch for an attempt, on top of the time in `known`.
 
-    One that measures this attempt already goes on.
+    A stopwatch that already measures this attempt keeps running.
     """
     if known is None:
         return Stopwatch(attempt, 0.0, now)
     if known.attempt == attempt and known.is_of_boot(now):
         return known
     is_same = known.attempt == attempt
-    # An earlier attempt that was never seen to end ended at a time that nothing tells.
+    # If the end of an earlier attempt was not observed, the time of its end is unknown.
     before = known.seconds(now) if is_same or known.since is None else known.before
     return Stopwatch(attempt, before, now)
 
