@@ -1,4 +1,4 @@
-"""Trainings that diverged: whose last loss is not a finite number."""
+"""Detect trainings that diverged: their last loss is not a finite number."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -7,15 +7,15 @@ from typing import Final
 from flows.core.numbers import to_json
 
 DIVERGED: Final = "its training diverged"
-"""Words that the message of every such job has."""
+"""Words in the message of every such job."""
 
 _LOSSES: Final = ("loss", "train/loss", "train_loss")
-"""Names of the last loss, best first: Transformers', Oumi's own trainer's, the whole run's mean."""
+"""Names of the last loss, best first: Transformers, Oumi's own trainer, mean of the whole run."""
 _NORM: Final = "grad_norm"
 
 
 def last_loss(metrics: Mapping[str, float]) -> float | None:
-    """The last loss of the training that left the metrics; None: they are of no training."""
+    """The last loss of the training that wrote the metrics; None if no training did."""
     return next((metrics[name] for name in _LOSSES if name in metrics), None)
 
 
@@ -25,18 +25,18 @@ def has_diverged(metrics: Mapping[str, float]) -> bool:
 
 
 def divergence(loss: float | None) -> str:
-    """What to say of a training with this last loss if it diverged; empty if it did not."""
+    """Describe the divergence of a training with this last loss; empty if it did not diverge."""
     if loss is None or math.isfinite(loss):
         return ""
     return f"{DIVERGED}: its last loss is {to_json(loss)}"
 
 
 def raw_loss(loss: float, not_finite: Collection[str]) -> float:
-    """The loss of a log record, as it was before Transformers replaced it.
+    """Recover the loss of a log record from before Transformers replaced it.
 
-    Transformers (5.16, `logging_nan_inf_filter`) logs the mean of the losses before in place of
-    one that is not finite, and 0 where all were so. The gradients of that record are not finite
-    either. Those alone prove nothing: training in half precision skips such a step and goes on.
+    Transformers (5.16, `logging_nan_inf_filter`) replaces a loss that is not finite with the mean
+    of the losses before, or with 0 if none was finite. The gradients of that record are not finite
+    either. Such gradients alone prove nothing: half-precision training skips the step.
 
     Args:
         loss: The loss of the record.

@@ -1,4 +1,4 @@
-"""What checks of configs find: values that checkers, flows, tools and the terminal share."""
+"""Findings of config checks: values that checkers, flows, tools and the terminal share."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -9,7 +9,7 @@ from pydantic import Field
 from flows.core.models import Answer, Value
 
 SHOWN: Final = 20
-"""Findings of each severity that an answer holds at most; its summary counts all."""
+"""Most findings of one severity in an answer; its summary counts all."""
 
 _LONGEST: Final = 300
 _LISTED: Final = 5
@@ -85,7 +85,7 @@ class Severity(StrEnum):
 
 
 class Finding(Value):
-    """One thing that is wrong, where it is, and how to mend it."""
+    """One problem, where it is, and how to fix it."""
 
     code: FindingCode
     severity: Severity
@@ -106,22 +106,22 @@ class Finding(Value):
 
 
 class OumiProblem(Value):
-    """What a class of Oumi refuses."""
+    """A value that a class of Oumi refuses."""
 
     key: str
     message: str
-    is_of_host: bool = Field(description="Whether another machine may take it.")
+    is_of_host: bool = Field(description="Whether another machine may accept it.")
 
 
 class OumiVerdict(Answer):
-    """What the worker's Oumi says of a config."""
+    """The problems that the worker's Oumi finds in a config."""
 
     oumi_version: str
     problems: list[OumiProblem]
 
 
 class ConfigValidation(Value):
-    """What is wrong with a config."""
+    """The problems of a config."""
 
     summary: str = Field(description="One line a person can read.")
     valid: bool
@@ -141,10 +141,10 @@ class Gpu(Value):
 
 
 class Hardware(Value):
-    """The machine a job would run on, as far as it is known."""
+    """The machine a job would run on, as far as known."""
 
-    where: str = Field(description="worker: the worker's own machine; else the cloud asked for.")
-    accelerator_type: str = Field(description="cuda, mps, other or none; unknown: not told.")
+    where: str = Field(description="worker: the worker's own machine; else the cloud.")
+    accelerator_type: str = Field(description="cuda, mps, other, none or unknown.")
     accelerator_count: int | None = None
     gpus: list[Gpu] = Field(default_factory=list[Gpu])
     driver_version: str | None = None
@@ -158,13 +158,13 @@ class CloudReadiness(Value):
     """Whether SkyPilot can use the target."""
 
     target_cloud: str = ""
-    target_cloud_ready: bool | None = Field(default=None, description="Null: it could not tell.")
+    target_cloud_ready: bool | None = Field(default=None, description="Null: unknown.")
     enabled_clouds: list[str] = Field(default_factory=list[str])
     reason: str = ""
 
 
 class WorkerFindings(Answer):
-    """What the worker's machine tells of a launch."""
+    """The findings of the worker's machine about a launch."""
 
     findings: list[Finding]
     hf_authenticated: bool | None = None
@@ -175,13 +175,13 @@ class WorkerFindings(Answer):
 
 
 class PreFlight(Value):
-    """Everything that was looked at before a launch."""
+    """The results of all checks before a launch."""
 
     summary: str = Field(description="One line a person can read.")
     blocking: bool
     errors: list[Finding]
     warnings: list[Finding]
-    hf_authenticated: bool | None = Field(default=None, description="Null: not known.")
+    hf_authenticated: bool | None = Field(default=None, description="Null: unknown.")
     repo_access: dict[str, str] = Field(default_factory=dict[str, str])
     hardware: Hardware | None = None
     cloud_readiness: CloudReadiness | None = None
@@ -194,17 +194,17 @@ class PreFlight(Value):
 
 
 def errors_of(findings: Sequence[Finding]) -> list[Finding]:
-    """Those that block."""
+    """The findings that block a launch."""
     return [finding for finding in findings if finding.severity is Severity.ERROR]
 
 
 def warnings_of(findings: Sequence[Finding]) -> list[Finding]:
-    """Those that do not block."""
+    """The findings that do not block a launch."""
     return [finding for finding in findings if finding.severity is Severity.WARNING]
 
 
 def first_findings(findings: Sequence[Finding], *, limit_bytes: int = 3500) -> list[Finding]:
-    """The first findings, each shortened, as far as an answer can hold them."""
+    """The first findings that fit in an answer, each shortened."""
     shown: list[Finding] = []
     for finding in findings[:SHOWN]:
         short = finding.model_copy(
@@ -221,7 +221,7 @@ def first_findings(findings: Sequence[Finding], *, limit_bytes: int = 3500) -> l
 
 
 def count_findings(errors: Sequence[Finding], warnings: Sequence[Finding]) -> str:
-    """`2 errors and 1 warning`, and how many of them are shown if not all are."""
+    """Count findings as `2 errors and 1 warning`, and say how many are shown if not all are."""
     parts: list[str] = []
     for group, name in ((errors, "error"), (warnings, "warning")):
         if group:
@@ -232,7 +232,7 @@ def count_findings(errors: Sequence[Finding], warnings: Sequence[Finding]) -> st
 
 
 def list_errors(errors: Sequence[Finding]) -> str:
-    """The first few errors on one line, each with its code, and how many more there are."""
+    """List the first errors on one line, each with its code, and count the others."""
     lines = [f"{finding.code}: {_shorten(finding.text)}" for finding in errors[:_LISTED]]
     more = len(errors) - _LISTED
     return " ".join(lines) + (f" And {more} more." if more > 0 else "")

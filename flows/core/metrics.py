@@ -1,4 +1,4 @@
-"""The numbers a job leaves behind: of its evaluation, its training, or its own output."""
+"""Read the metrics of a job: from its evaluation, its training, or its own output."""
 
 import json
 import math
@@ -16,7 +16,7 @@ _TASK: Final = "task_params.json"
 _TAIL_BYTES: Final = 2**20
 _RESULT_BYTES: Final = 2**24
 _RESULTS_MAX: Final = 200
-"""Results of evaluations that are read, the newest ones."""
+"""How many results of evaluations are read, the newest ones."""
 _KEPT: Final = 200
 _HARNESS = re.compile(r"^results\.|,none$")
 _STEP_KEYS: Final = ("step", "global_step")
@@ -36,7 +36,7 @@ class ResultFiles(NamedTuple):
     Attributes:
         output_dir: Its folder of results, if it has one.
         log_path: Its log.
-        before: What was in the folder before the job.
+        before: The content of the folder before the job.
     """
 
     output_dir: Path | None
@@ -45,12 +45,12 @@ class ResultFiles(NamedTuple):
 
 
 def kept_metrics(found: Mapping[str, float]) -> str:
-    """The metrics as the label of a run has them."""
+    """Write the metrics as the label of a run."""
     return json.dumps({name: to_json(value) for name, value in sorted(found.items())[:_KEPT]})
 
 
 def read_kept(label: object) -> dict[str, float] | None:
-    """The metrics that a run's label has; None: it has none."""
+    """Read the metrics of a run's label; None if it has none."""
     if not isinstance(label, str):
         return None
     try:
@@ -60,11 +60,11 @@ def read_kept(label: object) -> dict[str, float] | None:
 
 
 def read_metrics(files: ResultFiles) -> dict[str, float]:
-    """Every metric by its name, the last value of each, which may be not finite.
+    """Read the last value of every metric, by name; values may be not finite. Blocking.
 
-    An evaluation's are named ``<task>.<metric>``. What a script prints counts last: lines that are
-    a JSON object, such as ``{"exact_match": 0.9}``. A training that was too short to log a step's
-    loss has the mean of all as its loss. Blocking.
+    An evaluation's metrics are named ``<task>.<metric>``. Lines of the log that are a JSON object,
+    such as ``{"exact_match": 0.9}``, override them. If a training was too short to log the loss of
+    a step, its loss is the mean of all steps.
     """
     found: dict[str, float] = {}
     for line in _lines(files.log_path):
@@ -72,7 +72,7 @@ def read_metrics(files: ResultFiles) -> dict[str, float]:
     for event in _events(files):
         found |= event
     mean = found.get("train_loss")
-    if mean and found.keys().isdisjoint(_STEP_LOSSES):  # 0 is that of a run that did no step
+    if mean and found.keys().isdisjoint(_STEP_LOSSES):  # 0 is the mean of a run without steps
         found["loss"] = mean
     for result in _evaluations(files):
         found |= result
@@ -83,15 +83,16 @@ def pick(metrics: Mapping[str, float], name: str) -> float | None:
     """The metric of this name, or the only one whose name ends with ``.<name>``."""
     if name in metrics:
         return metrics[name]
-    # By what is written, as a number that is none is not even equal to itself.
+    # Compare as text, because NaN is not equal to itself.
     ending = {to_json(value): value for key, value in metrics.items() if key.endswith(f".{name}")}
     return next(iter(ending.values())) if len(ending) == 1 else None
 
 
 def read_curve(files: ResultFiles, metric: str) -> list[Point]:
-    """The values a metric had while the job ran, by step, which may be not finite. Blocking.
+    """Read the values of a metric by step; values may be not finite. Blocking.
 
-    After a resume the later value of a step counts, and steps that are still to come do not.
+    After a resume the later value of a step counts. Steps that the resumed attempt has not reached
+    are left out.
     """
     events = list(_events(files)) or [_event(line) for line in _lines(files.log_path)]
     points: dict[int, float] = {}
@@ -105,7 +106,7 @@ def read_curve(files: ResultFiles, metric: str) -> list[Point]:
 
 
 def _events(files: ResultFiles) -> Iterator[dict[str, float]]:
-    """What the training logged, the oldest first."""
+    """Read the training's log records, the oldest first."""
     if files.output_dir is None:
         return
     parts = files.before.parts() if files.before.spans else [(0, None)]
@@ -115,7 +116,7 @@ def _events(files: ResultFiles) -> Iterator[dict[str, float]]:
 
 
 def _event(line: str) -> dict[str, float]:
-    """The numbers of a line that a trainer or a script wrote."""
+    """Read the numbers of a line that a trainer or a script wrote."""
     numbers = read_numbers(line)
     if "loss" in numbers:
         not_finite = [name for name, value in numbers.items() if not math.isfinite(value)]
@@ -124,7 +125,7 @@ def _event(line: str) -> dict[str, float]:
 
 
 def _evaluations(files: ResultFiles) -> Iterator[dict[str, float]]:
-    """The results of each task, the newest last."""
+    """Read the results of each task, the newest last."""
     if files.output_dir is None:
         return
     results = [path for path in files.output_dir.glob(EVALUATION) if files.before.is_new(path)]
@@ -136,7 +137,7 @@ def _evaluations(files: ResultFiles) -> Iterator[dict[str, float]]:
 
 
 def _lines(path: Path | None, *, start: int = 0, end: int | None = None) -> list[str]:
-    """The last lines of a part of a file."""
+    """Read the last lines of a part of a file."""
     if path is None:
         return []
     try:

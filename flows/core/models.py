@@ -1,4 +1,4 @@
-"""Values that cross a boundary between the MCP server, Prefect and a worker. Light imports only."""
+"""Values passed between the MCP server, Prefect and a worker. Light imports only."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -24,14 +24,14 @@ class Command(StrEnum):
 
 
 class RetryCause(StrEnum):
-    """Ends of an attempt that are retried only when asked for; values of `TerminationReason`."""
+    """Ends of an attempt that are retried only on request; values of `TerminationReason`."""
 
     NONZERO_EXIT = TerminationReason.NONZERO_EXIT
     TIMED_OUT = TerminationReason.TIMED_OUT
 
 
 class Overlap(StrEnum):
-    """What becomes of a schedule's run when the one before it has not ended."""
+    """What happens to a schedule's run while the previous one has not ended."""
 
     SKIP = "skip"
     QUEUE = "queue"
@@ -39,7 +39,7 @@ class Overlap(StrEnum):
 
 
 class NotifyOn(StrEnum):
-    """At which ends of a job somebody is told."""
+    """Which ends of a job send a notification."""
 
     END = "end"
     FAILURE = "failure"
@@ -55,13 +55,13 @@ class Value(BaseModel):
 
 
 class Answer(Value):
-    """What a worker answers to a question of the MCP server."""
+    """A worker's answer to a question of the MCP server."""
 
     summary: str = Field(description="One line a person can read.")
 
 
 class JobRequest(Value):
-    """What a person asked for: the parameter of the `oumi-job` flow."""
+    """A submitted job: the parameter of the `oumi-job` flow."""
 
     config_path: str = Field(description="Absolute path of the Oumi config (YAML).")
     client_cwd: str = Field(description="Absolute folder that relative paths start from.")
@@ -86,7 +86,8 @@ class JobRequest(Value):
     )
     max_retries: Annotated[int, Field(ge=0, le=100)] = 0
     retry_on: list[RetryCause] = Field(
-        default_factory=list[RetryCause], description="What is retried beside lost machines."
+        default_factory=list[RetryCause],
+        description="Extra causes to retry, besides lost machines.",
     )
     timeout_seconds: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="Limit of one attempt, from when it runs. None: no limit."
@@ -106,7 +107,7 @@ class JobRequest(Value):
 
 
 class JobProgress(Value):
-    """How far a job's own output says it is."""
+    """A job's progress, from its own output."""
 
     step: int | None = None
     max_steps: int | None = None
@@ -166,7 +167,7 @@ class JobStatus(Value):
 
 
 class ClusterState(StrEnum):
-    """Where a cluster is; one that is gone is not listed."""
+    """The state of a cluster; a cluster that is gone is not listed."""
 
     LAUNCHING = "launching"
     UP = "up"
@@ -175,7 +176,7 @@ class ClusterState(StrEnum):
 
 
 class ClusterStatus(Value):
-    """One observation of a cluster. What nobody knows is None, as the price of a Slurm node."""
+    """One observation of a cluster. Unknown values are None, such as the price of a Slurm node."""
 
     cloud: str
     cluster_name: str
@@ -199,12 +200,12 @@ class ClusterList(Answer):
     clusters: list[ClusterStatus]
     unavailable: dict[str, str] = Field(
         default_factory=dict[str, str],
-        description="What could not be asked for its clusters, and why.",
+        description="Clouds that did not list their clusters, and why.",
     )
 
 
 class ClusterEnd(Answer):
-    """A cluster that was seen to be stopped, or gone."""
+    """A cluster that is confirmed to be stopped or gone."""
 
     cloud: str
     cluster_name: str
@@ -212,7 +213,7 @@ class ClusterEnd(Answer):
 
 
 class ExternalJob(Answer):
-    """One look at a job that somebody else launched, by the launcher's own id of it."""
+    """One observation of a job that oumi-flows did not launch, by the launcher's own id."""
 
     cloud: str
     cluster_name: str
@@ -224,12 +225,12 @@ class ExternalJob(Answer):
 
 
 class LogRequest(Value):
-    """Which part of a log is asked for.
+    """The part of a log to read.
 
     Attributes:
         lines: Lines at most.
         max_bytes: Bytes at most.
-        offset: Where an earlier part ended; None: the tail.
+        offset: The end of an earlier part; None: the tail.
         grep: Regular expression that each line contains.
     """
 
@@ -240,7 +241,7 @@ class LogRequest(Value):
 
 
 class ExternalLog(Answer):
-    """A part of the log of such a job."""
+    """A part of the log of a job that oumi-flows did not launch."""
 
     state: JobState
     lines: list[str]

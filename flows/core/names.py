@@ -1,4 +1,4 @@
-"""Names derived from a job, and the keys under which facts are kept on its flow run."""
+"""Names derived from a job, and the labels of its flow run."""
 
 import hashlib
 import re
@@ -23,15 +23,15 @@ TAG: Final = "oumi"
 COMMAND_TAG: Final = "command:"
 CLUSTER_TAG: Final = "cluster:"
 LAUNCHER_TAG: Final = "launcher_job:"
-"""What the tags of a job's handle begin with: Prefect finds runs by tags, not by the values of
-labels (prefect 3.8)."""
+"""Prefixes of the tags that identify a job's handle: Prefect finds runs by tags, not by the values
+of labels (prefect 3.8)."""
 
 JOB_COMMAND: Final = "job"
-"""What a job config counts as where commands are told apart: its scripts run any."""
+"""Used as the command of a job config, whose scripts can run any command."""
 
 PIPELINE_COMMAND: Final = "pipeline"
 SWEEP_COMMAND: Final = "sweep"
-"""What runs that consist of jobs count as where commands are told apart."""
+"""Used as the command of runs that consist of jobs."""
 PARENT_FLOWS: Final = frozenset({PIPELINE_FLOW, SWEEP_FLOW})
 """The flows whose runs consist of jobs."""
 JOB_FLOWS: Final = PARENT_FLOWS | {FLOW_NAME}
@@ -44,13 +44,13 @@ CALL_TAG: Final = "oumi-call"
 """Tag of every flow run that answers a question; it is no job."""
 
 CALL_QUEUE: Final = "calls"
-"""Work queue of the runs that somebody waits for; goes before the queues of jobs."""
+"""Work queue of runs whose answer a client waits for; has priority over the queues of jobs."""
 
 CLOUD_QUEUE: Final = "clouds"
-"""Work queue of cloud jobs, which wait for no slot of the worker's machine."""
+"""Work queue of cloud jobs, which need no slot of the worker's machine."""
 
 ANSWER_ARTIFACT: Final = "answer"
-"""Type of the artifact that carries the answer of such a run."""
+"""Type of the artifact that holds the answer of such a run."""
 
 PARTS_ARTIFACT: Final = "table"
 """Type of the artifact that shows the parts of a pipeline or a sweep."""
@@ -63,92 +63,92 @@ LABEL_CLUSTER: Final = "oumi.cluster_name"
 LABEL_LAUNCHER_JOB_ID: Final = "oumi.launcher_job_id"
 LABEL_LOG_PATH: Final = "oumi.log_path"
 LABEL_HELD_BY: Final = "oumi.processes_held_by"
-"""What knows all processes of a local job: a value of `ProcessHolder`."""
+"""What tracks all processes of a local job: a value of `ProcessHolder`."""
 LABEL_MODEL: Final = "oumi.model_name"
 LABEL_OUTPUT_DIR: Final = "oumi.output_dir"
 LABEL_FORCE_CANCEL: Final = "oumi.force_cancel"
 LABEL_LAUNCHED_ATTEMPT: Final = "oumi.launched_attempt"
-"""The attempt that the cluster and the launcher job id are of; `LABEL_ATTEMPT` may be ahead."""
+"""The attempt of the cluster and the launcher job id; `LABEL_ATTEMPT` may be ahead."""
 LABEL_WORK_POOL: Final = "oumi.work_pool"
-"""The work pool that a run was submitted to: Prefect forgets it with the pool."""
+"""The work pool of a run: Prefect forgets it when the pool is deleted."""
 LABEL_SUBMITTED_ATTEMPT: Final = "oumi.submitted_attempt"
-"""The last attempt of which something may have reached its cluster; written before it can."""
+"""The last attempt that may have reached its cluster; written before the launch."""
 LABEL_ENDED_ATTEMPT: Final = "oumi.ended_attempt"
-"""The last attempt whose job was seen to have ended."""
+"""The last attempt whose end was observed."""
 LABEL_ATTEMPTS_TAKEN_BACK: Final = "oumi.attempts_taken_back"
-"""How many attempts were called over while their job lived, and went on as the same attempt."""
+"""How many attempts were recorded as ended while their job still ran, and then continued."""
 LABEL_FRESH_ATTEMPT: Final = "oumi.fresh_attempt"
 """The attempt that must start from the beginning instead of the last checkpoint."""
 LABEL_FRESH_SINCE: Final = "oumi.fresh_since"
-"""When it did so, in seconds since the epoch: older checkpoints are not gone on from."""
+"""When it started, in seconds since the epoch: it does not resume from older checkpoints."""
 
 LABEL_PROVENANCE: Final = "oumi.provenance"
-"""Hash of the record, kept under OUMI_FLOWS_HOME, of what the last attempt ran on."""
+"""Hash of the last attempt's provenance record, kept under OUMI_FLOWS_HOME."""
 
 LABEL_STOPWATCH: Final = "oumi.stopwatch"
-"""How long the run's attempts took, without what lies between them: a `Stopwatch`."""
+"""How long the run's attempts took, without the time between them: a `Stopwatch`."""
 LABEL_LIMIT_STOPWATCH: Final = "oumi.limit_stopwatch"
-"""How long an attempt with a limit has been running; empty: it waits once more."""
+"""How long an attempt with a limit has been running; empty: it waits again."""
 LABEL_TIMED_OUT_ATTEMPT: Final = "oumi.timed_out_attempt"
-"""The attempt that we ended because it ran longer than it may."""
+"""The attempt that we ended because it exceeded its time limit."""
 LABEL_RESUMED_ATTEMPT: Final = "oumi.resumed_attempt"
 LABEL_RESUMED_STEP: Final = "oumi.resumed_from_step"
-"""The step of the checkpoint that the attempt in `LABEL_RESUMED_ATTEMPT` went on from."""
+"""The step of the checkpoint that the attempt in `LABEL_RESUMED_ATTEMPT` resumed from."""
 LABEL_SCHEDULE: Final = "oumi.schedule"
-"""The name of the schedule that a run was made by."""
+"""The name of the schedule that made a run."""
 LABEL_OVERLAP: Final = "oumi.overlap"
 LABEL_FIRES_AT: Final = "oumi.fires_at"
-"""When a schedule of one single run fires."""
+"""When a schedule of a single run fires."""
 LABEL_RUN_NAME: Final = "oumi.run_name"
-"""What the name of a schedule's run begins with; Prefect makes one up until it is started."""
+"""The start of the name of a schedule's run; Prefect makes up a name until the run starts."""
 LABEL_PARENT: Final = "oumi.part_of"
-"""The run that a job is a part of."""
+"""The run of the pipeline or sweep that a job belongs to."""
 LABEL_PART: Final = "oumi.part"
-"""Which part of it: a pipeline's step, a sweep's trial."""
+"""Which part of it the job is: a pipeline's step or a sweep's trial."""
 LABEL_ORDERED: Final = "oumi.ordered"
-"""Set just before a cluster's end is ordered: without it nothing was changed."""
+"""Set just before a request to stop or delete a cluster; without it nothing was changed."""
 LABEL_UNREAD: Final = "oumi.unread"
-"""Whether somebody gave up waiting for a run's answer, and nobody has read it since."""
+"""Whether a client stopped waiting for a run's answer and the answer is still unread."""
 LABEL_METRICS: Final = "oumi.metrics"
-"""What a part that succeeded left, as JSON; kept because its files may go."""
+"""The metrics of a part that succeeded, as JSON; kept because its files may be deleted."""
 LABEL_RESULT_MARKS: Final = "oumi.result_marks"
-"""What was in a job's folder of results before its launch, as JSON of `flows.core.result_marks`."""
+"""The content of a job's folder of results before its launch: JSON of `flows.core.result_marks`."""
 LABEL_STOPPED: Final = "oumi.stopped_early"
-"""Why a trial was cancelled by its sweep; empty: it was retried all the same."""
+"""Why a sweep cancelled a trial; empty: the trial was retried afterwards."""
 LABEL_ONE_PART: Final = "oumi.one_part_attempt"
-"""The attempt in which one part was retried alone: no other is, and nothing else is started."""
+"""The attempt in which a single part is retried; no other part is retried or started."""
 
 SCHEDULE_TAG: Final = "oumi-schedule"
 """Tag of the deployment that a schedule is, and of its runs."""
 
 TRIAL_ENV: Final = "OUMI_FLOWS_TRIAL"
-"""Environment variable of a trial of a sweep: which one it is."""
+"""Environment variable with the number of a sweep's trial."""
 NOTIFY_TAG: Final = "notify-"
-"""What the tags of runs about whose end somebody is told begin with."""
+"""Prefix of the tags of runs whose end sends a notification."""
 
 JOB_KEY_ENV: Final = "OUMI_FLOWS_JOB_KEY"
 """Environment variable of every process of a job; its value is the launch key."""
 
 LATEST: Final = "latest"
-"""Link to the folder of a schedule's last run that succeeded, beside it."""
+"""Link, beside the folder of a schedule's last run that succeeded, to that folder."""
 
 _SHORT_ID = 8
 _CLUSTER_ID = 12
-"""Of 32 digits; some clouds take no more than 35 characters for names of which this is a part."""
+"""Of 32 digits; some clouds allow at most 35 characters for names that contain this."""
 
 
 def launch_key(flow_run_id: UUID | str, attempt: int) -> str:
-    """The launcher-side name of one attempt of a job: the same on every launch of it."""
+    """The launcher-side name of one attempt of a job: the same for every launch of the attempt."""
     return f"oumi-{UUID(str(flow_run_id)).hex}-{attempt}"
 
 
 def own_cluster(flow_run_id: str) -> str:
-    """The cluster that is made for one job alone: the same for each of its attempts."""
+    """The name of a cluster for one job alone: the same for each of its attempts."""
     return f"oumi-{flow_run_id.replace('-', '')[:_CLUSTER_ID]}"
 
 
 def external_folder(cloud: str, cluster_name: str, launcher_job_id: str) -> str:
-    """The folder of our copy of the log of a job that somebody else launched."""
+    """The folder for our copy of the log of a job that oumi-flows did not launch."""
     place = "\n".join((cloud, cluster_name, launcher_job_id))
     return f"external-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
 
@@ -160,16 +160,16 @@ def run_name(flow_run_id: UUID | str, *, command: str, model: str, job_name: str
 
 
 def firing(flow_run_id: UUID | str, due: datetime | None) -> str:
-    """What tells the runs of a schedule apart: their time, then short id.
+    """The suffix that distinguishes the runs of a schedule: their time, then short id.
 
-    Prefect plans runs many at once, and their ids begin alike (prefect 3.8).
+    Prefect creates many runs at once, and their ids begin alike (prefect 3.8).
     """
     short = str(flow_run_id)[:_SHORT_ID]
     return f"{due.astimezone(UTC):%Y%m%dT%H%M%SZ}-{short}" if due else short
 
 
 def run_tags(*, command: str, cloud: str) -> list[str]:
-    """The tags of a job's flow run; the command of a job config is `JOB_COMMAND`."""
+    """The tags of a job's flow run; for a job config the command is `JOB_COMMAND`."""
     return [TAG, f"{COMMAND_TAG}{command}", cloud_tag(cloud)]
 
 
@@ -184,12 +184,12 @@ def cluster_tag(cluster_name: str) -> str:
 
 
 def launcher_tag(launcher_job_id: str) -> str:
-    """The tag of the runs whose last job its launcher knows by an id."""
+    """The tag of the runs whose last job has this launcher job id."""
     return f"{LAUNCHER_TAG}{launcher_job_id}"
 
 
 def deployment(work_pool: str, *, flow: str = FLOW_NAME) -> str:
-    """The deployment that runs of a flow for a work pool are submitted to.
+    """The deployment that runs of a flow are submitted to, for a work pool.
 
     A deployment has one pool, so several machines on one Prefect server have one each.
     """

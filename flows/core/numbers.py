@@ -1,7 +1,7 @@
-"""Numbers that jobs write: read from any text, compared and written without a surprise.
+"""Read, compare and write the numbers that jobs print.
 
-A number that is not finite is a value like any other here; JSON has none, so it is written as
-``"nan"``, ``"inf"`` or ``"-inf"``. Whatever the text is, reading it ends, soon, and raises nothing.
+Numbers that are not finite are valid here. JSON has none, so they are written as ``"nan"``,
+``"inf"`` or ``"-inf"``. Reading is fast for any text and raises nothing.
 """
 
 import ast
@@ -30,14 +30,14 @@ _NOT_FINITE: Final[Mapping[str, float]] = {"nan": math.nan, "NaN": math.nan, "in
 
 
 def to_json(value: float) -> float | str:
-    """A number as JSON can hold it."""
+    """A number in a form that JSON can hold."""
     if math.isfinite(value):
         return value
     return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
 
 
 def to_number(value: object) -> float | None:
-    """The number that a value of JSON or of Python is, which trainers print as text; else None."""
+    """Convert a value of JSON or Python, or its text, to a number; None if it is no number."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, str):
@@ -48,12 +48,12 @@ def to_number(value: object) -> float | None:
         number = float(value)
     except OverflowError:
         return math.inf if cast(int, value) > 0 else -math.inf
-    # One object for all of them: values that hold it then compare as equal.
+    # Use one NaN object, so that values that hold it compare as equal.
     return math.nan if math.isnan(number) else number
 
 
 def to_count(value: object) -> int | None:
-    """The number of steps that a value is; None: it is not one."""
+    """Convert a value to a number of steps; None if it is not one."""
     number = to_number(value)
     if number is None or not 0 <= number <= COUNT_MAX:
         return None
@@ -61,10 +61,10 @@ def to_count(value: object) -> int | None:
 
 
 def read_numbers(line: str) -> dict[str, float]:
-    """The numbers of a line that is a mapping, in JSON or as Python prints it, by dotted key.
+    """Read the numbers of a line that is a mapping, in JSON or as Python prints it, by dotted key.
 
-    ``{'loss': nan}`` and ``{'loss': np.float64(0.5)}`` are what Python prints too. A line that is
-    no mapping, is longer than `LINE_CHARS` or is nested deeply has none.
+    Python also prints ``{'loss': nan}`` and ``{'loss': np.float64(0.5)}``. The result is empty for
+    a line that is not a mapping, is longer than `LINE_CHARS` or is deeply nested.
     """
     line = line.strip()
     if not (line.startswith("{") and line.endswith("}")) or len(line) > LINE_CHARS:
@@ -80,7 +80,7 @@ def read_numbers(line: str) -> dict[str, float]:
 
 
 def flat_numbers(content: object) -> dict[str, float]:
-    """The numbers of a mapping read from JSON, by dotted key; nothing of anything else."""
+    """Read the numbers of a mapping from JSON, by dotted key; empty for any other value."""
     found: dict[str, float] = {}
     for name, value in _leaves(content, prefix="", depth=0):
         number = to_number(value)
@@ -122,7 +122,7 @@ def _parse_python(text: str) -> object:
 
 
 def _literal(node: ast.expr) -> object:
-    """What an expression stands for, as far as it holds numbers; nothing of it is executed."""
+    """The value of an expression as far as it holds numbers, without executing it."""
     match node:
         case ast.Dict(keys=keys, values=values):
             pairs = [(_text(key), value) for key, value in zip(keys, values, strict=True)]
@@ -157,4 +157,4 @@ Number = Annotated[
     PlainSerializer(to_json, when_used="json"),
     WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["nan", "inf", "-inf"]}]}),
 ]
-"""A float that may be not finite, at a boundary where values become JSON."""
+"""A float that may be not finite, in values that become JSON."""

@@ -1,4 +1,4 @@
-"""What a job ran on: versions, code and data, kept so that two jobs can be compared."""
+"""Record versions, code and data of a job, so that two jobs can be compared."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ _PACKAGES: Final = (
 )
 _DIFF_LIMIT: Final = 1_000_000
 _WHOLE_BYTES: Final = 64_000_000
-"""Larger files are told apart by size and samples: reading them would take longer than a launch."""
+"""Larger files are compared by size and samples: reading them would take longer than a launch."""
 _SAMPLES: Final = 64
 _SAMPLE_BYTES: Final = 65_536
 _FILES: Final = 200
@@ -56,12 +56,12 @@ class CodeVersion(Value):
 
 
 class Source(NamedTuple):
-    """A config that names what a job runs on.
+    """A config whose models and data a job uses.
 
     Attributes:
         config: The config, with its overrides.
         folder: Where its relative paths start from.
-        path: Its file, where that is not kept as submitted.
+        path: Its file, if no copy of it is kept.
     """
 
     config: Mapping[str, Any]
@@ -70,7 +70,7 @@ class Source(NamedTuple):
 
 
 class Provenance(Value):
-    """What one attempt of a job ran on."""
+    """The versions, code and data of one attempt of a job."""
 
     host: str
     python: str
@@ -84,7 +84,7 @@ class Provenance(Value):
 
 
 def provenance(sources: Iterable[Source], *, client_cwd: str, seed: int | None) -> Provenance:
-    """What a job with these configs runs on, on this machine, now.
+    """Record the versions, code and data of a job with these configs, on this machine, now.
 
     Args:
         sources: The config, and those that its scripts load.
@@ -103,7 +103,7 @@ def provenance(sources: Iterable[Source], *, client_cwd: str, seed: int | None) 
 
 
 def keep(record: Provenance, folder: Path) -> str:
-    """Keep `record` in `folder` under the hash of its content, which is returned.
+    """Keep `record` in `folder` under the hash of its content, and return the hash.
 
     Raises:
         OSError: It cannot be written.
@@ -117,7 +117,7 @@ def keep(record: Provenance, folder: Path) -> str:
 
 
 def load(sha256: str, folder: Path) -> Provenance | None:
-    """The record kept under this hash; None if it is not on this machine."""
+    """Read the record with this hash; None if it is not on this machine."""
     try:
         return Provenance.model_validate_json((folder / f"{sha256}.json").read_bytes())
     except (OSError, ValueError):
@@ -138,7 +138,7 @@ def _packages() -> tuple[tuple[str, str], ...]:
 
 
 def _torch_cuda() -> str | None:
-    """The CUDA that torch was built for; the versions of its wheels do not all say."""
+    """The CUDA version that torch was built for; not all versions of its wheels contain it."""
     spec = find_spec("torch")
     if spec is None or spec.origin is None:
         return None
@@ -152,7 +152,7 @@ def _torch_cuda() -> str | None:
 
 @lru_cache(maxsize=1)
 def _hash_packages() -> str:
-    """All that can be imported, by the names of the folders that say so: they have the versions."""
+    """Count and hash the installed distributions, by the names of their folders, with versions."""
     folders = [Path(path) for path in sys.path if is_folder(Path(path))]
     names = sorted({entry.name for folder in folders for entry in folder.glob("*.dist-info")})
     return f"{len(names)}: {hashlib.sha256(chr(10).join(names).encode()).hexdigest()}"
@@ -186,7 +186,7 @@ def _data(sources: Iterable[Source], client_cwd: Path) -> dict[str, str]:
         for text in (source.path, *_texts(source.config)):
             if not text or "\n" in text or len(text) > 4096 or len(found) >= _FILES:
                 continue
-            path = Path(os.path.normpath(source.folder / os.path.expanduser(text)))  # noqa: PTH111 - an unknown user is no error
+            path = Path(os.path.normpath(source.folder / os.path.expanduser(text)))  # noqa: PTH111 - an unknown user is not an error
             name = text if source.folder == client_cwd else str(path)
             try:
                 fingerprint = None if name in found else _fingerprint(path)
@@ -202,7 +202,7 @@ def _texts(value: object) -> Iterator[str]:
         yield value
     elif isinstance(value, dict):
         for key, entry in cast("dict[object, object]", value).items():
-            # Where results go is not what they are made of.
+            # The folder of the results does not affect them.
             if not str(key).startswith(("output", "run_name", "working_dir", "setup", "run")):
                 yield from _texts(entry)
     elif isinstance(value, list):

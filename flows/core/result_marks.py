@@ -1,7 +1,7 @@
-"""What was in a folder of results before a job wrote there: only what came after is the job's.
+"""Record the content of a folder of results before a job, to tell the job's own results from it.
 
-Oumi's trainers append to the file that an earlier job left, and an evaluation's folders stay. The
-marks are made just before each launch and kept on the job's run, where any worker finds them.
+Oumi's trainers append to the file of an earlier job, and folders of evaluations stay. The marks
+are made just before each launch and kept on the job's run, where any worker finds them.
 """
 
 import hashlib
@@ -14,9 +14,9 @@ from flows.core.models import Value
 from flows.core.regular_files import open_regular_file
 
 EVALUATION: Final = "*/task_result.json"
-"""What `oumi evaluate` 0.9 writes below its output folder, one for each task."""
+"""Files that `oumi evaluate` 0.9 writes below its output folder, one per task."""
 TRAINING: Final = "metrics_rank0000.jsonl"
-"""What Oumi 0.9's trainers append to: a line for each log event; after a resume steps repeat."""
+"""File of Oumi 0.9's trainers: one line per log event; after a resume steps repeat."""
 
 _SEEN_MAX: Final = 1000
 _SPANS_MAX: Final = 50
@@ -29,7 +29,7 @@ class Span(Value):
 
     Attributes:
         start: Bytes that were there before.
-        digest: Hash of the last of them: the file may be replaced by another.
+        digest: Hash of the last of them, to detect that the file was replaced.
         end: Where the attempt stopped; None: it may still write.
     """
 
@@ -40,13 +40,13 @@ class Span(Value):
 
 
 class ResultMarks(Value):
-    """What was in a folder before.
+    """The content of a folder before a job.
 
     Attributes:
         folder: The folder.
-        spans: The parts of the training's file that are the job's, the first attempt's first.
-        seen: The results of evaluations that were there, a hash of each.
-        newest: When the newest of them was written, in ns; set where there were too many to keep.
+        spans: The job's parts of the training's file, the first attempt's first.
+        seen: A hash of each result of an evaluation that was there.
+        newest: When the newest of them was written, in ns; set if there were too many to keep.
     """
 
     folder: str = ""
@@ -55,15 +55,15 @@ class ResultMarks(Value):
     newest: int | None = None
 
     def next(self, attempt: int, *, goes_on: bool) -> "ResultMarks":
-        """The marks for an attempt that is about to be launched. Blocking.
+        """Make the marks for an attempt just before its launch. Blocking.
 
         Args:
             attempt: Its number.
-            goes_on: Whether what the attempts before it left is its own, too.
+            goes_on: Whether the results of earlier attempts are its own, too.
         """
         before = [span for span in self.spans if span.attempt < attempt] if goes_on else []
         start, digest = _end_of(Path(self.folder) / TRAINING)
-        # An attempt whose end was not seen wrote no further than here.
+        # An attempt whose end was not observed stopped writing here.
         before = [one if one.end is not None else _with_end(one, start) for one in before]
         spans = [*before, Span(attempt=attempt, start=start, digest=digest)]
         spans = spans[-_SPANS_MAX:]
@@ -76,24 +76,24 @@ class ResultMarks(Value):
         return ResultMarks(folder=self.folder, spans=spans, seen=sorted(one for one, _ in found))
 
     def with_end(self, attempt: int) -> "ResultMarks":
-        """The marks once an attempt has ended, and writes no more. Blocking."""
+        """Update the marks once an attempt has ended. Blocking."""
         end, _ = _end_of(Path(self.folder) / TRAINING)
         spans = [_with_end(one, end) if one.attempt == attempt else one for one in self.spans]
         return self.model_copy(update={"spans": spans})
 
     def has(self, attempt: int) -> bool:
-        """Whether they were made for an attempt already."""
+        """Whether the marks for an attempt exist."""
         return any(span.attempt == attempt for span in self.spans)
 
     def parts(self) -> list[tuple[int, int | None]]:
-        """The parts of the training's file that are the job's: their start and end. Blocking."""
+        """The start and end of each of the job's parts of the training's file. Blocking."""
         path = Path(self.folder) / TRAINING
         if any(_end_of(path, until=one.start) != (one.start, one.digest) for one in self.spans):
-            return [(0, None)]  # another file is in its place: all of it was written since
+            return [(0, None)]  # the file was replaced, so all of it is the job's
         return [(one.start, one.end) for one in self.spans]
 
     def is_new(self, result: Path) -> bool:
-        """Whether an evaluation's result was written since. Blocking."""
+        """Whether an evaluation's result was written after the marks were made. Blocking."""
         identity, written_at = _identify(result)
         if self.newest is not None:
             return written_at > self.newest
@@ -101,7 +101,7 @@ class ResultMarks(Value):
 
 
 def marks_of(label: object, folder: str) -> ResultMarks | None:
-    """The marks that a run's label has; None: it has none of this folder."""
+    """Read the marks of a run's label; None if it has none for this folder."""
     if not isinstance(label, str):
         return None
     try:
@@ -116,7 +116,7 @@ def _with_end(span: Span, end: int) -> Span:
 
 
 def _end_of(path: Path, *, until: int | None = None) -> tuple[int, str]:
-    """How long a file is, up to `until`, and a hash of its last bytes; (0, "") of none."""
+    """The length of a file, up to `until`, and a hash of its last bytes; (0, "") if missing."""
     try:
         with open_regular_file(path) as file:
             size = file.seek(0, 2)
@@ -129,7 +129,7 @@ def _end_of(path: Path, *, until: int | None = None) -> tuple[int, str]:
 
 
 def _identify(path: Path) -> tuple[str, int]:
-    """What tells a file from any that is written in its place, and when it was written, in ns."""
+    """A hash that identifies this version of a file, and when it was written, in ns."""
     try:
         known = path.stat()
     except OSError:

@@ -1,7 +1,7 @@
-"""Why a job failed, from the end of its log: the cause that helps, not the last line that says so.
+"""Find why a job failed, from the end of its log: the most useful error, not the last line.
 
-Python prints a chain of exceptions with the first cause first, and frameworks end it with one that
-says little, such as "An error occurred while generating the dataset".
+Python prints a chain of exceptions with the first cause first, and frameworks end it with a vague
+one, such as "An error occurred while generating the dataset".
 """
 
 import re
@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 from flows.core.logs.pages import last_error
 
 CAUSE_LINES: Final = 400
-"""Lines of a log's end in which a chain of exceptions is looked for."""
+"""How many last lines of a log are searched for a chain of exceptions."""
 _NEAR_LINES: Final = 20
-"""Lines of a log's end in which an error stands for the job's own end."""
+"""How many last lines of a log can hold the error that ended the job."""
 _LINE_LENGTH: Final = 2000
 _ERROR_LENGTH: Final = 400
 
@@ -25,19 +25,19 @@ _LINK: Final = re.compile(
 )
 _RAISED: Final = re.compile(r"[A-Za-z_][\w.]*(?:: .*)?")
 _BOX: Final = "│╭╰"
-"""What a line of a traceback drawn by rich begins with."""
+"""The first character of a line of a traceback that rich prints."""
 _NO_SPACE: Final = re.compile(
     r"No space left on device|\[Errno 28\]|os error 28|Disk quota exceeded|\[Errno 122\]"
 )
 _HALF_WRITTEN: Final = re.compile(r"unexpected pos \d+ vs \d+|PytorchStreamWriter failed writing")
-"""What torch says of a checkpoint that could not be written whole (torch 2.10,
+"""Torch's errors for a checkpoint that it could not write completely (torch 2.10,
 caffe2/serialize/inline_container.cc)."""
 _PLACE: Final = (
     re.compile(r"(?:No space left on device|Disk quota exceeded)[^']{0,20}: '([^']+)'"),
     re.compile(r"'([^']+)': (?:No space left on device|Disk quota exceeded)"),
 )
 _NAMES: Final = re.compile(r"[\d/'\"`]")
-"""What an error has that names a row, a file or a key."""
+"""Characters of an error that names a row, a file or a key."""
 _GPU_MEMORY: Final = re.compile(r"(?:\w+\.)*OutOfMemoryError: .*")
 
 
@@ -46,15 +46,15 @@ class Cause(NamedTuple):
 
     text: str
     is_out_of_memory: bool
-    """Whether a GPU had too little memory, by the error that ended the job."""
+    """Whether the error that ended the job says that a GPU had too little memory."""
 
 
 def find_cause(lines: Sequence[str], *, output_dir: str = "") -> Cause | None:
-    """The cause of a failure, from the last lines of a log; None where it names none.
+    """Find the cause of a failure in the last lines of a log; None if they name none.
 
     Args:
         lines: The last lines, `CAUSE_LINES` of them or fewer.
-        output_dir: Where the job writes, to name where a disk was full that the log does not name.
+        output_dir: The job's output folder, for a full disk whose path the log does not name.
     """
     clean = [_RANK.sub("", line[:_LINE_LENGTH]) for line in lines]
     chains = _chains(clean)
@@ -74,7 +74,7 @@ class _Chain(NamedTuple):
 
     links: list[str]
     end: int
-    """The line that the last of them is in."""
+    """The index of the line with the last of them."""
 
 
 def _chains(lines: Sequence[str]) -> list[_Chain]:
@@ -95,13 +95,13 @@ def _chains(lines: Sequence[str]) -> list[_Chain]:
 
 
 def _last_raised(chains: Sequence[_Chain], *, since: int) -> str | None:
-    """The last exception whatever its name, if it is near the end of the log."""
+    """The last exception of any name, if it is near the end of the log."""
     near = [chain for chain in chains if chain.links and chain.end >= since]
     return near[-1].links[-1] if near else None
 
 
 def _best(links: Sequence[str]) -> str:
-    """The link of a chain that says most, and the last one."""
+    """The most informative exception of a chain, and the last one."""
     first, last = links[0][:_ERROR_LENGTH], links[-1][:_ERROR_LENGTH]
     if first == last:
         return last
@@ -111,7 +111,7 @@ def _best(links: Sequence[str]) -> str:
 
 
 def _full_disk(lines: Sequence[str], output_dir: str) -> str:
-    """That a disk was full, and where; empty if nothing says so."""
+    """Say that a disk was full, and where; empty if no line says so."""
     full = [line for line in lines if _NO_SPACE.search(line)]
     if not full and not any(map(_HALF_WRITTEN.search, lines)):
         return ""
