@@ -48,7 +48,7 @@ def test_a_job_gets_a_cluster_on_every_cloud(
     [
         ("slurm", {}, "OUMI_SLURM_CONNECTIONS has none"),
         ("slurm", {"connections": "a@b,x@y"}, "OUMI_SLURM_CONNECTIONS has a@b, x@y"),
-        ("slurm", {"connections": "a@b", "user": "x"}, "does not say on which Slurm cluster"),
+        ("slurm", {"connections": "a@b", "user": "x"}, "does not name a Slurm cluster"),
         ("slurm", {"cluster": "b"}, "'b' of cloud 'slurm' is not of the form user@host"),
         ("slurm", {"cluster": "a@-oProxyCommand=x b"}, "not of the form user@host"),
         ("polaris", {}, "has no user"),
@@ -79,5 +79,7 @@ def test_a_cloud_of_a_class_that_we_do_not_know_costs_no_other(
     monkeypatch.setattr(clouds, "load_schema", lambda: more)
     assert kind_of("gcp") is CloudKind.SKYPILOT
     assert "moon" not in known_clouds()
-    with pytest.raises(CloudUnavailable, match="class MoonCloud, which oumi-flows does not know"):
+    with pytest.raises(
+        CloudUnavailable, match="class MoonCloud, which oumi-flows does not support"
+    ):
         kind_of("moon")

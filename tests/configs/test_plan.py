@@ -193,10 +193,10 @@ def test_a_path_that_is_written_to_is_written_out_wherever_it_is_given(
         ("$NOT_SET/x", "the environment variable NOT_SET is not set"),
         ("${oc.env:NOT_SET}/x", "the environment variable NOT_SET is not set"),
         ("$EMPTY/x", "the environment variable EMPTY is not set"),
-        ("${model.model_name}/x", "Oumi does not fill in ${model.model_name}"),
-        ("${now:%Y}/x", "Oumi does not fill in ${now:%Y}"),
+        ("${model.model_name}/x", "Oumi does not expand ${model.model_name}"),
+        ("${now:%Y}/x", "Oumi does not expand ${now:%Y}"),
         ("~no-such-user/x", "names no home folder"),
-        ("$ENDLESS", "have no end"),
+        ("$ENDLESS", "without end"),
     ],
 )
 def test_a_path_that_cannot_be_written_out_is_refused(tmp_path: Path, path: str, says: str) -> None:
@@ -249,7 +249,7 @@ def refusal(error: type[OumiFlowsError], folder: Path, text: str, **fields: Any)
 def test_what_cannot_run_is_refused_with_the_reason(tmp_path: Path) -> None:
     assert "guidance://cloud-launch" in refusal(InvalidArgument, tmp_path, MODEL, cloud="gcp")
     message = refusal(InvalidConfig, tmp_path, MODEL, command=Command.INFER)
-    assert "waits for a person to type" in message
+    assert "would wait for keyboard input" in message
     message = refusal(InvalidConfig, tmp_path, MODEL + 'training: {run_name: "${x}"}\n')
     assert "line 2" in message
     assert "single quotes" in message
@@ -364,7 +364,7 @@ def test_the_sources_of_file_mounts_start_from_the_clients_folder(tmp_path: Path
         "~/bucket": "s3://bucket/path",
     }
     gone = "run: x\nfile_mounts: {~/data: gone}\n"
-    assert f"there is no {tmp_path}/gone" in refusal(InvalidConfig, tmp_path, gone, cloud="gcp")
+    assert f"{tmp_path}/gone does not exist" in refusal(InvalidConfig, tmp_path, gone, cloud="gcp")
 
 
 def test_a_job_runs_as_the_user_of_its_slurm_cluster(tmp_path: Path) -> None:
@@ -375,7 +375,7 @@ def test_a_job_runs_as_the_user_of_its_slurm_cluster(tmp_path: Path) -> None:
 
 def test_a_cloud_that_oumi_does_not_know_is_refused_with_those_it_knows(tmp_path: Path) -> None:
     for text in (MODEL, "run: x\n"):
-        with pytest.raises(CloudUnavailable, match=r"knows no cloud named 'gpc'.*gcp.*slurm"):
+        with pytest.raises(CloudUnavailable, match=r"has no cloud named 'gpc'.*gcp.*slurm"):
             plan_for(tmp_path, text, cloud="gpc")
 
 
@@ -383,7 +383,7 @@ def test_the_clouds_of_a_job_config_and_its_request_must_agree(tmp_path: Path) -
     gcp = "run: x\nresources: {cloud: gcp, accelerators: A100}\n"
     message = refusal(Conflict, tmp_path, gcp)
     assert "names cloud 'gcp'" in message
-    assert "cloud 'local' was asked for" in message
+    assert "the call requests cloud 'local'" in message
     assert plan_for(tmp_path, gcp, cloud="gcp").cloud == "gcp"
     assert plan_for(tmp_path, "run: x\nresources: {cpus: 4}\n").cloud == "local"
 

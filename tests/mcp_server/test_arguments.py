@@ -72,7 +72,7 @@ async def test_a_wrong_call_is_refused_in_one_line(
         ({"job_name": "two\nlines"}, "INVALID_ARGUMENT: job_name contains a line break"),
         ({"max_retries": -1}, "INVALID_ARGUMENT: run_oumi_job: max_retries"),
         ({"cloud": "gcp"}, "INVALID_ARGUMENT: "),
-        ({"cloud": "gpc"}, "CLOUD_UNAVAILABLE: Oumi knows no cloud named 'gpc'. Use one of aws, "),
+        ({"cloud": "gpc"}, "CLOUD_UNAVAILABLE: Oumi has no cloud named 'gpc'. Use one of aws, "),
         ({"cloud": "gpc", "config_path": "job.yaml"}, "CLOUD_UNAVAILABLE: "),
         ({"cloud": "gcp", "config_path": "aws.yaml"}, "CONFLICT: "),
         ({"config_path": "aws.yaml"}, "CONFLICT: "),

@@ -95,7 +95,7 @@ async def test_the_clouds_of_argument_and_config_must_agree(client: Client, job:
     # What may cost money is asked for by name.
     text = await error(client, "run_oumi_job", **given)
     assert text.startswith("CONFLICT: ")
-    assert text.endswith("Ask for cloud 'gcp' or change the config.")
+    assert text.endswith("Request cloud 'gcp' or change the config.")
 
 
 async def test_a_log_is_read_without_the_secrets_of_its_job(

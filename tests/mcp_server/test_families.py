@@ -60,7 +60,10 @@ def after(**fields: Any) -> dict[str, Any]:
         ),
         ([train(), after()], "Step after: it writes to "),
         ([train(notify="nobody")], "Step train: notify is neither an http(s) URL nor"),
-        ([train(needs=["tarin"])], "Step train needs tarin, which is no step. Did you mean train?"),
+        (
+            [train(needs=["tarin"])],
+            "Step train needs tarin, which is not a step. Did you mean train?",
+        ),
         ([], "no pipeline was given"),
     ],
 )

@@ -176,7 +176,7 @@ async def test_a_run_of_another_flow_is_not_a_job(client: Client, prefect: Prefe
 async def test_an_unknown_id_on_an_unknown_cloud_names_those_there_are(client: Client) -> None:
     for tool in ("get_job_status", "get_job_logs", "cancel_job"):
         text = await error(client, tool, job_id="17", cloud="gpc", cluster_name="c")
-        assert text.startswith("CLOUD_UNAVAILABLE: Oumi knows no cloud named 'gpc'")
+        assert text.startswith("CLOUD_UNAVAILABLE: Oumi has no cloud named 'gpc'")
 
 
 async def test_the_launchers_id_of_a_job_of_ours_means_that_job(

@@ -72,7 +72,7 @@ def test_what_is_no_condition_is_refused_when_it_is_read(text: str) -> None:
     "text", ["${train.state} > 1", "1 / 0 > 1", "'a' * 3 == 'aaa'", "min > 1", "max(1) > 0"]
 )
 def test_what_cannot_be_judged_says_so(text: str) -> None:
-    with pytest.raises(InvalidConfig, match="cannot be judged"):
+    with pytest.raises(InvalidConfig, match="cannot be evaluated"):
         Condition(text).holds(lookup)
 
 

@@ -49,13 +49,16 @@ def test_a_step_repeated_over_a_list_is_a_job_for_each_item_and_others_go_with_i
     ("steps", "says"),
     [
         ([], "has no steps"),
-        (["train"], "Step 1 is no mapping"),
+        (["train"], "Step 1 is not a mapping"),
         ([step("a b")], "Step 1 has the name 'a b'"),
         ([step("item")], "Step 1 has the name 'item'"),
         ([step("a"), step("a")], "Two steps are named a"),
-        ([step("a", needs=["b"]), step("bb")], "Step a needs b, which is no step. Did you mean bb"),
+        (
+            [step("a", needs=["b"]), step("bb")],
+            "Step a needs b, which is not a step. Did you mean bb",
+        ),
         ([step("a", needs="b")], "Step a: needs: Input should be a valid list"),
-        ([step("a", overrides={"x": "${b.output_dir}"})], "Step a needs b, which is no step"),
+        ([step("a", overrides={"x": "${b.output_dir}"})], "Step a needs b, which is not a step"),
         (
             [
                 step("a", overrides={"x": "${b.job_id}"}),
@@ -65,10 +68,13 @@ def test_a_step_repeated_over_a_list_is_a_job_for_each_item_and_others_go_with_i
             "The steps wait for each other: ",
         ),
         ([step("a", needs=["a"])], "The steps wait for each other: a -> a"),
-        ([step("a"), step("b", envs={"x": "${a.outputs}"})], "${a.outputs} refers to nothing"),
-        ([step("a"), step("b", when="${a.metrics} > 1")], "${a.metrics} refers to nothing"),
+        (
+            [step("a"), step("b", envs={"x": "${a.outputs}"})],
+            "${a.outputs} is not a field of a job",
+        ),
+        ([step("a"), step("b", when="${a.metrics} > 1")], "${a.metrics} is not a field of a job"),
         ([step("a"), step("b", when="a > 1")], "unknown word 'a'"),
-        ([step("a", envs={"x": "${item}"})], "${item} has a meaning only with `each`"),
+        ([step("a", envs={"x": "${item}"})], "${item} has no meaning without `each`"),
         ([step("a", envs={"x": "${oops"})], None),
         ([step("a", envs={"x": "${a b}"})], "${a b} is not a reference"),
         ([step("a", each=[])], "`each` is empty"),

@@ -90,7 +90,7 @@ def test_optuna_learns_from_the_trials_it_is_told_of() -> None:
         ({"space": {"a": {"low": 0.1, "high": math.inf}}}, "space.a"),
         (
             {"space": {"a": {"low": 0.1, "high": 1.5}}, "search": "grid"},
-            "there is no end of values",
+            "there are infinitely many values",
         ),
         ({"space": {"a": {"low": 0, "high": 9999}}, "search": "grid"}, "there are 10000 values"),
         (
@@ -98,10 +98,13 @@ def test_optuna_learns_from_the_trials_it_is_told_of() -> None:
             "has 900 combinations",
         ),
         ({"search": "bayes"}, "search: Input should be 'grid', 'random' or 'optuna'"),
-        ({"trials": None, "space": {"a": {"low": 1, "high": 3}}}, "does not say how many trials"),
+        (
+            {"trials": None, "space": {"a": {"low": 1, "high": 3}}},
+            "the number of trials is missing",
+        ),
         ({"space": []}, "space: Dictionary should have at least 1 item"),
-        ({"space": [{"a": 1}, 2]}, "combination 2 is no mapping"),
-        ({"space": [{"a": 1}, {"b": 2}]}, "combination 2 does not set the keys"),
+        ({"space": [{"a": 1}, 2]}, "combination 2 is not a mapping"),
+        ({"space": [{"a": 1}, {"b": 2}]}, "combination 2 does not set the same keys"),
         ({"space": [{"a": [1]}]}, "space.a: Input should be a valid string"),
         ({"space": [{"a": 1}] * 501}, "space.a"),
         ({"space": [{"a": 1}], "search": "optuna"}, "search optuna chooses values"),

@@ -1,1 +1,1 @@
-"""What can be told before a launch by reading files alone: light, for the server and the worker."""
+"""Check a launch by reading files only; light enough for the server and the worker."""

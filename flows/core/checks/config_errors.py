@@ -1,4 +1,4 @@
-"""What is wrong with one config, as findings: its text, its keys, and what Oumi refused."""
+"""Findings about one config: its text, its keys, and the values that Oumi refuses."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from flows.core.findings import Finding, FindingCode, OumiProblem, Severity
 
 
 def read_or_find(path: Path) -> ConfigFile | Finding:
-    """The config, or why it cannot be read as one.
+    """Read the config, or return the finding that says why it cannot be read.
 
     Raises:
         ConfigNotFound: The file is missing or cannot be read.
@@ -37,7 +37,7 @@ def read_or_find(path: Path) -> ConfigFile | Finding:
 
 
 def note_content(notes: Notes, config: ConfigFile, config_type: ConfigType) -> None:
-    """Note every unknown or missing key, every wrong type and what Oumi cannot read."""
+    """Note every unknown or missing key, every wrong type and text that Oumi cannot read."""
     note_problems(notes, config_problems(config.data, config_type))
     if config_type in (ConfigType.ANALYZE, ConfigType.JOB):
         return
@@ -48,13 +48,13 @@ def note_content(notes: Notes, config: ConfigFile, config_type: ConfigType) -> N
 
 
 def note_oumi_problems(notes: Notes, problems: Sequence[OumiProblem], *, is_local: bool) -> None:
-    """Note what Oumi refused; what another machine may take is a warning for a cloud."""
+    """Note what Oumi refuses; for a cloud, a value that another machine may accept is a warning."""
     for problem in problems:
         of_host = problem.is_of_host and not is_local
         notes.add(
             Severity.WARNING if of_host else Severity.ERROR,
             FindingCode.REFUSED_BY_OUMI,
             f"{problem.key}: {problem.message}" if problem.key else problem.message,
-            "It depends on the machine; make sure that the target has it" if of_host else "",
+            "This depends on the machine; make sure that the target has it" if of_host else "",
             key=problem.key,
         )

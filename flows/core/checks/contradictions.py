@@ -1,4 +1,4 @@
-"""Settings of a recipe that do not go together, or that Oumi ignores in silence."""
+"""Check for settings of a recipe that contradict each other or that Oumi silently ignores."""
 
 from collections.abc import Mapping
 from typing import Any, Final, cast
@@ -11,7 +11,7 @@ _NEED_PATH: Final = frozenset(
     {"text_sft", "text_sft_jsonl", "text_dpo_jsonl", "vision_language_jsonl", "vision_dpo_jsonl",
      "vl_sft"}
 )  # fmt: skip
-"""Data sets of Oumi 0.9 that read a file of the person's own."""
+"""Data sets of Oumi 0.9 that read a file of the user."""
 
 _OF_TRAINER: Final = {
     "text_sft": frozenset({"TRL_DPO", "TRL_KTO"}),
@@ -19,7 +19,7 @@ _OF_TRAINER: Final = {
     "text_dpo_jsonl": frozenset({"TRL_SFT", "TRL_KTO", "TRL_GKD"}),
     "vision_dpo_jsonl": frozenset({"TRL_SFT", "TRL_KTO", "TRL_GKD"}),
 }
-"""Trainers that need other columns than a data set of Oumi's has."""
+"""Trainers that need other columns than the data set has."""
 
 _BLOCKS: Final = {
     "grpo": ("TRL_GRPO", "VERL_GRPO"),
@@ -30,7 +30,7 @@ _LORA: Final = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "
 
 
 def check_contradictions(recipe: Recipe) -> None:
-    """Note what does not go together."""
+    """Note settings that contradict each other."""
     if recipe.config_type is ConfigType.TRAINING:
         _check_peft(recipe)
         _check_trainer_blocks(recipe)
@@ -40,7 +40,7 @@ def check_contradictions(recipe: Recipe) -> None:
     if recipe.config_type is ConfigType.INFERENCE and not recipe.text("input_path"):
         recipe.notes.warning(
             FindingCode.NO_INPUT_PATH,
-            "input_path is not set, and without it oumi infer waits for a person to type",
+            "input_path is not set, so oumi infer waits for keyboard input",
             "Set input_path to a JSONL file of conversations, here or as an override",
             key="input_path",
         )
@@ -95,7 +95,7 @@ def _check_saving(recipe: Recipe) -> None:
     if never:
         recipe.notes.warning(
             FindingCode.NEVER_SAVES,
-            "nothing is ever saved: save_steps is 0, save_epoch and save_final_model are false",
+            "nothing is saved: save_steps is 0, save_epoch and save_final_model are false",
             "Set training.save_final_model: true or a number of save_steps",
             key="training.save_final_model",
         )
@@ -117,7 +117,7 @@ def _check_datasets(recipe: Recipe) -> None:
         ):
             recipe.notes.error(
                 FindingCode.TRAINER_MISMATCH,
-                f"{dataset.name} has not the columns that trainer {recipe.trainer} needs",
-                "Use a data set made for it, or another training.trainer_type",
+                f"{dataset.name} lacks the columns that trainer {recipe.trainer} needs",
+                "Use a data set for this trainer, or another training.trainer_type",
                 key=f"{dataset.key}.dataset_name",
             )

@@ -1,4 +1,4 @@
-"""The first lines of a data file: whether they are what reads them can read."""
+"""Check the first lines of a data file for the format that its reader needs."""
 
 import io
 from enum import Enum
@@ -19,14 +19,14 @@ _PREFERENCE: Final = ("prompt", "chosen", "rejected")
 
 
 class Rows(Enum):
-    """What the rows of a file have to be, by the class of Oumi 0.9 that reads them."""
+    """The format of a file's rows that its class of Oumi 0.9 needs."""
 
     ANY = "a JSON object"
     CONVERSATIONS = "a conversation: messages, each with role and content"
     NESTED = "an object whose conversation has messages, each with role and content"
     ALPACA = "an Alpaca turn: instruction, input and output"
     SFT = "messages, a conversation, or an Alpaca turn: instruction, input and output"
-    """Any of these three; the first row tells which."""
+    """One of these three; the first row decides which."""
     TEXT_PREFERENCES = "a preference: the texts prompt, chosen and rejected"
     PREFERENCES = "a preference: prompt, chosen and rejected"
 
@@ -39,11 +39,11 @@ ROWS_OF: Final = {
     "vision_language_jsonl": Rows.CONVERSATIONS,
     "vision_dpo_jsonl": Rows.PREFERENCES,
 }
-"""By the name a data set is registered under."""
+"""By the name under which a data set is registered."""
 
 
 def rows_of(dataset: Dataset) -> Rows:
-    """What the rows of a data set's file have to be."""
+    """The format that the rows of a data set's file need."""
     rows = ROWS_OF.get(dataset.name.lower(), Rows.ANY)
     if rows is Rows.SFT:
         chosen = {"oumi": Rows.CONVERSATIONS, "alpaca": Rows.ALPACA}
@@ -54,7 +54,7 @@ def rows_of(dataset: Dataset) -> Rows:
 
 
 def wrong_content(path: Path, rows: Rows) -> str:
-    """What is wrong with the first lines of a JSONL file; empty for any other file."""
+    """Describe the problem of the first lines of a JSONL file; empty for any other file."""
     try:
         if not is_file(path):
             return "" if is_folder(path) else "which is neither a file nor a folder"
@@ -83,14 +83,14 @@ def _bad_line(path: Path, rows: Rows) -> str:
                 return f"whose line {number} is not a JSON object"
             values = cast("dict[str, Any]", row)
             if rows is Rows.SFT:
-                rows = _told_by(values)
+                rows = _format_by(values)
             if not _fits(values, rows):
                 return f"whose line {number} is not {rows.value}{_has(values)}"
     return ""
 
 
-def _told_by(row: dict[str, Any]) -> Rows:
-    """What the first row tells of the others, in the order in which Oumi 0.9 looks."""
+def _format_by(row: dict[str, Any]) -> Rows:
+    """The format of all rows by the first row, checked in the same order as Oumi 0.9."""
     if "messages" in row:
         return Rows.CONVERSATIONS
     if "conversation" in row:
@@ -125,6 +125,6 @@ def _is_message(value: object) -> bool:
 
 
 def _has(row: dict[str, Any]) -> str:
-    """The names of a row's columns; no values, which are nobody's business."""
+    """Name a row's columns, without their values, which may be private."""
     names = ", ".join(str(name) for name in list(row)[:6])
     return f" (it has {names})" if names else ""

@@ -1,4 +1,4 @@
-"""The checks that need nothing but the files: milliseconds, in the server or in the worker."""
+"""Run the checks that need only files: they take milliseconds, in the server or in the worker."""
 
 from flows.core.checks.contradictions import check_contradictions
 from flows.core.checks.launch import Launch, read_launch
@@ -13,18 +13,18 @@ from flows.core.names import LOCAL_CLOUD
 
 
 class HereReport(Value):
-    """What the files tell."""
+    """The findings from reading files."""
 
     findings: list[Finding]
     paths: dict[str, str]
 
 
 def check_here(launch: Launch, *, cloud: str = "") -> HereReport:
-    """Check everything about a launch that its files tell.
+    """Check everything about a launch that needs only its files.
 
     Args:
-        launch: What is checked.
-        cloud: The cloud asked for; empty: as the config says.
+        launch: The launch.
+        cloud: The requested cloud; empty: the cloud of the config.
     """
     check_resources(launch, cloud=cloud)
     if launch.job is not None:
@@ -44,7 +44,7 @@ def check_here(launch: Launch, *, cloud: str = "") -> HereReport:
 
 
 def check_request(request: JobRequest, config: ConfigFile) -> list[Finding]:
-    """What the files tell of a job that is about to be submitted."""
+    """Check the files of a job before it is submitted."""
     launch = read_launch(
         config,
         client_cwd=request.client_cwd,
@@ -53,6 +53,6 @@ def check_request(request: JobRequest, config: ConfigFile) -> list[Finding]:
         overrides=request.overrides,
         envs=request.envs,
     )
-    # Without one of its own a submission is for this machine.
+    # A submission without a cloud is for this machine.
     cloud = "" if request.cloud == LOCAL_CLOUD else request.cloud
     return check_here(launch, cloud=cloud).findings

@@ -1,4 +1,4 @@
-"""A job config as it would be launched: its target, its scripts and what is mounted there."""
+"""A job config as it would be launched: its target, its scripts and its mounts."""
 
 import os
 import re
@@ -46,7 +46,7 @@ class Job:
 
     @property
     def file_mounts(self) -> dict[str, str]:
-        """Path on the target, and the path or URL it is copied from."""
+        """Path on the target, and its source: a path or URL."""
         return _texts(self.data.get("file_mounts"))
 
     @property
@@ -57,7 +57,7 @@ class Job:
 
     @property
     def resources(self) -> Mapping[str, Any]:
-        """What it asks of each node."""
+        """The resources it requests for each node."""
         return mapping_of(self.data.get("resources"))
 
     @property
@@ -67,16 +67,16 @@ class Job:
 
     @property
     def made_files(self) -> MadeFiles:
-        """What its scripts may make, as paths of the target."""
+        """The files its scripts may make, as paths of the target."""
         return self.setup.made_files().plus(self.run.made_files())
 
     @property
     def brings_environment(self) -> bool:
-        """Whether its scripts load something that may set variables or bring packages along."""
+        """Whether its scripts load something that may set variables or provide packages."""
         return bool(_ENVIRONMENT.search(f"{self.setup.text}\n{self.run.text}"))
 
     def files_made_before(self, key: str, call: OumiCall) -> MadeFiles:
-        """What its scripts may make before a call of `key`, as paths of this machine."""
+        """The files its scripts may make before a call in `key`, as paths of this machine."""
         if key == "setup":
             made = self.setup.made_files(before=call.place)
         else:
@@ -90,15 +90,15 @@ class Job:
         )
 
     def is_mounted(self, path: str) -> bool:
-        """Whether a path of the target lies on something that is mounted or copied there."""
+        """Whether a path of the target is in a mount."""
         return any(_within(path, place) for place in [*self.file_mounts, *self.storage_mounts])
 
     def is_stored(self, path: str) -> bool:
-        """Whether a path of the target lies in a bucket, so that it outlives the cluster."""
+        """Whether a path of the target is in a bucket, so that it outlives the cluster."""
         return any(_within(path, place) for place in self.storage_mounts)
 
     def source_of(self, path: str) -> Path | None:
-        """The file on this machine that is copied to a path of the target by a file mount."""
+        """The file on this machine that a file mount copies to a path of the target."""
         for place, source in self.file_mounts.items():
             if _within(path, place) and not source.startswith(REMOTE_SCHEMES):
                 rest = _plain(path)[len(_plain(place)) :].lstrip("/")
@@ -107,21 +107,21 @@ class Job:
         return None
 
     def local(self, path: str) -> Path:
-        """A path of the job config on this machine."""
+        """Resolve a path of the job config on this machine."""
         return Path(os.path.normpath(self.client_cwd / expand_home(path)))
 
 
 def read_job(
     path: str, data: Mapping[str, Any], *, cloud: str, client_cwd: Path, notes: Notes
 ) -> Job:
-    """A job config as it would be launched.
+    """Read a job config as it would be launched.
 
     Args:
         path: The file.
-        data: What it says.
-        cloud: The cloud asked for; empty: as the config says.
+        data: Its content.
+        cloud: The requested cloud; empty: the cloud of the config.
         client_cwd: Where relative paths start from.
-        notes: Where its problems are noted.
+        notes: Collects its problems.
     """
     asked = mapping_of(data.get("resources"))
     named = text_of(asked.get("cloud")) or cloud or "local"
@@ -153,7 +153,7 @@ def _within(path: str, place: str) -> bool:
 
 
 def _plain(path: str) -> str:
-    """A path of the target with its home folder written in one way."""
+    """A path of the target with its home folder in one notation."""
     for home in ("$HOME", "${HOME}"):
         if path.startswith(f"{home}/"):
             path = "~" + path[len(home) :]

@@ -1,4 +1,4 @@
-"""A config with everything it would run, followed from a job config into the configs it names."""
+"""A config with everything it would run, including the configs that a job config names."""
 
 import os
 from collections.abc import Mapping
@@ -39,18 +39,18 @@ _MEANT: Final = {
     (Command.ANALYZE, "dataset-path"): "dataset_path",
     (Command.ANALYZE, "sample-count"): "sample_count",
 }
-"""The keys that options of Oumi 0.9's commands replace under another name."""
+"""Keys whose options in Oumi 0.9's commands have another name."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What would be launched.
+    """A launch to check.
 
     Attributes:
-        target: Where.
+        target: The machine.
         job: The job config; None: a command runs on this machine.
         recipes: The configs that commands load.
-        notes: What was found in the file that was asked about.
+        notes: The findings in the config that is checked.
     """
 
     target: Target
@@ -61,7 +61,7 @@ class Launch:
 
     @property
     def findings(self) -> list[Finding]:
-        """All that was noted so far."""
+        """All findings so far."""
         return self.notes.findings + [
             finding
             for recipe in self.recipes
@@ -70,7 +70,7 @@ class Launch:
         ]
 
     def forget_findings(self) -> None:
-        """Start anew, once what was found so far has been told."""
+        """Drop the findings so far, once they were reported."""
         for notes in [self.notes, *(recipe.notes for recipe in self.recipes)]:
             notes.findings.clear()
 
@@ -84,15 +84,15 @@ def read_launch(
     overrides: Mapping[str, OverrideValue] | None = None,
     envs: Mapping[str, str] | None = None,
 ) -> Launch:
-    """What a config would launch; its keys and those of the configs it names are checked.
+    """Read the launch of a config, and check its keys and those of the configs it names.
 
     Args:
         config: The config.
         client_cwd: Absolute folder that relative paths start from.
-        cloud: The cloud asked for; empty: as a job config says, else this machine.
-        command: The command that would load it; None: as its keys tell.
+        cloud: The requested cloud; empty: the job config's, else this machine.
+        command: The command that would load it; None: guessed from its keys.
         overrides: Checked overrides of a command's config.
-        envs: Environment of the job, over that of a job config.
+        envs: Environment variables of the job; they override those of a job config.
     """
     folder = expand_home(client_cwd)
     notes = Notes(str(config.path), Places(config.text))
@@ -100,7 +100,7 @@ def read_launch(
         content = {**config.data, "envs": {**mapping_of(config.data.get("envs")), **(envs or {})}}
         job = read_job(str(config.path), content, cloud=cloud, client_cwd=folder, notes=notes)
         problems = config_problems(config.data, ConfigType.JOB)
-        # A job config that names no cloud runs where the call says.
+        # A job config without a cloud runs on the requested one.
         note_problems(notes, [one for one in problems if not _is_unset_cloud(one)])
         return Launch(job.target, job, _follow_scripts(job), notes, folder)
     config_type = CONFIG_TYPE[command] if command else guess_type(config.data)
@@ -141,7 +141,7 @@ def _fix(problem: Problem) -> str:
 
 
 def _follow_scripts(job: Job) -> list[Recipe]:
-    """The configs that the job's scripts load, checked with the options they are given."""
+    """Read the configs that the job's scripts load, and check them with their options."""
     recipes: list[Recipe] = []
     outputs = MadeFiles()
     for key, script in (("setup", job.setup), ("run", job.run)):
@@ -154,7 +154,7 @@ def _follow_scripts(job: Job) -> list[Recipe]:
 
 
 def _output_of(recipe: Recipe) -> MadeFiles:
-    """What a command makes, as paths of this machine."""
+    """The files a command makes, as paths of this machine."""
     output = recipe.output[1]
     if recipe.base is None or "$" in output:
         return MadeFiles(anything=True)
@@ -200,14 +200,16 @@ def _follow(job: Job, call: OumiCall, key: str, made: MadeFiles) -> Recipe | Non
 
 
 def _config_path(job: Job, call: OumiCall, key: str, made: MadeFiles) -> Path | None:
-    """The file on this machine that the script's config is; None if that cannot be told."""
+    """The file on this machine of a script's config; None if it is unknown."""
     config = call.config
     if "$" in config or "`" in config or config.startswith(("oumi://", "http://", "https://")):
         return None
     if config.startswith(("/", "~")):
         source = job.source_of(config)
         if source is not None:
-            return source if is_file(source) else None  # its absence is the mount's problem
+            return (
+                source if is_file(source) else None
+            )  # the check of the mounts reports it if it is missing
         if job.target.is_local:
             return _existing(job, expand_home(config), call, key, made)
         return None
@@ -222,12 +224,14 @@ def _existing(job: Job, path: Path, call: OumiCall, key: str, made: MadeFiles) -
         return path
     is_elsewhere = made.anything and not is_folder(job.working_dir / (call.cwd or ""))
     if made.has(str(path)) or is_elsewhere:
-        return None  # what a script makes or fetches, such as a repository, cannot be looked at
+        return (
+            None  # files that a script makes or fetches, such as a repository, cannot be read yet
+        )
     is_sure = call.is_certain and not made.may_have(str(path))
     job.notes.add(
         Severity.ERROR if is_sure else Severity.WARNING,
         FindingCode.PATH_NOT_FOUND,
-        f"{key} runs `oumi {call.command} -c {call.config}`, and there is no file {path}",
+        f"{key} runs `oumi {call.command} -c {call.config}`, but {path} does not exist",
         "Correct the path; a relative one starts from working_dir",
         key=key,
     )
@@ -235,7 +239,7 @@ def _existing(job: Job, path: Path, call: OumiCall, key: str, made: MadeFiles) -
 
 
 def _overrides(job: Job, call: OumiCall, key: str) -> dict[str, OverrideValue]:
-    """The options of a call that are values of keys; those that Oumi would refuse are noted."""
+    """The options of a call that set keys; note those that Oumi would refuse."""
     overrides: dict[str, OverrideValue] = {}
     own = {"help", *options_of(call.command)}
     for option, text in call.options.items():
@@ -262,7 +266,7 @@ def _overrides(job: Job, call: OumiCall, key: str) -> dict[str, OverrideValue]:
 
 
 def _key_of(call: OumiCall, option: str) -> str:
-    """The key whose value an option replaces."""
+    """The key that an option sets."""
     return _MEANT.get((call.command, option), option)
 
 

@@ -1,4 +1,4 @@
-"""Commands of a job's script that may fail while the job succeeds."""
+"""Find commands of a job's script that may fail while the job succeeds."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ _SHELLS: Final = frozenset({"bash", "sh", "zsh"})
 _QUIET: Final = re.compile(r"-\w*q\w*|--quiet|--silent")
 _LONGEST: Final = 80
 _DEEPEST: Final = 3
-"""How many scripts within scripts are read."""
+"""How many levels of scripts within scripts are read."""
 
 
 class LostFailure(NamedTuple):
@@ -25,9 +25,9 @@ class LostFailure(NamedTuple):
 
 
 def lost_failures(script: Script, *, pipefail: bool = False) -> list[LostFailure]:
-    """The commands of a script that may fail unseen, since a pipeline ends as its last one does.
+    """Find commands whose failure a pipeline hides, because its last command decides its status.
 
-    Those are calls of ``oumi``, and programs whose output is piped into ``tee`` for a log.
+    They are calls of ``oumi``, and programs whose output is piped into ``tee`` for a log.
 
     Args:
         script: The script.
@@ -45,7 +45,7 @@ def sets_pipefail(script: Script) -> bool:
 def _find_lost(
     text: str, envs: Mapping[str, str], *, pipefail: bool, depth: int
 ) -> Iterator[tuple[list[str], list[str]]]:
-    """Commands whose exit status is lost, and those that count instead; inner scripts' too."""
+    """Find commands whose exit status is lost, and those that count instead; read inner scripts."""
     pipes = read_pipes(text, envs, pipefail=pipefail)
     inner = list(pipes.quoted)
     for index, words in enumerate(pipes.commands):
@@ -64,7 +64,7 @@ def _find_lost(
 
 
 def _inner(words: list[str]) -> tuple[str, bool] | None:
-    """The script that ``bash -c`` in a command runs, and whether pipefail holds in it."""
+    """The script that ``bash -c`` in a command runs, and whether it has pipefail set."""
     for place, word in enumerate(words):
         if PurePosixPath(word).name not in _SHELLS:
             continue
@@ -80,7 +80,7 @@ def _inner(words: list[str]) -> tuple[str, bool] | None:
 def _matters(words: list[str], into: list[str]) -> bool:
     """Whether the failure of a command should be the script's."""
     if any(_QUIET.fullmatch(word) for word in into[1:]):
-        return False  # it is run for what its output says
+        return False  # the script only needs its output
     command = ShellCommand(words, None)
     place = place_of_oumi(command)
     if place is not None:
@@ -94,7 +94,7 @@ def _matters(words: list[str], into: list[str]) -> bool:
 
 
 def _name(words: list[str]) -> str:
-    """What a command is called, without its arguments, some of which may be secret."""
+    """The name of a command, without its arguments, which may contain secrets."""
     place = place_of_oumi(ShellCommand(words, None))
     if place is not None:
         return f"oumi {words[place + 1]}"

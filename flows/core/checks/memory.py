@@ -1,4 +1,4 @@
-"""Whether a model fits the target: GPU memory and disk. Lower bounds, so that an error is sure."""
+"""Check that a model fits the target's GPU memory and disk, by lower bounds of its size."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from flows.core.regular_files import read_json
 _COUNT: Final = re.compile(r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:[._]\d+)?)([bBmM])(?![A-Za-z0-9])")
 _BYTES: Final = {"float32": 4.0, "fp32": 4.0, "float": 4.0}
 _LEAST: Final = 0.2
-"""Bytes of a parameter in a quantization that is not known here."""
+"""Bytes of a parameter in an unknown quantization."""
 
 _QUANTIZED: Final = (
     (r"(?i)(?<!\d)[123](?:\.\d+)?[-_]?bit|aqlm|exl[23]|bitnet|gguf|(?<![a-z0-9])i?q[123]_", _LEAST),
@@ -26,7 +26,7 @@ _QUANTIZED: Final = (
     (r"(?i)8[-_]?bit|int8|fp8|w8a(?:8|16)|q[568]_", 1.05),
     (r"(?i)quanti[sz]ed|[-_]quant\b", _LEAST),
 )
-"""What the names of quantized models have in them, and the bytes of a parameter at the least."""
+"""Patterns in the names of quantized models, and the least bytes of a parameter."""
 
 _GB: Final = 1e9
 _SHARDED: Final = ("FULL_SHARD", "HYBRID_SHARD")
@@ -34,7 +34,7 @@ _SHARDED: Final = ("FULL_SHARD", "HYBRID_SHARD")
 
 @dataclass(frozen=True)
 class GpuRoom:
-    """The GPU memory of a target: of one GPU, and how many there are on all nodes."""
+    """The GPU memory of a target: memory of one GPU, and the number of GPUs on all nodes."""
 
     memory_gb: float
     count: int
@@ -43,16 +43,16 @@ class GpuRoom:
 
     @property
     def total_gb(self) -> float:
-        """Of all GPUs."""
+        """The memory of all GPUs."""
         return self.memory_gb * self.count
 
 
 def room_of(launch: Launch, gpus: list[Gpu] | None) -> GpuRoom | None:
-    """The GPU memory of the target; None if it is not known, or it has none.
+    """The GPU memory of the target; None if it is unknown or the target has none.
 
     Args:
-        launch: What is checked.
-        gpus: Those of the worker's machine, where that is the target and they were asked for.
+        launch: The launch.
+        gpus: The GPUs of the worker's machine, if it is the target and they are known.
     """
     target = launch.target
     if target.is_local:
@@ -69,7 +69,7 @@ def room_of(launch: Launch, gpus: list[Gpu] | None) -> GpuRoom | None:
 
 
 def check_memory(recipe: Recipe, room: GpuRoom) -> None:
-    """Note a model that cannot fit the target's GPUs, and GPUs that lack what is asked of them."""
+    """Note a model that does not fit the target's GPUs, and GPUs that lack a capability."""
     _check_capability(recipe, room)
     params = parameters(recipe)
     if params is None or recipe.config_type in (ConfigType.ANALYZE, ConfigType.JUDGE):
@@ -86,7 +86,7 @@ def check_memory(recipe: Recipe, room: GpuRoom) -> None:
         recipe.notes.add(
             Severity.ERROR if must else Severity.WARNING,
             FindingCode.MODEL_TOO_LARGE if must else FindingCode.MEMORY_TIGHT,
-            f"{what}: its weights alone take {weights:.0f} GB, and there are {gpus}",
+            f"{what}: its weights alone take {weights:.0f} GB, and the target has {gpus}",
             "Use a smaller model, QLoRA, or more GPU memory",
             key=key,
         )
@@ -97,7 +97,7 @@ def check_memory(recipe: Recipe, room: GpuRoom) -> None:
         recipe.notes.warning(
             FindingCode.MEMORY_TIGHT,
             f"{what}: weights, gradients and optimizer take about {state:.0f} GB, and "
-            f"{available:g} GB of GPU memory are there for them ({gpus})",
+            f"the target has {available:g} GB of GPU memory for them ({gpus})",
             "Train adapters (training.use_peft), shard with fsdp, or ask for more GPUs",
             key=key,
         )
@@ -107,9 +107,9 @@ def check_disk(launch: Launch, recipe: Recipe, *, free_gb: float | None) -> None
     """Note a disk that cannot hold the model or its checkpoints.
 
     Args:
-        launch: What is checked.
+        launch: The launch.
         recipe: The config.
-        free_gb: Free space where the worker would write; None: not asked.
+        free_gb: Free space where the worker would write; None: unknown.
     """
     params = parameters(recipe)
     if params is None:
@@ -146,7 +146,7 @@ def check_disk(launch: Launch, recipe: Recipe, *, free_gb: float | None) -> None
 
 
 def parameters(recipe: Recipe) -> float | None:
-    """How many parameters the recipe's model has, as far as its files or its name tell."""
+    """The number of parameters of the recipe's model, from its files or its name."""
     name = recipe.model_name
     if not name:
         return None
@@ -158,31 +158,31 @@ def parameters(recipe: Recipe) -> float | None:
 
 
 def of_name(name: str) -> float | None:
-    """The parameters that a model's name tells of, such as Llama-3.1-8B; the fewest it may mean."""
+    """The least number of parameters that a model's name may mean, such as Llama-3.1-8B."""
     found: list[float] = []
     for matched in _COUNT.finditer(name.rstrip("/").rsplit("/", 1)[-1]):
         size = float(matched[2].replace("_", ".")) * (1e9 if matched[3] in "bB" else 1e6)
         # Experts share the attention layers: Mixtral-8x7B has 47 billion.
         found.append(size * (int(matched[1]) * 0.82 if matched[1] else 1))
-    # Beside a size, 1M is the length of a context.
+    # Next to a size, 1M is the length of a context.
     sizes = [size for size in found if size > 10e6] or found
     return min(sizes) if sizes else None
 
 
 def weight_bytes(recipe: Recipe) -> float:
-    """Bytes that a parameter takes once it is loaded, at the least."""
+    """The least bytes that a loaded parameter takes."""
     if recipe.uses_lora and recipe.flag("peft.q_lora"):
         return 0.55 if recipe.get("peft.q_lora_bits", 4) == 4 else 1.05
     key = recipe.model_keys[0] if recipe.model_keys else "model"
-    told = [_of_text(recipe.model_name), *_of_kwargs(recipe, f"{key}.model_kwargs")]
+    sizes = [_of_text(recipe.model_name), *_of_kwargs(recipe, f"{key}.model_kwargs")]
     if recipe.text("peft.bnb_4bit_quant_storage"):
-        told.append(0.55)
+        sizes.append(0.55)
     plain = _BYTES.get(recipe.text(f"{key}.torch_dtype_str"), 2.0)
-    return min([size for size in told if size is not None], default=plain)
+    return min([size for size in sizes if size is not None], default=plain)
 
 
 def _of_kwargs(recipe: Recipe, key: str) -> Iterator[float | None]:
-    """What a model's keyword arguments, which go to its engine, say of its quantization."""
+    """The bytes of a parameter by the quantization in a model's keyword arguments."""
     for name, value in mapping_of(recipe.get(key)).items():
         if name in ("load_in_4bit", "load_in_8bit"):
             if recipe.flag(f"{key}.{name}"):
@@ -193,7 +193,7 @@ def _of_kwargs(recipe: Recipe, key: str) -> Iterator[float | None]:
 
 
 def _of_text(text: str) -> float | None:
-    """The bytes of a parameter that a name tells of; None where it tells nothing."""
+    """The bytes of a parameter by the quantization in a name; None if it has none."""
     return next((size for pattern, size in _QUANTIZED if re.search(pattern, text)), None)
 
 
@@ -230,7 +230,7 @@ def _checkpoints_kept(recipe: Recipe) -> int:
 
 
 def _is_spread(recipe: Recipe) -> bool:
-    """Whether the model's state is divided among the GPUs."""
+    """Whether the model's state is split across the GPUs."""
     if recipe.flag("fsdp.enable_fsdp"):
         strategy = recipe.text("fsdp.sharding_strategy").removeprefix("ShardingStrategy.")
         return not strategy or strategy.startswith(_SHARDED)
@@ -283,7 +283,7 @@ def _check_capability(recipe: Recipe, room: GpuRoom) -> None:
 
 
 def _of_files(folder: Path) -> float | None:
-    """Parameters of a model's own files: their size, and the type that config.json tells."""
+    """Parameters of a model's files: from their size, and the type in config.json."""
     try:
         sizes = [file.stat().st_size for file in folder.glob("*.safetensors")]
         sizes = sizes or [file.stat().st_size for file in folder.glob("pytorch_model*.bin")]

@@ -1,4 +1,4 @@
-"""What a recipe needs of the machine it runs on, and of the hub."""
+"""The packages and repositories that a recipe needs."""
 
 import re
 from typing import Final, NamedTuple
@@ -21,7 +21,7 @@ API_KEYS: Final = {
     "SAMBANOVA": "SAMBANOVA_API_KEY",
     "TOGETHER": "TOGETHER_API_KEY",
 }
-"""The variable that Oumi 0.9's engines read their key from; a test compares them."""
+"""The variables from which Oumi 0.9's engines read their key; a test compares them."""
 
 _REPO: Final = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
 
@@ -30,7 +30,7 @@ class Package(NamedTuple):
     """A Python package that a setting needs."""
 
     name: str
-    """As it is imported."""
+    """Its name in an import."""
     install: str
     key: str
 
@@ -83,7 +83,7 @@ def packages(recipe: Recipe) -> list[Package]:
 
 
 def repos(recipe: Recipe) -> list[Repo]:
-    """The hub's repositories of models that a recipe reads; data sets are looked up apart."""
+    """The hub's model repositories that a recipe reads; data sets are checked separately."""
     names: list[Repo] = []
     if recipe.loads_model:
         for block in recipe.model_keys:
@@ -103,7 +103,7 @@ def repos(recipe: Recipe) -> list[Repo]:
 
 
 def is_repo(recipe: Recipe, name: str) -> bool:
-    """Whether a name means a repository of the hub, and not a folder."""
+    """Whether a name means a repository of the hub instead of a folder."""
     if not name or is_path(name) or not _REPO.fullmatch(name):
         return False
     return recipe.base is None or not exists(recipe.base / name)

@@ -1,4 +1,4 @@
-"""Where checkers write down what they find in one file."""
+"""Collects the findings of checkers in one file."""
 
 from flows.core.configs.yaml_lines import Places
 from flows.core.findings import Finding, FindingCode, Severity
@@ -9,9 +9,8 @@ class Notes:
 
     Args:
         file: The file's path.
-        places: Where its keys stand; None for a file that is not YAML.
-        is_certain: Whether the file is sure to be read. What is wrong with one that may not be is
-            a warning.
+        places: The places of its keys; None for a file that is not YAML.
+        is_certain: Whether the job certainly reads the file. If not, its errors become warnings.
     """
 
     def __init__(self, file: str, places: Places | None, *, is_certain: bool = True) -> None:
@@ -23,13 +22,13 @@ class Notes:
     def error(
         self, code: FindingCode, message: str, fix: str = "", *, key: str = "", nearest: str = ""
     ) -> None:
-        """Note what would make the job fail."""
+        """Note a problem that would make the job fail."""
         self.add(Severity.ERROR, code, message, fix, key=key, nearest=nearest)
 
     def warning(
         self, code: FindingCode, message: str, fix: str = "", *, key: str = "", nearest: str = ""
     ) -> None:
-        """Note what may be meant, and often is not."""
+        """Note a likely mistake."""
         self.add(Severity.WARNING, code, message, fix, key=key, nearest=nearest)
 
     def add(
@@ -42,7 +41,7 @@ class Notes:
         key: str = "",
         nearest: str = "",
     ) -> None:
-        """Note something whose weight depends on the target."""
+        """Note a problem whose severity depends on the target."""
         place = self._places.of(key) if self._places else None
         self.findings.append(
             Finding(

@@ -1,4 +1,4 @@
-"""The files and folders that a launch reads and writes, on the machine where it will."""
+"""Check the files and folders that a launch reads and writes, on its target."""
 
 import os
 import re
@@ -22,7 +22,7 @@ _SYSTEM: Final = ("/usr", "/bin", "/sbin", "/etc", "/dev", "/proc", "/sys", "/li
 _ON_EVERY_MACHINE: Final = frozenset(
     {"/", "/tmp", "/root", "/home", "/srv", "/run", "/media", "/boot", "/data"}  # noqa: S108
 )
-"""Folders that say nothing of a machine; what is in them may."""
+"""Folders that exist on every machine, unlike their content."""
 _SHARED_FILES: Final = frozenset({"slurm", "sky-slurm", "polaris", "frontier", "perlmutter", "k8s"})
 """Clouds whose nodes may share a file system with this machine."""
 
@@ -36,10 +36,10 @@ class _Add(Protocol):
 
 
 class PathChecks:
-    """Checks of every path, and what became known of each.
+    """Checks every path of a launch, and keeps the status of each.
 
     Args:
-        launch: What is checked.
+        launch: The launch.
     """
 
     def __init__(self, launch: Launch) -> None:
@@ -48,7 +48,7 @@ class PathChecks:
         self._sync = Sync(launch.job) if launch.job else None
 
     def check(self) -> None:
-        """Note what is missing, elsewhere or not as it should be."""
+        """Note paths that are missing, on another machine, or have wrong content."""
         launch = self._launch
         if launch.job is not None:
             self._check_working_dir()
@@ -65,7 +65,7 @@ class PathChecks:
             inputs = dict(recipe.inputs())
             for key, path in inputs.items():
                 if key in _WRITTEN_OUT.get(recipe.config_type, ()):
-                    path = self._written_out(recipe, key, path)  # noqa: PLW2901
+                    path = self._write_out(recipe, key, path)  # noqa: PLW2901
                 if path:
                     self._check_input(recipe, key, path, rows.get(key, Rows.ANY))
             if recipe.loads_model:
@@ -100,7 +100,7 @@ class PathChecks:
                     self._note_local(job.notes.add, key, path)
 
     def _check_synced(self, recipe: Recipe) -> None:
-        """A followed config must itself reach the target."""
+        """Note a followed config that does not reach the target."""
         job = self._launch.job
         if self._sync is None or job is None or job.target.is_local:
             return
@@ -161,7 +161,7 @@ class PathChecks:
         if wrong:
             self.statuses[path] = "bad_content"
             recipe.notes.error(
-                FindingCode.BAD_DATA_FILE, f"{key} is {path}, {wrong}", "Mend the file", key=key
+                FindingCode.BAD_DATA_FILE, f"{key} is {path}, {wrong}", "Fix the file", key=key
             )
 
     def _note_missing(self, recipe: Recipe, key: str, path: str, local: Path) -> None:
@@ -173,13 +173,13 @@ class PathChecks:
         nearest = _nearest(local)
         hint = f"; did you mean {nearest}?" if nearest else ""
         message = f"{key} is {path}, and {local} does not exist{hint}"
-        fix = "Make sure that the script makes it" if may_be_made else "Correct the path"
+        fix = "Make sure that the script makes the file" if may_be_made else "Correct the path"
         recipe.notes.add(
             severity, FindingCode.PATH_NOT_FOUND, message, fix, key=key, nearest=nearest
         )
 
     def _check_remote(self, recipe: Recipe, key: str, path: str) -> None:
-        """An absolute path, which means the target's file system."""
+        """Check an absolute path, which means the target's file system."""
         job = self._launch.job
         if job is not None and job.is_mounted(path):
             source = job.source_of(path)
@@ -202,7 +202,7 @@ class PathChecks:
         self.statuses[path] = "local_path_on_cloud" if is_noted else "not_known"
 
     def _note_local(self, note: _Add, key: str, path: str) -> bool:
-        """Note a path that means this machine and not the target; whether it is one."""
+        """Note a path that means this machine instead of the target; return whether it does."""
         severity = _weight_on_cloud(path)
         if severity is None:
             return False
@@ -228,7 +228,7 @@ class PathChecks:
 
     def _check_output(self, recipe: Recipe, inputs: Mapping[str, str]) -> None:
         paths = {
-            key: self._written_out(recipe, key, recipe.text(key))
+            key: self._write_out(recipe, key, recipe.text(key))
             for key in _WRITTEN_OUT.get(recipe.config_type, ())
             if key not in inputs
         }
@@ -239,7 +239,7 @@ class PathChecks:
         if not self._launch.target.is_local:
             job = self._launch.job
             is_there = job is None or job.is_mounted(path) or job.made_files.has_folder_of(path)
-            # What is written to is made where it is not.
+            # The job makes missing output folders.
             is_sure = _weight_on_cloud(path) is Severity.ERROR
             if is_sure and not is_there and self._note_local(recipe.notes.add, key, path):
                 self.statuses[path] = "local_path_on_cloud"
@@ -265,10 +265,10 @@ class PathChecks:
             key=key,
         )
 
-    def _written_out(self, recipe: Recipe, key: str, path: str) -> str:
-        """The path as the job gets it, or empty: it was noted that it is no path for all.
+    def _write_out(self, recipe: Recipe, key: str, path: str) -> str:
+        """Write out the path as a submission does; empty if it is noted as not plain.
 
-        A submission writes out what a command's own config says; a script's config stays.
+        A submission writes out the paths of a command's own config, not of a script's config.
         """
         if is_plain(path) or key in recipe.by_shell:
             return path
@@ -285,12 +285,12 @@ class PathChecks:
 
 
 def is_path(name: str) -> bool:
-    """Whether a model's name means a folder and not a repository of the hub."""
+    """Whether a model's name means a folder instead of a repository of the hub."""
     return name.startswith(("/", "./", "../", "~")) or name.count("/") > 1
 
 
 def _weight_on_cloud(path: str) -> Severity | None:
-    """How sure an absolute path means this machine and not another; None: it means any."""
+    """Severity of an absolute path that means this machine; None if it fits any machine."""
     if re.match(r"/Users/[^/]+/|[A-Za-z]:\\", path):
         return Severity.ERROR
     if not path.startswith("/") or "$" in path or path.rstrip("/") in _ON_EVERY_MACHINE:

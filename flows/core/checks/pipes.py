@@ -1,4 +1,4 @@
-"""Which commands of a shell script may fail without its pipeline failing."""
+"""Find commands of a shell script that may fail while their pipeline succeeds."""
 
 import re
 from collections.abc import Sequence
@@ -6,33 +6,33 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 _SHRUGS: Final = frozenset({"true", ":", "echo", "printf"})
-"""What follows ``||`` where a failure does not matter."""
+"""Commands after ``||`` that make a failure irrelevant."""
 
 
 class _Group(NamedTuple):
-    """What a parenthesis or a block interrupted."""
+    """The state that a parenthesis or a block interrupts."""
 
     start: int
     piped: list[int]
     pipefail: bool | None
-    """What holds again after it; None: what it has set."""
+    """The value to restore after it; None: its own value stays."""
 
 
 class Pipes:
-    """Follows a script, command by command, and keeps whose exit status is lost.
+    """Follows a script, command by command, and records commands whose exit status is lost.
 
-    A pipeline ends as its last command does, unless ``set -o pipefail`` holds or the script looks
-    at ``PIPESTATUS`` next.
+    The last command decides a pipeline's status, unless ``set -o pipefail`` is set or the script
+    reads ``PIPESTATUS`` next.
 
     Args:
-        pipefail: Whether it holds when the script starts.
+        pipefail: Whether it is set when the script starts.
     """
 
     def __init__(self, *, pipefail: bool = False) -> None:
         self.pipefail = pipefail
         self.commands: list[list[str]] = []
         self.quoted: list[tuple[str, bool]] = []
-        """Scripts in ``"$(...)"``, and whether pipefail holds in each."""
+        """Scripts in ``"$(...)"``, and whether pipefail is set in each."""
         self._lost: dict[int, int] = {}
         self._piped: list[int] = []
         self._unit = range(0)
@@ -40,16 +40,16 @@ class Pipes:
         self._last = range(0)
         self._asked = False
         self._kept: set[int] = set()
-        """Commands whose status the script looks at itself, as ``$?``."""
+        """Commands whose status the script reads itself, as ``$?``."""
         self._watched: list[int] = []
         self._alternative: list[int] = []
 
     def end_of(self, index: int) -> list[str] | None:
-        """The command by which the pipeline of a command ends; None if its own status counts."""
+        """The command that decides the status of a pipeline; None if its own status counts."""
         return self.commands[self._lost[index]] if index in self._lost else None
 
     def see(self, token: str) -> None:
-        """Take in a token of the script, before the command it is of ends."""
+        """Read a token of the script, before its command ends."""
         if "PIPESTATUS" in token:
             self._forget(self._watched)
         self._asked |= "$?" in token
@@ -57,20 +57,20 @@ class Pipes:
             self.quoted += [(text, self.pipefail) for text in _substitutions(token)]
 
     def open(self, *, is_shell: bool) -> None:
-        """A parenthesis or a block begins; what a shell of its own sets ends with it."""
+        """Begin a parenthesis or a block; settings in a subshell end with it."""
         group = _Group(len(self.commands), self._piped, self.pipefail if is_shell else None)
         self._groups.append(group)
         self._piped, self._alternative = [], []
 
     def close(self, *, is_command: bool) -> None:
-        """It ends; whether it stands where a command does."""
+        """End it; return whether it is in the position of a command."""
         start, self._piped, pipefail = self._groups.pop()
         if pipefail is not None:
             self.pipefail = pipefail
         self._unit = range(start, len(self.commands)) if is_command else range(0)
 
     def end(self, words: Sequence[str], operator: str) -> None:
-        """A command ends, or a group; without words nothing else than a group does."""
+        """End a command or a group; without words only a group ends."""
         if self._asked and words[:1] not in (["exit"], ["return"]):
             self._kept |= set(self._last)
         self._asked = False

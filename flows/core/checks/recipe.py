@@ -1,4 +1,4 @@
-"""A command's config as a job would run it."""
+"""The config of a command, as a job would run it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -48,14 +48,14 @@ class Dataset(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A config of one command, its overrides applied.
+    """The config of one command, with its overrides.
 
     Attributes:
-        base: The folder on this machine that relative paths in it mean; None: they mean a folder
-            of the target that this machine cannot see.
-        made_files: What the job's scripts may make before it is read, as paths of this machine.
-        envs: Environment that the job config gives it.
-        by_shell: Keys whose values the shell fills in when the script runs.
+        base: The folder on this machine that its relative paths start from; None: they start from
+            a folder of the target.
+        made_files: Files that the job's scripts may make before it is read, as paths here.
+        envs: Environment variables from the job config.
+        by_shell: Keys whose values the shell expands when the script runs.
     """
 
     path: str
@@ -69,7 +69,7 @@ class Recipe:
     by_shell: frozenset[str] = frozenset()
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of a dotted key, `default` where it is not set."""
+        """The value of a dotted key; `default` if it is not set."""
         value: object = self.data
         for part in key.split("."):
             if not isinstance(value, Mapping):
@@ -78,12 +78,12 @@ class Recipe:
         return default if value in (None, MISSING) else value
 
     def text(self, key: str) -> str:
-        """The text of a dotted key, empty where it is not set."""
+        """The text of a dotted key; empty if it is not set."""
         value = self.get(key)
         return value if isinstance(value, str) else ""
 
     def flag(self, key: str) -> bool:
-        """Whether a dotted key is set to what Oumi reads as true."""
+        """Whether Oumi reads the value of a dotted key as true."""
         value = self.get(key)
         return value.lower() in _TRUE if isinstance(value, str) else value in (True, 1)
 
@@ -129,7 +129,7 @@ class Recipe:
 
     @property
     def loads_model(self) -> bool:
-        """Whether it loads its model itself; a remote engine's names are the provider's."""
+        """Whether it loads its model itself; a remote engine does not."""
         return self.engine[1] in ("", "NATIVE", "VLLM", "SGLANG", "LLAMACPP")
 
     @property
@@ -139,7 +139,7 @@ class Recipe:
 
     @property
     def output(self) -> tuple[str, str]:
-        """The key and the path of where it writes; Oumi's default where it is not set."""
+        """The key and path of its output; Oumi's default if it is not set."""
         key = _OUTPUTS.get(self.config_type, "")
         return (key, self.text(key) or _default(self.config_type, key)) if key else ("", "")
 
@@ -163,7 +163,7 @@ class Recipe:
                 )
 
     def inputs(self) -> Iterator[tuple[str, str]]:
-        """Key and path of every file or folder it reads, data sets and models included."""
+        """Key and path of every file or folder it reads, including data sets and models."""
         for dataset in self.datasets():
             if dataset.path:
                 yield f"{dataset.key}.dataset_path", dataset.path
@@ -186,7 +186,7 @@ class Recipe:
 
 
 def guess_type(data: Mapping[str, Any]) -> ConfigType:
-    """The type of config whose keys these are, as far as keys tell."""
+    """Guess the type of a config from its keys."""
 
     def strangers(config_type: ConfigType) -> int:
         return len(data.keys() - fields_of(root_spec(config_type)).keys())

@@ -1,4 +1,4 @@
-"""What a job config asks of its target: cloud, GPUs, mounts, scripts."""
+"""Check the resources that a job config requests: cloud, GPUs, mounts, scripts."""
 
 import re
 from typing import Final
@@ -24,11 +24,11 @@ _INSTALLS_OUMI: Final = re.compile(r"install\b[^\n;&|]*(?:\boumi\b|\s-e\s|\s\.(?
 
 
 def check_resources(launch: Launch, *, cloud: str) -> None:
-    """Note what is wrong with the cloud, and with what a job config asks of it."""
+    """Note problems of the cloud, and of the resources that a job config requests."""
     if cloud and cloud not in CLOUDS:
         launch.notes.error(
             FindingCode.UNKNOWN_CLOUD,
-            f"Oumi knows no cloud {cloud!r}",
+            f"Oumi has no cloud {cloud!r}",
             f"Use one of {', '.join(sorted(CLOUDS))}",
             nearest=nearest_cloud(cloud),
         )
@@ -52,7 +52,7 @@ def check_resources(launch: Launch, *, cloud: str) -> None:
 
 
 def _check_cluster_scripts(job: Job) -> None:
-    """Note what the launcher refuses of a script that it sends to a cluster's queue."""
+    """Note scripts that the launcher would refuse to send to a cluster's queue."""
     check = {"slurm": check_slurm_job}.get(job.target.cloud)
     if job.target.cloud in _QUEUES:
         check = check_heredocs
@@ -70,7 +70,7 @@ def _check_cloud(job: Job, asked: str) -> None:
     if named not in CLOUDS and named != asked:
         job.notes.error(
             FindingCode.UNKNOWN_CLOUD,
-            f"Oumi knows no cloud {named!r}",
+            f"Oumi has no cloud {named!r}",
             f"Use one of {', '.join(sorted(CLOUDS))}",
             key="resources.cloud",
             nearest=nearest_cloud(named),
@@ -78,8 +78,8 @@ def _check_cloud(job: Job, asked: str) -> None:
     if asked and named != asked:
         job.notes.error(
             FindingCode.CLOUD_MISMATCH,
-            f"resources.cloud is {named!r} but cloud {asked!r} was asked for",
-            f"Ask for cloud {named!r} or change the config",
+            f"resources.cloud is {named!r} but the call requests cloud {asked!r}",
+            f"Request cloud {named!r} or change the config",
             key="resources.cloud",
         )
 
@@ -98,8 +98,8 @@ def _check_accelerators(job: Job) -> None:
         if nearest:
             job.notes.warning(
                 FindingCode.BAD_ACCELERATOR,
-                f"SkyPilot's catalog has no GPU named {job.target.accelerator.name}, as far as is "
-                f"known here; did you mean {nearest}?",
+                f"SkyPilot's catalog probably has no GPU named "
+                f"{job.target.accelerator.name}; did you mean {nearest}?",
                 "`sky show-gpus` lists them",
                 key="resources.accelerators",
                 nearest=nearest,
@@ -111,7 +111,7 @@ def _check_accelerators(job: Job) -> None:
     if needs_gpu and is_bought and not text and not job.target.instance_type:
         job.notes.warning(
             FindingCode.NO_GPU,
-            "no accelerators are asked for, so the training runs on CPUs",
+            "the config requests no accelerators, so the training runs on CPUs",
             "Set resources.accelerators, such as A100:1",
             key="resources",
         )
@@ -163,7 +163,7 @@ def _check_setup(job: Job) -> None:
     if job.setup.statements > 1 and not job.setup.stops_at_errors and job.target.is_sky:
         job.notes.warning(
             FindingCode.SETUP_GOES_ON,
-            "setup goes on after a command has failed, and the job then runs on what is there",
+            "setup continues after a command fails, and the job then runs without its result",
             "Begin setup with `set -e`",
             key="setup",
         )
@@ -173,7 +173,7 @@ def _check_setup(job: Job) -> None:
     if job.run.uses_oumi and not installs and not has_image and is_bare:
         job.notes.warning(
             FindingCode.OUMI_NOT_INSTALLED,
-            "run calls oumi, and setup does not install it on the new machine",
+            "run calls oumi, but setup does not install it on the new machine",
             "Add `pip install oumi` (`oumi[gpu]` for its GPU packages) to setup",
             key="setup" if job.setup.text else "run",
         )
@@ -190,8 +190,8 @@ def _check_pipes(job: Job) -> None:
         more = f", and {len(lost) - 1} more such command{'s' * (len(lost) > 2)}" * (len(lost) > 1)
         job.notes.warning(
             FindingCode.PIPE_HIDES_FAILURE,
-            f"{key} pipes `{lost[0].command}` into `{lost[0].into}`{more}: a pipeline ends as its "
-            "last command does, so the job succeeds even where the first one fails",
+            f"{key} pipes `{lost[0].command}` into `{lost[0].into}`{more}: a pipeline has the "
+            "status of its last command, so the job succeeds even if the first one fails",
             "Begin the script with `set -eo pipefail` (in `bash -c`, the inner one)",
             key=key,
         )
@@ -202,13 +202,13 @@ def _check_account(job: Job) -> None:
         job.notes.error(
             FindingCode.MISSING_USER,
             f"Oumi's cloud {job.target.cloud} needs user, the account on the cluster",
-            "Set user to it",
+            "Set user to the account",
             key="user",
         )
 
 
 def check_outputs(launch: Launch) -> None:
-    """Note results that are lost with the machine they are on."""
+    """Note results that are lost when their machine is deleted."""
     job = launch.job
     if job is None or not launch.target.is_sky or launch.target.cloud == "sky-slurm":
         return
@@ -219,8 +219,8 @@ def check_outputs(launch: Launch) -> None:
         if output and not job.is_stored(output):
             recipe.notes.warning(
                 FindingCode.EPHEMERAL_OUTPUT,
-                f"{key} is {output}, on the cluster's own disk, which is lost when it is taken "
-                "down",
+                f"{key} is {output}, on the cluster's own disk, which is lost when the cluster "
+                "is deleted",
                 "Write to a path under storage_mounts, or copy the results away at the end of run",
                 key=key,
             )

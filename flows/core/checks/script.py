@@ -1,4 +1,4 @@
-"""What a job config's scripts do, read without running them."""
+"""Read what a job config's scripts do, without running them."""
 
 import os
 import re
@@ -14,7 +14,7 @@ COMMANDS: Final = {command.value: command for command in Command} | {
     "eval": Command.EVALUATE,
     "synthesize": Command.SYNTH,
 }
-"""Oumi 0.9's names of the commands, aliases included."""
+"""Oumi 0.9's names of the commands, including aliases."""
 
 WRAPPERS: Final = frozenset(
     {"env", "time", "nohup", "nice", "ionice", "timeout", "stdbuf", "sudo", "setsid", "numactl",
@@ -22,7 +22,7 @@ WRAPPERS: Final = frozenset(
      "uv", "poetry", "pipenv", "conda", "mamba", "pixi", "xvfb-run", "nsys", "apptainer",
      "singularity", "docker"}
 )  # fmt: skip
-"""Commands that run the command they are given."""
+"""Commands that run another command."""
 
 LAUNCHERS: Final = frozenset(
     {"distributed", "torchrun", "accelerate", "deepspeed", "srun", "mpirun", "mpiexec"}
@@ -41,36 +41,36 @@ _HARMLESS: Final = frozenset(
      "basename", "dirname", "realpath", "readlink", "seq", "oumi", "nvcc", "lsb_release", "sudo",
      "break", "continue", "lscpu", "ps", "top", "ping", "diff", "cmp", "stat", "file"}
 )  # fmt: skip
-"""Commands that make no file that a recipe would read."""
+"""Commands that do not make files that a recipe reads."""
 
 _MAKES_ARGUMENTS: Final = frozenset({"mkdir", "touch", "tee"})
 _MAKES_LAST: Final = frozenset({"cp", "mv", "ln"})
 
 
 class MadeFiles(NamedTuple):
-    """What commands may make."""
+    """The files that commands may make."""
 
     folders: frozenset[str] = frozenset()
     """Folders that are empty at first."""
     files: frozenset[str] = frozenset()
-    """Files, and folders with all that is in them."""
+    """Files, and folders with their content."""
     anything: bool = False
-    """Whether any file beside these may be made."""
+    """Whether any other file may be made."""
 
     def has(self, path: str) -> bool:
-        """Whether a file is among those that are made."""
+        """Whether a file is made."""
         return _is_within(path, self.files)
 
     def may_have(self, path: str) -> bool:
-        """Whether a file may come to be."""
+        """Whether a file may be made."""
         return self.anything or path in self.folders or self.has(path)
 
     def has_folder_of(self, path: str) -> bool:
-        """Whether a path is made, or is in a folder that is."""
+        """Whether a path, or a folder that it is in, is made."""
         return _is_within(path, self.files | self.folders)
 
     def plus(self, other: "MadeFiles") -> "MadeFiles":
-        """What both may make."""
+        """Combine the files that both may make."""
         return MadeFiles(
             self.folders | other.folders, self.files | other.files, self.anything or other.anything
         )
@@ -82,19 +82,19 @@ class OumiCall(NamedTuple):
     command: Command
     config: str
     options: dict[str, str | None]
-    """The long options and their values; None: not known."""
+    """The long options and their values; None: unknown."""
     cwd: str | None
     is_distributed: bool
     is_certain: bool
-    """Whether it runs, and the job fails with it."""
+    """Whether it certainly runs, and the job fails if it does."""
     place: int
-    """Its place among the script's commands."""
+    """Its index among the script's commands."""
     by_shell: frozenset[str] = frozenset()
-    """The options whose values the shell fills in; it expands no ~ behind a =."""
+    """The options whose values the shell expands; it does not expand ~ after a =."""
 
 
 class Script:
-    """The commands of a script, in their order.
+    """The commands of a script, in order.
 
     Args:
         text: The script.
@@ -107,14 +107,14 @@ class Script:
         self.commands = read_commands(text, envs)
 
     def made_files(self, *, before: int | None = None) -> MadeFiles:
-        """What its commands may make, those before a place or all.
+        """The files that its commands may make: all of them, or those before an index.
 
-        Relative paths start where the script does.
+        Relative paths start from the script's first folder.
         """
         return reduce(MadeFiles.plus, map(_files_made_by, self.commands[:before]), MadeFiles())
 
     def oumi_calls(self) -> Iterator[OumiCall]:
-        """Its calls of `oumi` with a config."""
+        """Find its calls of `oumi` with a config."""
         for index, command in enumerate(self.commands):
             call = _oumi_call(command, index)
             if call is not None:
@@ -127,7 +127,7 @@ class Script:
 
     @property
     def stops_at_errors(self) -> bool:
-        """Whether it ends at the first command that fails."""
+        """Whether it stops at the first command that fails."""
         if any(
             command.words[0] == "set" and any(_sets_e(word) for word in command.words[1:])
             for command in self.commands
@@ -139,7 +139,7 @@ class Script:
 
     @property
     def statements(self) -> int:
-        """How many of its commands would run even after the one before has failed."""
+        """The number of its commands that run even if the previous one failed."""
         lines = [line.strip() for line in join_lines(self.text).splitlines()]
         lines = [line for line in lines if line and not line.startswith("#")]
         lines = [line for line in lines if not re.match(r"(set|export|echo)\b", line)]
@@ -173,7 +173,7 @@ def _files_made_by(command: ShellCommand) -> MadeFiles:
 
 
 def _from_start(path: str, cwd: str | None) -> str | None:
-    """A path of a command from where the script starts; None if that cannot be told."""
+    """A path of a command relative to the script's first folder; None if unknown."""
     if "$" in path or "`" in path:
         return None
     if path.startswith(("/", "~")):
@@ -190,7 +190,7 @@ def _sets_e(word: str) -> bool:
 
 
 def place_of_oumi(command: ShellCommand) -> int | None:
-    """Where in a command's words the last `oumi` that it runs is; None if it runs none."""
+    """The index of the last `oumi` that a command runs, in its words; None if it runs none."""
     words = command.words
     places = [i for i, word in enumerate(words) if PurePosixPath(word).name == "oumi"]
     if command.name == "oumi":

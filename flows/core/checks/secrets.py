@@ -1,4 +1,4 @@
-"""Secrets written into a config. What is found is named by its key, never shown."""
+"""Find secrets in a config. They are reported by key; their values are never shown."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final, cast
@@ -8,7 +8,7 @@ from flows.core.findings import FindingCode
 from flows.core.redaction import Redactor
 from flows.core.secret_names import SHORTEST, holds_secret, is_placeholder
 
-_FIX: Final = "Take it out of the file and set it in the environment of the worker instead"
+_FIX: Final = "Remove it from the file and set it in the environment of the worker"
 
 
 def check_secrets(notes: Notes, data: Mapping[str, object]) -> None:
@@ -18,9 +18,7 @@ def check_secrets(notes: Notes, data: Mapping[str, object]) -> None:
         name = key.rpartition(".")[2].partition("[")[0]
         is_literal = len(text) >= SHORTEST and not is_placeholder(text)
         if (is_literal and holds_secret(name, text)) or redactor.text(text) != text:
-            notes.warning(
-                FindingCode.SECRET_IN_FILE, f"{key} has a secret written into it", _FIX, key=key
-            )
+            notes.warning(FindingCode.SECRET_IN_FILE, f"{key} contains a secret", _FIX, key=key)
 
 
 def _texts(value: object, key: str) -> Iterator[tuple[str, str]]:

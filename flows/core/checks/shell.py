@@ -1,4 +1,4 @@
-"""The simple commands of a shell script, read without running it."""
+"""Read the simple commands of a shell script, without running it."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -25,17 +25,17 @@ _HEREDOC: Final = re.compile(r"(?<!<)<<-?\s*['\"]?([A-Za-z_]\w*)['\"]?")
 _SKIPPED: Final = frozenset({"!", "time", "exec", "then", "else", "elif", "do"})
 _DECLARE: Final = frozenset({"export", "declare", "local", "readonly", "typeset"})
 _TESTS: Final = frozenset({"test", "[", "[[", "command", "which", "type", "grep", "diff", "cmp"})
-"""Commands that are run for their answer, so that what follows ``&&`` may not run."""
+"""Commands that test something, so that commands after ``&&`` may not run."""
 
 
 class ShellCommand(NamedTuple):
-    """One simple command of a script, its known variables replaced."""
+    """One simple command of a script, with its known variables replaced."""
 
     words: list[str]
     cwd: str | None
-    """The folder it runs in, relative to where the script starts; None: not known."""
+    """The folder it runs in, relative to the script's first folder; None: unknown."""
     is_certain: bool = True
-    """Whether it runs, and the script fails with it, as far as what is before it succeeds."""
+    """Whether it runs if earlier commands succeed, and the script fails if it does."""
     writes: tuple[str, ...] = ()
     """The files its output is redirected to."""
 
@@ -46,22 +46,22 @@ class ShellCommand(NamedTuple):
 
 
 def read_commands(text: str, variables: Mapping[str, str]) -> list[ShellCommand]:
-    """The commands of a script in their order; what cannot be read is left out.
+    """Read the commands of a script in order; skip those that cannot be read.
 
     Args:
         text: The script.
-        variables: What is set when it starts.
+        variables: Variables that are set when it starts.
     """
     return list(_Reader(dict(variables), Pipes()).read(_without_heredocs(join_lines(text))))
 
 
 def read_pipes(text: str, variables: Mapping[str, str], *, pipefail: bool) -> Pipes:
-    """The pipelines of a script.
+    """Read the pipelines of a script.
 
     Args:
         text: The script.
-        variables: What is set when it starts.
-        pipefail: Whether ``set -o pipefail`` holds then.
+        variables: Variables that are set when it starts.
+        pipefail: Whether ``set -o pipefail`` is set then.
     """
     pipes = Pipes(pipefail=pipefail)
     for _ in _Reader(dict(variables), pipes).read(_without_heredocs(join_lines(text))):
@@ -70,19 +70,19 @@ def read_pipes(text: str, variables: Mapping[str, str], *, pipefail: bool) -> Pi
 
 
 def join_lines(text: str) -> str:
-    """The script with each command that goes on in the next line on one."""
+    """Join lines of a script that end in a backslash with the next line."""
     return re.sub(r"\\\n\s*", " ", text)
 
 
 class _Block(NamedTuple):
-    """An ``if``, a loop, a ``case`` or a function: whether what is in it may be left out."""
+    """An ``if``, a loop, a ``case`` or a function, and whether its commands may not run."""
 
     end: str
     is_optional: bool
 
 
 class _Paren(NamedTuple):
-    """What a parenthesis interrupted, and what its end brings back."""
+    """The state that a parenthesis interrupts and its end restores."""
 
     kind: str
     words: list[str]
@@ -136,7 +136,7 @@ class _Reader:
                 self._words, self._is_pattern = [], True
 
     def _keyword(self, word: str) -> bool:
-        """Whether a first word only says how the others run."""
+        """Handle a first word that only affects how the others run; return whether it is one."""
         blocks = self._blocks
         match word:
             case "if":
@@ -170,7 +170,7 @@ class _Reader:
         elif operator == ")":
             yield from self._close()
         elif operator == "\n" and not self._words and self._last_operator in ("&&", "||", "|"):
-            return  # the command goes on in the next line
+            return  # the command continues in the next line
         else:
             yield from self._finish(operator)
             self._last_operator = operator
@@ -237,7 +237,7 @@ class _Reader:
                 self._is_chained = False
 
     def _apply(self, words: list[str], *, is_optional: bool) -> None:
-        """What a command does to the variables of the script, and to its blocks."""
+        """Apply a command's effects on the script's variables and blocks."""
         match words[0]:
             case "for" | "select" if len(words) > 1:
                 self._variables.pop(words[1], None)
@@ -259,7 +259,7 @@ class _Reader:
             self._variables[matched[1]] = matched[2]
 
     def _expand(self, word: str) -> list[str]:
-        """The word without quotes, its known variables replaced; several if the shell splits it."""
+        """Remove a word's quotes and replace known variables; split it as the shell does."""
         parts: list[str] = []
         for segment in _SEGMENT.findall(word):
             match segment[0]:

@@ -1,4 +1,4 @@
-"""Which files of a working folder reach the target, by the rules of its launcher."""
+"""Find the files of a working folder that the launcher copies to the target."""
 
 import fnmatch
 import os
@@ -30,7 +30,7 @@ class Sync:
         self._folder = job.working_dir
 
     def leaves_out(self, path: Path) -> str:
-        """Why a file of this machine is not copied to the target; empty if it is."""
+        """Say why a file of this machine is not copied to the target; empty if it is."""
         if self._job.target.is_local:
             return ""
         try:
@@ -46,7 +46,7 @@ class Sync:
         return ""
 
     def check_size(self) -> None:
-        """Note a working folder that takes long to copy."""
+        """Note a working folder that takes a long time to copy."""
         if self._job.target.is_local or not is_folder(self._folder):
             return
         size = self._size(self._folder)
@@ -60,17 +60,17 @@ class Sync:
             )
 
     def _left_out_by_skyignore(self, relative: Path) -> str:
-        # SkyPilot 0.12 takes each line for a glob; unlike in a .gitignore, `!` means nothing.
+        # SkyPilot 0.12 reads each line as a glob; unlike in a .gitignore, `!` has no meaning.
         for line in _lines(self._folder / ".skyignore"):
             if _matches(relative, line):
                 return f"is excluded by the line {line!r} of .skyignore"
         return ""
 
     def _left_out_by_git(self, relative: Path) -> str:
-        """By Git's rules; SkyPilot 0.12 syncs what they do not ignore, tracked or not."""
+        """Say why Git ignores a file; SkyPilot 0.12 copies all others, tracked or not."""
         repository = find_repository(self._folder)
         if repository is None:
-            return ""  # SkyPilot ignores a .gitignore there too
+            return ""  # SkyPilot also ignores a .gitignore there
         name = (self._folder.resolve() / relative).relative_to(repository.top).as_posix()
         rule = IgnoreRules(repository).find(os.path.normpath(name))
         return f"is ignored by git ({rule.place}:{rule.pattern})" if rule else ""
@@ -85,7 +85,7 @@ class Sync:
         return ""
 
     def _size(self, folder: Path) -> int:
-        """Bytes to copy, as far as they could be counted in the time there is."""
+        """Count the bytes to copy, within a time limit."""
         ignored = _lines(folder / ".skyignore") or _lines(folder / ".gitignore")
         names = [line.strip("/") for line in ignored if "/" not in line.strip("/")]
         left_out = re.compile("|".join(map(fnmatch.translate, [*names, ".git"])))
@@ -117,7 +117,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _matches(relative: Path, pattern: str) -> bool:
-    """Whether an ignore pattern takes in a file, by its own name or that of a folder it is in."""
+    """Whether an ignore pattern matches a file, or a folder that it is in."""
     parts = PurePosixPath(relative).parts
     wanted = PurePosixPath(pattern.strip("/").removeprefix("./")).parts
     is_anchored = pattern.startswith("/")
@@ -130,6 +130,6 @@ def _matches(relative: Path, pattern: str) -> bool:
 
 
 def _is_name(name: str, pattern: str) -> bool:
-    # As in a shell, a star takes in no hidden file.
+    # As in a shell, a star matches no hidden file.
     is_hidden = name.startswith(".") and not pattern.startswith(".")
     return not is_hidden and fnmatch.fnmatchcase(name, pattern)

@@ -1,4 +1,4 @@
-"""The machine a job is to run on, as its config asks for it."""
+"""The machine that a job config requests."""
 
 import re
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ CLOUDS: Final = SKY_CLOUDS | {LOCAL_CLOUD, "slurm", "modal", "polaris", "frontie
 """Every cloud in Oumi 0.9's registry; a test compares them."""
 
 SKY_DISK_GB: Final = 256
-"""The disk of a SkyPilot 0.12 cluster whose config does not say."""
+"""The default disk size of a SkyPilot 0.12 cluster."""
 
 _SPEC: Final = re.compile(r"(?P<name>[A-Za-z][\w. -]*?)\s*(?::\s*(?P<count>\d+(?:\.\d+)?))?")
 
 
 class GpuModel(NamedTuple):
-    """What is known of a kind of GPU: memory of one in GB, CUDA compute capability."""
+    """A model of GPU: memory in GB, CUDA compute capability."""
 
     memory_gb: float
     capability: float
@@ -81,26 +81,26 @@ GPU_MODELS: Final = {
     "V100": GpuModel(16, 7.0),
     "V100-32GB": GpuModel(32, 7.0),
 }
-"""Names of CUDA GPUs, those of SkyPilot 0.12 among them; the largest of a name."""
+"""CUDA GPUs by name, including those of SkyPilot 0.12; the largest of each name."""
 
 _BY_LOWER: Final = {name.lower(): name for name in GPU_MODELS}
 
 
 class Accelerator(NamedTuple):
-    """GPUs that a job config asks for, per node."""
+    """GPUs that a job config requests, per node."""
 
     name: str
     number: float
 
     @property
     def model(self) -> GpuModel | None:
-        """What is known of them."""
+        """The model of these GPUs; None if unknown."""
         return GPU_MODELS.get(_BY_LOWER.get(self.name.lower(), ""))
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a job is to run."""
+    """The machine that a job will run on."""
 
     cloud: str
     accelerator: Accelerator | None = None
@@ -120,10 +120,10 @@ class Target:
 
 
 def parse_accelerator(text: str, *, cloud: str = "") -> Accelerator | None:
-    """The GPUs of a text such as ``A100:8``; None if it is not one.
+    """Parse a text such as ``A100:8``; None if it is not valid.
 
-    For Slurm, whose GPUs may have no type, Oumi 0.9 takes a count alone (``8`` or ``:8``), and
-    drops a last ``+``.
+    For Slurm, whose GPUs may have no type, Oumi 0.9 also accepts a count alone (``8`` or ``:8``)
+    and drops a ``+`` at the end.
     """
     spec = text.strip()
     if cloud == "slurm":
@@ -138,10 +138,10 @@ def parse_accelerator(text: str, *, cloud: str = "") -> Accelerator | None:
 
 
 def nearest_gpu(name: str) -> str:
-    """The GPU whose name is nearly this one; empty if it is known, or like none."""
+    """The GPU with the most similar name; empty if this one is known, or none is similar."""
     if name.lower() in _BY_LOWER:
         return ""
-    # Another number is another GPU, not a misspelt one.
+    # A different number means a different GPU, not a typing error.
     alike = [known for known in _BY_LOWER if _numbers(known) == _numbers(name)]
     close = get_close_matches(name.lower(), alike, n=1, cutoff=0.75)
     return _BY_LOWER[close[0]] if close else ""
@@ -152,7 +152,7 @@ def _numbers(name: str) -> list[str]:
 
 
 def nearest_cloud(name: str) -> str:
-    """The cloud whose name is nearly this one; empty if it is like none."""
+    """The cloud with the most similar name; empty if none is similar."""
     others = {"kubernetes": "k8s", "google": "gcp", "amazon": "aws", "sky": "gcp"}
     close = get_close_matches(name.lower(), sorted(CLOUDS), n=1)
     return others.get(name.lower()) or (close[0] if close else "")

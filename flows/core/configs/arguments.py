@@ -1,4 +1,4 @@
-"""The command line of an Oumi command: how its overrides must be written, as of Oumi 0.9."""
+"""Write the command line of an Oumi command, with overrides in the syntax of Oumi 0.9."""
 
 import math
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ _PLAIN_OPTIONS: Final[dict[Command, frozenset[str]]] = {
     Command.INFER: frozenset({"input_path", "output_path"}),
     Command.SYNTH: frozenset({"output_path"}),
 }
-"""Keys whose option takes its text as it is; every other one is read as YAML."""
+"""Keys whose option takes plain text; all others are read as YAML."""
 
 _SHADOWED: Final = frozenset({"method"})
-"""Keys with an option (of quantize) that does nothing when it is given its default."""
+"""Keys with an option (of quantize) that has no effect when set to its default."""
 
 
 def command_line(
@@ -27,13 +27,13 @@ def command_line(
     *,
     output_path: str,
 ) -> list[str]:
-    """The arguments that run `command` with checked overrides.
+    """Write the arguments that run `command` with checked overrides.
 
     Args:
         command: The Oumi command.
         config_path: The config it reads.
         overrides: The dotted keys that replace the config's values.
-        output_path: Where the command writes, as the config and its overrides say.
+        output_path: The output path of the config with its overrides.
     """
     argv = ["oumi", command.value, "-c", str(config_path)]
     if command is Command.QUANTIZE:
@@ -51,15 +51,15 @@ def _argument(command: Command, key: str, value: OverrideValue) -> str:
     text = _yaml(value)
     is_plain = isinstance(value, list) or text == str(value)
     if key in _SHADOWED or not is_plain:
-        # Oumi declares some keys as options of its own, whose types take neither null, true nor
-        # quotes. With its first part in brackets a key is none of them, and means the same.
+        # Oumi declares options for some keys, and their types accept neither null, true nor
+        # quotes. With its first part in brackets a key matches no option and means the same.
         head, dot, rest = key.partition(".")
         key = f"[{head}]{dot}{rest}"
     return f"--{key}={text}"
 
 
 def _yaml(value: OverrideValue) -> str:
-    """`value` as YAML on one line, which Oumi reads back as it is."""
+    """Write `value` as YAML on one line that Oumi reads back unchanged."""
     match value:
         case None:
             return "null"

@@ -1,4 +1,4 @@
-"""Finding the checkpoint a training can resume from."""
+"""Find the checkpoint that a training can resume from."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from flows.core.regular_files import read_json
 
 _NAME: Final = re.compile(rf"{CHECKPOINT}(\d+)")
 COARSE_SECONDS: Final = 2.0
-"""File systems keep times coarsely: how much older than its job a checkpoint of it may look."""
+"""How much older than its job a checkpoint may look, since file systems round times."""
 _INDEX: Final = "*.index.json"
 _WEIGHTS: Final = (
     "*.safetensors",
@@ -24,14 +24,14 @@ _WEIGHTS: Final = (
 
 
 class Checkpoint(Value):
-    """A whole checkpoint of a training run."""
+    """A complete checkpoint of a training run."""
 
     path: Path
     step: int
 
     @property
     def written_at(self) -> float:
-        """When it became whole, in seconds since the epoch."""
+        """When it was complete, in seconds since the epoch."""
         try:
             return (self.path / STATE).stat().st_mtime
         except OSError:  # deleted meanwhile
@@ -39,11 +39,11 @@ class Checkpoint(Value):
 
 
 def whole_checkpoints(output_dir: Path) -> Iterator[Checkpoint]:
-    """The whole checkpoints in a folder, the highest step first.
+    """Find the complete checkpoints in a folder, the highest step first.
 
-    A checkpoint that was being written when its process died is skipped: the trainers write
-    ``trainer_state.json`` last. So is one that another training began to write over, whose weights
-    are newer than that file.
+    Skip a checkpoint whose process died while writing it: the trainers write
+    ``trainer_state.json`` last. Skip also a checkpoint that another training began to overwrite:
+    its weights are newer than that file.
     """
     try:
         found = [(int(m[1]), p) for p in output_dir.iterdir() if (m := _NAME.fullmatch(p.name))]
@@ -74,7 +74,7 @@ def _has_weights(path: Path) -> bool:
 
 
 def _shards(index: Path) -> set[str]:
-    """The names of the files a sharded model's index lists."""
+    """Read the names of the files that a sharded model's index lists."""
     try:
         content = cast("dict[str, dict[str, str]]", read_json(index))
         return set(content["weight_map"].values())

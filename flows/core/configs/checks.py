@@ -1,4 +1,4 @@
-"""Checking configs and overrides against the keys and types of Oumi's own config classes."""
+"""Check configs and overrides against the keys and types of Oumi's own config classes."""
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -30,7 +30,7 @@ _TRUE_FALSE: Final = frozenset({"yes", "y", "on", "true", "no", "n", "off", "fal
 
 
 class ProblemKind(StrEnum):
-    """In which way a key is wrong."""
+    """The kind of problem of a key."""
 
     UNKNOWN_KEY = "unknown_key"
     MISSING_KEY = "missing_key"
@@ -38,7 +38,7 @@ class ProblemKind(StrEnum):
 
 
 class Problem(NamedTuple):
-    """What is wrong with one key of a config; `message` names the key too."""
+    """A problem of one key of a config; `message` also names the key."""
 
     key: str
     message: str
@@ -47,7 +47,7 @@ class Problem(NamedTuple):
 
 
 def parse_command(text: str) -> Command:
-    """The Oumi command of this name.
+    """Parse the name of an Oumi command.
 
     Raises:
         InvalidArgument: There is no such command.
@@ -66,12 +66,12 @@ def parse_command(text: str) -> Command:
 
 
 def check_config(data: Mapping[str, Any], command: Command, *, name: str = "the config") -> None:
-    """Checks every key and value of a config.
+    """Check every key and value of a config.
 
     Args:
-        data: The config's content. A job config is checked as one, whatever the command.
+        data: The config's content. A job config is checked as a job config for any command.
         command: The Oumi command that would load it.
-        name: What to call the config in the error.
+        name: The config's name in the error.
 
     Raises:
         InvalidConfig: With the first ten problems found.
@@ -90,19 +90,19 @@ def check_config(data: Mapping[str, Any], command: Command, *, name: str = "the 
 
 
 def config_problems(data: Mapping[str, Any], config_type: ConfigType) -> list[Problem]:
-    """Everything that is wrong with the keys and types of a config."""
+    """Find all problems of the keys and types of a config."""
     return list(_check(root_spec(config_type), data, "", config_type))
 
 
 def value_problems(
     spec: FieldSpec, value: object, key: str, config_type: ConfigType
 ) -> list[Problem]:
-    """Everything that is wrong with one value of a config."""
+    """Find all problems of one value of a config."""
     return list(_check(spec, value, key, config_type))
 
 
 def unknown_key(key: str, known: Mapping[str, Any], config_type: ConfigType) -> Problem:
-    """The problem of a key that is none of `known`, with the nearest valid one."""
+    """The problem of a key that is not in `known`, with the nearest valid one."""
     parent, _, leaf = key.rpartition(".")
     prefix = f"{parent}." if parent else ""
     elsewhere = [k for k in dotted_keys(config_type) if k.rpartition(".")[2] == leaf]
@@ -113,20 +113,20 @@ def unknown_key(key: str, known: Mapping[str, Any], config_type: ConfigType) -> 
 
 
 def join_problems(problems: list[Problem]) -> str:
-    """The messages of the first ten problems, and how many more there are."""
+    """Join the messages of the first ten problems, and count the others."""
     text = "; ".join(problem.message for problem in problems[:_MAX_SHOWN])
     more = len(problems) - _MAX_SHOWN
     return f"{text}; and {more} more" if more > 0 else text
 
 
 def shorten(value: object) -> str:
-    """`value` as it is shown in an error."""
+    """Shorten `value` for an error."""
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 3] + "..."
 
 
 def _other_type(data: Mapping[str, Any], config_type: ConfigType) -> str:
-    """The advice to use another command, when the keys are those of another type of config."""
+    """Advise another command if the keys belong to another type of config."""
     if data.keys() <= fields_of(root_spec(config_type)).keys():
         return ""
     for command, other in CONFIG_TYPE.items():
@@ -194,7 +194,7 @@ def _check_dict(
 
 
 def _check_union(spec: FieldSpec, value: object, key: str, root: ConfigType) -> Iterator[Problem]:
-    """A union takes a value of exactly one of its types; nothing is converted."""
+    """Check a union: a value must have exactly one of its types, without conversion."""
     exact = {"str": str, "int": int, "float": float, "path": str}
     for member in spec.get("members", []):
         if type(value) is exact.get(member["kind"]):
@@ -206,7 +206,7 @@ def _check_union(spec: FieldSpec, value: object, key: str, root: ConfigType) -> 
 
 
 def _is_scalar_of(spec: FieldSpec, value: object) -> bool:
-    """Whether OmegaConf, through which Oumi 0.9 reads configs, takes `value` for the type."""
+    """Whether OmegaConf, through which Oumi 0.9 reads configs, accepts `value` for the type."""
     is_bool = isinstance(value, bool)
     match spec["kind"]:
         case "str":

@@ -1,4 +1,4 @@
-"""The clouds Oumi knows, and which cluster a job gets on each when nobody names one."""
+"""The clouds of Oumi, and the cluster that a job gets on each if it names none."""
 
 import re
 from enum import StrEnum
@@ -15,7 +15,7 @@ _CONNECTION: Final = re.compile(r"[\w.-]+@[\w.-]+", re.ASCII)
 
 
 class CloudKind(StrEnum):
-    """What a cloud is, by the class of Oumi's that drives it (oumi 0.9)."""
+    """The kind of a cloud: the class of Oumi that drives it (oumi 0.9)."""
 
     LOCAL = "LocalCloud"
     SKYPILOT = "SkyCloud"
@@ -27,17 +27,17 @@ class CloudKind(StrEnum):
 
     @property
     def makes_clusters(self) -> bool:
-        """Whether a launch brings up a cluster of any name."""
+        """Whether a launch creates a cluster of any name."""
         return self in (CloudKind.SKYPILOT, CloudKind.MODAL)
 
     @property
     def keeps_clusters(self) -> bool:
-        """Whether a cluster is still there, and billed, when its last job has ended."""
+        """Whether a cluster still exists, and costs money, after its last job ended."""
         return self is CloudKind.SKYPILOT
 
     @property
     def copies_by_rsync(self) -> bool:
-        """Whether Oumi's own rsync copies the working folder, for which a last slash counts."""
+        """Whether Oumi's own rsync copies the working folder, for which a final slash matters."""
         return self in _DEFAULT_QUEUE
 
 
@@ -46,7 +46,7 @@ _DEFAULT_QUEUE: Final = {
     CloudKind.FRONTIER: "batch",
     CloudKind.PERLMUTTER: "regular",
 }
-"""The queue that Oumi 0.9 takes where the cluster, ``queue.user``, is not named."""
+"""The queue that Oumi 0.9 uses if no cluster, ``queue.user``, is named."""
 
 
 class Place(NamedTuple):
@@ -54,8 +54,8 @@ class Place(NamedTuple):
 
     Attributes:
         cluster: The cluster's name.
-        user: Whom the job runs as, where the cloud asks for it.
-        is_own: Whether the cluster is made for this job alone.
+        user: The account that the job runs as, if the cloud needs one.
+        is_own: Whether the cluster is created for this job alone.
     """
 
     cluster: str
@@ -64,25 +64,25 @@ class Place(NamedTuple):
 
 
 def known_clouds() -> dict[str, CloudKind]:
-    """Every cloud in Oumi's registry that is driven by a class we know."""
+    """Every cloud in Oumi's registry whose class oumi-flows supports."""
     kinds = {kind.value: kind for kind in CloudKind}
     clouds = load_schema()["clouds"]
     return {name: kinds[driver] for name, driver in clouds.items() if driver in kinds}
 
 
 def kind_of(cloud: str) -> CloudKind:
-    """What a cloud is.
+    """Find the kind of a cloud.
 
     Raises:
-        CloudUnavailable: Oumi knows no such cloud.
+        CloudUnavailable: Oumi has no such cloud.
     """
     known = known_clouds()
     if cloud not in known:
         driver = load_schema()["clouds"].get(cloud)
         raise CloudUnavailable(
-            f"Oumi drives cloud {cloud!r} by its class {driver}, which oumi-flows does not know"
+            f"Oumi drives cloud {cloud!r} by its class {driver}, which oumi-flows does not support"
             if driver
-            else f"Oumi knows no cloud named {cloud!r}",
+            else f"Oumi has no cloud named {cloud!r}",
             f"Use one of {', '.join(sorted(known))}",
         )
     return known[cloud]
@@ -91,20 +91,20 @@ def kind_of(cloud: str) -> CloudKind:
 def place_of(
     cloud: str, *, cluster: str, user: str | None, job_id: str, connections: str, config_path: str
 ) -> Place:
-    """Where a job runs.
+    """Find where a job runs.
 
     Args:
         cloud: The cloud.
-        cluster: The cluster that was asked for; empty: none was.
+        cluster: The requested cluster; empty: none.
         user: The job config's user.
-        job_id: The job's id, of which the name of its own cluster is made.
-        connections: What `CONNECTIONS_ENV` says.
-        config_path: What to call the config in an error.
+        job_id: The job's id, for the name of its own cluster.
+        connections: The value of `CONNECTIONS_ENV`.
+        config_path: The config's name in an error.
 
     Raises:
-        CloudUnavailable: Oumi knows no such cloud.
-        Conflict: The cluster is another user's than the job config's.
-        InvalidConfig: The cluster does not follow from what is known.
+        CloudUnavailable: Oumi has no such cloud.
+        Conflict: Cluster and job config name different users.
+        InvalidConfig: The cluster is unknown.
     """
     kind = kind_of(cloud)
     if kind is CloudKind.SLURM:
@@ -116,11 +116,11 @@ def place_of(
 
 
 def named_cluster(cloud: str, cluster: str, *, connections: str) -> str:
-    """The cluster of a job that is running already.
+    """Find the cluster of a job that is already running.
 
     Raises:
-        CloudUnavailable: Oumi knows no such cloud.
-        InvalidArgument: The cluster is not given and does not follow from what is known.
+        CloudUnavailable: Oumi has no such cloud.
+        InvalidArgument: The cluster is not given and is unknown.
     """
     kind = kind_of(cloud)
     if cluster or kind is CloudKind.LOCAL:
@@ -128,14 +128,14 @@ def named_cluster(cloud: str, cluster: str, *, connections: str) -> str:
     known = _connections(connections) if kind is CloudKind.SLURM else []
     if len(known) != 1:
         raise InvalidArgument(
-            f"a job on {cloud} is known by its cluster and its id there, and no cluster is given",
-            "Give cluster_name too; list_clusters shows what there is",
+            f"a job on {cloud} is found by its cluster and its id there, but no cluster is given",
+            "Give cluster_name too; list_clusters shows the clusters",
         )
     return known[0]
 
 
 def free_cluster(kind: CloudKind, job_id: str) -> str | None:
-    """The cluster of a job that names none, on a cloud where any will do; None on another."""
+    """The cluster of a job that names none, on a cloud where any will do; else None."""
     if kind is CloudKind.LOCAL:
         return LOCAL_CLUSTER
     return own_cluster(job_id) if kind.makes_clusters else None
@@ -148,7 +148,7 @@ def _slurm(cluster: str, user: str | None, *, connections: str, config_path: str
         if len(fitting) != 1:
             found = f"{CONNECTIONS_ENV} has {', '.join(known) or 'none'}"
             raise InvalidConfig(
-                f"{config_path} does not say on which Slurm cluster to run, and {found}",
+                f"{config_path} does not name a Slurm cluster, and {found}",
                 "Give cluster_name as user@host",
             )
         cluster = fitting[0]
@@ -170,7 +170,7 @@ def _queue(
     if not cluster:
         if not user:
             raise InvalidConfig(
-                f"{config_path} has no user, whom a job on cloud {cloud!r} runs as",
+                f"{config_path} has no user, but a job on cloud {cloud!r} needs one",
                 "Set user, or give cluster_name as queue.user",
             )
         cluster = f"{_DEFAULT_QUEUE[kind]}.{user}"

@@ -1,4 +1,4 @@
-"""What a folder that a training is going to write to holds already."""
+"""Find results of earlier trainings in an output folder."""
 
 from pathlib import Path
 from typing import Final
@@ -15,13 +15,13 @@ _ADAPTER: Final = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 class Leftovers(Value):
-    """What earlier trainings left in a folder.
+    """Results of earlier trainings in a folder.
 
     Attributes:
         model: The file of a whole model's weights, or of the first part of them.
         adapter: The file of an adapter's weights.
         checkpoints: How many whole checkpoints there are.
-        jobs: The jobs that wrote any of it, as its marks say.
+        jobs: The jobs that wrote them, from their marks.
     """
 
     model: str = ""
@@ -31,14 +31,14 @@ class Leftovers(Value):
 
     @property
     def words(self) -> str:
-        """What there is, for people; empty: nothing."""
+        """Describe the results for people; empty if there are none."""
         count = self.checkpoints
         checkpoints = f"{count} checkpoint{'s' * (count != 1)}" if count else ""
         return " and ".join(filter(None, [self.model, self.adapter, checkpoints]))
 
 
 def read_leftovers(folder: Path) -> Leftovers:
-    """What earlier trainings left in a folder; nothing where there is none or it is closed."""
+    """Find results of earlier trainings in a folder; none if it is missing or unreadable."""
     checkpoints = list(whole_checkpoints(folder))
     marks = map(read_mark, [folder, *(one.path for one in checkpoints)])
     return Leftovers(

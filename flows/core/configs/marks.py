@@ -1,4 +1,4 @@
-"""The marks in which a training says which job wrote a checkpoint, or a model."""
+"""Read the marks that say which job wrote a checkpoint or a model."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ MARK: Final = "oumi_flows.json"
 """The file's name, as `flows/launcher/progress_hook.py` writes it."""
 CHECKPOINT: Final = "checkpoint-"
 STATE: Final = "trainer_state.json"
-"""What Transformers writes last into a checkpoint."""
+"""The file that Transformers writes last into a checkpoint."""
 
 _MOST_BYTES: Final = 4096
 _KEY: Final = re.compile(r"oumi-([0-9a-f]{32})-(\d{1,9})")
@@ -24,8 +24,8 @@ class Mark(Value):
     """Who wrote a folder.
 
     Attributes:
-        job_id: The job; None: the mark does not fit what the folder holds now, so that another
-            training wrote into it later.
+        job_id: The job; None: the mark does not match the folder's content, so another training
+            wrote into it later.
         attempt: Which attempt of the job.
     """
 
@@ -34,7 +34,7 @@ class Mark(Value):
 
 
 def read_mark(folder: Path) -> Mark | None:
-    """The mark in a checkpoint or in a model's folder; None if there is none."""
+    """Read the mark in a checkpoint or in a model's folder; None if there is none."""
     try:
         with (folder / MARK).open("rb") as file:
             content = cast(object, json.loads(file.read(_MOST_BYTES)))
@@ -54,7 +54,7 @@ def _mark(content: object, folder: Path) -> Mark:
 
 
 def _fits(fields: Mapping[str, Any], folder: Path) -> bool:
-    """Whether a checkpoint is what was marked; a model's folder has nothing to compare."""
+    """Whether a checkpoint matches its mark; a model's folder has nothing to compare."""
     if not folder.name.startswith(CHECKPOINT):
         return True
     if f"{CHECKPOINT}{fields.get('step')}" != folder.name:

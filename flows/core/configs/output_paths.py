@@ -1,7 +1,7 @@
-"""Where a command writes, with ``~`` and variables written out: once, before anything runs.
+"""Write out ``~`` and variables in a command's output paths, once, before anything runs.
 
-Nothing behind us agrees on them. Transformers 5.16 expands ``~`` in ``output_dir``; Oumi 0.9, which
-writes metrics and telemetry there, does not. Neither expands ``$HOME``, and Oumi reads
+The libraries differ in what they expand. Transformers 5.16 expands ``~`` in ``output_dir``; Oumi
+0.9, which writes metrics and telemetry there, does not. Neither expands ``$HOME``, and Oumi reads
 ``${oc.env:HOME}`` of a file as a folder of that name.
 """
 
@@ -36,9 +36,9 @@ PATH_KEYS: Final[dict[Command, tuple[str, ...]]] = {
     Command.ANALYZE: ("output_path",),
     Command.QUANTIZE: ("output_path",),
 }
-"""Keys of the files and folders that a command writes, or goes on from (oumi 0.9)."""
+"""Keys of the files and folders that a command writes or resumes from (oumi 0.9)."""
 
-# A lower-case ${name} is a reference of OmegaConf to no key there is: all take it as it stands.
+# A lower-case ${name} is an OmegaConf reference to a missing key: everything keeps it unchanged.
 _VARIABLE: Final = re.compile(
     r"\$(?:\{(?![a-z_][a-z\d_]*\})(?P<inner>[^{}]*)\}|(?P<name>[A-Za-z_]\w*))"
 )
@@ -47,19 +47,19 @@ _DEEPEST: Final = 5
 
 
 def is_plain(path: str) -> bool:
-    """Whether a path means the same to all who read it."""
+    """Whether all readers of a path interpret it in the same way."""
     return not path.startswith("~") and _VARIABLE.search(path) is None
 
 
 def written_out(
     data: Mapping[str, Any], command: Command, envs: Mapping[str, str]
 ) -> dict[str, OverrideValue]:
-    """The paths of a command's config that are not plain, written out, by their keys.
+    """Write out the paths of a command's config that are not plain, by key.
 
     Args:
-        data: The config, its overrides applied.
+        data: The config, with its overrides applied.
         command: The command that reads it.
-        envs: Environment that the job is given over that of this process.
+        envs: Environment variables of the job; they override those of this process.
 
     Raises:
         InvalidConfig: One of them cannot be written out.
@@ -73,15 +73,15 @@ def written_out(
 
 
 def write_out(path: str, environ: Mapping[str, str], *, key: str) -> str:
-    """A path with its variables and its home folder written out.
+    """Write out the variables and the home folder in a path.
 
     Args:
         path: The path.
         environ: The variables' values.
-        key: What the path is, for the error.
+        key: The path's key, for the error.
 
     Raises:
-        InvalidConfig: A variable is not set, or a reference is to something else.
+        InvalidConfig: A variable is not set, or a reference is not to a variable.
     """
 
     def value(matched: re.Match[str]) -> str:
@@ -90,7 +90,7 @@ def write_out(path: str, environ: Mapping[str, str], *, key: str) -> str:
             name, default = of_environment["name"], of_environment["default"]
         elif not name.isidentifier():
             raise InvalidConfig(
-                f"{key} is {path!r}, and Oumi does not fill in {matched[0]}",
+                f"{key} is {path!r}, and Oumi does not expand {matched[0]}",
                 "Write the path out, or use an environment variable, as in ${oc.env:HOME}",
             )
         found = environ.get(name) or (default or "").strip().strip("'\"")
@@ -105,11 +105,14 @@ def write_out(path: str, environ: Mapping[str, str], *, key: str) -> str:
     for _ in range(_DEEPEST):  # a default may itself be a variable
         text = _VARIABLE.sub(value, text)
     if _VARIABLE.search(text):
-        raise InvalidConfig(f"{key} is {path!r}, whose variables have no end", "Write the path out")
+        raise InvalidConfig(
+            f"{key} is {path!r}, whose variables refer to each other without end",
+            "Write the path out",
+        )
     home = environ.get("HOME")
     if home and (text == "~" or text.startswith("~/")):
         return home + text[1:]
-    full = os.path.expanduser(text)  # noqa: PTH111 - what names no home is refused below
+    full = os.path.expanduser(text)  # noqa: PTH111 - a path that names no home is refused below
     if full.startswith("~"):
         raise InvalidConfig(
             f"{key} is {path!r}, which names no home folder of this machine",

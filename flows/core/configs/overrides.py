@@ -29,7 +29,7 @@ class _Found(NamedTuple):
 
 
 def check_overrides(overrides: Mapping[str, OverrideValue], command: Command) -> None:
-    """Checks the keys and the types of the values of overrides.
+    """Check the keys of overrides and the types of their values.
 
     Raises:
         InvalidArgument: With the first ten problems found.
@@ -47,7 +47,7 @@ def check_overrides(overrides: Mapping[str, OverrideValue], command: Command) ->
 
 
 def override_problems(key: str, value: OverrideValue, command: Command) -> list[Problem]:
-    """Everything that is wrong with one override."""
+    """Find all problems of one override."""
     spec, problem = _find(key, command)
     if problem:
         return [problem]
@@ -57,17 +57,17 @@ def override_problems(key: str, value: OverrideValue, command: Command) -> list[
 
 
 def override_key_problem(key: str, command: Command) -> Problem | None:
-    """What is wrong with the key of an override whose value is not known."""
+    """Find the problems of the key of an override with an unknown value."""
     return _find(key, command).problem
 
 
 def apply_overrides(
     data: Mapping[str, Any], overrides: Mapping[str, OverrideValue], command: Command
 ) -> dict[str, Any]:
-    """A copy of a config with checked overrides written into it.
+    """Copy a config and apply checked overrides to the copy.
 
     Raises:
-        InvalidArgument: A key leads into something that the config does not have.
+        InvalidArgument: A key goes through a part that the config does not have.
     """
     merged = copy.deepcopy(dict(data))
     for key, value in overrides.items():
@@ -81,13 +81,13 @@ def apply_overrides(
 
 
 def _find(key: str, command: Command) -> _Found:
-    """The type of an override's value, or what is wrong with its key."""
+    """The type of an override's value, or the problem of its key."""
     if not _KEY.fullmatch(key):
         return _Found(None, Problem(key, f"{shorten(repr(key))} is not a dotted key"))
     config_type = CONFIG_TYPE[command]
     if command is Command.ANALYZE and key not in ANALYZE_OPTIONS:
         names = ", ".join(ANALYZE_OPTIONS)
-        return _Found(None, Problem(key, f"analyze can override {names} alone, not {shorten(key)}"))
+        return _Found(None, Problem(key, f"analyze can override only {names}, not {shorten(key)}"))
     spec = root_spec(config_type)
     path = ""
     for part in _PART.findall(key):
@@ -113,7 +113,7 @@ def _find(key: str, command: Command) -> _Found:
 def _descend(
     merged: dict[str, Any], parents: list[str], key: str, config_type: ConfigType
 ) -> dict[str, Any] | list[Any]:
-    """The mapping or list an override writes into, made where Oumi has a default for it."""
+    """Find the mapping or list that an override sets a value in; make it if Oumi has a default."""
     spec = root_spec(config_type)
     here: dict[str, Any] | list[Any] = merged
     path = ""

@@ -1,4 +1,4 @@
-"""What a job will run, worked out from its request and its config. Nothing is started."""
+"""Plan what a job runs, from its request and its config, without starting it."""
 
 import os
 import shlex
@@ -43,18 +43,18 @@ _ENVS: Final = {
 
 
 _UNKNOWN_ID: Final = "<job id>"
-"""Stands for the id of a job that is only planned."""
+"""Placeholder for the id of a job that is only planned."""
 
 
 class JobPlan(Value):
-    """Exactly what a job will run, and where."""
+    """What a job runs, and where."""
 
     kind: ConfigKind
     name: str = Field(description="The job's name for the launcher: the request's, or derived.")
     cloud: str
     cluster_name: str
     is_own_cluster: bool = Field(
-        default=False, description="The cluster is made for this job alone."
+        default=False, description="The cluster is created for this job alone."
     )
     argv: list[str] = Field(description="The command; empty for a job config, which has scripts.")
     job_config: str = Field(description="The whole Oumi job config that is launched, as YAML.")
@@ -73,20 +73,20 @@ def make_plan(
     job_id: str = _UNKNOWN_ID,
     resume_from: Path | str | None = None,
 ) -> JobPlan:
-    """Works out what a request runs; the same request and config always give the same plan.
+    """Plan what a request runs; the same request and config always give the same plan.
 
     Args:
-        request: What was asked for.
-        config: Its config; the plan reads the file at ``config.path``, so give the copy that was
-            kept at submission to run the config as it was then.
-        job_id: The job's id, of which the name of a cluster of its own is made.
-        resume_from: A checkpoint to go on from; for `train` alone.
+        request: The submitted job.
+        config: Its config. The plan runs the file at ``config.path``, so give the copy from the
+            submission to run the config as submitted.
+        job_id: The job's id, for the name of its own cluster.
+        resume_from: A checkpoint to resume from; only for `train`.
 
     Raises:
-        InvalidArgument: The overrides or the cloud do not go with this config.
+        InvalidArgument: The overrides or the cloud do not fit this config.
         InvalidConfig: The config cannot be run.
         Conflict: The request and the job config name different clouds, or different users.
-        CloudUnavailable: Oumi knows no such cloud.
+        CloudUnavailable: Oumi has no such cloud.
     """
     kind_of(request.cloud)
     if config.kind is ConfigKind.JOB:
@@ -208,7 +208,7 @@ def _with_resume(
 
 
 def with_plain_paths(request: JobRequest, config: ConfigFile) -> JobRequest:
-    """The request with the paths that it writes to written out, as they are known here and now.
+    """Write out the request's output paths, with this process's home folder and variables.
 
     Raises:
         InvalidConfig: A path cannot be written out.
@@ -229,9 +229,9 @@ def _paths(
 
 
 def with_own_output(request: JobRequest, config: ConfigFile, folder: str) -> JobRequest:
-    """The request with its results in a folder of this name, below where they would go.
+    """Move the request's results to a folder of this name below their usual one.
 
-    A job config's script decides where it writes.
+    A job config is unchanged, since its script decides where it writes.
     """
     if config.kind is ConfigKind.JOB:
         return request
@@ -249,7 +249,7 @@ def with_own_output(request: JobRequest, config: ConfigFile, folder: str) -> Job
 def _refuse_interactive(data: Mapping[str, Any], command: Command, path: str) -> None:
     if command is Command.INFER and not data.get("input_path"):
         raise InvalidConfig(
-            f"{path} has no input_path, without which oumi infer waits for a person to type",
+            f"{path} has no input_path, so oumi infer would wait for keyboard input",
             "Set input_path to a JSONL file, in the config or as an override",
         )
 
@@ -276,8 +276,8 @@ def _cloud(request: JobRequest, resources: Mapping[str, Any]) -> str:
         return request.cloud
     raise Conflict(
         f"{request.config_path} names cloud {named!r} in resources.cloud, "
-        f"but cloud {request.cloud!r} was asked for",
-        f"Ask for cloud {named!r} or change the config",
+        f"but the call requests cloud {request.cloud!r}",
+        f"Request cloud {named!r} or change the config",
     )
 
 
@@ -294,7 +294,7 @@ def _place(request: JobRequest, data: Mapping[str, Any], job_id: str) -> Place:
 
 
 def _working_dir(request: JobRequest, working_dir: object) -> str:
-    """The absolute folder of the job's files."""
+    """Find the absolute folder of the job's files."""
     kind = kind_of(request.cloud)
     if working_dir in (None, MISSING):
         _refuse_whole_home(request, kind)
@@ -306,31 +306,31 @@ def _working_dir(request: JobRequest, working_dir: object) -> str:
             f"{request.config_path}: working_dir {text!r} is not a folder ({path})",
             "Correct it; a relative one starts from client_cwd",
         )
-    # rsync copies a folder's content, and not the folder, when its path ends in a slash or is a
+    # rsync copies a folder's content instead of the folder if its path ends in a slash or is a
     # single dot.
     is_content = text.endswith("/") or (text == "." and kind.copies_by_rsync)
     return f"{str(path).rstrip('/')}/" if is_content else str(path)
 
 
 def _refuse_whole_home(request: JobRequest, kind: CloudKind) -> None:
-    """Refuses to copy a home folder, or everything, that nobody asked for by name."""
+    """Refuse to copy a home folder, or the root folder, unless the config names it."""
     folder = Path(os.path.normpath(request.client_cwd))
     if kind is not CloudKind.LOCAL and folder in (Path("/"), Path.home()):
         raise InvalidConfig(
-            f"{request.config_path} has no working_dir, and all of {folder} would be copied to "
+            f"{request.config_path} has no working_dir, so all of {folder} would be copied to "
             f"cloud {request.cloud!r}",
             "Give the project's folder as client_cwd, or set working_dir",
         )
 
 
 def _mount_source(request: JobRequest, path: str) -> str:
-    """The source of a file mount: absolute, or in a store."""
+    """Find the source of a file mount: an absolute path, or a URL of a store."""
     if "://" in path:
         return path
     absolute = _absolute(str(expand_home(path)), request.client_cwd)
     if not exists(absolute):
         raise InvalidConfig(
-            f"{request.config_path}: file_mounts names {path!r}, and there is no {absolute}",
+            f"{request.config_path}: file_mounts names {path!r}, but {absolute} does not exist",
             "Correct it; a relative one starts from client_cwd",
         )
     return f"{absolute}/" if path.endswith("/") else str(absolute)

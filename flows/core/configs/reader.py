@@ -1,4 +1,4 @@
-"""Reading a config file: where it is, what it says, and its copy as submitted."""
+"""Find and read a config file, and keep its copy as submitted."""
 
 import hashlib
 import os
@@ -22,14 +22,14 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class ConfigKind(StrEnum):
-    """The two kinds of config a job starts from."""
+    """The two kinds of config that a job can have."""
 
     COMMAND = "command"
     JOB = "job"
 
 
 class ConfigFile(Value):
-    """A config as it was read."""
+    """A config file and its content."""
 
     path: Path
     text: str
@@ -39,7 +39,7 @@ class ConfigFile(Value):
 
 
 def resolve_config_path(config_path: str, client_cwd: str) -> Path:
-    """The absolute path of a config given as a client gives it.
+    """Resolve the path of a config that a client gives.
 
     Args:
         config_path: Absolute, relative to `client_cwd`, or starting with ``~``.
@@ -47,7 +47,7 @@ def resolve_config_path(config_path: str, client_cwd: str) -> Path:
 
     Raises:
         InvalidArgument: `client_cwd` or `config_path` cannot be used.
-        ConfigNotFound: There is no such file; names that are close are given.
+        ConfigNotFound: There is no such file; the message suggests similar names.
     """
     folder = _client_folder(client_cwd)
     if not config_path.strip() or "\0" in config_path:
@@ -67,7 +67,7 @@ def resolve_config_path(config_path: str, client_cwd: str) -> Path:
 
 
 def read_config(path: Path) -> ConfigFile:
-    """The config at `path`.
+    """Read the config at `path`.
 
     Raises:
         ConfigNotFound: The file is missing or cannot be read.
@@ -77,7 +77,7 @@ def read_config(path: Path) -> ConfigFile:
 
 
 def save_snapshot(text: str, snapshots_dir: Path) -> str:
-    """Keeps `text` under the hash of its content, which is returned.
+    """Keep `text` under the hash of its content, and return the hash.
 
     Raises:
         OSError: The copy cannot be written, such as on a full disk.
@@ -91,11 +91,11 @@ def save_snapshot(text: str, snapshots_dir: Path) -> str:
 
 
 def load_snapshot(sha256: str, snapshots_dir: Path) -> ConfigFile:
-    """The config that was submitted under this hash; its path is the copy's.
+    """Read the submitted config with this hash; its path is the copy's.
 
     Raises:
         ConfigNotFound: There is no such copy.
-        InvalidConfig: The copy is not what was submitted.
+        InvalidConfig: The copy was changed.
     """
     if not _SHA256.fullmatch(sha256):
         raise InvalidArgument(f"{sha256!r} is not a SHA-256", "Submit the job again")
@@ -113,7 +113,7 @@ def load_snapshot(sha256: str, snapshots_dir: Path) -> ConfigFile:
 
 
 def submitted_config(path: Path, sha256: str | None, snapshots_dir: Path) -> ConfigFile:
-    """The config as it was submitted, wherever its file went since.
+    """Read the config as submitted, even if its file has moved since.
 
     Raises:
         InvalidConfig: The file has changed, and there is no copy on this machine.
@@ -133,7 +133,7 @@ def submitted_config(path: Path, sha256: str | None, snapshots_dir: Path) -> Con
 
 
 def is_job_config(data: Mapping[str, Any]) -> bool:
-    """Whether this is a job config, which names its own commands, not a command's config."""
+    """Whether this is a job config, which names its own commands, instead of a command's config."""
     return not _JOB_KEYS.isdisjoint(data)
 
 

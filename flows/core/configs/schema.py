@@ -13,7 +13,7 @@ SCHEMA_PATH: Final = Path(__file__).with_name("schema.json")
 
 
 class ConfigType(StrEnum):
-    """The kinds of config Oumi reads."""
+    """The types of config that Oumi reads."""
 
     TRAINING = "training"
     EVALUATION = "evaluation"
@@ -36,7 +36,7 @@ CONFIG_TYPE: Final[dict[Command, ConfigType]] = {
     Command.TUNE: ConfigType.TUNING,
     Command.QUANTIZE: ConfigType.QUANTIZATION,
 }
-"""The type of config each command loads."""
+"""The type of config that each command loads."""
 
 
 class FieldSpec(TypedDict, total=False):
@@ -75,7 +75,7 @@ def load_schema() -> Schema:
 
 
 def options_of(command: Command) -> list[str]:
-    """The long options that a command declares itself, beside the keys of its config."""
+    """The long options that a command declares itself, besides the keys of its config."""
     return load_schema()["options"][command]
 
 
@@ -95,12 +95,12 @@ def enum_members(spec: FieldSpec) -> list[str]:
 
 
 def dotted_keys(config_type: ConfigType) -> Iterator[str]:
-    """Every key of a config that is reached through mappings alone, as a dotted path."""
+    """Every key of a config that is reached only through mappings, as a dotted path."""
     yield from _dotted_keys(root_spec(config_type), "")
 
 
 def describe(spec: FieldSpec) -> str:
-    """A type in words: ``int``, ``list of str``, ``one of A, B``."""
+    """Describe a type: ``int``, ``list of str``, ``one of A, B``."""
     match spec["kind"]:
         case "enum":
             text = "one of " + ", ".join(enum_members(spec))

@@ -1,4 +1,4 @@
-"""What a job config for Slurm may not say. Reads the config as YAML has it; no Oumi."""
+"""Refuse job configs that Slurm would run wrongly. Reads the config as YAML, without Oumi."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _ARRAY: Final = re.compile(r"#SBATCH\s+(--array|-a)\b")
 
 
 def check_slurm_job(job: Mapping[str, Any]) -> None:
-    """Refuses what would run elsewhere, or not as one job with one outcome.
+    """Refuse scripts that would run elsewhere, or not as one job with one outcome.
 
     Raises:
         InvalidConfig: Says which field, and what to write instead.
@@ -24,7 +24,7 @@ def check_slurm_job(job: Mapping[str, Any]) -> None:
     for field in ("setup", "run"):
         if any(_ARRAY.match(line) for line in str(job.get(field) or "").splitlines()):
             raise InvalidConfig(
-                f"{field} asks for a job array, and a job here has one outcome",
+                f"{field} requests a job array, but a job here has one outcome",
                 "Remove --array and submit one job for each task",
             )
     names: Mapping[str, Any] = job.get("envs") or {}
@@ -37,7 +37,7 @@ def check_slurm_job(job: Mapping[str, Any]) -> None:
 
 
 def check_heredocs(job: Mapping[str, Any]) -> None:
-    """Refuses lines that end the heredocs in which Oumi sends scripts to clusters.
+    """Refuse lines that end the heredocs in which Oumi sends scripts to clusters.
 
     Raises:
         InvalidConfig: Says which field, and what to write instead.
@@ -51,5 +51,5 @@ def check_heredocs(job: Mapping[str, Any]) -> None:
                 raise InvalidConfig(
                     f"{field} has a line that is just {end}, where Oumi's client would end the "
                     "script and run the rest on the launching machine",
-                    "Name the end of the heredoc otherwise, such as <<END ... END",
+                    "Use another delimiter for the heredoc, such as <<END ... END",
                 )

@@ -1,4 +1,4 @@
-"""Where each key of a config stands in its YAML text."""
+"""Find the place of each key of a config in its YAML text."""
 
 from collections.abc import Iterator
 from typing import NamedTuple, cast
@@ -21,7 +21,7 @@ class Places:
     """The places of all keys of a YAML text, under the dotted paths that the checks use.
 
     Args:
-        text: YAML that has been read before, so that it is known not to be endless.
+        text: YAML that was read before, so that its size is known to be limited.
     """
 
     def __init__(self, text: str) -> None:
@@ -30,7 +30,7 @@ class Places:
         self._top = _place(node) if node is not None else Place(1, 1)
 
     def of(self, key: str) -> Place:
-        """Where `key` stands, or the nearest key around it that there is."""
+        """Find the place of `key`, or of the nearest key around it."""
         while key:
             if key in self._places:
                 return self._places[key]
@@ -67,7 +67,7 @@ def _walk_merged(node: yaml.Node, key: str) -> Iterator[tuple[str, Place]]:
 
 
 def _reverse(pairs: Iterator[tuple[str, Place]]) -> list[tuple[str, Place]]:
-    """In which of two places of a key, its own and a merged one, its own comes last."""
+    """Reverse pairs, so that a key's own place comes after a merged one and wins."""
     return list(pairs)[::-1]
 
 

@@ -1,4 +1,4 @@
-"""YAML as Oumi reads it: floats such as 1e-4, no dates, no key twice."""
+"""Read and write YAML as Oumi does: floats such as 1e-4, no dates, no duplicate keys."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -19,14 +19,14 @@ _MAX_DEPTH: Final = 64
 _MAX_VALUES: Final = 100_000
 _VALUE_CHARACTERS: Final = 100
 MAX_INTEGER_BITS: Final = 64
-"""Neither Prefect's API nor torch takes larger ones, and the largest have no decimal text."""
+"""Neither Prefect's API nor torch accepts larger ones, and the largest have no decimal text."""
 _NEVER_FOLD: Final = 2**31 - 1
 _REFERENCE: Final = re.compile(r"(\\*)\$\{")
 _UNESCAPED: Final = re.compile(r"(?<!\\)\$\{")
 
 
 def parse_yaml(text: str, name: str) -> object:
-    """The value of a YAML text; `name` says in errors what the text is.
+    """Parse a YAML text; errors call it `name`.
 
     Raises:
         InvalidConfig: The text is not YAML, nests too deeply, expands to too much, gives a key
@@ -42,7 +42,7 @@ def parse_yaml(text: str, name: str) -> object:
 
 
 def mapping_of_yaml(job_config: str) -> dict[str, Any]:
-    """The keys of a job config's text; none if it is empty.
+    """Parse a job config's text; no keys if it is empty.
 
     Raises:
         InvalidConfig: As `parse_yaml`.
@@ -51,18 +51,18 @@ def mapping_of_yaml(job_config: str) -> dict[str, Any]:
 
 
 def compose_yaml(text: str) -> "yaml.Node | None":
-    """The nodes of a YAML text that `parse_yaml` reads; None if it is empty."""
+    """Compose the nodes of a YAML text that `parse_yaml` reads; None if it is empty."""
     compose = cast("Callable[..., yaml.Node | None]", yaml.compose)  # pyright: ignore[reportUnknownMemberType]
     return compose(text, Loader=_Loader)
 
 
 def dump_yaml(data: object) -> str:
-    """`data` as YAML text in its own order, multi-line strings as blocks."""
+    """Write `data` as YAML text in its own order, with multi-line strings as blocks."""
     return _dump(data, _Dumper)
 
 
 def quote(text: str) -> str:
-    """`text` as one double-quoted YAML scalar on one line."""
+    """Write `text` as one double-quoted YAML scalar on one line."""
     return _dump(text, SafeDumper, default_style='"').removesuffix("\n")
 
 
@@ -75,12 +75,12 @@ def reads_as(text: str, value: object) -> bool:
 
 
 def escape_interpolation(text: str) -> str:
-    """`text` so that OmegaConf, reading it, takes no ``${...}`` in it for a reference."""
+    """Escape `text`, so that OmegaConf reads no ``${...}`` in it as a reference."""
     return _REFERENCE.sub(r"\1\1\\${", text)
 
 
 def escape_references(yaml_text: str) -> str:
-    """A YAML text in which OmegaConf takes no ``${...}`` for a reference to another key.
+    """Escape a YAML text, so that OmegaConf reads no ``${...}`` in it as a reference.
 
     ``JobConfig.from_str`` of Oumi 0.9 resolves them, so that a script's ``${HOME}`` fails.
     """
@@ -88,7 +88,7 @@ def escape_references(yaml_text: str) -> str:
 
 
 def check_oumi_reads(text: str, name: str) -> None:
-    """Refuses a ``${...}`` where Oumi cannot read one.
+    """Refuse a ``${...}`` where Oumi cannot read one.
 
     Oumi 0.9 puts a backslash before each, which double quotes do not allow.
 
@@ -133,14 +133,14 @@ def _dump(data: object, dumper: "type[SafeDumper]", default_style: str | None = 
 
 def _invalid(name: str, problem: str, mark: "yaml.Mark | None") -> InvalidConfig:
     where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return InvalidConfig(f"{name} is not valid YAML{where}: {problem}", "Correct it there")
+    return InvalidConfig(f"{name} is not valid YAML{where}: {problem}", "Correct the YAML there")
 
 
 def check_yaml_size(text: str) -> None:
-    """Refuses a text whose values are too many or too deep, aliases and merges counted in full.
+    """Refuse a text with too many or too deep values, counting aliases and merges in full.
 
-    Nothing is built before: 26 lines of ``&b {<<: [*a, *a]}`` would be 67 million keys, and deep
-    nesting overruns the C stack of PyYAML 6.0's libyaml binding.
+    This runs before anything is built: 26 lines of ``&b {<<: [*a, *a]}`` would be 67 million keys,
+    and deep nesting overruns the C stack of PyYAML 6.0's libyaml binding.
 
     Raises:
         yaml.YAMLError: It is not YAML, or too large; names line and column where that is known.
@@ -164,7 +164,7 @@ def check_yaml_size(text: str) -> None:
 
 
 class _Size:
-    """How many values a document expands to, and how deep they are."""
+    """Counts the values that a document expands to, and their depth."""
 
     def __init__(self) -> None:
         self._total = 0
@@ -174,14 +174,14 @@ class _Size:
         self._is_endless = False
 
     def open(self, anchor: str | None) -> None:
-        """A collection begins."""
+        """Begin a collection."""
         if anchor:
             self._anchored.pop(anchor, None)
         self._open.append((anchor, self._total, len(self._open) + 1))
         self._count(1, height=0)
 
     def close(self) -> None:
-        """The innermost collection ends."""
+        """End the innermost collection."""
         anchor, before, deepest = self._open.pop()
         if anchor:
             self._anchored[anchor] = (self._total - before, deepest - len(self._open))
@@ -190,28 +190,28 @@ class _Size:
             self._open[-1] = (outer, start, max(depth, deepest))
 
     def add(self, anchor: str | None, text: str) -> None:
-        """A key or a single value; a long text counts for several."""
+        """Count a key or a single value; a long text counts as several."""
         values = 1 + len(text) // _VALUE_CHARACTERS
         if anchor:
             self._anchored[anchor] = (values, 0)
         self._count(values, height=0)
 
     def repeat(self, anchor: str) -> None:
-        """The value of an anchor once more."""
+        """Count the value of an anchor again."""
         if anchor in self._anchored:
             values, height = self._anchored[anchor]
             self._count(values, height=height)
         else:
-            # Within itself, or unknown, which the loader says.
+            # The alias is inside its anchor or unknown; the loader reports that.
             self._is_endless = any(name == anchor for name, _, _ in self._open)
 
     def begin_document(self, event: yaml.Event) -> None:
-        """Anchors count within one document."""
+        """Forget anchors: they are valid in one document only."""
         if isinstance(event, yaml.DocumentStartEvent):
             self._anchored.clear()
 
     def problem(self) -> str:
-        """What is too much so far; empty: nothing is."""
+        """Say which limit is exceeded; empty if none is."""
         if self._total > _MAX_VALUES or self._is_endless:
             return f"it expands to more than {_MAX_VALUES:,} values; use fewer YAML aliases"
         return f"nested more than {_MAX_DEPTH} levels deep" if self._deepest > _MAX_DEPTH else ""
@@ -229,7 +229,7 @@ class _Loader(SafeLoader):
     """Oumi 0.9 reads YAML through OmegaConf, whose loader differs from PyYAML's in these points."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
-        """Refuses a key that is given twice."""
+        """Refuse a key that is given twice."""
         seen: set[tuple[str, str]] = set()
         for key_node, _ in cast("list[tuple[yaml.Node, yaml.Node]]", node.value):
             if isinstance(key_node, yaml.ScalarNode):

@@ -1,1 +1,1 @@
-"""Pipelines as they are written, checked and resolved: nothing here needs Prefect or Oumi."""
+"""Read, check and resolve pipelines, without Prefect or Oumi."""

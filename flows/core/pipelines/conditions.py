@@ -1,7 +1,8 @@
-"""Conditions: ``${evaluate.metrics.exact_match} > 0.8``. Nothing of them is executed as Python.
+"""Evaluate conditions such as ``${evaluate.metrics.exact_match} > 0.8``, never as Python code.
 
-A comparison with a number that is not finite is neither true nor false, nor is its contrary: its
-value is a NaN here, and so is what depends on it alone. A condition holds only if it is true.
+A comparison with a number that is not finite is neither true nor false, and neither is its
+negation: its value is NaN, and NaN spreads as in three-valued logic. A condition holds only if it
+is true.
 """
 
 import ast
@@ -37,7 +38,7 @@ _WORDS: Final[Mapping[str, bool | None]] = {"true": True, "false": False, "none"
 
 
 def _truth(value: object) -> bool | None:
-    """Whether a value counts as true; None of a number that is not finite."""
+    """Whether a value counts as true; None for a number that is not finite."""
     return None if _is_unknown(value) else bool(value)
 
 
@@ -68,7 +69,7 @@ def _not(value: object) -> bool | float:
 
 
 def _best(choose: Callable[..., Any]) -> Callable[..., Any]:
-    """`min` or `max`, which no number that is not finite can win."""
+    """Make `min` or `max` prefer finite numbers."""
 
     def best(*values: Any) -> Any:
         among = list(values[0] if len(values) == 1 else values)
@@ -89,7 +90,7 @@ _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
 
 
 class Condition:
-    """A condition that was read and can be judged.
+    """A condition, ready for evaluation.
 
     Comparisons, ``and or not``, ``in``, plus, minus, times and divided by, numbers, texts in
     quotes, ``true false none``, and the functions ``min max sum len abs any all``.
@@ -98,7 +99,7 @@ class Condition:
         text: The condition.
 
     Raises:
-        InvalidConfig: It is not one.
+        InvalidConfig: The text is not a condition.
     """
 
     def __init__(self, text: str) -> None:
@@ -113,24 +114,24 @@ class Condition:
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise _invalid(text, "cannot be read") from error
         self._names = {_NAME.format(i): one for i, one in enumerate(self.references)}
-        self._names_known()
+        self._check_syntax()
 
     def holds(self, lookup: Lookup) -> bool:
-        """Whether the condition holds; a reference that does not matter is not looked up.
+        """Evaluate the condition; references that do not matter are not looked up.
 
         Raises:
-            InvalidConfig: It cannot be judged, such as when it compares a text with a number.
+            InvalidConfig: It cannot be evaluated, such as a comparison of a text with a number.
         """
         try:
             return _truth(self._value(self._tree, lookup)) is True
         except (TypeError, ValueError, ArithmeticError) as error:
             raise InvalidConfig(
-                f"The condition {self.text!r} cannot be judged: {error}",
+                f"The condition {self.text!r} cannot be evaluated: {error}",
                 "Compare numbers with numbers and texts with texts",
             ) from error
 
-    def _names_known(self) -> None:
-        """Refuse everything that is not one of the few things a condition is made of."""
+    def _check_syntax(self) -> None:
+        """Refuse all syntax that conditions do not support."""
         for node in ast.walk(self._tree):
             match node:
                 case ast.Name(id=name):
@@ -153,9 +154,9 @@ class Condition:
                     pass
                 case ast.boolop() | ast.cmpop() | ast.operator() | ast.unaryop():
                     if isinstance(node, ast.cmpop) and type(node) not in _COMPARE:
-                        raise _invalid(self.text, "has a comparison that is not known here")
+                        raise _invalid(self.text, "has an unsupported comparison")
                 case _:
-                    raise _invalid(self.text, f"has a {type(node).__name__} in it")
+                    raise _invalid(self.text, f"contains an unsupported {type(node).__name__}")
 
     def _value(self, node: ast.expr, lookup: Lookup) -> Any:
         match node:

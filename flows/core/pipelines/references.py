@@ -1,4 +1,4 @@
-"""References between steps: ``${train.output_dir}``."""
+"""Read and replace references between steps: ``${train.output_dir}``."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -12,12 +12,12 @@ ITEM: Final = "item"
 INDEX: Final = "index"
 METRICS: Final = "metrics"
 FIELDS: Final = ("output_dir", "job_id", "state", "model_name", "log_path")
-"""What of a step can be referred to, besides its metrics."""
+"""The fields of a step that a reference can name, besides its metrics."""
 
 Scalar = str | int | float | bool | None
 Lookup = Callable[["Reference"], OverrideValue]
 
-# A dollar more keeps the braces as they are.
+# A second dollar makes the braces plain text.
 _PATTERN: Final = re.compile(r"\$(?P<kept>\$\{)|\$\{(?P<inside>[^{}]*)\}")
 _INSIDE: Final = re.compile(
     r"\s*(?P<head>[A-Za-z_][\w-]*)(?:\[(?P<index>\d{1,4})\])?(?:\.(?P<path>[^\s\[\]]+))?\s*"
@@ -30,8 +30,8 @@ class Reference:
 
     Attributes:
         head: The step, ``item`` or ``index``.
-        index: Which job of a step that has several; None: not said.
-        path: What of it; empty: all of it.
+        index: The index of a job of the step; None: not given.
+        path: The part of the job; empty: all of it.
     """
 
     head: str
@@ -39,27 +39,27 @@ class Reference:
     path: str
 
     def __str__(self) -> str:
-        """The reference as it is written."""
+        """Write the reference as text."""
         index = f"[{self.index}]" if self.index is not None else ""
         return f"${{{self.head}{index}{'.' if self.path else ''}{self.path}}}"
 
     @property
     def is_to_step(self) -> bool:
-        """Whether it is to another step, not to what this one is repeated over."""
+        """Whether it is to another step instead of this step's item or index."""
         return self.head not in (ITEM, INDEX)
 
     @property
     def metric(self) -> str | None:
-        """The metric it is to, if it is to one."""
+        """The metric that it names; None if it names none."""
         kind, _, name = self.path.partition(".")
         return name if kind == METRICS and name else None
 
 
 def references_in(value: object) -> list[Reference]:
-    """Every reference in a text, or in the texts of a list or a mapping's values.
+    """Find the references in a text, or in the texts of a list or a mapping's values.
 
     Raises:
-        InvalidConfig: Something looks like a reference and is none.
+        InvalidConfig: A text looks like a reference and is not valid.
     """
     match value:
         case str():
@@ -75,15 +75,15 @@ def references_in(value: object) -> list[Reference]:
 
 
 def substitute(value: OverrideValue, lookup: Lookup, *, final: bool = True) -> OverrideValue:
-    """`value` with its references replaced.
+    """Replace the references in `value`.
 
-    A text that is one reference and nothing else becomes what is referred to; in a longer text
-    it is written out.
+    A text that is only a reference becomes the value itself; in a longer text the value is
+    written as text.
 
     Args:
-        value: A text, a list of them, or anything else, which stays as it is.
-        lookup: What each reference stands for.
-        final: Whether ``$${`` becomes ``${``; not if more references are replaced later.
+        value: A text or a list of texts; any other value is returned unchanged.
+        lookup: Returns the value of a reference.
+        final: Whether ``$${`` becomes ``${``; False if more references are replaced later.
     """
     match value:
         case list():
@@ -98,7 +98,7 @@ def substitute(value: OverrideValue, lookup: Lookup, *, final: bool = True) -> O
 
 
 def substitute_text(text: str, lookup: Lookup) -> str:
-    """`text` with its references written out."""
+    """Replace the references in `text` with their values as text."""
     return _PATTERN.sub(lambda found: _write_out(found, lookup, final=True), text)
 
 
@@ -119,8 +119,8 @@ def _write_out(found: "re.Match[str]", lookup: Lookup, *, final: bool) -> str:
     value = lookup(_parse(found))
     if isinstance(value, list):
         raise InvalidConfig(
-            f"{found[0]} is a list and stands in the middle of a text",
-            "Say which one is meant, as in ${step[0].output_dir}",
+            f"{found[0]} is a list, which cannot be part of a longer text",
+            "Choose one item, as in ${step[0].output_dir}",
         )
     return "" if value is None else str(value)
 
@@ -128,6 +128,7 @@ def _write_out(found: "re.Match[str]", lookup: Lookup, *, final: bool) -> str:
 def _scalar(value: OverrideValue) -> Scalar:
     if isinstance(value, list):
         raise InvalidConfig(
-            "A reference to a list stands in a list", "Say which one of it, as in ${step[0]...}"
+            "A reference to a list cannot be an item of a list",
+            "Choose one item, as in ${step[0]...}",
         )
     return value

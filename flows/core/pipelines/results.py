@@ -1,4 +1,4 @@
-"""What a part of a pipeline leaves to those after it."""
+"""The results of a pipeline's parts, for the parts after them."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from flows.core.pipelines.references import FIELDS, INDEX, ITEM, Lookup, Referen
 
 @dataclass(frozen=True)
 class PartResult:
-    """What can be referred to of a job."""
+    """The results of a job that references can name."""
 
     state: str
     job_id: str
@@ -25,7 +25,7 @@ class PartResult:
 
 
 def without_diverged(results: Mapping[str, PartResult]) -> dict[str, PartResult]:
-    """The results as conditions see them: no metric of a training that diverged is a number."""
+    """The results for conditions: all metrics of a training that diverged become NaN."""
     return {
         name: replace(result, metrics=dict.fromkeys(result.metrics, math.nan))
         if has_diverged(result.metrics)
@@ -35,30 +35,30 @@ def without_diverged(results: Mapping[str, PartResult]) -> dict[str, PartResult]
 
 
 class Refers(Protocol):
-    """What refers to others: a `Part`, or one that is still to be checked."""
+    """Something with references: a `Part`, or a part before its check."""
 
     @property
     def item(self) -> Any:
-        """What its step is repeated over."""
+        """The item that its step is repeated for."""
         ...
 
     @property
     def index(self) -> int | None:
-        """Which one of them."""
+        """The index of that item."""
         ...
 
     @property
     def meant(self) -> Mapping[str, str | list[str]]:
-        """The parts that a reference to a step means."""
+        """The parts that each reference to a step means."""
         ...
 
 
 def lookup_for(part: Refers, results: Mapping[str, PartResult]) -> Lookup:
-    """What references in `part` stand for.
+    """Make the lookup for the references in `part`.
 
     Args:
-        part: The part that refers.
-        results: Of every part that has a job, by name.
+        part: The part with the references.
+        results: The results of every part that has a job, by name.
     """
 
     def lookup(reference: Reference) -> OverrideValue:
@@ -78,10 +78,10 @@ def lookup_for(part: Refers, results: Mapping[str, PartResult]) -> Lookup:
 
 
 def item_value(item: object, reference: Reference) -> OverrideValue:
-    """What ``${item}`` or ``${item.key}`` stands for.
+    """The value of ``${item}`` or ``${item.key}``.
 
     Raises:
-        InvalidConfig: The item has no such key, or is no plain value.
+        InvalidConfig: The item has no such key, or is not a plain value.
     """
     value: object = item
     for key in filter(None, reference.path.split(".")):
@@ -94,7 +94,7 @@ def item_value(item: object, reference: Reference) -> OverrideValue:
     if value is None or isinstance(value, str | int | float | bool | list):
         return cast(OverrideValue, value)
     raise InvalidConfig(
-        f"{reference}: the item {item!r} has several values", "Say which, as in ${item.key}"
+        f"{reference}: the item {item!r} has several values", "Choose one, as in ${item.key}"
     )
 
 
@@ -103,14 +103,14 @@ def _value(name: str, reference: Reference, results: Mapping[str, PartResult]) -
     if result is None:
         if reference.path == "state":
             return None  # it never ran
-        raise InvalidConfig(f"{reference}: {name} did not run", "Look at why it did not")
+        raise InvalidConfig(f"{reference}: {name} did not run", "Find out why it did not")
     if reference.metric is not None:
         return _metric(name, reference, result)
     value: object = getattr(result, reference.path) if reference.path in FIELDS else ""
     if value == "":
         raise InvalidConfig(
             f"{reference}: {name} has no {reference.path}",
-            "A job config's step has the output_dir that is written beside it",
+            "Set output_dir in a step that runs a job config",
         )
     return str(value)
 

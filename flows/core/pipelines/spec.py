@@ -8,15 +8,15 @@ from flows.core.models import JobRequest, Value
 
 
 class Part(Value):
-    """One job of a pipeline; a step that is repeated over a list has one for each item.
+    """One job of a pipeline; a step that is repeated over a list has one job per item.
 
     Attributes:
         name: The step's name, with the index of the item where there are several: ``evaluate[1]``.
         request: The job; its overrides and environment still refer to other steps.
-        after: The parts that must have ended before.
+        after: The parts that must end before it starts.
         meant: The parts that a reference to a step means here: one, or all of them.
-        when: Condition on which it runs; empty: none.
-        tags: Those of its run by which somebody is told of its end.
+        when: The condition under which it runs; empty: none.
+        tags: Tags of its run for the notifications at its end.
     """
 
     name: str
@@ -33,11 +33,11 @@ class Part(Value):
 
 
 class Pipeline(Value):
-    """What runs, each part after those it needs.
+    """A pipeline to run, each part after those it needs.
 
     Attributes:
         path: The file it was read from; empty: it was given inline.
-        parts: The parts, each behind those it needs.
+        parts: The parts, each after those it needs.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A pipeline as a person writes it: read, checked for its structure and taken apart into jobs."""
+"""Read a pipeline as a person writes it, check its structure and split it into jobs."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ _RESERVED: Final = (ITEM, INDEX)
 
 
 class WrittenStep(Value):
-    """A step as it is written; what it has beyond these fields are the arguments of its job."""
+    """A step as a person writes it; all other keys are arguments of its job."""
 
     name: str
     needs: list[str] = Field(default_factory=list[str])
@@ -47,12 +47,12 @@ class WrittenStep(Value):
 
     @property
     def references(self) -> list[Reference]:
-        """Everything the step refers to."""
+        """All references of the step."""
         return references_in([self.condition, self.output_dir, *_leaves(self.job)])
 
     @property
     def all_needs(self) -> set[str]:
-        """The steps that must have ended before it."""
+        """The steps that must end before it starts."""
         named = {one.head for one in self.references if one.is_to_step}
         repeated = {one.head for one in references_in(self.each)} if self.repeats else set[str]()
         return {*self.needs, *named, *repeated}
@@ -64,7 +64,7 @@ class WrittenStep(Value):
 
 
 class WrittenPart(Value):
-    """One job of a step, with the item it is for filled in; see `Part` in spec."""
+    """One job of a step, with its item filled in; see `Part` in spec."""
 
     name: str
     step: WrittenStep
@@ -77,17 +77,17 @@ class WrittenPart(Value):
 
 
 class WrittenPipeline(Value):
-    """A pipeline whose structure holds.
+    """A pipeline with a valid structure.
 
     Attributes:
-        steps: Each behind those it needs.
+        steps: The steps, each after those it needs.
     """
 
     name: str
     steps: list[WrittenStep]
 
     def parts(self) -> list[WrittenPart]:
-        """Every job of it, each behind those it needs.
+        """List its jobs, each after those it needs.
 
         Raises:
             InvalidConfig: There are too many.
@@ -111,14 +111,14 @@ class WrittenPipeline(Value):
 
 
 def read_pipeline(data: object, *, name: str) -> WrittenPipeline:
-    """The pipeline that `data`, read from YAML or given inline, says.
+    """Read a pipeline from `data`, which comes from YAML or was given inline.
 
     Args:
-        data: A mapping with `steps` and maybe `name`, or the list of steps.
-        name: What the pipeline is called if it does not say.
+        data: A mapping with `steps` and optionally `name`, or the list of steps.
+        name: The pipeline's name if `data` has none.
 
     Raises:
-        InvalidConfig: It is no pipeline: an unknown key, an unknown reference, a cycle.
+        InvalidConfig: It is not a pipeline: an unknown key, an unknown reference, a cycle.
     """
     content = cast("dict[str, Any]", data if isinstance(data, Mapping) else {"steps": data})
     _refuse_unknown(content, _KEYS, "a pipeline")
@@ -131,7 +131,7 @@ def read_pipeline(data: object, *, name: str) -> WrittenPipeline:
 
 def _step(item: object, number: int) -> WrittenStep:
     if not isinstance(item, Mapping):
-        raise InvalidConfig(f"Step {number + 1} is no mapping", "Give it name and config_path")
+        raise InvalidConfig(f"Step {number + 1} is not a mapping", "Give it name and config_path")
     fields = {str(key): value for key, value in cast("Mapping[object, Any]", item).items()}
     name = fields.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name in _RESERVED:
@@ -171,7 +171,7 @@ def _check_each(step: WrittenStep) -> None:
             )
     for one in step.references:
         if not one.is_to_step and repeated is None:
-            raise InvalidConfig(f"{one} has a meaning only with `each`", "Add `each`")
+            raise InvalidConfig(f"{one} has no meaning without `each`", "Add `each`")
         if one.is_to_step:
             _check_field(one)
 
@@ -180,7 +180,7 @@ def _check_field(one: Reference) -> None:
     if not one.is_to_step or one.metric is not None or one.path in FIELDS:
         return
     known = ", ".join((*FIELDS, f"{METRICS}.NAME"))
-    raise InvalidConfig(f"{one} refers to nothing that a job has", f"Use one of {known}")
+    raise InvalidConfig(f"{one} is not a field of a job", f"Use one of {known}")
 
 
 def _sort_steps(steps: list[WrittenStep]) -> list[WrittenStep]:
@@ -194,7 +194,7 @@ def _sort_steps(steps: list[WrittenStep]) -> list[WrittenStep]:
             if name not in by_name:
                 close = get_close_matches(name, by_name, n=1)
                 hint = f"Did you mean {close[0]}?" if close else f"It has {', '.join(by_name)}"
-                raise InvalidConfig(f"Step {step.name} needs {name}, which is no step", hint)
+                raise InvalidConfig(f"Step {step.name} needs {name}, which is not a step", hint)
         _check_indexes(step, by_name)
     sorter = TopologicalSorter({step.name: sorted(step.all_needs) for step in steps})
     try:
@@ -202,7 +202,7 @@ def _sort_steps(steps: list[WrittenStep]) -> list[WrittenStep]:
     except CycleError as error:
         cycle = " -> ".join(reversed(cast("list[str]", error.args[1])))
         raise InvalidConfig(
-            f"The steps wait for each other: {cycle}", "Take one of these needs or references away"
+            f"The steps wait for each other: {cycle}", "Remove one of these needs or references"
         ) from error
     return [by_name[name] for name in order]
 
@@ -227,14 +227,14 @@ def _part(
     together: set[str],
     repeated: Mapping[str, tuple[str, list[Any]]],
 ) -> WrittenPart:
-    """The job of `step` for one item.
+    """Make the job of `step` for one item.
 
     Args:
         step: The step.
-        item: What it is repeated over.
-        index: Which one of them; None: it is not repeated.
-        together: The steps that are repeated over the same, each of whose jobs goes with ours.
-        repeated: Over what each of the steps before is repeated.
+        item: The item; None if the step is not repeated.
+        index: Its index; None if the step is not repeated.
+        together: The steps repeated over the same items; this job uses theirs for the same item.
+        repeated: The items of each earlier step.
     """
 
     def parts_of(name: str) -> str | list[str]:
@@ -265,7 +265,7 @@ def _part(
 
 
 def _fill_in(value: object, lookup: Any) -> object:
-    """`value` with the item filled in wherever it is referred to."""
+    """Replace references to the item in `value`."""
     if isinstance(value, Mapping):
         items = cast("Mapping[str, object]", value).items()
         return {key: _fill_in(one, lookup) for key, one in items}

@@ -1,1 +1,1 @@
-"""Sweeps as they are written, checked and searched: nothing here needs Prefect or Oumi."""
+"""Read, check and search sweeps, without Prefect or Oumi."""

@@ -1,4 +1,4 @@
-"""Which values the next trial tries: told from the trials there are, so nothing else is kept."""
+"""Choose the values of the next trial from the existing trials, without other state."""
 
 import itertools
 import math
@@ -24,9 +24,9 @@ class Tried(NamedTuple):
 
 
 def values_of(sweep: Sweep, number: int, tried: Sequence[Tried]) -> Values:
-    """The values of the trial of this number, the first of which is 0.
+    """Choose the values of the trial with this number; the first trial is 0.
 
-    The same trials give the same answer, so a sweep goes on the same way after a restart.
+    The same trials give the same values, so a sweep continues in the same way after a restart.
     """
     match sweep.search:
         case Search.GRID:
@@ -39,26 +39,26 @@ def values_of(sweep: Sweep, number: int, tried: Sequence[Tried]) -> Values:
 
 
 def in_order(sweep: Sweep) -> list[Values]:
-    """Every combination of a sweep that tries them in order.
+    """List the combinations of a sweep that tries them in order.
 
     Raises:
-        InvalidConfig: A range has no end of values.
+        InvalidConfig: A range has infinitely many values.
     """
     return sweep.points or grid(sweep.space)
 
 
 def grid(space: Space) -> list[Values]:
-    """Every combination; the last key changes fastest.
+    """List all combinations; the last key changes fastest.
 
     Raises:
-        InvalidConfig: A range has no end of values.
+        InvalidConfig: A range has infinitely many values.
     """
     axes = [one.values() if isinstance(one, Range) else one for one in space.values()]
     return [dict(zip(space, chosen, strict=True)) for chosen in itertools.product(*axes)]
 
 
 def grid_size(space: Space) -> int:
-    """How many combinations there are, without making them."""
+    """Count the combinations, without making them."""
     size = 1
     for one in space.values():
         size *= len(one.values() if isinstance(one, Range) else one)
@@ -79,7 +79,7 @@ def _draw(one: Sequence[Scalar] | Range, generator: random.Random) -> Scalar:
 
 
 def _suggest(sweep: Sweep, number: int, tried: Sequence[Tried]) -> Values:
-    """What Optuna suggests, told of every trial there is."""
+    """Ask Optuna for values, given all trials."""
     # Imported here: it takes half a second.
     import optuna
     from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -89,20 +89,20 @@ def _suggest(sweep: Sweep, number: int, tried: Sequence[Tried]) -> Values:
     minimize = sweep.direction is Direction.MINIMIZE
     study = optuna.create_study(
         direction="minimize" if minimize else "maximize",
-        # A sampler made anew must not draw again what it drew before.
+        # A new sampler must not repeat the values of earlier ones.
         sampler=optuna.samplers.TPESampler(
             seed=random.Random(f"{sweep.seed}/{number}").randrange(_TOP_SEED),  # noqa: S311
             n_startup_trials=_STARTUP_TRIALS,
         ),
     )
     for one in tried:
-        told: FrozenTrial = create_trial(
+        trial: FrozenTrial = create_trial(
             state=TrialState.FAIL if one.value is None else TrialState.COMPLETE,
             value=one.value,
             params=_as_optuna(one.values, sweep.space),
             distributions=distributions,
         )
-        study.add_trial(told)
+        study.add_trial(trial)
     suggested = cast("Mapping[str, Any]", study.ask(distributions).params)
     return {key: _from_optuna(value, sweep.space[key]) for key, value in suggested.items()}
 
@@ -122,7 +122,7 @@ def _distribution(one: Sequence[Scalar] | Range) -> "BaseDistribution":
 
 
 def _as_optuna(values: Values, space: Space) -> dict[str, Any]:
-    """A choice as its place, which Optuna can tell from every other: it takes 1 for True."""
+    """Replace choices by their indexes, which Optuna distinguishes: it confuses 1 and True."""
     return {
         key: values[key] if isinstance(one, Range) else one.index(values[key])
         for key, one in space.items()

@@ -32,23 +32,23 @@ class Direction(StrEnum):
         return one < other if self is Direction.MINIMIZE else one > other
 
     def order(self, value: float) -> float:
-        """A number that is the smaller the better `value` is; no value is worse than a NaN."""
+        """A number that is smaller for a better `value`; NaN is the worst."""
         if math.isnan(value):
             return math.inf
         return value if self is Direction.MINIMIZE else -value
 
     @property
     def worst(self) -> float:
-        """The value that no other is worse than."""
+        """The worst possible value."""
         return math.inf if self is Direction.MINIMIZE else -math.inf
 
 
 class Range(Value):
-    """Numbers between two, both included; whole ones if all that is given is whole.
+    """Numbers between two limits, both included; whole numbers if all fields are whole.
 
     Attributes:
-        step: Only every so many, counted from `low`.
-        log: Whether small ones are drawn as often as large ones.
+        step: The distance between values, starting from `low`.
+        log: Whether values are drawn on a logarithmic scale.
     """
 
     low: int | float
@@ -66,19 +66,19 @@ class Range(Value):
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is of whole numbers."""
+        """Whether its values are whole numbers."""
         return all(isinstance(one, int) for one in (self.low, self.high, self.step or 1))
 
     def values(self) -> list[int | float]:
-        """All of them.
+        """List its values.
 
         Raises:
-            InvalidConfig: They cannot be counted.
+            InvalidConfig: It has infinitely or too many values.
         """
         step = self.step or (1 if self.is_whole and not self.log else None)
         if step is None:
             raise InvalidConfig(
-                f"between {self.low} and {self.high} there is no end of values",
+                f"between {self.low} and {self.high} there are infinitely many values",
                 "Give a list or a step, or search by random or optuna",
             )
         count = math.floor((self.high - self.low) / step + 1e-9) + 1
@@ -96,11 +96,11 @@ Values = dict[str, Scalar]
 
 
 class EarlyStopping(Value):
-    """When a trial is given up: its best so far is worse than the median of others at that step.
+    """When a trial is stopped: its best value is worse than the others' median at that step.
 
     Attributes:
-        after_trials: How many others must have come as far.
-        after_steps: The first step at which it is judged.
+        after_trials: How many other trials must have reached the step.
+        after_steps: The first step at which a trial can be stopped.
     """
 
     after_trials: Annotated[int, Field(ge=1)] = 3
@@ -108,18 +108,18 @@ class EarlyStopping(Value):
 
 
 class Sweep(Value):
-    """A job that is run again and again with other values.
+    """A job that is run repeatedly with different values.
 
     Attributes:
-        request: What every trial has in common.
-        output_key: The override that gives each trial a folder of its own; empty: it has none.
-        output_dir: The folder those are in.
-        output_name: The file each writes in its folder; empty: it fills the folder.
-        space: The values that are tried, by dotted key; ``envs.NAME`` is an environment variable.
-        points: The combinations that are tried, where each is written out; empty: any of the space.
-        metric: What makes a trial good; the last value a job left of it.
-        trials: How many trials there are.
-        concurrency: How many run at once.
+        request: The job that all trials share.
+        output_key: The override that gives each trial its own folder; empty: none.
+        output_dir: The folder of these folders.
+        output_name: The file that each trial writes in its folder; empty: any files.
+        space: The values to try, by dotted key; ``envs.NAME`` is an environment variable.
+        points: The combinations to try, if they are listed; empty: any of the space.
+        metric: The metric to optimize, by its last value.
+        trials: How many trials to run.
+        concurrency: How many trials run at once.
     """
 
     name: str

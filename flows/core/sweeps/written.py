@@ -1,4 +1,4 @@
-"""A sweep as a person writes it: read and checked for its structure."""
+"""Read a sweep as a person writes it, and check its structure."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -21,7 +21,7 @@ from flows.core.sweeps.spec import (
 
 
 class WrittenSweep(Value):
-    """A sweep as it is written; what it has beyond these fields are the arguments of its job."""
+    """A sweep as a person writes it; all other keys are arguments of its job."""
 
     name: str = Field(default="sweep", min_length=1, max_length=80, pattern=r"^[\w .-]+$")
     space: Space = Field(min_length=1, max_length=50)
@@ -39,7 +39,7 @@ class WrittenSweep(Value):
     def method(self) -> Search:
         """How values are chosen.
 
-        Drawing at random as often as there are combinations, or oftener, tries each once instead.
+        A random search with at least as many trials as combinations tries each combination once.
         """
         if self.points or self.search is Search.GRID:
             return Search.GRID
@@ -53,14 +53,14 @@ class WrittenSweep(Value):
         """How many trials it has.
 
         Raises:
-            InvalidConfig: There are too many, or it is not said how many.
+            InvalidConfig: There are too many, or their number is not given.
         """
         is_grid = self.method is Search.GRID
         if self.trials is not None and not is_grid:
             return self.trials
         if not is_grid and self._grid_size is None:
             raise InvalidConfig(
-                "it does not say how many trials",
+                "the number of trials is missing",
                 "Give `trials`, or a list or {low, high, step} for every key",
             )
         size = len(self.points) or grid_size(self.space)
@@ -73,7 +73,7 @@ class WrittenSweep(Value):
 
     @property
     def _grid_size(self) -> int | None:
-        """How many combinations there are, where every value is listed or one of some steps."""
+        """The number of combinations, if every key has a list or a range with a step; else None."""
         if any(isinstance(one, Range) and not one.step for one in self.space.values()):
             return None
         try:
@@ -83,10 +83,10 @@ class WrittenSweep(Value):
 
 
 def read_sweep(data: Mapping[str, Any], *, name: str) -> WrittenSweep:
-    """The sweep that `data`, read from YAML or given inline, says.
+    """Read a sweep from `data`, which comes from YAML or was given inline.
 
     Raises:
-        InvalidConfig: It is no sweep; the message says which key is wrong.
+        InvalidConfig: It is not a sweep; the message names the wrong key.
     """
     own = WrittenSweep.model_fields.keys() - {"job", "points"}
     fields = {key: value for key, value in data.items() if key in own}
@@ -106,7 +106,7 @@ def read_sweep(data: Mapping[str, Any], *, name: str) -> WrittenSweep:
         raise InvalidConfig(
             f"Sweep {sweep.name}: search {sweep.search} chooses values, and space is a list of "
             "combinations",
-            "Leave search out to try each of them, or give the values of each key",
+            "Remove search to try each combination, or give the values of each key",
         )
     try:
         _ = sweep.count
@@ -116,16 +116,16 @@ def read_sweep(data: Mapping[str, Any], *, name: str) -> WrittenSweep:
 
 
 def _of_points(points: list[object], name: str) -> dict[str, object]:
-    """A space that is a list of combinations, each a mapping with a value for every key."""
+    """Read a space that is a list of combinations, each a mapping with a value for every key."""
     rows: list[Mapping[object, object]] = []
     for number, point in enumerate(points, start=1):
         what = f"Sweep {name}: space: combination {number}"
         if not isinstance(point, Mapping):
-            raise InvalidConfig(f"{what} is no mapping", "Give it a value for each key")
+            raise InvalidConfig(f"{what} is not a mapping", "Give it a value for each key")
         rows.append(cast("Mapping[object, object]", point))
         if set(rows[-1]) != set(rows[0]):
             raise InvalidConfig(
-                f"{what} does not set the keys that the first one sets",
+                f"{what} does not set the same keys as the first one",
                 "Give every combination a value for each key",
             )
     keys = list(rows[0]) if rows else []
@@ -140,5 +140,5 @@ def _invalid(error: ValidationError, name: str) -> InvalidConfig:
     hint = f"Did you mean {close[0]}?" if first["type"] == "extra_forbidden" and close else ""
     return InvalidConfig(
         f"Sweep {name}: {where}: {first['msg']}",
-        hint or "A space has for each key a list of values, or {low, high} with step or log",
+        hint or "Give each key of space a list of values, or {low, high} with step or log",
     )
