@@ -11,14 +11,14 @@ from mcp_server.cli.exits import Exit
 from mcp_server.cli.options import AsJson
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Backend
-from mcp_server.engine import EngineStatus, Finding, Severity
+from mcp_server.engine import EngineFinding, EngineSeverity, EngineStatus
 
 
 class Diagnosis(Value):
     """What `doctor --json` writes."""
 
     summary: str = Field(description="One line a person can read.")
-    findings: list[Finding]
+    findings: list[EngineFinding]
 
 
 class EngineCommands:
@@ -91,7 +91,7 @@ class EngineCommands:
         Exits with 1 when something keeps jobs from running.
         """
         findings = self._backend.engine.doctor()
-        wrong = [finding for finding in findings if finding.severity is Severity.ERROR]
+        wrong = [finding for finding in findings if finding.severity is EngineSeverity.ERROR]
         if as_json:
             summary = wrong[0].what if wrong else "Nothing keeps jobs from running"
             self._output.json(Diagnosis(summary=summary, findings=findings))

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 from flows.core.findings import ConfigValidation, PreFlight
 from flows.core.models import ClusterList, JobHandle, JobStatus
 from flows.core.names import LOCAL_CLOUD
-from mcp_server.engine import EngineStatus, Finding
+from mcp_server.engine import EngineFinding, EngineStatus
 from mcp_server.services.clusters import ClusterChange
 from mcp_server.services.families.pipelines import NewPipeline, PipelineSubmission
 from mcp_server.services.families.sweeps import NewSweep, SweepSubmission
@@ -215,7 +215,7 @@ class EngineControl(Protocol):
         """How it is."""
         ...
 
-    def doctor(self) -> list[Finding]:
+    def doctor(self) -> list[EngineFinding]:
         """Everything that was looked at, and how to mend what is wrong."""
         ...
 

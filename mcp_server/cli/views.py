@@ -10,7 +10,7 @@ from rich.text import Text
 from flows.core.models import ClusterList, JobStatus
 from flows.core.states import JobState
 from mcp_server.cli.output import Output
-from mcp_server.engine import EngineStatus, Finding, Severity
+from mcp_server.engine import EngineFinding, EngineSeverity, EngineStatus
 from mcp_server.services.jobs.results import JobList, Submission
 from mcp_server.services.schedules.values import ScheduledJob, ScheduleList
 
@@ -34,10 +34,10 @@ STYLE_OF_STATE: Final[Mapping[JobState, str]] = {
 _STYLE_OF_PART: Final[Mapping[str, str]] = {
     state.value: style for state, style in STYLE_OF_STATE.items()
 }
-_STYLE_OF_SEVERITY: Final[Mapping[Severity, str]] = {
-    Severity.OK: "green",
-    Severity.WARNING: "yellow",
-    Severity.ERROR: "bold red",
+_STYLE_OF_SEVERITY: Final[Mapping[EngineSeverity, str]] = {
+    EngineSeverity.OK: "green",
+    EngineSeverity.WARNING: "yellow",
+    EngineSeverity.ERROR: "bold red",
 }
 _SHORT_ID: Final = 8
 _MIB: Final = 2**20
@@ -230,7 +230,7 @@ def show_clusters(listed: ClusterList, output: Output) -> None:
         output.note(f"{server} was not asked: {why}")
 
 
-def show_findings(findings: Iterable[Finding], output: Output) -> None:
+def show_findings(findings: Iterable[EngineFinding], output: Output) -> None:
     """What the doctor found."""
     for finding in findings:
         output.line(

@@ -3,19 +3,19 @@
 from mcp_server.engine.engine import Engine
 from mcp_server.engine.values import (
     Connection,
+    EngineFinding,
+    EngineSeverity,
     EngineStatus,
-    Finding,
     ServerStatus,
-    Severity,
     WorkerStatus,
 )
 
 __all__ = [
     "Connection",
     "Engine",
+    "EngineFinding",
+    "EngineSeverity",
     "EngineStatus",
-    "Finding",
     "ServerStatus",
-    "Severity",
     "WorkerStatus",
 ]

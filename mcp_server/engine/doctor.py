@@ -9,7 +9,7 @@ from typing import Final
 from flows.core.errors import EngineUnavailable
 from flows.core.settings import Settings
 from mcp_server.engine.files import LOW_SPACE_BYTES, MIN_FREE_BYTES, EngineFiles
-from mcp_server.engine.values import EngineStatus, Finding, Severity
+from mcp_server.engine.values import EngineFinding, EngineSeverity, EngineStatus
 
 _RESTART: Final = "Run `oumi-flows down`, then `oumi-flows up`; jobs that run go on"
 _OTHERS: Final = 0o077
@@ -27,7 +27,7 @@ class Doctor:
         self._files = files
         self._settings = settings
 
-    def findings(self, look: Callable[[], EngineStatus]) -> list[Finding]:
+    def findings(self, look: Callable[[], EngineStatus]) -> list[EngineFinding]:
         """What was found, good and bad, in the order things depend on each other.
 
         Args:
@@ -37,7 +37,7 @@ class Doctor:
         status = look()
         return [*found, *_server(status), *_worker(status)]
 
-    def _folder(self) -> Iterator[Finding]:
+    def _folder(self) -> Iterator[EngineFinding]:
         home = self._settings.home
         try:
             self._files.prepare()
@@ -46,15 +46,15 @@ class Doctor:
             return
         free = shutil.disk_usage(home).free
         if free < LOW_SPACE_BYTES:
-            yield Finding(
-                severity=Severity.WARNING,
+            yield EngineFinding(
+                severity=EngineSeverity.WARNING,
                 subject="Disk",
                 what=f"{free // 2**20} MB are free on the disk of {home}",
                 fix=f"Free some: below {MIN_FREE_BYTES // 2**20} MB the engine does not start",
             )
         elif stat.S_IMODE(home.stat().st_mode) & _OTHERS:
-            yield Finding(
-                severity=Severity.WARNING,
+            yield EngineFinding(
+                severity=EngineSeverity.WARNING,
                 subject="Folder",
                 what=f"Others can look into {home}, which holds job configs and logs",
                 fix=f"Run `chmod 700 {home}`",
@@ -63,15 +63,15 @@ class Doctor:
             yield _ok("Folder", f"{home} is writable and private")
 
 
-def _server(status: EngineStatus) -> Iterator[Finding]:
+def _server(status: EngineStatus) -> Iterator[EngineFinding]:
     server = status.server
     if status.problem and not (server.healthy and status.deployed):
         yield _error("Prefect server", status.problem, status.fix or "")
         return
     yield _ok("Prefect server", f"Prefect {server.version} answers at {server.url}")
     if status.embedded and server.version != importlib.metadata.version("prefect"):
-        yield Finding(
-            severity=Severity.WARNING,
+        yield EngineFinding(
+            severity=EngineSeverity.WARNING,
             subject="Prefect server",
             what=f"It runs Prefect {server.version}; another version is installed",
             fix=_RESTART,
@@ -79,13 +79,13 @@ def _server(status: EngineStatus) -> Iterator[Finding]:
     yield _ok("Deployment", "prefect.yaml is applied")
 
 
-def _worker(status: EngineStatus) -> Iterator[Finding]:
+def _worker(status: EngineStatus) -> Iterator[EngineFinding]:
     worker = status.worker
     if not status.server.healthy:
         return
     if not worker.alive:
-        yield Finding(
-            severity=Severity.ERROR if status.embedded else Severity.WARNING,
+        yield EngineFinding(
+            severity=EngineSeverity.ERROR if status.embedded else EngineSeverity.WARNING,
             subject="Worker",
             what=status.problem or f"No worker {worker.name} runs on this machine",
             fix="Run `oumi-flows up`" + ("" if status.embedded else ", unless others run"),
@@ -93,15 +93,15 @@ def _worker(status: EngineStatus) -> Iterator[Finding]:
     elif status.problem and status.deployed:
         yield _error("Worker", status.problem, status.fix or "")
     elif not worker.online:
-        yield Finding(
-            severity=Severity.WARNING,
+        yield EngineFinding(
+            severity=EngineSeverity.WARNING,
             subject="Worker",
             what=f"The Prefect server has not heard the worker (pid {worker.pid}) lately",
             fix=f"Wait if it just started, else read {worker.log_path}. {_RESTART}",
         )
     elif worker.version != status.version:
-        yield Finding(
-            severity=Severity.WARNING,
+        yield EngineFinding(
+            severity=EngineSeverity.WARNING,
             subject="Worker",
             what=f"It runs oumi-flows {worker.version}; {status.version} is installed",
             fix=_RESTART,
@@ -112,9 +112,9 @@ def _worker(status: EngineStatus) -> Iterator[Finding]:
         yield _ok("Worker", f"{worker.name} (pid {worker.pid}) is ready")
 
 
-def _ok(subject: str, what: str) -> Finding:
-    return Finding(severity=Severity.OK, subject=subject, what=what)
+def _ok(subject: str, what: str) -> EngineFinding:
+    return EngineFinding(severity=EngineSeverity.OK, subject=subject, what=what)
 
 
-def _error(subject: str, what: str, fix: str) -> Finding:
-    return Finding(severity=Severity.ERROR, subject=subject, what=what, fix=fix)
+def _error(subject: str, what: str, fix: str) -> EngineFinding:
+    return EngineFinding(severity=EngineSeverity.ERROR, subject=subject, what=what, fix=fix)

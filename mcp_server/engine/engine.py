@@ -19,7 +19,7 @@ from mcp_server.engine.files import EngineFiles
 from mcp_server.engine.inspection import Inspection
 from mcp_server.engine.rest import Unauthorized, rest
 from mcp_server.engine.server import Server
-from mcp_server.engine.values import Connection, EngineStatus, Finding
+from mcp_server.engine.values import Connection, EngineFinding, EngineStatus
 from mcp_server.engine.worker import Worker
 
 Report = Callable[[str], None]
@@ -166,7 +166,7 @@ class Engine:
         """How the engine is, with what is wrong first."""
         return self._inspection.status(self._external)
 
-    def doctor(self) -> list[Finding]:
+    def doctor(self) -> list[EngineFinding]:
         """Everything that was looked at, and how to mend what is wrong."""
         return Doctor(self._files, self._settings).findings(self.status)
 

@@ -91,7 +91,7 @@ class EngineStatus(Value):
     fix: str | None = None
 
 
-class Severity(StrEnum):
+class EngineSeverity(StrEnum):
     """How bad a finding is."""
 
     OK = "ok"
@@ -99,10 +99,10 @@ class Severity(StrEnum):
     ERROR = "error"
 
 
-class Finding(Value):
+class EngineFinding(Value):
     """Something the doctor looked at."""
 
-    severity: Severity
+    severity: EngineSeverity
     subject: str
     what: str
     fix: str = Field(default="", description="How to mend it; empty when there is nothing to.")

@@ -27,7 +27,7 @@ from mcp_server.cli.ports import (
     Schedules,
     Sweeps,
 )
-from mcp_server.engine import EngineStatus, Finding, ServerStatus, WorkerStatus
+from mcp_server.engine import EngineFinding, EngineStatus, ServerStatus, WorkerStatus
 from mcp_server.services.checks import CheckService
 from mcp_server.services.clusters import ClusterChange
 from mcp_server.services.families.pipelines import NewPipeline, PipelineSubmission, PlannedStep
@@ -337,7 +337,7 @@ class FakeEngine:
     """An engine in the state it was told to be in."""
 
     now: EngineStatus = UP
-    found: list[Finding] = field(default_factory=list)
+    found: list[EngineFinding] = field(default_factory=list)
     error: BaseException | None = None
     waited: bool = False
     kept: bool = False
@@ -358,7 +358,7 @@ class FakeEngine:
     def status(self) -> EngineStatus:
         return self.now
 
-    def doctor(self) -> list[Finding]:
+    def doctor(self) -> list[EngineFinding]:
         return self.found
 
 

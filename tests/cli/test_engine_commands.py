@@ -1,15 +1,17 @@
 import pytest
 
 from flows.core.errors import EngineUnavailable
-from mcp_server.engine import Finding, Severity
+from mcp_server.engine import EngineFinding, EngineSeverity
 from tests.cli.conftest import Terminal
 from tests.cli.fakes import DOWN, UP
 
-FINE = Finding(severity=Severity.OK, subject="Folder", what="It is private")
-BROKEN = Finding(
-    severity=Severity.ERROR, subject="Worker", what="It is gone", fix="Run `oumi-flows up`"
+FINE = EngineFinding(severity=EngineSeverity.OK, subject="Folder", what="It is private")
+BROKEN = EngineFinding(
+    severity=EngineSeverity.ERROR, subject="Worker", what="It is gone", fix="Run `oumi-flows up`"
 )
-DOUBTFUL = Finding(severity=Severity.WARNING, subject="Disk", what="It is nearly full", fix="Free")
+DOUBTFUL = EngineFinding(
+    severity=EngineSeverity.WARNING, subject="Disk", what="It is nearly full", fix="Free"
+)
 
 
 def test_status_says_where_the_ui_is_and_how_to_log_in(terminal: Terminal) -> None:
@@ -57,7 +59,7 @@ def test_down_says_that_jobs_go_on(terminal: Terminal) -> None:
     ("found", "code"), [([FINE], 0), ([FINE, DOUBTFUL], 0), ([FINE, DOUBTFUL, BROKEN], 1)]
 )
 def test_doctor_exits_with_1_if_anything_is_broken(
-    terminal: Terminal, found: list[Finding], code: int
+    terminal: Terminal, found: list[EngineFinding], code: int
 ) -> None:
     terminal.engine.found = found
     assert terminal("doctor").code == code

@@ -19,7 +19,7 @@ import pytest
 
 from flows.core.errors import EngineUnavailable
 from flows.core.names import CALL_QUEUE, CLOUD_QUEUE
-from mcp_server.engine import Engine, Severity
+from mcp_server.engine import Engine, EngineSeverity
 from tests.engine.conftest import make_engine
 from tests.support.waiting import eventually_sync
 
@@ -131,7 +131,7 @@ def test_the_worker_comes_online_and_the_status_tells_all(engine: Engine, home: 
     assert status.worker.pid
     assert status.api_url == engine.connection().api_url
     assert str(status.auth_path) == str(home / "engine" / "auth")
-    assert {finding.severity for finding in engine.doctor()} == {Severity.OK}
+    assert {finding.severity for finding in engine.doctor()} == {EngineSeverity.OK}
 
 
 def test_the_server_refuses_strangers_and_serves_its_ui(engine: Engine) -> None:
