@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Final, TypeVar
 
-from flows.core.configs.clouds import CloudKind, kind_of, known_clouds
+from flows.core.configs.clouds import CloudKind, cloud_kinds, kind_of
 from flows.core.errors import ClusterUnreachable, StillLaunching
 from flows.core.models import JobHandle
 from flows.core.settings import Settings
@@ -142,7 +142,7 @@ def with_cost(outcome: Outcome, handle: JobHandle, *, is_own: bool) -> Outcome:
 
 
 def _where_to_look(cloud: str, cluster: str) -> str:
-    match known_clouds().get(cloud):
+    match cloud_kinds().get(cloud):
         case CloudKind.SLURM:
             return f"Look with `ssh {cluster} squeue --me`, and end it with `scancel`."
         case CloudKind.SKYPILOT:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from flows.core.configs.clouds import CloudKind, Place, kind_of, known_clouds, place_of
+from flows.core.configs.clouds import CloudKind, Place, cloud_kinds, kind_of, place_of
 from flows.core.errors import CloudUnavailable, Conflict, InvalidConfig
 
 JOB_ID = "0123abcd-4567-89ef-0123-456789abcdef"
@@ -14,7 +14,7 @@ def place(cloud: str, **given: Any) -> Place:
 
 
 def test_every_cloud_of_oumi_is_of_a_known_kind() -> None:
-    assert set(known_clouds().values()) == set(CloudKind)
+    assert set(cloud_kinds().values()) == set(CloudKind)
     assert kind_of("sky-slurm") is CloudKind.SKYPILOT
     with pytest.raises(CloudUnavailable, match=r"Use one of aws, azure, .*, slurm"):
         kind_of("gpc")
@@ -78,7 +78,7 @@ def test_a_cloud_of_a_class_that_we_do_not_know_costs_no_other(
     more = {**schema, "clouds": {**schema["clouds"], "moon": "MoonCloud"}}
     monkeypatch.setattr(clouds, "load_schema", lambda: more)
     assert kind_of("gcp") is CloudKind.SKYPILOT
-    assert "moon" not in known_clouds()
+    assert "moon" not in cloud_kinds()
     with pytest.raises(
         CloudUnavailable, match="class MoonCloud, which oumi-flows does not support"
     ):

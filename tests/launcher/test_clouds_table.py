@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.core.configs.clouds import known_clouds
+from flows.core.configs.clouds import cloud_kinds
 from flows.core.settings import Settings
 from flows.launcher.clouds import CloudBackend, make_backend
 from flows.launcher.lasting_clusters import LastingClusters
@@ -56,14 +56,14 @@ def yes(it_is: bool) -> str:
 
 def test_the_page_has_what_each_cloud_supports(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
-    table = "\n".join(row(cloud, make_backend(cloud, settings)) for cloud in sorted(known_clouds()))
+    table = "\n".join(row(cloud, make_backend(cloud, settings)) for cloud in sorted(cloud_kinds()))
     assert table in PAGE.read_text(), f"docs/clouds.md should have:\n{table}"
 
 
 def test_the_clouds_of_the_table_are_those_of_oumis_registry() -> None:
     from oumi import launcher
 
-    assert set(known_clouds()) == set(launcher.which_clouds())
+    assert set(cloud_kinds()) == set(launcher.which_clouds())
 
 
 @pytest.mark.parametrize("cloud", ["lambda", "runpod"])

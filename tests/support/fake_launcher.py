@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from flows.core.configs.clouds import known_clouds
+from flows.core.configs.clouds import cloud_kinds
 from flows.core.errors import (
     CloudUnavailable,
     ClusterNotFound,
@@ -21,7 +21,7 @@ from flows.core.models import ClusterState, ClusterStatus, JobHandle
 from flows.core.states import TerminationReason
 from flows.launcher.port import Clusters, LauncherState, Observation
 
-KNOWN_CLOUDS = tuple(known_clouds())
+KNOWN_CLOUDS = tuple(cloud_kinds())
 
 
 @dataclass

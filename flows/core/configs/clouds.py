@@ -63,7 +63,7 @@ class Place(NamedTuple):
     is_own: bool
 
 
-def known_clouds() -> dict[str, CloudKind]:
+def cloud_kinds() -> dict[str, CloudKind]:
     """Every cloud in Oumi's registry whose class oumi-flows supports."""
     kinds = {kind.value: kind for kind in CloudKind}
     clouds = load_schema()["clouds"]
@@ -76,7 +76,7 @@ def kind_of(cloud: str) -> CloudKind:
     Raises:
         CloudUnavailable: Oumi has no such cloud.
     """
-    known = known_clouds()
+    known = cloud_kinds()
     if cloud not in known:
         driver = load_schema()["clouds"].get(cloud)
         raise CloudUnavailable(
