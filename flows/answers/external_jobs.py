@@ -46,7 +46,7 @@ async def external_job(job: JobHandle, end: Literal["no", "cancel", "force"] = "
     handle = _with_cluster(job)
     seen = await _observe(launcher, handle)
     if end == "no":
-        return _seen(handle, seen)
+        return _describe(handle, seen)
     if seen.state.is_terminal:
         raise JobAlreadyDone(
             f"job {job.launcher_job_id} on {job.cloud}/{handle.cluster_name} has ended, "
@@ -56,8 +56,8 @@ async def external_job(job: JobHandle, end: Literal["no", "cancel", "force"] = "
     await launcher.cancel(handle, force=end == "force")
     after = await _observe(launcher, handle)
     if after.state.is_terminal:
-        return _seen(handle, after)
-    return _seen(handle, after).model_copy(
+        return _describe(handle, after)
+    return _describe(handle, after).model_copy(
         update={
             "summary": f"The end of job {job.launcher_job_id} was asked for.",
             "state": JobState.CANCELLING,
@@ -135,7 +135,7 @@ async def _observe(launcher: Launcher, handle: JobHandle) -> Observation:
     return seen
 
 
-def _seen(handle: JobHandle, seen: Observation) -> ExternalJob:
+def _describe(handle: JobHandle, seen: Observation) -> ExternalJob:
     state = STATE_OF_LAUNCHER[seen.state]
     message = own_redactor().text(seen.message)
     return ExternalJob(

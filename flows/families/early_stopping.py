@@ -9,7 +9,7 @@ from flows.core.numbers import to_json
 from flows.core.sweeps.spec import Direction, EarlyStopping
 
 
-def hopeless(
+def reason_to_stop(
     curve: Sequence[Point],
     others: Mapping[str, Sequence[Point]],
     rule: EarlyStopping,
@@ -28,7 +28,9 @@ def hopeless(
     step, last = curve[-1]
     if not math.isfinite(last):
         return f"diverged: at step {step} it was {to_json(last)}"
-    bests = [_best(other, step, direction) for other in others.values() if _reached(other, step)]
+    bests = [
+        _best(other, step, direction) for other in others.values() if _has_reached(other, step)
+    ]
     if len(bests) < rule.after_trials:
         return None
     best, typical = _best(curve, step, direction), median(bests)
@@ -37,7 +39,7 @@ def hopeless(
     return f"at step {step} its best was {best:.4g}, the median of {len(bests)} is {typical:.4g}"
 
 
-def _reached(curve: Sequence[Point], step: int) -> bool:
+def _has_reached(curve: Sequence[Point], step: int) -> bool:
     return bool(curve) and curve[-1].step >= step and curve[0].step <= step
 
 

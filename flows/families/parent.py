@@ -156,7 +156,7 @@ class Parent:
         """Wait until it is time for another look."""
         await asyncio.sleep(self._interval.next())
 
-    async def concluded(self, outcome: Outcome) -> "State[Any]":
+    async def conclude(self, outcome: Outcome) -> "State[Any]":
         """The state to return from the flow.
 
         Raises:

@@ -39,7 +39,7 @@ async def run_pipeline(pipeline: Pipeline) -> "State[Any]":
         The Prefect state the pipeline ends in.
     """
     async with current_parent() as parent:
-        return await parent.concluded(await _Run(pipeline, parent).outcome())
+        return await parent.conclude(await _Run(pipeline, parent).outcome())
 
 
 class _Run:
@@ -56,7 +56,7 @@ class _Run:
         await parent.retry_failed(await parent.children.all())
         while True:
             runs = await parent.children.all()
-            results, held = await self._results(runs), self._held(runs)
+            results, held = await self._results(runs), self._find_held(runs)
             places = self._places(results, held)
             if ready := [place for place in places if place.state is PartState.READY]:
                 for place in ready:
@@ -72,7 +72,7 @@ class _Run:
                 return _outcome(places, runs, diverged=diverged)
             await parent.rest()
 
-    def _held(self, runs: Mapping[str, FlowRun]) -> set[str]:
+    def _find_held(self, runs: Mapping[str, FlowRun]) -> set[str]:
         """The parts not to start: all but what follows those that were retried alone."""
         if self._parent.one_part_since is None:
             return set()
@@ -83,7 +83,7 @@ class _Run:
         return {part.name for part in self._pipeline.parts} - going
 
     def _places(self, results: Mapping[str, PartResult], held: set[str]) -> list[Place]:
-        return [self._refused(place) for place in advance(self._pipeline, results, held=held)]
+        return [self._mark_refused(place) for place in advance(self._pipeline, results, held=held)]
 
     async def _results(self, runs: Mapping[str, FlowRun]) -> dict[str, PartResult]:
         parts = [part for part in self._pipeline.parts if part.name in runs]
@@ -120,7 +120,7 @@ class _Run:
         self._parent.logger.info("Started %s: job %s", part.name, run.id)
         return {**runs, part.name: run}
 
-    def _refused(self, place: Place) -> Place:
+    def _mark_refused(self, place: Place) -> Place:
         why = self._unstartable.get(place.part.name)
         if why is None or place.state is not PartState.READY:
             return place

@@ -74,7 +74,7 @@ def advance(
     return list(places.values())
 
 
-def resolved(part: Part, lookup: Lookup) -> JobRequest:
+def resolve_request(part: Part, lookup: Lookup) -> JobRequest:
     """The job of a part, with its references replaced.
 
     Raises:
@@ -118,7 +118,9 @@ def _without_job(
     try:
         if condition and not condition.holds(lookup_for(part, without_diverged(results))):
             return Place(part, PartState.SKIPPED, f"not {part.when}")
-        return Place(part, PartState.READY, request=resolved(part, lookup_for(part, results)))
+        return Place(
+            part, PartState.READY, request=resolve_request(part, lookup_for(part, results))
+        )
     except OumiFlowsError as error:
         return Place(part, PartState.FAILED, error.sentences)
 

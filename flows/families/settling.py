@@ -30,7 +30,7 @@ async def settle_parts(client: PrefectClient, *, pool: str) -> None:
     """
     live = [run for run in await _live_parts(client, pool) if names.LABEL_PARENT in run.labels]
     ids = {UUID(str(run.labels[names.LABEL_PARENT])) for run in live}
-    parents = {str(run.id): run for run in await _ended(client, ids)} if ids else {}
+    parents = {str(run.id): run for run in await _read_ended(client, ids)} if ids else {}
     for run in live:
         parent = parents.get(str(run.labels[names.LABEL_PARENT]))
         if parent is not None:
@@ -67,7 +67,7 @@ async def _live_parts(client: PrefectClient, pool: str) -> list[FlowRun]:
             return [run for run in found if run.work_pool_name in (pool, None)]
 
 
-async def _ended(client: PrefectClient, ids: Iterable[UUID]) -> list[FlowRun]:
+async def _read_ended(client: PrefectClient, ids: Iterable[UUID]) -> list[FlowRun]:
     return await client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
             id=FlowRunFilterId(any_=list(ids)),

@@ -18,7 +18,7 @@ from flows.core.prefect_states import read_message
 from flows.core.states import JobState, TerminationReason
 from flows.core.sweeps.search import Tried, values_of
 from flows.core.sweeps.spec import Choices, Range, Scalar, Sweep, Values
-from flows.families.early_stopping import hopeless
+from flows.families.early_stopping import reason_to_stop
 from flows.families.parent import Parent, Row, current_parent
 from flows.job.outcome import Outcome
 from flows.job.prefect_calls import state_of
@@ -48,7 +48,7 @@ async def run_sweep(sweep: Sweep) -> "State[Any]":
     """
     async with current_parent() as parent:
         folder = f"{sweep.name}-{str(parent.run_id)[:8]}"
-        return await parent.concluded(await _Run(sweep, parent, folder).outcome())
+        return await parent.conclude(await _Run(sweep, parent, folder).outcome())
 
 
 class _Trial(NamedTuple):
@@ -142,7 +142,7 @@ class _Run:
         }
         values = {key: given.get(key) for key in self._sweep.space}
         # An environment variable is a text whatever it was drawn from.
-        return {key: _drawn(value, self._sweep.space[key]) for key, value in values.items()}
+        return {key: _parse_value(value, self._sweep.space[key]) for key, value in values.items()}
 
     async def _start(self, trials: list[_Trial]) -> list[_Trial]:
         """Start as many trials as may run; all there are then."""
@@ -173,7 +173,7 @@ class _Run:
             trial = _Trial(name, values, None, JobState.FAILED, note=error.sentences)
             self._unstartable[name] = trial
             return trial
-        self._parent.logger.info("Started %s: job %s, %s", name, run.id, _told(values))
+        self._parent.logger.info("Started %s: job %s, %s", name, run.id, _describe(values))
         return _Trial(name, self._values(run), run, state_of(run))
 
     def _request(self, name: str, values: Values) -> JobRequest:
@@ -213,7 +213,7 @@ class _Run:
             others = {name: one for name, one in curves.items() if name != trial.name}
             why = trial.run.labels.get(names.LABEL_STOPPED)
             if why is None:
-                why = hopeless(curves[trial.name], others, rule, self._sweep.direction)
+                why = reason_to_stop(curves[trial.name], others, rule, self._sweep.direction)
                 # The label first: nothing must take it for one that failed.
                 if why:
                     await self._parent.children.label(trial.run, {names.LABEL_STOPPED: why})
@@ -232,7 +232,7 @@ class _Run:
             self._curves[name] = curve
         return curve
 
-    def _ranked(self, trials: list[_Trial]) -> list[_Trial]:
+    def _rank(self, trials: list[_Trial]) -> list[_Trial]:
         """The best first; then those that diverged, then those without a value, by number."""
 
         def place(trial: _Trial) -> tuple[bool, bool, float, int]:
@@ -254,11 +254,11 @@ class _Run:
                 "note": trial.note,
                 "job_id": str(trial.run.id) if trial.run else "",
             }
-            for rank, trial in enumerate(self._ranked(trials), start=1)
+            for rank, trial in enumerate(self._rank(trials), start=1)
         ]
 
     def _ending(self, trials: list[_Trial]) -> Outcome:
-        ranked = self._ranked(trials)
+        ranked = self._rank(trials)
         failed = [trial for trial in ranked if trial.has_failed]
         stopped = sum(trial.state == _STOPPED for trial in trials)
         count = f"{len(failed)} of {len(trials)} trials failed, {stopped} were stopped early"
@@ -272,7 +272,7 @@ class _Run:
             return Outcome(
                 TerminationReason.USER_CANCELLED if left else TerminationReason.COMPLETED,
                 f"Best is {best.name}: {self._sweep.metric} {best.value:.6g} with "
-                f"{_told(best.values)}; {count}.",
+                f"{_describe(best.values)}; {count}.",
             )
         if diverged and not failed:
             return Outcome(
@@ -286,7 +286,7 @@ class _Run:
         return Outcome(_reason(first.run), text)
 
 
-def _drawn(value: Any, one: Choices | Range) -> Scalar:
+def _parse_value(value: Any, one: Choices | Range) -> Scalar:
     if not isinstance(value, str):
         return cast(Scalar, value)
     if isinstance(one, Range):
@@ -321,7 +321,7 @@ def _reason(run: FlowRun | None) -> TerminationReason:
     return reason or TerminationReason.NONZERO_EXIT
 
 
-def _told(values: Mapping[str, object]) -> str:
+def _describe(values: Mapping[str, object]) -> str:
     return ", ".join(
         f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}"
         for key, value in values.items()

@@ -118,7 +118,7 @@ class Attempt:
         if isinstance(launched, JobHandle):
             return launched
         await self._keep_duration()
-        return self._hidden(launched)
+        return self._hide_secrets(launched)
 
     async def watch(self, handle: JobHandle) -> Outcome:
         """Follow the job to its end; on a cancel request, end it and wait until it is gone."""
@@ -130,7 +130,7 @@ class Attempt:
             cancel=self._cancel,
             report=self._report,
             timeout_seconds=self._request.timeout_seconds,
-            is_ours=self._adopted is None,
+            is_ours=self._adopted_job is None,
         )
         outcome = await watch.outcome()
         if watch.has_ended:
@@ -153,7 +153,7 @@ class Attempt:
             )
         await self._keep_record()
         await self._keep_duration()
-        return self._hidden(with_cost(outcome, handle, is_own=not self._request.cluster_name))
+        return self._hide_secrets(with_cost(outcome, handle, is_own=not self._request.cluster_name))
 
     async def end(self) -> Outcome:
         """End the job of this attempt if it has one, and wait until it is gone."""
@@ -165,7 +165,7 @@ class Attempt:
             found = None  # it could not even be said where to launch it
         if found is None:
             return _cancelled_before_launch()
-        return self._hidden(found) if isinstance(found, Outcome) else await self.watch(found)
+        return self._hide_secrets(found) if isinstance(found, Outcome) else await self.watch(found)
 
     async def _learn_secrets(self) -> None:
         """Hide the job's own secrets from here on, besides those of this process."""
@@ -181,7 +181,7 @@ class Attempt:
             self._logger.warning("The marks of secrets were not kept: %s", error)
         return Redactor([*inherited, *self._plan.secrets()])
 
-    def _hidden(self, outcome: Outcome) -> Outcome:
+    def _hide_secrets(self, outcome: Outcome) -> Outcome:
         return Outcome(outcome.reason, self._report.redactor.text(outcome.text))
 
     async def _once_reachable(self, call: Callable[[Patience], Awaitable[T]]) -> T | Outcome:
@@ -196,11 +196,11 @@ class Attempt:
                 silence = ClusterUnreachable(error.what, error.next_step)
             except ClusterUnreachable as error:
                 silence = error
-            await self._report.unreachable(silence.what, observed=None)
+            await self._report.show_unreachable(silence.what, observed=None)
             given_up = self._given_up(silence, patience)
             if given_up is not None:
                 return given_up
-            await self._cancel.changed(within_seconds=self._settings.poll_max_seconds)
+            await self._cancel.wait_for_change(within_seconds=self._settings.poll_max_seconds)
 
     async def _patience(self) -> Patience:
         with suppress(OumiFlowsError):  # raised again where it matters
@@ -254,8 +254,8 @@ class Attempt:
         return earlier
 
     async def _find(self, number: int) -> JobHandle | None:
-        if self._adopted is not None:
-            return self._adopted if number == 1 else None
+        if self._adopted_job is not None:
+            return self._adopted_job if number == 1 else None
         # What the run says was launched is not launched again, even if the launcher lost it.
         return self._record.handle(number, cloud=self._request.cloud) or await self._launcher.find(
             cloud=self._request.cloud, cluster_name=await self._where(), key=self._key(number)
@@ -268,7 +268,7 @@ class Attempt:
         return self._cluster
 
     @property
-    def _adopted(self) -> JobHandle | None:
+    def _adopted_job(self) -> JobHandle | None:
         """The job that somebody else launched and this run is to follow."""
         request = self._request
         if request.launcher_job_id is None:
@@ -340,7 +340,7 @@ class Attempt:
             )
         )
         try:
-            return await self._launched(launching, cluster)
+            return await self._await_launch(launching, cluster)
         except NothingSubmitted:
             await self._submissions.take_back()
             raise
@@ -357,7 +357,7 @@ class Attempt:
 
     async def _refusal(self) -> Outcome | None:
         """Why there is nothing to launch."""
-        if self._adopted is not None and not self._cancel.wanted.is_set():
+        if self._adopted_job is not None and not self._cancel.wanted.is_set():
             return Outcome(
                 TerminationReason.INVALID_CONFIG, "The job was adopted: we have no config of it."
             )
@@ -400,23 +400,25 @@ class Attempt:
         except (httpx.HTTPError, ObjectNotFound) as error:
             self._logger.debug("Prefect did not answer: %r", error)
 
-    async def _launched(
+    async def _await_launch(
         self, launching: asyncio.Future[JobHandle], cluster: str
     ) -> JobHandle | Outcome:
         """The handle of a job that is being launched; of one that took too long, to end it."""
         patience = await self._patience()
         limit = self._settings.launch_timeout_seconds
-        await patience.launched(launching, seconds=limit)
+        await patience.await_launch(launching, seconds=limit)
         if not launching.done() and not self._cancel.force:
             # A launch cannot be interrupted. Calling it failed now would leave what comes of it
             # running, seen by nobody.
             self._is_late = True
             self._report.say("%s. It is cancelled as soon as it comes up.", self._late)
-            await patience.launched(launching, seconds=self._settings.unreachable_timeout_seconds)
+            await patience.await_launch(
+                launching, seconds=self._settings.unreachable_timeout_seconds
+            )
         if not launching.done():
             self._runtime.end_later(launching)
             if self._cancel.force:
-                return patience.left_behind("its launch had not ended")
+                return patience.leave_behind("its launch had not ended")
             where = f"{self._request.cloud}/{cluster}"
             return Outcome(
                 TerminationReason.LAUNCH_FAILED,

@@ -122,11 +122,11 @@ class JobWatch:
         if has_answered and watched.unreachable is None:
             # What took the cancel is watched until it is gone.
             is_over = self._cancel_due and self._patience.is_over(answers=True)
-            return self._patience.left_behind(self._why_not_cancelled) if is_over else None
+            return self._patience.leave_behind(self._why_not_cancelled) if is_over else None
         if has_answered and not self._patience.is_worn_out():
             return None
         why = watched.unreachable or "its cluster did not answer"
-        return self._patience.left_behind(why) if self._patience.is_over(answers=False) else None
+        return self._patience.leave_behind(why) if self._patience.is_over(answers=False) else None
 
     async def _finish(self, outcome: Outcome) -> Outcome:
         if self._seen is not None and self._log.is_started:
@@ -180,14 +180,14 @@ class JobWatch:
             )
         except ClusterUnreachable as error:
             return await self._unreachable(error.what, None)
-        self._patience.answered()
+        self._patience.note_answer()
         if seen is None or (self._is_ours and seen.is_another_than(self._key)):
             return self._missing()
         self._missing_since = None
         seen = self._seen = self._with_log(seen)
         await self._show(seen)
         if seen.state.is_terminal:
-            return self._ended(seen)
+            return self._outcome_of_end(seen)
         await self._report.update(seen)
         return None
 
@@ -199,7 +199,7 @@ class JobWatch:
         copied = self._log.path.exists()
         return seen.model_copy(update={"log_path": str(self._log.path)}) if copied else seen
 
-    def _ended(self, seen: Observation) -> Outcome:
+    def _outcome_of_end(self, seen: Observation) -> Outcome:
         cancelled = self._cancel.wanted.is_set()
         timed_out = self._record.is_timed_out(self._attempt)
         if timed_out and not cancelled and seen.state is LauncherState.CANCELLED:
@@ -253,8 +253,8 @@ class JobWatch:
         self._cancel_due = True
 
     async def _unreachable(self, why: str, observed: Observation | None) -> Outcome | None:
-        await self._report.unreachable(why, observed=observed)
-        return self._patience.lost(why)
+        await self._report.show_unreachable(why, observed=observed)
+        return self._patience.outcome_if_lost(why)
 
     def _missing(self) -> Outcome | None:
         now = asyncio.get_running_loop().time()

@@ -82,7 +82,7 @@ class LaunchPlan:
     def launch(self) -> Launch:
         """What pre-flight checks are about."""
         config = self._config()
-        request = self._placed(config)
+        request = self._effective_request(config)
         return read_launch(
             config,
             client_cwd=request.client_cwd,
@@ -154,7 +154,7 @@ class LaunchPlan:
 
     def _plan(self, attempt: int) -> JobPlan:
         config = self._config()
-        request = self._placed(config)
+        request = self._effective_request(config)
         job_id = str(self._record.run.id)
         plan = make_plan(request, config, job_id=job_id)
         if self._request.own_output and plan.output_dir:
@@ -179,7 +179,7 @@ class LaunchPlan:
             return make_plan(request, config, job_id=job_id)
         return plan
 
-    def _placed(self, config: ConfigFile) -> JobRequest:
+    def _effective_request(self, config: ConfigFile) -> JobRequest:
         """The request, with its results where those of this run go."""
         run = self._record.run
         if not self._request.own_output:

@@ -40,7 +40,7 @@ class Patience:
         self._job = job
         self._silent_since: float | None = None
 
-    def answered(self) -> None:
+    def note_answer(self) -> None:
         """Begin again: the cluster answered."""
         self._silent_since = None
 
@@ -71,7 +71,7 @@ class Patience:
             forced.cancel()
         raise ClusterUnreachable(f"{self._where} did not answer within {limit:g} s", "Ask again")
 
-    async def launched(self, launching: asyncio.Future[JobHandle], *, seconds: float) -> None:
+    async def await_launch(self, launching: asyncio.Future[JobHandle], *, seconds: float) -> None:
         """Wait for a launch for so long, and less once its end is forced."""
         forced = asyncio.ensure_future(self._cancel.forced.wait())
         try:
@@ -88,10 +88,10 @@ class Patience:
         """What the silence comes to by now; None: the cluster is asked again."""
         answers = isinstance(error, StillLaunching)
         if self.is_over(answers=answers):
-            return self.left_behind(error.what)
-        return self.lost(error.what)
+            return self.leave_behind(error.what)
+        return self.outcome_if_lost(error.what)
 
-    def lost(self, why: str) -> Outcome | None:
+    def outcome_if_lost(self, why: str) -> Outcome | None:
         """The end of a job whose cluster has been silent for too long; None: it has not been."""
         if self.silent_for() < self._settings.unreachable_timeout_seconds:
             return None
@@ -110,7 +110,7 @@ class Patience:
         """Whether the silence itself has lasted as long as a forced cancel waits."""
         return self.silent_for() >= self._settings.force_timeout_seconds
 
-    def left_behind(self, why: str) -> Outcome:
+    def leave_behind(self, why: str) -> Outcome:
         """The end of a job that was forced to be cancelled and may live."""
         return Outcome(
             TerminationReason.USER_CANCELLED,

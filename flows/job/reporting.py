@@ -74,7 +74,7 @@ class Report:
             self._progress = progress or self._progress
             await self._show(observed_at=seen.observed_at, unreachable=None)
 
-    async def unreachable(self, why: str, *, observed: Observation | None) -> None:
+    async def show_unreachable(self, why: str, *, observed: Observation | None) -> None:
         """Say, once until it can be, that the job cannot be observed, and since when."""
         why = self.redactor.text(why)
         if self._said_unreachable:
@@ -176,10 +176,10 @@ class Report:
         return page
 
     async def _show(self, *, observed_at: datetime, unreachable: str | None) -> None:
-        showing = self._put(observed_at=observed_at, unreachable=unreachable)
+        showing = self._write_progress(observed_at=observed_at, unreachable=unreachable)
         await self._reading.wait_for("progress, to show it", showing)
 
-    async def _put(self, *, observed_at: datetime, unreachable: str | None) -> None:
+    async def _write_progress(self, *, observed_at: datetime, unreachable: str | None) -> None:
         try:
             await self._record.show_progress(
                 self._progress, observed_at=observed_at, unreachable=unreachable

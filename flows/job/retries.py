@@ -10,7 +10,7 @@ _DELAY_SECONDS: Final = 10.0
 _DELAY_MAX_SECONDS: Final = 600.0
 
 
-class Retried(StrEnum):
+class RetryRule(StrEnum):
     """Whether a job with attempts left gets another one."""
 
     ALWAYS = "always"
@@ -18,25 +18,25 @@ class Retried(StrEnum):
     NEVER = "never"
 
 
-RETRIED: Final[dict[TerminationReason, Retried]] = {
-    TerminationReason.PREEMPTED: Retried.ALWAYS,
-    TerminationReason.LOST: Retried.ALWAYS,
-    TerminationReason.LAUNCH_FAILED: Retried.ALWAYS,
-    TerminationReason.KILLED: Retried.ALWAYS,
-    TerminationReason.NONZERO_EXIT: Retried.WHEN_ASKED,
-    TerminationReason.TIMED_OUT: Retried.WHEN_ASKED,
+RETRY_RULES: Final[dict[TerminationReason, RetryRule]] = {
+    TerminationReason.PREEMPTED: RetryRule.ALWAYS,
+    TerminationReason.LOST: RetryRule.ALWAYS,
+    TerminationReason.LAUNCH_FAILED: RetryRule.ALWAYS,
+    TerminationReason.KILLED: RetryRule.ALWAYS,
+    TerminationReason.NONZERO_EXIT: RetryRule.WHEN_ASKED,
+    TerminationReason.TIMED_OUT: RetryRule.WHEN_ASKED,
     # The same config on the same machine ends the same way.
-    TerminationReason.INVALID_CONFIG: Retried.NEVER,
-    TerminationReason.SETUP_FAILED: Retried.NEVER,
-    TerminationReason.OUT_OF_MEMORY: Retried.NEVER,
+    TerminationReason.INVALID_CONFIG: RetryRule.NEVER,
+    TerminationReason.SETUP_FAILED: RetryRule.NEVER,
+    TerminationReason.OUT_OF_MEMORY: RetryRule.NEVER,
     # It was tried several times already.
-    TerminationReason.UNSTARTABLE: Retried.NEVER,
+    TerminationReason.UNSTARTABLE: RetryRule.NEVER,
     # Somebody wanted the end.
-    TerminationReason.USER_CANCELLED: Retried.NEVER,
-    TerminationReason.CANCELLED_EXTERNALLY: Retried.NEVER,
-    TerminationReason.COMPLETED: Retried.NEVER,
+    TerminationReason.USER_CANCELLED: RetryRule.NEVER,
+    TerminationReason.CANCELLED_EXTERNALLY: RetryRule.NEVER,
+    TerminationReason.COMPLETED: RetryRule.NEVER,
     # The schedule's next run is its next chance.
-    TerminationReason.SKIPPED: Retried.NEVER,
+    TerminationReason.SKIPPED: RetryRule.NEVER,
 }
 
 
@@ -50,8 +50,8 @@ def retry_delay_seconds(
         attempt: The attempt that ended, from 1.
         reason: What it ended for.
     """
-    retried = RETRIED[reason]
-    asked = retried is Retried.WHEN_ASKED and RetryCause(reason) in request.retry_on
-    if attempt > request.max_retries or not (retried is Retried.ALWAYS or asked):
+    retried = RETRY_RULES[reason]
+    asked = retried is RetryRule.WHEN_ASKED and RetryCause(reason) in request.retry_on
+    if attempt > request.max_retries or not (retried is RetryRule.ALWAYS or asked):
         return None
     return min(_DELAY_SECONDS * 2 ** (attempt - 1), _DELAY_MAX_SECONDS)

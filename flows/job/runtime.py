@@ -52,7 +52,7 @@ class CancelRequest:
         """Whether the grace of the job must be skipped."""
         return self.forced.is_set()
 
-    async def changed(self, *, within_seconds: float) -> None:
+    async def wait_for_change(self, *, within_seconds: float) -> None:
         """Wait until more is asked than now, or for so long."""
         more = self.forced if self.wanted.is_set() else self.wanted
         if more.is_set():

@@ -117,7 +117,7 @@ class Hub:
             within_seconds: The limit; None: the hub's own.
         """
         wanted = list(dict.fromkeys(questions))
-        access = {question: self._known(question) for question in wanted}
+        access = {question: self._look_in_cache(question) for question in wanted}
         unknown = [question for question, found in access.items() if found is None]
         known = {question: found for question, found in access.items() if found is not None}
         token = self.token if with_token else None
@@ -182,7 +182,7 @@ class Hub:
             return access, False
         return access, None if who.cancelled() else who.result()
 
-    def _known(self, question: Question) -> Access | None:
+    def _look_in_cache(self, question: Question) -> Access | None:
         """What the cache and the settings tell; None: the hub is to be asked."""
         folder = self._cache / f"{question.kind}s--{question.name.replace('/', '--')}"
         try:

@@ -199,7 +199,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
     async def _hold_back(self, due: list[FlowRun]) -> list[Held]:
         """Skip or queue the runs that an earlier one of their schedule keeps from starting."""
         overlaps = Overlaps(self.client)
-        held = await overlaps.held(due, active=self._active.values())
+        held = await overlaps.find_held(due, active=self._active.values())
         for one in held:
             try:
                 if one.for_good:
@@ -238,9 +238,11 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         if self._runs_task_group is None:
             raise RuntimeError("The worker is not set up.")
         self._active[run.id] = run
-        self._runs_task_group.start_soon(self._guarded, execute, run)
+        self._runs_task_group.start_soon(self._run_guarded, execute, run)
 
-    async def _guarded(self, execute: Callable[[FlowRun], Awaitable[None]], run: FlowRun) -> None:
+    async def _run_guarded(
+        self, execute: Callable[[FlowRun], Awaitable[None]], run: FlowRun
+    ) -> None:
         """The edge of one run: no other run may end with it."""
         began_at = asyncio.get_running_loop().time()
         try:
@@ -369,7 +371,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         """Tell active runs that the server has them cancelling, or already concluded."""
         if not self._active:
             return
-        for run in await self._pool_runs.ending(list(self._active)):
+        for run in await self._pool_runs.find_ending(list(self._active)):
             request = self._runtime.cancels.get(run.id)
             if request is not None and run.state is not None:
                 request.ask(
@@ -381,7 +383,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         """Tell active runs that the server has them no more."""
         if not self._active:
             return
-        for job_id in await self._pool_runs.deleted(list(self._active)):
+        for job_id in await self._pool_runs.find_deleted(list(self._active)):
             if request := self._runtime.cancels.get(job_id):
                 request.ask(force=False, concluded=True)
 
@@ -395,7 +397,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
 
     async def _adopt_orphans(self) -> None:
         """Take up runs of this pool that nobody executes; end jobs whose whole was ended."""
-        for run in await self._pool_runs.orphans():
+        for run in await self._pool_runs.find_orphans():
             is_due = self._errors.is_due(run.id, is_cancel=_is_cancelling(run))
             if run.id not in self._active and is_due:
                 self._spawn(self._take_up, run)
@@ -406,7 +408,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
 
     async def _adopt_lost(self) -> None:
         """Take up runs whose work pool was deleted and made again, or whose queue was deleted."""
-        lost = await self._pool_runs.lost()
+        lost = await self._pool_runs.find_lost()
         due = [run for run in lost if run.state is not None and run.state.is_scheduled()]
         for run in lost:
             if run not in due and run.id not in self._active:

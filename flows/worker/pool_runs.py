@@ -60,11 +60,11 @@ class PoolRuns:
         self._pool = pool
         self._owner = owner
 
-    async def ending(self, ids: list[UUID]) -> list[FlowRun]:
+    async def find_ending(self, ids: list[UUID]) -> list[FlowRun]:
         """Those of the runs that are being cancelled or have a terminal state."""
         return await self._read(_ENDING, ids=ids)
 
-    async def deleted(self, ids: list[UUID]) -> set[UUID]:
+    async def find_deleted(self, ids: list[UUID]) -> set[UUID]:
         """Those of the runs that the server no longer has."""
         wanted = FlowRunFilter(id=FlowRunFilterId(any_=ids))
         if await self._client.count_flow_runs(flow_run_filter=wanted) == len(ids):
@@ -79,7 +79,7 @@ class PoolRuns:
                 gone.add(missing)
         return gone
 
-    async def orphans(self) -> list[FlowRun]:
+    async def find_orphans(self) -> list[FlowRun]:
         """Runs that should be executed, and are by nobody but maybe this worker."""
         found = await self._read(_EXECUTING, ids=None)
         return [run for run in found if is_orphan(run, self._owner, now=datetime.now(UTC))]
@@ -94,7 +94,7 @@ class PoolRuns:
             state = Scheduled(scheduled_time=now + delay, name=LATE, message=run.state.message)
             await self._client.set_flow_run_state(run.id, state)
 
-    async def lost(self) -> list[FlowRun]:
+    async def find_lost(self) -> list[FlowRun]:
         """Unfinished runs whose work pool or queue was deleted, and that are this worker's.
 
         Prefect forgets a run's pool with the pool, so no list of a pool has them again. Those that

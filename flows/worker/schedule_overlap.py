@@ -53,7 +53,7 @@ class Overlaps:
     def __init__(self, client: PrefectClient) -> None:
         self._client = client
 
-    async def held(self, due: Sequence[FlowRun], *, active: Iterable[FlowRun]) -> list[Held]:
+    async def find_held(self, due: Sequence[FlowRun], *, active: Iterable[FlowRun]) -> list[Held]:
         """Those of the runs due that must not start now.
 
         Args:

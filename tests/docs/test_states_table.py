@@ -6,7 +6,7 @@ import pytest
 
 from flows.core.prefect_states import PREFECT_STATE, STATE_OF_NAME, job_state, terminal_state
 from flows.core.states import JobState, TerminationReason
-from flows.job.retries import RETRIED
+from flows.job.retries import RETRY_RULES
 
 TableOf = Callable[[str, str], list[list[str]]]
 PAGE = "docs/jobs-and-states.md"
@@ -51,6 +51,6 @@ def test_every_reason_is_listed_with_the_state_it_ends_in(table_of: TableOf) -> 
 
 def test_every_reason_but_success_is_listed_with_whether_it_is_retried(table_of: TableOf) -> None:
     listed = dict(table_of(PAGE, "reason the attempt ended for"))
-    ours = {f"`{reason}`": retried.value for reason, retried in RETRIED.items()}
+    ours = {f"`{reason}`": retried.value for reason, retried in RETRY_RULES.items()}
     del ours["`completed`"]
     assert listed == ours

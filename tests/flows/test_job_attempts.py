@@ -19,7 +19,7 @@ from flows.core.provenance import load
 from flows.core.states import JobState, TerminationReason
 from flows.core.stopwatch import Stopwatch
 from flows.job.launch_plan import LaunchPlan
-from flows.job.retries import RETRIED, Retried
+from flows.job.retries import RETRY_RULES, RetryRule
 from flows.job.run_record import LabelValue
 from flows.job.shared_output import jobs_that_shared
 from tests.flows.bench import PATIENCE_SECONDS, Bench
@@ -329,7 +329,7 @@ async def test_what_a_job_ended_for_decides_whether_it_is_tried_again(bench: Ben
                 job_id = await bench.submit("hold", max_retries=1, retry_on=retry_on)
                 job = await bench.launched(job_id)
                 job.fail(reason, "It ended.")
-                if RETRIED[reason] is Retried.ALWAYS or retry_on:
+                if RETRY_RULES[reason] is RetryRule.ALWAYS or retry_on:
                     again = await bench.launched(job_id, attempt=2)
                     again.succeed()
                     assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
@@ -339,8 +339,10 @@ async def test_what_a_job_ended_for_decides_whether_it_is_tried_again(bench: Ben
 
 
 def test_the_retry_table_has_every_reason() -> None:
-    assert set(RETRIED) == set(TerminationReason)
-    assert {reason for reason, it in RETRIED.items() if it is Retried.WHEN_ASKED} == set(RetryCause)
+    assert set(RETRY_RULES) == set(TerminationReason)
+    assert {reason for reason, it in RETRY_RULES.items() if it is RetryRule.WHEN_ASKED} == set(
+        RetryCause
+    )
 
 
 async def test_what_an_attempt_runs_on_is_recorded_once_at_its_launch(bench: Bench) -> None:

@@ -101,7 +101,7 @@ async def test_every_worker_holds_back_the_same_runs(bench: Bench) -> None:
     ids = [await fire(bench, "skip", seconds_ago=ago) for ago in (30, 20, 10)]
     due = [await bench.run(job_id) for job_id in ids]
     for seen in (due, due[1:], due[2:]):
-        held = await Overlaps(bench.client).held(seen, active=[])
+        held = await Overlaps(bench.client).find_held(seen, active=[])
         assert {one.run.id for one in held} == {run.id for run in seen} - {ids[0]}
 
 

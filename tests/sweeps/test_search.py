@@ -11,7 +11,7 @@ from flows.core.models import JobRequest
 from flows.core.sweeps.search import Tried, values_of
 from flows.core.sweeps.spec import Direction, EarlyStopping, Search, Sweep
 from flows.core.sweeps.written import read_sweep
-from flows.families.early_stopping import hopeless
+from flows.families.early_stopping import reason_to_stop
 
 SPACE: dict[str, Any] = {
     "rate": {"low": 1e-4, "high": 1e-1, "log": True},
@@ -180,7 +180,7 @@ def test_a_trial_is_hopeless_when_it_is_behind_the_median_of_those_that_came_as_
     mine: list[Point], direction: Direction, is_hopeless: bool
 ) -> None:
     rule = EarlyStopping(after_trials=3, after_steps=20)
-    assert (hopeless(mine, OTHERS, rule, direction) is not None) is is_hopeless
+    assert (reason_to_stop(mine, OTHERS, rule, direction) is not None) is is_hopeless
 
 
 @pytest.mark.parametrize("direction", Direction)
@@ -189,15 +189,15 @@ def test_a_trial_whose_metric_is_not_finite_any_more_is_hopeless(
     direction: Direction, last: float
 ) -> None:
     rule = EarlyStopping(after_trials=3, after_steps=20)
-    assert hopeless(curve(0.1, last), {}, rule, direction) is not None
-    assert hopeless(curve(last), {}, rule, direction) is None  # too early
+    assert reason_to_stop(curve(0.1, last), {}, rule, direction) is not None
+    assert reason_to_stop(curve(last), {}, rule, direction) is None  # too early
 
 
 @pytest.mark.parametrize("direction", Direction)
 def test_others_that_diverged_are_behind_every_trial(direction: Direction) -> None:
     rule = EarlyStopping(after_trials=1, after_steps=1)
     diverged = {"a": curve(0.5, math.nan), "b": curve(math.inf, -math.inf)}
-    assert hopeless(curve(9.0, 9.0), diverged, rule, direction) is None
+    assert reason_to_stop(curve(9.0, 9.0), diverged, rule, direction) is None
 
 
 @pytest.mark.parametrize("direction", [Direction.MINIMIZE, Direction.MAXIMIZE])
