@@ -55,10 +55,10 @@ class Attempt:
     Args:
         request: What to run.
         number: The number of the attempt, from 1.
-        is_new: Whether nobody executed the run before, so that no job of it can exist.
+        is_new: Whether this is the first execution of the run, so that no job of it can exist.
         record: The flow run.
         runtime: The launcher and the watcher.
-        cancel: What is asked of the run.
+        cancel: The cancel request of the run.
         logger: The run's log.
     """
 
@@ -92,7 +92,7 @@ class Attempt:
         self._recording: asyncio.Task[None] | None = None
 
     async def attach_or_launch(self) -> JobHandle | Outcome:
-        """The job this attempt launched before, or else now."""
+        """Find the job that this attempt launched before, or launch it now."""
 
         async def attach_or_launch(patience: Patience) -> JobHandle | Outcome:
             try:
@@ -103,7 +103,7 @@ class Attempt:
 
         self._record.start_stopwatch(self.number)
         await self._learn_secrets()
-        if self.number > 1:  # what an earlier attempt reported is not this one's
+        if self.number > 1:  # the reports of an earlier attempt are not this one's
             await self._record.label({names.LABEL_ATTEMPT: self.number})
         try:
             launched = await self._once_reachable(attach_or_launch)
@@ -162,18 +162,18 @@ class Attempt:
         try:
             found = await self._once_reachable(self._attach)
         except (ConfigNotFound, InvalidConfig, Conflict, ClusterNotFound):
-            found = None  # it could not even be said where to launch it
+            found = None  # there was not even a place to launch it
         if found is None:
             return _cancelled_before_launch()
         return self._hide_secrets(found) if isinstance(found, Outcome) else await self.watch(found)
 
     async def _learn_secrets(self) -> None:
-        """Hide the job's own secrets from here on, besides those of this process."""
+        """Hide the job's own secrets from now on, besides those of this process."""
         redactor = await asyncio.to_thread(self._redactor)
         self._report.redactor = self._logger.redactor = redactor
 
     def _redactor(self) -> Redactor:
-        """What hides all that is known here; the worker's own secrets leave their marks."""
+        """Build the redactor of all known secrets, and keep marks of the worker's own."""
         inherited = own_secrets()
         try:
             keep_marks(ways_of_writing(inherited), self._settings.home)
@@ -185,7 +185,7 @@ class Attempt:
         return Outcome(outcome.reason, self._report.redactor.text(outcome.text))
 
     async def _once_reachable(self, call: Callable[[Patience], Awaitable[T]]) -> T | Outcome:
-        """The result of `call`, tried again while the cluster does not answer."""
+        """Return the result of `call`; repeat it while the cluster does not answer."""
         patience = await self._patience()
         while True:
             try:
@@ -214,7 +214,7 @@ class Attempt:
         )
 
     def _given_up(self, silence: ClusterUnreachable, patience: Patience) -> Outcome | None:
-        """What becomes of the attempt whose cluster does not answer; None: it is asked again."""
+        """Decide how the attempt ends while its cluster does not answer; None: ask it again."""
         wanted = self._cancel.wanted.is_set() or self._record.is_cancelling
         if wanted and not self._submissions.may_live(self.number):
             return _cancelled_before_launch()
@@ -227,10 +227,10 @@ class Attempt:
         return Outcome(TerminationReason.LAUNCH_FAILED, text)
 
     async def _attach(self, patience: Patience) -> JobHandle | None:
-        """The job this attempt already launched, if there is one.
+        """Find the job that this attempt already launched, if there is one.
 
-        An attempt whose last one still lives is that one: it was given up, or called failed at
-        its launch, while the job came to life.
+        If the job of the previous attempt still lives, this attempt becomes the previous one: that
+        one was given up, or its launch counted as failed, before its job started.
         """
         handle = None
         if self._submissions.may_have(self.number):
@@ -240,7 +240,7 @@ class Attempt:
             return handle
         try:
             earlier = await patience.ask(self._find(last))
-        except StillLaunching as error:  # not one that launching this attempt would take up
+        except StillLaunching as error:  # launching this attempt would not take that launch up
             raise ClusterUnreachable(error.what, error.next_step) from error
         if earlier is None:
             return None
@@ -256,7 +256,7 @@ class Attempt:
     async def _find(self, number: int) -> JobHandle | None:
         if self._adopted_job is not None:
             return self._adopted_job if number == 1 else None
-        # What the run says was launched is not launched again, even if the launcher lost it.
+        # A job that the run records as launched is not launched again, even if it is lost.
         return self._record.handle(number, cloud=self._request.cloud) or await self._launcher.find(
             cloud=self._request.cloud, cluster_name=await self._where(), key=self._key(number)
         )
@@ -269,7 +269,7 @@ class Attempt:
 
     @property
     def _adopted_job(self) -> JobHandle | None:
-        """The job that somebody else launched and this run is to follow."""
+        """The job that this run follows and oumi-flows did not launch."""
         request = self._request
         if request.launcher_job_id is None:
             return None
@@ -295,12 +295,12 @@ class Attempt:
         except OSError as error:
             return Outcome(TerminationReason.LAUNCH_FAILED, f"The job was not prepared: {error}")
         await self._record.show(JobState.LAUNCHING)
-        # A look that a cancel can cut off; a launch cannot be.
+        # A cancel can interrupt this look; it cannot interrupt a launch.
         await self._unless_cancelled(self._launcher.reach(self._request.cloud, await self._where()))
         return await self._launch_prepared(job_config)
 
     async def _take_up(self, launching: StillLaunching) -> JobHandle | Outcome:
-        """Wait for a launch that is under way, under the limit that its worker kept."""
+        """Wait for a launch that is under way, within the time limit that its worker kept."""
         if self._cancel.wanted.is_set():
             raise launching
         try:
@@ -314,17 +314,17 @@ class Attempt:
     ) -> JobHandle | Outcome:
         cluster = await self._where()
         await self._record.show(JobState.LAUNCHING)
-        look = "what is in a folder of results"
+        look = "the contents of a folder of results"
         marks = await self._reading.read(look, self._plan.result_marks, self.number)
         labels = {**self._plan.labels, **(marks or {})}
         if self._request.cloud != names.LOCAL_CLOUD:
             labels[names.LABEL_CLUSTER] = cluster
         if self._record.force_cancel and not self._record.is_cancelling:
-            labels[names.LABEL_FORCE_CANCEL] = False  # it was asked of an earlier attempt
+            labels[names.LABEL_FORCE_CANCEL] = False  # it was requested for an earlier attempt
         await self._record.label({**labels, **self._submissions.begin(self.number)})
         if self._cancel.wanted.is_set() or self._record.is_cancelling:
             if under_way is not None:
-                raise under_way  # what comes of it is ended once it is there
+                raise under_way  # its job is cancelled once it exists
             await self._submissions.take_back()
             return _cancelled_before_launch()
         if self.number > 1:
@@ -349,17 +349,18 @@ class Attempt:
             raise
 
     async def _job_config(self) -> str:
-        """What is launched; of a later attempt with the checkpoint that it goes on from."""
+        """The job config to launch; a later attempt gets the checkpoint to resume from."""
         if self.number > 1:
             record = self._record
             self._plan.sharing = await jobs_that_shared(record.run, record.client)
         return await asyncio.to_thread(self._plan.job_config, self.number)
 
     async def _refusal(self) -> Outcome | None:
-        """Why there is nothing to launch."""
+        """Say why nothing may be launched; None: it may."""
         if self._adopted_job is not None and not self._cancel.wanted.is_set():
             return Outcome(
-                TerminationReason.INVALID_CONFIG, "The job was adopted: we have no config of it."
+                TerminationReason.INVALID_CONFIG,
+                "The job was adopted, so there is no config to launch it from.",
             )
         checks, blocked = self._runtime.checks, None
         if checks is not None and not self._request.skip_preflight and self.number == 1:
@@ -369,7 +370,7 @@ class Attempt:
         return Outcome(TerminationReason.INVALID_CONFIG, blocked) if blocked else None
 
     async def _unless_cancelled(self, call: Awaitable[T]) -> T | None:
-        """The result of `call`; it is cut off as soon as the run's end is wanted."""
+        """Return the result of `call`; interrupt it as soon as the run is cancelled."""
         calling = asyncio.ensure_future(call)
         wanted = asyncio.ensure_future(self._cancel.wanted.wait())
         try:
@@ -380,11 +381,11 @@ class Attempt:
             wanted.cancel()
 
     async def _record_provenance(self) -> None:
-        """Note what the attempt runs on, while its job is launched and watched."""
+        """Record what the attempt runs on, while its job is launched and watched."""
         try:
             self._record.note(await asyncio.to_thread(self._plan.keep_provenance))
-        except Exception:  # the edge of a record, for whose defects no job must fail
-            self._logger.exception("What the job runs on was not kept")
+        except Exception:  # the edge of a record: its defects must not fail the job
+            self._logger.exception("The record of what the job runs on was not kept")
 
     async def _keep_record(self) -> None:
         """Wait a while for the record of what the job ran on, to name it on the run."""
@@ -393,7 +394,7 @@ class Attempt:
             await asyncio.wait([self._recording], timeout=_RECORD_SECONDS if is_wanted else 0)
 
     async def _keep_duration(self) -> None:
-        """Keep how long the attempt took, and what else is noted for the run."""
+        """Keep how long the attempt took, and the other labels noted for the run."""
         self._record.stop_stopwatch()
         try:
             await self._record.label({})
@@ -403,13 +404,13 @@ class Attempt:
     async def _await_launch(
         self, launching: asyncio.Future[JobHandle], cluster: str
     ) -> JobHandle | Outcome:
-        """The handle of a job that is being launched; of one that took too long, to end it."""
+        """Wait for the handle of the job; cancel a job whose launch took too long."""
         patience = await self._patience()
         limit = self._settings.launch_timeout_seconds
         await patience.await_launch(launching, seconds=limit)
         if not launching.done() and not self._cancel.force:
-            # A launch cannot be interrupted. Calling it failed now would leave what comes of it
-            # running, seen by nobody.
+            # A launch cannot be interrupted. If it counted as failed now, its job would run later
+            # and nothing would watch it.
             self._is_late = True
             self._report.say("%s. It is cancelled as soon as it comes up.", self._late)
             await patience.await_launch(
@@ -422,14 +423,14 @@ class Attempt:
             where = f"{self._request.cloud}/{cluster}"
             return Outcome(
                 TerminationReason.LAUNCH_FAILED,
-                f"{self._late}, nor long after. Look whether anything is left on {where}.",
+                f"{self._late}, or later. Check whether anything is left on {where}.",
             )
         handle = launching.result()
         self._logger.info("Launched %s on %s", handle.launcher_job_id, handle.cluster_name)
         if self._is_late:
             self._cancel.ask(force=False, concluded=False)
         if self._request.cloud != names.LOCAL_CLOUD:
-            # Whoever watches it labels it again; of a run that was deleted it is still to be ended.
+            # The watch writes the label again. A job must be ended even if its run was deleted.
             with suppress(httpx.HTTPError, ObjectNotFound):
                 await self._record.label_handle(handle, attempt=self.number, log_path=None)
         return handle

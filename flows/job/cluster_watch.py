@@ -74,7 +74,7 @@ class ClusterWatch:
             self._task = None
 
     def hurry(self) -> None:
-        """Look again as soon as may be, and start over from the shortest interval."""
+        """Look again as soon as possible, and start over from the shortest interval."""
         self._hurry.set()
 
     async def _poll(self) -> None:

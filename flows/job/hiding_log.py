@@ -1,4 +1,4 @@
-"""A run's log that says nothing secret. Prefect keeps what is logged, and shows it to its users."""
+"""A run's log without secrets. Prefect keeps every line and shows it to its users."""
 
 import logging
 import traceback

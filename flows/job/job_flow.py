@@ -22,7 +22,7 @@ from flows.job.run_record import RunRecord
 from flows.job.runtime import CancelRequest, Runtime, current_runtime
 
 _SELF_LOOK_SECONDS = 2.0
-"""How often a run without an `oumi` worker around it looks whether it was cancelled."""
+"""How often a run outside an `oumi` worker checks whether it was cancelled."""
 
 
 @flow(name=FLOW_NAME, persist_result=False, description="Run one Oumi job to its end.")
@@ -36,7 +36,7 @@ async def run_job(request: JobRequest) -> "State[Any]":
         The Prefect state the job ends in; its message begins with the termination reason.
 
     Raises:
-        Abort: The run goes on elsewhere: it waits for a retry, or somebody concluded it.
+        Abort: The run waits for a retry, or it is in a terminal state already.
     """
     runtime = current_runtime()
     record = RunRecord.current()
@@ -58,12 +58,12 @@ async def run_job(request: JobRequest) -> "State[Any]":
                 await watch(attempt, launched) if isinstance(launched, JobHandle) else launched
             )
     if cancel.concluded:
-        # By now it may have been retried, too: whatever its state is, it is not ours to set.
-        raise Abort("Somebody put the run in a terminal state.")
+        # It may have been retried since: this execution must not set its state.
+        raise Abort("The run was put in a terminal state from outside.")
     await record.refuse_if_concluded()
     if record.is_cancelling:
         outcome = too_late_to_cancel(outcome)
-    # Without a deployment no worker would ever take it up.
+    # A worker only runs a run that has a deployment.
     elif record.run.deployment_id is not None:
         delay = retry_delay_seconds(request, attempt=attempt.number, reason=outcome.reason)
         if delay is not None:

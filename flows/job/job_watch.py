@@ -21,25 +21,25 @@ from flows.job.runtime import CancelRequest, Runtime
 from flows.launcher.port import LauncherState, Observation
 
 _VANISHED_AFTER_SECONDS = 5.0
-"""How long a cluster must know nothing of a job before the job counts as lost."""
+"""How long a job must be missing on its cluster before it counts as lost."""
 
 _CANCEL_AGAIN_SECONDS = 10.0
-"""How long a cancelled job may live before it is cancelled again. A cancel may come to nothing and
-say nothing: SkyPilot cancels no job that it is still submitting (skypilot 0.12)."""
+"""How long a cancelled job may live before it is cancelled again. A cancel may have no effect
+without an error: SkyPilot cancels no job that it is still submitting (skypilot 0.12)."""
 
 
 class JobWatch:
-    """The state of following one job: what was sent, said and missed so far.
+    """Follows one job: passes a cancel on, reports what the job says, decides how it ended.
 
     Args:
         handle: The job.
         attempt: The number of the attempt it is.
         record: Its flow run.
         runtime: The launcher and the watcher.
-        cancel: What is asked of the run.
-        report: What it says.
-        timeout_seconds: How long it may run; None: as long as it likes.
-        is_ours: Whether we launched it, so that its name on the launcher is our key.
+        cancel: The cancel request of the run.
+        report: Passes on the log and the progress.
+        timeout_seconds: How long it may run; None: without a limit.
+        is_ours: Whether oumi-flows launched it, so that its name on the launcher is our key.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class JobWatch:
         )
         self._reading = Reading()
         self._seen: Observation | None = None
-        # Whoever watched it before may not have come to end it.
+        # An earlier watch may have stopped before it could cancel the job.
         self._cancel_due = record.is_timed_out(attempt)
         self._cancel_again_at = float("inf")
         self._missing_since: float | None = None
@@ -90,7 +90,7 @@ class JobWatch:
         self._looks_when_forced: int | None = None
 
     async def outcome(self) -> Outcome:
-        """How the job ended; on a cancel request it is ended, and waited for until it is gone."""
+        """Follow the job to its end; on a cancel request, cancel it and wait until it is gone."""
         try:
             async with self._watcher.watch(self._handle) as (watched, cluster):
                 while True:
@@ -113,14 +113,14 @@ class JobWatch:
         return self._seen is not None and self._seen.state.is_terminal
 
     def _let_go(self, watched: Watched) -> Outcome | None:
-        """The end of a job that a forced cancel does not reach; None: it goes on."""
+        """Stop waiting for a job that a forced cancel cannot reach; None: keep waiting."""
         if not self._cancel.force:
             return None
         if self._looks_when_forced is None:
             self._looks_when_forced = watched.looks
         has_answered = watched.looks > self._looks_when_forced
         if has_answered and watched.unreachable is None:
-            # What took the cancel is watched until it is gone.
+            # A cluster that accepted the cancel is watched until the job is gone.
             is_over = self._cancel_due and self._patience.is_over(answers=True)
             return self._patience.leave_behind(self._why_not_cancelled) if is_over else None
         if has_answered and not self._patience.is_worn_out():
@@ -158,7 +158,7 @@ class JobWatch:
         cluster.hurry()
 
     async def _is_another(self) -> bool:
-        """Whether the launcher's id means another job by now; False if that cannot be told."""
+        """Whether the launcher's id now means another job; False if that is unknown."""
         if not self._is_ours or self._handle.launcher_job_id == self._key:
             return False
         try:
@@ -168,7 +168,7 @@ class JobWatch:
         return seen is not None and seen.is_another_than(self._key)
 
     async def _look(self, watched: Watched) -> Outcome | None:
-        """Take in what is new; the outcome once the job has ended."""
+        """Process the latest look; return the outcome once the job has ended."""
         if watched.unreachable is not None:
             return await self._unreachable(watched.unreachable, watched.latest)
         if watched.looks == 0:
@@ -214,12 +214,12 @@ class JobWatch:
         ):
             return Outcome(
                 TerminationReason.USER_CANCELLED,
-                "Its cluster was stopped or taken down, through us.",
+                "oumi-flows stopped or destroyed its cluster.",
             )
         return outcome
 
     async def _show(self, seen: Observation) -> None:
-        """Put the handle and the state on the run; at the next look, if Prefect is not there."""
+        """Write the handle and the state on the run; without Prefect, the next look does."""
         try:
             await self._record.label_handle(
                 self._handle,
@@ -233,22 +233,22 @@ class JobWatch:
                 await self._record.show(JobState.RUNNING)
                 await self._limit()
             elif seen.state is LauncherState.PENDING:
-                # Maybe again: Slurm, for one, puts preempted jobs back into its queue.
+                # A job may be pending again: Slurm puts preempted jobs back into its queue.
                 await self._record.show(JobState.LAUNCHING)
                 await self._record.runs_no_more()
         except (httpx.HTTPError, ObjectNotFound) as error:
             self._logger.debug("Prefect did not answer: %r", error)
 
     async def _limit(self) -> None:
-        """End a job that has run for too long."""
+        """Request the end of a job that has run for too long."""
         if self._timeout_seconds is None or self._record.is_timed_out(self._attempt):
             return
         if await self._record.running_seconds(attempt=self._attempt) < self._timeout_seconds:
             return
-        # The reason first: whoever finds the job ended must know that it was we.
+        # Write the reason first: whatever finds the job ended must know that we ended it.
         await self._record.label_timed_out(self._attempt)
         self._report.say(
-            "It has run for %g s, which is its limit: ending it", self._timeout_seconds
+            "It has run for %g s, its limit. It is cancelled now.", self._timeout_seconds
         )
         self._cancel_due = True
 

@@ -1,4 +1,4 @@
-"""What the checks of the worker's machine say just before a launch."""
+"""The checks of the worker's machine just before a launch."""
 
 import asyncio
 import logging
@@ -14,14 +14,14 @@ async def find_blockers(
     plan: LaunchPlan,
     logger: "logging.Logger | logging.LoggerAdapter[logging.Logger]",
 ) -> str:
-    """What on this machine, of the hub or of the cloud keeps a job from running; "": nothing."""
+    """Say what prevents a job from running: this machine, the hub or the cloud; "": nothing."""
     try:
         launch = await asyncio.to_thread(plan.launch)
     except OumiFlowsError:
-        return ""  # the job config is made of it next, which says why
+        return ""  # building the job config comes next and reports the error
     try:
         found = await checks.before_launch(launch)
-    except Exception:  # the edge of a check, for whose defects no job must fail
+    except Exception:  # the edge of a check: its defects must not fail the job
         logger.exception("The pre-flight check failed")
         return ""
     for warning in warnings_of(found):

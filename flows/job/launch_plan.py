@@ -53,9 +53,9 @@ class LaunchPlan:
         logger: "logging.Logger | logging.LoggerAdapter[logging.Logger]",
     ) -> None:
         self.labels: dict[str, LabelValue] = {}
-        """What the run must say before the last job config is launched."""
+        """The labels to write on the run before the last job config is launched."""
         self.sharing = Sharing()
-        """Who else wrote to the job's folder since it began."""
+        """The other jobs that wrote to the job's folder since it began."""
         self._request = request
         self._record = record
         self._settings = settings
@@ -80,7 +80,7 @@ class LaunchPlan:
         return str(known) if known else make_plan(request, self._config()).cluster_name
 
     def launch(self) -> Launch:
-        """What pre-flight checks are about."""
+        """The launch that pre-flight checks examine."""
         config = self._config()
         request = self._effective_request(config)
         return read_launch(
@@ -93,13 +93,13 @@ class LaunchPlan:
         )
 
     def keep_provenance(self) -> dict[str, LabelValue]:
-        """Keep what this attempt runs on; the label that names the record."""
+        """Keep a record of what this attempt runs on; return the label that names it."""
         folder = Path(self._request.client_cwd)
         try:
             config = self._config()
             launch = self.launch()
         except OumiFlowsError as error:
-            self._logger.warning("What the job runs on is not known: %s", error.what)
+            self._logger.warning("There is no record of what the job runs on: %s", error.what)
             return {}
         sources = [Source(config.data, folder)] if config.kind is ConfigKind.JOB else []
         sources += [
@@ -122,24 +122,26 @@ class LaunchPlan:
         try:
             return {names.LABEL_PROVENANCE: keep(record, self._settings.records_dir)}
         except OSError as error:
-            self._logger.warning("What the job runs on was not kept: %s", error)
+            self._logger.warning("The record of what the job runs on was not kept: %s", error)
             return {}
 
     def result_marks(self, attempt: int) -> dict[str, LabelValue]:
-        """The label that says what is in the folder of results before an attempt is launched."""
+        """The label that records the contents of the folder of results before a launch."""
         labels = {**self._record.labels, **self.labels}
         folder = str(labels.get(names.LABEL_OUTPUT_DIR) or "")
         marks = marks_of(labels.get(names.LABEL_RESULT_MARKS), folder)
         marks = marks or ResultMarks(folder=folder)
         if not folder or marks.has(attempt):
-            return {}  # made by the worker that began the launch: the job may write by now
+            return {}  # the worker that began the launch wrote them: the job may write by now
         goes_on = labels.get(names.LABEL_FRESH_ATTEMPT) != attempt
-        if self._config().kind is not ConfigKind.JOB:  # whose script decides what it goes on from
+        if (
+            self._config().kind is not ConfigKind.JOB
+        ):  # the script of a job config decides where to resume
             goes_on &= labels.get(names.LABEL_RESUMED_ATTEMPT) == attempt
         return _label(marks.next(attempt, goes_on=goes_on))
 
     def final_marks(self, attempt: int) -> dict[str, LabelValue]:
-        """The same label once an attempt has ended, and what follows in the file is not its own."""
+        """The same label after the end of an attempt: later lines of the file are not its own."""
         labels = self._record.labels
         folder = str(labels.get(names.LABEL_OUTPUT_DIR) or "")
         marks = marks_of(labels.get(names.LABEL_RESULT_MARKS), folder)
@@ -148,7 +150,7 @@ class LaunchPlan:
     def secrets(self) -> list[str]:
         """The secrets that the config gives the job."""
         if self._request.launcher_job_id is None:
-            with suppress(OumiFlowsError):  # what cannot be read is told of at the launch
+            with suppress(OumiFlowsError):  # the launch reports a config that cannot be read
                 return config_secrets(self._config().data)
         return []
 
@@ -171,7 +173,7 @@ class LaunchPlan:
             self.labels[names.LABEL_RESUMED_STEP] = checkpoint.step
             self._logger.info("Resuming from step %s: %s", checkpoint.step, checkpoint.path)
             return make_plan(request, config, job_id=job_id, resume_from=checkpoint.path)
-        # Oumi 0.9 would take the highest checkpoint, also one half written; verl knows its own.
+        # Oumi 0.9 takes the highest checkpoint, even a half-written one; verl finds its own.
         verl = "VERL" in str(lookup(data, request.command, "training.trainer_type"))
         if tries and (fresh or not verl):
             overrides = request.overrides | {TRY_RESUME_KEY: False}
@@ -180,21 +182,21 @@ class LaunchPlan:
         return plan
 
     def _effective_request(self, config: ConfigFile) -> JobRequest:
-        """The request, with its results where those of this run go."""
+        """The request, with the output folder of this run if each run has its own."""
         run = self._record.run
         if not self._request.own_output:
             return self._request
         return with_own_output(self._request, config, names.firing(run.id, run.expected_start_time))
 
     def _config(self) -> ConfigFile:
-        """The config as it was submitted, wherever its file went since."""
+        """The config as submitted, even if its file has changed or moved since."""
         path = Path(self._request.config_path)
         return submitted_config(path, self._request.config_sha256, self._settings.snapshots_dir)
 
     def _checkpoint(
         self, plan: JobPlan, data: Mapping[str, Any], *, tries: bool
     ) -> Checkpoint | None:
-        """The last whole checkpoint that this job has left, or that its config goes on from."""
+        """The last whole checkpoint of this job, or of the folder that its config resumes from."""
         if plan.output_dir is None:
             return None
         run, labels = self._record.run, self._record.labels
@@ -218,7 +220,7 @@ class LaunchPlan:
         return checkpoint
 
     def _marks_checkpoints(self) -> bool:
-        """Whether the training of an attempt on this machine said that it marks checkpoints."""
+        """Whether an attempt on this machine reported that its training marks checkpoints."""
         log_path = self._record.labels.get(names.LABEL_LOG_PATH)
         if not log_path:
             return False

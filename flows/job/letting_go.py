@@ -1,4 +1,4 @@
-"""When a job is let go whose cluster does not answer, and what is said of what it leaves there."""
+"""When to stop waiting for a job whose cluster does not answer, and what to report then."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -15,19 +15,20 @@ from flows.job.runtime import CancelRequest
 T = TypeVar("T")
 
 _FACTOR: Final = 4.0
-"""Factor on the limit of a forced cancel where the cluster answers and the end takes its time:
-SkyPilot cancels no job that it is still submitting (skypilot 0.12), and no launch can be."""
+"""Factor on the limit of a forced cancel where the cluster answers but the job ends slowly:
+SkyPilot cancels no job that it is still submitting (skypilot 0.12), and a launch cannot be
+cancelled."""
 
 
 class Patience:
-    """How long one run goes on asking a cluster that does not answer.
+    """How long one run keeps asking a cluster that does not answer.
 
     Args:
-        cancel: What is asked of the run.
+        cancel: The cancel request of the run.
         settings: The limits.
-        cloud: Where its job is.
-        cluster: On which cluster.
-        job: What the job is called there.
+        cloud: The cloud of its job.
+        cluster: The cluster of its job.
+        job: The job's name there, as the start of a sentence.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Patience:
         self._silent_since: float | None = None
 
     def note_answer(self) -> None:
-        """Begin again: the cluster answered."""
+        """Note that the cluster answered; the silence is over."""
         self._silent_since = None
 
     def silent_for(self) -> float:
@@ -52,10 +53,10 @@ class Patience:
         return now - self._silent_since
 
     async def ask(self, call: Awaitable[T]) -> T:
-        """The cluster's answer; a forced cancel does not wait for it beyond its limit.
+        """Return the cluster's answer; a forced cancel waits for it no longer than its limit.
 
         Raises:
-            ClusterUnreachable: There was none.
+            ClusterUnreachable: There was no answer in that time.
         """
         limit = self._settings.force_timeout_seconds
         asking = asyncio.ensure_future(call)
@@ -72,7 +73,7 @@ class Patience:
         raise ClusterUnreachable(f"{self._where} did not answer within {limit:g} s", "Ask again")
 
     async def await_launch(self, launching: asyncio.Future[JobHandle], *, seconds: float) -> None:
-        """Wait for a launch for so long, and less once its end is forced."""
+        """Wait for a launch for `seconds`, and less once its cancel is forced."""
         forced = asyncio.ensure_future(self._cancel.forced.wait())
         try:
             await asyncio.wait(
@@ -85,14 +86,14 @@ class Patience:
             forced.cancel()
 
     def outcome(self, error: ClusterUnreachable) -> Outcome | None:
-        """What the silence comes to by now; None: the cluster is asked again."""
+        """The outcome after so much silence; None: ask the cluster again."""
         answers = isinstance(error, StillLaunching)
         if self.is_over(answers=answers):
             return self.leave_behind(error.what)
         return self.outcome_if_lost(error.what)
 
     def outcome_if_lost(self, why: str) -> Outcome | None:
-        """The end of a job whose cluster has been silent for too long; None: it has not been."""
+        """The outcome of a job whose cluster has been silent too long; None: it has not been."""
         if self.silent_for() < self._settings.unreachable_timeout_seconds:
             return None
         return Outcome(TerminationReason.LOST, f"Not reachable for too long: {why}")
@@ -111,7 +112,7 @@ class Patience:
         return self.silent_for() >= self._settings.force_timeout_seconds
 
     def leave_behind(self, why: str) -> Outcome:
-        """The end of a job that was forced to be cancelled and may live."""
+        """The outcome of a job that was cancelled by force and may still run."""
         return Outcome(
             TerminationReason.USER_CANCELLED,
             f"Cancelled by force, and its end is not confirmed: {why.rstrip('. ')}. {self._job} "
@@ -124,12 +125,12 @@ class Patience:
 
 
 def with_cost(outcome: Outcome, handle: JobHandle, *, is_own: bool) -> Outcome:
-    """The outcome, with the cluster that it leaves up.
+    """The outcome, with a warning about the cluster that stays up.
 
     Args:
         outcome: How the job ended.
-        handle: Where it was.
-        is_own: Whether its cluster was made for it alone.
+        handle: Its handle.
+        is_own: Whether its cluster was created for it alone.
     """
     is_gone = outcome.reason in (TerminationReason.PREEMPTED, TerminationReason.LOST)
     if is_gone or not (is_own and kind_of(handle.cloud).keeps_clusters):

@@ -1,4 +1,4 @@
-"""Our copy of the log of a job that runs elsewhere, appended while it is written."""
+"""Our copy of the log of a job that runs elsewhere; it grows with the log."""
 
 import asyncio
 import fcntl
@@ -24,8 +24,8 @@ _SETTLE_SECONDS: Final = 0.5
 class LogCopy:
     """One file, of which every byte is at the same place as in the job's log.
 
-    Its size is where the next look starts, so nothing is missed and nothing comes twice, whoever
-    goes on with it. A look that stalls keeps up nobody but this copy.
+    The next look starts at its size, so nothing is missed or copied twice, even if another process
+    continues. A look that stalls delays only this copy.
 
     Args:
         launcher: Reads the log.
@@ -49,20 +49,20 @@ class LogCopy:
         return self._following is not None
 
     def start(self) -> None:
-        """Follow the log from now on; again does nothing."""
+        """Follow the log from now on; a second call does nothing."""
         if self._following is None:
             self._following = asyncio.create_task(self._follow(), name=f"log {self.path}")
 
     async def finish(self) -> bool:
-        """Copy the rest of the log of a job that has ended; whether all of it was there."""
+        """Copy the rest of the log of a job that has ended; return whether all of it was read."""
         self.stop()
         await self.catch_up()
-        # What a node has written may take a moment to be seen from here.
+        # The lines that a node wrote may take a moment to become visible here.
         await asyncio.sleep(_SETTLE_SECONDS)
         return await self.catch_up()
 
     async def catch_up(self) -> bool:
-        """Copy what there is now; whether that could be done in reasonable time."""
+        """Copy what is there now; return whether that worked in reasonable time."""
         try:
             async with asyncio.timeout(_REST_SECONDS):
                 await self._copy_all()
@@ -71,7 +71,7 @@ class LogCopy:
         return True
 
     def stop(self) -> None:
-        """Follow it no longer."""
+        """Stop following the log."""
         if self._following is not None:
             self._following.cancel()
 
@@ -82,14 +82,14 @@ class LogCopy:
             try:
                 grew = await self._copy_all()
             except CloudUnavailable:
-                return  # its cloud lets nobody read logs
+                return  # logs of its cloud cannot be read
             except (OumiFlowsError, OSError):
-                pass  # it is asked again
+                pass  # the next round asks again
             interval = self._interval if grew else min(interval * _GROWTH, _LONGEST_SECONDS)
             await asyncio.sleep(interval)
 
     async def _copy_all(self) -> bool:
-        """Append what there is; whether there was anything."""
+        """Append what is there; return whether there was anything."""
         grew = False
         while True:
             offset = await asyncio.to_thread(self._size)
@@ -105,7 +105,7 @@ class LogCopy:
         return 0
 
     def _append(self, chunk: bytes, offset: int) -> None:
-        # A thread whose look was given up may still come here, after another has read the same.
+        # A thread that timed out may still arrive here, after another one has read the same bytes.
         make_private(self.path.parent)
         with open_private(self.path, "ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""How a job ended, as its flow run tells it."""
+"""How a job ended, as its flow run records it."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from flows.launcher.port import LauncherState, Observation
 
 
 class Outcome(NamedTuple):
-    """The reason a job ended for, and a sentence for people."""
+    """Why a job ended, and a sentence for people."""
 
     reason: TerminationReason
     text: str
@@ -27,18 +27,18 @@ class Outcome(NamedTuple):
 
 
 def outcome_of(seen: Observation, *, cancelled: bool) -> Outcome:
-    """The outcome of a job that the launcher says has ended.
+    """The outcome of a job that has ended, as the launcher reports it.
 
     Args:
         seen: The last look at the job.
-        cancelled: Whether somebody asked for its end.
+        cancelled: Whether its cancel was requested.
     """
     if seen.state is LauncherState.CANCELLED:
         if cancelled:
             return Outcome(TerminationReason.USER_CANCELLED, "Cancelled on request.")
-        # A launcher that says so knows more than that the job is gone: its whole cluster is.
+        # A launcher that gives this reason knows more: the whole cluster is gone.
         says_why = seen.reason is TerminationReason.CANCELLED_EXTERNALLY and seen.message
-        text = seen.message if says_why else "Cancelled on the cluster, not through us."
+        text = seen.message if says_why else "Cancelled on the cluster, not by oumi-flows."
         return Outcome(TerminationReason.CANCELLED_EXTERNALLY, text)
     if seen.state is LauncherState.SUCCEEDED:
         outcome = Outcome(TerminationReason.COMPLETED, "The job finished.")

@@ -1,4 +1,4 @@
-"""Which checkpoint of a folder another attempt of a job may go on from."""
+"""Which checkpoint of a folder the next attempt of a job may resume from."""
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -11,13 +11,13 @@ from flows.core.models import Value
 
 
 class Owner(Value):
-    """The job that goes on.
+    """The job that resumes.
 
     Attributes:
         began_at: When its first attempt began, in seconds since the epoch.
-        first_attempt: The attempt that last started over; what came before is passed over.
-        fresh_since: When that one began; None: none started over.
-        inherits: Whether its config goes on from what other jobs left.
+        first_attempt: The attempt that last started over; older checkpoints are skipped.
+        fresh_since: When that attempt began; None: no attempt started over.
+        inherits: Whether its config resumes from checkpoints of other jobs.
         marks: Whether its earlier attempts are known to mark their checkpoints.
         sharing: Other jobs that wrote to the folder since it began, for people.
     """
@@ -34,15 +34,15 @@ class Owner(Value):
 class OwnCheckpoints:
     """The checkpoints in a folder, as one job sees them.
 
-    A marked checkpoint is the job's that its mark names. One without a mark, of a training into
-    which our hook was not loaded, counts as the job's only where nothing says otherwise: it was
+    A mark names the job that a checkpoint belongs to. A checkpoint without a mark, of a training
+    that did not load our hook, counts as the job's only if nothing contradicts it: it was
     written since the job began, no attempt of the job marks what it writes, and no other job is
     known to have written to the folder meanwhile.
 
     Args:
         folder: Where the job writes.
         owner: The job.
-        say: Takes each line about a checkpoint that is passed over, or taken without a proof.
+        say: Takes each line about a checkpoint that is skipped, or used without a mark.
     """
 
     def __init__(self, folder: Path, owner: Owner, *, say: Callable[[str], None]) -> None:
@@ -54,18 +54,18 @@ class OwnCheckpoints:
         self._found = [(one, read_mark(one.path)) for one in found]
 
     def last(self) -> Checkpoint | None:
-        """The one with the highest step that the job may go on from."""
+        """The checkpoint with the highest step that the job may resume from."""
         for checkpoint, mark in self._found:
             why = self._refusal(checkpoint, mark)
             if not why:
                 return checkpoint
-            self._say(f"{checkpoint.path} is passed over: {why}")
+            self._say(f"Skipped {checkpoint.path}: {why}")
         return None
 
     def set_aside(self, checkpoint: Checkpoint) -> Checkpoint | None:
-        """A copy of a checkpoint that no other training writes over while it is read.
+        """Copy a checkpoint, so that no other training writes over it while it is read.
 
-        None: it could not be made, or another training began to write over it meanwhile.
+        None: the copy failed, or another training began to write over the checkpoint meanwhile.
         """
         copy = Checkpoint(path=self._aside / checkpoint.path.name, step=checkpoint.step)
         if copy == checkpoint:
@@ -78,17 +78,17 @@ class OwnCheckpoints:
             return None
         still = (one for one in whole_checkpoints(checkpoint.path.parent) if one == checkpoint)
         if not any(read_mark(one.path) == read_mark(copy.path) for one in still):
-            self._say(f"{checkpoint.path} is passed over: another training writes over it")
+            self._say(f"Skipped {checkpoint.path}: another training writes over it")
             shutil.rmtree(copy.path, ignore_errors=True)
             return None
-        self._say(f"{checkpoint.path} is copied to {copy.path}: a live job writes to its folder")
+        self._say(f"Copied {checkpoint.path} to {copy.path}: a live job writes to its folder")
         return copy
 
     def _refusal(self, checkpoint: Checkpoint, mark: Mark | None) -> str:
         """Why the job may not go on from a checkpoint; empty if it may."""
         owner = self._owner
         if owner.fresh_since is None and owner.inherits and self._was_there(checkpoint):
-            return ""  # its first attempt would have gone on from it, too
+            return ""  # its first attempt would have resumed from it, too
         if mark is None:
             return self._refusal_of_unmarked(checkpoint)
         if mark.job_id is None:
@@ -112,8 +112,8 @@ class OwnCheckpoints:
         if others:
             return f"it has no mark, and job {others[0]} wrote to the same folder"
         self._say(
-            f"{checkpoint.path} has no mark of the job that wrote it. It is taken for this job's: "
-            "it was written since this job began, and no other job is known to write there"
+            f"{checkpoint.path} has no mark of the job that wrote it. It counts as this job's: it "
+            "was written since this job began, and no other job is known to write there"
         )
         return ""
 

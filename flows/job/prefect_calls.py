@@ -1,4 +1,4 @@
-"""Calls to Prefect that are made until it answers, and what its states say of a run."""
+"""Calls to Prefect that are repeated until it answers, and job states read from its runs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -24,7 +24,7 @@ def state_of(run: FlowRun) -> JobState:
 
 
 def retried_at(history: "Iterable[State[Any]]") -> datetime | None:
-    """When a run that had ended was last asked to run again; None: it never was."""
+    """When a retry was last requested for a run that had ended; None: never."""
     asked_at: datetime | None = None
     has_ended = False
     for state in sorted(history, key=lambda one: one.timestamp):
@@ -35,7 +35,7 @@ def retried_at(history: "Iterable[State[Any]]") -> datetime | None:
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """The result of a call to Prefect, made again for as long as it does not answer."""
+    """Return the result of a call to Prefect; repeat it while Prefect does not answer."""
     while True:
         try:
             return await call()

@@ -1,4 +1,4 @@
-"""How far a training is, read from its log as the log grows."""
+"""The progress of a training, read from its log as the log grows."""
 
 import math
 import os
@@ -53,8 +53,8 @@ class _Report(BaseModel):
 class ProgressReader:
     """Reads what was added to a log since the last look, at most its last MiB.
 
-    Reports of the progress hook count; without any, what the trainer prints does: its progress
-    bar and its metrics. Whatever a log holds, reading it raises nothing but an `OSError`.
+    Reports of the progress hook take precedence; without any, it reads what the trainer prints: its
+    progress bar and its metrics. Whatever a log holds, reading it only raises an `OSError`.
 
     Args:
         path: The log; it need not exist yet.
@@ -74,7 +74,7 @@ class ProgressReader:
         return self._report.checkpoint_step if self._report else None
 
     def read(self) -> JobProgress | None:
-        """The progress; None if it is what it was."""
+        """Read the progress; None if it has not changed."""
         for token in self._new_tokens():
             self._take(token)
         progress = _progress(self._report or self._output)
@@ -84,7 +84,7 @@ class ProgressReader:
         return progress
 
     def _new_tokens(self) -> Iterator[bytes]:
-        """What lies between carriage returns and newlines; the last one may not be whole."""
+        """Split the new text at carriage returns and newlines; the last token may be incomplete."""
         try:
             file = open_regular_file(self._path)
         except FileNotFoundError:
@@ -116,7 +116,7 @@ class ProgressReader:
 
 
 class _TrainerOutput:
-    """Progress as the trainer prints it for people."""
+    """The progress that the trainer prints for people."""
 
     def __init__(self) -> None:
         self.step: int | None = None
@@ -126,7 +126,7 @@ class _TrainerOutput:
         self._sure = False
 
     def take(self, text: str) -> None:
-        """Look at one state of a line."""
+        """Read one state of a line."""
         if loss := _LOSS.search(text):
             step = _STEP.search(text)
             value = to_number(loss["loss"])
@@ -134,7 +134,7 @@ class _TrainerOutput:
                 self.loss = raw_loss(value, _NOT_FINITE.findall(text))
             self._take_step(to_count(step["step"]) if step else self.step)
         elif self.loss is None and (loss := _WHOLE_LOSS.search(text)):
-            # It was too short to log a step's. 0 is that of a run that did no step.
+            # The run was too short to log a loss per step. A run without any step reports 0.
             self.loss = to_number(loss["loss"]) or None
         elif bar := _BAR.match(text):
             self._take_bar(to_count(bar["step"]), to_count(bar["total"]), _seconds(bar["left"]))

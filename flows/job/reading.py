@@ -1,4 +1,4 @@
-"""The edge between what a job writes and what becomes of it: no text of a job decides its fate."""
+"""Reads of files that a job wrote: a failed read must not change how the job ends."""
 
 import asyncio
 import logging
@@ -6,17 +6,17 @@ from collections.abc import Awaitable, Callable
 from typing import Final, ParamSpec, TypeVar
 
 _LIMIT_SECONDS: Final = 60.0
-"""Longest time one look may take: a file system may never answer."""
+"""Longest time of one read: a file system may never answer."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Reading:
-    """Reads what one job wrote; what cannot be read is passed over.
+    """Reads files of one job; a read that fails returns None.
 
     Args:
-        limit_seconds: How long one look may take.
+        limit_seconds: How long one read may take.
     """
 
     def __init__(self, *, limit_seconds: float = _LIMIT_SECONDS) -> None:
@@ -28,10 +28,10 @@ class Reading:
     async def read(
         self, what: str, look: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T | None:
-        """What `look` returns, called in a thread; None where it fails or takes too long.
+        """Call `look` in a thread and return its result; None if it fails or takes too long.
 
         Args:
-            what: What is read, for the worker's log, which says it once.
+            what: The subject of the read, for the worker's log, which names it once.
             look: Blocking.
             *args: Its arguments.
             **kwargs: Its arguments.
@@ -41,13 +41,13 @@ class Reading:
         return await self.wait_for(what, asyncio.to_thread(look, *args, **kwargs))
 
     async def wait_for(self, what: str, look: Awaitable[T]) -> T | None:
-        """As `read`, of what needs no thread."""
+        """Do the same for a `look` that needs no thread."""
         try:
             async with asyncio.timeout(self._limit):
                 return await look
         except TimeoutError:
             self._stuck.add(what)
-            self._logger.warning("Reading %s took too long: gave it up", what)
+            self._logger.warning("Reading %s took too long and was given up", what)
         except Exception:  # the edge: a defect of ours or an odd file says nothing about the job
             if what not in self._failed:
                 self._failed.add(what)

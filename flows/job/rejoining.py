@@ -1,4 +1,4 @@
-"""Has the pipeline or sweep go on that a retried job is a part of."""
+"""Resumes the pipeline or sweep of a job that was retried."""
 
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from flows.job.run_record import RunRecord
 
 
 async def rejoin(record: RunRecord) -> None:
-    """Have the ended run go on that a job is a part of, if the job was retried since.
+    """Resume the pipeline or sweep of a job, if the job was retried after it had ended.
 
     Args:
         record: The job, at the beginning of an attempt after its first.
@@ -24,7 +24,7 @@ async def rejoin(record: RunRecord) -> None:
     if parent_id is None:
         return
     if record.labels.get(names.LABEL_STOPPED):
-        # Whoever retries what a sweep had stopped wants it to run to its end.
+        # A retry of a trial that the sweep had stopped must run to its end.
         await patiently(lambda: record.label({names.LABEL_STOPPED: ""}))
     try:
         parent = await patiently(lambda: record.client.read_flow_run(UUID(str(parent_id))))
@@ -35,18 +35,18 @@ async def rejoin(record: RunRecord) -> None:
 
 
 async def was_retried(child_id: UUID, parent: FlowRun, client: PrefectClient) -> bool:
-    """Whether a job was retried after the run that it is a part of had ended."""
+    """Whether a job was retried after its pipeline or sweep had ended."""
     if parent.state is None or not parent.state.is_final():
         return False
     asked_at = retried_at(await patiently(lambda: client.read_flow_run_states(child_id)))
     if asked_at is None:
         return False
-    # A run that we concluded may not have seen a retry that came a moment before.
+    # A parent that ended by itself may have missed a retry that came a moment before.
     return _is_ours(parent.state) or asked_at > parent.state.timestamp
 
 
 async def go_on(child: FlowRun, parent_id: UUID, client: PrefectClient) -> None:
-    """Have an ended pipeline or sweep go on with its job `child`, which was retried."""
+    """Resume an ended pipeline or sweep with its job `child`, which was retried."""
     record = RunRecord(await patiently(lambda: client.read_flow_run(parent_id)), client)
     if not record.is_concluded:
         return
@@ -68,5 +68,5 @@ async def go_on(child: FlowRun, parent_id: UUID, client: PrefectClient) -> None:
 
 
 def _is_ours(state: "State[object]") -> bool:
-    """Whether a terminal state was set by a run's own execution or cancel, not by a person."""
+    """Whether oumi-flows set a terminal state, not a person."""
     return (state.message or "").partition(": ")[0] in TerminationReason.__members__.values()

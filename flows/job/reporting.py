@@ -1,4 +1,4 @@
-"""What a running job says: progress on its flow run, throttled lines in the run's log."""
+"""Reports of a running job: progress on its flow run, throttled lines in the run's log."""
 
 import asyncio
 import logging
@@ -25,14 +25,14 @@ _LINES_PER_UPDATE = 20
 _BYTES_PER_UPDATE = 64_000
 _TAIL_LINES = 20
 _STOPPED: Final = frozenset({TerminationReason.TIMED_OUT, TerminationReason.PREEMPTED})
-"""Reasons of a job that was stopped: what it says while it ends is not why."""
+"""Reasons of a job that was stopped: its last lines do not explain the end."""
 
 _SHOW_SECONDS = 60.0
-"""How old `observed_at` of a job that says nothing new may get; each update costs the server."""
+"""How old `observed_at` of a silent job may get; each update costs the server."""
 
 
 class Report:
-    """Reads a job's log file as it grows and passes on what a person wants to see."""
+    """Reads a job's log file as it grows, and shows progress and new lines on the run."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Report:
         interval_seconds: float,
     ) -> None:
         self.redactor = own_redactor()
-        """Hides secrets in what is passed on to Prefect."""
+        """Hides secrets in everything that goes to Prefect."""
         self._record = record
         self._logger = logger
         self._interval = interval_seconds
@@ -55,11 +55,11 @@ class Report:
         self._said_unreachable = False
 
     def say(self, text: str, *args: object) -> None:
-        """One line in the run's log."""
+        """Write one line to the run's log."""
         self._logger.warning("%s", self.redactor.text(text % args))
 
     async def update(self, seen: Observation, *, final: bool = False) -> None:
-        """Read what is new, at most once per interval unless `final`."""
+        """Read new lines and progress, at most once per interval unless `final`."""
         now = asyncio.get_running_loop().time()
         if not final and now - self._updated_at < self._interval:
             return
@@ -75,29 +75,29 @@ class Report:
             await self._show(observed_at=seen.observed_at, unreachable=None)
 
     async def show_unreachable(self, why: str, *, observed: Observation | None) -> None:
-        """Say, once until it can be, that the job cannot be observed, and since when."""
+        """Say once that the job cannot be observed, and since when."""
         why = self.redactor.text(why)
         if self._said_unreachable:
             return
         self._said_unreachable = True
-        self.say("The job cannot be observed: %s. It is still watched.", why)
+        self.say("The job cannot be observed: %s. The worker keeps trying.", why)
         await self._show(
             observed_at=observed.observed_at if observed else datetime.now(UTC), unreachable=why
         )
 
     async def start_over(self) -> None:
-        """Show that the attempt which begins has reported nothing yet."""
+        """Show that the new attempt has reported nothing yet."""
         await self._show(observed_at=datetime.now(UTC), unreachable=None)
 
     async def finish(
         self, outcome: Outcome, seen: Observation | None, *, output_dir: str = ""
     ) -> Outcome:
-        """Pass on the rest of the log; the outcome with the cause of a failure.
+        """Show the rest of the log; return the outcome with the cause of a failure.
 
         Args:
             outcome: How the job ended.
             seen: The last look at it.
-            output_dir: Where it writes, for a full disk that its log does not name.
+            output_dir: Its output folder, to find a full disk that its log does not name.
         """
         if seen is None:
             return outcome
@@ -118,7 +118,7 @@ class Report:
 
     @property
     def loss(self) -> float | None:
-        """The last loss of its training, as far as it said one."""
+        """The last loss that its training reported."""
         return self._progress.loss
 
     def _read(self, log_path: str | None) -> JobProgress | None:
@@ -129,7 +129,7 @@ class Report:
         return self._reader.read()
 
     def _last_words(self, path: Path, output_dir: str) -> tuple[str, Cause | None] | None:
-        """The last lines of a log, without secrets, and the cause of the failure they tell of."""
+        """The last lines of a log, without secrets, and the cause of the failure in them."""
         hide = self.redactor
         tail = error_tail(path, lines=_TAIL_LINES, redactor=hide)
         if not tail:
@@ -155,7 +155,7 @@ class Report:
         except FileNotFoundError:
             return None
         if behind > _BYTES_PER_UPDATE:
-            # The file has it all; whoever follows the run wants to see what the job says now.
+            # The file has every line; a person who follows the run wants the newest ones.
             page = read_tail(
                 path,
                 lines=_LINES_PER_UPDATE,

@@ -1,4 +1,4 @@
-"""What a job that succeeded leaves on its run and beside its results, for those who look later."""
+"""Keeps the metrics of a job that succeeded on its run, and a link to its results."""
 
 import logging
 import math
@@ -30,11 +30,11 @@ async def keep_results(
     Args:
         record: The run of the job, which has succeeded.
         logger: The run's log.
-        own_output: Whether its folder is one of many, of which ``latest`` is to be this one.
+        own_output: Whether each run has a folder of its own; ``latest`` then links to this one.
         loss: The last loss it reported while it ran.
 
     Returns:
-        The last loss of its training; None: it was no training.
+        The last loss of its training; None: it did not train.
     """
     reading = Reading()
     folder = record.labels.get(names.LABEL_OUTPUT_DIR)
@@ -43,7 +43,7 @@ async def keep_results(
     files = result_files(record.labels)
     found = await reading.read("the results of a job", read_metrics, files) or {}
     if loss is not None and not math.isfinite(loss):
-        # Of a training that writes no file of metrics only its reports say so.
+        # A training that writes no file of metrics shows it only in its reports.
         found["loss"] = loss
     if found:
         kept: dict[str, LabelValue] = {names.LABEL_METRICS: kept_metrics(found)}
@@ -55,24 +55,24 @@ async def keep_results(
 
 
 def with_divergence(outcome: Outcome, *, loss: float | None) -> Outcome:
-    """The outcome of a job that succeeded, which says so if its training diverged.
+    """The outcome of a job that succeeded, with a warning if its training diverged.
 
-    Its process ended well, so it is no failure.
+    Its process exited with 0, so the job has not failed.
     """
     words = divergence(loss)
     return outcome._replace(text=f"{outcome.text.rstrip('. ')}, but {words}.") if words else outcome
 
 
 def result_files(labels: Mapping[str, object], *, folder: str = "") -> ResultFiles:
-    """Where the results of a job are.
+    """The files with the results of a job.
 
     Args:
-        labels: Those of its run.
+        labels: The labels of its run.
         folder: Its folder of results; empty: the one that its labels name.
     """
     folder = folder or str(labels.get(names.LABEL_OUTPUT_DIR) or "")
     log_path = labels.get(names.LABEL_LOG_PATH)
-    # Without marks there is no telling what in the folder is the job's.
+    # Without marks it is unknown which files of the folder are the job's.
     before = marks_of(labels.get(names.LABEL_RESULT_MARKS), folder)
     return ResultFiles(
         output_dir=Path(folder) if folder and before else None,
@@ -82,7 +82,7 @@ def result_files(labels: Mapping[str, object], *, folder: str = "") -> ResultFil
 
 
 def link_latest(folder: Path) -> None:
-    """Have ``latest`` beside a folder mean it, unless it means a later one or is none of ours."""
+    """Link ``latest`` beside a folder to it, unless it names a later one or is not our link."""
     link = folder.with_name(names.LATEST)
     draft = folder.with_name(f".{names.LATEST}-{folder.name}")
     with suppress(OSError):  # a file system without links; the folder itself is there

@@ -1,4 +1,4 @@
-"""Which ends of an attempt another attempt may mend."""
+"""After which ends a job is retried, and how soon."""
 
 from enum import StrEnum
 from typing import Final
@@ -31,7 +31,7 @@ RETRY_RULES: Final[dict[TerminationReason, RetryRule]] = {
     TerminationReason.OUT_OF_MEMORY: RetryRule.NEVER,
     # It was tried several times already.
     TerminationReason.UNSTARTABLE: RetryRule.NEVER,
-    # Somebody wanted the end.
+    # The cancel was requested.
     TerminationReason.USER_CANCELLED: RetryRule.NEVER,
     TerminationReason.CANCELLED_EXTERNALLY: RetryRule.NEVER,
     TerminationReason.COMPLETED: RetryRule.NEVER,
@@ -43,12 +43,12 @@ RETRY_RULES: Final[dict[TerminationReason, RetryRule]] = {
 def retry_delay_seconds(
     request: JobRequest, *, attempt: int, reason: TerminationReason
 ) -> float | None:
-    """How long to wait before the attempt after `attempt`; None: there is to be none.
+    """Seconds to wait before the next attempt; None: the job is not retried.
 
     Args:
-        request: How many retries there may be, and what for.
+        request: Says how many retries there may be, and after which ends.
         attempt: The attempt that ended, from 1.
-        reason: What it ended for.
+        reason: Why it ended.
     """
     retried = RETRY_RULES[reason]
     asked = retried is RetryRule.WHEN_ASKED and RetryCause(reason) in request.retry_on

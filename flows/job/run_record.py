@@ -1,4 +1,4 @@
-"""What a job writes on its own flow run: state names, labels, the progress artifact."""
+"""The flow run of a job, which the job itself writes: state names, labels, progress artifact."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -28,10 +28,8 @@ from flows.job.prefect_calls import patiently
 _METADATA_LIMIT = 500
 """Longest artifact metadata value the server keeps (prefect 3.8)."""
 
-"""Pause between two questions to a Prefect server that does not answer."""
-
 _KEEP_SECONDS = 60.0
-"""How often the time that an attempt with a limit has run is kept; each time costs the server."""
+"""How often the running time of an attempt with a limit is kept; each write costs the server."""
 
 LabelValue = StrictBool | StrictInt | StrictFloat | str
 
@@ -91,7 +89,7 @@ class RunRecord:
         await self._client.set_flow_run_state(self.run.id, outcome.state)
 
     async def show(self, state: JobState) -> None:
-        """Name the run's RUNNING state after what the job does, if it still is in one.
+        """Name the run's RUNNING state after the job's state, if the run is still RUNNING.
 
         Prefect accepts RUNNING over any state, terminal ones included (prefect 3.8), so the run is
         read again just before.
@@ -116,13 +114,13 @@ class RunRecord:
     async def attempt(self) -> int:
         """The number of this attempt, counted from 1.
 
-        Told from the run's own history, so that it holds whoever retried the run, and however
-        often a worker had to take it up again.
+        It comes from the run's own history, so it is right whatever retried the run, and however
+        often a worker adopted it.
         """
         return 1 if self.run.run_count <= 1 else await self.next_attempt()
 
     async def next_attempt(self) -> int:
-        """The number of the attempt that goes on or, if the run has ended, would follow."""
+        """The number of the current attempt or, if the run has ended, of the next one."""
         history = await self._client.read_flow_run_states(self.run.id)
         over = attempts_over(
             PrefectState(state.type.value, state.name or "")
@@ -131,7 +129,7 @@ class RunRecord:
         return over + 1 - self._taken_back
 
     async def take_back_attempts(self, count: int) -> None:
-        """Count the last attempts as not over after all: the job of the first of them lives."""
+        """Do not count the last attempts: the job of the first of them is still alive."""
         await self.label({names.LABEL_ATTEMPTS_TAKEN_BACK: self._taken_back + count})
 
     @property
@@ -139,7 +137,7 @@ class RunRecord:
         return int(str(self.run.labels.get(names.LABEL_ATTEMPTS_TAKEN_BACK, 0)))
 
     async def refuse_if_concluded(self) -> None:
-        """Let go of a run somebody else already put in a terminal state.
+        """End this execution if the run is in a terminal state already.
 
         Prefect accepts a second terminal state over a first one (prefect 3.8); a job's never
         changes.
@@ -147,13 +145,13 @@ class RunRecord:
         Raises:
             Abort: The run is in a terminal state.
         """
-        # As often as it takes: how its job ended must not be forgotten.
+        # Repeated until Prefect answers: the outcome of the job must not get lost.
         await patiently(self.reload)
         if self.run.state is not None and self.run.state.is_final():
             raise Abort(f"The run is already {self.run.state.name}.")
 
     async def await_retry(self, *, seconds: float, message: str) -> None:
-        """Put the run back to be picked up by a worker after a delay, and end this execution.
+        """Schedule the run again after a delay, and end this execution.
 
         Raises:
             Abort: Always; it ends the execution without a state of its own.
@@ -177,12 +175,12 @@ class RunRecord:
         )
 
     def note(self, labels: dict[str, LabelValue]) -> None:
-        """Add labels with the next ones that are written, at no cost of their own."""
+        """Add labels to the next write, at no cost of their own."""
         self._noted |= labels
 
     async def label(self, labels: dict[str, LabelValue]) -> None:
         """Add labels to the run."""
-        # What is noted while these are written is for the next ones.
+        # Labels noted during this write belong to the next one.
         noted, self._noted = self._noted, {}
         wanted = {**noted, **labels}
         new = {k: v for k, v in wanted.items() if self.run.labels.get(k) != v}
@@ -203,7 +201,7 @@ class RunRecord:
         log_path: str | None,
         held_by: ProcessHolder | None = None,
     ) -> None:
-        """Record where the job lives, as soon as it is known."""
+        """Record the job's cluster and id as soon as they are known."""
         labels: dict[str, LabelValue] = {
             names.LABEL_ATTEMPT: attempt,
             names.LABEL_LAUNCHED_ATTEMPT: attempt,
@@ -219,8 +217,8 @@ class RunRecord:
             await self._tag_handle(handle)
 
     async def _tag_handle(self, handle: JobHandle) -> None:
-        """Let the run be found by the id that its launcher has for the job."""
-        # Runs that were started in the Prefect UI lack those of a job, too.
+        """Tag the run, so that it can be found by its cluster and the launcher's id of its job."""
+        # Runs that were started in the Prefect UI also lack the tags of a job.
         wanted = {
             names.TAG,
             names.cloud_tag(handle.cloud),
@@ -229,7 +227,7 @@ class RunRecord:
         }
         if wanted <= set(self.run.tags):
             return
-        # Tags are written all at once, and a person may have added one.
+        # A write replaces all tags, and a person may have added one.
         tags = (await self._client.read_flow_run(self.run.id)).tags
         of_handles = (names.CLUSTER_TAG, names.LAUNCHER_TAG)
         kept = [tag for tag in tags if not tag.startswith(of_handles)]
@@ -237,9 +235,9 @@ class RunRecord:
         await self._client.update_flow_run(self.run.id, tags=self.run.tags)
 
     async def running_seconds(self, *, attempt: int) -> float:
-        """How long an attempt has been seen running, from the first call for it on.
+        """How long an attempt has been running, since the first call for it.
 
-        Kept on the run once a minute: after a reboot only what was measured before it counts, as
+        It is kept on the run once a minute: after a reboot only the time measured before counts, as
         the wall clock may have been set meanwhile.
         """
         now = self._now()
@@ -254,22 +252,22 @@ class RunRecord:
         return known.seconds(now)
 
     async def runs_no_more(self) -> None:
-        """Forget how long an attempt has been running: it waits, maybe once more."""
+        """Forget how long an attempt has been running: it is pending, maybe again."""
         if self.run.labels.get(names.LABEL_LIMIT_STOPWATCH):
             await self.label({names.LABEL_LIMIT_STOPWATCH: ""})
 
     async def measure(self) -> None:
-        """Measure this attempt of a run that is no job itself."""
+        """Start the stopwatch of this attempt of a pipeline or a sweep."""
         self.start_stopwatch(await self.attempt())
         await self.label({})
 
     def start_stopwatch(self, attempt: int) -> None:
-        """Measure an attempt; what measures it already goes on. Costs no call of its own."""
+        """Start the stopwatch of an attempt, unless it runs already. Costs no call of its own."""
         watch = start(self._stopwatch, attempt=attempt, now=self._now())
         self.note({names.LABEL_STOPWATCH: str(watch)})
 
     def stop_stopwatch(self) -> None:
-        """Measure no more, until the next attempt. Costs no call of its own."""
+        """Stop the stopwatch until the next attempt. Costs no call of its own."""
         if self._stopwatch is not None:
             self.note({names.LABEL_STOPWATCH: str(self._stopwatch.stop(self._now()))})
 
@@ -289,7 +287,7 @@ class RunRecord:
     async def show_progress(
         self, progress: JobProgress, *, observed_at: datetime, unreachable: str | None
     ) -> None:
-        """Create or update the run's one progress artifact, which names the attempt it is of."""
+        """Create or update the run's one progress artifact, which names its attempt."""
         metadata = {
             key: str(value)
             for key, value in progress.model_dump(exclude_none=True).items()

@@ -1,4 +1,4 @@
-"""What a flow run asks for, and the name by which people know it."""
+"""The job request of a flow run, and the run's name for people."""
 
 from prefect.client.schemas.objects import FlowRun
 from pydantic import ValidationError
@@ -8,7 +8,7 @@ from flows.core.models import JobRequest
 
 
 def request_of(run: FlowRun) -> JobRequest | None:
-    """What was asked for; None of a run that is no job, whose execution says what is wrong."""
+    """The job request; None if the run is not a valid job: its execution reports the error."""
     try:
         return JobRequest.model_validate(run.parameters.get("request"))
     except ValidationError:
@@ -24,7 +24,7 @@ def known_name(run: FlowRun) -> str:
     if words := run.labels.get(names.LABEL_RUN_NAME):
         return f"{words}-{names.firing(run.id, run.expected_start_time)}"
     if names.LABEL_ATTEMPT in run.labels:
-        # Submitted a moment ago, by a server that cannot name it in full before it has an id.
+        # It was submitted a moment ago: its full name needs an id, which it did not have yet.
         return f"{run.name}-{short}"
     if request is None:
         return run.name

@@ -17,16 +17,17 @@ from flows.machine_checks.checks import WorkerChecks
 
 _FORCED_PAUSE_SECONDS: Final = 2.0
 _REMEMBERED_SECONDS: Final = 600.0
-"""How long after its cluster a job may be seen to have ended with it."""
+"""How long after the end of a cluster the end of its jobs may be observed."""
 
 
 class CancelRequest:
-    """What the Prefect server asked of one run: end it, now or gracefully, or just let go.
+    """The request of the Prefect server to end one run, or to stop executing it.
 
     Attributes:
-        wanted: Set once somebody asked for the run's end.
-        forced: Set once the grace of the job must be skipped.
-        concluded: Whether somebody already put the run in a terminal state.
+        wanted: Set once the run's end is requested.
+        forced: Set once the cancel is forced: the job gets no time to end by itself.
+        concluded: Whether the run is in a terminal state already, or was deleted.
+        news: Set by each new request; the reader clears it.
     """
 
     def __init__(self) -> None:
@@ -37,7 +38,7 @@ class CancelRequest:
         self.news = asyncio.Event()
 
     def ask(self, *, force: bool, concluded: bool) -> None:
-        """Note the request; asking again can only add to it."""
+        """Note the request; a later one can only add to it."""
         if self.wanted.is_set() and self.force >= force and self.concluded >= concluded:
             return
         if force and not self.force:
@@ -49,11 +50,11 @@ class CancelRequest:
 
     @property
     def force(self) -> bool:
-        """Whether the grace of the job must be skipped."""
+        """Whether the cancel is forced."""
         return self.forced.is_set()
 
     async def wait_for_change(self, *, within_seconds: float) -> None:
-        """Wait until more is asked than now, or for so long."""
+        """Wait until more is requested than now, for `within_seconds` at most."""
         more = self.forced if self.wanted.is_set() else self.wanted
         if more.is_set():
             await asyncio.sleep(min(within_seconds, _FORCED_PAUSE_SECONDS))
@@ -62,7 +63,7 @@ class CancelRequest:
             await asyncio.wait_for(more.wait(), within_seconds)
 
     def forced_for(self, seconds: float) -> bool:
-        """Whether the end was forced, and that for at least so long."""
+        """Whether the cancel was forced at least so many seconds ago."""
         return self.force and time.monotonic() - self._forced_at >= seconds
 
 
@@ -79,24 +80,24 @@ class Runtime:
     ) -> None:
         self.launcher = launcher
         self.checks = checks
-        """What is checked on this machine before a launch; None: nothing."""
+        """The checks on this machine before a launch; None: none."""
         self.settings = settings
         self.watcher = Watcher(launcher, settings)
         self.observes_cancels = observes_cancels
-        """Whether somebody feeds `cancels`; otherwise a run looks at its own state."""
+        """Whether the worker fills `cancels`; otherwise a run looks at its own state."""
         self.cancels: dict[UUID, CancelRequest] = {}
         self._late_ends: set[asyncio.Task[None]] = set()
         self._ended_clusters: dict[tuple[str, str], float] = {}
 
     @contextmanager
     def ending_cluster(self, cloud: str, cluster_name: str) -> Generator[None]:
-        """While the end of a cluster is ordered, and for a while after, its jobs end through us."""
+        """During the end of a cluster, and a while after, count its jobs as cancelled by us."""
         place = (cloud, cluster_name)
         self._ended_clusters[place] = float("inf")
         try:
             yield
         except OumiFlowsError as error:
-            if not isinstance(error, ClusterUnreachable):  # then it was ordered all the same
+            if not isinstance(error, ClusterUnreachable):  # otherwise it may have been ordered
                 self._ended_clusters.pop(place, None)
             raise
         finally:
@@ -104,12 +105,12 @@ class Runtime:
                 self._ended_clusters[place] = time.monotonic() + _REMEMBERED_SECONDS
 
     def has_ended_cluster(self, cloud: str, cluster_name: str) -> bool:
-        """Whether it was we who ended a cluster just now."""
+        """Whether we ended a cluster just now."""
         return self._ended_clusters.get((cloud, cluster_name), 0.0) > time.monotonic()
 
     @contextmanager
     def cancel_request(self, flow_run_id: UUID) -> Generator[CancelRequest]:
-        """The cancel request of one run, from now to the end of the context."""
+        """Register the cancel request of one run until the end of the context."""
         request = self.cancels.setdefault(flow_run_id, CancelRequest())
         try:
             yield request
@@ -117,7 +118,7 @@ class Runtime:
             self.cancels.pop(flow_run_id, None)
 
     def end_later(self, launching: asyncio.Future[JobHandle]) -> None:
-        """End the job of a launch that no run waits for any more, should it come up."""
+        """Cancel the job of a launch that no run waits for any more, if it starts."""
 
         async def end() -> None:
             with suppress(OumiFlowsError):

@@ -1,4 +1,4 @@
-"""Which other jobs wrote to a job's folder while it ran, as Prefect knows them. Few calls."""
+"""Which other jobs wrote to a job's folder while it ran, read from Prefect in a few calls."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ _PAGES: Final = 5
 
 
 class Sharing(NamedTuple):
-    """Who else wrote to a job's folder since it began.
+    """The other jobs that wrote to a job's folder since it began.
 
     Attributes:
         jobs: The other jobs, for people.

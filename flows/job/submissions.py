@@ -1,4 +1,4 @@
-"""Which attempts of a job may have reached its cluster: what its run says, across restarts."""
+"""Which attempts of a job may have reached its cluster; the run remembers it over restarts."""
 
 from contextlib import suppress
 from typing import Final
@@ -14,11 +14,11 @@ _NONE: Final = 0
 
 
 class Submissions:
-    """What may be on the cluster of a run. The run says so before a launch can submit anything.
+    """What may be on the cluster of a run. It is written on the run before a launch submits.
 
     Args:
         record: The flow run.
-        request: Its job. A local launch is never in doubt, so nothing is written of one.
+        request: Its job. A local launch is never in doubt, so nothing is written for one.
         is_new: Whether this is the first execution of the run, so that no job of it can exist.
     """
 
@@ -60,21 +60,21 @@ class Submissions:
         return {} if self._is_local else {names.LABEL_SUBMITTED_ATTEMPT: attempt}
 
     async def take_back(self) -> None:
-        """Note that the launch that was begun submitted nothing."""
+        """Note that the last launch submitted nothing."""
         before, self._taken_back = self._taken_back, None
         if before is None or self._is_local:
-            return  # an earlier launch of the attempt may have
-        # Where it cannot be written, the cluster is asked before anything else is launched.
+            return  # an earlier launch of the attempt may have submitted a job
+        # If the write fails, the cluster is asked before the next launch.
         with suppress(httpx.HTTPError, ObjectNotFound):
             await self._record.label({names.LABEL_SUBMITTED_ATTEMPT: before})
 
     def end(self, attempt: int) -> None:
-        """Note that the job of an attempt was seen to have ended."""
+        """Note that the end of the job of an attempt was observed."""
         if not self._is_local:
             self._record.note({names.LABEL_ENDED_ATTEMPT: attempt})
 
     @property
     def _last(self) -> int | None:
-        """The last attempt that may have been submitted; None: an earlier version did not say."""
+        """The last attempt that may be submitted; None: an earlier version did not write it."""
         value = self._record.labels.get(names.LABEL_SUBMITTED_ATTEMPT)
         return value if isinstance(value, int) else None

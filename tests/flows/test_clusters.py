@@ -89,7 +89,7 @@ async def test_a_job_that_ends_with_its_cluster_was_ended_by_us(
     assert await bench.ending(job) == (
         JobState.CANCELLED,
         TerminationReason.USER_CANCELLED,
-        "Its cluster was stopped or taken down, through us.",
+        "oumi-flows stopped or destroyed its cluster.",
     )
 
 

@@ -79,7 +79,7 @@ async def test_a_job_that_ends_well_is_completed(bench: Bench) -> None:
             JobState.CANCELLED,
             "Cancelled",
             TerminationReason.CANCELLED_EXTERNALLY,
-            "Cancelled on the cluster, not through us.",
+            "Cancelled on the cluster, not by oumi-flows.",
         ),
     ],
     ids=["exit", "setup", "preempted", "timed out", "lost", "cancelled externally"],

@@ -97,11 +97,11 @@ async def test_a_log_without_a_newline_is_no_flood(
     assert sum(map(len, lines.texts)) < 200_000
 
 
-async def test_an_unreachable_job_is_told_once_and_so_is_its_return(
+async def test_an_unreachable_job_is_reported_once_and_so_is_its_return(
     report: Report, record: Record, lines: Lines, tmp_path: Path
 ) -> None:
-    await report.unreachable("timed out after 3 s", observed=None)
-    await report.unreachable("timed out after 4 s", observed=None)
+    await report.show_unreachable("timed out after 3 s", observed=None)
+    await report.show_unreachable("timed out after 4 s", observed=None)
     assert [unreachable for _, unreachable in record.shown] == ["timed out after 3 s"]
     assert len(lines.texts) == 1
     await report.update(seen(tmp_path / "log"))
