@@ -1,1 +1,1 @@
-"""Short flow runs whose result answers a question to the worker."""
+"""Short flows with which the worker answers questions of the MCP server."""

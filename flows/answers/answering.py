@@ -1,4 +1,4 @@
-"""Flows that answer a question of the MCP server: their value travels as an artifact of the run."""
+"""Makes a flow answer a question of the MCP server: its value becomes an artifact of the run."""
 
 from collections.abc import Awaitable, Callable
 from functools import wraps
@@ -20,10 +20,10 @@ P = ParamSpec("P")
 def answering(
     function: Callable[P, Awaitable[Answer]],
 ) -> "Callable[P, Awaitable[State[Any]]]":
-    """Make a flow function answer: put it below `@flow`.
+    """Make a flow function answer; write it below `@flow`.
 
-    Its value becomes an artifact of the run and its summary the message of the state Completed;
-    an error of ours becomes the message of the state Failed, which
+    Its value becomes an artifact of the run, and its summary the message of the state Completed.
+    An `OumiFlowsError` becomes the message of the state Failed, which
     `mcp_server.services.worker_calls` turns into the same error again.
     """
 
@@ -39,6 +39,6 @@ def answering(
         )
         return Completed(message=hide(value.summary))
 
-    # Prefect tells a flow's parameters from the function it wraps, its result from this one.
+    # Prefect reads the parameters of a flow from the wrapped function, its result from this one.
     answer.__annotations__ = {**function.__annotations__, "return": State}
     return answer

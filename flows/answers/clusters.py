@@ -1,7 +1,7 @@
 """Flows about clusters: list them, stop one, destroy one.
 
-The end of a cluster is looked at first, and ordered only then. Until the run has the label
-`LABEL_ORDERED` nothing was changed, and whoever cancels it before keeps the cluster.
+A flow looks at the cluster before it orders its end. Until the run has the label `LABEL_ORDERED`
+nothing has changed: a cancel of the run before that keeps the cluster.
 """
 
 from typing import Any
@@ -32,10 +32,10 @@ _RETRY_DELAYS_SECONDS = [2.0, 10.0, 30.0]
 @flow(name=LIST_CLUSTERS_FLOW, persist_result=False, description="List Oumi's clusters.")
 @answering
 async def list_clusters(cloud: str = "") -> ClusterList:
-    """The clusters of a cloud, or of every cloud that can be asked.
+    """List the clusters of a cloud, or of every cloud that can be asked.
 
     Args:
-        cloud: Oumi's name of it; empty: all.
+        cloud: Oumi's name of the cloud; empty: all clouds.
     """
     try:
         listed = await current_runtime().launcher.clusters(cloud)
@@ -49,7 +49,7 @@ async def list_clusters(cloud: str = "") -> ClusterList:
         if item.live_jobs is None and item.state is ClusterState.UP
     ]
     if silent:
-        summary += f" No word yet of the jobs of {', '.join(silent[:3])}."
+        summary += f" Jobs not known yet: {', '.join(silent[:3])}."
     if listed.unavailable:
         summary += f" Not asked: {', '.join(sorted(listed.unavailable))}."
     return ClusterList(summary=summary, clusters=listed.clusters, unavailable=listed.unavailable)
@@ -58,7 +58,7 @@ async def list_clusters(cloud: str = "") -> ClusterList:
 @flow(name=STOP_CLUSTER_FLOW, persist_result=False, description="Stop a cluster, keep its disks.")
 @answering
 async def stop_cluster(cloud: str, cluster_name: str) -> ClusterEnd:
-    """Stop a cluster, and see that it is.
+    """Stop a cluster, and verify that it is stopped.
 
     Args:
         cloud: Oumi's name of its cloud.
@@ -70,7 +70,7 @@ async def stop_cluster(cloud: str, cluster_name: str) -> ClusterEnd:
     except ClusterUnreachable as error:
         raise _not_confirmed(error) from error
     return ClusterEnd(
-        summary=f"Cluster {cluster_name} on {cloud} is stopped; its disks are kept, and cost.",
+        summary=f"Cluster {cluster_name} on {cloud} is stopped. Its disks are kept and billed.",
         cloud=cloud,
         cluster_name=cluster_name,
         state="stopped",
@@ -80,7 +80,7 @@ async def stop_cluster(cloud: str, cluster_name: str) -> ClusterEnd:
 @flow(name=DOWN_CLUSTER_FLOW, persist_result=False, description="Destroy a cluster and its disks.")
 @answering
 async def down_cluster(cloud: str, cluster_name: str) -> ClusterEnd:
-    """Destroy a cluster, and see that it is gone.
+    """Destroy a cluster, and verify that it is gone.
 
     Args:
         cloud: Oumi's name of its cloud.
@@ -103,13 +103,13 @@ async def down_cluster(cloud: str, cluster_name: str) -> ClusterEnd:
 
 
 async def _about_to_order(cloud: str, cluster_name: str) -> bool:
-    """Look at the cluster, once, and note that its end is about to be ordered.
+    """Look at the cluster once, and note on the run that its end is ordered next.
 
     Returns:
-        Whether an earlier execution of the run had noted it.
+        Whether an earlier execution of the run noted it.
 
     Raises:
-        Abort: Nobody wants it any more.
+        Abort: The run was cancelled.
     """
     record = RunRecord.current()
     was_ordered = bool(record.labels.get(LABEL_ORDERED))
@@ -122,22 +122,23 @@ async def _about_to_order(cloud: str, cluster_name: str) -> bool:
                 "Try again once list_clusters shows the cluster",
             ) from error
         await record.label({LABEL_ORDERED: True})
-    # Whoever cancels the run looks for the label afterwards: one of the two sees the other.
+    # A cancel writes its state and then reads the label; this writes the label and then reads the
+    # state. So at least one of the two sees the other.
     await record.reload()
     if record.is_cancelling or record.is_concluded:
-        raise Abort(f"The end of {cluster_name} is not wanted any more.")
+        raise Abort(f"The request to end {cluster_name} was cancelled.")
     return was_ordered
 
 
 def _not_confirmed(error: ClusterUnreachable) -> ClusterUnreachable:
     return ClusterUnreachable(
         f"{error.what.rstrip('. ')}; its end was ordered and is not confirmed",
-        "See list_clusters, or the cloud's own console, for what it is; it may still cost money",
+        "Check its state with list_clusters or the cloud's console; it may still cost money",
     )
 
 
 def _may_pass(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether an error may be gone at the next try."""
+    """Whether the next try may succeed."""
     return isinstance(state.data, ClusterUnreachable)
 
 
@@ -150,7 +151,7 @@ def _may_pass(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
     retry_condition_fn=_may_pass,
 )
 async def stop(cloud: str, cluster_name: str) -> None:
-    """Stop a cluster; one that is stopped stays so."""
+    """Stop a cluster; a stopped one stays stopped."""
     runtime = current_runtime()
     with runtime.ending_cluster(cloud, cluster_name):
         await runtime.launcher.stop_cluster(cloud, cluster_name)

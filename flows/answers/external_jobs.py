@@ -1,4 +1,4 @@
-"""Flows that look at, end and read jobs that somebody else launched, by the launcher's own id."""
+"""Flows that look at, cancel and read jobs that oumi-flows did not launch, by the launcher's id."""
 
 import asyncio
 import os
@@ -32,15 +32,15 @@ STATE_OF_LAUNCHER = {
 @flow(
     name=EXTERNAL_JOB_FLOW,
     persist_result=False,
-    description="Look at a job that somebody else launched, or end it.",
+    description="Look at a job that oumi-flows did not launch, or cancel it.",
 )
 @answering
 async def external_job(job: JobHandle, end: Literal["no", "cancel", "force"] = "no") -> ExternalJob:
-    """One look at a job, after asking for its end where that is wanted.
+    """Look at a job once, after a request to cancel it if `end` says so.
 
     Args:
-        job: The job; without a cluster where there can be only one.
-        end: Whether to ask for its end, and whether with its grace.
+        job: The job; without a cluster if its cloud has only one.
+        end: Whether to cancel it, and whether by force.
     """
     launcher = current_runtime().launcher
     handle = _with_cluster(job)
@@ -59,7 +59,7 @@ async def external_job(job: JobHandle, end: Literal["no", "cancel", "force"] = "
         return _describe(handle, after)
     return _describe(handle, after).model_copy(
         update={
-            "summary": f"The end of job {job.launcher_job_id} was asked for.",
+            "summary": f"The cancel of job {job.launcher_job_id} was requested.",
             "state": JobState.CANCELLING,
         }
     )
@@ -68,14 +68,14 @@ async def external_job(job: JobHandle, end: Literal["no", "cancel", "force"] = "
 @flow(
     name=EXTERNAL_LOG_FLOW,
     persist_result=False,
-    description="Read the log of a job that somebody else launched.",
+    description="Read the log of a job that oumi-flows did not launch.",
 )
 @answering
 async def external_log(job: JobHandle, part: LogRequest) -> ExternalLog:
-    """A part of a job's log, from a copy that is brought up to date first.
+    """Read a part of a job's log, from a copy that is brought up to date first.
 
     Args:
-        job: The job; without a cluster where there can be only one.
+        job: The job; without a cluster if its cloud has only one.
         part: Which part.
     """
     runtime = current_runtime()

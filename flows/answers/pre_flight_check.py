@@ -1,4 +1,4 @@
-"""The `pre-flight-check` flow: what the worker's machine tells of a config before a launch."""
+"""The `pre-flight-check` flow: the checks of a config on the worker's machine."""
 
 from pathlib import Path
 
@@ -21,12 +21,12 @@ from flows.machine_checks.checks import WorkerChecks
 )
 @answering
 async def pre_flight_check(config_path: str, client_cwd: str, cloud: str = "") -> WorkerFindings:
-    """What this machine tells of a launch; what its files tell is checked beside the client.
+    """Check a launch on this machine; the MCP server checks the files themselves.
 
     Args:
         config_path: Absolute path of the config.
         client_cwd: Absolute folder that relative paths start from.
-        cloud: The cloud asked for; empty: as a job config says, else this machine.
+        cloud: The requested cloud; empty: the one of the job config, else this machine.
     """
 
     def read() -> Launch:

@@ -1,6 +1,6 @@
-"""The next times of a schedule, as Prefect has them: ``flows.answers.schedule_times JSON N``.
+"""The next times of a schedule, computed by Prefect: ``flows.answers.schedule_times JSON N``.
 
-A process of its own, because the MCP server does without Prefect's second of imports.
+It is a process of its own: importing Prefect takes a second, which the MCP server avoids.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ def main() -> None:
     except ValidationError as error:
         sys.exit(_refuse(error.errors()[0]["msg"].removeprefix("Value error, ")))
     except CroniterError:
-        # Of a cron expression that is well formed and means no day, such as 30 February.
+        # The cron expression is well formed but matches no day, such as 30 February.
         sys.exit(_refuse("It never fires"))
     except (ArithmeticError, LookupError, ValueError) as error:
-        # Of a time zone that is none, or of times beyond the calendar.
+        # The time zone does not exist, or a time is beyond the calendar.
         sys.exit(_refuse(f"Its times cannot be computed: {error}"))
     sys.stdout.write(json.dumps([time.astimezone(UTC).isoformat() for time in times]))
 

@@ -1,4 +1,4 @@
-"""The `validate-config` flow: what the worker's Oumi says of a config."""
+"""The `validate-config` flow: the worker's Oumi checks a config."""
 
 import asyncio
 from importlib.metadata import version
@@ -21,11 +21,11 @@ from flows.core.names import VALIDATE_FLOW
 )
 @answering
 async def validate_config(config_path: str, task_type: ConfigType, client_cwd: str) -> OumiVerdict:
-    """What Oumi refuses in a config, besides unknown keys and wrong types.
+    """List what Oumi refuses in a config, besides unknown keys and wrong types.
 
     Args:
         config_path: Absolute path of the config.
-        task_type: What Oumi would load it as.
+        task_type: The type as which Oumi would load it.
         client_cwd: Absolute folder that relative paths start from.
     """
     return await asyncio.to_thread(_verdict, Path(config_path), task_type, Path(client_cwd))

@@ -1,4 +1,8 @@
-"""Ending the jobs of a run that was cancelled while nobody executed it."""
+"""Cancels jobs, pipelines and sweeps whose flow does not run: ends their jobs, then the run.
+
+This is the normal cancel of a pipeline or a sweep: the worker stops its flow and calls it. A job's
+own flow cancels the job; this does it for a job whose worker died.
+"""
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
@@ -14,14 +18,14 @@ from flows.job.run_request import request_of
 from flows.job.runtime import CancelRequest, Runtime
 
 
-async def finish_cancel(run: FlowRun, *, client: PrefectClient, runtime: Runtime) -> None:
-    """End the job of `run`, if it has one, wait until it is gone, and call the run cancelled."""
+async def end_and_conclude(run: FlowRun, *, client: PrefectClient, runtime: Runtime) -> None:
+    """End the job or jobs of `run`, wait until they are gone, and mark the run as cancelled."""
     record = RunRecord(run, client)
     request = request_of(run)
     with runtime.cancel_request(run.id) as cancel:
         if request is None:
             cancel.ask(force=record.force_cancel, concluded=False)
-            await record.conclude(await _end_parts(run, client, runtime, cancel))
+            await record.conclude(await _end_all_jobs(run, client, runtime, cancel))
             return
         attempt = Attempt(
             request,
@@ -35,10 +39,10 @@ async def finish_cancel(run: FlowRun, *, client: PrefectClient, runtime: Runtime
         await record.conclude(await attempt.end())
 
 
-async def _end_parts(
+async def _end_all_jobs(
     run: FlowRun, client: PrefectClient, runtime: Runtime, cancel: CancelRequest
 ) -> Outcome:
-    """End the jobs of a run that consists of some, and wait until they are gone."""
+    """End the jobs of a pipeline or a sweep, and wait until they are gone."""
     ended = await Children(run, client, runtime.settings).end(cancel)
     if not ended:
         return Outcome(TerminationReason.USER_CANCELLED, "It had no jobs.")

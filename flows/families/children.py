@@ -1,4 +1,4 @@
-"""The jobs that a pipeline or a sweep consists of: ordinary runs of `oumi-job`, linked to it."""
+"""The jobs of a pipeline or a sweep: ordinary runs of `oumi-job`, linked to it."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ class Children:
     Args:
         parent: The pipeline's or the sweep's run.
         client: Prefect's API.
-        settings: Where configs are kept as submitted, and how often to look.
+        settings: The folder of submitted configs, and how often to look.
     """
 
     def __init__(self, parent: FlowRun, client: PrefectClient, settings: Settings) -> None:
@@ -49,7 +49,7 @@ class Children:
         self._deployment_id: UUID | None = None
 
     async def all(self) -> dict[str, FlowRun]:
-        """Every job there is, by the part it is, in one query for each 200."""
+        """Read all jobs, by the name of their part, in one query for each 200."""
         found: list[FlowRun] = []
         while True:
             page = await patiently(partial(self._read, offset=len(found)))
@@ -66,14 +66,14 @@ class Children:
         tags: Sequence[str] = (),
         output_dir: str = "",
     ) -> FlowRun:
-        """Start the job of a part, or find the one that was started before.
+        """Start the job of a part, or find it if it was started before.
 
         Args:
-            part: Which part of the parent it is.
+            part: The name of the part.
             request: The job.
             after: The jobs that it waited for; the Prefect UI draws them before it.
-            tags: Those of its run beside what every job's has.
-            output_dir: Folder of the results of a job config's job.
+            tags: Further tags of its run.
+            output_dir: The folder of results, for a job config.
 
         Raises:
             OumiFlowsError: The job cannot be run.
@@ -87,7 +87,7 @@ class Children:
         try:
             return await asyncio.shield(creating)
         except asyncio.CancelledError:
-            # Whoever ends the parent's jobs must find this one, too.
+            # A cancel of the parent must find this job, too.
             await asyncio.wait({creating}, timeout=_CREATION_SECONDS)
             raise
 
@@ -106,7 +106,7 @@ class Children:
         await patiently(lambda: self._client.set_flow_run_state(run.id, state))
 
     async def cancel(self, run: FlowRun, *, force: bool, message: str) -> None:
-        """Ask for the end of a job."""
+        """Request the cancel of a job."""
         if force and not run.labels.get(names.LABEL_FORCE_CANCEL):
             label: dict[str, LabelValue] = {names.LABEL_FORCE_CANCEL: True}
             await patiently(lambda: self._client.update_flow_run_labels(run.id, label))
@@ -119,7 +119,7 @@ class Children:
         await patiently(lambda: self._client.update_flow_run_labels(run.id, dict(labels)))
 
     async def end(self, cancel: CancelRequest) -> list[FlowRun]:
-        """End every job that lives, and wait until all are gone; all of them, as they ended."""
+        """End every live job, wait until all are gone, and return all jobs as they ended."""
         interval = Interval(self._settings.poll_min_seconds)
         while True:
             runs = list((await self.all()).values())
@@ -128,7 +128,7 @@ class Children:
                 return runs
             for run in live:
                 await self.cancel(
-                    run, force=cancel.force, message="What it is a part of was cancelled."
+                    run, force=cancel.force, message="Its pipeline or sweep was cancelled."
                 )
             # A forced cancel may follow an ordinary one.
             cancel.news.clear()
@@ -209,7 +209,7 @@ class Children:
 
 
 class Interval:
-    """Seconds between two looks: they grow while nothing changes."""
+    """Seconds between two looks, which grow while nothing changes."""
 
     def __init__(self, shortest: float) -> None:
         self._shortest = shortest
@@ -222,5 +222,5 @@ class Interval:
         return seconds
 
     def reset(self) -> None:
-        """Begin anew: something changed."""
+        """Start over with the shortest interval, after a change."""
         self._seconds = self._shortest

@@ -1,4 +1,4 @@
-"""The median rule: which trials are not worth being gone on with."""
+"""The median rule: which trials to stop early."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ def reason_to_stop(
     rule: EarlyStopping,
     direction: Direction,
 ) -> str | None:
-    """Why a trial should be stopped; None: it should not.
+    """Say why a trial should be stopped; None: it should go on.
 
     Args:
         curve: The trial's metric by step so far.
-        others: That of every other trial, by name.
+        others: The metric by step of every other trial, by name.
         rule: When to judge.
         direction: Which way is better.
     """
@@ -44,7 +44,7 @@ def _has_reached(curve: Sequence[Point], step: int) -> bool:
 
 
 def _best(curve: Sequence[Point], step: int, direction: Direction) -> float:
-    """The best value up to a step; the worst there is of a trial that has diverged by then."""
+    """The best value up to a step; the worst possible one if the trial has diverged by then."""
     values = [point.value for point in curve if point.step <= step]
     if not math.isfinite(values[-1]):
         return direction.worst

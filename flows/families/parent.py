@@ -1,4 +1,4 @@
-"""What a pipeline and a sweep have in common: a run that watches its jobs and shows them."""
+"""The shared part of pipelines and sweeps: a run that watches its jobs and shows them."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from flows.core.metrics import kept_metrics, read_kept, read_metrics
 from flows.core.models import JobProgress
 from flows.core.settings import Settings
 from flows.core.states import JobState
-from flows.families.cancelling import finish_cancel
+from flows.families.cancelling import end_and_conclude
 from flows.families.children import Children, Interval
 from flows.job.outcome import Outcome, too_late_to_cancel
 from flows.job.prefect_calls import patiently, retried_at, state_of
@@ -39,9 +39,9 @@ Row = dict[str, Any]
 
 @asynccontextmanager
 async def current_parent() -> "AsyncGenerator[Parent]":
-    """The pipeline or sweep whose flow this code is.
+    """The pipeline or sweep of the flow that runs this code.
 
-    Where no `oumi` worker observes its cancel, its jobs are ended at the end of the context.
+    Outside an `oumi` worker, which observes cancels, the end of the context ends its jobs.
     """
     record, runtime = RunRecord.current(), current_runtime()
     try:
@@ -61,7 +61,7 @@ class Parent:
     Args:
         record: The run.
         client: Prefect's API.
-        settings: What a person can set.
+        settings: The settings.
         logger: The run's log.
     """
 
@@ -82,18 +82,18 @@ class Parent:
         self._shown: list[Row] | None = None
         self._metrics: dict[UUID, Mapping[str, float]] = {}
         self.one_part_since: datetime | None = None
-        """When a part was retried alone, and so only what follows it is started; None: all is."""
+        """When a part was retried alone: only what follows it starts. None: every part starts."""
 
     @property
     def run_id(self) -> UUID:
-        """The run."""
+        """The id of the run."""
         return self._record.run.id
 
     async def retry_failed(self, runs: Mapping[str, FlowRun]) -> None:
-        """Start another attempt of what failed in an earlier attempt of ours.
+        """Retry the jobs that failed in an earlier attempt of this run.
 
-        Doing it twice in one attempt does no more than doing it once: a job that was retried
-        ends, if it does, after the attempt was asked for.
+        A second call in the same attempt retries nothing: a job that was retried ends after the
+        attempt was requested.
         """
         if self._record.run.run_count <= 1:
             return
@@ -113,12 +113,12 @@ class Parent:
             self.logger.info("Retrying %s: job %s", run.labels.get(names.LABEL_PART), run.id)
 
     def moves(self, run: FlowRun) -> bool:
-        """Whether a job lives or has ended in this attempt of ours."""
+        """Whether a job is live or has ended in this attempt of the run."""
         since = self.one_part_since
         return not state_of(run).is_terminal or since is None or not _ended_before(run, since)
 
     async def metrics(self, run: FlowRun, *, output_dir: str) -> Mapping[str, float]:
-        """The metrics a job left that succeeded; from its run, where they are kept."""
+        """The metrics of a job that succeeded; from its run if they are kept there."""
         if run.id not in self._metrics:
             found = read_kept(run.labels.get(names.LABEL_METRICS))
             if found is None:
@@ -130,13 +130,13 @@ class Parent:
         return self._metrics[run.id]
 
     async def show(self, rows: list[Row], *, over: int, total: int, about: str) -> None:
-        """Show where every part is, if that is news.
+        """Show the state of every part, if it changed.
 
         Args:
-            rows: A row for each.
-            over: How many have ended.
-            total: How many there will be.
-            about: What the table is of.
+            rows: A row for each part.
+            over: How many parts have ended.
+            total: How many parts there will be.
+            about: The description of the table.
         """
         if rows == self._shown:
             return
@@ -157,10 +157,10 @@ class Parent:
         await asyncio.sleep(self._interval.next())
 
     async def conclude(self, outcome: Outcome) -> "State[Any]":
-        """The state to return from the flow.
+        """Finish the run and return the state that its flow returns.
 
         Raises:
-            Abort: Somebody else put the run in a terminal state.
+            Abort: The run is in a terminal state already.
         """
         await self._record.refuse_if_concluded()
         self._record.stop_stopwatch()
@@ -226,4 +226,4 @@ def _ended_before(run: FlowRun, instant: datetime) -> bool:
 async def _end_if_cancelling(record: RunRecord, runtime: Runtime) -> None:
     await patiently(record.reload)
     if record.is_cancelling:
-        await finish_cancel(record.run, client=record.client, runtime=runtime)
+        await end_and_conclude(record.run, client=record.client, runtime=runtime)

@@ -29,8 +29,8 @@ from flows.job.prefect_calls import state_of
 async def run_pipeline(pipeline: Pipeline) -> "State[Any]":
     """Start each part when those before it have ended, and end when all have.
 
-    Everything is told from the jobs there are, so that it does not matter how often a worker
-    takes the run up again: no job is started twice. Its cancel is `flows.families.cancelling`'s.
+    Its state is read from its jobs, so a worker may adopt the run any number of times and starts no
+    job twice. `flows.families.cancelling` cancels it.
 
     Args:
         pipeline: What to run.
@@ -48,10 +48,10 @@ class _Run:
         self._parent = parent
         self._asked = _metrics_asked(pipeline)
         self._unstartable: dict[str, str] = {}
-        """Why the job of a part was refused when it should have been started."""
+        """Why the job of a part was refused when it was started."""
 
     async def outcome(self) -> Outcome:
-        """See the pipeline to its end."""
+        """Run the pipeline to its end."""
         parent = self._parent
         await parent.retry_failed(await parent.children.all())
         while True:
@@ -73,7 +73,7 @@ class _Run:
             await parent.rest()
 
     def _find_held(self, runs: Mapping[str, FlowRun]) -> set[str]:
-        """The parts not to start: all but what follows those that were retried alone."""
+        """The parts that must not start: all but those after a part that was retried alone."""
         if self._parent.one_part_since is None:
             return set()
         going = {name for name, run in runs.items() if self._parent.moves(run)}
@@ -105,7 +105,7 @@ class _Run:
         )
 
     async def _start(self, place: Place, runs: Mapping[str, FlowRun]) -> dict[str, FlowRun]:
-        """Start the job of a part; the jobs there are then."""
+        """Start the job of a part; return the jobs with the new one."""
         part, request = place.part, place.request
         if request is None:
             raise ValueError(f"{part.name} is not ready")
@@ -138,21 +138,21 @@ def _metrics_asked(pipeline: Pipeline) -> dict[str, set[str]]:
 
 
 def _row(place: Place, result: PartResult | None, asked: Mapping[str, set[str]]) -> Row:
-    """The part as a row of the table that a person sees."""
+    """The row of a part in the table."""
     part = place.part
     metrics: Mapping[str, float] = result.metrics if result else {}
-    told = [(name, pick(metrics, name)) for name in sorted(asked.get(part.step, ()))]
+    shown = [(name, pick(metrics, name)) for name in sorted(asked.get(part.step, ()))]
     return {
         "step": part.name,
         "state": result.state if result else place.state.value,
-        "metrics": ", ".join(f"{name} {value:.4g}" for name, value in told if value is not None),
+        "metrics": ", ".join(f"{name} {value:.4g}" for name, value in shown if value is not None),
         "note": place.why or divergence(last_loss(metrics)),
         "job_id": result.job_id if result else "",
     }
 
 
 def _outcome(places: list[Place], runs: Mapping[str, FlowRun], *, diverged: list[str]) -> Outcome:
-    """How a pipeline ends: as the first of its parts did that should not have."""
+    """How a pipeline ends: as the first part that failed and must not."""
     failed = [place for place in places if place.state is PartState.FAILED]
     failed = [place for place in failed if not place.part.may_fail]
     succeeded = sum(place.state is PartState.SUCCEEDED for place in places)
@@ -163,12 +163,14 @@ def _outcome(places: list[Place], runs: Mapping[str, FlowRun], *, diverged: list
     if diverged:
         count += f", {len(diverged)} diverged ({', '.join(diverged[:3])})"
     if held := [place.part.name for place in places if place.why == HELD]:
-        count += f", {len(held)} not started ({', '.join(held[:3])}): a retry of the whole runs it"
+        count += (
+            f", {len(held)} not started ({', '.join(held[:3])}): retry the pipeline to run them"
+        )
     if held and not failed:
         return Outcome(TerminationReason.USER_CANCELLED, f"{count}.")
     if not failed:
         return Outcome(TerminationReason.COMPLETED, f"{count}.")
-    # What failed goes before what somebody cancelled.
+    # A failure counts before a cancel.
     ended = [(place, *_ending(place, runs.get(place.part.name))) for place in failed]
     place, reason, why = min(ended, key=lambda one: one[1].job_state is JobState.CANCELLED)
     return Outcome(reason, f"{place.part.name} failed: {why.rstrip('.')}; {count}.")

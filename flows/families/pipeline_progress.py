@@ -1,4 +1,4 @@
-"""Where a pipeline is, told from the jobs it has: what runs next, what never will, and why."""
+"""The state of a pipeline, computed from its jobs: what runs next, what never runs, and why."""
 
 import math
 from collections.abc import Container, Mapping
@@ -15,11 +15,11 @@ from flows.core.pipelines.spec import Part, Pipeline
 from flows.core.states import JobState
 
 HELD: Final = "another step was retried alone"
-"""Why a part is not started that could be."""
+"""Why a part is not started although it could be."""
 
 
 class PartState(StrEnum):
-    """Where a part of a pipeline is."""
+    """The state of one part of a pipeline."""
 
     WAITING = "waiting"
     READY = "ready"
@@ -31,16 +31,16 @@ class PartState(StrEnum):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more happens to the part by itself."""
+        """Whether the state of the part is final."""
         return self not in (PartState.WAITING, PartState.READY, PartState.LIVE)
 
 
 class Place(NamedTuple):
-    """Where one part is.
+    """One part and its state.
 
     Attributes:
-        why: What keeps it from running, or kept it; empty of one that has a job.
-        request: The job to start; of one that is ready.
+        why: Why it does not or did not run; empty if it has a job.
+        request: The job to start, if it is ready.
     """
 
     part: Part
@@ -52,14 +52,14 @@ class Place(NamedTuple):
 def advance(
     pipeline: Pipeline, results: Mapping[str, PartResult], *, held: Container[str] = ()
 ) -> list[Place]:
-    """Where each part of a pipeline is, in order.
+    """Compute the state of each part of a pipeline, in order.
 
-    The same jobs always give the same answer, whoever asks and however often.
+    The same jobs always give the same answer.
 
     Args:
-        pipeline: What should run.
-        results: The jobs there are, by the name of their part.
-        held: The parts that are not started though they could be.
+        pipeline: The pipeline.
+        results: The results of its jobs, by the name of their part.
+        held: The parts that must not start although they could.
     """
     places: dict[str, Place] = {}
     for part in pipeline.parts:
@@ -78,7 +78,7 @@ def resolve_request(part: Part, lookup: Lookup) -> JobRequest:
     """The job of a part, with its references replaced.
 
     Raises:
-        InvalidConfig: One of them stands for nothing.
+        InvalidConfig: A reference has no value.
     """
     request = part.request
     overrides: dict[str, OverrideValue] = {
@@ -92,11 +92,13 @@ def _finite(key: str, value: OverrideValue) -> OverrideValue:
     """The value of an override.
 
     Raises:
-        InvalidConfig: It is a number that is not finite, with which no config means anything.
+        InvalidConfig: It is a number that is not finite, which is valid in no config.
     """
     for one in value if isinstance(value, list) else [value]:
         if isinstance(one, float) and not math.isfinite(one):
-            raise InvalidConfig(f"{key} would be {to_json(one)}", "Look at why that metric is none")
+            raise InvalidConfig(
+                f"{key} would be {to_json(one)}", "Check why that metric is not finite"
+            )
     return value
 
 
@@ -104,7 +106,7 @@ def _without_job(
     part: Part, places: Mapping[str, Place], results: Mapping[str, PartResult]
 ) -> Place:
     condition = Condition(part.when) if part.when else None
-    # Whoever asks how another step ended runs however it did.
+    # A step whose condition asks for the state of another step runs however that one ended.
     asked = {one.head for one in condition.references if one.path == "state"} if condition else ()
     before = [places[name] for name in part.after]
     if any(not place.state.is_over for place in before):

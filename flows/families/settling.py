@@ -1,4 +1,4 @@
-"""What the end of a pipeline or a sweep means to its jobs, and the retry of a job to the whole."""
+"""Settles live jobs whose pipeline or sweep has ended: resumes the family, or ends the job."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -24,9 +24,9 @@ _ENDED: Final = [StateType(name) for name in sorted(TERMINAL_TYPES)]
 
 
 async def settle_parts(client: PrefectClient, *, pool: str) -> None:
-    """Put right the live jobs of a pool whose pipeline or sweep has ended.
+    """Settle the live jobs of a pool whose pipeline or sweep has ended.
 
-    Those that were retried since have it go on; those it left behind are ended.
+    A job that was retried since resumes its pipeline or sweep; any other job is cancelled.
     """
     live = [run for run in await _live_parts(client, pool) if names.LABEL_PARENT in run.labels]
     ids = {UUID(str(run.labels[names.LABEL_PARENT])) for run in live}
@@ -38,14 +38,14 @@ async def settle_parts(client: PrefectClient, *, pool: str) -> None:
 
 
 async def _settle(child_id: UUID, parent: FlowRun, client: PrefectClient) -> None:
-    # Read after its parent: a parent that we concluded had no live job then.
+    # Read after its parent: a parent that ended by itself had no live job then.
     child = await client.read_flow_run(child_id)
     if child.state is None or child.state.type not in _LIVE:
         return
     if await was_retried(child_id, parent, client):
         await go_on(child, parent.id, client)
     else:
-        message = "What it is a part of has ended."
+        message = "Its pipeline or sweep has ended."
         state = State[None](type=StateType.CANCELLING, name="Cancelling", message=message)
         await client.set_flow_run_state(child_id, state)
 
@@ -63,7 +63,7 @@ async def _live_parts(client: PrefectClient, pool: str) -> list[FlowRun]:
         )
         found += page
         if len(page) < _PAGE:
-            # Those of a pool that was deleted have none.
+            # Runs of a deleted pool have no pool.
             return [run for run in found if run.work_pool_name in (pool, None)]
 
 

@@ -1,4 +1,4 @@
-"""The `oumi-sweep` flow: one job, run again and again with other values."""
+"""The `oumi-sweep` flow: one job, run many times with different values."""
 
 import asyncio
 import math
@@ -32,13 +32,13 @@ _STOPPED: Final = "stopped"
 @flow(
     name=names.SWEEP_FLOW,
     persist_result=False,
-    description="Run an Oumi job with many values and rank what comes of it.",
+    description="Run an Oumi job with many values and rank the results.",
 )
 async def run_sweep(sweep: Sweep) -> "State[Any]":
     """Run the trials, some at once, and rank them; one that fails does not end the others.
 
-    What was tried is told from the trials' own runs, so that a worker that takes the sweep up
-    again goes on where it was. Its cancel is `flows.families.cancelling`'s.
+    The trials are read from their own runs, so a worker that adopts the sweep continues where it
+    was. `flows.families.cancelling` cancels it.
 
     Args:
         sweep: What to run.
@@ -52,14 +52,14 @@ async def run_sweep(sweep: Sweep) -> "State[Any]":
 
 
 class _Trial(NamedTuple):
-    """A trial there is.
+    """One trial.
 
     Attributes:
         run: Its job; None: it could not be started.
         state: A job state, or `stopped`.
-        value: Its metric, of one that succeeded and left it; it may be not finite.
-        reached: The value it was stopped at.
-        note: What is to be said of it.
+        value: Its metric, if it succeeded and reported one; it may not be finite.
+        reached: The value at which it was stopped.
+        note: A remark for people.
         diverged: Whether its metric or its training's loss is not finite: it cannot win.
     """
 
@@ -93,10 +93,10 @@ class _Run:
         self._folder = f"{sweep.output_dir}/{folder}"
         self._unstartable: dict[str, _Trial] = {}
         self._curves: dict[str, list[Point]] = {}
-        """Those of trials that are over."""
+        """The curves of trials that are over."""
 
     async def outcome(self) -> Outcome:
-        """See the sweep to its end."""
+        """Run the sweep to its end."""
         parent = self._parent
         await parent.retry_failed(await parent.children.all())
         while True:
@@ -134,18 +134,18 @@ class _Run:
         return _Trial(name, values, run, state, value=value, note=note, diverged=diverged)
 
     def _values(self, run: FlowRun) -> Values:
-        """What a trial tries, as its own job says."""
+        """The values of a trial, read from its own job."""
         request = JobRequest.model_validate(run.parameters["request"])
         given: dict[str, Any] = {
             **request.overrides,
             **{f"{_ENVS}{key}": value for key, value in request.envs.items()},
         }
         values = {key: given.get(key) for key in self._sweep.space}
-        # An environment variable is a text whatever it was drawn from.
+        # An environment variable is always text: restore the type of the value.
         return {key: _parse_value(value, self._sweep.space[key]) for key, value in values.items()}
 
     async def _start(self, trials: list[_Trial]) -> list[_Trial]:
-        """Start as many trials as may run; all there are then."""
+        """Start as many trials as may run; return all trials."""
         trials = list(trials)
         sweep = self._sweep
         while len(trials) < sweep.trials:
@@ -159,7 +159,7 @@ class _Run:
         return trials
 
     def _worth(self, trial: _Trial) -> float | None:
-        """The value that the search is to go by; None: it failed."""
+        """The value for the search; None: the trial failed."""
         value = trial.reached if trial.value is None else trial.value
         if value is None or (math.isfinite(value) and not trial.diverged):
             return value
@@ -214,7 +214,7 @@ class _Run:
             why = trial.run.labels.get(names.LABEL_STOPPED)
             if why is None:
                 why = reason_to_stop(curves[trial.name], others, rule, self._sweep.direction)
-                # The label first: nothing must take it for one that failed.
+                # Write the label first, so that the trial does not count as failed.
                 if why:
                     await self._parent.children.label(trial.run, {names.LABEL_STOPPED: why})
             if why:
@@ -222,7 +222,7 @@ class _Run:
                 self._parent.logger.info("Stopped %s early: %s", trial.name, why)
 
     async def _read_curve(self, name: str, run: FlowRun) -> list[Point]:
-        """The values that a trial's metric had; of one that is over they are read once."""
+        """The metric of a trial by step; of a trial that is over it is read once."""
         if name in self._curves:
             return self._curves[name]
         files = result_files(run.labels)
@@ -233,7 +233,7 @@ class _Run:
         return curve
 
     def _rank(self, trials: list[_Trial]) -> list[_Trial]:
-        """The best first; then those that diverged, then those without a value, by number."""
+        """Sort the trials: the best first, then diverged ones, then those without a value."""
 
         def place(trial: _Trial) -> tuple[bool, bool, float, int]:
             value = trial.value
@@ -266,7 +266,7 @@ class _Run:
             count += f", {len(diverged)} diverged ({', '.join(diverged[:3])})"
         left = self._sweep.trials - len(trials)
         if left:
-            count += f", {left} were not started: a retry of the whole runs them"
+            count += f", {left} were not started: retry the sweep to run them"
         best = ranked[0]
         if best.can_win:
             return Outcome(
@@ -277,9 +277,9 @@ class _Run:
         if diverged and not failed:
             return Outcome(
                 TerminationReason.INVALID_CONFIG,
-                f"No trial has a {self._sweep.metric} to go by; {best.name}: {best.note}; {count}.",
+                f"No trial has a usable {self._sweep.metric}; {best.name}: {best.note}; {count}.",
             )
-        # What failed goes before what somebody cancelled.
+        # A failure counts before a cancel.
         first = min(failed, key=lambda one: one.state == JobState.CANCELLED, default=best)
         why = first.note.rstrip(".")
         text = f"No trial left the metric {self._sweep.metric}; {first.name}: {why}; {count}."
@@ -299,7 +299,7 @@ def _output_dir(run: FlowRun) -> str:
 
 
 def _note(metrics: Mapping[str, float], metric: str, value: float | None) -> str:
-    """What a person reads of a trial that succeeded."""
+    """The remark on a trial that succeeded."""
     if words := divergence(last_loss(metrics)):
         return words
     if value is None:
@@ -314,7 +314,7 @@ def _why(run: FlowRun) -> str:
 
 
 def _reason(run: FlowRun | None) -> TerminationReason:
-    """Why a sweep failed of which `run` is the first trial that did."""
+    """Why a sweep failed; `run` is its first failed trial."""
     if run is None or run.state is None or state_of(run) is JobState.SUCCEEDED:
         return TerminationReason.INVALID_CONFIG
     reason, _ = read_message(run.state.type.value, run.state.name or "", run.state.message)

@@ -1,1 +1,1 @@
-"""What can be told before a launch on the worker's machine alone: hardware, hub, credentials."""
+"""Checks before a launch that only the worker's machine can do: hardware, hub, credentials."""

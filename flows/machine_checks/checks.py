@@ -1,4 +1,4 @@
-"""All checks of the worker's machine, on a launch that was read from its files."""
+"""All checks of the worker's machine, for a launch that was read from its files."""
 
 import asyncio
 import logging
@@ -26,19 +26,19 @@ _logger = logging.getLogger("prefect.oumi.checks")
 _HUB_SECONDS: Final = 2.5
 """For the hub just before a launch."""
 _SOON_SECONDS: Final = 1.5
-"""For the hub and for SkyPilot while somebody waits for the answer."""
+"""For the hub and for SkyPilot while a client waits for the answer."""
 _SKY_SECONDS: Final = 10.0
 """For SkyPilot just before a launch, while a cluster would take minutes."""
 _OUMI_SECONDS: Final = 30.0
-"""For Oumi's classes just before a launch; their first import takes the most of it."""
+"""For Oumi's classes just before a launch; their first import takes most of it."""
 
 
 @dataclass(frozen=True)
 class WorkerChecks:
-    """Checks with what one machine has.
+    """The checks of one machine.
 
     Attributes:
-        environ: The environment that jobs on this machine have.
+        environ: The environment of jobs on this machine.
     """
 
     machine: Machine
@@ -60,7 +60,7 @@ class WorkerChecks:
         )
 
     async def before_launch(self, launch: Launch) -> list[Finding]:
-        """What is found just before a launch; a launch that needs nothing special costs nothing."""
+        """Check just before a launch; a launch that needs nothing special costs nothing."""
         launch.forget_findings()
         repositories = RepositoryChecks(launch, self.hub, self.registry)
         await repositories.check()
@@ -70,7 +70,7 @@ class WorkerChecks:
         if needs_look:
             await asyncio.to_thread(self._check_machine, launch)
         if not launch.target.is_local:
-            # A cluster costs more than the time that these take.
+            # A useless cluster would cost more than the time of these checks.
             oumi = in_time(lambda: _check_with_oumi(launch), timeout_seconds=_OUMI_SECONDS)
             await asyncio.gather(
                 _part(launch, "the cloud", self._clouds(launch, within_seconds=_SKY_SECONDS)),
@@ -79,7 +79,7 @@ class WorkerChecks:
         return launch.findings
 
     async def all(self, launch: Launch) -> WorkerFindings:
-        """Everything that this machine can tell of a launch, soon."""
+        """Run all checks of a launch, with short time limits."""
         launch.forget_findings()
         repositories = RepositoryChecks(launch, self.hub, self.registry)
         hub, hardware, clouds, _ = await asyncio.gather(
@@ -106,7 +106,7 @@ class WorkerChecks:
         return hardware
 
     async def _clouds(self, launch: Launch, *, within_seconds: float) -> CloudReadiness | None:
-        """Whether SkyPilot can use the target; None if that is not SkyPilot's."""
+        """Whether SkyPilot can use the target; None if the target is no cloud of SkyPilot."""
         if not launch.target.is_sky:
             return None
         cloud = launch.target.cloud
@@ -126,23 +126,23 @@ class WorkerChecks:
                 FindingCode.CLOUD_NOT_READY,
                 f"cloud {cloud} cannot be used: {readiness.reason}"
                 if readiness.target_cloud_ready is False
-                else f"whether cloud {cloud} can be used could not be told: {readiness.reason}",
-                f"Run `sky check` on the worker's machine and follow what it says of {cloud}",
+                else f"it is unknown whether cloud {cloud} can be used: {readiness.reason}",
+                f"Run `sky check` on the worker's machine and follow its advice for {cloud}",
                 key="resources.cloud" if launch.job else "",
             )
         return readiness
 
 
 async def _part(launch: Launch, what: str, check: Awaitable[T]) -> T | None:
-    """One part of the checks; None if it broke, which must not cost what the others find."""
+    """Run one part of the checks; None if it raised, so that the other parts still count."""
     try:
         return await check
     except Exception as error:  # the edge of a check, which asks libraries of all kinds
         _logger.exception("The check of %s failed", what)
         launch.notes.warning(
             FindingCode.WORKER_NOT_ASKED,
-            f"what there is to say of {what} is missing: the check broke ({type(error).__name__})",
-            "See the worker's log, and report it",
+            f"the check of {what} failed ({type(error).__name__}), so its findings are missing",
+            "Read the worker's log, and report the error",
         )
         return None
 
@@ -159,13 +159,13 @@ def _check_with_oumi(launch: Launch) -> None:
     for recipe in launch.recipes:
         folder = recipe.base or launch.client_cwd
         problems = oumi_problems(recipe.data, recipe.config_type, folder=folder)
-        # Files and packages have checks of their own, which know what scripts make and install.
-        told = [problem for problem in problems if not problem.is_of_host]
-        note_oumi_problems(recipe.notes, told, is_local=is_local)
+        # Files and packages have checks of their own, which know what scripts create and install.
+        relevant = [problem for problem in problems if not problem.is_of_host]
+        note_oumi_problems(recipe.notes, relevant, is_local=is_local)
 
 
 def _of_target(launch: Launch, hardware: Hardware) -> Hardware:
-    """What is known of the machine the job is to run on."""
+    """The known hardware of the machine that runs the job."""
     if launch.target.is_local:
         return hardware
     asked = launch.target.accelerator

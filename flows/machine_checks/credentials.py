@@ -1,4 +1,4 @@
-"""Keys and logins that a launch needs, and whether the job will have them. Never shown."""
+"""Keys and logins that a launch needs, and whether the job will have them. It never shows any."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,7 +71,7 @@ def _note(launch: Launch, recipe: Recipe, what: str, variable: str, key: str) ->
     where = "the environment of the worker" if is_local else "envs of the job config"
     is_sure = is_local and not (launch.job and launch.job.brings_environment)
     recipe.notes.add(
-        # On a cloud an image may bring it along, and here a file that a script loads.
+        # An image on a cloud may contain it, and here a file that a script loads.
         Severity.ERROR if is_sure else Severity.WARNING,
         FindingCode.CREDENTIAL_MISSING,
         f"{what}, which is not in {where}",

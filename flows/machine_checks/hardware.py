@@ -13,7 +13,7 @@ from flows.launcher.oumi.machine import Machine
 
 _NEED_CUDA: Final = frozenset({"flash_attn", "bitsandbytes", "vllm", "deepspeed", "verl"})
 TORCH: Final = ((2, 6), (2, 13))
-"""The versions of torch that Oumi 0.9 asks for: from, and below; a test compares them."""
+"""The versions of torch that Oumi 0.9 requires: from, and below; a test compares them."""
 
 _MANY: Final = 2e9
 """Parameters from which a training on CPUs takes days."""
@@ -31,11 +31,11 @@ _EXTRAS: Final = {
     "wandb": ("oumi", "wandb"),
     "mlflow": ("mlflow",),
 }  # fmt: skip
-"""Words in an install command that bring a package along (oumi 0.9's extras)."""
+"""Words in an install command that also install a package (oumi 0.9's extras)."""
 
 
 def check_hardware(launch: Launch, machine: Machine, hardware: Hardware) -> None:
-    """Note what the worker's machine lacks if the job runs there, else what setup leaves out."""
+    """Note what the worker's machine lacks if the job runs there, else what setup must install."""
     for recipe in launch.recipes:
         if launch.target.is_local:
             _check_here(launch, recipe, machine, hardware)
@@ -87,7 +87,7 @@ def _check_torch(recipe: Recipe, machine: Machine, hardware: Hardware) -> None:
         oldest, too_new = (".".join(map(str, bound)) for bound in TORCH)
         recipe.notes.warning(
             FindingCode.PACKAGE_MISSING,
-            f"torch {torch} is installed, and Oumi asks for one from {oldest} and below {too_new}",
+            f"torch {torch} is installed, and Oumi requires torch>={oldest},<{too_new}",
             f"pip install 'torch>={oldest},<{too_new}'",
         )
 

@@ -1,4 +1,4 @@
-"""Whether repositories of the Hugging Face hub can be read, in a time that is bounded."""
+"""Whether repositories of the Hugging Face hub can be read, within a time limit."""
 
 import asyncio
 import time
@@ -18,15 +18,15 @@ _TRUE: Final = frozenset({"1", "ON", "YES", "TRUE"})
 _AT_ONCE: Final = 8
 _TOKEN_BYTES: Final = 10_000
 _CONNECT_SECONDS: Final = 1.0
-"""How long a connection may take, with the look-up of the name."""
+"""How long a connection may take, including the look-up of the name."""
 _OF_LIMIT: Final = 0.95
-"""The part of the limit after which what was answered is handed over."""
+"""The part of the limit after which the answers so far are returned."""
 _REMEMBERED_SECONDS: Final = 15.0
-"""How long a hub that could not be reached counts as away."""
+"""How long a hub that could not be reached is not asked again."""
 
 
 class Access(StrEnum):
-    """What became of a look at a repository."""
+    """The result of a look at a repository."""
 
     VALID = "valid"
     CACHED = "cached"
@@ -39,7 +39,7 @@ class Access(StrEnum):
 
 
 class Question(NamedTuple):
-    """A repository and a revision of it; the kind is `model` or `dataset`."""
+    """A repository and its revision; the kind is `model` or `dataset`."""
 
     name: str
     kind: str
@@ -47,10 +47,10 @@ class Question(NamedTuple):
 
 
 class HubReport(NamedTuple):
-    """What the hub said.
+    """The answers of the hub.
 
     Attributes:
-        authenticated: Whether it took our token; None: it was not asked, or did not say.
+        authenticated: Whether it accepted our token; None: it was not asked, or did not answer.
     """
 
     access: dict[Question, Access]
@@ -58,11 +58,11 @@ class HubReport(NamedTuple):
 
 
 class Hub:
-    """The hub that the environment points to, asked as `huggingface_hub` 1.x asks it.
+    """The hub of the environment; it is asked in the way of `huggingface_hub` 1.x.
 
     Args:
         environ: The environment of the worker.
-        timeout_seconds: The limit of all questions together.
+        timeout_seconds: The time limit of all questions together.
         now: A clock that never goes back.
     """
 
@@ -81,7 +81,7 @@ class Hub:
 
     @property
     def is_offline(self) -> bool:
-        """Whether the environment forbids to ask it."""
+        """Whether the environment forbids questions to the hub."""
         names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
         return any(self.environ.get(name, "").upper() in _TRUE for name in names)
 
@@ -109,10 +109,10 @@ class Hub:
         with_token: bool,
         within_seconds: float | None = None,
     ) -> HubReport:
-        """Ask for repositories that are not in the cache; returns within the time limit.
+        """Ask for repositories that are not in the cache; return within the time limit.
 
         Args:
-            questions: Which.
+            questions: The repositories.
             with_token: Whether the job will have our token.
             within_seconds: The limit; None: the hub's own.
         """
@@ -129,8 +129,8 @@ class Hub:
         limit = self._timeout_seconds if within_seconds is None else within_seconds
 
         def ask() -> tuple[dict[Question, Access], bool | None]:
-            # A look-up of a name that is not answered keeps its thread for 10 s and longer. Here it
-            # is one of a loop of the hub's own, and takes none that jobs are started with.
+            # A name look-up without an answer blocks its thread for 10 s or longer. A loop of the
+            # hub's own keeps it away from the threads that start jobs.
             loop = asyncio.new_event_loop()
             try:
                 return loop.run_until_complete(self._ask(unknown, token, limit))
@@ -167,7 +167,7 @@ class Hub:
             tasks = {question: asyncio.create_task(ask(question)) for question in questions}
             who = asyncio.create_task(_is_known(client)) if token else None
             everything: list[asyncio.Task[Any]] = [*tasks.values(), *([who] if who else [])]
-            # A server may send a byte now and then for ever: only this bounds it all.
+            # A server may send a byte now and then for ever: only this limits the total time.
             try:
                 await asyncio.wait(everything, timeout=limit * _OF_LIMIT)
             finally:
@@ -183,10 +183,10 @@ class Hub:
         return access, None if who.cancelled() else who.result()
 
     def _look_in_cache(self, question: Question) -> Access | None:
-        """What the cache and the settings tell; None: the hub is to be asked."""
+        """The answer from the cache and the settings; None: the hub must be asked."""
         folder = self._cache / f"{question.kind}s--{question.name.replace('/', '--')}"
         try:
-            # A branch or a tag; what is none is the commit itself.
+            # A branch or a tag; any other revision is the commit itself.
             commit = (folder / "refs" / question.revision).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError):
             commit = question.revision
@@ -211,7 +211,7 @@ async def _access(client: httpx.AsyncClient, question: Question) -> Access:
     """One request that tells access apart from mere existence; rarely two.
 
     Raises:
-        HTTPError: There was no answer.
+        HTTPError: The hub did not answer.
     """
     answer = None
     if question.kind == "dataset":
@@ -248,7 +248,7 @@ _NO_CONNECTION: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyEr
 _NOT_FOUND: Final = 404
 _ERROR: Final = "x-error-code"
 _BY_CODE: Final = {
-    # The repository is there and may be read; it only has no such file.
+    # The repository exists and may be read; it only lacks this file.
     "EntryNotFound": Access.VALID,
     "GatedRepo": Access.GATED,
     "RepoNotFound": Access.NOT_FOUND,

@@ -15,7 +15,7 @@ from flows.machine_checks.hub import Access, Hub, Question
 
 _LOGINS: Final = ("huggingface/token", "hf auth login", "huggingface-cli login", "HF_TOKEN")
 _HUB_ENVS: Final = frozenset({"HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE"})
-"""Variables with which a job config gives the job a hub or a cache of its own."""
+"""Variables with which a job config sets a different hub or cache for the job."""
 
 _DEPS: Final = "OUMI_EXTRA_DEPS_FILE"
 
@@ -27,12 +27,12 @@ class _Asked(NamedTuple):
 
 
 class RepositoryChecks:
-    """Checks of everything that a launch names and does not bring along.
+    """Checks of everything that a launch names and does not contain.
 
     Args:
-        launch: What is checked.
-        hub: Where repositories are.
-        registry: What Oumi knows by name.
+        launch: The launch.
+        hub: The hub with its repositories.
+        registry: The names that Oumi knows.
     """
 
     def __init__(self, launch: Launch, hub: Hub, registry: OumiRegistry) -> None:
@@ -44,10 +44,10 @@ class RepositoryChecks:
         self._asked: list[_Asked] = []
 
     async def check(self, *, within_seconds: float | None = None) -> bool | None:
-        """Note what cannot be read; whether the hub took our token, None if it did not say.
+        """Note what cannot be read; return whether the hub accepted our token, None if unknown.
 
         Args:
-            within_seconds: How long the hub may take; None: as long as it does by itself.
+            within_seconds: How long the hub may take; None: its own limit.
         """
         await asyncio.to_thread(self._look_up)
         report = await self._hub.look(
@@ -63,8 +63,8 @@ class RepositoryChecks:
         if report.authenticated is False and self._has_login and self._hub.token:
             self._launch.notes.warning(
                 FindingCode.CREDENTIAL_MISSING,
-                "the hub does not take the Hugging Face token of the worker",
-                "Log in anew with `hf auth login`, or correct HF_TOKEN",
+                "the hub does not accept the worker's Hugging Face token",
+                "Log in again with `hf auth login`, or correct HF_TOKEN",
             )
         return report.authenticated
 
@@ -74,11 +74,11 @@ class RepositoryChecks:
         job = self._launch.job
         if self._launch.target.is_local or job is None:
             return True
-        told = [*job.file_mounts, *job.envs, job.setup.text, job.run.text]
-        return any(word in text for word in _LOGINS for text in told)
+        texts = [*job.file_mounts, *job.envs, job.setup.text, job.run.text]
+        return any(word in text for word in _LOGINS for text in texts)
 
     def _look_up(self) -> None:
-        """Look up names that Oumi itself may know; what is left is asked of the hub."""
+        """Look up the names that Oumi may know; the hub is asked for the rest."""
         for recipe in self._launch.recipes:
             for repo in repos(recipe):
                 if "/" in repo.name or repo.name.lower() not in self._registry.names(
@@ -149,7 +149,7 @@ class RepositoryChecks:
         )
 
     def _of_hub(self, recipe: Recipe) -> Severity:
-        """The weight of what the worker's own cache and settings tell of a job."""
+        """The severity of a finding that depends on the worker's own cache and settings."""
         is_same = self._launch.target.is_local and _HUB_ENVS.isdisjoint(recipe.envs)
         return Severity.ERROR if is_same else Severity.WARNING
 
@@ -172,7 +172,7 @@ class RepositoryChecks:
                 notes.error(
                     FindingCode.REPO_GATED,
                     f"the hub does not let the job read {name}"
-                    + ("" if self._has_login else ", to which it would come without a token"),
+                    + ("" if self._has_login else ", because it has no token"),
                     f"Ask for access on its page, {self._hub.page(asked.question)}, and give the "
                     "job a token (HF_TOKEN)",
                     key=key,
@@ -199,14 +199,14 @@ class RepositoryChecks:
                 notes.add(
                     self._of_hub(asked.recipe),
                     FindingCode.HUB_OFFLINE,
-                    f"{name} is not in the cache, and HF_HUB_OFFLINE keeps the worker off the hub",
+                    f"{name} is not in the cache, and HF_HUB_OFFLINE forbids to ask the hub",
                     "Unset HF_HUB_OFFLINE, or give a local path",
                     key=key,
                 )
             case Access.UNREACHABLE:
                 notes.warning(
                     FindingCode.REPO_UNREACHABLE,
-                    f"whether {name} can be read could not be told: the hub did not answer",
+                    f"it is unknown whether {name} can be read: the hub did not answer",
                     "Check the network, and try again",
                     key=key,
                 )

@@ -1,4 +1,4 @@
-"""The flow that a run is a run of, as its deployment says."""
+"""Finds the flow of a run by its deployment."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ _ENTRY_POINTS: Final = {
     names.PIPELINE_FLOW: "flows.families.pipeline_flow.run_pipeline",
     names.SWEEP_FLOW: "flows.families.sweep_flow.run_sweep",
 }
-"""The flows beside `oumi-job` whose runs outlive what asked for them."""
+"""The flows besides `oumi-job` whose runs may outlive their deployment."""
 
 _EARLIER: Final = {
     "flows.job.run_job": "flows.job.job_flow.run_job",
@@ -32,18 +32,18 @@ _EARLIER: Final = {
     "flows.external_jobs.external_job": "flows.answers.external_jobs.external_job",
     "flows.external_jobs.external_log": "flows.answers.external_jobs.external_log",
 }
-"""Entry points that versions before 0.2 deployed, and where the same flows are now. A worker meets
+"""Entry points that versions before 0.2 deployed, and where the same flows are now. A worker finds
 them until prefect.yaml is applied again."""
 _OURS: Final = "flows."
 _FAILURE_SECONDS: Final = 30.0
-"""How long a deployment that could not be loaded is not tried again."""
+"""How long to wait before a deployment that could not be loaded is tried again."""
 
 
 class FlowNotLoaded(Exception):
     """The worker cannot run a deployment: it names a flow that is not installed here.
 
     Attributes:
-        is_ours: Whether the flow is one of oumi-flows, in a version that this worker is not of.
+        is_ours: Whether the flow belongs to another version of oumi-flows.
     """
 
     def __init__(self, entrypoint: str, error: Exception) -> None:
@@ -59,7 +59,7 @@ class DeployedFlows:
         self._failures: dict[UUID, tuple[float, FlowNotLoaded]] = {}
 
     async def of(self, run: FlowRun, *, client: PrefectClient) -> Flow[Any, Any]:
-        """The flow of `run`; of one whose deployment is gone, the flow of ours of that name.
+        """The flow of `run`; if its deployment is gone, our flow of the same name.
 
         Raises:
             FlowNotLoaded: The entry point cannot be imported here.

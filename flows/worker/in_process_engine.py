@@ -1,6 +1,6 @@
 """Prefect's async flow engine for many runs in one long-lived process.
 
-Prefect's own engine (prefect 3.8) takes one process per run for granted. Measured with 40 runs of
+Prefect's own engine (prefect 3.8) assumes one process per run. Measured with 40 runs of
 a two-task flow submitted at once to an embedded SQLite server on 2 cores: 0.6 run starts a second
 with `prefect.flow_engine.run_flow_async`, 5.2 with this subclass (docs/architecture.md).
 """
@@ -30,29 +30,29 @@ class InProcessFlowRunEngine(AsyncFlowRunEngine[Any, Any]):
 
     * No thread, event loop and websocket per run to observe suspension: a job cannot be
       suspended, and a thousand of them would cost a thousand threads.
-    * A run whose execution is cut off by the end of the worker keeps its state, to be adopted by
-      the next worker; the base class would call it crashed.
+    * A run that the end of the worker interrupts keeps its state, and the next worker adopts it;
+      the base class would mark it as crashed.
     """
 
     @contextmanager
     def setup_flow_run_suspension_request(self) -> Generator[FlowRunSuspensionRequest, None, None]:
-        """No observer: see the class."""
+        """Start no observer: see the class."""
         yield self._get_flow_run_suspension_request()
 
     async def handle_crash(self, exc: BaseException) -> None:
-        """Leave the run as it is, for a worker to adopt it."""
+        """Keep the state of the run, so that a worker adopts it."""
         self.logger.debug("Execution cut off", exc_info=exc)
 
     async def handle_cancellation(self, exc: BaseException) -> None:
-        """As `handle_crash`: runs here are cancelled through their state, never by a signal."""
+        """Do the same as `handle_crash`: a state cancels runs here, never a signal."""
         await self.handle_crash(exc)
 
 
 class LastingRunEngine(InProcessFlowRunEngine):
-    """Runs one run whose jobs live on whatever becomes of its execution.
+    """Runs one run whose jobs outlive its execution.
 
-    An error that reaches the engine says nothing about the jobs, which go on: the run keeps its
-    state, and the worker takes it up again; the base class would call it failed.
+    An error that reaches the engine says nothing about the jobs, which keep running: the run keeps
+    its state, and the worker adopts it again; the base class would mark it as failed.
     """
 
     async def handle_exception(
@@ -61,7 +61,7 @@ class LastingRunEngine(InProcessFlowRunEngine):
         msg: str | None = None,
         result_store: ResultStore | None = None,
     ) -> State[Any]:
-        """Refuse invalid parameters; let go of the run after anything else.
+        """Fail a run with invalid parameters; end only the execution after any other error.
 
         Raises:
             Abort: The error says nothing about the jobs.
@@ -77,12 +77,12 @@ class LastingRunEngine(InProcessFlowRunEngine):
 class JobRunEngine(LastingRunEngine):
     """Runs one job.
 
-    The first state is named `Launching`, not `Running`, which saves one call per run; a run that
-    is taken up again keeps the name it has.
+    The first state is named `Launching`, not `Running`, which saves one call per run; an adopted
+    run keeps its state name.
     """
 
     async def set_state(self, state: State[Any], force: bool = False) -> State[Any]:  # noqa: FBT001, FBT002 - the base class's signature
-        """Propose a state; the engine's own `Running` under the name the job is known by."""
+        """Propose a state; rename the engine's own `Running` to the state name of the job."""
         if (state.type.value, state.name) == _RUNNING:
             current = self.flow_run.state if self.flow_run else None
             was_running = current is not None and current.is_running()
@@ -96,15 +96,15 @@ async def run_in_process(
     *,
     engine_type: type[InProcessFlowRunEngine] = JobRunEngine,
 ) -> State[Any]:
-    """Run `flow_run` in this event loop until it ends, waits for a retry or is cut off.
+    """Run `flow_run` in this event loop until it ends, waits for a retry or is interrupted.
 
     Args:
         flow: The flow.
         flow_run: The run of it.
-        engine_type: How errors of the execution are taken.
+        engine_type: The engine, which decides what an error of the execution does to the run.
 
     Returns:
-        The state the run is in now.
+        The state of the run.
 
     Raises:
         Abort: The execution ended without concluding the run.

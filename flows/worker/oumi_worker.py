@@ -23,7 +23,7 @@ from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker
 from flows.core import names
 from flows.core.server_record import guard_server_port
 from flows.core.settings import Settings
-from flows.families.cancelling import finish_cancel
+from flows.families.cancelling import end_and_conclude
 from flows.families.settling import settle_parts
 from flows.job.job_flow import run_job
 from flows.job.run_request import known_name
@@ -40,27 +40,27 @@ from flows.worker.repeated_errors import RepeatedErrors, cause_of, is_given_up, 
 from flows.worker.schedule_overlap import Held, Overlaps
 
 _SWEEP_SECONDS = 5.0
-"""Interval at which a worker looks for runs that nobody executes, and for deleted ones."""
+"""Interval at which a worker looks for orphaned runs and for deleted ones."""
 
 _LOST_SWEEPS = 3
-"""Of so many of these looks one is also for runs that have lost their work pool."""
+"""One of so many looks also searches for runs that have lost their work pool."""
 
 _STEP_SECONDS = 5.0
-"""How far the wall clock must go back at once to have been set."""
+"""How far the wall clock must go back at once to count as set back."""
 
 _API_ERRORS = (httpx.HTTPError, TimeoutError)
 
 
 class OumiWorkerResult(BaseWorkerResult):
-    """What one execution of a run left: nothing, its state says it all."""
+    """The result of one execution of a run; its state has all information."""
 
 
 class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResult]):
     """Runs job flows in its own process, observes their cancels, adopts orphaned ones.
 
     Args:
-        settings: What a person set; None: as the environment says.
-        launcher: Where jobs run; None: the clouds Oumi knows.
+        settings: The settings; None: those of the environment.
+        launcher: Launches the jobs; None: Oumi's launcher.
     """
 
     type = names.WORKER_TYPE
@@ -104,7 +104,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             )
 
     async def setup(self) -> None:
-        """Start to load Oumi, to observe cancels and to look for orphaned runs."""
+        """Begin to load Oumi, to observe cancels and to look for orphaned runs."""
         await super().setup()
         interval = self._settings.worker_poll_seconds
         self._loops = [
@@ -118,7 +118,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         ]
 
     async def teardown(self, *exc_info: Any) -> None:
-        """Stop; jobs go on, and the next worker adopts their runs."""
+        """Stop; jobs keep running, and the next worker adopts their runs."""
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
@@ -134,7 +134,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         return OumiWorkerResult(identifier=str(self._owner), status_code=0)
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
-        """As the base class; a server that does not answer must not end the worker."""
+        """Do what the base class does; a server that does not answer must not end the worker."""
         try:
             return await super().get_and_submit_flow_runs()
         except _API_ERRORS as error:
@@ -143,23 +143,23 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             return []
 
     async def sync_with_backend(self) -> None:
-        """As the base class, whose heartbeat ends the worker after half an hour of failures."""
+        """Do what the base class does; it would end the worker after half an hour of failures."""
         try:
             await super().sync_with_backend()
         except httpx.TransportError as error:
-            self._logger.warning("Prefect heard no heartbeat: %r", error)
+            self._logger.warning("Prefect got no heartbeat: %r", error)
         except httpx.HTTPStatusError as error:
             if error.response.is_client_error:
                 raise
-            self._logger.warning("Prefect heard no heartbeat: %r", error)
+            self._logger.warning("Prefect got no heartbeat: %r", error)
 
     async def _worker_metadata(self) -> None:
-        """Nothing: the base class reads the metadata of all installed packages, 0.4 CPU s of it."""
+        """Return nothing: the base class reads the metadata of all packages, 0.4 CPU s."""
 
     async def _submit_scheduled_flow_runs(
         self, flow_run_response: list[WorkerFlowRunResponse]
     ) -> list[FlowRun]:
-        """Start what is due and has a slot; show the rest as queued.
+        """Start the due runs that have a slot; show the others as queued.
 
         The base class (prefect 3.8) makes about eight more API calls per run, for infrastructure
         that runs here do not have.
@@ -188,7 +188,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         return started
 
     def _has_slot(self, run: FlowRun) -> bool:
-        # What is no job waits for jobs: it must not take their place.
+        # Other runs wait for jobs: they must not take the slot of one.
         jobs = [active for active in self._active.values() if _cloud(active)]
         if self._limit is not None and len(jobs) >= self._limit:
             return False
@@ -197,7 +197,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         return sum(_cloud(job) == names.LOCAL_CLOUD for job in jobs) < self._local_slots
 
     async def _hold_back(self, due: list[FlowRun]) -> list[Held]:
-        """Skip or queue the runs that an earlier one of their schedule keeps from starting."""
+        """Skip or queue the runs that must wait for an earlier run of their schedule."""
         overlaps = Overlaps(self.client)
         held = await overlaps.find_held(due, active=self._active.values())
         for one in held:
@@ -211,9 +211,9 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         return held
 
     async def _refuse(self, run: FlowRun, error: FlowNotLoaded) -> None:
-        """Fail a run of a flow that is not installed; leave one of another version of ours waiting.
+        """Fail a run whose flow is not installed; a run of another version of oumi-flows waits.
 
-        The worker of that version takes it up: `oumi-flows up` replaces this one.
+        `oumi-flows up` replaces this worker by one of that version, which runs it.
         """
         if not error.is_ours:
             await self._propose_failed_state(run, error)
@@ -224,7 +224,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         await self._show_queued(run, why)
 
     async def _show_queued(self, run: FlowRun, why: str) -> None:
-        # What a worker is told of due runs has no state (prefect 3.8), only its name.
+        # The due runs that a worker receives have no state (prefect 3.8), only its name.
         if run.state_name in (LATE, "AwaitingRetry"):
             return
         state = State(type=StateType.SCHEDULED, name=LATE, message=why)
@@ -243,7 +243,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
     async def _run_guarded(
         self, execute: Callable[[FlowRun], Awaitable[None]], run: FlowRun
     ) -> None:
-        """The edge of one run: no other run may end with it."""
+        """Run `execute` to its end; no error of it may end another run."""
         began_at = asyncio.get_running_loop().time()
         try:
             error = await self._error_of(execute, run)
@@ -260,26 +260,26 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
     async def _error_of(
         self, execute: Callable[[FlowRun], Awaitable[None]], run: FlowRun
     ) -> BaseException | None:
-        """What an execution ended with that speaks of the run; None: it ended, or broke off."""
+        """Execute a run; return the error if it says something about the run."""
         try:
             await execute(run)
         except (Abort, Pause) as signal:
-            self._logger.info("Let go of flow run %s: %s", run.id, signal)
+            self._logger.info("Stopped executing flow run %s: %s", run.id, signal)
             return cause_of(signal)
         except ObjectNotFound:
             self._logger.info("Flow run %s was deleted", run.id)
         except _API_ERRORS as error:
-            self._logger.warning("Lost touch with flow run %s: %r", run.id, error)
+            self._logger.warning("Lost contact with flow run %s: %r", run.id, error)
             return cause_of(error)
         except Exception as error:
-            self._logger.exception("Flow run %s is taken up again after an error", run.id)
+            self._logger.exception("Flow run %s is executed again after an error", run.id)
             return cause_of(error)
         return None
 
     async def _after_error(
         self, run: FlowRun, error: BaseException, *, lasted_seconds: float
     ) -> None:
-        """Give up a run that met the same error too often; others are taken up again."""
+        """Give up a run that had the same error too often; other runs are executed again."""
         repeated = self._errors.add(
             run.id, error, is_cancel=_is_cancelling(run), lasted_seconds=lasted_seconds
         )
@@ -292,7 +292,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             return  # its cancel was not tried yet
         outcome = outcome_for(run, repeated)
         self._logger.error("Flow run %s: %s", run.id, outcome.text)
-        # From Cancelling the server accepts nothing but Cancelled, which it is not (prefect 3.8).
+        # Without force, the server accepts only Cancelled after Cancelling (prefect 3.8).
         await self.client.set_flow_run_state(run.id, outcome.state, force=True)
         self._errors.forget(run.id)
 
@@ -307,13 +307,13 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         await self._execute(run)
 
     async def _take_up(self, orphan: FlowRun) -> None:
-        """Execute a run that nobody executes, or end its job if it is being cancelled."""
+        """Execute an orphaned run, or end its jobs if it is being cancelled."""
         run = await self._pool_runs.claim(orphan)
         if run is None or run.state is None:
             return
         self._logger.info("Adopting flow run %s (%s)", run.id, run.state_name)
         if run.state.is_cancelling():
-            await finish_cancel(run, client=self.client, runtime=self._runtime)
+            await end_and_conclude(run, client=self.client, runtime=self._runtime)
         else:
             await self._execute(run)
 
@@ -328,10 +328,10 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
                 await settle_parts(self.client, pool=self._work_pool_name)
         if is_cancelling:
             run = await self.client.read_flow_run(run.id)
-            await finish_cancel(run, client=self.client, runtime=self._runtime)
+            await end_and_conclude(run, client=self.client, runtime=self._runtime)
 
     async def _execute_until_cancelled(self, flow: Flow[Any, Any], run: FlowRun) -> bool:
-        """Run a flow that is no job; whether it was cancelled, and its execution cut off."""
+        """Run a flow that is no job; return whether it was cancelled and interrupted."""
         has_parts = flow.name in names.PARENT_FLOWS
         engine_type = LastingRunEngine if has_parts else InProcessFlowRunEngine
         with self._runtime.cancel_request(run.id) as cancel:
@@ -351,24 +351,24 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
     async def _warm_up(self) -> None:
         try:
             await self._runtime.launcher.warm_up()
-        except Exception:  # the edge of a task; whoever needs Oumi gets the error again
+        except Exception:  # the edge of a task; the next use of Oumi raises the error again
             self._logger.exception("Oumi was not loaded")
         else:
             self._logger.info("Oumi is loaded.")
 
     async def _forever(self, look: Callable[[], Awaitable[None]], interval: float) -> None:
-        """Call `look` for ever; a server that does not answer is asked again."""
+        """Call `look` again and again; a server that does not answer is asked again."""
         while True:
             try:
                 await look()
             except _API_ERRORS as error:
                 self._logger.debug("Prefect did not answer: %r", error)
-            except Exception:  # the edge of a loop that cancels and restarts depend on
+            except Exception:  # the edge of a loop on which cancels and restarts depend
                 self._logger.exception("Looking at the pool's runs failed")
             await asyncio.sleep(interval)
 
     async def _observe_cancels(self) -> None:
-        """Tell active runs that the server has them cancelling, or already concluded."""
+        """Pass a cancel or a terminal state on the server to the active runs."""
         if not self._active:
             return
         for run in await self._pool_runs.find_ending(list(self._active)):
@@ -380,7 +380,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
                 )
 
     async def _observe_deletions(self) -> None:
-        """Tell active runs that the server has them no more."""
+        """Stop the active runs that the server no longer has."""
         if not self._active:
             return
         for job_id in await self._pool_runs.find_deleted(list(self._active)):
@@ -388,15 +388,15 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
                 request.ask(force=False, concluded=True)
 
     async def _observe_clock(self) -> None:
-        """See whether the wall clock was set back: what waits for a time would wait too long."""
+        """Notice that the wall clock was set back, and start waiting runs in time."""
         ahead = time.time() - time.monotonic()
         was, self._clock_ahead = self._clock_ahead, ahead
-        # At the start it is not known what happened before.
+        # At the start it is unknown whether the clock was set back before.
         if was is None or ahead < was - _STEP_SECONDS:
             await self._pool_runs.bring_forward()
 
     async def _adopt_orphans(self) -> None:
-        """Take up runs of this pool that nobody executes; end jobs whose whole was ended."""
+        """Adopt the orphaned runs of this pool; settle jobs whose pipeline or sweep has ended."""
         for run in await self._pool_runs.find_orphans():
             is_due = self._errors.is_due(run.id, is_cancel=_is_cancelling(run))
             if run.id not in self._active and is_due:
@@ -407,7 +407,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         await settle_parts(self.client, pool=self._work_pool_name)
 
     async def _adopt_lost(self) -> None:
-        """Take up runs whose work pool was deleted and made again, or whose queue was deleted."""
+        """Adopt runs whose work pool was deleted and created again, or whose queue was deleted."""
         lost = await self._pool_runs.find_lost()
         due = [run for run in lost if run.state is not None and run.state.is_scheduled()]
         for run in lost:
@@ -425,7 +425,7 @@ def _is_cancelling(run: FlowRun) -> bool:
 
 
 def _cloud(run: FlowRun) -> str | None:
-    """The cloud of a job; None of a run that is none."""
+    """The cloud of a job; None if the run is no job."""
     request: object = run.parameters.get("request")
     if not isinstance(request, dict):
         return None

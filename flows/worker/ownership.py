@@ -1,4 +1,4 @@
-"""Which worker process executes a run: written on the run, read by whoever finds it orphaned."""
+"""Which worker process executes a run: it is written on the run, and other workers read it."""
 
 import hashlib
 import os
@@ -23,9 +23,9 @@ _MACHINE_ID: Final = re.compile(r"[0-9a-f]{32}")
 class Owner(NamedTuple):
     """A worker process: machine (boot included), process id and its start time in clock ticks.
 
-    A machine is known by a number that is kept with everything else of ours, and by the system's
-    own (machine-id(5)), as a home folder may be shared; its name may change, and others may have
-    the same. Its boot id keeps a process id of an earlier boot from being taken for a live one.
+    A machine has two ids, as machines may share a home folder: one in OUMI_FLOWS_HOME and the
+    system's own (machine-id(5)). Its host name may change and need not be unique. The boot id tells
+    a process of an earlier boot from a live one with the same process id.
     """
 
     machine: str
@@ -34,7 +34,7 @@ class Owner(NamedTuple):
 
     @classmethod
     def current(cls, home: Path) -> "Owner":
-        """This process, on the machine that the folder of everything of ours belongs to."""
+        """This process on this machine; `home` is OUMI_FLOWS_HOME."""
         pid = os.getpid()
         machine = f"{_boot()}@{_home_id(home)}{_system_id()}"
         return cls(machine, pid, _start_time(pid) or 0)
@@ -53,7 +53,7 @@ class Owner(NamedTuple):
         return f"{self.machine}:{self.pid}:{self.started}"
 
     def is_alive(self, us: "Owner") -> bool | None:
-        """Whether the process lives; None if it is on another machine than `us`, who ask."""
+        """Whether the process lives; None if it is on another machine than `us`."""
         boot, _, machine = self.machine.partition("@")
         our_boot, _, ours = us.machine.partition("@")
         # A worker of an earlier version wrote the machine's name.
@@ -67,17 +67,17 @@ def _boot() -> str:
 
 
 def _system_id() -> str:
-    """What tells machines apart that share a home folder; empty where the system has no such id."""
+    """The system's id, which differs between machines that share a home; empty if there is none."""
     try:
         number = _SYSTEM_FILE.read_bytes().strip()
     except OSError:
         return ""
-    # The id itself is not to be shown to others.
+    # The id itself must stay secret.
     return f".{hashlib.sha256(number).hexdigest()[:8]}" if number else ""
 
 
 def _home_id(home: Path) -> str:
-    """The number of the folder of everything of ours, made up when it is first asked for."""
+    """The id of OUMI_FLOWS_HOME, created by the first call."""
     return read_or_make(
         home / _MACHINE_FILE,
         make=lambda: secrets.token_hex(16),
@@ -87,7 +87,7 @@ def _home_id(home: Path) -> str:
 
 def _start_time(pid: int) -> int | None:
     if sys.platform == "linux":
-        # Not from psutil, which adds the boot time, and that moves with every set of the clock.
+        # Not from psutil, which adds the boot time: that changes when the clock is set.
         known = read_process(pid)
         return None if known is None or known.is_zombie else known.start
     try:

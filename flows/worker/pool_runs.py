@@ -1,4 +1,4 @@
-"""The flow runs of one work pool that a worker has to look after."""
+"""The flow runs of one work pool for which a worker is responsible."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,7 @@ _PAGE = 200
 """Most flow runs the API returns at once (prefect 3.8)."""
 
 _UNOWNED_SECONDS = 15.0
-"""Age at which a pending run without an owner counts as orphaned: its worker died in between."""
+"""Age at which a pending run without an owner counts as orphaned: its worker died too early."""
 
 LATE = "Late"
 """The state name of a run that waits for a slot or a worker. Any other Scheduled state would undo a
@@ -36,18 +36,18 @@ cancel that came since the run was read: the server refuses this one alone unles
 scheduled (prefect 3.8)."""
 
 _STEP = timedelta(seconds=5)
-"""How far ahead a time must be to be of before a clock was set back."""
+"""How far ahead a time must be to show that the clock was set back after it."""
 
 _CLAIM_SECONDS = 1.0
-"""Longer than it takes to read that a run is orphaned and to write oneself on it."""
+"""Longer than a worker takes to read that a run is orphaned and to write itself on it."""
 
 _ENDING = [StateType.CANCELLING, *(StateType(name) for name in sorted(TERMINAL_TYPES))]
-# A paused run is one of them: its job runs on, and so must its watch.
+# A paused run is one of them: its job keeps running and must be watched.
 _EXECUTING = [StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
 
 
 class PoolRuns:
-    """What the server knows of a pool's runs.
+    """Queries the server for a pool's runs.
 
     Args:
         client: The client of the worker.
@@ -61,18 +61,18 @@ class PoolRuns:
         self._owner = owner
 
     async def find_ending(self, ids: list[UUID]) -> list[FlowRun]:
-        """Those of the runs that are being cancelled or have a terminal state."""
+        """Find the runs among `ids` that are being cancelled or have a terminal state."""
         return await self._read(_ENDING, ids=ids)
 
     async def find_deleted(self, ids: list[UUID]) -> set[UUID]:
-        """Those of the runs that the server no longer has."""
+        """Find the runs among `ids` that the server no longer has."""
         wanted = FlowRunFilter(id=FlowRunFilterId(any_=ids))
         if await self._client.count_flow_runs(flow_run_filter=wanted) == len(ids):
             return set()
         found = {run.id for run in await self._read(None, ids=ids)}
         gone: set[UUID] = set()
         for missing in set(ids) - found:
-            # Asked for by itself: a list may be behind, and a job is ended on the answer.
+            # Ask for each one: a list may be out of date, and the job ends because of the answer.
             try:
                 await self._client.read_flow_run(missing)
             except ObjectNotFound:
@@ -80,12 +80,12 @@ class PoolRuns:
         return gone
 
     async def find_orphans(self) -> list[FlowRun]:
-        """Runs that should be executed, and are by nobody but maybe this worker."""
+        """Find runs that should be executed, and that no other worker executes."""
         found = await self._read(_EXECUTING, ids=None)
         return [run for run in found if is_orphan(run, self._owner, now=datetime.now(UTC))]
 
     async def bring_forward(self) -> None:
-        """Have runs start that wait for a time which a clock that was set back put far ahead."""
+        """Reschedule runs whose start time is far ahead because the clock was set back."""
         now = datetime.now(UTC)
         for run in await self._read([StateType.SCHEDULED], ids=None):
             delay = delay_after_step(run, now=now)
@@ -95,10 +95,10 @@ class PoolRuns:
             await self._client.set_flow_run_state(run.id, state)
 
     async def find_lost(self) -> list[FlowRun]:
-        """Unfinished runs whose work pool or queue was deleted, and that are this worker's.
+        """Find unfinished runs of this worker whose work pool or queue was deleted.
 
-        Prefect forgets a run's pool with the pool, so no list of a pool has them again. Those that
-        should be executed are orphans; those that are scheduled are due.
+        Prefect clears the pool of these runs, so they are in no list of a pool. Runs that should be
+        executed are orphans; scheduled ones are due.
         """
         states = FlowRunFilter(state=_in_state([StateType.SCHEDULED, *_EXECUTING]))
         named = FlowFilter(name=FlowFilterName(any_=sorted(names.JOB_FLOWS)))
@@ -117,7 +117,7 @@ class PoolRuns:
         ]
 
     def _is_of_this_pool(self, run: FlowRun, *, deployments: set[UUID], is_only_pool: bool) -> bool:
-        """Whether a run without a pool belongs to this one, by what it says itself."""
+        """Whether a run without a pool belongs to this pool, by its own labels and owner."""
         pool = run.labels.get(names.LABEL_WORK_POOL)
         if pool is not None:
             return pool == self._pool
@@ -137,15 +137,15 @@ class PoolRuns:
         return {deployment.id for deployment in found}
 
     async def _is_only_pool(self) -> bool:
-        """Whether no other pool takes Oumi jobs, so that those without a pool can be no other's."""
+        """Whether no other pool runs Oumi jobs, so that runs without a pool belong to this one."""
         pools = await self._client.read_work_pools(limit=_PAGE)
         return [pool.name for pool in pools if pool.type == names.WORKER_TYPE] == [self._pool]
 
     async def claim(self, run: FlowRun) -> FlowRun | None:
-        """Take an orphan for this worker; the run as it is now, None if it is not ours to take.
+        """Claim an orphan for this worker; return the run, None if another worker has it.
 
-        Workers that start together see the same orphans, and Prefect has no way to change a run
-        only if it is as one read it (prefect 3.8): the last to write itself on it has it.
+        Workers that start together see the same orphans, and Prefect has no conditional update of a
+        run (prefect 3.8): the last worker to write itself on the run has it.
         """
         owner = str(self._owner)
         if run.infrastructure_pid != owner:
@@ -187,10 +187,10 @@ def _in_state(types: list[StateType]) -> FlowRunFilterState:
 
 
 def delay_after_step(run: FlowRun, *, now: datetime) -> timedelta | None:
-    """How long a run has yet to wait whose wait was noted before the clock was set back.
+    """How long a run must still wait if its start time was set before the clock went back.
 
-    None for a run to which that did not happen, or that is to start at a certain time of day: one
-    of a schedule, or one that a person has put off.
+    None if the clock did not go back since, or if the run starts at a fixed time of day: a run of a
+    schedule, or one that a person has postponed.
     """
     state = run.state
     if state is None or state.timestamp - now < _STEP:
@@ -202,15 +202,15 @@ def delay_after_step(run: FlowRun, *, now: datetime) -> timedelta | None:
 
 
 def is_orphan(run: FlowRun, us: Owner, *, now: datetime) -> bool:
-    """Whether no worker but maybe this one executes a run that should be executed."""
+    """Whether no other worker executes a run that should be executed."""
     if run.state is not None and run.state.is_scheduled():
         return False
     owner = Owner.parse(run.infrastructure_pid)
     if owner is not None and owner != us and owner.is_alive(us) is not False:
         return False
     if owner is None or (run.state is not None and run.state.is_pending()):
-        # Whoever proposed Pending may not have written itself on the run yet.
+        # The worker that proposed Pending may not have written itself on the run yet.
         since = run.state.timestamp if run.state else run.created
-        # A time far ahead was noted before the clock was set back: the run is older than that.
+        # A time far ahead was written before the clock was set back: the run is older than that.
         return since is not None and abs((now - since).total_seconds()) > _UNOWNED_SECONDS
     return True

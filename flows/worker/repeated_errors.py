@@ -1,4 +1,4 @@
-"""Executions that end with the same error again and again, and when to give their run up."""
+"""Executions that end with the same error repeatedly, and when to give up their run."""
 
 import asyncio
 import os
@@ -18,17 +18,17 @@ from flows.job.run_request import request_of
 
 _TRIES: Final = 5
 _TRIES_LAUNCHED: Final = 10
-"""Of a run whose job was launched: the job may be well, and what keeps us from it may pass."""
+"""For a run whose job was launched: the job may run well, and the error may be temporary."""
 _PAUSE_FACTOR_MAX: Final = 12
 _LONG_SECONDS: Final = 600.0
-"""How long an execution must have gone well for its error to count as the first again."""
+"""An error after such a long execution counts as the first one again."""
 _PASSING: Final = frozenset({401, 403, 404, 408, 409, 429})
 """Answers of the Prefect server below 500 that say nothing about the run."""
 _TEXT_CHARS: Final = 300
 
 
 class Repeated(NamedTuple):
-    """The same error, met by one execution of a run after the other."""
+    """The same error in consecutive executions of a run."""
 
     kind: str
     text: str
@@ -38,12 +38,12 @@ class Repeated(NamedTuple):
 
     @property
     def is_too_often(self) -> bool:
-        """Whether a run may be given up for it."""
+        """Whether a run may be given up because of it."""
         return self.times >= _TRIES
 
 
 class RepeatedErrors:
-    """What the executions of a worker's runs ended with, and when each may be tried again.
+    """The last error of each run of a worker, and when the run may be executed again.
 
     Args:
         pause_seconds: The first pause between two executions; it doubles, up to 12 times that.
@@ -56,13 +56,13 @@ class RepeatedErrors:
     def add(
         self, run_id: UUID, error: BaseException, *, is_cancel: bool, lasted_seconds: float
     ) -> Repeated:
-        """Count an error that an execution ended with.
+        """Count an error that ended an execution.
 
         Args:
             run_id: The run.
             error: The error.
-            is_cancel: Whether the execution was to end the run's job.
-            lasted_seconds: How long it went well.
+            is_cancel: Whether the execution was a cancel of the run.
+            lasted_seconds: How long the execution took.
         """
         kind = _kind(error)
         before = self._last.get(run_id)
@@ -72,16 +72,16 @@ class RepeatedErrors:
         text = Redactor(secrets_of(os.environ)).text(f"{type(error).__name__}: {error}")
         text = text[:_TEXT_CHARS]
         now = asyncio.get_running_loop().time()
-        # The worker looks for such runs once in a first pause: half of one early is in time for it.
+        # The worker looks for such runs once per first pause: half of one early is in time for it.
         self._last[run_id] = Repeated(kind, text, is_cancel, count, now + pause - self._pause / 2)
         return self._last[run_id]
 
     def forget(self, run_id: UUID) -> None:
-        """An execution ended without an error."""
+        """Forget the errors of a run, after an execution without an error."""
         self._last.pop(run_id, None)
 
     def is_due(self, run_id: UUID, *, is_cancel: bool) -> bool:
-        """Whether a run may be executed again; a cancel that came since need not wait."""
+        """Whether a run may be executed again; a cancel since then does not wait."""
         known = self._last.get(run_id)
         if known is None or known.is_cancel != is_cancel:
             return True
@@ -89,10 +89,10 @@ class RepeatedErrors:
 
 
 def cause_of(error: BaseException) -> BaseException | None:
-    """The error that an execution ended with; None if it says nothing about the run.
+    """The error that ended an execution; None if it says nothing about the run.
 
     Args:
-        error: What the execution raised. What let go of a run names its error as the cause.
+        error: What the execution raised; an `Abort` has the error as its cause.
     """
     cause = error.__cause__ if isinstance(error, Abort | Pause) else error
     if isinstance(cause, httpx.HTTPStatusError):
@@ -104,32 +104,32 @@ def cause_of(error: BaseException) -> BaseException | None:
 
 
 def is_given_up(run: FlowRun, repeated: Repeated) -> bool:
-    """Whether to give a run up; one whose jobs may be well is tried for longer."""
+    """Whether to give up a run; a run whose jobs may run well gets more tries."""
     return repeated.times >= (_TRIES_LAUNCHED if _has_jobs(run) else _TRIES)
 
 
 def outcome_for(run: FlowRun, repeated: Repeated) -> Outcome:
     """The outcome of a run that is given up."""
-    text = f"The engine gave up after {repeated.times} times the same error: {repeated.text}"
+    text = f"The worker gave up after the same error {repeated.times} times: {repeated.text}"
     if not _has_jobs(run):
-        left = "retry_job tries again, once the cause is gone"
+        left = "Remove the cause, then call retry_job"
     elif repeated.is_cancel:
-        left = "What it runs could not be ended: look for what is left of it where it ran"
+        left = "Its jobs could not be ended and may still run: check their clusters"
     elif request_of(run) is None:
         left = "Its jobs are ended"
     else:
-        left = "Its job was left as it was and may still run: retry_job takes it up again"
+        left = "Its job may still run: retry_job attaches to it again"
     return Outcome(TerminationReason.UNSTARTABLE, f"{text.rstrip('. ')}. {left}.")
 
 
 def _has_jobs(run: FlowRun) -> bool:
-    """Whether something of the run may be running: its job, or those of a pipeline or a sweep."""
+    """Whether a job of the run may be running: its own, or one of a pipeline or a sweep."""
     attempt = run.labels.get(names.LABEL_ATTEMPT, 1)
     return request_of(run) is None or run.labels.get(names.LABEL_LAUNCHED_ATTEMPT) == attempt
 
 
 def _kind(error: BaseException) -> str:
-    """What makes an error the same as another: its type and where it was raised."""
+    """The identity of an error: its type and where it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__} {where}"

@@ -1,4 +1,4 @@
-"""What becomes of a schedule's run that is due before an earlier one of the schedule has ended."""
+"""Holds back the run of a schedule while an earlier run of the schedule has not ended."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ _ASKED_FOR = "AwaitingRetry"
 
 
 class Held(NamedTuple):
-    """A run that must not start now, and why."""
+    """A run that must not start now, and why; `for_good`: it never starts."""
 
     run: FlowRun
     why: str
@@ -41,10 +41,10 @@ class Held(NamedTuple):
 class Overlaps:
     """Holds back a run while an earlier one of its schedule has not ended.
 
-    Which of two runs is the earlier never changes, and a run that ended stays ended. So the runs
-    of a schedule start one after the other however many workers look, and whichever of them die;
-    Prefect's own concurrency limit of a deployment is a lease, which ends with the worker while
-    the job goes on (prefect 3.8).
+    The order of two runs never changes, and a run that ended stays ended. So the runs of a schedule
+    start one after the other with any number of workers, even if some of them die. Prefect's own
+    concurrency limit of a deployment is a lease: it ends with the worker, while the job keeps
+    running (prefect 3.8).
 
     Args:
         client: The client of the worker.
@@ -54,10 +54,10 @@ class Overlaps:
         self._client = client
 
     async def find_held(self, due: Sequence[FlowRun], *, active: Iterable[FlowRun]) -> list[Held]:
-        """Those of the runs due that must not start now.
+        """Find the due runs that must not start now.
 
         Args:
-            due: Runs whose time has come, which nobody has started.
+            due: Runs whose start time has come and that have not started.
             active: Runs that this worker executes.
         """
         executed = list(active)
@@ -79,7 +79,7 @@ class Overlaps:
         return found
 
     async def skip(self, held: Held) -> None:
-        """End a run that is held for good."""
+        """End a run that never starts."""
         await self._client.update_flow_run(held.run.id, name=known_name(held.run))
         record = RunRecord(held.run, self._client)
         await record.conclude(Outcome(TerminationReason.SKIPPED, held.why))
@@ -99,8 +99,8 @@ class Overlaps:
 
 
 def _policy(run: FlowRun) -> Overlap:
-    """The policy of the run's schedule; who asked for a retry gets it."""
-    # What a worker is told of due runs has no state (prefect 3.8), only its name.
+    """The policy of the run's schedule; a retry that was requested always starts."""
+    # The due runs that a worker receives have no state (prefect 3.8), only its name.
     if run.state_name == _ASKED_FOR:
         return Overlap.ALLOW
     return Overlap(str(run.labels.get(names.LABEL_OVERLAP, Overlap.ALLOW)))

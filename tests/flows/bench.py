@@ -129,7 +129,7 @@ class Bench:
 
         Args:
             settings: Its settings, if not those of the bench.
-            say: Told every line of its log.
+            say: Receives every line of its log.
             checks: What it checks before a launch.
         """
         worker = BenchWorker(
@@ -229,7 +229,7 @@ class Writes:
 
 
 class Outage:
-    """The way to the Prefect server: it works, or fails as told, for everybody."""
+    """The connection to the Prefect server: it works, or fails for all when set to."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.failing: int | None = None

@@ -98,7 +98,7 @@ async def test_a_job_put_back_into_the_queue_of_its_cluster_is_not_called_runnin
         async def runs_anew() -> bool:
             return await running_since(bench, job_id) not in (None, "", first)
 
-        # Its time limit begins anew, as that of its cluster does.
+        # Its time limit starts again, and so does that of its cluster.
         await eventually(runs_anew, timeout=PATIENCE_SECONDS)
         job.succeed()
         assert (await bench.ending(job_id))[0] is JobState.SUCCEEDED
@@ -299,7 +299,7 @@ async def test_what_is_asked_of_the_cluster_reaches_its_cloud(bench: Bench) -> N
 
 
 async def test_a_job_of_an_id_that_another_has_now_is_not_taken_for_ours(bench: Bench) -> None:
-    """A cluster that is made anew counts its jobs anew."""
+    """A cluster that is created again counts its jobs from 1 again."""
     bench.launcher.counts_ids = True
     async with bench.worker():
         first = await submit(bench, cluster_name="ours")

@@ -130,7 +130,7 @@ async def test_an_order_that_was_withdrawn_just_before_is_not_given(
             await bench.cancel(record.run.id)
 
     monkeypatch.setattr(RunRecord, "label", note_and_be_cancelled)
-    # Whoever sees a run that is cancelled so late cannot tell whether the order was given.
+    # A client that sees so late a cancel does not know whether the order was given.
     with contextlib.suppress(Conflict):
         assert not (await clusters.down("local", CLUSTER)).done
     (run,) = await eventually(lambda: ended(bench, "down"), timeout=PATIENCE_SECONDS)

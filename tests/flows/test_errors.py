@@ -35,9 +35,9 @@ def test_an_error_is_one_line(kind: type[OumiFlowsError]) -> None:
 @pytest.mark.parametrize(
     ("what", "next_step", "line"),
     [
-        ("It broke", "Mend it", "INTERNAL: It broke. Mend it."),
-        ("It broke.", "Mend it.", "INTERNAL: It broke. Mend it."),
-        ("It broke...", "Mend it!", "INTERNAL: It broke. Mend it!"),
+        ("It broke", "Repair it", "INTERNAL: It broke. Repair it."),
+        ("It broke.", "Repair it.", "INTERNAL: It broke. Repair it."),
+        ("It broke...", "Repair it!", "INTERNAL: It broke. Repair it!"),
         ("What broke? ", "Who knows?", "INTERNAL: What broke? Who knows?"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Jobs that somebody else launched, through the service, the API, the flows and a launcher."""
+"""Jobs that oumi-flows did not launch, through the service, the API, the flows and a launcher."""
 
 from collections.abc import AsyncGenerator
 
@@ -59,7 +59,7 @@ async def jobs(bench: Bench, stack: Stack) -> AsyncGenerator[JobService]:
 
 @pytest.fixture
 def theirs(bench: Bench, handle: JobHandle) -> FakeJob:
-    """A job that runs on a cluster of somebody else's."""
+    """A job on a cluster that oumi-flows did not create."""
     job = FakeJob("17", handle.cluster_name, {"run": "hold"}, output=b"step 1\nstep 2\n")
     bench.launcher.jobs["17"] = job
     return job

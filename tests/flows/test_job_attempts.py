@@ -1,4 +1,4 @@
-"""One job is launched once per attempt, whatever happens to whoever watches it."""
+"""One job is launched once per attempt, whatever happens to the worker that watches it."""
 
 import threading
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Cancelling a job through its run's state, whoever sets it and whenever."""
+"""Cancelling a job through its run's state, by any client at any time."""
 
 import asyncio
 import threading

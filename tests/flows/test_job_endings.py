@@ -68,11 +68,11 @@ async def test_a_job_that_ends_well_is_completed(bench: Bench) -> None:
             "The time limit was reached.",
         ),
         (
-            lambda job: job.fail(TerminationReason.LOST, "Nobody knows how it ended."),
+            lambda job: job.fail(TerminationReason.LOST, "Its end is unknown."),
             JobState.CRASHED,
             "Crashed",
             TerminationReason.LOST,
-            "Nobody knows how it ended.",
+            "Its end is unknown.",
         ),
         (
             lambda job: job.end(LauncherState.CANCELLED),

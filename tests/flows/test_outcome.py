@@ -70,7 +70,7 @@ def test_a_cancel_that_came_too_late_says_how_the_job_ended() -> None:
     ).text == (
         "The job had ended (nonzero_exit: It exited with code 3) before the cancel reached it."
     )
-    externally = Outcome(TerminationReason.CANCELLED_EXTERNALLY, "By somebody.")
+    externally = Outcome(TerminationReason.CANCELLED_EXTERNALLY, "From outside.")
     assert too_late_to_cancel(externally) == externally
 
 

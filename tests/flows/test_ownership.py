@@ -121,8 +121,8 @@ def test_processes_that_start_together_agree_on_their_machine(tmp_path: Path) ->
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_number_that_was_cut_short_is_made_anew(me: Owner, tmp_path: Path) -> None:
+def test_a_number_that_was_cut_short_is_created_again(me: Owner, tmp_path: Path) -> None:
     (tmp_path / "machine-id").write_text(me.machine.partition("@")[2][:16])
-    anew = Owner.current(tmp_path)
-    assert anew.machine != me.machine
-    assert Owner.current(tmp_path) == anew
+    other = Owner.current(tmp_path)
+    assert other.machine != me.machine
+    assert Owner.current(tmp_path) == other

@@ -257,7 +257,7 @@ async def test_a_step_retried_after_its_pipeline_was_cancelled_starts_only_what_
         state, _, text = await bench.ending(parent)
         assert state is JobState.CANCELLED
         assert text == (
-            "2 of 4 jobs succeeded, 1 not started (mourn): a retry of the whole runs it."
+            "2 of 4 jobs succeeded, 1 not started (mourn): retry the pipeline to run them."
         )
         assert set(await family.states(parent)) == {"one", "after", "two"}
 
@@ -335,7 +335,7 @@ async def test_an_error_in_the_execution_of_a_pipeline_does_not_end_it(
     async def show(*args: object, **kwargs: object) -> None:
         if not raised.is_set():
             raised.set()
-            raise RuntimeError("something that nobody thought of")
+            raise RuntimeError("an unexpected error")
         await shown(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Parent, "show", show)

@@ -1,4 +1,4 @@
-"""What a job ran on is told apart whenever it differs, and kept once."""
+"""The record of what a job ran on differs whenever its parts differ, and is kept once."""
 
 import subprocess
 from importlib.metadata import version
@@ -116,7 +116,7 @@ def test_a_folder_outside_git_has_no_code_version(tmp_path: Path) -> None:
 
 
 def test_odd_values_are_passed_over(folder: Path) -> None:
-    odd = {"a": "nul\0", "b": "~nobody-of-this-name/x", "c": "x" * 5000, "d": ["", None, 3]}
+    odd = {"a": "nul\0", "b": "~no-user-of-this-name/x", "c": "x" * 5000, "d": ["", None, 3]}
     assert of(folder, odd).data == {}
 
 

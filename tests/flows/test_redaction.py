@@ -249,8 +249,8 @@ def test_an_argument_after_the_option_that_names_a_secret_is_hidden() -> None:
 
 
 def test_json_stays_json() -> None:
-    told = json.dumps({token: [f'say "{token}"\\{token}'] for token in TOKENS})
-    hidden = json.loads(hide_tokens(told))
+    text = json.dumps({token: [f'say "{token}"\\{token}'] for token in TOKENS})
+    hidden = json.loads(hide_tokens(text))
     assert hidden == {"***": ['say "***"\\***']}
 
 

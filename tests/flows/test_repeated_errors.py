@@ -78,8 +78,8 @@ async def test_a_run_whose_job_may_be_well_is_tried_for_longer() -> None:
     assert is_given_up(launched, tenth)
     assert outcome_for(launched, tenth) == (
         TerminationReason.UNSTARTABLE,
-        "The engine gave up after 10 times the same error: ValueError: no. Its job was left as it "
-        "was and may still run: retry_job takes it up again.",
+        "The worker gave up after the same error 10 times: ValueError: no. Its job may still run: "
+        "retry_job attaches to it again.",
     )
 
 

@@ -241,7 +241,7 @@ async def test_a_trial_retried_after_its_sweep_was_cancelled_starts_no_other(
         assert (state, text) == (
             JobState.CANCELLED,
             "Best is trial-2: loss 0.5 with envs.A=2; 1 of 2 trials failed, 0 were stopped early, "
-            "2 were not started: a retry of the whole runs them.",
+            "2 were not started: retry the sweep to run them.",
         )
         assert len(bench.launcher.launches) == 3
 

@@ -72,8 +72,8 @@ async def test_a_run_that_meets_the_same_error_again_and_again_is_given_up(
             assert await bench.ending(job_id) == (
                 JobState.CRASHED,
                 TerminationReason.UNSTARTABLE,
-                "The engine gave up after 5 times the same error: ValueError: no such thing. "
-                "retry_job tries again, once the cause is gone.",
+                "The worker gave up after the same error 5 times: ValueError: no such thing. "
+                "Remove the cause, then call retry_job.",
             )
 
 
@@ -193,7 +193,7 @@ async def test_of_two_workers_that_see_an_orphan_one_takes_it(
     await bench.client.update_flow_run(job_id, infrastructure_pid=str(dead))
     others = [me._replace(started=me.started + n) for n in range(3)]
     workers = [PoolRuns(bench.client, bench.pool, owner) for owner in others]
-    seen = [await worker.orphans() for worker in workers]
+    seen = [await worker.find_orphans() for worker in workers]
     assert [[run.id for run in runs] for runs in seen] == [[job_id]] * 3
     claims = zip(workers, seen, strict=True)
     taken = await asyncio.gather(*(worker.claim(run) for worker, (run,) in claims))
@@ -206,7 +206,7 @@ async def test_a_run_that_ended_since_it_was_seen_is_not_taken(bench: Bench) -> 
     owner = Owner.current(bench.settings.home)
     await bench.client.update_flow_run(job_id, infrastructure_pid=str(owner))
     pool = PoolRuns(bench.client, bench.pool, owner)
-    (run,) = await pool.orphans()
+    (run,) = await pool.find_orphans()
     await bench.set_state(job_id, StateType.CANCELLED)
     assert await pool.claim(run) is None
 
@@ -222,7 +222,7 @@ async def test_a_run_that_another_worker_executes_is_no_orphan(
     await bench.client.update_flow_run(job_id, infrastructure_pid=str(me))
     another = PoolRuns(bench.client, bench.pool, me._replace(machine="boot@elsewhere"))
     monkeypatch.setattr(Owner, "is_alive", lambda owner, us: owner == me)
-    assert await another.orphans() == []
+    assert await another.find_orphans() == []
 
 
 async def test_more_runs_than_a_page_are_all_seen(

@@ -113,7 +113,7 @@ async def test_a_late_answer_is_had_by_whoever_asks_again(
         (run,) = await eventually(lambda: _ended(bench, 500), timeout=PATIENCE_SECONDS)
         assert (await ask(PATIENCE_SECONDS)).number == 1000
         assert [one.id for one in await _ended(bench, 500)] == [run.id]
-        # What was read is asked anew.
+        # The question is asked again.
         assert (await ask(PATIENCE_SECONDS)).number == 1000
         assert len(await _ended(bench, 500)) == 2
 

@@ -80,5 +80,5 @@ def test_a_number_that_is_not_finite_is_no_override() -> None:
     state, why = after_training(uses, rate=math.inf)
     assert (state, why) == (
         PartState.FAILED,
-        "training.learning_rate would be inf. Look at why that metric is none.",
+        "training.learning_rate would be inf. Check why that metric is not finite.",
     )
