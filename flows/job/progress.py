@@ -47,7 +47,6 @@ class _Report(BaseModel):
     max_steps: Annotated[int, Field(gt=0, le=COUNT_MAX)] | None = None
     loss: Number | None = None
     eta_seconds: _Finite = None
-    checkpoint_step: _Count | None = None
 
 
 class ProgressReader:
@@ -67,11 +66,6 @@ class ProgressReader:
         self._report: _Report | None = None
         self._output = _TrainerOutput()
         self._last = JobProgress()
-
-    @property
-    def last_checkpoint_step(self) -> int | None:
-        """Step of the last whole checkpoint, as the hook said; None: it said of none."""
-        return self._report.checkpoint_step if self._report else None
 
     def read(self) -> JobProgress | None:
         """Read the progress; None if it has not changed."""

@@ -67,15 +67,6 @@ def test_a_training_is_followed_from_its_first_step_to_its_last(
     )
 
 
-def test_the_hook_says_which_checkpoint_was_written_last(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    reader = ProgressReader(path)
-    assert reader.last_checkpoint_step is None
-    path.write_bytes(OUTPUT)
-    reader.read()
-    assert reader.last_checkpoint_step == 60
-
-
 def test_no_log_and_a_log_without_progress_say_nothing(tmp_path: Path) -> None:
     path = tmp_path / "log"
     reader = ProgressReader(path)
