@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Final, TypeVar
 
@@ -11,9 +11,7 @@ from prefect.exceptions import ObjectNotFound
 
 from flows.core import names
 from flows.core.errors import (
-    CloudUnavailable,
     ClusterNotFound,
-    ClusterUnreachable,
     ConfigNotFound,
     Conflict,
     InvalidConfig,
@@ -27,11 +25,12 @@ from flows.core.redaction import Redactor, own_redactor, own_secrets, ways_of_wr
 from flows.core.secret_marks import keep_marks
 from flows.core.states import JobState, TerminationReason
 from flows.job.hiding_log import HidingLogger
+from flows.job.job_search import JobSearch
 from flows.job.job_watch import JobWatch
 from flows.job.launch_checks import find_blockers
 from flows.job.launch_plan import LaunchPlan
 from flows.job.letting_go import Patience, with_cost
-from flows.job.outcome import Outcome
+from flows.job.outcome import Outcome, cancelled_before_launch
 from flows.job.reading import Reading
 from flows.job.reporting import Report
 from flows.job.results import keep_results, with_divergence
@@ -73,7 +72,6 @@ class Attempt:
         cancel: CancelRequest,
         logger: "logging.Logger | logging.LoggerAdapter[logging.Logger]",
     ) -> None:
-        self.number = number
         self._request = request
         self._record = record
         self._launcher = runtime.launcher
@@ -86,17 +84,31 @@ class Attempt:
         )
         self._submissions = Submissions(record, request, is_new=is_new)
         self._plan = LaunchPlan(request, record, self._settings, logger)
+        self._search = JobSearch(
+            request,
+            number=number,
+            record=record,
+            runtime=runtime,
+            cancel=cancel,
+            report=self._report,
+            submissions=self._submissions,
+            plan=self._plan,
+        )
         self._reading = Reading()
-        self._cluster: str | None = None
         self._is_late = False
         self._recording: asyncio.Task[None] | None = None
+
+    @property
+    def number(self) -> int:
+        """The number of the attempt; an earlier one if the job of that one is still alive."""
+        return self._search.number
 
     async def attach_or_launch(self) -> JobHandle | Outcome:
         """Find the job that this attempt launched before, or launch it now."""
 
         async def attach_or_launch(patience: Patience) -> JobHandle | Outcome:
             try:
-                found = await self._attach(patience)
+                found = await self._search.attach(patience)
             except StillLaunching as launching:
                 return await self._take_up(launching)
             return found or await self._launch()
@@ -106,7 +118,7 @@ class Attempt:
         if self.number > 1:  # the reports of an earlier attempt are not this one's
             await self._record.label({names.LABEL_ATTEMPT: self.number})
         try:
-            launched = await self._once_reachable(attach_or_launch)
+            launched = await self._search.repeat_until_reachable(attach_or_launch)
         except InvalidConfig as error:
             launched = Outcome(TerminationReason.INVALID_CONFIG, error.sentences)
         except LaunchCancelled as error:
@@ -130,7 +142,7 @@ class Attempt:
             cancel=self._cancel,
             report=self._report,
             timeout_seconds=self._request.timeout_seconds,
-            is_ours=self._adopted_job is None,
+            is_ours=self._search.adopted_job is None,
         )
         outcome = await watch.outcome()
         if watch.has_ended:
@@ -160,11 +172,11 @@ class Attempt:
         await self._learn_secrets()
         self._cancel.ask(force=self._record.force_cancel, concluded=False)
         try:
-            found = await self._once_reachable(self._attach)
+            found = await self._search.repeat_until_reachable(self._search.attach)
         except (ConfigNotFound, InvalidConfig, Conflict, ClusterNotFound):
             found = None  # there was not even a place to launch it
         if found is None:
-            return _cancelled_before_launch()
+            return cancelled_before_launch()
         return self._hide_secrets(found) if isinstance(found, Outcome) else await self.watch(found)
 
     async def _learn_secrets(self) -> None:
@@ -184,105 +196,6 @@ class Attempt:
     def _hide_secrets(self, outcome: Outcome) -> Outcome:
         return Outcome(outcome.reason, self._report.redactor.text(outcome.text))
 
-    async def _once_reachable(self, call: Callable[[Patience], Awaitable[T]]) -> T | Outcome:
-        """Return the result of `call`; repeat it while the cluster does not answer."""
-        patience = await self._patience()
-        while True:
-            try:
-                return await call(patience)
-            except CloudUnavailable as error:
-                if not self._cancel.wanted.is_set():
-                    raise
-                silence = ClusterUnreachable(error.what, error.next_step)
-            except ClusterUnreachable as error:
-                silence = error
-            await self._report.show_unreachable(silence.what, observed=None)
-            given_up = self._given_up(silence, patience)
-            if given_up is not None:
-                return given_up
-            await self._cancel.wait_for_change(within_seconds=self._settings.poll_max_seconds)
-
-    async def _patience(self) -> Patience:
-        with suppress(OumiFlowsError):  # raised again where it matters
-            await self._where()
-        return Patience(
-            self._cancel,
-            self._settings,
-            cloud=self._request.cloud,
-            cluster=self._cluster or self._request.cluster_name,
-            job=f"A job named {self._key(self.number)}",
-        )
-
-    def _given_up(self, silence: ClusterUnreachable, patience: Patience) -> Outcome | None:
-        """Decide how the attempt ends while its cluster does not answer; None: ask it again."""
-        wanted = self._cancel.wanted.is_set() or self._record.is_cancelling
-        if wanted and not self._submissions.may_live(self.number):
-            return _cancelled_before_launch()
-        if wanted or self._submissions.may_have(self.number):
-            return patience.outcome(silence)
-        if patience.silent_for() < self._settings.reach_timeout_seconds:
-            return None
-        what = f"{silence.what.rstrip('. ')}; nothing was submitted."
-        text = f"{what} Retry the job once the worker reaches the cluster."
-        return Outcome(TerminationReason.LAUNCH_FAILED, text)
-
-    async def _attach(self, patience: Patience) -> JobHandle | None:
-        """Find the job that this attempt already launched, if there is one.
-
-        If the job of the previous attempt still lives, this attempt becomes the previous one: that
-        one was given up, or its launch counted as failed, before its job started.
-        """
-        handle = None
-        if self._submissions.may_have(self.number):
-            handle = await patience.ask(self._find(self.number))
-        last = self._submissions.last_before(self.number)
-        if handle is not None or not last:
-            return handle
-        try:
-            earlier = await patience.ask(self._find(last))
-        except StillLaunching as error:  # launching this attempt would not take that launch up
-            raise ClusterUnreachable(error.what, error.next_step) from error
-        if earlier is None:
-            return None
-        seen = await patience.ask(self._launcher.observe_job(earlier))
-        if seen is None or seen.state.is_terminal:
-            return None
-        if seen.is_another_than(self._key(last)):
-            return None  # its cluster was made again, and counts its jobs from 1
-        await self._record.take_back_attempts(self.number - last)
-        self.number = last
-        return earlier
-
-    async def _find(self, number: int) -> JobHandle | None:
-        if self._adopted_job is not None:
-            return self._adopted_job if number == 1 else None
-        # A job that the run records as launched is not launched again, even if it is lost.
-        return self._record.handle(number, cloud=self._request.cloud) or await self._launcher.find(
-            cloud=self._request.cloud, cluster_name=await self._where(), key=self._key(number)
-        )
-
-    async def _where(self) -> str:
-        """The cluster's name."""
-        if self._cluster is None:
-            self._cluster = await asyncio.to_thread(self._plan.cluster_name)
-        return self._cluster
-
-    @property
-    def _adopted_job(self) -> JobHandle | None:
-        """The job that this run follows and oumi-flows did not launch."""
-        request = self._request
-        if request.launcher_job_id is None:
-            return None
-        return JobHandle(
-            cloud=request.cloud,
-            cluster_name=request.cluster_name,
-            launcher_job_id=request.launcher_job_id,
-        )
-
-    def _key(self, number: int) -> str:
-        """The name of an attempt on the launcher."""
-        return names.launch_key(self._record.run.id, number)
-
     async def _launch(self) -> JobHandle | Outcome:
         """Launch the job, unless it was cancelled first."""
         refusal = await self._refusal()
@@ -296,7 +209,9 @@ class Attempt:
             return Outcome(TerminationReason.LAUNCH_FAILED, f"The job was not prepared: {error}")
         await self._record.show(JobState.LAUNCHING)
         # A cancel can interrupt this look; it cannot interrupt a launch.
-        await self._unless_cancelled(self._launcher.reach(self._request.cloud, await self._where()))
+        await self._unless_cancelled(
+            self._launcher.reach(self._request.cloud, await self._search.cluster())
+        )
         return await self._launch_prepared(job_config)
 
     async def _take_up(self, launching: StillLaunching) -> JobHandle | Outcome:
@@ -312,7 +227,7 @@ class Attempt:
     async def _launch_prepared(
         self, job_config: str, *, under_way: StillLaunching | None = None
     ) -> JobHandle | Outcome:
-        cluster = await self._where()
+        cluster = await self._search.cluster()
         await self._record.show(JobState.LAUNCHING)
         look = "the contents of a folder of results"
         marks = await self._reading.read(look, self._plan.result_marks, self.number)
@@ -326,7 +241,7 @@ class Attempt:
             if under_way is not None:
                 raise under_way  # its job is cancelled once it exists
             await self._submissions.take_back()
-            return _cancelled_before_launch()
+            return cancelled_before_launch()
         if self.number > 1:
             await self._report.start_over()
         self._recording = asyncio.create_task(self._record_provenance())
@@ -335,7 +250,7 @@ class Attempt:
                 job_config,
                 cloud=self._request.cloud,
                 cluster_name=cluster,
-                key=self._key(self.number),
+                key=self._search.key(self.number),
                 autostop_minutes=self._request.autostop_minutes,
             )
         )
@@ -357,7 +272,7 @@ class Attempt:
 
     async def _refusal(self) -> Outcome | None:
         """Say why nothing may be launched; None: it may."""
-        if self._adopted_job is not None and not self._cancel.wanted.is_set():
+        if self._search.adopted_job is not None and not self._cancel.wanted.is_set():
             return Outcome(
                 TerminationReason.INVALID_CONFIG,
                 "The job was adopted, so there is no config to launch it from.",
@@ -366,7 +281,7 @@ class Attempt:
         if checks is not None and not self._request.skip_preflight and self.number == 1:
             blocked = await self._unless_cancelled(find_blockers(checks, self._plan, self._logger))
         if self._cancel.wanted.is_set():
-            return _cancelled_before_launch()
+            return cancelled_before_launch()
         return Outcome(TerminationReason.INVALID_CONFIG, blocked) if blocked else None
 
     async def _unless_cancelled(self, call: Awaitable[T]) -> T | None:
@@ -405,7 +320,7 @@ class Attempt:
         self, launching: asyncio.Future[JobHandle], cluster: str
     ) -> JobHandle | Outcome:
         """Wait for the handle of the job; cancel a job whose launch took too long."""
-        patience = await self._patience()
+        patience = await self._search.patience()
         limit = self._settings.launch_timeout_seconds
         await patience.await_launch(launching, seconds=limit)
         if not launching.done() and not self._cancel.force:
@@ -439,7 +354,3 @@ class Attempt:
     def _late(self) -> str:
         limit = self._settings.launch_timeout_seconds
         return f"{self._request.cloud} did not launch the job within {limit:g} s"
-
-
-def _cancelled_before_launch() -> Outcome:
-    return Outcome(TerminationReason.USER_CANCELLED, "Cancelled before it was launched.")

@@ -63,3 +63,8 @@ def too_late_to_cancel(outcome: Outcome) -> Outcome:
     return Outcome(
         TerminationReason.USER_CANCELLED, f"The job had {ended} before the cancel reached it."
     )
+
+
+def cancelled_before_launch() -> Outcome:
+    """The outcome of a job that was cancelled before it was launched."""
+    return Outcome(TerminationReason.USER_CANCELLED, "Cancelled before it was launched.")
