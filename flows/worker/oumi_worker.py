@@ -8,12 +8,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 from uuid import UUID
 
 import httpx
 from prefect import Flow
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect.context import AsyncClientContext
 from prefect.exceptions import Abort, ObjectNotFound, Pause
@@ -37,7 +37,7 @@ from flows.worker.in_process_engine import InProcessFlowRunEngine, LastingRunEng
 from flows.worker.ownership import Owner
 from flows.worker.pool_runs import LATE, PoolRuns
 from flows.worker.repeated_errors import RepeatedErrors, cause_of, is_given_up, outcome_for
-from flows.worker.schedule_overlap import Held, Overlaps
+from flows.worker.slots import Slots, WaitingRuns
 
 _SWEEP_SECONDS = 5.0
 """Interval at which a worker looks for orphaned runs and for deleted ones."""
@@ -80,7 +80,10 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         launcher = launcher or OumiLauncher(self._settings)
         self._runtime = Runtime(launcher, self._settings, observes_cancels=True, checks=checks)
         self._owner = Owner.current(self._settings.home)
-        self._local_slots = self._settings.local_slots or max(1, len(visible_gpus()))
+        self._slots = Slots(
+            limit=self._limit,
+            local_limit=self._settings.local_slots or max(1, len(visible_gpus())),
+        )
         self._flows = DeployedFlows()
         self._errors = RepeatedErrors(pause_seconds=_SWEEP_SECONDS)
         self._active: dict[UUID, FlowRun] = {}
@@ -170,7 +173,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         now = datetime.now(UTC)
         due = [run for run in due if run.id not in self._active]
         due = [run for run in due if (run.next_scheduled_start_time or now) <= now]
-        held = {one.run.id: one for one in await self._hold_back(due)}
+        held = await self._waiting.hold_back(due, active=self._active.values())
         started: list[FlowRun] = []
         for run in due:
             if run.id in held:
@@ -180,35 +183,12 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             except FlowNotLoaded as error:
                 await self._refuse(run, error)
                 continue
-            if is_job and not self._has_slot(run):
-                await self._show_queued(run, "Waiting for a slot.")
+            if is_job and not self._slots.has_room(run, active=self._active.values()):
+                await self._waiting.show(run, "Waiting for a slot.")
                 continue
             self._spawn(self._begin, run)
             started.append(run)
         return started
-
-    def _has_slot(self, run: FlowRun) -> bool:
-        # Other runs wait for jobs: they must not take the slot of one.
-        jobs = [active for active in self._active.values() if _cloud(active)]
-        if self._limit is not None and len(jobs) >= self._limit:
-            return False
-        if _cloud(run) != names.LOCAL_CLOUD:
-            return True
-        return sum(_cloud(job) == names.LOCAL_CLOUD for job in jobs) < self._local_slots
-
-    async def _hold_back(self, due: list[FlowRun]) -> list[Held]:
-        """Skip or queue the runs that must wait for an earlier run of their schedule."""
-        overlaps = Overlaps(self.client)
-        held = await overlaps.find_held(due, active=self._active.values())
-        for one in held:
-            try:
-                if one.for_good:
-                    await overlaps.skip(one)
-                else:
-                    await self._show_queued(one.run, one.why)
-            except ObjectNotFound:
-                self._logger.info("Flow run %s was deleted", one.run.id)
-        return held
 
     async def _refuse(self, run: FlowRun, error: FlowNotLoaded) -> None:
         """Fail a run whose flow is not installed; a run of another version of oumi-flows waits.
@@ -221,18 +201,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         why = f"This worker is of another version. Run `oumi-flows up` to replace it. {error}"
         if run.state_name != LATE:
             self._logger.error("Flow run %s waits: %s", run.id, why)
-        await self._show_queued(run, why)
-
-    async def _show_queued(self, run: FlowRun, why: str) -> None:
-        # The due runs that a worker receives have no state (prefect 3.8), only its name.
-        if run.state_name in (LATE, "AwaitingRetry"):
-            return
-        state = State(type=StateType.SCHEDULED, name=LATE, message=why)
-        state.state_details.scheduled_time = run.next_scheduled_start_time
-        try:
-            await self.client.set_flow_run_state(run.id, state)
-        except ObjectNotFound:
-            self._logger.info("Flow run %s was deleted", run.id)
+        await self._waiting.show(run, why)
 
     def _spawn(self, execute: Callable[[FlowRun], Awaitable[None]], run: FlowRun) -> None:
         if self._runs_task_group is None:
@@ -416,17 +385,13 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         await self._start(due)
 
     @property
+    def _waiting(self) -> WaitingRuns:
+        return WaitingRuns(self.client, self._logger)
+
+    @property
     def _pool_runs(self) -> PoolRuns:
         return PoolRuns(self.client, self._work_pool_name, self._owner)
 
 
 def _is_cancelling(run: FlowRun) -> bool:
     return run.state is not None and run.state.is_cancelling()
-
-
-def _cloud(run: FlowRun) -> str | None:
-    """The cloud of a job; None if the run is no job."""
-    request: object = run.parameters.get("request")
-    if not isinstance(request, dict):
-        return None
-    return str(cast("dict[str, object]", request).get("cloud") or names.LOCAL_CLOUD)

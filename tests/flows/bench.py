@@ -185,7 +185,7 @@ class BenchWorker(OumiWorker):
 
     async def show_queued(self, run: FlowRun) -> None:
         """What it does with a run that has no slot."""
-        await self._show_queued(run, "Waiting for a slot.")
+        await self._waiting.show(run, "Waiting for a slot.")
 
 
 class _Listener(logging.Handler):
