@@ -122,6 +122,7 @@ class Children:
         """End every live job, wait until all are gone, and return all jobs as they ended."""
         interval = Interval(self._settings.poll_min_seconds)
         while True:
+            requested = cancel.state
             runs = list((await self.all()).values())
             live = [run for run in runs if not state_of(run).is_terminal]
             if not live:
@@ -131,9 +132,8 @@ class Children:
                     run, force=cancel.force, message="Its pipeline or sweep was cancelled."
                 )
             # A forced cancel may follow an ordinary one.
-            cancel.news.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(cancel.news.wait(), interval.next())
+                await asyncio.wait_for(cancel.wait_for_change(requested), interval.next())
 
     async def _read(self, *, offset: int) -> list[FlowRun]:
         return await self._client.read_flow_runs(

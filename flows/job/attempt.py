@@ -122,7 +122,7 @@ class Attempt:
         except InvalidConfig as error:
             launched = Outcome(TerminationReason.INVALID_CONFIG, error.sentences)
         except LaunchCancelled as error:
-            wanted = self._cancel.wanted.is_set()
+            wanted = self._cancel.wanted
             reason = TerminationReason.USER_CANCELLED if wanted else None
             launched = Outcome(reason or TerminationReason.CANCELLED_EXTERNALLY, error.sentences)
         except OumiFlowsError as error:
@@ -216,7 +216,7 @@ class Attempt:
 
     async def _take_up(self, launching: StillLaunching) -> JobHandle | Outcome:
         """Wait for a launch that is under way, within the time limit that its worker kept."""
-        if self._cancel.wanted.is_set():
+        if self._cancel.wanted:
             raise launching
         try:
             job_config = await self._job_config()
@@ -237,7 +237,7 @@ class Attempt:
         if self._record.force_cancel and not self._record.is_cancelling:
             labels[names.LABEL_FORCE_CANCEL] = False  # it was requested for an earlier attempt
         await self._record.label({**labels, **self._submissions.begin(self.number)})
-        if self._cancel.wanted.is_set() or self._record.is_cancelling:
+        if self._cancel.wanted or self._record.is_cancelling:
             if under_way is not None:
                 raise under_way  # its job is cancelled once it exists
             await self._submissions.take_back()
@@ -272,7 +272,7 @@ class Attempt:
 
     async def _refusal(self) -> Outcome | None:
         """Say why nothing may be launched; None: it may."""
-        if self._search.adopted_job is not None and not self._cancel.wanted.is_set():
+        if self._search.adopted_job is not None and not self._cancel.wanted:
             return Outcome(
                 TerminationReason.INVALID_CONFIG,
                 "The job was adopted, so there is no config to launch it from.",
@@ -280,14 +280,14 @@ class Attempt:
         checks, blocked = self._runtime.checks, None
         if checks is not None and not self._request.skip_preflight and self.number == 1:
             blocked = await self._unless_cancelled(find_blockers(checks, self._plan, self._logger))
-        if self._cancel.wanted.is_set():
+        if self._cancel.wanted:
             return cancelled_before_launch()
         return Outcome(TerminationReason.INVALID_CONFIG, blocked) if blocked else None
 
     async def _unless_cancelled(self, call: Awaitable[T]) -> T | None:
         """Return the result of `call`; interrupt it as soon as the run is cancelled."""
         calling = asyncio.ensure_future(call)
-        wanted = asyncio.ensure_future(self._cancel.wanted.wait())
+        wanted = asyncio.ensure_future(self._cancel.wait_until_wanted())
         try:
             await asyncio.wait({calling, wanted}, return_when=asyncio.FIRST_COMPLETED)
             return calling.result() if calling.done() else None
@@ -305,7 +305,7 @@ class Attempt:
     async def _keep_record(self) -> None:
         """Wait a while for the record of what the job ran on, to name it on the run."""
         if self._recording is not None:
-            is_wanted = not self._cancel.wanted.is_set()
+            is_wanted = not self._cancel.wanted
             await asyncio.wait([self._recording], timeout=_RECORD_SECONDS if is_wanted else 0)
 
     async def _keep_duration(self) -> None:

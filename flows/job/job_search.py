@@ -65,7 +65,7 @@ class JobSearch:
             try:
                 return await call(patience)
             except CloudUnavailable as error:
-                if not self._cancel.wanted.is_set():
+                if not self._cancel.wanted:
                     raise
                 silence = ClusterUnreachable(error.what, error.next_step)
             except ClusterUnreachable as error:
@@ -74,7 +74,7 @@ class JobSearch:
             given_up = self._decide_end(silence, patience)
             if given_up is not None:
                 return given_up
-            await self._cancel.wait_for_change(within_seconds=self._settings.poll_max_seconds)
+            await self._cancel.rest(self._settings.poll_max_seconds)
 
     async def attach(self, patience: Patience) -> JobHandle | None:
         """Find the job that this attempt already launched, if there is one.
@@ -139,7 +139,7 @@ class JobSearch:
 
     def _decide_end(self, silence: ClusterUnreachable, patience: Patience) -> Outcome | None:
         """Decide how the attempt ends while its cluster does not answer; None: ask it again."""
-        wanted = self._cancel.wanted.is_set() or self._record.is_cancelling
+        wanted = self._cancel.wanted or self._record.is_cancelling
         if wanted and not self._submissions.may_live(self.number):
             return cancelled_before_launch()
         if wanted or self._submissions.may_have(self.number):

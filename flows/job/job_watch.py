@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 
 import httpx
 from prefect.exceptions import ObjectNotFound
@@ -17,7 +18,7 @@ from flows.job.outcome import Outcome, outcome_of
 from flows.job.reading import Reading
 from flows.job.reporting import Report
 from flows.job.run_record import RunRecord
-from flows.job.runtime import CancelRequest, Runtime
+from flows.job.runtime import CancelRequest, CancelState, Runtime
 from flows.launcher.port import LauncherState, Observation
 
 _VANISHED_AFTER_SECONDS = 5.0
@@ -77,6 +78,7 @@ class JobWatch:
         self._seen: Observation | None = None
         # An earlier watch may have stopped before it could cancel the job.
         self._cancel_due = record.is_timed_out(attempt)
+        self._passed_on = CancelState()
         self._cancel_again_at = float("inf")
         self._missing_since: float | None = None
         self._patience = Patience(
@@ -100,8 +102,8 @@ class JobWatch:
                     if outcome is not None:
                         return await self._finish(outcome)
                     await _first(
-                        watched.changed,
-                        self._cancel.news,
+                        watched.changed.wait(),
+                        self._cancel.wait_for_change(self._passed_on),
                         seconds=self._settings.progress_interval_seconds,
                     )
         finally:
@@ -138,8 +140,8 @@ class JobWatch:
         return await self._report.finish(outcome, self._seen, output_dir=output_dir)
 
     async def _pass_on_cancel(self, cluster: ClusterWatch) -> None:
-        if self._cancel.news.is_set():
-            self._cancel.news.clear()
+        if self._cancel.state != self._passed_on:
+            self._passed_on = self._cancel.state
             self._cancel_due = True
         now = asyncio.get_running_loop().time()
         if not self._cancel_due and now < self._cancel_again_at:
@@ -200,7 +202,7 @@ class JobWatch:
         return seen.model_copy(update={"log_path": str(self._log.path)}) if copied else seen
 
     def _outcome_of_end(self, seen: Observation) -> Outcome:
-        cancelled = self._cancel.wanted.is_set()
+        cancelled = self._cancel.wanted
         timed_out = self._record.is_timed_out(self._attempt)
         if timed_out and not cancelled and seen.state is LauncherState.CANCELLED:
             return Outcome(
@@ -227,7 +229,7 @@ class JobWatch:
                 log_path=seen.log_path,
                 held_by=seen.held_by,
             )
-            if self._cancel.wanted.is_set():
+            if self._cancel.wanted:
                 return
             if seen.state is LauncherState.RUNNING:
                 await self._record.show(JobState.RUNNING)
@@ -263,14 +265,14 @@ class JobWatch:
         if now - self._missing_since < _VANISHED_AFTER_SECONDS:
             return None
         where = f"{self._handle.cloud}/{self._handle.cluster_name}"
-        if self._cancel.wanted.is_set():
+        if self._cancel.wanted:
             return Outcome(TerminationReason.USER_CANCELLED, f"{where} no longer has the job.")
         return Outcome(TerminationReason.LOST, f"{where} no longer knows the job.")
 
 
-async def _first(*events: asyncio.Event, seconds: float) -> None:
-    """Wait until one of the events is set, or for so long."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
+async def _first(*calls: Awaitable[object], seconds: float) -> None:
+    """Wait until one of the calls returns, for `seconds` at most."""
+    waits = [asyncio.ensure_future(call) for call in calls]
     try:
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -60,7 +60,7 @@ class Patience:
         """
         limit = self._settings.force_timeout_seconds
         asking = asyncio.ensure_future(call)
-        forced = asyncio.ensure_future(self._cancel.forced.wait())
+        forced = asyncio.ensure_future(self._cancel.wait_until_forced())
         try:
             await asyncio.wait({asking, forced}, return_when=asyncio.FIRST_COMPLETED)
             if not asking.done():
@@ -74,7 +74,7 @@ class Patience:
 
     async def await_launch(self, launching: asyncio.Future[JobHandle], *, seconds: float) -> None:
         """Wait for a launch for `seconds`, and less once its cancel is forced."""
-        forced = asyncio.ensure_future(self._cancel.forced.wait())
+        forced = asyncio.ensure_future(self._cancel.wait_until_forced())
         try:
             await asyncio.wait(
                 {launching, forced}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED

@@ -5,7 +5,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from flows.core.errors import ClusterUnreachable, OumiFlowsError
@@ -20,47 +20,83 @@ _REMEMBERED_SECONDS: Final = 600.0
 """How long after the end of a cluster the end of its jobs may be observed."""
 
 
-class CancelRequest:
-    """The request of the Prefect server to end one run, or to stop executing it.
+class CancelState(NamedTuple):
+    """What was requested of one run so far.
 
     Attributes:
-        wanted: Set once the run's end is requested.
-        forced: Set once the cancel is forced: the job gets no time to end by itself.
+        wanted: Whether the run's end is requested.
+        forced: Whether the cancel is forced: the job gets no time to end by itself.
         concluded: Whether the run is in a terminal state already, or was deleted.
-        news: Set by each new request; the reader clears it.
     """
 
+    wanted: bool = False
+    forced: bool = False
+    concluded: bool = False
+
+
+class CancelRequest:
+    """The request of the Prefect server to end one run, or to stop executing it."""
+
     def __init__(self) -> None:
-        self.wanted = asyncio.Event()
-        self.forced = asyncio.Event()
+        self._state = CancelState()
         self._forced_at = 0.0
-        self.concluded = False
-        self.news = asyncio.Event()
+        self._change = asyncio.Event()
 
     def ask(self, *, force: bool, concluded: bool) -> None:
         """Note the request; a later one can only add to it."""
-        if self.wanted.is_set() and self.force >= force and self.concluded >= concluded:
+        before = self._state
+        self._state = CancelState(
+            wanted=True, forced=before.forced or force, concluded=before.concluded or concluded
+        )
+        if self._state == before:
             return
-        if force and not self.force:
+        if self._state.forced and not before.forced:
             self._forced_at = time.monotonic()
-            self.forced.set()
-        self.concluded |= concluded
-        self.wanted.set()
-        self.news.set()
+        change, self._change = self._change, asyncio.Event()
+        change.set()
+
+    @property
+    def state(self) -> CancelState:
+        """What was requested so far."""
+        return self._state
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the run's end is requested."""
+        return self._state.wanted
 
     @property
     def force(self) -> bool:
         """Whether the cancel is forced."""
-        return self.forced.is_set()
+        return self._state.forced
 
-    async def wait_for_change(self, *, within_seconds: float) -> None:
-        """Wait until more is requested than now, for `within_seconds` at most."""
-        more = self.forced if self.wanted.is_set() else self.wanted
-        if more.is_set():
-            await asyncio.sleep(min(within_seconds, _FORCED_PAUSE_SECONDS))
+    @property
+    def concluded(self) -> bool:
+        """Whether the run is in a terminal state already, or was deleted."""
+        return self._state.concluded
+
+    async def wait_for_change(self, since: CancelState) -> None:
+        """Wait until something was requested that is not in `since`."""
+        while self._state == since:
+            await self._change.wait()
+
+    async def wait_until_wanted(self) -> None:
+        """Wait until the run's end is requested."""
+        await self.wait_for_change(CancelState())
+
+    async def wait_until_forced(self) -> None:
+        """Wait until the cancel is forced."""
+        while not self._state.forced:
+            await self._change.wait()
+
+    async def rest(self, seconds: float) -> None:
+        """Wait before the next try; not longer than until more is requested."""
+        if self.force:
+            await asyncio.sleep(min(seconds, _FORCED_PAUSE_SECONDS))
             return
+        more = self.wait_until_forced() if self.wanted else self.wait_until_wanted()
         with suppress(TimeoutError):
-            await asyncio.wait_for(more.wait(), within_seconds)
+            await asyncio.wait_for(more, seconds)
 
     def forced_for(self, seconds: float) -> bool:
         """Whether the cancel was forced at least so many seconds ago."""

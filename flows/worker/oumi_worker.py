@@ -305,7 +305,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         engine_type = LastingRunEngine if has_parts else InProcessFlowRunEngine
         with self._runtime.cancel_request(run.id) as cancel:
             execution = asyncio.create_task(run_in_process(flow, run, engine_type=engine_type))
-            wanted = asyncio.create_task(cancel.wanted.wait())
+            wanted = asyncio.create_task(cancel.wait_until_wanted())
             try:
                 await asyncio.wait({execution, wanted}, return_when=asyncio.FIRST_COMPLETED)
                 if not execution.done():

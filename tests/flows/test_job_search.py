@@ -1,5 +1,6 @@
-"""How an attempt finds its job, and what it does while the cluster does not answer."""
+"""How an attempt finds, launches and cancels its job, without an engine."""
 
+import asyncio
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +22,7 @@ from flows.job.run_record import RunRecord
 from flows.job.runtime import CancelRequest, Runtime
 from flows.job.submissions import Submissions
 from tests.support.fake_launcher import FakeJob, FakeLauncher
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -47,18 +49,23 @@ class Client:
     async def create_artifact(self, _: object) -> FlowRun:
         return self.run
 
+    async def update_artifact(self, *_: object) -> None:
+        pass
+
 
 class Place:
-    """A run of a job that holds, and a launcher."""
+    """A run of a job that ends only by a forced cancel, and a launcher."""
 
     def __init__(self, folder: Path) -> None:
         config = folder / "job.yaml"
-        config.write_text("name: one\nresources: {cloud: local}\nrun: hold\n")
+        config.write_text("name: one\nresources: {cloud: local}\nrun: ignore\n")
         self.request = JobRequest(config_path=str(config), client_cwd=str(folder))
         self.run = FlowRun(id=RUN_ID, flow_id=RUN_ID, run_count=1)
         self.record = RunRecord(self.run, cast("PrefectClient", Client(self.run)))
         self.launcher = FakeLauncher()
-        self.settings = Settings(home=folder / "home", reach_timeout_seconds=0.01)
+        self.settings = Settings(
+            home=folder / "home", reach_timeout_seconds=0.01, poll_min_seconds=0.01
+        )
         self.runtime = Runtime(self.launcher, self.settings, observes_cancels=True)
         self.cancel = CancelRequest()
 
@@ -145,3 +152,17 @@ async def test_an_attempt_launches_its_job_and_another_execution_attaches_to_it(
     search = place.search(1, is_new=False)
     assert await search.repeat_until_reachable(search.attach) == launched
     assert place.launcher.launches == [key]
+
+
+async def test_each_request_to_cancel_reaches_the_job_that_is_watched(place: Place) -> None:
+    attempt = place.attempt()
+    launched = await attempt.attach_or_launch()
+    assert isinstance(launched, JobHandle)
+    job = place.launcher.jobs[launched.launcher_job_id]
+    watch = asyncio.create_task(attempt.watch(launched))
+    place.cancel.ask(force=False, concluded=False)
+    await eventually(lambda: job.cancels == 1)
+    assert not job.state.is_terminal
+    place.cancel.ask(force=True, concluded=False)
+    outcome = await asyncio.wait_for(watch, 20)
+    assert (outcome.reason, job.cancels) == (TerminationReason.USER_CANCELLED, 2)
