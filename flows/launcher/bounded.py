@@ -20,7 +20,7 @@ async def in_time(function: Callable[[], T], *, timeout_seconds: float) -> T | N
     The call goes on in a thread of its own, which nobody waits for: one of a pool would keep the
     pool busy, and the process from ending.
     """
-    answer = asyncio.wrap_future(begun(function))
+    answer = asyncio.wrap_future(start_call(function))
     try:
         await asyncio.wait([answer], timeout=timeout_seconds)
         return answer.result() if answer.done() else None
@@ -29,7 +29,7 @@ async def in_time(function: Callable[[], T], *, timeout_seconds: float) -> T | N
         answer.cancel()
 
 
-def bounded(function: Callable[[], T], *, within_seconds: float | None) -> T:
+def call_within(function: Callable[[], T], *, within_seconds: float | None) -> T:
     """The result of a blocking call, for threads; as `in_time`.
 
     Args:
@@ -41,7 +41,7 @@ def bounded(function: Callable[[], T], *, within_seconds: float | None) -> T:
     """
     if within_seconds is None:
         return function()
-    return begun(function).result(within_seconds)
+    return start_call(function).result(within_seconds)
 
 
 class Looks:
@@ -87,7 +87,7 @@ class Looks:
             is_old = bool(ended) and time.monotonic() - ended[0] > _FRESH_SECONDS
             if look is None or is_old:
                 times: list[float] = []
-                look = begun(call)
+                look = start_call(call)
                 look.add_done_callback(lambda _: times.append(time.monotonic()))
                 self._under_way[key] = look, times
             return look
@@ -99,7 +99,7 @@ class Looks:
         return look.result()
 
 
-def begun(function: Callable[[], T]) -> "Future[T]":
+def start_call(function: Callable[[], T]) -> "Future[T]":
     """A blocking call under way in a thread of its own, which keeps no process from ending."""
     answer: Future[T] = Future()
     # From now on a waiter that is cancelled cannot cancel it.

@@ -27,7 +27,7 @@ def with_job_environment(job_config: str, *, key: str, settings: Settings) -> st
         existing = envs.get(DEPS_ENV) or os.environ.get(DEPS_ENV)
         deps = _deps_text(existing, working_dir=job.get("working_dir"))
         if deps is not None:
-            envs[DEPS_ENV] = str(_kept(deps, settings))
+            envs[DEPS_ENV] = str(_write_deps(deps, settings))
     return dump_yaml({**job, "envs": envs})
 
 
@@ -63,7 +63,7 @@ def read_deps_file(path: Path) -> str:
         ) from error
 
 
-def _kept(text: str, settings: Settings) -> Path:
+def _write_deps(text: str, settings: Settings) -> Path:
     path = settings.home / "hooks" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.txt"
     if not path.exists():
         write_private(path, text)

@@ -162,7 +162,7 @@ class OumiLauncher:
                 unavailable[name] = server.sentences
             else:
                 servers.setdefault(server, name)
-        answers = await asyncio.gather(*map(self._listed, servers.values()))
+        answers = await asyncio.gather(*map(self._list_or_explain, servers.values()))
         found: list[ClusterStatus] = []
         for server, answer in zip(servers, answers, strict=True):
             if isinstance(answer, str):
@@ -193,7 +193,7 @@ class OumiLauncher:
         limit = self._settings.launch_timeout_seconds
         await self._call(cloud, cluster_name, lambda b: b.down(cluster_name), limit=limit)
 
-    async def _listed(self, cloud: str) -> list[ClusterStatus] | str:
+    async def _list_or_explain(self, cloud: str) -> list[ClusterStatus] | str:
         """The clusters a cloud's server has, or why it does not say."""
         try:
             return await self._listing(cloud)
@@ -204,7 +204,7 @@ class OumiLauncher:
         """The clusters of a cloud's server; a cloud has a time of its own to tell."""
         backend = await self._call(cloud, "", lambda backend: backend)
         looks, limit = self._listings, self._listing_seconds
-        return await self._translated(
+        return await self._translate_errors(
             cloud, "", looks.answer(backend.server, backend.clusters, within_seconds=limit), limit
         )
 
@@ -221,9 +221,9 @@ class OumiLauncher:
         answer = (lanes or self._calls).run(
             (cloud, cluster_name), lambda: function(self._backend(cloud)), timeout=limit
         )
-        return await self._translated(cloud, cluster_name, answer, limit)
+        return await self._translate_errors(cloud, cluster_name, answer, limit)
 
-    async def _translated(
+    async def _translate_errors(
         self, cloud: str, cluster_name: str, answer: Awaitable[T], limit: float
     ) -> T:
         """The answer of a cloud; whatever it raises is one of our errors."""

@@ -193,7 +193,7 @@ class ProgressReports:
             "event": event,
             "step": state.global_step,
             "max_steps": state.max_steps if state.max_steps > 0 else None,
-            "loss": _shown(self._loss),
+            "loss": _as_json(self._loss),
             "eta_seconds": self._eta_seconds(state, elapsed=now - self._began_at),
             "checkpoint_step": self._checkpoint_step,
         }
@@ -242,7 +242,7 @@ def _number(value: Any) -> float | None:
     return None
 
 
-def _shown(number: float | None) -> float | str | None:
+def _as_json(number: float | None) -> float | str | None:
     """A number as JSON can hold it: ``"nan"``, ``"inf"``, ``"-inf"`` where it is not finite."""
     return number if number is None or math.isfinite(number) else str(number)
 

@@ -94,7 +94,7 @@ class FakeSky(SkyServer):
             raise ClusterUnreachable("the answer was lost", "It is asked again by itself")
         return request_id
 
-    def launched(self, request_id: str, log_path: Path) -> str:
+    def wait_for_launch(self, request_id: str, log_path: Path) -> str:
         if self.dies_at_launch:
             self.dies_at_launch = False
             self._orphans.append(self._find(request_id))

@@ -136,4 +136,4 @@ def test_a_sky_cluster_that_hangs_is_listed_without_its_jobs(
     queue = sky.queue
     monkeypatch.setattr(sky, "queue", lambda name: gate.wait() if name == "c2" else queue(name))
     clusters = SkyClusters(sky, timeout_seconds=0.0)
-    assert [cluster.live_jobs for cluster in clusters.listed()] == [[], None]
+    assert [cluster.live_jobs for cluster in clusters.list_all()] == [[], None]

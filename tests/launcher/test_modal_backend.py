@@ -96,14 +96,14 @@ async def test_of_two_workers_that_launch_at_once_both_have_the_one_sandbox(
     key = new_key()
     first = await modal.launch(key)
     looks: list[str] = []
-    named = vars(ModalBackend)["_named"]
+    named = vars(ModalBackend)["_sandbox_id"]
 
     def blind_at_first(self: ModalBackend, name: str) -> str | None:
         looks.append(name)
         return None if len(looks) == 1 else named(self, name)
 
     forget_records()
-    monkeypatch.setattr(ModalBackend, "_named", blind_at_first)
+    monkeypatch.setattr(ModalBackend, "_sandbox_id", blind_at_first)
     assert await modal.launch(key) == first
     assert modal.sandboxes.job_names() == [key]
 

@@ -41,7 +41,7 @@ def test_clusters_are_listed_with_what_is_known_of_them(
     sky.known["c1"] = sky.known["c1"].model_copy(update={"hourly_cost": 2.0, "autostop": 60})
     sky.up("c2", SkyClusterState.INIT)
     sky.up("c3", SkyClusterState.STOPPED)
-    first, second, third = clusters.listed()
+    first, second, third = clusters.list_all()
     assert first == ClusterStatus(
         cloud="gcp",
         cluster_name="c1",
@@ -66,7 +66,7 @@ def test_a_cluster_that_does_not_tell_its_jobs_is_listed_all_the_same(
 ) -> None:
     sky.up("c1")
     sky.ssh_error = RuntimeError("ssh: connection refused")
-    assert [cluster.live_jobs for cluster in clusters.listed()] == [None]
+    assert [cluster.live_jobs for cluster in clusters.list_all()] == [None]
 
 
 def test_a_cluster_is_stopped_and_destroyed_and_seen_to_be(

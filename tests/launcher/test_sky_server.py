@@ -191,8 +191,8 @@ def test_a_launch_that_the_server_has_forgotten_is_not_one_that_failed(
     server: SkyServer, scripted: Scripted, tmp_path: Path
 ) -> None:
     with pytest.raises(ClusterUnreachable, match="was started anew during the launch"):
-        server.launched("r1", tmp_path / "launch.log")
+        server.wait_for_launch("r1", tmp_path / "launch.log")
     scripted.known = [{"request_id": "r1"}]
     with pytest.raises(Exception, match="not found") as refused:
-        server.launched("r1", tmp_path / "launch.log")
+        server.wait_for_launch("r1", tmp_path / "launch.log")
     assert not isinstance(refused.value, ClusterUnreachable)

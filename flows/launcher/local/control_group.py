@@ -122,7 +122,7 @@ def own_group(controller: str = "") -> Path | None:
     for line in mounts:
         fields, _, kind = line.partition(" - ")
         if _is_mount_of(controller, kind):
-            root, mount_point = map(_unescaped, fields.split(" ")[3:5])
+            root, mount_point = map(_unescape, fields.split(" ")[3:5])
             if path.is_relative_to(root):
                 return Path(mount_point) / path.relative_to(root)
     return None
@@ -142,5 +142,5 @@ def _is_mount_of(controller: str, kind: str) -> bool:
     return file_system == "cgroup2"
 
 
-def _unescaped(text: str) -> str:
+def _unescape(text: str) -> str:
     return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text)

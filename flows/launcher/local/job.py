@@ -61,7 +61,7 @@ def observe(folder: JobFolder) -> LocalJob | None:
         if ended is None:
             if is_supervised or _has_processes(folder, spec):
                 return live_job(folder, spec)
-            ended = _lost(folder, spec)
+            ended = _record_loss(folder, spec)
     except (FileNotFoundError, json.JSONDecodeError):
         return None  # no job's folder, or one that did not survive a power failure
     return None if ended is None else _ended_job(folder, spec, ended)
@@ -104,7 +104,7 @@ def _has_processes(folder: JobFolder, spec: JobSpec) -> bool:
     return bool(tree.members())
 
 
-def _lost(folder: JobFolder, spec: JobSpec) -> ExitRecord | None:
+def _record_loss(folder: JobFolder, spec: JobSpec) -> ExitRecord | None:
     """Records that a job ended unseen; None if it never ran and a launch can still start it."""
     process = folder.process_record()
     if process is None and (spec.is_keyed or not folder.was_supervised()):

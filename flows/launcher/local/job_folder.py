@@ -27,7 +27,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from flows.launcher.local.processes import lock_holder, opened
+from flows.launcher.local.processes import lock_holder, open_descriptor
 
 JOB_DIR_ENV: Final = "OUMI_FLOWS_JOB_DIR"
 """Environment variable of every process of a job; by its value strays are told apart."""
@@ -120,7 +120,7 @@ class JobFolder:
             }
             for name, text in files.items():
                 with (
-                    opened(making / name, os.O_WRONLY | os.O_CREAT) as fd,
+                    open_descriptor(making / name, os.O_WRONLY | os.O_CREAT) as fd,
                     open(
                         fd, "w", encoding="utf-8", errors="surrogateescape", closefd=False
                     ) as file,
@@ -153,7 +153,7 @@ class JobFolder:
 
     def request_cancel(self, grace_seconds: float) -> None:
         """Asks for the job to be cancelled; of several requests the shortest grace holds."""
-        with opened(self._cancel_path, os.O_RDWR) as fd:
+        with open_descriptor(self._cancel_path, os.O_RDWR) as fd:
             fcntl.flock(fd, fcntl.LOCK_EX)
             earlier = _grace(os.pread(fd, _CANCEL_BYTES, 0))
             grace = grace_seconds if earlier is None else min(earlier, grace_seconds)
@@ -188,7 +188,7 @@ class JobFolder:
 
     def flush(self) -> None:
         """Waits until the exit record is on the disk itself; on a busy one that takes seconds."""
-        with opened(self._exit_path, os.O_RDONLY) as fd:
+        with open_descriptor(self._exit_path, os.O_RDONLY) as fd:
             os.fsync(fd)
 
     def exit_record(self) -> ExitRecord | None:
@@ -202,7 +202,7 @@ class JobFolder:
 
     @staticmethod
     def _publish(path: Path, draft: Path, fields: dict[str, Any]) -> bool:
-        with opened(draft, os.O_RDWR) as fd:
+        with open_descriptor(draft, os.O_RDWR) as fd:
             size = os.fstat(fd).st_size
             os.pwrite(fd, json.dumps(fields).encode().ljust(size), 0)
         try:
@@ -219,15 +219,15 @@ class JobFolder:
 
     def _script(self, working_dir: str, *, setup: str, run: str) -> str:
         # `1<>` overwrites the letter in place, so that a full disk does not fail the job.
-        phase = _quoted(str(self._phase_path))
+        phase = _quote(str(self._phase_path))
         return (
-            f"set -e\ncd -- {_quoted(working_dir)}\n\n"
+            f"set -e\ncd -- {_quote(working_dir)}\n\n"
             f"# --- setup ---\n{setup}\n\n"
             f"# --- run ---\nprintf R 1<>{phase}\n{run}\n"
         )
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 

@@ -90,7 +90,7 @@ def _has_mark(pid: int, mark: bytes) -> bool:
 
 
 @contextmanager
-def opened(path: Path, flags: int) -> Generator[int]:
+def open_descriptor(path: Path, flags: int) -> Generator[int]:
     """A descriptor of `path`; a file it creates is readable by its owner alone."""
     fd = os.open(path, flags, 0o600)
     try:
@@ -109,7 +109,7 @@ def lock_holder(path: Path) -> int | None:
     darwin = sys.platform == "darwin"
     ask = (0, 0, 0, fcntl.F_WRLCK, 0) if darwin else (fcntl.F_WRLCK, 0, 0, 0, 0)
     try:
-        with opened(path, os.O_RDONLY) as fd:
+        with open_descriptor(path, os.O_RDONLY) as fd:
             answer = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack(_FLOCK, *ask))
     except FileNotFoundError:
         return None

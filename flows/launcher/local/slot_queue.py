@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from flows.launcher.local.processes import lock_holder, opened
+from flows.launcher.local.processes import lock_holder, open_descriptor
 
 JOB_SLOT_FD: Final = 250
 """Descriptor through which a job's processes keep their slot; high, out of the way of scripts."""
@@ -25,7 +25,7 @@ def queue_folders(root: Path) -> tuple[Path, Path]:
 
 def next_ticket(root: Path) -> int:
     """The next number in the order of submission under `root`; never given twice."""
-    with opened(root / ".queue" / "counter", os.O_RDWR | os.O_CREAT) as fd:
+    with open_descriptor(root / ".queue" / "counter", os.O_RDWR | os.O_CREAT) as fd:
         fcntl.flock(fd, fcntl.LOCK_EX)
         ticket = int(os.pread(fd, 20, 0) or b"0") + 1
         os.pwrite(fd, b"%020d" % ticket, 0)

@@ -26,7 +26,7 @@ from flows.launcher.local.gpus import shares, visible_gpus
 from flows.launcher.local.inherited_environment import inherited_environment
 from flows.launcher.local.job import LocalJob, LocalJobRequest, live_job, observe
 from flows.launcher.local.job_folder import JOB_DIR_ENV, JobFolder, JobSpec
-from flows.launcher.local.processes import opened
+from flows.launcher.local.processes import open_descriptor
 from flows.launcher.local.slot_queue import next_ticket, queue_folders
 from flows.launcher.local.supervisor import READY
 
@@ -244,7 +244,7 @@ class LocalStore:
         """Starts a supervisor and waits until it is ready; one too many ends by itself."""
         command = [sys.executable, "-I", "-S", "-c", _START, str(_SOURCE_ROOT), str(folder.path)]
         with (
-            opened(folder.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as log,
+            open_descriptor(folder.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as log,
             subprocess.Popen(
                 command,
                 cwd="/",

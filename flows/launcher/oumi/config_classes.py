@@ -56,7 +56,7 @@ def oumi_problems(
         if config_type is ConfigType.ANALYZE:
             return _analyze_problems(config_class, content)
         problems: list[OumiProblem] = []
-        values = _typed(config_class, content, problems)
+        values = _convert(config_class, content, problems)
         _Checker(problems, left_out).check(config_class, values, content, "", is_final=True)
     return problems
 
@@ -278,7 +278,7 @@ def _problem(key: str, error: Exception) -> OumiProblem:
     return OumiProblem(key=key, message=text[:400], is_of_host=of_host)
 
 
-def _typed(
+def _convert(
     config_class: type[Any], content: dict[str, Any], problems: list[OumiProblem]
 ) -> Mapping[str, Any]:
     """The config's values converted as Oumi converts them; what cannot be is left out."""

@@ -49,7 +49,7 @@ class ModalBackend(OumiBackend):
 
     def find(self, cluster_name: str, key: str) -> JobHandle | None:
         """The job launched as `key`, whatever its state; None if there is none."""
-        sandbox_id, record = self._named(key), self._launched / key
+        sandbox_id, record = self._sandbox_id(key), self._launched / key
         if sandbox_id is None and record.exists():
             sandbox_id = record.read_text()
         return None if sandbox_id is None else self._handle(cluster_name, sandbox_id)
@@ -57,14 +57,14 @@ class ModalBackend(OumiBackend):
     def observe(self, cluster_name: str) -> dict[str, Observation]:
         """The jobs of a cluster that run; `observe_job` knows those that have ended."""
         return {
-            sandbox.object_id: self._seen(sandbox)
+            sandbox.object_id: self._observation(sandbox)
             for sandbox in self._running({_oumi("_CLUSTER_TAG"): cluster_name})
         }
 
     def observe_job(self, handle: JobHandle) -> Observation | None:
         """One job; None if Modal does not know it."""
         sandbox = _sandbox(handle.launcher_job_id)
-        return None if sandbox is None else self._seen(sandbox)
+        return None if sandbox is None else self._observation(sandbox)
 
     def cancel(self, handle: JobHandle, *, force: bool) -> None:
         """Ask for the end of a job; Modal has no grace to skip."""
@@ -99,13 +99,13 @@ class ModalBackend(OumiBackend):
         try:
             sandbox_id: str | None = client.launch(job, cluster_name).id
         except modal.exception.AlreadyExistsError:
-            sandbox_id = self._named(key)
+            sandbox_id = self._sandbox_id(key)
             if sandbox_id is None:  # it has ended in between
                 raise
         write_private(self._launched / key, sandbox_id)
         return self._handle(cluster_name, sandbox_id)
 
-    def _named(self, key: str) -> str | None:
+    def _sandbox_id(self, key: str) -> str | None:
         """The sandbox of a name; the last one that has ended, where Modal can tell."""
         modal, app = _modal(), _oumi("_LAUNCHER_APP_NAME")
         options: tuple[dict[str, Any], ...] = ({}, {"include_terminated": True})
@@ -127,7 +127,7 @@ class ModalBackend(OumiBackend):
             return iter(())
         return iter(modal.Sandbox.list(app_id=app.app_id, tags=tags))
 
-    def _seen(self, sandbox: Any) -> Observation:
+    def _observation(self, sandbox: Any) -> Observation:
         code: int | None = sandbox.poll()
         state, reason = _end(
             code, was_cancelled=(self._cancelled / str(sandbox.object_id)).exists()

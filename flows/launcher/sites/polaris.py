@@ -73,7 +73,7 @@ class PolarisBackend(SiteBackend):
         if cluster is None:
             return None
         user, name = self._user(cluster_name), self._name_of(key)
-        ids = self._said(cluster, f"qselect -x -u {user} -N {name}").split()
+        ids = self._ask(cluster, f"qselect -x -u {user} -N {name}").split()
         first = min((short_id(job_id) for job_id in ids), key=int, default=None)
         return None if first is None else self._handle(cluster_name, first)
 
@@ -96,16 +96,16 @@ class PolarisBackend(SiteBackend):
         over = [job.id for job in jobs if STATE_OF_PBS.get(job.status, PENDING) is None]
         unknown = [job_id for job_id in over if job_id not in self._ended]
         if unknown:
-            self._ended |= ends(self._said(cluster, f"qstat -x -f {' '.join(unknown)}"))
+            self._ended |= ends(self._ask(cluster, f"qstat -x -f {' '.join(unknown)}"))
         live = {
-            job.id: _seen(state, message=f"PBS says {job.status}.")
+            job.id: _observation(state, message=f"PBS says {job.status}.")
             for job in jobs
             if (state := STATE_OF_PBS.get(job.status, PENDING)) is not None
         }
         # What is over and cannot be asked for any more is unknown.
         return live | {job_id: self._ended[job_id] for job_id in over if job_id in self._ended}
 
-    def _said(self, cluster: "BaseCluster", command: str) -> str:
+    def _ask(self, cluster: "BaseCluster", command: str) -> str:
         client: Any = vars(cluster)["_client"]
         response = client.run_commands([command])
         if response.exit_code and "Unknown Job Id" not in response.stderr:
@@ -138,33 +138,33 @@ def short_id(job_id: str) -> str:
 def _end(fields: Mapping[str, str]) -> Observation:
     comment = fields.get("comment", "")
     if fields.get("substate") == _TERMINATED:
-        return _seen(LauncherState.CANCELLED, message=comment)
+        return _observation(LauncherState.CANCELLED, message=comment)
     try:
         status = int(fields["Exit_status"])
     except (KeyError, ValueError):
         text = "PBS says that the job is over, and not how it ended"
         text = f"{text}: {comment}" if comment else f"{text}."
-        return _seen(LauncherState.FAILED, reason=TerminationReason.LOST, message=text)
+        return _observation(LauncherState.FAILED, reason=TerminationReason.LOST, message=text)
     if status == 0:
-        return _seen(LauncherState.SUCCEEDED, reason=TerminationReason.COMPLETED)
+        return _observation(LauncherState.SUCCEEDED, reason=TerminationReason.COMPLETED)
     if status < 0:
         reason = _OF_PBS.get(status, TerminationReason.LAUNCH_FAILED)
         text = f"PBS ended the job with status {status}"
         text = f"{text}: {comment}" if comment else f"{text}."
-        return _seen(LauncherState.FAILED, reason=reason, message=text)
-    return _failed(status, fields)
+        return _observation(LauncherState.FAILED, reason=reason, message=text)
+    return _failure(status, fields)
 
 
-def _failed(status: int, fields: Mapping[str, str]) -> Observation:
+def _failure(status: int, fields: Mapping[str, str]) -> Observation:
     signal = status - _SIGNALLED if status > _SIGNALLED else None
     if signal == _SIGTERM and _used_its_time(fields):
         limit = fields["Resource_List.walltime"]
         text = f"PBS ended the job, because it ran longer than its limit of {limit}."
-        return _seen(LauncherState.FAILED, reason=TerminationReason.TIMED_OUT, message=text)
+        return _observation(LauncherState.FAILED, reason=TerminationReason.TIMED_OUT, message=text)
     was_killed = signal_from_outside(status, signal) is not None
     reason = TerminationReason.KILLED if was_killed else TerminationReason.NONZERO_EXIT
     text = why_it_ended(reason, exit_code=status, signal=signal)
-    return _seen(LauncherState.FAILED, reason=reason, message=text)
+    return _observation(LauncherState.FAILED, reason=reason, message=text)
 
 
 def _used_its_time(fields: Mapping[str, str]) -> bool:
@@ -181,7 +181,7 @@ def _seconds(text: str) -> int | None:
     return sum(int(part) * 60**power for power, part in enumerate(reversed(parts)))
 
 
-def _seen(
+def _observation(
     state: LauncherState, *, reason: TerminationReason | None = None, message: str = ""
 ) -> Observation:
     text = message or ("The job finished." if reason is TerminationReason.COMPLETED else "")

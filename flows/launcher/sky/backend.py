@@ -110,21 +110,21 @@ class SkyBackend:
             LaunchCancelled: Somebody ended the launch, or took the cluster down during it.
             CloudUnavailable: No API server runs.
         """
-        job = _named(job_config, key)
+        job = _read_job_as(job_config, key)
         self.reach(cluster_name)
         with self._launching.of(key):
             with nothing_submitted():
                 launch = self._last_launch(cluster_name, key)
             if launch is not None and launch.is_live:
-                return self._launched(cluster_name, key, launch.request_id)
+                return self._wait_for_launch(cluster_name, key, launch.request_id)
             with nothing_submitted():
-                found = self._found(cluster_name, key, launch)
+                found = self._find_job(cluster_name, key, launch)
             if found is not None:
                 return found
             if launch is not None and launch.was_cancelled:
                 raise cancelled_launch()
             request_id = self._submit(job, cluster_name, key, autostop_minutes)
-            return self._launched(cluster_name, key, request_id)
+            return self._wait_for_launch(cluster_name, key, request_id)
 
     def find(self, cluster_name: str, key: str) -> JobHandle | None:
         """The job launched as `key`, whatever its state; None if there is none.
@@ -135,12 +135,12 @@ class SkyBackend:
         launch = self._last_launch(cluster_name, key)
         if launch is not None and launch.is_live:
             raise StillLaunching(f"SkyPilot is still launching {key} on {cluster_name}", _AGAIN)
-        return self._found(cluster_name, key, launch)
+        return self._find_job(cluster_name, key, launch)
 
     def observe(self, cluster_name: str) -> dict[str, Observation]:
         """All jobs of a cluster by launcher job id, in one call to it."""
         jobs = self._queue(cluster_name) or []
-        return {job.job_id: self._seen(self._handle(cluster_name, job.job_id), job) for job in jobs}
+        return {job.job_id: self._note(self._handle(cluster_name, job.job_id), job) for job in jobs}
 
     def observe_job(self, handle: JobHandle) -> Observation | None:
         """One job; where its cluster is gone, how that ended it, as far as the server knows."""
@@ -148,7 +148,7 @@ class SkyBackend:
         if jobs is None:
             return self._ended_with_cluster(handle)
         found = (job for job in jobs if job.job_id == handle.launcher_job_id)
-        return next((self._seen(handle, job) for job in found), None)
+        return next((self._note(handle, job) for job in found), None)
 
     def cancel(self, handle: JobHandle, *, force: bool) -> None:
         """End a job: SkyPilot sends SIGTERM, and soon after SIGKILL; there is no grace to skip.
@@ -192,7 +192,7 @@ class SkyBackend:
 
     def clusters(self) -> list[ClusterStatus]:
         """The clusters of every cloud that the API server has."""
-        return self._clusters.listed()
+        return self._clusters.list_all()
 
     def look_at(self, cluster_name: str) -> None:
         """See that there is such a cluster."""
@@ -217,20 +217,20 @@ class SkyBackend:
             if request.verb in _LAUNCHES and request.task_name == key
         ]
         return next(
-            (launch for launch in launches if launch.succeeded or launch.is_live),
+            (launch for launch in launches if launch.has_succeeded or launch.is_live),
             next(iter(launches), None),
         )
 
-    def _found(self, cluster_name: str, key: str, launch: SkyRequest | None) -> JobHandle | None:
+    def _find_job(self, cluster_name: str, key: str, launch: SkyRequest | None) -> JobHandle | None:
         """The job of a key, by the cluster's word, or else by that of its last launch."""
-        queued = self._queued(cluster_name, key)
+        queued = self._find_queued(cluster_name, key)
         if queued is not None:
             return self._handle(cluster_name, queued.job_id)
-        if launch is None or not launch.succeeded:
+        if launch is None or not launch.has_succeeded:
             return None
         return self._handle(cluster_name, self._server.result(launch.request_id))
 
-    def _queued(self, cluster_name: str, key: str) -> SkyJob | None:
+    def _find_queued(self, cluster_name: str, key: str) -> SkyJob | None:
         """The job of a key that counts, if the cluster is up and has one; others are cancelled."""
         try:
             jobs = self._server.queue(cluster_name)
@@ -296,12 +296,12 @@ class SkyBackend:
             return self._server.launch(job, cluster_name, autostop_minutes=autostop_minutes)
         except ClusterUnreachable:
             # The server may have taken it all the same.
-            launch = self._appeared(cluster_name, key)
+            launch = self._wait_for_request(cluster_name, key)
             if launch is None:
                 raise
             return launch.request_id
 
-    def _appeared(self, cluster_name: str, key: str) -> SkyRequest | None:
+    def _wait_for_request(self, cluster_name: str, key: str) -> SkyRequest | None:
         """The launch whose submission was not answered, if it turns up."""
         never = threading.Event()
         for _ in range(int(_APPEARS_SECONDS / _APPEARS_LOOK_SECONDS)):
@@ -311,10 +311,10 @@ class SkyBackend:
             never.wait(_APPEARS_LOOK_SECONDS)
         return None
 
-    def _launched(self, cluster_name: str, key: str, request_id: str) -> JobHandle:
+    def _wait_for_launch(self, cluster_name: str, key: str, request_id: str) -> JobHandle:
         log = self._folder / cluster_name / f"{key}.launch.log"
         try:
-            job_id = self._server.launched(request_id, log)
+            job_id = self._server.wait_for_launch(request_id, log)
         except OumiFlowsError:
             raise
         except Exception as error:  # of SkyPilot or a cloud
@@ -323,7 +323,7 @@ class SkyBackend:
                 f"SkyPilot's account of it is in {log} on the worker; mend the cause and retry",
             ) from error
         # The job of a launch that the server has forgotten may have come first.
-        queued = self._queued(cluster_name, key)
+        queued = self._find_queued(cluster_name, key)
         return self._handle(cluster_name, job_id if queued is None else queued.job_id)
 
     def _ended_with_cluster(self, handle: JobHandle) -> Observation | None:
@@ -334,7 +334,7 @@ class SkyBackend:
         """
         name = handle.cluster_name
         requests = self._server.requests(name)
-        launched = [item for item in requests if item.verb in _LAUNCHES and item.succeeded]
+        launched = [item for item in requests if item.verb in _LAUNCHES and item.has_succeeded]
         last_event = self._server.last_event(name)
         if not launched and last_event is None:
             return None
@@ -374,9 +374,9 @@ class SkyBackend:
         self, handle: JobHandle, state: LauncherState, reason: TerminationReason, message: str
     ) -> Observation:
         self._ended.add(handle)
-        return _observed(state, reason, message)
+        return _new_observation(state, reason, message)
 
-    def _seen(self, handle: JobHandle, job: SkyJob) -> Observation:
+    def _note(self, handle: JobHandle, job: SkyJob) -> Observation:
         self._names[handle] = job.name
         if job.state.is_terminal:
             self._ended.add(handle)
@@ -414,7 +414,7 @@ class _Locks:
                     self._locks[key] = lock, users - 1
 
 
-def _named(job_config: str, key: str) -> "JobConfig":
+def _read_job_as(job_config: str, key: str) -> "JobConfig":
     """The job config, with the launch key for the job's name."""
     return read_job(dump_yaml({**mapping_of_yaml(job_config), "name": key}))
 
@@ -427,8 +427,10 @@ def _observation(job: SkyJob) -> Observation:
     reason, message = _END.get(job.status, (None, f"SkyPilot says {job.status}."))
     if job.was_never_submitted:
         reason, message = TerminationReason.LAUNCH_FAILED, "SkyPilot never started the job."
-    return _observed(job.state, reason, message).model_copy(update={"name": job.name})
+    return _new_observation(job.state, reason, message).model_copy(update={"name": job.name})
 
 
-def _observed(state: LauncherState, reason: TerminationReason | None, message: str) -> Observation:
+def _new_observation(
+    state: LauncherState, reason: TerminationReason | None, message: str
+) -> Observation:
     return Observation(state=state, observed_at=datetime.now(UTC), reason=reason, message=message)

@@ -49,7 +49,7 @@ class SkyClusters:
         self._now = now
         self._looks = Looks()
 
-    def listed(self) -> list[ClusterStatus]:
+    def list_all(self) -> list[ClusterStatus]:
         """Every cluster the server has, under Oumi's name of its cloud where it has one."""
         self._server.check(within_seconds=_SERVER_SECONDS)
         clusters = self._server.clusters()
@@ -90,22 +90,22 @@ class SkyClusters:
     def look_at(self, cloud: str, cluster_name: str) -> None:
         """See that there is such a cluster, or soon that the server does not answer."""
         self._server.check(within_seconds=_SERVER_SECONDS)
-        self._known(cloud, cluster_name)
+        self._find(cloud, cluster_name)
 
     def stop(self, cloud: str, cluster_name: str) -> None:
         """Stop a cluster; returns once it was seen to be stopped."""
-        if self._known(cloud, cluster_name).state is SkyClusterState.STOPPED:
+        if self._find(cloud, cluster_name).state is SkyClusterState.STOPPED:
             return
         self._server.stop(cluster_name)
         self._confirm(cluster_name, lambda seen: seen is SkyClusterState.STOPPED, "stop")
 
     def down(self, cloud: str, cluster_name: str) -> None:
         """Destroy a cluster; returns once it was seen to be gone."""
-        self._known(cloud, cluster_name)
+        self._find(cloud, cluster_name)
         self._server.down(cluster_name)
         self._confirm(cluster_name, lambda seen: seen is None, "be taken down")
 
-    def _known(self, cloud: str, cluster_name: str) -> SkyCluster:
+    def _find(self, cloud: str, cluster_name: str) -> SkyCluster:
         cluster = self._server.cluster(cluster_name)
         if cluster is None or self._server.cloud_names().get(cluster.cloud) != cloud:
             raise ClusterNotFound(

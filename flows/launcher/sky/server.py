@@ -24,7 +24,7 @@ from flows.core.errors import (
     LaunchCancelled,
 )
 from flows.core.private_files import make_private, open_private
-from flows.launcher.bounded import bounded
+from flows.launcher.bounded import call_within
 from flows.launcher.sky.values import SkyCluster, SkyJob, SkyRequest, cluster_of, request_of
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class SkyServer:
         url = common.get_server_url()
         try:
             # SkyPilot keeps the answer for 5 s, so that it is not asked for again at once.
-            state, _ = bounded(common.check_server_healthy, within_seconds=within_seconds)
+            state, _ = call_within(common.check_server_healthy, within_seconds=within_seconds)
         except TimeoutError as error:
             raise ClusterUnreachable(
                 f"the SkyPilot API server at {url} did not answer within {within_seconds:g} s",
@@ -110,7 +110,7 @@ class SkyServer:
         """
         sky = self._sky()
         mode = sky.StatusRefreshMode.FORCE if refresh else sky.StatusRefreshMode.NONE
-        with _asked("its clusters"):
+        with translate_errors("its clusters"):
             records: list[Any] = self._get(sky.status(cluster_names=names, refresh=mode))
         return [cluster_of(record) for record in records]
 
@@ -121,14 +121,14 @@ class SkyServer:
     def costs(self) -> dict[str, float]:
         """What each cluster of the last month has cost so far, in dollars."""
         sky = self._sky()
-        with _asked("the costs of its clusters"):
+        with translate_errors("the costs of its clusters"):
             reports: list[dict[str, Any]] = self._get(sky.cost_report())
         return {report["name"]: report["total_cost"] for report in reports if report.get("status")}
 
     def last_event(self, cluster_name: str) -> str | None:
         """What last happened to a cluster, gone ones too; None if SkyPilot never had it."""
         sky = self._sky()
-        with _asked(f"the history of {cluster_name}"):
+        with translate_errors(f"the history of {cluster_name}"):
             reports: list[dict[str, Any]] = self._get(sky.cost_report(days=_HISTORY_DAYS))
         # The newest cluster of a name is the first.
         events = (item.get("last_event") for item in reports if item["name"] == cluster_name)
@@ -142,7 +142,7 @@ class SkyServer:
         """
         sky = self._sky()
         try:
-            with _asked(f"the jobs of {cluster_name}"):
+            with translate_errors(f"the jobs of {cluster_name}"):
                 jobs: list[Any] = self._get(sky.queue(cluster_name, all_users=True))
         except sky.exceptions.ClusterNotUpError:
             return None
@@ -158,7 +158,9 @@ class SkyServer:
 
     def requests(self, cluster_name: str) -> list[SkyRequest]:
         """What was asked of the server about a cluster, the newest first."""
-        listed = self._listed(f"its requests about {cluster_name}", cluster_name=cluster_name)
+        listed = self._list_requests(
+            f"its requests about {cluster_name}", cluster_name=cluster_name
+        )
         # A server that does not know the filter sends the requests about all clusters.
         found = [request_of(item) for item in listed if item.get("cluster_name") == cluster_name]
         return sorted(found, key=lambda request: request.created_at, reverse=True)
@@ -167,7 +169,7 @@ class SkyServer:
         """Ask for a cluster and the job on it; the id of the request."""
         sky = self._sky()
         task = _task(job)
-        with _asked(f"{cluster_name} to be launched"), self._stdout_is_stderr:
+        with translate_errors(f"{cluster_name} to be launched"), self._stdout_is_stderr:
             return sky.launch(
                 task, cluster_name=cluster_name, idle_minutes_to_autostop=autostop_minutes
             )
@@ -176,10 +178,10 @@ class SkyServer:
         """Ask for the job's `run` on a cluster that is up; the id of the request."""
         sky = self._sky()
         task = _task(job)
-        with _asked(f"a job on {cluster_name}"), self._stdout_is_stderr:
+        with translate_errors(f"a job on {cluster_name}"), self._stdout_is_stderr:
             return sky.exec(task, cluster_name)
 
-    def launched(self, request_id: str, log_path: Path) -> str:
+    def wait_for_launch(self, request_id: str, log_path: Path) -> str:
         """Wait for a launch, however long it takes; the id of its job.
 
         Args:
@@ -194,8 +196,8 @@ class SkyServer:
         sky = self._sky()
         make_private(log_path.parent)
         with (
-            _asked("a launch"),
-            self._remembered(request_id),
+            translate_errors("a launch"),
+            self._translate_forgotten(request_id),
             open_private(log_path, "wb") as file,
             io.TextIOWrapper(file, encoding="utf-8", errors="replace", write_through=True) as log,
         ):
@@ -209,26 +211,32 @@ class SkyServer:
 
     def result(self, request_id: str) -> str:
         """The id of the job of a launch that has succeeded."""
-        with _asked("the result of a launch"), self._remembered(request_id):
+        with translate_errors("the result of a launch"), self._translate_forgotten(request_id):
             job_id, _ = self._get(request_id)
         return str(job_id)
 
     def cancel(self, cluster_name: str, job_id: str) -> None:
         """End a job; returns when the cluster has taken the order."""
         sky = self._sky()
-        with _asked(f"the end of job {job_id} of {cluster_name}"):
+        with translate_errors(f"the end of job {job_id} of {cluster_name}"):
             self._get(sky.cancel(cluster_name, job_ids=[int(job_id)]))
 
     def stop(self, cluster_name: str) -> None:
         """Stop a cluster; returns when the server says it has, and raises if it could not."""
         sky = self._sky()
-        with _asked(f"{cluster_name} to stop"), _ended(cluster_name, "stopped"):
+        with (
+            translate_errors(f"{cluster_name} to stop"),
+            translate_refusals(cluster_name, "stopped"),
+        ):
             self._get(sky.stop(cluster_name))
 
     def down(self, cluster_name: str) -> None:
         """Destroy a cluster; returns when the server says it has, and raises if it could not."""
         sky = self._sky()
-        with _asked(f"{cluster_name} to be taken down"), _ended(cluster_name, "taken down"):
+        with (
+            translate_errors(f"{cluster_name} to be taken down"),
+            translate_refusals(cluster_name, "taken down"),
+        ):
             self._get(sky.down(cluster_name))
 
     def log(self, cluster_name: str, job_id: str) -> Iterator[str]:
@@ -237,7 +245,7 @@ class SkyServer:
         Ends when the job has ended, and also when the connection to the cluster does.
         """
         sky = self._sky()
-        with _asked(f"the log of job {job_id} of {cluster_name}"):
+        with translate_errors(f"the log of job {job_id} of {cluster_name}"):
             chunks = sky.tail_logs(
                 cluster_name=cluster_name, job_id=int(job_id), follow=True, preload_content=False
             )
@@ -272,14 +280,14 @@ class SkyServer:
     def enabled_clouds(self) -> set[str]:
         """SkyPilot's names of the clouds that it last found usable."""
         sky = self._sky()
-        with _asked("its clouds"):
+        with translate_errors("its clouds"):
             names: list[str] = self._get(sky.enabled_clouds())
         return set(names)
 
     def check_cloud(self, name: str) -> bool:
         """Whether a cloud, by SkyPilot's name, is usable now; asks the cloud itself."""
         sky = self._sky()
-        with _asked(f"the credentials of {name}"):
+        with translate_errors(f"the credentials of {name}"):
             found: dict[str, dict[str, list[str]]] = self._get(
                 sky.check((name.lower(),), verbose=False)
             )
@@ -302,7 +310,7 @@ class SkyServer:
                     "GET", "/api/health", retry=False, timeout=_HEALTH_SECONDS
                 )
 
-    def _listed(self, what: str, **which: Any) -> list[dict[str, Any]]:
+    def _list_requests(self, what: str, **which: Any) -> list[dict[str, Any]]:
         """The server's accounts of requests, ended ones too."""
         self._sky()
         from sky.server import common as untyped
@@ -313,7 +321,7 @@ class SkyServer:
         # `sky.api_status` answers [] without asking where the server is local by its address but
         # not one of this machine's processes (skypilot 0.12, sky/client/sdk.py).
         body = payloads.RequestStatusBody(all_status=True, **which)
-        with _asked(what):
+        with translate_errors(what):
             response = common.make_authenticated_request(
                 "GET",
                 "/api/status",
@@ -324,7 +332,7 @@ class SkyServer:
             return response.json()
 
     @contextlib.contextmanager
-    def _remembered(self, request_id: str) -> Generator[None]:
+    def _translate_forgotten(self, request_id: str) -> Generator[None]:
         """Tells a request that failed from one that the server has forgotten.
 
         It forgets all of them when it starts, also those that its processes are still at
@@ -337,7 +345,7 @@ class SkyServer:
         except _cannot_be_asked():
             raise
         except (exceptions.ClientError, RuntimeError) as error:
-            if self._listed(f"its request {request_id}", request_ids=[request_id]):
+            if self._list_requests(f"its request {request_id}", request_ids=[request_id]):
                 raise
             raise ClusterUnreachable(
                 "the SkyPilot API server was started anew during the launch and knows nothing of "
@@ -421,7 +429,7 @@ def _bound_reads() -> None:
 
 
 @contextlib.contextmanager
-def _asked(what: str) -> Generator[None]:
+def translate_errors(what: str) -> Generator[None]:
     """Tells a server that cannot be asked from one that says no."""
     from sky import exceptions
 
@@ -452,7 +460,7 @@ def _cannot_be_asked() -> tuple[type[Exception], ...]:
 
 
 @contextlib.contextmanager
-def _ended(cluster_name: str, what: str) -> Generator[None]:
+def translate_refusals(cluster_name: str, what: str) -> Generator[None]:
     """Tells a cluster that cannot be ended at all from one that was not this time."""
     from sky import exceptions
 

@@ -132,7 +132,7 @@ class SkyRequest(Value):
         return self.status in ("PENDING", "RUNNING", "WAITING")
 
     @property
-    def succeeded(self) -> bool:
+    def has_succeeded(self) -> bool:
         """Whether it ended well."""
         return self.status == "SUCCEEDED"
 
