@@ -150,7 +150,16 @@ def test_a_job_that_was_only_submitted_reads_as_not_launched(
     submitted_only(jobs, monkeypatch, key="key")
     assert jobs.store.get(CLUSTER, "key") is None
     assert jobs.store.jobs(CLUSTER) == []
-    assert jobs.store.free_slots() == jobs.store.slots
+    assert jobs.store.live_jobs() == []
+
+
+def test_a_job_that_another_version_started_is_observed(jobs: Jobs) -> None:
+    job = jobs.running(jobs.launch("sleep 300"))
+    path = job.job_dir / "process"
+    fields = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**fields, "unknown": 1}))
+    assert jobs.now(job).state is JobState.RUNNING
+    jobs.end_all()
 
 
 def test_a_job_that_was_only_submitted_is_never_run_once_cancelled(

@@ -1,6 +1,6 @@
 """What Oumi's own local cloud gets wrong (oumi 0.9), on it and on ours.
 
-Each test fails on Oumi's; should one pass there, Oumi has mended it.
+Each test fails on Oumi's; if one passes there, Oumi has fixed the fault.
 """
 
 import os

@@ -272,7 +272,6 @@ def test_ten_thousand_ended_jobs_are_listed_fast(jobs: Jobs, memory_path: Path) 
     started = time.process_time()
     assert len(store.live_jobs()) == len(live)
     assert time.process_time() - started < 0.1
-    assert store.free_slots() == 0
     jobs.end_all()
 
 

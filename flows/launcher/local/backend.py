@@ -16,7 +16,7 @@ _LOOK_SECONDS: Final = 0.2
 
 
 class LocalBackend(OumiBackend):
-    """The jobs of this machine: a cancel may skip the grace, and the log is a file here."""
+    """The jobs of this machine: a cancel can skip the grace, and the log is a local file."""
 
     def launch(
         self,
@@ -36,7 +36,7 @@ class LocalBackend(OumiBackend):
         return None if super().observe_job(handle) is None else handle
 
     def observe_job(self, handle: JobHandle) -> Observation | None:
-        """One job; one that waited for a slot when its supervisor died waits again."""
+        """Observe one job; if its supervisor died while it waited for a slot, it waits again."""
         seen = super().observe_job(handle)
         if seen is not None or self._cluster(handle.cluster_name) is None:
             return seen
@@ -63,23 +63,23 @@ class LocalBackend(OumiBackend):
         return cluster
 
     def look_at(self, cluster_name: str) -> None:
-        """See that there is such a cluster."""
+        """Check that the cluster exists."""
         self._known_cluster(cluster_name)
 
     def stop(self, cluster_name: str) -> None:
-        """Cancel the cluster's jobs; returns when none of them lives."""
+        """Cancel the cluster's jobs; return when all of them have ended."""
         cluster = self._known_cluster(cluster_name)
         cluster.stop()
         self._wait_for_end(cluster_name)
 
     def down(self, cluster_name: str) -> None:
-        """As `stop`; the cluster is no longer listed then. Jobs and logs stay on the disk."""
+        """Cancel its jobs as `stop` does, and stop listing it. Jobs and logs stay on the disk."""
         cluster = self._known_cluster(cluster_name)
         cluster.down()
         self._wait_for_end(cluster_name)
 
     def _wait_for_end(self, cluster_name: str) -> None:
-        """Wait until no job of the cluster lives."""
+        """Wait until all jobs of the cluster have ended."""
         never = threading.Event()
         deadline = time.monotonic() + self._settings.cancel_grace_seconds + _END_SECONDS
         while live := self.live_jobs(cluster_name):

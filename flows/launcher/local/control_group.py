@@ -1,9 +1,9 @@
 """A control group (cgroup v2) that holds the processes of one local job. Standard library only.
 
 A process stays in its group whatever it does to its session, environment, descriptors or parents,
-so the group says truthfully what is left of a job, and the kernel ends all of it at once. Neither
-needs a controller. A group is made below the one that this process is in, where it may write:
-root, or a user in a delegated unit (cgroups(7), kernel 5.14 for ``cgroup.kill``).
+so the group holds exactly what is left of a job, and the kernel ends all of it at once. Neither
+needs a controller. A group is created below the one of this process, where that is writable:
+for root, or a user in a delegated unit (cgroups(7), kernel 5.14 for ``cgroup.kill``).
 """
 
 import os
@@ -20,14 +20,14 @@ _KILL_ROUNDS: Final = 4
 
 
 class ControlGroup:
-    """One group; it may be gone, and then it has no processes."""
+    """One group; after its removal it has no processes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @classmethod
     def create(cls, name: str) -> "ControlGroup | None":
-        """A group below this process's own; None where this process may make none."""
+        """Create a group below this process's own; None where this process may not."""
         parent = own_group()
         if parent is None:
             return None
@@ -39,7 +39,7 @@ class ControlGroup:
         return group
 
     def add(self, pid: int) -> bool:
-        """Puts a process into the group, and with it all that it starts; whether that went."""
+        """Put a process, and all that it starts, into the group; False if that failed."""
         try:
             self._write("cgroup.procs", str(pid))
         except OSError:
@@ -59,10 +59,10 @@ class ControlGroup:
         return found - {0}  # 0: a process of another pid namespace
 
     def kill(self) -> None:
-        """Ends every process of the group by SIGKILL."""
+        """End every process of the group by SIGKILL."""
         with suppress(OSError):
             return self._write("cgroup.kill", "1")
-        # A kernel before 5.14 has no such file: again, for what was started meanwhile.
+        # A kernel before 5.14 has no such file: repeat, for processes started in the meantime.
         for _ in range(_KILL_ROUNDS):
             for pid in self.pids():
                 with suppress(ProcessLookupError, PermissionError):
@@ -70,7 +70,7 @@ class ControlGroup:
         return None
 
     def cpu_seconds(self) -> float | None:
-        """CPU time used in the group so far; None where the kernel does not say."""
+        """CPU time used in the group so far; None where the kernel does not report it."""
         used = flat_numbers(self._read("cpu.stat")).get("usage_usec")
         return None if used is None else used / 1e6
 
@@ -80,7 +80,7 @@ class ControlGroup:
         return int(text) if text.isdigit() else None
 
     def remove(self) -> None:
-        """Takes the group away, with what a job made below it; one with processes stays."""
+        """Remove the group and the groups that a job created below it; one with processes stays."""
         for folder in reversed(self._folders()):
             with suppress(OSError):
                 folder.rmdir()
@@ -96,7 +96,7 @@ class ControlGroup:
             return ""
 
     def _write(self, name: str, text: str) -> None:
-        # Never creates: on a file system that is none of groups there is nothing to write to.
+        # Creates no file: a file system of another kind has nothing to write to.
         fd = os.open(self.path / name, os.O_WRONLY)
         try:
             os.write(fd, text.encode())
@@ -105,7 +105,7 @@ class ControlGroup:
 
 
 def own_group(controller: str = "") -> Path | None:
-    """The folder of this process's own group; None where it cannot be seen from here.
+    """Find the folder of this process's own group; None where this process cannot see it.
 
     Args:
         controller: Of the hierarchy of version 1 that has this controller; else of version 2.
@@ -118,7 +118,7 @@ def own_group(controller: str = "") -> Path | None:
     groups = (line.split(":", 2) for line in membership)
     path = next((Path(path) for _, has, path in groups if controller in has.split(",")), None)
     if path is None or ".." in path.parts:
-        return None  # outside of what this namespace can see
+        return None  # outside this namespace
     for line in mounts:
         fields, _, kind = line.partition(" - ")
         if _is_mount_of(controller, kind):

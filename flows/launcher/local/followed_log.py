@@ -14,7 +14,7 @@ class _Buffer(Protocol):
 
 
 def followed_log(path: Path, *, is_live: Callable[[], bool]) -> io.TextIOBase:
-    """The text of the log at `path`; reads wait for more while `is_live`.
+    """Open the text of the log at `path`; reads wait for more while `is_live`.
 
     Bytes that are not UTF-8 are replaced. Lines end at a newline; carriage returns are kept.
     """
@@ -35,7 +35,7 @@ class _FollowedFile(io.RawIOBase):
 
     def readinto(self, buffer: _Buffer, /) -> int:
         while True:
-            # Asked before reading: what was written before the end is never missed.
+            # Checked before reading, so that no output from before the end is missed.
             live = self._is_live()
             count = self._file.readinto(buffer) or 0
             if count or not live:

@@ -29,7 +29,7 @@ def visible_gpus() -> list[str]:
 
 
 def shares(gpus: list[str], slots: int) -> list[str]:
-    """CUDA_VISIBLE_DEVICES of each slot; empty if there is nothing to share out."""
+    """CUDA_VISIBLE_DEVICES of each slot; empty with fewer than two GPUs."""
     if len(gpus) < 2:
         return []
     if slots >= len(gpus):

@@ -1,8 +1,8 @@
-"""What a local job has of the worker's environment.
+"""The part of the worker's environment that a local job gets.
 
-It goes from the worker to the job's supervisor and from there to the job as processes inherit it,
-and is written nowhere: ``spec.json`` has only what the job config sets. A supervisor that takes the
-place of one that died passes on the environment of the worker that starts it.
+The job's supervisor inherits it from the worker, and the job from its supervisor. It is written
+nowhere: ``spec.json`` has only what the job config sets. A supervisor that replaces one that died
+passes on the environment of the worker that starts it.
 
 Standard library only.
 """
@@ -30,11 +30,11 @@ _NOT_FOR_JOBS: Final = frozenset(
     }
 )
 _PREFECT_RUN: Final = "PREFECT__"
-"""What Prefect tells a process of the run it executes (prefect 3.8)."""
+"""Prefix of what Prefect gives a process about the run it executes (prefect 3.8)."""
 
 
 def inherited_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment, less what is only for this process, and with its `oumi` found first."""
+    """Remove what is only for this process, and put the folder of its `oumi` first in PATH."""
     kept = {
         name: value
         for name, value in environment.items()

@@ -1,4 +1,4 @@
-"""A local job: what was asked for, and one look at how it stands."""
+"""A local job: its request, and one observation of it."""
 
 import json
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class LocalJobRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalJob:
-    """One observation of a job; of one that has ended it is the last."""
+    """One observation of a job; after its end, the last one."""
 
     job_id: str
     name: str
@@ -42,20 +42,20 @@ class LocalJob:
     exit_code: int | None = None
     signal: int | None = None
     held_by: ProcessHolder | None = None
-    """What knows all its processes; None: it has not started."""
+    """What keeps track of all its processes; None: it has not started."""
     ticket: int
     log_path: Path
     job_dir: Path
 
 
 def observe(folder: JobFolder) -> LocalJob | None:
-    """The job as it is now; None if there is none, or it never ran and a launch can start it.
+    """Observe a job; None if there is none, or it never ran and a launch can start it.
 
-    A job whose processes have all died without anyone seeing it is recorded as lost, for good.
+    A job whose processes all died unobserved is recorded as lost, for good.
     """
     try:
         spec = folder.spec()
-        # In this order: once nobody supervises the job, its records change no more.
+        # In this order: the records of a job without a supervisor no longer change.
         is_supervised = folder.supervisor_pid() is not None
         ended = folder.exit_record()
         if ended is None:
@@ -68,7 +68,7 @@ def observe(folder: JobFolder) -> LocalJob | None:
 
 
 def live_job(folder: JobFolder, spec: JobSpec) -> LocalJob:
-    """The job, taken to be waiting or running."""
+    """Describe the job, assuming that it waits or runs."""
     process = folder.process_record()
     state = JobState.QUEUED if process is None else JobState.RUNNING
     if folder.cancel_request() is not None:
@@ -105,7 +105,7 @@ def _has_processes(folder: JobFolder, spec: JobSpec) -> bool:
 
 
 def _record_loss(folder: JobFolder, spec: JobSpec) -> ExitRecord | None:
-    """Records that a job ended unseen; None if it never ran and a launch can still start it."""
+    """Record that a job ended unobserved; None if it never ran and a launch can still start it."""
     process = folder.process_record()
     if process is None and (spec.is_keyed or not folder.was_supervised()):
         return None

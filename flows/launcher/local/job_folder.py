@@ -1,22 +1,22 @@
-"""The folder of one local job: what was asked for, what runs, how it ended.
+"""The folder of one local job: its request, its processes, and how it ended.
 
 Files, all private to their owner:
 
 =============  ============================================================================
-``spec.json``  what was asked for; never changes
+``spec.json``  the request; never changes
 ``run.sh``     the bash script: setup part, then run part
 ``log.txt``    standard output and error of the job
 ``lock``       locked by the job's supervisor for as long as it lives
 ``phase``      one letter, written by the script: ``S`` in the setup part, ``R`` in the run part
 ``cancel``     blank, or the grace in seconds of the shortest cancel request
 ``process``    appears before the job's first process runs: who supervises, who leads
-``exit.json``  appears once, when the job has ended and no process of it is left
+``exit.json``  appears once, when the job has ended and none of its processes is left
 =============  ============================================================================
 
 A training into which the progress hook was loaded adds ``marks_checkpoints``.
 
-Whatever has to be written after the launch overwrites space reserved at the launch, so that a full
-disk cannot keep an outcome from being recorded. Standard library only.
+Everything written after the launch overwrites space reserved at the launch, so that the outcome is
+recorded even on a full disk. Standard library only.
 """
 
 import fcntl
@@ -30,7 +30,7 @@ from typing import Any, Final, NamedTuple
 from flows.launcher.local.processes import lock_holder, open_descriptor
 
 JOB_DIR_ENV: Final = "OUMI_FLOWS_JOB_DIR"
-"""Environment variable of every process of a job; by its value strays are told apart."""
+"""Environment variable of every process of a job; its value identifies stray processes."""
 _EXIT_BYTES: Final = 2048
 _PROCESS_BYTES: Final = 1024
 _CANCEL_BYTES: Final = 16
@@ -38,14 +38,14 @@ _RESERVED: Final = ".reserved"
 
 
 class JobSpec(NamedTuple):
-    """What was asked for."""
+    """The request."""
 
     job_id: str
     name: str
     cluster: str
     shell: str
     env: dict[str, str]
-    """What the job has besides the environment that its supervisor was started with."""
+    """Added to the environment with which its supervisor was started."""
     working_dir: str
     cancel_grace_seconds: float
     submitted_at: float
@@ -53,11 +53,11 @@ class JobSpec(NamedTuple):
     """Place in the order of submission, over all clusters; no clock involved."""
     slots: int
     devices: list[str]
-    """CUDA_VISIBLE_DEVICES of each slot; empty: left as it is."""
+    """CUDA_VISIBLE_DEVICES of each slot; empty: unchanged."""
     is_keyed: bool
-    """Whether the caller chose the id, and can so launch the same job again."""
+    """Whether the caller chose the id, and can therefore launch the same job again."""
     uses_control_group: bool = True
-    """Whether its processes are put in a control group of their own where the system lets us."""
+    """Whether its processes get a control group of their own where the system allows it."""
     umask: int | None = None
     """Of the job's processes; None: that of the supervisor."""
 
@@ -66,14 +66,16 @@ class ProcessRecord(NamedTuple):
     """The processes of a job that was started."""
 
     supervisor_pid: int
-    supervisor_start: int
     leader_pid: int
     leader_start: int
     boot_id: str
     slot: int
     started_at: float
     control_group: str = ""
-    """Folder of the job's control group; empty: the system let us make none."""
+    """Folder of the job's control group; empty: the system allowed none."""
+
+
+_PROCESS_FIELDS: Final = frozenset(ProcessRecord._fields)
 
 
 class ExitRecord(NamedTuple):
@@ -105,7 +107,7 @@ class JobFolder:
         self._exit_path = path / "exit.json"
 
     def create(self, spec: JobSpec, *, setup: str, run: str) -> bool:
-        """Makes the folder whole in one step; False if it exists already."""
+        """Create the whole folder in one step; False if it exists already."""
         making = Path(tempfile.mkdtemp(prefix=".new-", dir=self.path.parent))
         try:
             files = {
@@ -136,11 +138,11 @@ class JobFolder:
         return True
 
     def spec(self) -> JobSpec:
-        """What was asked for."""
+        """The request."""
         return JobSpec(**json.loads((self.path / "spec.json").read_bytes()))
 
     def supervisor_pid(self) -> int | None:
-        """Pid of the live supervisor, None without one; 0 if it cannot be seen from here."""
+        """Pid of the live supervisor, None without one; 0 if this process cannot see it."""
         return lock_holder(self.lock_path)
 
     def was_supervised(self) -> bool:
@@ -152,7 +154,7 @@ class JobFolder:
         return "run" if self._phase_path.read_bytes() == b"R" else "setup"
 
     def request_cancel(self, grace_seconds: float) -> None:
-        """Asks for the job to be cancelled; of several requests the shortest grace holds."""
+        """Request that the job is cancelled; of several requests, the shortest grace counts."""
         with open_descriptor(self._cancel_path, os.O_RDWR) as fd:
             fcntl.flock(fd, fcntl.LOCK_EX)
             earlier = _grace(os.pread(fd, _CANCEL_BYTES, 0))
@@ -164,20 +166,23 @@ class JobFolder:
         return _grace(self._cancel_path.read_bytes())
 
     def record_process(self, record: ProcessRecord) -> None:
-        """Says that the job's first process is about to run."""
+        """Record that the job's first process is about to run."""
         self._publish(self._process_path, self._reserve(self._process_path), record._asdict())
 
     def process_record(self) -> ProcessRecord | None:
         """Who runs the job; None if it was never started."""
         fields = _read(self._process_path)
-        return None if fields is None else ProcessRecord(**fields)
+        if fields is None:
+            return None
+        # A job started before an upgrade may have fields here that are no longer used.
+        return ProcessRecord(**{name: fields[name] for name in fields.keys() & _PROCESS_FIELDS})
 
     def record_exit(self, record: ExitRecord, *, reserved: bool) -> bool:
-        """Says how the job ended; False if that was said already, and holds.
+        """Record how the job ended; False, without a change, if that is already on record.
 
         Args:
             record: How it ended.
-            reserved: Write to the reserved space, which is the supervisor's alone.
+            reserved: Write to the reserved space, which only the supervisor may.
         """
         reserve = self._reserve(self._exit_path)
         if reserved:
@@ -187,7 +192,7 @@ class JobFolder:
         return self._publish(self._exit_path, Path(name), record._asdict())
 
     def flush(self) -> None:
-        """Waits until the exit record is on the disk itself; on a busy one that takes seconds."""
+        """Wait until the exit record is on the disk itself; seconds on a busy disk."""
         with open_descriptor(self._exit_path, os.O_RDONLY) as fd:
             os.fsync(fd)
 
@@ -211,7 +216,7 @@ class JobFolder:
         except FileExistsError:
             if _read(path) is not None:
                 return False
-            draft.replace(path)  # what was there did not survive a power failure
+            draft.replace(path)  # the earlier record did not survive a power failure
             return True
         finally:
             draft.unlink(missing_ok=True)
@@ -236,7 +241,7 @@ def _grace(text: bytes) -> float | None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The fields of a record; None if it is not there, or was lost with the machine's power."""
+    """Read the fields of a record; None if it does not exist, or a power failure damaged it."""
     try:
         return json.loads(path.read_bytes())
     except (FileNotFoundError, json.JSONDecodeError):

@@ -16,7 +16,7 @@ from flows.launcher.local.processes import job_processes, read_process
 from flows.launcher.local.slot_queue import JOB_SLOT_FD
 
 IGNORED: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
-"""Signals a supervisor ignores, and a job starts with as they are by default."""
+"""Signals that a supervisor ignores, and that a job handles by default."""
 GROUP_PREFIX: Final = "oumi-flows-"
 """How the names of the control groups of jobs begin."""
 _RESET: Final = (*IGNORED, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ)
@@ -27,10 +27,10 @@ _PR_SET_CHILD_SUBREAPER: Final = 36  # prctl(2)
 class JobTree:
     """Every process of a job: of its script, and all that descend from it.
 
-    A control group holds them all where the system lets us make one. Without it, on Linux, the
-    supervisor becomes the parent of each process whose own parent has died, so that none can
-    escape it while it lives, whatever session it moves to. Elsewhere only the script's own
-    process group is known.
+    A control group holds them all where the system allows one. Without it, on Linux, the supervisor
+    becomes the parent of each process whose own parent has died. So none can escape it while it
+    lives, whatever session the process moves to. Elsewhere only the script's own process group is
+    known.
     """
 
     def __init__(self, folder: JobFolder, spec: JobSpec) -> None:
@@ -44,15 +44,15 @@ class JobTree:
         """Exit code of the script, or minus the signal that ended it; None if not known."""
 
     def adopt(self, record: ProcessRecord) -> None:
-        """Takes over the processes of a supervisor that died."""
+        """Take over the processes of a supervisor that died."""
         self._record = record
         if record.control_group and record.boot_id == boot_id():
             self._group = ControlGroup(Path(record.control_group))
 
     def start(self, *, slot: int, slot_fd: int | None, started_at: float) -> str:
-        """Starts the script; returns why it could not be started, or nothing.
+        """Start the script; return why that failed, or an empty text.
 
-        Its process waits until it is on record: what is not on record has never run.
+        Its process waits until it is on record: a job without a record has never run.
         """
         self._root = os.getpid()
         self._is_subreaper = _become_subreaper()
@@ -66,10 +66,9 @@ class JobTree:
         os.close(go_read)
         os.close(error_write)
         self._group = self._new_group(pid)
-        me, child = read_process(os.getpid()), read_process(pid)
+        child = read_process(pid)
         self._record = ProcessRecord(
             supervisor_pid=os.getpid(),
-            supervisor_start=me.start if me else 0,
             leader_pid=pid,
             leader_start=child.start if child else 0,
             boot_id=boot_id(),
@@ -118,17 +117,17 @@ class JobTree:
             leader=self._record.leader_pid,
             leader_start=self._record.leader_start,
         )
-        # A privileged job can leave its group, as with `systemd-run --scope`: both count.
+        # A privileged job can leave its group, for example by `systemd-run --scope`: both count.
         held = self._group.pids() if self._group is not None else set[int]()
         return sorted(held.union(found))
 
     def signal(self, number: int) -> None:
-        """Sends a signal to every process of the job."""
+        """Send a signal to every process of the job."""
         if number == signal.SIGKILL and self._group is not None:
             self._group.kill()
         reached: set[int] = set()
-        # Again, for children started by a process that the signal had not reached yet. What is
-        # started later, say to save a file, has a parent that decided so.
+        # Repeat, for children of a process that the signal had not reached yet. A later child, say
+        # one that saves a file, was started deliberately.
         for _ in range(_SIGNAL_ROUNDS):
             new = set(self.members()) - reached
             for pid in new:
@@ -144,21 +143,21 @@ class JobTree:
         return self._group
 
     def remove_group(self) -> None:
-        """Takes the job's control group away, once none of its processes is left."""
+        """Remove the job's control group, once none of its processes is left."""
         if self._group is not None:
             self._group.remove()
 
     def _forget(self, pid: int) -> None:
-        """Collects the process that did not become the script."""
+        """Reap the process that did not become the script."""
         os.waitpid(pid, 0)
         self.remove_group()
 
     def _new_group(self, pid: int) -> ControlGroup | None:
-        """A group with the process `pid` in it, which has started nothing yet."""
+        """Create a group for the process `pid`, which has started nothing yet."""
         if not self._spec.uses_control_group:
             return None
         folder = self._folder.path
-        # The same for each supervisor of the job, so that none leaves an empty one behind.
+        # Each supervisor of the job uses the same name, so that none leaves an empty group behind.
         of_folder = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
         group = ControlGroup.create(f"{GROUP_PREFIX}{folder.name}-{of_folder}")
         if group is not None and not group.add(pid):

@@ -1,7 +1,7 @@
 """Whether memory ran out while a job ran, by the kernel's own count. Standard library only.
 
-A process that SIGKILL ended does not know who sent it: the kernel, short of memory, or a person.
-The kernel counts what it ends for lack of memory, for each control group and for the machine.
+The end of a process by SIGKILL does not show its sender: the kernel, short of memory, or a person.
+The kernel counts the processes it ends for lack of memory, for each control group and the machine.
 """
 
 import os
@@ -20,7 +20,7 @@ _LOOK_SECONDS: Final = 10.0
 
 
 class MemoryShortage:
-    """What the kernel ended for lack of memory, as the supervisor of one job follows it.
+    """The processes that the kernel ended for lack of memory, for the supervisor of one job.
 
     Args:
         group: The job's own control group, if it has one.
@@ -43,7 +43,7 @@ class MemoryShortage:
         self._looked_at = clock()
 
     def look(self) -> None:
-        """Takes the shared count now and then, so that a rise long ago is not taken for new."""
+        """Read the shared count from time to time, so that an old rise does not look new."""
         now = self._clock()
         if now >= self._looked_at + _LOOK_SECONDS:
             self._before, self._latest = self._latest, self._shared_count()
@@ -56,11 +56,11 @@ class MemoryShortage:
         return bool(_count(self._group / "memory.events")) or _oomd_kills(self._group) > 0
 
     def explains_a_kill(self) -> bool:
-        """Whether a SIGKILL that came just now was for lack of memory, as far as can be seen."""
+        """Whether the kernel's counts explain a SIGKILL of this moment by lack of memory."""
         if self.hit_the_job():
             return True
         if self._group is not None and _count(self._group / "memory.events") is not None:
-            return False  # the closest count there is: what others lost says nothing
+            return False  # the job's own count is exact: other counts do not matter
         return self._shared_count() > self._before
 
     def _shared_count(self) -> int:
@@ -68,7 +68,7 @@ class MemoryShortage:
 
 
 def _shared() -> list[Path]:
-    """Where the kernel counts for this process's own group, of either version, and the machine."""
+    """The kernel's counts for this process's own group, of either version, and the machine."""
     version_2, version_1 = own_group(), own_group("memory")
     files = [version_2 / "memory.events"] if version_2 else []
     files += [version_1 / "memory.oom_control"] if version_1 else []

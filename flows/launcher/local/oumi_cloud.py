@@ -1,7 +1,7 @@
 """The durable local cloud, in Oumi's terms.
 
-It takes the place of Oumi's own ``local`` cloud, whose jobs live and die with the process that
-launched them (oumi 0.9).
+It replaces Oumi's own ``local`` cloud, whose jobs end with the process that launched them
+(oumi 0.9).
 """
 
 import io
@@ -14,8 +14,8 @@ from oumi.core.configs import JobConfig
 from oumi.core.launcher import BaseCloud, BaseCluster, JobState, JobStatus
 from oumi.core.registry import REGISTRY, RegistryType
 
-# No public name for these: the registry has no way to replace an entry, nor the launcher to
-# forget a cloud it has built (oumi 0.9).
+# These have no public name: the registry cannot replace an entry, and the launcher cannot forget
+# a cloud that it has built (oumi 0.9).
 from oumi.core.registry.registry import RegistryKey
 from oumi.launcher.launcher import LAUNCHER
 
@@ -47,9 +47,6 @@ _LOST: Final = "LOST"
 class LocalCluster(BaseCluster):
     """A named group of local jobs; slots are shared by all clusters of the machine."""
 
-    cancel_has_grace: Final = True
-    """`cancel_job` takes the grace between SIGTERM and SIGKILL."""
-
     def __init__(self, store: LocalStore, name: str) -> None:
         self._store = store
         self._name = name
@@ -60,7 +57,7 @@ class LocalCluster(BaseCluster):
         return self._name
 
     def get_job(self, job_id: str) -> JobStatus | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The job as it is now; None if it is not known, as Oumi documents and other clouds do."""
+        """Observe a job; None if it is unknown, as Oumi documents and other clouds do."""
         job = self._store.get(self._name, job_id)
         return None if job is None else self._status(job)
 
@@ -69,11 +66,11 @@ class LocalCluster(BaseCluster):
         return [self._status(job) for job in self._store.jobs(self._name)]
 
     def revive_job(self, job_id: str) -> bool:
-        """Put a job that never ran back in the queue, if its supervisor died; whether it was."""
+        """Put a job that never ran back in the queue if its supervisor died; True if it did."""
         return self._store.revive(self._name, job_id)
 
     def cancel_job(self, job_id: str, *, grace_seconds: float | None = None) -> JobStatus:
-        """Asks for the job's end; cancelled only once none of its processes is left.
+        """Request the job's end; it is cancelled only once none of its processes is left.
 
         Args:
             job_id: The job.
@@ -81,8 +78,8 @@ class LocalCluster(BaseCluster):
                 grace of an earlier call.
 
         Returns:
-            The job within a second, as it is by then: ``CANCELLING`` while its processes end,
-            and unchanged if it had ended.
+            The job after at most a second: ``CANCELLING`` while its processes end, and unchanged
+            if it had ended.
 
         Raises:
             JobNotFound: No such job was launched.
@@ -90,23 +87,23 @@ class LocalCluster(BaseCluster):
         return self._status(self._store.cancel(self._name, job_id, grace_seconds=grace_seconds))
 
     def run_job(self, job: JobConfig) -> JobStatus:
-        """Launches a job; with OUMI_FLOWS_JOB_KEY in its `envs`, at most once for that key.
+        """Launch a job; with OUMI_FLOWS_JOB_KEY in its `envs`, at most once for that key.
 
         Raises:
-            InvalidConfig: The job asks for what this machine cannot give it.
+            InvalidConfig: The job needs what this machine does not have.
             InvalidArgument: The cluster's name or the key cannot name a folder.
-            LaunchFailed: The job could not be written down or its supervisor not started.
+            LaunchFailed: The job's folder could not be written, or its supervisor did not start.
         """
         return self._status(self._store.launch(self._name, _request(job)))
 
     def stop(self) -> None:
-        """Cancels every live job of the cluster; returns within seconds, they may take longer."""
-        # All of them are told before any is waited for.
+        """Cancel every live job of the cluster; return within seconds, before the jobs have ended."""
+        # Every job gets the request before any wait.
         for job in self._store.live_jobs(self._name):
             self._store.cancel(self._name, job.job_id, wait_seconds=0.0)
 
     def down(self) -> None:
-        """Cancels every live job; once they have ended the cluster is no longer listed.
+        """Cancel every live job; once they have ended, the cluster is no longer listed.
 
         Nothing is deleted: jobs and logs stay, `get_cluster` still finds them, and the next
         launch lists the cluster again.
@@ -115,7 +112,7 @@ class LocalCluster(BaseCluster):
         self._store.take_down(self._name)
 
     def get_logs_stream(self, cluster_name: str, job_id: str | None = None) -> io.TextIOBase:
-        """The job's output from its beginning; reads wait for more until the job has ended.
+        """Open the job's output from its beginning; reads wait for more until the job has ended.
 
         Args:
             cluster_name: The job's cluster.
@@ -155,7 +152,7 @@ class LocalCloud(BaseCloud):
         self._clusters: dict[str, LocalCluster] = {}
 
     def up_cluster(self, job: JobConfig, name: str | None, **kwargs: Any) -> JobStatus:
-        """Launches a job on the cluster `name`, by default ``local``; see `run_job`."""
+        """Launch a job on the cluster `name`, by default ``local``; see `run_job`."""
         return self._cluster(name or LOCAL_CLUSTER).run_job(job)
 
     def get_cluster(self, name: str) -> LocalCluster | None:
@@ -171,7 +168,7 @@ class LocalCloud(BaseCloud):
 
 
 def build_local_cloud() -> LocalCloud:
-    """The local cloud as the settings of this process describe it."""
+    """Build the local cloud from the settings of this process."""
     settings = Settings()
     return LocalCloud(
         LocalStore(
@@ -183,10 +180,10 @@ def build_local_cloud() -> LocalCloud:
 
 
 def register() -> None:
-    """Puts the durable local cloud in the place of Oumi's own; again does nothing."""
+    """Replace Oumi's own local cloud with the durable one; a second call does nothing."""
     registered: dict[RegistryKey, Any] = vars(REGISTRY)["_registry"]
     key = RegistryKey(LOCAL_CLOUD, RegistryType.CLOUD)
-    # `contains` makes the registry register Oumi's own clouds first, if it has not yet.
+    # `contains` first makes the registry register Oumi's own clouds.
     if (
         REGISTRY.contains(LOCAL_CLOUD, RegistryType.CLOUD)
         and registered[key] is not build_local_cloud
@@ -197,7 +194,7 @@ def register() -> None:
 
 
 def _request(job: JobConfig) -> LocalJobRequest:
-    """What to run, checked to be possible here; other fields mean nothing on this machine."""
+    """Read what to run, and refuse what this machine cannot do; other fields have no effect here."""
     if job.resources.cloud != LOCAL_CLOUD:
         raise InvalidConfig(
             f"resources.cloud is {job.resources.cloud!r}, not {LOCAL_CLOUD!r}",
@@ -214,12 +211,12 @@ def _request(job: JobConfig) -> LocalJobRequest:
         if getattr(job, field):
             raise InvalidConfig(
                 f"{field} cannot be mounted on this machine",
-                "Remove it and use the paths as they are",
+                "Remove it and use the paths of this machine",
             )
     for name, value in job.envs.items():
         if not name or "=" in name or "\0" in name + str(value):
             raise InvalidConfig(
-                f"envs has an entry that cannot be set: {name!r}", "Rename it, or mend its value"
+                f"envs has an entry that cannot be set: {name!r}", "Rename it, or correct its value"
             )
     key = job.envs.get(JOB_KEY_ENV)
     return LocalJobRequest(
@@ -239,7 +236,7 @@ def _message(job: LocalJob) -> str:
     if job.signal is not None:
         return f"ended by signal {job.signal} in the {job.phase} part"
     if job.state is states.JobState.CRASHED:
-        return "its processes are gone, and nobody saw how they ended"
+        return "its processes are gone, and how they ended is unknown"
     return ""
 
 

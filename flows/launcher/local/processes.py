@@ -1,4 +1,4 @@
-"""What the kernel says about processes: identity, descent, locks. Standard library only."""
+"""Processes as the kernel reports them: identity, descent, locks. Standard library only."""
 
 import fcntl
 import os
@@ -25,7 +25,7 @@ class Process(NamedTuple):
 
 
 def read_process(pid: int) -> Process | None:
-    """The process `pid`, or None if there is none (or no /proc to ask)."""
+    """The process `pid`; None if there is none, or no /proc."""
     try:
         stat = (_PROC / str(pid) / "stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
@@ -51,8 +51,8 @@ def job_processes(
     Args:
         mark: The ``NAME=value`` every process of the job has in its environment.
         root: A process whose descendants all belong to the job, if one lives.
-        leader: Pid of the job's session leader, which may not be one yet.
-        leader_start: Its start time, by which a reused pid is told apart.
+        leader: Pid of the job's session leader, which may not lead a session yet.
+        leader_start: Its start time, which identifies a reused pid.
     """
     table = process_table()
     now_leader = table.get(leader)
@@ -84,14 +84,14 @@ def _descendants(table: dict[int, Process], root: int | None) -> set[int]:
 def _has_mark(pid: int, mark: bytes) -> bool:
     try:
         environ = (_PROC / str(pid) / "environ").read_bytes()
-    except OSError:  # gone, or another user's
+    except OSError:  # it has ended, or belongs to another user
         return False
     return mark in environ.split(b"\0")
 
 
 @contextmanager
 def open_descriptor(path: Path, flags: int) -> Generator[int]:
-    """A descriptor of `path`; a file it creates is readable by its owner alone."""
+    """Open a descriptor of `path`; only the owner can read a file that this creates."""
     fd = os.open(path, flags, 0o600)
     try:
         yield fd
@@ -100,11 +100,11 @@ def open_descriptor(path: Path, flags: int) -> Generator[int]:
 
 
 def lock_holder(path: Path) -> int | None:
-    """Pid of the process holding a POSIX lock on `path`; None if nobody does.
+    """Pid of the process that holds a POSIX lock on `path`; None without one.
 
-    Asking takes no lock, so it never disturbs a process about to take it. The lock ends with the
-    process that took it, so the answer is also the truth about that process being alive. It is 0
-    for a holder that cannot be seen from here (another pid namespace).
+    The query takes no lock, so it never disturbs a process that is about to take it. The lock ends
+    with the process that took it, so the answer also shows whether that process is alive. It is 0
+    for a holder in another pid namespace.
     """
     darwin = sys.platform == "darwin"
     ask = (0, 0, 0, fcntl.F_WRLCK, 0) if darwin else (fcntl.F_WRLCK, 0, 0, 0, 0)

@@ -1,8 +1,8 @@
-"""The queue for slots, kept by the waiting supervisors themselves. Standard library only.
+"""The queue for slots, which the waiting supervisors keep themselves. Standard library only.
 
 A supervisor that waits holds a lock on its ticket's file; one that runs a job holds a lock on a
-slot's file, which the job's processes inherit. Locks end with the processes that hold them, so
-nothing has to be tidied up after a crash, and a slot is free only when its job has gone too.
+slot's file, which the job's processes inherit. Locks end with the processes that hold them, so a
+crash needs no clean-up, and a slot is free only when its job has ended too.
 """
 
 import fcntl
@@ -15,16 +15,16 @@ from typing import Final
 from flows.launcher.local.processes import lock_holder, open_descriptor
 
 JOB_SLOT_FD: Final = 250
-"""Descriptor through which a job's processes keep their slot; high, out of the way of scripts."""
+"""Descriptor through which a job's processes keep their slot; high, so that scripts do not use it."""
 
 
 def queue_folders(root: Path) -> tuple[Path, Path]:
-    """The folders that have to exist under `root`: of those who wait, and of the slots."""
+    """The folders that must exist under `root`: for waiting supervisors, and for slots."""
     return root / ".queue" / "waiting", root / ".slots"
 
 
 def next_ticket(root: Path) -> int:
-    """The next number in the order of submission under `root`; never given twice."""
+    """Take the next number in the order of submission under `root`; each is used once."""
     with open_descriptor(root / ".queue" / "counter", os.O_RDWR | os.O_CREAT) as fd:
         fcntl.flock(fd, fcntl.LOCK_EX)
         ticket = int(os.pread(fd, 20, 0) or b"0") + 1
@@ -43,14 +43,14 @@ class SlotQueue:
         self.slot_fd: int | None = None
 
     def join(self) -> None:
-        """Takes its place; visible to the others only once it is locked."""
+        """Take its place, which others see only once it is locked."""
         draft = self._place.with_name(f".{self._place.name}")
         self._place_fd = os.open(draft, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.lockf(self._place_fd, fcntl.LOCK_EX)
         draft.rename(self._place)
 
     def take_slot(self) -> int | None:
-        """The number of the slot taken; None if others come first or none is free."""
+        """Take a slot and return its number; None if others come first or no slot is free."""
         if self._head() != self._place:
             return None
         for slot in range(self._slots):
@@ -66,7 +66,7 @@ class SlotQueue:
         return None
 
     def leave(self) -> None:
-        """Gives up its place, and lets the next one look."""
+        """Give up its place, and wake the next supervisor."""
         if self._place_fd is not None:
             self._place.unlink(missing_ok=True)
             os.close(self._place_fd)
@@ -74,7 +74,7 @@ class SlotQueue:
             self._wake_head()
 
     def release(self) -> None:
-        """Gives up its slot, and lets the next one look."""
+        """Give up its slot, and wake the next supervisor."""
         if self.slot_fd is not None:
             os.close(self.slot_fd)
             self.slot_fd = None

@@ -1,4 +1,4 @@
-"""Local jobs on disk: launch, observe, cancel. No Oumi here; the standard library only.
+"""Local jobs on disk: launch, observe, cancel. Uses no Oumi, and only the standard library.
 
 Layout: ``<root>/<cluster>/jobs/<job id>/`` (see `JobFolder`), and next to the clusters the
 machine's ``.queue`` and ``.slots``. A job is submitted at the instant its folder appears, which
@@ -76,10 +76,10 @@ class LocalStore:
         return visible_gpus()
 
     def launch(self, cluster: str, request: LocalJobRequest) -> LocalJob:
-        """Submits a job and returns once it runs or has its place in the queue.
+        """Submit a job and return once it runs or has its place in the queue.
 
-        The job of a key that was launched before is returned as it is; if whatever launched it
-        died before it could run, it is started now.
+        A key that was launched before returns its job unchanged. If its launcher died before the
+        job could run, the job starts now.
 
         Raises:
             InvalidArgument: The cluster or the key cannot name a folder.
@@ -103,18 +103,18 @@ class LocalStore:
         except OSError as error:
             raise LaunchFailed(
                 f"job {job_id} could not be launched in {folder.path}: {error.strerror}",
-                "Mend that (free space, permissions), then launch it again",
+                "Correct that (free space, permissions), then launch it again",
             ) from error
         return job or self._observe(cluster, job_id) or live_job(folder, folder.spec())
 
     def get(self, cluster: str, job_id: str) -> LocalJob | None:
-        """The job as it is now; None if there is none, or it was never launched whole."""
+        """Observe a job; None if there is none, or its launch was not completed."""
         if not (_is_folder_name(cluster) and _is_folder_name(job_id)):
             return None
         return self._observe(cluster, job_id)
 
     def revive(self, cluster: str, job_id: str) -> bool:
-        """Put a job that never ran back in the queue, if its supervisor died; whether it was.
+        """Put a job that never ran back in the queue if its supervisor died; True if it did.
 
         Raises:
             LaunchFailed: Its new supervisor did not start.
@@ -143,16 +143,12 @@ class LocalStore:
         found = (job for name in clusters for job in self.jobs(name))
         return sorted((job for job in found if not job.state.is_terminal), key=_TICKET)
 
-    def free_slots(self) -> int:
-        """How many more jobs would start at once if launched now."""
-        return max(0, self.slots - len(self.live_jobs()))
-
     def has_cluster(self, cluster: str) -> bool:
         """Whether a job was ever launched on the cluster."""
         return _is_folder_name(cluster) and (self._root / cluster / "jobs").is_dir()
 
     def clusters(self) -> list[str]:
-        """The clusters that are up: all but those taken down whose jobs have ended."""
+        """The clusters that are up: all except those taken down whose jobs have ended."""
         return [
             name
             for name in sorted(_names(self._root))
@@ -160,7 +156,7 @@ class LocalStore:
         ]
 
     def take_down(self, cluster: str) -> None:
-        """Stops listing the cluster once its jobs have ended; the next launch brings it back."""
+        """Stop listing the cluster once its jobs have ended; the next launch lists it again."""
         (self._root / cluster / _DOWN).touch(mode=0o600)
 
     def cancel(
@@ -171,10 +167,10 @@ class LocalStore:
         grace_seconds: float | None = None,
         wait_seconds: float = 0.5,
     ) -> LocalJob:
-        """Asks for a job's end and returns soon, with the job as it is then.
+        """Request a job's end and return soon, with an observation of the job.
 
-        It is cancelled once none of its processes is left, at the latest shortly after the grace;
-        a later request can shorten the grace. A job that has ended is returned as it is.
+        It is cancelled once none of its processes is left, at the latest shortly after the grace.
+        A later request can shorten the grace. A job that has ended does not change.
 
         Args:
             cluster: The job's cluster.
@@ -205,7 +201,7 @@ class LocalStore:
             time.sleep(_LOOK_SECONDS)
 
     def _wake(self, folder: JobFolder) -> None:
-        """Has the job's supervisor look at the request; a new one, if the old one died."""
+        """Wake the job's supervisor to read the request; start a new one if it died."""
         pid = folder.supervisor_pid()
         if pid is None:
             self._supervise(folder)
@@ -241,7 +237,7 @@ class LocalStore:
         return shares(self._gpus, self.slots) if is_shared else []
 
     def _supervise(self, folder: JobFolder) -> None:
-        """Starts a supervisor and waits until it is ready; one too many ends by itself."""
+        """Start a supervisor and wait until it is ready; a surplus one ends by itself."""
         command = [sys.executable, "-I", "-S", "-c", _START, str(_SOURCE_ROOT), str(folder.path)]
         with (
             open_descriptor(folder.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as log,
@@ -256,7 +252,7 @@ class LocalStore:
                 start_new_session=True,
             ) as starter,
         ):
-            assert starter.stdout is not None  # noqa: S101 - it was asked for
+            assert starter.stdout is not None  # noqa: S101 - stdout=PIPE
             poll = select.poll()
             poll.register(starter.stdout, select.POLLIN)
             answered = poll.poll(_START_TIMEOUT_SECONDS * 1000)
@@ -289,7 +285,7 @@ def _is_folder_name(name: str) -> bool:
 
 
 def _names(directory: Path) -> list[str]:
-    """The entries of a folder that are not ours alone; none if it does not exist."""
+    """The entries of a folder, without our own hidden ones; none if it does not exist."""
     try:
         return [name for name in os.listdir(directory) if not name.startswith(".")]  # noqa: PTH208
     except (FileNotFoundError, NotADirectoryError):

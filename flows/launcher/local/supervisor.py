@@ -1,10 +1,10 @@
 """The process that runs one local job to its end and records how it ended.
 
-It is started detached, with a bare interpreter, and knows only the job's folder: neither the
-program that launched the job nor anyone who watches it has to stay alive. One job has one
-supervisor at a time (the lock in its folder) and is started at most once (its process record). A
-supervisor that finds a job started by one that died does not run it again: it waits for, or kills,
-what is left of it. Standard library only.
+It starts detached, with a bare interpreter, and knows only the job's folder: the programs that
+launch and watch the job may end. One job has one
+supervisor at a time (the lock in its folder) and starts at most once (its process record). If the
+earlier supervisor of a started job died, the next one does not run the job again: it waits for, or
+kills, the processes that are left. Standard library only.
 """
 
 import fcntl
@@ -25,10 +25,10 @@ from flows.launcher.local.slot_queue import SlotQueue
 from flows.launcher.signals import signal_from_outside
 
 READY: Final = b"1"
-"""What a supervisor writes once it has its place in the queue, or nothing is left to do."""
+"""What a supervisor writes once it has its place in the queue, or has nothing to do."""
 LEFTOVER_GRACE_SECONDS: Final = 2.0
 """From SIGTERM to SIGKILL for processes that outlive the job's script."""
-# Changes come as signals; these only bound what a signal that was never sent can cost.
+# Changes come as signals; these limit the delay where a signal was never sent.
 _QUEUE_LOOK_SECONDS: Final = 2.0
 _RUN_LOOK_SECONDS: Final = 5.0
 _END_LOOK_SECONDS: Final = 0.1
@@ -36,7 +36,7 @@ _WAKES: Final = frozenset({signal.SIGCHLD, signal.SIGUSR1, signal.SIGALRM})
 
 
 def main(job_dir: str) -> None:
-    """Supervises the job in `job_dir` from a process of its own."""
+    """Supervise the job in `job_dir` from a process of its own."""
     if os.fork():
         os._exit(0)
     for number in IGNORED:
@@ -45,11 +45,11 @@ def main(job_dir: str) -> None:
         signal.signal(number, _wake)
     signal.pthread_sigmask(signal.SIG_BLOCK, _WAKES)
     folder = JobFolder(Path(job_dir))
-    # Never opened again by this process: closing it anywhere would give up the lock.
+    # This process must not open the file again: closing any descriptor releases the lock.
     lock = os.open(folder.lock_path, os.O_RDWR)
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # either errno means: another one has the job
+    except (BlockingIOError, PermissionError):  # either errno means: another supervisor has the job
         _say_ready()
         return
     if folder.exit_record() is not None:
@@ -58,14 +58,14 @@ def main(job_dir: str) -> None:
     os.pwrite(lock, b"%d\n" % os.getpid(), 0)
     try:
         Supervisor(folder, folder.spec()).supervise()
-    except Exception:  # noqa: BLE001 - the process's edge: say why, rather than stay pending
+    except Exception:  # noqa: BLE001 - the process's edge: report why, and do not stay pending
         traceback.print_exc()
         if folder.process_record() is None:
             folder.record_exit(_exit_record(TerminationReason.LAUNCH_FAILED), reserved=True)
 
 
 class Supervisor:
-    """Takes one job from wherever it stands to its end; the caller holds the job's lock."""
+    """Brings one job to its end, whatever its state; the caller holds the job's lock."""
 
     def __init__(self, folder: JobFolder, spec: JobSpec) -> None:
         self._folder = folder
@@ -76,7 +76,7 @@ class Supervisor:
         self._queue = SlotQueue(root, ticket=spec.ticket, slots=spec.slots)
 
     def supervise(self) -> None:
-        """Runs the job, or ends what a supervisor that died has left of it."""
+        """Run the job, or end what is left of it after its earlier supervisor died."""
         record = self._folder.process_record()
         if record is None:
             self._queue.join()
@@ -92,7 +92,7 @@ class Supervisor:
         self._folder.flush()
 
     def _wait_for_slot(self) -> int | None:
-        """The slot taken, or None if the job was cancelled first."""
+        """Wait for a slot and return its number; None if the job was cancelled first."""
         while self._folder.cancel_request() is None:
             slot = self._queue.take_slot()
             if slot is not None:
@@ -116,11 +116,11 @@ class Supervisor:
         return self._watch(started_at, since=since)
 
     def _watch(self, started_at: float, *, since: float | None) -> ExitRecord:
-        """Waits for the job's end, sees to it that no process is left, and says how it ended.
+        """Wait for the job's end, end every process that is left, and describe the end.
 
         Args:
             started_at: Wall-clock time of the start.
-            since: Monotonic time of the start, if this process saw it.
+            since: Monotonic time of the start, if this process started the job.
         """
         reason = self._wait_for_end()
         now = time.time() if since is None else started_at + time.monotonic() - since
@@ -128,7 +128,7 @@ class Supervisor:
         group = self._tree.group
         used = group.cpu_seconds() if group else None
         peak = group.memory_peak_bytes() if group else None
-        # Before the end is on record: who dies in between has a successor that does both.
+        # Before the end is on record: if this process dies in between, its successor does both.
         self._tree.remove_group()
         return ExitRecord(
             reason=reason,
@@ -147,7 +147,7 @@ class Supervisor:
         while self._tree.is_alive():
             grace = self._folder.cancel_request()
             if reason is None:
-                # Whichever is seen first, the script's end or a request, decides for good.
+                # The script's end or a request decides for good, whichever is observed first.
                 if self._tree.exit_status is not None:
                     reason = self._own_end()
                 elif grace is not None:
@@ -158,7 +158,7 @@ class Supervisor:
                     continue
                 terminated_at = time.monotonic()
                 self._tree.signal(signal.SIGTERM)
-                self._tree.signal(signal.SIGCONT)  # a stopped process would not see it
+                self._tree.signal(signal.SIGCONT)  # a stopped process would not handle it
             if reason is not TerminationReason.USER_CANCELLED:
                 grace = min(LEFTOVER_GRACE_SECONDS, grace or LEFTOVER_GRACE_SECONDS)
             if time.monotonic() >= terminated_at + (grace or 0.0):
@@ -170,7 +170,7 @@ class Supervisor:
         """Why the job ended, if it was not cancelled."""
         status = self._tree.exit_status
         if status is None:
-            # The supervisor that could have known died. What it was asked for has come true.
+            # The supervisor that could have known died. The job did end, as a request asked.
             was_asked = self._folder.cancel_request() is not None
             return TerminationReason.USER_CANCELLED if was_asked else TerminationReason.LOST
         if status and self._shortage.hit_the_job():
@@ -200,7 +200,7 @@ def _exit_record(reason: TerminationReason) -> ExitRecord:
 
 
 def _say_ready() -> None:
-    with suppress(BrokenPipeError):  # nobody waits any more
+    with suppress(BrokenPipeError):  # the launcher has ended
         os.write(1, READY)
     with open(os.devnull, "wb") as nothing:  # noqa: PTH123
         os.dup2(nothing.fileno(), 1)
@@ -212,11 +212,11 @@ def _log(text: str) -> None:
 
 
 def _wake(_number: int, _frame: FrameType | None) -> None:
-    """Only there because some systems drop a blocked signal that nothing handles."""
+    """Handle a signal: some systems drop a blocked signal without a handler."""
 
 
 def _wait(seconds: float) -> None:
-    """Until a signal comes that may have changed something, or `seconds` have passed."""
+    """Wait until a signal reports a change, or `seconds` have passed."""
     signal.setitimer(signal.ITIMER_REAL, seconds)
     signal.sigwait(_WAKES)
     signal.setitimer(signal.ITIMER_REAL, 0)

@@ -53,7 +53,6 @@ class SkyCluster(Value):
     state: SkyClusterState
     launched_at: float
     autostop: int = -1
-    autostop_is_down: bool = False
     nodes: int = 1
     resources: str = ""
     hourly_cost: float | None = None
@@ -150,7 +149,6 @@ def cluster_of(record: Any) -> SkyCluster:
         state=SkyClusterState(record.status.value),
         launched_at=record.launched_at,
         autostop=record.autostop,
-        autostop_is_down=record.to_down,
         nodes=record.nodes,
         resources=record.resources_str or "",
         hourly_cost=_hourly_cost(record),
