@@ -1,4 +1,4 @@
-"""Blocking calls that nobody waits for longer than they may take."""
+"""Blocking calls with a limit on how long their callers wait."""
 
 import asyncio
 import threading
@@ -11,33 +11,33 @@ T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
 _FRESH_SECONDS: Final = 10.0
-"""How old an answer may be that came too late for the first who asked."""
+"""How long an answer that came too late for its first caller stays valid for the next."""
 
 
 async def in_time(function: Callable[[], T], *, timeout_seconds: float) -> T | None:
-    """The result of a blocking call; None when the time is up.
+    """Run a blocking call and return its result; None when the time is up.
 
-    The call goes on in a thread of its own, which nobody waits for: one of a pool would keep the
-    pool busy, and the process from ending.
+    The call continues in a thread of its own after that. A pool's thread would stay busy, and would
+    keep the process from ending.
     """
     answer = asyncio.wrap_future(start_call(function))
     try:
         await asyncio.wait([answer], timeout=timeout_seconds)
         return answer.result() if answer.done() else None
     finally:
-        # Whoever it comes for now may be gone, and the event loop closed.
+        # The answer may come after its caller has left and the event loop has closed.
         answer.cancel()
 
 
 def call_within(function: Callable[[], T], *, within_seconds: float | None) -> T:
-    """The result of a blocking call, for threads; as `in_time`.
+    """Run a blocking call as `in_time` does, for callers that are threads.
 
     Args:
         function: The call.
-        within_seconds: How long to wait for it; None: as long as it takes, in this thread.
+        within_seconds: How long to wait for it; None: call it in this thread, without a limit.
 
     Raises:
-        TimeoutError: The time was up.
+        TimeoutError: The call took longer.
     """
     if within_seconds is None:
         return function()
@@ -45,10 +45,10 @@ def call_within(function: Callable[[], T], *, within_seconds: float | None) -> T
 
 
 class Looks:
-    """Questions to several hosts or clouds, with one thread for each at most.
+    """Queries to several hosts or clouds, with at most one thread for each.
 
-    One that hangs holds up itself alone, however often it is asked: who asks meanwhile joins
-    the look under way, and an answer that came too late is there for the next to ask.
+    A host that hangs delays only the queries to itself, and uses one thread however many come: a
+    caller joins the query that is running. An answer that came too late goes to the next caller.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Looks:
         self._under_way: dict[Hashable, tuple[Future[Any], list[float]]] = {}
 
     def answers(self, calls: Mapping[K, Callable[[], T]], *, within_seconds: float) -> dict[K, T]:
-        """The answers that come in time, by what was asked. Blocks.
+        """Return the answers that come in time, by key. Blocks.
 
         Raises:
             Exception: What one of the calls raised.
@@ -66,7 +66,7 @@ class Looks:
         return {key: self._take(key, look) for key, look in looks.items() if look.done()}
 
     async def answer(self, key: Hashable, call: Callable[[], T], *, within_seconds: float) -> T:
-        """The answer to one question.
+        """Return the answer to one query.
 
         Raises:
             TimeoutError: It did not come in time.
@@ -100,15 +100,15 @@ class Looks:
 
 
 def start_call(function: Callable[[], T]) -> "Future[T]":
-    """A blocking call under way in a thread of its own, which keeps no process from ending."""
+    """Start a blocking call in a daemon thread, which does not keep the process from ending."""
     answer: Future[T] = Future()
-    # From now on a waiter that is cancelled cannot cancel it.
+    # From here on, cancelling a waiter does not cancel the call.
     answer.set_running_or_notify_cancel()
 
     def call() -> None:
         try:
             answer.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - handed on to whoever waits
+        except BaseException as error:  # noqa: BLE001 - raised where the result is read
             answer.set_exception(error)
 
     threading.Thread(target=call, daemon=True, name="bounded").start()

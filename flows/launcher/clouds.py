@@ -1,7 +1,6 @@
 """What one cloud does for the launcher, and which backend speaks for which cloud.
 
-Which clouds there are is Oumi's to say: the registry is asked, and the backend is chosen by the
-module that defines the cloud there. A cloud without a backend of its own has `OumiBackend`.
+Oumi's registry lists the clouds. The module that defines a cloud there decides its backend. A cloud without a backend of its own has `OumiBackend`.
 """
 
 from collections.abc import Callable
@@ -17,8 +16,8 @@ from flows.launcher.port import Observation
 class CloudBackend(Protocol):
     """One cloud, in blocking calls that may come from several threads at once.
 
-    An error of ours passes through the launcher unchanged; what else is raised becomes
-    `LaunchFailed` where it is a launch, and `ClusterUnreachable` otherwise.
+    The launcher passes errors of flows.core.errors on unchanged. Any other exception becomes
+    `LaunchFailed` in a launch, and `ClusterUnreachable` elsewhere.
     """
 
     @property
@@ -27,7 +26,7 @@ class CloudBackend(Protocol):
         ...
 
     def reach(self, cluster_name: str) -> None:
-        """See that a job could be submitted to a cluster; changes nothing."""
+        """Check that a job could be submitted to a cluster; change nothing."""
         ...
 
     def launch(
@@ -69,15 +68,15 @@ class CloudBackend(Protocol):
         ...
 
     def look_at(self, cluster_name: str) -> None:
-        """See that a cluster is there and can be ended; changes nothing."""
+        """Check that a cluster exists and can be ended; change nothing."""
         ...
 
     def stop(self, cluster_name: str) -> None:
-        """Stop a cluster; returns once it was seen to be stopped."""
+        """Stop a cluster; return once it is confirmed as stopped."""
         ...
 
     def down(self, cluster_name: str) -> None:
-        """Destroy a cluster; returns once it was seen to be gone."""
+        """Destroy a cluster; return once it is confirmed as gone."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Telling a cluster that did not answer before a submission from one that fell silent after it."""
+"""Errors that distinguish a cluster silent before a submission from one silent after it."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from flows.core.errors import ClusterUnreachable, NothingSubmitted, StillLaunchi
 
 @contextmanager
 def nothing_submitted() -> Generator[None]:
-    """What a launch does before it submits anything.
+    """Wrap what a launch does before it submits anything.
 
     Raises:
         NothingSubmitted: The cluster did not answer.

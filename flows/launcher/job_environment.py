@@ -1,4 +1,4 @@
-"""What every job of ours carries in its environment: its launch key and the progress hook."""
+"""What every job has in its environment: its launch key and the progress hook."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ DEPS_ENV: Final = "OUMI_EXTRA_DEPS_FILE"
 
 
 def with_job_environment(job_config: str, *, key: str, settings: Settings) -> str:
-    """The job config with our environment variables added to its own."""
+    """Return the job config with our environment variables added to its own."""
     job = mapping_of_yaml(job_config)
     envs: dict[str, Any] = dict(job.get("envs") or {})
     envs[names.JOB_KEY_ENV] = key
@@ -32,10 +32,10 @@ def with_job_environment(job_config: str, *, key: str, settings: Settings) -> st
 
 
 def _deps_text(existing: str | None, *, working_dir: str | None) -> str | None:
-    """The modules to import: the user's own and ours; None if theirs is for Oumi to refuse.
+    """Return the modules to import, the user's and ours; None if Oumi will refuse theirs.
 
     Raises:
-        InvalidConfig: Oumi would read it for ever, or much too long.
+        InvalidConfig: Oumi would never finish reading it, or take much too long.
     """
     if not existing:
         return deps_file_text(None)
@@ -79,7 +79,7 @@ def deps_file_text(existing: str | None) -> str:
     Oumi 0.9 imports each path in it, one to a line; blank lines and # comments are skipped.
 
     Args:
-        existing: Text of such a file of the user's own; it stays in force. None: there is none.
+        existing: Text of the user's own such file, which is kept; None: there is none.
     """
     lines = (existing or "").splitlines()
     if str(HOOK) not in (line.strip() for line in lines):

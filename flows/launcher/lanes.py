@@ -1,4 +1,4 @@
-"""Blocking calls in daemon threads, in lanes: one that hangs holds up no other."""
+"""Blocking calls in daemon threads, in lanes: a call that hangs delays only its own lane."""
 
 import asyncio
 import threading
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 class Lanes:
-    """Lanes of equal width, made as they are needed.
+    """Lanes of equal width, created when first used.
 
-    A thread ends with the last call waiting for it, and none keeps the process from exiting.
+    A thread ends when no call waits for it. No thread keeps the process from exiting.
     """
 
     def __init__(self, *, width: int) -> None:
@@ -22,11 +22,11 @@ class Lanes:
         self._lock = threading.Lock()
 
     async def run(self, lane: Hashable, function: Callable[[], T], *, timeout: float | None) -> T:
-        """The result of `function`, called in a thread of its lane once there is one free.
+        """Call `function` in a thread of its lane, once one is free, and return the result.
 
         Raises:
-            TimeoutError: No result in so many seconds. A call that was made goes on, and keeps
-                its place in the lane.
+            TimeoutError: No result in so many seconds. A call that has started continues, and
+                keeps its place in the lane.
         """
         with self._lock:
             entered = self._lanes.setdefault(lane, _Lane(str(lane), width=self._width))
@@ -45,7 +45,7 @@ class _Lane:
     def submit(self, function: Callable[[], T]) -> "Future[T]":
         future: Future[T] = Future()
         with self._lock:
-            # Those who gave up must not pile up behind calls that hang.
+            # Cancelled calls must not pile up behind calls that hang.
             self._waiting = deque(call for call in self._waiting if not call[0].cancelled())
             self._waiting.append((future, function))
             if self._threads < self._width:
@@ -64,7 +64,7 @@ class _Lane:
                 continue
             try:
                 result = function()
-            except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            except BaseException as error:  # noqa: BLE001 - raised where the result is read
                 future.set_exception(error)
             else:
                 future.set_result(result)

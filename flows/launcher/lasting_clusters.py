@@ -1,4 +1,4 @@
-"""Clusters that are there whether or not Oumi uses them, such as those of Slurm."""
+"""Clusters that exist whether or not Oumi uses them, such as those of Slurm."""
 
 from abc import ABC, abstractmethod
 from functools import partial
@@ -10,11 +10,11 @@ from flows.launcher.bounded import Looks
 from flows.launcher.port import Observation
 
 _ANSWER_SECONDS: Final = 1.5
-"""How long a cluster may take to tell its jobs when all of them are listed."""
+"""How long a cluster may take to list its jobs when all clusters are listed."""
 
 
 class LastingClusters(ABC):
-    """A cloud's clusters, to be listed and not to be ended.
+    """A cloud's clusters, which are listed and never ended.
 
     Args:
         cloud: Its name in Oumi's registry.
@@ -38,12 +38,12 @@ class LastingClusters(ABC):
         """All jobs of a cluster by launcher job id."""
 
     def reach(self, cluster_name: str) -> None:  # noqa: B027 - what most clouds need
-        """Nothing: a launch says soon enough that its cluster does not answer."""
+        """Do nothing: a launch reports soon enough that its cluster does not answer."""
 
     def clusters(self) -> list[ClusterStatus]:
-        """The clusters that are known, with their live jobs where a cluster soon tells.
+        """List the known clusters, with their live jobs where a cluster answers in time.
 
-        One that does not is still being connected to, and may tell the next time.
+        The connection to any other continues, so the next call may have its jobs.
         """
         names = self.cluster_names()
         jobs = self._looks.answers(
@@ -60,34 +60,34 @@ class LastingClusters(ABC):
         ]
 
     def live_jobs(self, cluster_name: str) -> list[str] | None:
-        """The ids of jobs that have not ended; None if the cluster does not tell."""
+        """The ids of jobs that have not ended; None if the cluster does not answer."""
         try:
             jobs = self.observe(cluster_name)
-        except Exception:  # noqa: BLE001 - of any cloud; the others are listed all the same
+        except Exception:  # noqa: BLE001 - of any cloud; the other clusters are still listed
             return None
         return [job_id for job_id, job in jobs.items() if not job.state.is_terminal]
 
     def look_at(self, cluster_name: str) -> None:
-        """Refused, as its end is."""
+        """Refuse, as `stop` does."""
         self._refuse(cluster_name)
 
     def stop(self, cluster_name: str) -> None:
-        """Refused: what Oumi does there does nothing, or cannot be confirmed.
+        """Refuse: Oumi's own stop does nothing there, or cannot be confirmed.
 
         Seen in oumi 0.9, `stop` and `down` of launcher/clusters/slurm_cluster.py among others.
         """
         self._refuse(cluster_name)
 
     def down(self, cluster_name: str) -> None:
-        """Refused, as `stop` is."""
+        """Refuse, as `stop` does."""
         self._refuse(cluster_name)
 
     def refuse_autostop(self, autostop_minutes: int | None) -> None:
-        """Refuse to have a cluster stop itself, if that was asked for."""
+        """Refuse a request that the cluster stops itself; None requests nothing."""
         if autostop_minutes is not None:
             raise InvalidConfig(
-                f"clusters on {self._cloud} do not stop themselves, so autostop_minutes means "
-                "nothing there",
+                f"clusters on {self._cloud} do not stop themselves, so autostop_minutes has no "
+                "effect there",
                 "Leave it out",
             )
 

@@ -1,4 +1,4 @@
-"""Loading Oumi once in a process, whole before anybody uses it."""
+"""Loading Oumi once in a process, and completely before its first use."""
 
 import os
 import threading
@@ -12,16 +12,16 @@ _ONE_AT_A_TIME: Final = threading.Lock()
 
 
 def load_oumi() -> None:
-    """Import what we use of Oumi and fill its registry; returns when both are whole.
+    """Import what we use of Oumi and fill its registry; return when both are complete.
 
-    Call it before anything of Oumi's is used. Its registry (oumi 0.9) calls itself filled before
-    it is, and Python lets a module be seen half imported where threads that import the same ones
-    would wait for each other: a job launched meanwhile found clouds missing. The registry fills
-    itself at its first use; that has to be ours, as the first within `oumi.launcher` comes before
-    that module is whole, and a module that OUMI_EXTRA_DEPS_FILE names may import from it.
+    Call it before any use of Oumi. Its registry (oumi 0.9) reports itself as filled too early, and
+    Python exposes a half imported module where threads that import the same modules would wait
+    for each other: a job launched at that moment found clouds missing. The registry fills itself
+    at its first use. That use must be here: the first one within `oumi.launcher` comes before that
+    module is complete, and a module that OUMI_EXTRA_DEPS_FILE names may import from it.
 
     Raises:
-        InvalidConfig: OUMI_EXTRA_DEPS_FILE names what Oumi would read for ever.
+        InvalidConfig: Oumi would never finish reading the file that OUMI_EXTRA_DEPS_FILE names.
     """
     with _ONE_AT_A_TIME:
         _check_own_modules()
@@ -41,6 +41,6 @@ def load_oumi() -> None:
 def _check_own_modules() -> None:
     named = os.environ.get(DEPS_ENV)
     if named:
-        # Oumi says what else is wrong with it.
+        # Oumi reports any other fault of the file.
         with suppress(OSError, ValueError):
             read_deps_file(Path(named))

@@ -1,7 +1,7 @@
 """The launcher port over Oumi's clouds: blocking calls in bounded threads, errors translated.
 
-Importing `oumi.launcher` costs 10 CPU seconds and 1.1 GB (oumi 0.9), so it is imported in a
-thread, once, by the first call. What one cloud does is its backend's; see `clouds`.
+Importing `oumi.launcher` costs 10 CPU seconds and 1.1 GB (oumi 0.9), so the first call imports it
+once, in a thread. Each cloud has a backend; see `clouds`.
 """
 
 import asyncio
@@ -16,19 +16,19 @@ from flows.launcher.clouds import CloudBackend, known_clouds, make_backend
 from flows.launcher.lanes import Lanes
 from flows.launcher.loading import load_oumi
 from flows.launcher.oumi.backend import first_line
-from flows.launcher.port import Clusters, Observation
+from flows.launcher.port import ASKS_AGAIN, Clusters, Observation
 from flows.launcher.sky.server import load_if_used
 
 T = TypeVar("T")
 
 _LISTING_SECONDS = 6.0
-"""A list of all clusters is there within 10 s, the way to the worker included."""
+"""Keeps a list of all clusters within 10 s, the call to the worker included."""
 
 _BACKEND_SECONDS = 3.0
-"""How long it may take to make what speaks for one of them, which asks nothing of the network."""
+"""How long creating a cloud's backend may take; it uses no network."""
 
 _LANE_WIDTH = 4
-"""Calls to one cluster at once: one that hangs holds up itself, and no other."""
+"""Concurrent calls to one cluster; a cluster that hangs delays no other."""
 
 
 class OumiLauncher:
@@ -36,8 +36,8 @@ class OumiLauncher:
 
     Args:
         settings: The settings of this process.
-        make_backend: What speaks for a cloud, by its name.
-        list_clouds: Names every cloud there is; None: Oumi's registry does.
+        make_backend: Creates the backend of a cloud, by its name.
+        list_clouds: Names every cloud; None: Oumi's registry does.
         listing_seconds: How long one cloud may take to list its clusters.
     """
 
@@ -57,7 +57,7 @@ class OumiLauncher:
         self._backends: dict[str, CloudBackend] = {}
         self._calls = Lanes(width=_LANE_WIDTH)
         self._launches = Lanes(width=_LANE_WIDTH)
-        # Apart: looks at logs that stall hold up no look at jobs.
+        # Lanes of their own: reads of logs that stall delay no observation of jobs.
         self._logs = Lanes(width=_LANE_WIDTH)
 
     async def warm_up(self) -> None:
@@ -70,9 +70,9 @@ class OumiLauncher:
         await self._launches.run("warm-up", load, timeout=self._settings.launch_timeout_seconds)
 
     async def reach(self, cloud: str, cluster_name: str) -> None:
-        """See that a job could be submitted to a cluster; changes nothing.
+        """Check that a job could be submitted to a cluster; change nothing.
 
-        Loading Oumi takes as long as it does; the limit is for the cluster.
+        The time limit counts for the cluster, not for loading Oumi.
         """
         try:
             await self._launches.run("backend", lambda: self._backend(cloud), timeout=None)
@@ -93,7 +93,7 @@ class OumiLauncher:
     ) -> JobHandle:
         """Start the job described by an Oumi job config (YAML), named `key` on the launcher.
 
-        It has no time limit: a call that nobody waits for any more goes on all the same.
+        It has no time limit, and continues when its caller stops waiting.
         """
 
         def launch() -> JobHandle:
@@ -172,7 +172,7 @@ class OumiLauncher:
         return Clusters(clusters=found, unavailable=unavailable)
 
     async def _server_of(self, cloud: str) -> str | OumiFlowsError:
-        """What answers for a cloud, or why that is not known."""
+        """What answers for a cloud, or the error that hides it."""
         limit = min(self._listing_seconds, _BACKEND_SECONDS)
         try:
             return await self._call(cloud, "", lambda backend: backend.server, limit=limit)
@@ -180,28 +180,28 @@ class OumiLauncher:
             return error
 
     async def look_at_cluster(self, cloud: str, cluster_name: str) -> None:
-        """See that a cluster is there and can be ended, as far as a look tells."""
+        """Check that a cluster exists and can be ended, as far as reading shows."""
         await self._call(cloud, cluster_name, lambda b: b.look_at(cluster_name))
 
     async def stop_cluster(self, cloud: str, cluster_name: str) -> None:
-        """Stop a cluster, keeping its disks; returns once it was seen to be stopped."""
+        """Stop a cluster, keeping its disks; return once it is confirmed as stopped."""
         limit = self._settings.launch_timeout_seconds
         await self._call(cloud, cluster_name, lambda b: b.stop(cluster_name), limit=limit)
 
     async def down_cluster(self, cloud: str, cluster_name: str) -> None:
-        """Destroy a cluster and its disks; returns once it was seen to be gone."""
+        """Destroy a cluster and its disks; return once it is confirmed as gone."""
         limit = self._settings.launch_timeout_seconds
         await self._call(cloud, cluster_name, lambda b: b.down(cluster_name), limit=limit)
 
     async def _list_or_explain(self, cloud: str) -> list[ClusterStatus] | str:
-        """The clusters a cloud's server has, or why it does not say."""
+        """List the clusters of a cloud's server, or explain why that failed."""
         try:
             return await self._listing(cloud)
         except OumiFlowsError as error:
             return error.sentences
 
     async def _listing(self, cloud: str) -> list[ClusterStatus]:
-        """The clusters of a cloud's server; a cloud has a time of its own to tell."""
+        """List the clusters of a cloud's server, within a time limit of its own."""
         backend = await self._call(cloud, "", lambda backend: backend)
         looks, limit = self._listings, self._listing_seconds
         return await self._translate_errors(
@@ -226,7 +226,7 @@ class OumiLauncher:
     async def _translate_errors(
         self, cloud: str, cluster_name: str, answer: Awaitable[T], limit: float
     ) -> T:
-        """The answer of a cloud; whatever it raises is one of our errors."""
+        """Await the answer of a cloud; turn every exception into an error of flows.core.errors."""
         where = "/".join(filter(None, (cloud, cluster_name)))
         try:
             return await answer
@@ -234,17 +234,17 @@ class OumiLauncher:
             raise
         except TimeoutError as error:
             raise ClusterUnreachable(
-                f"{where} did not answer within {limit:g} s", "It is asked again by itself"
+                f"{where} did not answer within {limit:g} s", ASKS_AGAIN
             ) from error
         except Exception as error:
             raise ClusterUnreachable(
-                f"{where} could not be asked: {first_line(error)}", "It is asked again by itself"
+                f"{where} could not be asked: {first_line(error)}", ASKS_AGAIN
             ) from error
 
     def _backend(self, cloud: str) -> CloudBackend:
         backend = self._backends.get(cloud)
         if backend is None:
-            # Of several threads here at once, all get the one that was first.
+            # Several threads may get here at once: all use the backend that was stored first.
             backend = self._backends.setdefault(cloud, self._make_backend(cloud, self._settings))
         return backend
 

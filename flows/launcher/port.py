@@ -2,14 +2,18 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from flows.core.models import ClusterStatus, JobHandle, Value
 from flows.core.states import ProcessHolder, TerminationReason
 
 
+ASKS_AGAIN: Final = "oumi-flows asks again by itself"
+"""The next step where a cluster may answer a later request."""
+
+
 class LauncherState(StrEnum):
-    """Where the launcher says a job of its own is."""
+    """The state of a job, as its launcher reports it."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -27,12 +31,12 @@ class Observation(Value):
     """One look at a launcher's job.
 
     Attributes:
-        reason: Why it ended; None while live, and where the launcher does not tell.
-        message: What the launcher says, for people.
-        log_path: The job's log where it is a file on the launcher's machine.
-        name: The key it was launched as; None where the launcher does not tell. Where it is another
-            than expected, the id was given to another job.
-        held_by: What knows all processes of a local job that has started.
+        reason: Why it ended; None while live, and where the launcher does not report it.
+        message: What the launcher reports, for people.
+        log_path: The job's log, if it is a file on the launcher's machine.
+        name: The key it was launched as; None where the launcher does not report it. A key other
+            than the expected one means that another job has the id now.
+        held_by: What keeps track of all processes of a local job that has started.
     """
 
     state: LauncherState
@@ -44,12 +48,12 @@ class Observation(Value):
     held_by: ProcessHolder | None = None
 
     def is_another_than(self, key: str) -> bool:
-        """Whether it is known to be of another job than the one launched as `key`."""
+        """Whether this is known to describe another job than the one launched as `key`."""
         return self.name is not None and self.name != key
 
 
 class Clusters(Value):
-    """The clusters that could be asked for, and what could not be."""
+    """The clusters, and the clouds or servers that could not list theirs."""
 
     clusters: list[ClusterStatus]
     unavailable: dict[str, str]
@@ -58,19 +62,19 @@ class Clusters(Value):
 class Launcher(Protocol):
     """Starts, finds, observes and cancels jobs. Every call may take the launcher's own time.
 
-    Raises of every method: `ClusterUnreachable` when the launcher could not tell, which says
-    nothing about the job.
+    Every method raises `ClusterUnreachable` when the launcher got no answer, which says nothing
+    about the job.
     """
 
     async def warm_up(self) -> None:
-        """Load whatever the first call would otherwise wait for."""
+        """Load what the first call would otherwise wait for."""
         ...
 
     async def reach(self, cloud: str, cluster_name: str) -> None:
-        """See that a job could be submitted to a cluster; changes nothing.
+        """Check that a job could be submitted to a cluster; change nothing.
 
         Raises:
-            LaunchFailed: The cluster refuses us, and asking again will not change that.
+            LaunchFailed: The cluster refuses us, and will refuse again.
             CloudUnavailable: The cloud is not known to the launcher, or not set up.
         """
         ...
@@ -91,7 +95,7 @@ class Launcher(Protocol):
         Args:
             job_config: The job.
             cloud: Where it runs.
-            cluster_name: On which cluster; made where there is none and the cloud can.
+            cluster_name: On which cluster; created if it does not exist and the cloud can.
             key: The same key is launched once.
             autostop_minutes: Idle minutes after which the cluster stops itself; None: the
                 cloud's default.
@@ -120,17 +124,17 @@ class Launcher(Protocol):
     async def cancel(self, handle: JobHandle, *, force: bool) -> None:
         """Ask for the end of a job; `force` skips the grace where the cloud has one.
 
-        Returns as soon as the request is taken: only an observation says that it ended.
+        Returns as soon as the request is accepted: only an observation shows that the job ended.
         """
         ...
 
     async def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
         """At most `limit` bytes of the job's output from `offset` on, after its end too.
 
-        None if there are none yet. Never waits for more.
+        Empty if there are none yet. Never waits for more.
 
         Raises:
-            CloudUnavailable: The cloud does not let logs be read.
+            CloudUnavailable: The logs of this cloud cannot be read.
         """
         ...
 
@@ -143,17 +147,17 @@ class Launcher(Protocol):
         ...
 
     async def look_at_cluster(self, cloud: str, cluster_name: str) -> None:
-        """See that a cluster is there and can be ended, as far as a look tells; changes nothing.
+        """Check that a cluster exists and can be ended, as far as reading shows; change nothing.
 
         Raises:
             CloudUnavailable: The cloud is not known to the launcher, or not set up.
             ClusterNotFound: There is none of that name on that cloud.
-            InvalidArgument: The cloud's clusters are not the launcher's to end.
+            InvalidArgument: The launcher does not end clusters of this cloud.
         """
         ...
 
     async def stop_cluster(self, cloud: str, cluster_name: str) -> None:
-        """Stop a cluster, keeping its disks; returns once it was seen to be stopped.
+        """Stop a cluster, keeping its disks; return once it is confirmed as stopped.
 
         Raises:
             ClusterNotFound: There is none of that name on that cloud.
@@ -162,10 +166,10 @@ class Launcher(Protocol):
         ...
 
     async def down_cluster(self, cloud: str, cluster_name: str) -> None:
-        """Destroy a cluster and its disks; returns once it was seen to be gone.
+        """Destroy a cluster and its disks; return once it is confirmed as gone.
 
         Raises:
             ClusterNotFound: There is none of that name on that cloud.
-            InvalidArgument: The cloud's clusters are not the launcher's to destroy.
+            InvalidArgument: The launcher does not destroy clusters of this cloud.
         """
         ...

@@ -3,11 +3,11 @@
 Oumi imports the files named in ``OUMI_EXTRA_DEPS_FILE`` under their bare names, so this one
 stands alone: it imports nothing of ours, and of others only what the process already loaded.
 
-A report is ``::oumi-flows-progress:: {json}`` between two carriage returns: a progress bar's
-state, which the next output overwrites and which readers of the log take out again.
+A report is ``::oumi-flows-progress:: {json}`` between two carriage returns, as a progress bar
+writes: the next output overwrites it, and readers of the log remove it.
 
 It also marks what a training writes: each checkpoint, and at the end the folder of the model, get a
-file that names the attempt that wrote them. `flows.core.configs.marks` reads it.
+file that names the attempt that wrote it. `flows.core.configs.marks` reads it.
 """
 
 import functools
@@ -26,7 +26,7 @@ from typing import Any, Final, Protocol, TextIO, cast
 MARKER: Final = "::oumi-flows-progress:: "
 MARK: Final = "oumi_flows.json"
 SIGN: Final = "marks_checkpoints"
-"""File in a local job's folder: its training marks its checkpoints, so one without is not its."""
+"""File in a local job's folder: its training marks its checkpoints, so no other is its own."""
 _INTERVAL_SECONDS = 1.0
 
 
@@ -52,7 +52,7 @@ class RawLoss:
 
     @property
     def is_known(self) -> bool:
-        """Whether a training step was seen."""
+        """Whether a training step has ended."""
         return self._last is not None
 
     @property
@@ -62,13 +62,13 @@ class RawLoss:
         return None if loss is None or math.isfinite(loss) else loss
 
     def forget(self) -> None:
-        """A training begins: no step of it was seen."""
+        """Start over, as a training begins."""
         self._last = None
 
     def watch(self, trainer: Any) -> None:
         """Keep what `trainer.training_step` returns, and put it back into what it logs.
 
-        It stays on its device until a record needs it, as each look at it waits for the device.
+        The loss stays on its device until a record needs it, because reading it waits for the device.
 
         Args:
             trainer: The class of trainers.
@@ -147,7 +147,7 @@ class ProgressReports:
         if self._clock() - self._reported_at >= _INTERVAL_SECONDS:
             self._report("step", state)
         if not self.raw_loss.is_known:
-            # A trainer that computes its steps in a way of its own: its records must say it.
+            # This trainer computes its steps in its own way, so only its records show the loss.
             args.logging_nan_inf_filter = False
 
     @_harmless
@@ -211,7 +211,7 @@ class ProgressReports:
 
 @_harmless
 def _sign() -> None:
-    """Say beside the job that its training marks its checkpoints."""
+    """Record in the job's folder that its training marks its checkpoints."""
     Path(os.environ["OUMI_FLOWS_JOB_DIR"], SIGN).touch()
 
 

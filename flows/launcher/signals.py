@@ -6,13 +6,13 @@ from typing import Final
 _FROM_OUTSIDE: Final = frozenset(
     {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGTERM}
 )
-"""What a person or the system sends; other signals come of what a program does itself."""
+"""What a person or the system sends; a program causes other signals itself."""
 _CHILD_SIGNALLED: Final = 128
 """What bash adds to the number of the signal that ended what it ran, and exits with."""
 
 
 def signal_from_outside(exit_code: int | None, number: int | None) -> int | None:
-    """The signal that a person or the system ended a script with, or what it ran last.
+    """The signal by which a person or the system ended a script, or its last command.
 
     Args:
         exit_code: What the script exited with, if it did.

@@ -1,4 +1,4 @@
-"""A cloud as Oumi's own classes drive it, for clouds that need nothing else."""
+"""A cloud that Oumi's own classes drive without corrections."""
 
 import json
 from datetime import UTC, datetime
@@ -53,7 +53,7 @@ class OumiBackend(LastingClusters):
         key: str,
         autostop_minutes: int | None = None,
     ) -> JobHandle:
-        """Start the job under a name made of its key, if it is not there yet.
+        """Start the job under a name made of its key, if it does not exist yet.
 
         Two processes that launch the same key at the same moment may both start it.
         """
@@ -95,14 +95,14 @@ class OumiBackend(LastingClusters):
         self._known_cluster(handle.cluster_name).cancel_job(handle.launcher_job_id)
 
     def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
-        """Refused: Oumi has one blocking stream per cloud, each with faults of its own."""
+        """Refuse: Oumi has one blocking stream per cloud, each with faults of its own."""
         raise CloudUnavailable(
             f"the logs of jobs on {self._cloud} cannot be read from here",
             f"Read them with: oumi launch logs --cloud {self._cloud}",
         )
 
     def cluster_names(self) -> list[str]:
-        """The clusters that Oumi knows of."""
+        """The clusters that Oumi knows."""
         from oumi import launcher
 
         return [cluster.name() for cluster in launcher.get_cloud(self._cloud).list_clusters()]
@@ -110,7 +110,7 @@ class OumiBackend(LastingClusters):
     def _observations(
         self, cluster: "BaseCluster", jobs: "list[JobStatus]"
     ) -> dict[str, Observation]:
-        """What Oumi's list of jobs says; a job that it does not tell the truth of is left out."""
+        """Read Oumi's list of jobs; leave out jobs about which it is wrong."""
         return {job.id: observation(job) for job in jobs}
 
     def _name_of(self, key: str) -> str:
@@ -144,7 +144,7 @@ class OumiBackend(LastingClusters):
 
 
 def read_job(job_config: str) -> "JobConfig":
-    """A job config as Oumi has it.
+    """Parse a job config as Oumi does.
 
     Raises:
         InvalidConfig: Oumi cannot read it.
@@ -160,7 +160,7 @@ def read_job(job_config: str) -> "JobConfig":
 
 
 def observation(status: "JobStatus") -> Observation:
-    """What Oumi says of a job, in our terms."""
+    """Translate Oumi's status of a job."""
     facts = _metadata(status.metadata)
     state = STATE_OF_OUMI[status.state.value]
     reason = facts.get("reason") if state.is_terminal else None
@@ -184,7 +184,7 @@ def first_line(error: BaseException) -> str:
 def why_it_ended(
     reason: TerminationReason, *, exit_code: int | None = None, signal: int | None = None
 ) -> str:
-    """How a job ended, for people."""
+    """Describe how a job ended, for people."""
     how = f"was ended by signal {signal}" if signal else f"exited with code {exit_code}"
     match reason:
         case TerminationReason.COMPLETED:
@@ -203,7 +203,7 @@ def why_it_ended(
 
 
 def short_name(key: str) -> str:
-    """A key as a job's name: Oumi's lists cut names at 30 characters.
+    """Shorten a key to a job's name: Oumi's lists cut names at 30 characters.
 
     Seen in oumi 0.9, `list_jobs` in launcher/clients/slurm_client.py.
     """
@@ -220,7 +220,7 @@ def _why(facts: dict[str, Any]) -> str:
 
 
 def _metadata(text: str) -> dict[str, Any]:
-    """The facts a cloud of ours puts in `JobStatus.metadata` as JSON; nothing for others."""
+    """The facts that a cloud of ours puts in `JobStatus.metadata` as JSON; nothing for others."""
     if not text.startswith("{"):
         return {}
     try:

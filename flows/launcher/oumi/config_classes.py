@@ -1,8 +1,8 @@
-"""What Oumi's own config classes say of a config: all of it at once, and nothing is changed by it.
+"""Every error that Oumi's own config classes find in a config; nothing is changed.
 
-Oumi 0.9 stops at the first error. Here each object of a config is built and checked by itself; the
-key an error is about is found by leaving keys out until the error is gone, and the rest is then
-checked without it.
+Oumi 0.9 stops at the first error. Here each object of a config is built and checked by itself. To
+find the key that causes an error, keys are left out until the error is gone. The rest is then
+checked without that key.
 """
 
 import copy
@@ -25,7 +25,7 @@ from flows.core.findings import OumiProblem
 from flows.launcher.loading import load_oumi
 
 _MOST: Final = 20
-"""Errors looked for in one object."""
+"""The most errors that are looked for in one object."""
 
 _FILES: Final = frozenset({"dataset_path", "environment_config_path"})
 _MODELS: Final = frozenset({"model_name", "tokenizer_name", "adapter_model"})
@@ -35,7 +35,7 @@ _ONE_AT_A_TIME: Final = threading.Lock()
 def oumi_problems(
     data: Mapping[str, Any], config_type: ConfigType, *, folder: Path
 ) -> list[OumiProblem]:
-    """Everything that Oumi's classes refuse in a config, besides keys and types.
+    """List everything that Oumi's classes refuse in a config, besides keys and types.
 
     Args:
         data: The config's content.
@@ -66,7 +66,7 @@ class _Checker:
 
     Args:
         problems: Where errors are added.
-        left_out: Keys that are left out because something is wrong with them.
+        left_out: Keys that are left out because they have an error.
     """
 
     def __init__(self, problems: list[OumiProblem], left_out: list[str]) -> None:
@@ -76,12 +76,12 @@ class _Checker:
     def check(
         self, cls: type[Any], values: Mapping[str, Any], given: object, key: str, *, is_final: bool
     ) -> object:
-        """The object of `cls`, None if none can be built.
+        """Build the object of `cls`; None if that is impossible.
 
         Args:
             cls: A config or params class of Oumi.
             values: Its fields, converted to their types.
-            given: What the config says there.
+            given: What the config has there.
             key: The object's own key.
             is_final: Whether Oumi would finalize it, too.
         """
@@ -163,7 +163,7 @@ class _Checker:
                 return built
             path, without = _culprit(attempt, fields, written, candidates, error)
             where = ".".join(filter(None, [key, path]))
-            # What a part that is broken or left out leads to is no problem of its own.
+            # An error that follows from a broken or omitted part is no problem of its own.
             if without is not None or not (broken or self._lacks(where)):
                 self._problems.append(_problem(where, error))
             if without is None:
@@ -181,7 +181,7 @@ class _Attempt:
         self._is_final = is_final
 
     def __call__(self, fields: Mapping[str, Any]) -> tuple[object, Exception | None]:
-        """The object, None if it could not be made, and the error of making or checking it."""
+        """Return the object, None if it could not be built, and the error of building or checking."""
         built: Any = None
         try:
             built = self.cls(**copy.deepcopy(dict(fields)))
@@ -202,8 +202,8 @@ def _culprit(
 ) -> tuple[str, dict[str, Any] | None]:
     """The key without which the error is gone, and the fields without it.
 
-    A key without which all is well comes before one without which another error shows: leaving
-    it out may be what makes that error.
+    A key without which there is no error comes before one without which there is another error:
+    leaving that key out may cause the other error.
     """
     ordered = sorted(candidates, key=lambda name: (name not in str(error), written[name] is None))
     keys = [key for name in ordered for key in _keys(attempt.cls, fields, written, name)]
@@ -226,7 +226,7 @@ def _culprit(
 def _keys(
     cls: type[Any], fields: Mapping[str, Any], written: Mapping[str, Any], name: str
 ) -> Iterator[str]:
-    """The keys of a field that is a value, of the values in it if it is an object."""
+    """The key of a field that holds a value; of an object, the keys of the values in it."""
     inner = mapping_of(written[name])
     if not dataclasses.is_dataclass(fields[name]) or not inner:
         yield name
@@ -281,7 +281,7 @@ def _problem(key: str, error: Exception) -> OumiProblem:
 def _convert(
     config_class: type[Any], content: dict[str, Any], problems: list[OumiProblem]
 ) -> Mapping[str, Any]:
-    """The config's values converted as Oumi converts them; what cannot be is left out."""
+    """Convert the config's values as Oumi does; leave out those that it cannot convert."""
     from omegaconf import OmegaConf, SCMode
     from omegaconf.errors import OmegaConfBaseException
 
@@ -306,7 +306,7 @@ def _convert(
 
 
 def _analyze_problems(config_class: Any, content: dict[str, Any]) -> list[OumiProblem]:
-    """`oumi analyze` 0.9 reads its config itself; it tells one error at a time."""
+    """List the errors of `oumi analyze` 0.9, which reads its config itself, one error at a time."""
     problems: list[OumiProblem] = []
     for _ in range(_MOST):
         try:
@@ -343,7 +343,7 @@ def _is_cured(config_class: Any, content: dict[str, Any], key: str, error: Excep
 
 
 def _drop(value: object, key: str, at: str) -> bool:
-    """Take the entry of a dotted key out of `value`."""
+    """Remove the entry of a dotted key from `value`; False if there is none."""
     if isinstance(value, dict):
         entries = cast("dict[object, object]", value)
         for name in list(entries):
@@ -366,7 +366,7 @@ def _drop(value: object, key: str, at: str) -> bool:
 
 
 def _on_this_machine(value: Any, folder: Path) -> Any:
-    """The content with relative paths made absolute: the worker has a working folder of its own."""
+    """Make relative paths absolute, because the worker has another working folder."""
     if isinstance(value, list):
         return [_on_this_machine(item, folder) for item in cast("list[Any]", value)]
     if not isinstance(value, dict):
@@ -383,7 +383,7 @@ def _on_this_machine(value: Any, folder: Path) -> Any:
 
 @contextmanager
 def _offline() -> Generator[None]:
-    """Keep Oumi's checks from asking the hub, whose client looks at this at every request."""
+    """Keep Oumi's checks off the hub, whose client reads this constant at every request."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
@@ -410,7 +410,7 @@ def _defaults(cls: type[Any]) -> dict[str, Any]:
             factory: Callable[[], Any] = field.default_factory
             try:
                 found[field.name] = factory()
-            except Exception:  # noqa: BLE001, S112 - a default that needs something else set
+            except Exception:  # noqa: BLE001, S112 - the default needs another setting
                 continue
     return found
 
@@ -448,7 +448,7 @@ class _Broken(Exception):
     """A part of a config cannot be built.
 
     Args:
-        rest: What of it can, if it is a list or a mapping.
+        rest: The entries that can be built, if it is a list or a mapping.
     """
 
     def __init__(self, rest: Any) -> None:

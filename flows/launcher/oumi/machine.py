@@ -1,4 +1,4 @@
-"""The machine of the worker: GPUs, memory, packages. Nothing is imported or started to find out."""
+"""The machine of the worker: GPUs, memory, packages. No package is imported to describe it."""
 
 import os
 import platform
@@ -38,7 +38,7 @@ class Machine:
         self._seen: tuple[float, Hardware] | None = None
 
     def hardware(self) -> Hardware:
-        """What it has; looked at again after half a minute. Blocks for up to some seconds."""
+        """Describe the machine; the answer is kept for 30 s. Blocks for up to 5 s."""
         now = self._clock()
         if self._seen is None or now - self._seen[0] > _FRESH_SECONDS:
             self._seen = (now, _hardware())
@@ -52,11 +52,11 @@ class Machine:
             return False
 
     def torch_build(self) -> str:
-        """What the installed torch is built for: cuda, hip or cpu; empty if that is not told."""
+        """What the installed torch is built for: cuda, hip or cpu; empty if unknown."""
         return _torch_build()
 
     def free_disk_gb(self, path: Path) -> float | None:
-        """Free space where a path is, or would be; None if that cannot be told."""
+        """Free space where a path is, or would be; None if unknown."""
         for folder in (path, *path.parents):
             try:
                 return psutil.disk_usage(str(folder)).free / 1e9
@@ -75,7 +75,7 @@ def _hardware() -> Hardware:
     elif platform.system() == "Darwin" and platform.machine() == "arm64":
         kind = "mps"
     elif _torch_build() == "hip" and Path("/dev/kfd").exists():
-        kind = "other"  # AMD's GPUs; how much memory they have is not known
+        kind = "other"  # AMD's GPUs; their memory is unknown
     else:
         kind = "none"
     return Hardware(
@@ -90,7 +90,7 @@ def _hardware() -> Hardware:
 
 
 def _torch_build() -> str:
-    """What torch's own file says of its build, which is read and not run."""
+    """Read torch's build from its version file, without importing torch."""
     try:
         spec = find_spec("torch")
         text = (Path((spec and spec.origin) or "").parent / "version.py").read_text("utf-8")
@@ -105,8 +105,8 @@ def _torch_build() -> str:
 def _nvidia_gpus() -> tuple[list[Gpu], str | None]:
     """The GPUs that a job here would see, and the driver's version.
 
-    CUDA itself is not asked: a context of it would take memory on each GPU for as long as the
-    worker lives.
+    This does not use CUDA: its context would take memory on each GPU for as long as the worker
+    lives.
     """
     tool = shutil.which("nvidia-smi")
     if tool is None:

@@ -8,7 +8,7 @@ from flows.launcher.loading import load_oumi
 
 
 class Registered(StrEnum):
-    """What is registered under names; the values are those of Oumi's `RegistryType` (oumi 0.9)."""
+    """The kinds of registered names; the values are those of Oumi's `RegistryType` (oumi 0.9)."""
 
     DATASET = "DATASET"
     MODEL = "MODEL"
@@ -24,15 +24,15 @@ _REGISTERED_BY: Final = {
 
 
 class OumiRegistry:
-    """Oumi's registry, as the worker has it; a job may register more."""
+    """Oumi's registry in the worker; a job may register more names."""
 
     def names(self, kind: Registered) -> set[str]:
-        """The registered names, in lower case: Oumi does not tell cases apart."""
+        """The registered names, in lower case: Oumi ignores case."""
         load_oumi()
         from oumi.core.registry import REGISTRY, RegistryType
 
         if kind in _REGISTERED_BY:
-            # Oumi imports them as late, where it looks the names up (oumi 0.9).
+            # Oumi imports them only where it looks the names up (oumi 0.9).
             import_module(_REGISTERED_BY[kind])
 
         registry: Any = REGISTRY

@@ -1,4 +1,4 @@
-"""Writes flows/core/configs/schema.json from the installed Oumi.
+"""Write flows/core/configs/schema.json from the installed Oumi.
 
 Run ``python -m flows.launcher.oumi.schema_export`` after a change of Oumi's version. The MCP server
 checks configs against that file, because importing Oumi takes seconds.
@@ -42,7 +42,7 @@ _SCALARS = {str: "str", int: "int", float: "float", bool: "bool", Path: "path", 
 
 
 def export_schema() -> Schema:
-    """The clouds and options of the installed Oumi, the keys and types of its config classes."""
+    """Describe the installed Oumi: its clouds, options, and the keys and types of its configs."""
     exporter = Exporter()
     roots = exporter.export_roots()
     _accept_short_analyzers(exporter.classes)
@@ -86,13 +86,13 @@ class Exporter:
         self.seen: dict[str, type[Any]] = {}
 
     def export_roots(self, *, without: ConfigType | None = None) -> dict[ConfigType, str]:
-        """Collects every type of config but one; the names of their classes."""
+        """Collect every type of config except `without`; return the names of their classes."""
         return {
             kind: self.name_of(cls) for kind, cls in CONFIG_CLASSES.items() if kind is not without
         }
 
     def name_of(self, cls: type[Any]) -> str:
-        """The name under which `cls` is in the schema; its fields are collected once."""
+        """Collect the fields of `cls` once; return its name in the schema."""
         name = cls.__name__
         if self.seen.setdefault(name, cls) is not cls:
             raise ValueError(f"Two classes of Oumi are called {name}.")
@@ -141,7 +141,7 @@ class Exporter:
 
 
 def _clouds() -> dict[str, str]:
-    """The name of every cloud and of the class that drives it; none is built, which may connect."""
+    """The name of every cloud and of its class. No cloud is built, because that may connect."""
     builders = cast(
         "dict[str, Callable[..., object]]",
         REGISTRY.get_all(RegistryType.CLOUD),  # pyright: ignore[reportUnknownMemberType]
@@ -153,7 +153,7 @@ def _clouds() -> dict[str, str]:
 
 
 def _options() -> dict[Command, list[str]]:
-    """The long options that each command declares, whether on or off."""
+    """The long options that each command declares, the negative ones included."""
     group = typer.main.get_command(get_app())
     commands = cast("click.Group", group).commands
     return {
@@ -168,7 +168,7 @@ def _options() -> dict[Command, list[str]]:
 
 
 def _accept_short_analyzers(classes: dict[str, dict[str, FieldSpec]]) -> None:
-    """Adds what Oumi 0.9's ``TypedAnalyzeConfig.from_dict`` reads beyond its fields' types.
+    """Add what Oumi 0.9's ``TypedAnalyzeConfig.from_dict`` reads beyond its fields' types.
 
     An analyzer may be given as its type's name, and ``display_name`` as ``instance_id``.
     """

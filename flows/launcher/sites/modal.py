@@ -1,9 +1,9 @@
 """Oumi's cloud ``modal``, where each job is a sandbox of its own, named by its launch key.
 
 Oumi's client (oumi 0.9, launcher/clients/modal_client.py) gives sandboxes no names and lists each
-under its id (`launch`, `get_status`), so no launch is found again; it takes any error for an
-unknown sandbox (`get_call`) and swallows those of a cancel and of a list (`cancel`,
-`find_sandboxes_for_cluster`). Of it, only the translation of job configs into sandboxes is used.
+under its id (`launch`, `get_status`), so no launch can be found again. It reports any error as an
+unknown sandbox (`get_call`), and ignores errors of a cancel and of a list (`cancel`,
+`find_sandboxes_for_cluster`). Only its translation of job configs into sandboxes is used.
 """
 
 import importlib
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 _IDS: Final = "sb-"
 _SECONDS_UP, _TERMINATED = 124, 137
-"""Exit codes that Modal gives to what it ended at the limit, and on request (modal 1.6.4,
+"""Exit codes of sandboxes that Modal ended at the time limit, and on request (modal 1.6.4,
 `_result_returncode` in modal/sandbox/_common.py); scripts may end with them too."""
 
 
 class ModalBackend(OumiBackend):
     """Modal.
 
-    Modal gives a name to one running sandbox at a time, so of launches at once one wins. It lists
-    no sandbox that has ended, so which sandboxes were launched, and which of them were cancelled,
-    is kept on the disk as well.
+    Only one running sandbox can have a name, so one of several concurrent launches wins. Modal
+    lists no sandbox that has ended, so this class also records on disk which sandboxes were
+    launched and which were cancelled.
 
     Args:
         cloud: Its name in Oumi's registry.
@@ -74,12 +74,12 @@ class ModalBackend(OumiBackend):
                 f"Modal knows no sandbox {handle.launcher_job_id}", "Look at Modal's dashboard"
             )
         if sandbox.poll() is None:
-            # Before it is done: Modal does not tell a sandbox that was ended from a killed one.
+            # Written first: Modal reports a sandbox that was ended like one that was killed.
             write_private(self._cancelled / handle.launcher_job_id, "")
             sandbox.terminate()
 
     def cluster_names(self) -> list[str]:
-        """The names under which sandboxes run; none where Modal is not installed."""
+        """The cluster names of running sandboxes; none where Modal is not installed."""
         try:
             tags: list[dict[str, str]] = [sandbox.get_tags() for sandbox in self._running({})]
         except CloudUnavailable:
@@ -100,13 +100,13 @@ class ModalBackend(OumiBackend):
             sandbox_id: str | None = client.launch(job, cluster_name).id
         except modal.exception.AlreadyExistsError:
             sandbox_id = self._sandbox_id(key)
-            if sandbox_id is None:  # it has ended in between
+            if sandbox_id is None:  # it ended in the meantime
                 raise
         write_private(self._launched / key, sandbox_id)
         return self._handle(cluster_name, sandbox_id)
 
     def _sandbox_id(self, key: str) -> str | None:
-        """The sandbox of a name; the last one that has ended, where Modal can tell."""
+        """Find the id of a key's sandbox, or of the last one that ended, if Modal can."""
         modal, app = _modal(), _oumi("_LAUNCHER_APP_NAME")
         options: tuple[dict[str, Any], ...] = ({}, {"include_terminated": True})
         for option in options:
@@ -136,7 +136,7 @@ class ModalBackend(OumiBackend):
         if reason is TerminationReason.KILLED:
             message = (
                 f"The job exited with code {code}: it was killed, maybe for lack of memory, or its "
-                "sandbox was ended. Modal does not say which."
+                "sandbox was ended. Modal does not report which."
             )
         return Observation(
             state=state,
@@ -175,7 +175,7 @@ def _sandbox(sandbox_id: str) -> Any | None:
 
 
 class _Naming:
-    """Modal, with a name for each sandbox that is made: in the same call, so none is without."""
+    """Modal, with a name for each sandbox, given in the call that creates it."""
 
     def __init__(self, modal: Any, name: str) -> None:
         self._modal = modal
@@ -195,7 +195,7 @@ def _modal() -> Any:
 
 
 def _oumi(constant: str) -> str:
-    """A name that Oumi's client uses, and does not publish (oumi 0.9)."""
+    """Read a private constant of Oumi's client (oumi 0.9)."""
     from oumi.launcher.clients import modal_client
 
     return vars(modal_client)[constant]

@@ -1,8 +1,8 @@
 """Oumi's cloud ``polaris``, whose jobs PBS runs.
 
-Oumi's client takes every finished job for a success and one that is about to finish for a failure,
-and its list cuts names at 15 characters, so no job is found by its key (oumi 0.9, `_get_job_state`
-and `list_jobs` in launcher/clients/polaris_client.py). PBS is asked for both here.
+Oumi's client reports every finished job as a success and one that is about to finish as a failure.
+Its list cuts names at 15 characters, so no job can be found by its key (oumi 0.9, `_get_job_state`
+and `list_jobs` in launcher/clients/polaris_client.py). This backend asks PBS for both.
 """
 
 import re
@@ -15,7 +15,7 @@ from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.core.states import TerminationReason
 from flows.launcher.oumi.backend import first_line, why_it_ended
-from flows.launcher.port import LauncherState, Observation
+from flows.launcher.port import ASKS_AGAIN, LauncherState, Observation
 from flows.launcher.signals import signal_from_outside
 from flows.launcher.sites.site import SiteBackend
 
@@ -38,18 +38,18 @@ STATE_OF_PBS: Final[dict[str, LauncherState | None]] = {
     "W": PENDING,
     "X": None,
 }
-"""PBS's job states (openpbs 20, src/include/job.h). Those without one of ours are over on this
-server, and do not say how."""
+"""PBS's job states (openpbs 20, src/include/job.h). Those without one of ours have ended on this
+server, and do not show how."""
 
 _TERMINATED: Final = "91"
-"""Substate of a finished job that somebody deleted (openpbs 20, src/include/job.h)."""
+"""Substate of a finished job that was deleted (openpbs 20, src/include/job.h)."""
 _OF_PBS: Final = {
     -26: TerminationReason.OUT_OF_MEMORY,
     -27: TerminationReason.OUT_OF_MEMORY,
     -28: TerminationReason.TIMED_OUT,
     -29: TerminationReason.TIMED_OUT,
 }
-"""Exit statuses with which PBS ends a job; with others below 0 it could not run it (same file)."""
+"""Exit statuses of jobs that PBS ended; with any other below 0, PBS could not run it (same file)."""
 _SIGNALLED: Final = 256
 _SIGTERM: Final = 15
 _FIELD: Final = re.compile(r"^ +([\w.]+) = (.*)$", re.MULTILINE)
@@ -82,7 +82,7 @@ class PolarisBackend(SiteBackend):
 
         user = self._user(name)
         if user not in PolarisClient.get_active_users():
-            # Oumi's client would ask for a password here, which nobody could type.
+            # Oumi's client would ask for a password here, and the worker has no terminal.
             raise ClusterUnreachable(
                 f"no ssh connection of {user} to Polaris is open on the worker's machine",
                 "Open it: ssh -M -N -f -o ControlPersist=8h -S ~/.ssh/control-%h-%p-%r "
@@ -102,7 +102,7 @@ class PolarisBackend(SiteBackend):
             for job in jobs
             if (state := STATE_OF_PBS.get(job.status, PENDING)) is not None
         }
-        # What is over and cannot be asked for any more is unknown.
+        # The state of an ended job that PBS no longer knows is unknown.
         return live | {job_id: self._ended[job_id] for job_id in over if job_id in self._ended}
 
     def _ask(self, cluster: "BaseCluster", command: str) -> str:
@@ -112,14 +112,14 @@ class PolarisBackend(SiteBackend):
             raise ClusterUnreachable(
                 f"{self._cloud} did not answer {command.split(maxsplit=1)[0]}: "
                 f"{first_line(RuntimeError(response.stderr))}",
-                "It is asked again by itself",
+                ASKS_AGAIN,
             )
         return response.stdout
 
 
 def ends(text: str) -> dict[str, Observation]:
-    """How jobs ended, by their ids, from what ``qstat -x -f`` says of them."""
-    # Long values go on in the next line, behind a tab.
+    """Read how jobs ended, by their ids, from the output of ``qstat -x -f``."""
+    # Long values continue in the next line, after a tab.
     _, *jobs = re.split(r"^Job Id: ", text.replace("\n\t", ""), flags=re.MULTILINE)
     seen: dict[str, Observation] = {}
     for job in jobs:
@@ -131,7 +131,7 @@ def ends(text: str) -> dict[str, Observation]:
 
 
 def short_id(job_id: str) -> str:
-    """A job's id as Oumi has it: the number alone."""
+    """Shorten a job's id to its number, as Oumi does."""
     return job_id.strip().partition(".")[0]
 
 
@@ -142,7 +142,7 @@ def _end(fields: Mapping[str, str]) -> Observation:
     try:
         status = int(fields["Exit_status"])
     except (KeyError, ValueError):
-        text = "PBS says that the job is over, and not how it ended"
+        text = "PBS reports that the job ended, but not how"
         text = f"{text}: {comment}" if comment else f"{text}."
         return _observation(LauncherState.FAILED, reason=TerminationReason.LOST, message=text)
     if status == 0:

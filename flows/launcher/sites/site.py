@@ -1,7 +1,7 @@
-"""Oumi's clouds of one site each: what their clients leave out or tell wrongly is mended here.
+"""Oumi's clouds of one site each, with corrections for what their clients omit or get wrong.
 
 The clients of Frontier and Perlmutter list jobs by Slurm's ``sacct``, that of Polaris by PBS's
-``qstat``. A cluster is ``queue.user``; the connection is the one that ssh shares for that user.
+``qstat``. A cluster is named ``queue.user``, and uses the shared ssh connection of that user.
 """
 
 import re
@@ -21,7 +21,7 @@ _SUBMITTED: Final = re.compile(r"Job (\S+) not found after submission")
 
 
 class SiteBackend(OumiBackend):
-    """What the sites have in common."""
+    """What all sites have in common."""
 
     def cancel(self, handle: JobHandle, *, force: bool) -> None:
         """Ask for the end of a job that has not ended; there is no grace to skip."""
@@ -38,7 +38,7 @@ class SiteBackend(OumiBackend):
         try:
             return super()._up(job, cluster_name)
         except RuntimeError as error:
-            # It was submitted, and the list is behind: a failed launch would be repeated
+            # The job was submitted, and the list is behind. A failed launch would be repeated
             # (oumi 0.9, `run_job` in launcher/clusters/{frontier,perlmutter,polaris}_cluster.py).
             submitted = _SUBMITTED.search(str(error))
             if submitted is None:
@@ -46,10 +46,11 @@ class SiteBackend(OumiBackend):
             return self._handle(cluster_name, submitted[1])
 
     def _cluster(self, name: str) -> "BaseCluster | None":
-        """The cluster; Oumi knows only those of users whose connection was open at its start.
+        """Find the cluster, also of a user whose connection was not open when Oumi started.
 
-        To call the others empty would be to launch their jobs again (oumi 0.9, `get_cluster` in
-        launcher/clouds/{frontier,perlmutter,polaris}_cloud.py).
+        Oumi does not know those clusters (oumi 0.9, `get_cluster` in
+        launcher/clouds/{frontier,perlmutter,polaris}_cloud.py). If they counted as empty, their
+        jobs would be launched again.
         """
         from oumi import launcher
 
@@ -64,7 +65,7 @@ class SiteBackend(OumiBackend):
         queue, _, user = cluster_name.partition(".")
         if not queue or not user or "." in user:
             raise ClusterNotFound(
-                f"{cluster_name!r} is no cluster of {self._cloud}", "Give it as queue.user"
+                f"{cluster_name!r} is not a cluster of {self._cloud}", "Give it as queue.user"
             )
         return user
 
@@ -79,7 +80,7 @@ class SlurmSiteBackend(SiteBackend):
 
 
 def sacct_observation(job: "JobStatus") -> Observation:
-    """A job of Oumi's list, by the state that Slurm gave it.
+    """Read a job of Oumi's list by the state that Slurm gave it.
 
     Oumi's own reading calls ``CANCELLED by 1001`` pending, and a suspended job failed (oumi 0.9,
     `_get_job_state` and `_split_status_line` in launcher/clients/slurm_client.py).
@@ -90,7 +91,7 @@ def sacct_observation(job: "JobStatus") -> Observation:
 
 
 def _last_column(table: str) -> str:
-    """What the last line of a table has under the last of the dashes in its second."""
+    """Read the last column of a table's last line; dashes in the second line mark the columns."""
     lines = table.splitlines()
     if len(lines) < 3:
         return ""
