@@ -1,6 +1,7 @@
 """What one cloud does for the launcher, and which backend speaks for which cloud.
 
-Oumi's registry lists the clouds. The module that defines a cloud there decides its backend. A cloud without a backend of its own has `OumiBackend`.
+Oumi's registry lists the clouds. The module that defines a cloud there decides its backend. A cloud
+without a backend of its own has `OumiBackend`.
 """
 
 from collections.abc import Callable

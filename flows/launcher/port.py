@@ -7,7 +7,6 @@ from typing import Final, Protocol
 from flows.core.models import ClusterStatus, JobHandle, Value
 from flows.core.states import ProcessHolder, TerminationReason
 
-
 ASKS_AGAIN: Final = "oumi-flows asks again by itself"
 """The next step where a cluster may answer a later request."""
 

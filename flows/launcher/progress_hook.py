@@ -68,7 +68,7 @@ class RawLoss:
     def watch(self, trainer: Any) -> None:
         """Keep what `trainer.training_step` returns, and put it back into what it logs.
 
-        The loss stays on its device until a record needs it, because reading it waits for the device.
+        The loss stays on its device until a record needs it: reading it waits for the device.
 
         Args:
             trainer: The class of trainers.

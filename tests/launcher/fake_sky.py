@@ -23,14 +23,14 @@ def lines(count: int) -> list[str]:
 
 
 class FakeSky(SkyServer):
-    """What SkyPilot does, as it is told to.
+    """SkyPilot's API server, controlled by its attributes.
 
     Attributes:
         unreachable: Why every call fails; None: they do not.
         drops_answers: A submission is taken and its answer lost.
         refusal: What the next launch fails with.
         ssh_error: What asking for a cluster's queue fails with.
-        dies_at_launch: The server is killed once it was asked for a launch, and started anew; its
+        dies_at_launch: The server is killed once it was asked for a launch, and restarted; its
             process that launches goes on until `orphan` is called.
         streams: What each look at a log streams, one after another, and the last one again.
     """
@@ -91,7 +91,7 @@ class FakeSky(SkyServer):
         self._answer(verb)
         request_id = self.remember(verb, cluster_name, task_name=job.name or "", status="RUNNING")
         if self.drops_answers:
-            raise ClusterUnreachable("the answer was lost", "It is asked again by itself")
+            raise ClusterUnreachable("the answer was lost", "oumi-flows asks again by itself")
         return request_id
 
     def wait_for_launch(self, request_id: str, log_path: Path) -> str:
@@ -99,7 +99,7 @@ class FakeSky(SkyServer):
             self.dies_at_launch = False
             self._orphans.append(self._find(request_id))
             self.forget_requests()
-            raise ClusterUnreachable("it was started anew", "It is asked again by itself")
+            raise ClusterUnreachable("it was restarted", "oumi-flows asks again by itself")
         if self.refusal is not None:
             self._conclude(request_id, "FAILED")
             raise self.refusal
@@ -192,7 +192,7 @@ class FakeSky(SkyServer):
     def remember(
         self, verb: str, cluster_name: str, *, task_name: str = "", status: str = "SUCCEEDED"
     ) -> str:
-        """Somebody asked for something."""
+        """A request was sent to it."""
         number = next(self._clock)
         request = SkyRequest(
             request_id=f"r{number}",
@@ -207,7 +207,7 @@ class FakeSky(SkyServer):
     def _answer(self, what: str) -> None:
         self.asked.append(what)
         if self.unreachable is not None:
-            raise ClusterUnreachable(self.unreachable, "It is asked again by itself")
+            raise ClusterUnreachable(self.unreachable, "oumi-flows asks again by itself")
 
     def _find(self, request_id: str) -> tuple[str, SkyRequest]:
         return next(

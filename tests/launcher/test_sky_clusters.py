@@ -99,7 +99,7 @@ def test_a_look_changes_nothing_and_asks_the_server_first(
 def test_an_end_that_did_not_come_is_not_called_one(clusters: SkyClusters, sky: FakeSky) -> None:
     sky.up("c1")
     sky.stops_clusters = False
-    with pytest.raises(ClusterUnreachable, match="was told to stop and is UP"):
+    with pytest.raises(ClusterUnreachable, match="was asked to stop and is UP"):
         clusters.stop("gcp", "c1")
 
 

@@ -97,7 +97,7 @@ class LocalCluster(BaseCluster):
         return self._status(self._store.launch(self._name, _request(job)))
 
     def stop(self) -> None:
-        """Cancel every live job of the cluster; return within seconds, before the jobs have ended."""
+        """Cancel every live job of the cluster; return within seconds, maybe before they end."""
         # Every job gets the request before any wait.
         for job in self._store.live_jobs(self._name):
             self._store.cancel(self._name, job.job_id, wait_seconds=0.0)
@@ -194,7 +194,7 @@ def register() -> None:
 
 
 def _request(job: JobConfig) -> LocalJobRequest:
-    """Read what to run, and refuse what this machine cannot do; other fields have no effect here."""
+    """Read what to run, and refuse what this machine cannot do; other fields have no effect."""
     if job.resources.cloud != LOCAL_CLOUD:
         raise InvalidConfig(
             f"resources.cloud is {job.resources.cloud!r}, not {LOCAL_CLOUD!r}",

@@ -15,7 +15,7 @@ from typing import Final
 from flows.launcher.local.processes import lock_holder, open_descriptor
 
 JOB_SLOT_FD: Final = 250
-"""Descriptor through which a job's processes keep their slot; high, so that scripts do not use it."""
+"""Descriptor through which a job's processes keep their slot; too high for scripts to use."""
 
 
 def queue_folders(root: Path) -> tuple[Path, Path]:

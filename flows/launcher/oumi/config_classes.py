@@ -181,7 +181,7 @@ class _Attempt:
         self._is_final = is_final
 
     def __call__(self, fields: Mapping[str, Any]) -> tuple[object, Exception | None]:
-        """Return the object, None if it could not be built, and the error of building or checking."""
+        """Build and check the object; return it, None if it could not be built, and the error."""
         built: Any = None
         try:
             built = self.cls(**copy.deepcopy(dict(fields)))

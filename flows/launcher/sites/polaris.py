@@ -49,7 +49,7 @@ _OF_PBS: Final = {
     -28: TerminationReason.TIMED_OUT,
     -29: TerminationReason.TIMED_OUT,
 }
-"""Exit statuses of jobs that PBS ended; with any other below 0, PBS could not run it (same file)."""
+"""Exit statuses of jobs that PBS ended; any other below 0: PBS could not run it (same file)."""
 _SIGNALLED: Final = 256
 _SIGTERM: Final = 15
 _FIELD: Final = re.compile(r"^ +([\w.]+) = (.*)$", re.MULTILINE)

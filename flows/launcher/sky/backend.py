@@ -1,8 +1,9 @@
 """Oumi's SkyPilot clouds, through SkyPilot's API server.
 
-Oumi's own client (oumi 0.9) reads a dead job's driver as pending, reports a cluster that is being
-launched and one that never was alike, returns from `stop` and `down` before anything has happened,
-and adds a second job when a launch is repeated. Of it, only the translation of job configs is used.
+Oumi's own client (oumi 0.9) reports a job with a dead driver as pending, does not distinguish a
+cluster that is being launched from one that never existed, returns from `stop` and `down` before
+anything has happened, and adds a second job when a launch is repeated. Only its translation of job
+configs is used.
 """
 
 import threading
@@ -26,7 +27,7 @@ from flows.core.settings import Settings
 from flows.core.states import TerminationReason
 from flows.launcher.first_contact import nothing_submitted
 from flows.launcher.oumi.backend import read_job
-from flows.launcher.port import LauncherState, Observation
+from flows.launcher.port import ASKS_AGAIN, LauncherState, Observation
 from flows.launcher.sky.clusters import SkyClusters
 from flows.launcher.sky.log import SkyLogs
 from flows.launcher.sky.server import SkyServer, cancelled_launch, first_line
@@ -50,9 +51,8 @@ DEFAULT_AUTOSTOP_MINUTES: Final = 60
 """What Oumi 0.9 sets where a cloud can stop clusters."""
 
 _LAUNCHES: Final = ("launch", "exec")
-_AGAIN: Final = "It is asked again by itself"
 
-# What SkyPilot's history says of a cluster (skypilot 0.12, `core.stop` and
+# Events in SkyPilot's history of a cluster (skypilot 0.12, `core.stop` and
 # `backend_utils._update_cluster_status`).
 _STOPPED_BY_USER: Final = "Cluster was stopped by user."
 _TAKEN_AWAY: Final = ("All nodes terminated", "All nodes stopped")
@@ -63,10 +63,10 @@ _APPEARS_LOOK_SECONDS: Final = 0.5
 class SkyBackend:
     """One of Oumi's clouds that SkyPilot runs.
 
-    The launch key is the job's name on its cluster, and of its launch in the API server's list of
-    requests. A server that was killed starts with an empty list, while its process that launches
-    may go on unseen. A second job of a key then is made and cancelled again: the earlier one
-    counts, whoever looks and whenever the other one turns up.
+    The launch key is the job's name on its cluster, and the name of its launch in the API server's
+    list of requests. A server that was killed starts with an empty list, while its process that
+    launches may continue. A key then gets a second job, which is cancelled again: the earlier job
+    counts, whenever the other one appears.
 
     Args:
         cloud: Oumi's name of it.
@@ -81,7 +81,7 @@ class SkyBackend:
         self._logs = SkyLogs(self._server, self._folder)
         self._clusters = SkyClusters(self._server, timeout_seconds=settings.launch_timeout_seconds)
         self._launching = _Locks()
-        # Of the jobs that were seen. A cluster that is made anew gives their ids to others.
+        # Names of the observed jobs. A new cluster of the same name gives their ids to other jobs.
         self._names: dict[JobHandle, str] = {}
         self._ended: set[JobHandle] = set()
 
@@ -91,7 +91,7 @@ class SkyBackend:
         return "SkyPilot"
 
     def reach(self, cluster_name: str) -> None:
-        """See that the API server is there; it is the server that reaches clusters."""
+        """Check that the API server is there; it is the server that reaches clusters."""
         with nothing_submitted():
             self._server.check()
 
@@ -103,11 +103,11 @@ class SkyBackend:
         key: str,
         autostop_minutes: int | None = None,
     ) -> JobHandle:
-        """Start the job, or take up the launch of its key that there was.
+        """Start the job, or continue the earlier launch of its key.
 
         Raises:
-            LaunchFailed: SkyPilot could not start it; the message has why and where its account is.
-            LaunchCancelled: Somebody ended the launch, or took the cluster down during it.
+            LaunchFailed: SkyPilot could not start it; the message has the cause and names the log.
+            LaunchCancelled: The launch was cancelled, or its cluster taken down during it.
             CloudUnavailable: No API server runs.
         """
         job = _read_job_as(job_config, key)
@@ -130,11 +130,11 @@ class SkyBackend:
         """The job launched as `key`, whatever its state; None if there is none.
 
         Raises:
-            StillLaunching: Its launch is under way; launching it again waits for that.
+            StillLaunching: Its launch has not ended; another launch waits for it.
         """
         launch = self._last_launch(cluster_name, key)
         if launch is not None and launch.is_live:
-            raise StillLaunching(f"SkyPilot is still launching {key} on {cluster_name}", _AGAIN)
+            raise StillLaunching(f"SkyPilot is still launching {key} on {cluster_name}", ASKS_AGAIN)
         return self._find_job(cluster_name, key, launch)
 
     def observe(self, cluster_name: str) -> dict[str, Observation]:
@@ -143,7 +143,7 @@ class SkyBackend:
         return {job.job_id: self._note(self._handle(cluster_name, job.job_id), job) for job in jobs}
 
     def observe_job(self, handle: JobHandle) -> Observation | None:
-        """One job; where its cluster is gone, how that ended it, as far as the server knows."""
+        """Observe one job; if its cluster is gone, report how that ended the job, if known."""
         jobs = self._queue(handle.cluster_name)
         if jobs is None:
             return self._ended_with_cluster(handle)
@@ -170,11 +170,11 @@ class SkyBackend:
                 "See the ids of its jobs in list_clusters",
             )
         if job.is_being_submitted:
-            # It would answer that it has, and cancel nothing (skypilot 0.12, cancel_jobs).
+            # SkyPilot would report success and cancel nothing (skypilot 0.12, cancel_jobs).
             raise ClusterUnreachable(
                 f"SkyPilot is still submitting job {job.job_id} of {handle.cluster_name}, and "
-                "cancels no such job",
-                "Ask again in a moment",
+                "cannot cancel it yet",
+                "Cancel it again in a moment",
             )
         if not job.state.is_terminal:
             self._server.cancel(handle.cluster_name, handle.launcher_job_id)
@@ -195,15 +195,15 @@ class SkyBackend:
         return self._clusters.list_all()
 
     def look_at(self, cluster_name: str) -> None:
-        """See that there is such a cluster."""
+        """Check that the cluster exists."""
         self._clusters.look_at(self._cloud, cluster_name)
 
     def stop(self, cluster_name: str) -> None:
-        """Stop a cluster; returns once it was seen to be stopped."""
+        """Stop a cluster; return once it is confirmed as stopped."""
         self._clusters.stop(self._cloud, cluster_name)
 
     def down(self, cluster_name: str) -> None:
-        """Destroy a cluster; returns once it was seen to be gone."""
+        """Destroy a cluster; return once it is confirmed as gone."""
         self._clusters.down(self._cloud, cluster_name)
 
     def _handle(self, cluster_name: str, job_id: str) -> JobHandle:
@@ -222,7 +222,7 @@ class SkyBackend:
         )
 
     def _find_job(self, cluster_name: str, key: str, launch: SkyRequest | None) -> JobHandle | None:
-        """The job of a key, by the cluster's word, or else by that of its last launch."""
+        """Find the job of a key in the cluster's queue, or by the result of its last launch."""
         queued = self._find_queued(cluster_name, key)
         if queued is not None:
             return self._handle(cluster_name, queued.job_id)
@@ -231,7 +231,7 @@ class SkyBackend:
         return self._handle(cluster_name, self._server.result(launch.request_id))
 
     def _find_queued(self, cluster_name: str, key: str) -> SkyJob | None:
-        """The job of a key that counts, if the cluster is up and has one; others are cancelled."""
+        """Find the job that counts for a key, if the cluster is up; cancel its doubles."""
         try:
             jobs = self._server.queue(cluster_name)
         except ClusterNotFound:
@@ -244,7 +244,9 @@ class SkyBackend:
         self._cancel_doubles(cluster_name, jobs)
         first = first_of(jobs, key)
         if first is not None and first.is_being_submitted and _count(jobs, key) > 1:
-            raise StillLaunching(f"SkyPilot is still submitting {key} on {cluster_name}", _AGAIN)
+            raise StillLaunching(
+                f"SkyPilot is still submitting {key} on {cluster_name}", ASKS_AGAIN
+            )
         return first
 
     def _cancel_doubles(self, cluster_name: str, jobs: list[SkyJob]) -> None:
@@ -255,7 +257,7 @@ class SkyBackend:
         """The jobs of a cluster; None if it is gone or stopped.
 
         Raises:
-            ClusterUnreachable: It is there and does not tell.
+            ClusterUnreachable: It exists and does not answer.
         """
         why = f"cluster {cluster_name} on {self._cloud} is not up"
         try:
@@ -267,13 +269,13 @@ class SkyBackend:
             return None
         except OumiFlowsError:
             raise
-        except Exception as error:  # noqa: BLE001 - of the cluster's ssh or cloud; asked below
+        except Exception as error:  # noqa: BLE001 - of the cluster's ssh or cloud; see below
             why = f"cluster {cluster_name} on {self._cloud} does not answer: {first_line(error)}"
-        # What SkyPilot remembers of a cluster that was taken away is that it is up.
+        # Without a refresh, SkyPilot reports a cluster that its cloud took away as up.
         cluster = self._server.cluster(cluster_name, refresh=True)
         if cluster is None or cluster.state is SkyClusterState.STOPPED:
             return None
-        raise ClusterUnreachable(why, _AGAIN)
+        raise ClusterUnreachable(why, ASKS_AGAIN)
 
     def _submit(
         self, job: "JobConfig", cluster_name: str, key: str, autostop_minutes: int | None
@@ -283,7 +285,7 @@ class SkyBackend:
         can_stop = self._server.can_stop(job)
         if autostop_minutes is not None and not can_stop:
             raise InvalidConfig(
-                f"{self._cloud} cannot stop clusters, so autostop_minutes means nothing there",
+                f"{self._cloud} cannot stop clusters, so autostop_minutes has no effect there",
                 "Leave it out, and take the cluster down with down_cluster when you are done",
             )
         is_up = cluster is not None and cluster.state is SkyClusterState.UP
@@ -295,14 +297,14 @@ class SkyBackend:
                 autostop_minutes = DEFAULT_AUTOSTOP_MINUTES
             return self._server.launch(job, cluster_name, autostop_minutes=autostop_minutes)
         except ClusterUnreachable:
-            # The server may have taken it all the same.
+            # The server may have accepted it without an answer.
             launch = self._wait_for_request(cluster_name, key)
             if launch is None:
                 raise
             return launch.request_id
 
     def _wait_for_request(self, cluster_name: str, key: str) -> SkyRequest | None:
-        """The launch whose submission was not answered, if it turns up."""
+        """Wait for a launch whose submission got no answer; None if none appears."""
         never = threading.Event()
         for _ in range(int(_APPEARS_SECONDS / _APPEARS_LOOK_SECONDS)):
             launch = self._last_launch(cluster_name, key)
@@ -320,17 +322,17 @@ class SkyBackend:
         except Exception as error:  # of SkyPilot or a cloud
             raise LaunchFailed(
                 f"{self._cloud} could not start the job on {cluster_name}: {first_line(error)}",
-                f"SkyPilot's account of it is in {log} on the worker; mend the cause and retry",
+                f"Read SkyPilot's log of it, {log} on the worker; correct the cause and retry",
             ) from error
-        # The job of a launch that the server has forgotten may have come first.
+        # A launch that the server has forgotten may have made an earlier job.
         queued = self._find_queued(cluster_name, key)
         return self._handle(cluster_name, job_id if queued is None else queued.job_id)
 
     def _ended_with_cluster(self, handle: JobHandle) -> Observation | None:
-        """How a job ended whose cluster is gone or stopped; None if no job was launched there.
+        """Find how a job ended whose cluster is gone or stopped; None if there was no launch.
 
-        The server remembers requests for a day, and none from before it was started; the history
-        of its clusters lasts.
+        The server remembers the requests of a day, and none from before its start. Its history of
+        clusters lasts.
         """
         name = handle.cluster_name
         requests = self._server.requests(name)
@@ -342,18 +344,18 @@ class SkyBackend:
         verbs = [item.verb for item in requests if item.created_at > since]
         cluster = self._server.cluster(name)
         taken_away = (last_event or "").startswith(_TAKEN_AWAY)
-        # A cluster that is gone and was not taken away was taken down, by a forgotten request.
+        # A missing cluster that its cloud did not take away was taken down by a forgotten request.
         if "down" in verbs or (cluster is None and not launched and not taken_away):
-            return self._ended_by_somebody(handle, "taken down")
+            return self._end_by_user(handle, "taken down")
         if "stop" in verbs or last_event == _STOPPED_BY_USER:
-            return self._ended_by_somebody(handle, "stopped")
+            return self._end_by_user(handle, "stopped")
         if cluster is not None and cluster.autostop >= 0:
             return self._end(
                 handle,
                 LauncherState.FAILED,
                 TerminationReason.LOST,
-                f"Cluster {name} stopped itself after {cluster.autostop} idle minutes, and nobody "
-                "had seen how the job ended; start the cluster to look.",
+                f"Cluster {name} stopped itself after {cluster.autostop} idle minutes, before the end "
+                "of the job was observed; start the cluster to see it.",
             )
         return self._end(
             handle,
@@ -362,12 +364,12 @@ class SkyBackend:
             f"Cluster {name} was taken away by {self._cloud}, and the job with it.",
         )
 
-    def _ended_by_somebody(self, handle: JobHandle, what: str) -> Observation:
+    def _end_by_user(self, handle: JobHandle, what: str) -> Observation:
         return self._end(
             handle,
             LauncherState.CANCELLED,
             TerminationReason.CANCELLED_EXTERNALLY,
-            f"Cluster {handle.cluster_name} was {what} before the job was seen to end.",
+            f"Cluster {handle.cluster_name} was {what} before the end of the job was observed.",
         )
 
     def _end(
@@ -385,7 +387,7 @@ class SkyBackend:
         return _observation(job)
 
     def _name(self, handle: JobHandle) -> str:
-        """A job's name on its cluster; empty if neither has it."""
+        """A job's name on its cluster; empty if it is unknown."""
         if handle not in self._names:
             for job in self._queue(handle.cluster_name) or []:
                 self._names[self._handle(handle.cluster_name, job.job_id)] = job.name
@@ -393,7 +395,7 @@ class SkyBackend:
 
 
 class _Locks:
-    """A lock per key, for as long as anybody has it or waits for it."""
+    """A lock per key, kept while a thread holds it or waits for it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -415,7 +417,7 @@ class _Locks:
 
 
 def _read_job_as(job_config: str, key: str) -> "JobConfig":
-    """The job config, with the launch key for the job's name."""
+    """Parse the job config, with the launch key as the job's name."""
     return read_job(dump_yaml({**mapping_of_yaml(job_config), "name": key}))
 
 

@@ -1,4 +1,4 @@
-"""The clusters of SkyPilot's API server: what there is, what it costs, and its end."""
+"""The clusters of SkyPilot's API server: their list, their costs, and their end."""
 
 import threading
 import time
@@ -20,12 +20,12 @@ STATE_OF_CLUSTER: Final = {
     SkyClusterState.STOPPED: ClusterState.STOPPED,
 }
 _ANSWER_SECONDS: Final = 2.5
-"""How long the clusters may take to tell their jobs, and the server to tell what they cost."""
+"""How long the clusters may take to list their jobs, and the server to report their costs."""
 _COSTS: Final = ""
-"""What the look at the costs is known by; no cluster has this name."""
+"""The key of the query for the costs; no cluster has this name."""
 _LOOK_SECONDS: Final = 2.0
 _SERVER_SECONDS: Final = 1.5
-"""How long the API server may take to say that it is there."""
+"""How long the API server may take to answer a check."""
 
 
 class SkyClusters:
@@ -50,7 +50,7 @@ class SkyClusters:
         self._looks = Looks()
 
     def list_all(self) -> list[ClusterStatus]:
-        """Every cluster the server has, under Oumi's name of its cloud where it has one."""
+        """List the server's clusters, each with Oumi's name of its cloud if there is one."""
         self._server.check(within_seconds=_SERVER_SECONDS)
         clusters = self._server.clusters()
         if not clusters:
@@ -67,7 +67,7 @@ class SkyClusters:
                 resources=cluster.resources,
                 hourly_cost=cluster.hourly_cost,
                 uptime_seconds=self._uptime(cluster),
-                # SkyPilot says 0 of what it knows no price of, too.
+                # SkyPilot also reports 0 where it knows no price.
                 cost_so_far=costs.get(cluster.name) or None,
                 autostop_minutes=cluster.autostop if cluster.autostop >= 0 else None,
             )
@@ -77,7 +77,7 @@ class SkyClusters:
     def _details(
         self, clusters: list[SkyCluster]
     ) -> tuple[dict[str, float], dict[str, list[str] | None]]:
-        """What each cluster has cost and its live jobs, where that is soon known."""
+        """The cost so far and the live jobs of each cluster that answers in time."""
         costs: dict[str, float] = {}
 
         def learn_costs() -> None:
@@ -88,19 +88,19 @@ class SkyClusters:
         return costs, {name: jobs.get(name) for name in asked}
 
     def look_at(self, cloud: str, cluster_name: str) -> None:
-        """See that there is such a cluster, or soon that the server does not answer."""
+        """Check that the cluster exists; fail soon if the server does not answer."""
         self._server.check(within_seconds=_SERVER_SECONDS)
         self._find(cloud, cluster_name)
 
     def stop(self, cloud: str, cluster_name: str) -> None:
-        """Stop a cluster; returns once it was seen to be stopped."""
+        """Stop a cluster; return once it is confirmed as stopped."""
         if self._find(cloud, cluster_name).state is SkyClusterState.STOPPED:
             return
         self._server.stop(cluster_name)
         self._confirm(cluster_name, lambda seen: seen is SkyClusterState.STOPPED, "stop")
 
     def down(self, cloud: str, cluster_name: str) -> None:
-        """Destroy a cluster; returns once it was seen to be gone."""
+        """Destroy a cluster; return once it is confirmed as gone."""
         self._find(cloud, cluster_name)
         self._server.down(cluster_name)
         self._confirm(cluster_name, lambda seen: seen is None, "be taken down")
@@ -115,19 +115,19 @@ class SkyClusters:
         return cluster
 
     def _confirm(
-        self, cluster_name: str, is_so: Callable[[SkyClusterState | None], bool], told_to: str
+        self, cluster_name: str, is_done: Callable[[SkyClusterState | None], bool], request: str
     ) -> None:
-        """Look at the cluster itself until it is as it should be."""
+        """Check the cluster itself until the request is done."""
         never = threading.Event()
         deadline = time.monotonic() + self._timeout_seconds
         while True:
             cluster = self._server.cluster(cluster_name, refresh=True)
             state = cluster.state if cluster is not None else None
-            if is_so(state):
+            if is_done(state):
                 return
             if time.monotonic() > deadline:
                 raise ClusterUnreachable(
-                    f"cluster {cluster_name} was told to {told_to} and is {state or 'gone'}",
+                    f"cluster {cluster_name} was asked to {request} and is {state or 'gone'}",
                     "Look at it in the cloud's own console; it may still cost money",
                 )
             never.wait(_LOOK_SECONDS)
@@ -139,7 +139,7 @@ class SkyClusters:
             return None
         try:
             jobs = self._server.queue(cluster.name)
-        except Exception:  # noqa: BLE001 - of the cluster's ssh; the others are listed all the same
+        except Exception:  # noqa: BLE001 - of the cluster's ssh; the others are still listed
             return None
         if jobs is None:
             return None

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from flows.core.errors import ClusterUnreachable, OumiFlowsError
 from flows.core.private_files import make_private, open_private
+from flows.launcher.port import ASKS_AGAIN
 from flows.launcher.sky.values import LAUNCH_KEY
 
 _MOMENT_SECONDS: Final = 2.0
@@ -38,11 +39,11 @@ class LogSource(Protocol):
 
 
 class SkyLogs:
-    """A file per job. Its first reader starts a thread that follows the job to its end.
+    """A file per job. Its first reader starts a thread that copies the output until the job ends.
 
-    SkyPilot streams a log from its beginning only. What a file has already is skipped when the
-    stream starts over, so a reader's offset means the same before and after a restart. A stream
-    also ends when its connection does; only SkyPilot's last word says that all of the log was read.
+    SkyPilot streams a log from its beginning only. When the stream starts over, the part that the
+    file has already is skipped, so a reader's offset means the same before and after a restart. A
+    stream also ends with its connection; only SkyPilot's last line shows that the log is complete.
     """
 
     def __init__(self, source: LogSource, folder: Path) -> None:
@@ -62,18 +63,18 @@ class SkyLogs:
         limit: int,
         has_ended: bool,
     ) -> bytes:
-        """What there is from `offset` on; a reader that has all of it waits a moment for more.
+        """Read the output from `offset` on; at the end of the file, wait a moment for more.
 
         Args:
             cluster_name: The cluster.
-            job_id: The job. A cluster that is made anew under its name counts from 1 again.
-            name: Its name there, which tells it from the one of its id before.
+            job_id: The job. A new cluster of the same name counts from 1 again.
+            name: Its name there, which distinguishes it from an earlier job of the same id.
             offset: From where on.
             limit: How many bytes at most.
-            has_ended: Whether the job has: then what is there is waited for.
+            has_ended: Whether the job has ended: then this waits longer for the rest of its log.
 
         Raises:
-            ClusterUnreachable: The job has ended and the rest of its log cannot be had now.
+            ClusterUnreachable: The job has ended and the rest of its log is not available now.
         """
         own_name = name if LAUNCH_KEY.fullmatch(name) else job_id
         path = self._folder / cluster_name / f"{own_name}.log"
@@ -93,12 +94,12 @@ class SkyLogs:
         if found or is_complete or not has_ended:
             return found
         raise ClusterUnreachable(
-            f"the rest of the log of job {job_id} of {cluster_name} cannot be had yet",
-            "It is asked again by itself",
+            f"the rest of the log of job {job_id} of {cluster_name} is not available yet",
+            ASKS_AGAIN,
         )
 
     def _follower(self, path: Path, cluster_name: str, job_id: str) -> threading.Thread | None:
-        """The thread that follows a log; None once all of the log is here."""
+        """Find or start the thread that copies a log; None once the copy is complete."""
         with self._lock:
             if path in self._complete:
                 return None
@@ -132,10 +133,10 @@ class SkyLogs:
 
 
 def _lines(stream: Iterable[str]) -> Iterator[str]:
-    """The lines of a job, the same ones however often its log is streamed.
+    """Yield the lines of a job, the same lines every time its log is streamed.
 
-    Those that no process of the job has written come with the next that one has: at the end of a
-    stream that broke they are about that.
+    Lines that no process of the job has written come together with the next line of a process: at
+    the end of a broken stream they are about the break.
 
     Raises:
         ClusterUnreachable: The stream ended before the log did.
@@ -153,7 +154,7 @@ def _lines(stream: Iterable[str]) -> Iterator[str]:
             held = ""
         if end is not None:
             return
-    raise ClusterUnreachable("the stream of a log broke off", "It is read again")
+    raise ClusterUnreachable("the stream of a log broke", ASKS_AGAIN)
 
 
 def _read(path: Path, offset: int, limit: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Whether SkyPilot can use a cloud, by the word of its API server."""
+"""Whether SkyPilot can use a cloud, as its API server reports."""
 
 from flows.core.errors import ClusterUnreachable, OumiFlowsError
 from flows.core.findings import CloudReadiness
@@ -9,7 +9,7 @@ class SkyReadiness:
     """SkyPilot's clouds.
 
     Args:
-        server: SkyPilot's API server; None is ever started.
+        server: SkyPilot's API server. This class never starts one.
     """
 
     def __init__(self, server: SkyServer | None = None) -> None:
@@ -18,7 +18,7 @@ class SkyReadiness:
     def readiness(self, cloud: str) -> CloudReadiness:
         """Whether SkyPilot's credentials let it use one of Oumi's clouds. Blocks.
 
-        Where SkyPilot could not be asked, that is not known.
+        If SkyPilot does not answer, the readiness is unknown.
         """
         try:
             self._server.check()
@@ -31,7 +31,7 @@ class SkyReadiness:
             return CloudReadiness(
                 target_cloud=cloud, target_cloud_ready=False, reason=error.sentences
             )
-        except Exception as error:  # noqa: BLE001 - of SkyPilot, whatever it is
+        except Exception as error:  # noqa: BLE001 - of SkyPilot, which raises anything
             return CloudReadiness(target_cloud=cloud, reason=f"SkyPilot: {first_line(error)}")
         return CloudReadiness(
             target_cloud=cloud,

@@ -1,4 +1,4 @@
-"""What SkyPilot's API server says (skypilot 0.12), as values of ours."""
+"""The answers of SkyPilot's API server (skypilot 0.12), as frozen values."""
 
 import json
 import re
@@ -26,7 +26,7 @@ STATE_OF_SKY: Final = {
 
 
 LAUNCH_KEY: Final = re.compile(r"oumi-[0-9a-f]{32}-\d+")
-"""The name of a job of ours."""
+"""The name of a job that oumi-flows launched."""
 
 
 class SkyClusterState(StrEnum):
@@ -68,12 +68,12 @@ class SkyJob(Value):
 
     @property
     def state(self) -> LauncherState:
-        """Where the job is."""
+        """The job's state."""
         return STATE_OF_SKY[self.status]
 
     @property
     def is_being_submitted(self) -> bool:
-        """Whether it has an id and nothing more yet; SkyPilot cancels no such job."""
+        """Whether it has only an id so far; SkyPilot cannot cancel such a job."""
         return self.status == "INIT"
 
     @property
@@ -83,16 +83,16 @@ class SkyJob(Value):
 
 
 def first_of(jobs: Iterable[SkyJob], name: str) -> SkyJob | None:
-    """Of the jobs of a launch key, the one that counts: the earliest that was submitted."""
+    """Find the job that counts for a launch key: the earliest that was submitted."""
     named = [job for job in jobs if job.name == name]
     submitted = [job for job in named if not job.was_never_submitted]
     return min(submitted or named, key=lambda job: int(job.job_id), default=None)
 
 
 def doubles(jobs: Iterable[SkyJob]) -> list[SkyJob]:
-    """The live jobs of launch keys besides those that count; none while that is not decided.
+    """List the live jobs of launch keys besides those that count; none while that is undecided.
 
-    A launch that outlived the API server's memory of it leaves one, at any later moment.
+    A launch that the API server has forgotten can add one at any later moment.
     """
     listed = list(jobs)
     first = {
@@ -110,12 +110,12 @@ def doubles(jobs: Iterable[SkyJob]) -> list[SkyJob]:
 
 
 class SkyRequest(Value):
-    """Something that was asked of the API server, which remembers it for a day by default.
+    """A request to the API server, which remembers it for a day by default.
 
     Attributes:
         verb: ``launch``, ``exec``, ``stop``, ``down`` and others.
         task_name: The name of the task, of a launch or exec.
-        is_to_be_repeated: Whether it was ended for no fault of its own, as the server was updated.
+        is_to_be_repeated: Whether it ended without a fault, because the server was updated.
     """
 
     request_id: str
@@ -127,22 +127,22 @@ class SkyRequest(Value):
 
     @property
     def is_live(self) -> bool:
-        """Whether the API server is still at it."""
+        """Whether the API server still works on it."""
         return self.status in ("PENDING", "RUNNING", "WAITING")
 
     @property
     def has_succeeded(self) -> bool:
-        """Whether it ended well."""
+        """Whether it ended without an error."""
         return self.status == "SUCCEEDED"
 
     @property
     def was_cancelled(self) -> bool:
-        """Whether somebody ended it, such as by taking its cluster down."""
+        """Whether a user ended it, for example by taking its cluster down."""
         return self.status == "CANCELLED" and not self.is_to_be_repeated
 
 
 def cluster_of(record: Any) -> SkyCluster:
-    """A cluster, of the client's record of it."""
+    """Read a cluster from the client's record of it."""
     return SkyCluster(
         name=record.name,
         cloud=_cloud_of(record),
@@ -170,7 +170,7 @@ def _hourly_cost(record: Any) -> float | None:
 
 
 def request_of(item: dict[str, Any]) -> SkyRequest:
-    """A request, of the server's account of it."""
+    """Read a request from the server's record of it."""
     body: dict[str, Any] = json.loads(item["request_body"]) or {}
     task = body.get("task")
     return SkyRequest(

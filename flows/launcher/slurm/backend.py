@@ -1,8 +1,8 @@
 """Jobs on Slurm clusters, over ssh, exactly once for a launch key.
 
-Oumi's own Slurm client is not used: what it gets wrong is noted where it is done otherwise. A
-cluster is named ``user@host`` as with Oumi, and reached whether or not OUMI_SLURM_CONNECTIONS
-lists it; so a host in that list that is down is nobody's concern but its own jobs'.
+This does not use Oumi's own Slurm client; comments note what that gets wrong. A cluster is named
+``user@host`` as with Oumi, and reached whether or not OUMI_SLURM_CONNECTIONS lists it. So a host
+in that list that is down affects only its own jobs.
 """
 
 import os
@@ -52,7 +52,7 @@ class SlurmBackend(LastingClusters):
         self._settings = settings
 
     def reach(self, cluster_name: str) -> None:
-        """Open the connection to the login node, or use the one that is open.
+        """Open the connection to the login node, or use an open one.
 
         Raises:
             LaunchFailed: ssh refuses the address or the login node refuses us, for good.
@@ -64,7 +64,7 @@ class SlurmBackend(LastingClusters):
             raise LaunchFailed(error.what, error.next_step) from error
         except Refused as error:
             raise LaunchFailed(
-                f"{address} runs no command of ours: {error}",
+                f"{address} does not run commands: {error}",
                 f"Check that `ssh {address} squeue` works, then retry the job",
             ) from error
 
@@ -117,22 +117,22 @@ class SlurmBackend(LastingClusters):
         return self._handle(address, job_id) if job_id else None
 
     def observe(self, cluster_name: str) -> dict[str, Observation]:
-        """The user's jobs that Slurm has in memory: all live ones, and the ends of some minutes."""
+        """Observe the user's jobs in Slurm's memory: live ones, and ends of the last minutes."""
         node = self._node(self._address(cluster_name))
         return queries.parse_list(_text(node.run(queries.list_script())))
 
     def observe_job(self, handle: JobHandle) -> Observation | None:
-        """One job, also long after its end; None if the cluster does not know it."""
+        """Observe one job, also long after its end; None if the cluster does not know it."""
         if not handle.launcher_job_id.isdecimal():
             return None
         node = self._node(self._address(handle.cluster_name))
         return queries.parse_job(_text(node.run(queries.job_script(handle.launcher_job_id))))
 
     def cancel(self, handle: JobHandle, *, force: bool) -> None:
-        """Ask for the end of a job; what ignores SIGTERM, Slurm kills after its `KillWait`."""
+        """Request the end of a job; Slurm kills one that ignores SIGTERM after its `KillWait`."""
         seen = self.observe_job(handle)
         if seen is None:
-            # scancel says nothing of a job that it does not know.
+            # scancel reports nothing about an unknown job.
             raise JobNotFound(
                 f"Slurm at {handle.cluster_name} knows no job {handle.launcher_job_id}",
                 "List the cluster's jobs for their ids",
@@ -154,11 +154,11 @@ class SlurmBackend(LastingClusters):
         return [name for name in map(str.strip, listed) if _ADDRESS.fullmatch(name)]
 
     def _address(self, cluster_name: str) -> str:
-        """The login node of a cluster; the only one there is goes without a name.
+        """Find the login node of a cluster; without a name, the only known one.
 
         Raises:
             CloudUnavailable: None was named and none is known.
-            ClusterNotFound: The name is no ``user@host``, or there are several to choose from.
+            ClusterNotFound: The name is not ``user@host``, or is missing and several are known.
         """
         if _ADDRESS.fullmatch(cluster_name):
             return cluster_name
@@ -172,7 +172,8 @@ class SlurmBackend(LastingClusters):
                     "Give cluster_name as user@host, or set the variable where the worker runs",
                 )
         raise ClusterNotFound(
-            f"{cluster_name!r} is no Slurm cluster", f"Give user@host: {', '.join(known) or 'any'}"
+            f"{cluster_name!r} is not a Slurm cluster",
+            f"Give user@host: {', '.join(known) or 'any'}",
         )
 
     def _node(self, address: str) -> LoginNode:
@@ -204,7 +205,7 @@ def _check(job: "JobConfig", *, address: str, key: str) -> None:
 def _submission(job: "JobConfig", *, key: str, stage: str) -> str:
     from oumi.launcher.clusters import slurm_cluster
 
-    # The one part of Oumi's client that says what its `resources` mean (oumi 0.9).
+    # Only this function of Oumi's client defines what its `resources` mean (oumi 0.9).
     options: dict[str, Any] = vars(slurm_cluster)["_resources_to_sbatch_kwargs"](job.resources)
     return queries.submit_script(
         key,
@@ -219,7 +220,7 @@ def _local(path: str) -> Path:
 
 
 def _in_home(remote: str) -> str:
-    """A path on the cluster as rsync takes it, which expands no ``~``."""
+    """Write a path on the cluster for rsync, which does not expand ``~``."""
     for prefix in ("~/", "$HOME/"):
         if remote.startswith(prefix):
             return remote.removeprefix(prefix).rstrip("/") or "."

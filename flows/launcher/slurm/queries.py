@@ -1,8 +1,8 @@
-"""The shell scripts that ask Slurm about jobs, and how their answers are read.
+"""The shell scripts that query Slurm for jobs, and the parsers of their answers.
 
-One script per question, each a single call to the cluster. `squeue` and `scontrol` know the jobs
-of the last minutes, `sacct` those of the accounts; a cluster without accounts still has what the
-job's own script left behind.
+Each query is one script, and one call to the cluster. `squeue` and `scontrol` know the jobs of the
+last minutes, `sacct` those of the accounts. A cluster without accounts still has the files that
+the job's own script wrote.
 """
 
 import base64
@@ -24,7 +24,7 @@ phase() {{
   case $1 in ''|*[!A-Za-z0-9_-]*) return;; esac
   cat "$jobs/$1/phase" 2>/dev/null
 }}
-# Of a job array and of a heterogeneous job both commands tell a line for each part.
+# Both commands print a line for each part of a job array or heterogeneous job.
 row() {{ grep -m 1 "^$id|"; }}
 exit_code() {{
   scontrol --oneliner show job "$id" |
@@ -56,7 +56,7 @@ fi
 if [ -z "$state" ]; then
   if said=$(accounts --jobs="$id" --format=JobIDRaw,State,Reason,ExitCode,JobName 2>&1); then
     IFS='|' read -r _ state why code name <<<"$(row <<<"$said")"
-    # The controller knows all live jobs: what is live in the accounts alone was lost there.
+    # The controller knows all live jobs: it lost a job that is live in the accounts alone.
     case $state in RUNNING*|PENDING*|SUSPENDED*|REQUEUED*|COMPLETING*) state=;; esac
   else
     has_no_accounts "$said" || exit CANNOT_TELL
@@ -89,10 +89,10 @@ known() {
 
 _SUBMIT = """\
 cd "$jobs/$key" || exit 1
-# One submission at a time; those who come later find the id of the first.
+# One submission at a time; a later one finds the id of the first.
 exec 9>>lock
 flock -w 60 9 || { echo 'another launch of this job takes too long' >&2; exit CANNOT_TELL; }
-# A connection that breaks must not come between the submission and its record.
+# A broken connection must not separate the submission from its record.
 trap '' HUP PIPE
 id=$(known) || exit CANNOT_TELL
 if [ -n "$id" ]; then
@@ -115,22 +115,22 @@ printf '%s\n' "$id"
 
 
 def list_script() -> str:
-    """Prints every job of the user that Slurm has in memory."""
+    """Return the script that prints every job of the user that Slurm has in memory."""
     return _LIST
 
 
 def job_script(job_id: str) -> str:
-    """Prints one job, if it was ever there."""
+    """Return the script that prints one job, if it ever existed."""
     return f"{_HEAD}id={shlex.quote(job_id)} state=\n{_JOB}"
 
 
 def find_script(key: str) -> str:
-    """Prints the id of the job launched as `key`, if there is one."""
+    """Return the script that prints the id of the job launched as `key`, if there is one."""
     return f"{_HEAD}{_BY_NAME}key={shlex.quote(key)}\nknown\n"
 
 
 def prepare_script(key: str, stage: str, folders: list[str]) -> str:
-    """As `find_script`; if there is no job yet, also makes folders for it."""
+    """Return a script that does as `find_script`, and creates folders if there is no job yet."""
     made = [f"{JOBS_FOLDER}/{key}/{stage}", *folders]
     return (
         f"{_HEAD}{_BY_NAME}key={shlex.quote(key)}\n"
@@ -141,7 +141,7 @@ def prepare_script(key: str, stage: str, folders: list[str]) -> str:
 
 
 def submit_script(key: str, stage: str, *, script: str, sbatch: list[str]) -> str:
-    """Submits what was prepared, unless that was done before; prints the job's id."""
+    """Return the script that submits the prepared job, at most once, and prints its id."""
     text = base64.encodebytes(script.encode()).decode()
     return (
         f"{_HEAD}{_BY_NAME}key={shlex.quote(key)} stage={shlex.quote(stage)}\n"
@@ -153,7 +153,7 @@ def submit_script(key: str, stage: str, *, script: str, sbatch: list[str]) -> st
 
 
 def log_script(job_id: str, *, offset: int, limit: int) -> str:
-    """Prints a piece of a job's log."""
+    """Return the script that prints a part of a job's log."""
     return (
         f"log=$HOME/{LOGS_FOLDER}/{job_id}.out\n"
         f"""[ -e "$log" ] || log=$(scontrol show job {job_id} 2>/dev/null | awk '\n"""
@@ -164,25 +164,25 @@ def log_script(job_id: str, *, offset: int, limit: int) -> str:
 
 
 def cancel_script(job_id: str) -> str:
-    """Cancels a job."""
+    """Return the script that cancels a job."""
     return f"scancel {job_id} || exit {CANNOT_TELL}\n"
 
 
 def parse_list(text: str) -> dict[str, Observation]:
-    """What `list_script` printed, by job id; less what cannot be read."""
+    """Parse the output of `list_script`, by job id; skip lines that cannot be parsed."""
     seen: dict[str, Observation] = {}
     for line in text.splitlines():
-        # One strange row must not hide the other jobs of the cluster.
+        # One malformed row must not hide the other jobs of the cluster.
         with suppress(ValueError):
             seen |= _read(line)
     return seen
 
 
 def parse_job(text: str) -> Observation | None:
-    """What `job_script` printed.
+    """Parse the output of `job_script`.
 
     Raises:
-        ValueError: It cannot be read.
+        ValueError: It cannot be parsed.
     """
     return next(iter(_read(text).values()), None) if text else None
 

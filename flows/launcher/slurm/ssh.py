@@ -1,7 +1,7 @@
 """Shell scripts and files to a login node, over one shared ssh connection.
 
-The connection is the one Oumi shares (``~/.ssh/control-%h-%p-%r``), so that one opened by hand,
-where a site wants a password or a code, serves as well.
+This uses the connection that Oumi shares (``~/.ssh/control-%h-%p-%r``), so a person can open it by
+hand where a site requires a password or a code.
 """
 
 import logging
@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from flows.core.errors import ClusterUnreachable, LaunchFailed
+from flows.launcher.port import ASKS_AGAIN
 
 CANNOT_TELL: Final = 75
-"""Exit code with which a script of ours says that Slurm itself did not answer."""
+"""Exit code of our scripts when Slurm itself did not answer."""
 _TRANSPORT_FAILED: Final = 255
 _CONNECT_SECONDS: Final = 15
 _NO_ACCESS: Final = (
@@ -27,8 +28,8 @@ _NO_ACCESS: Final = (
     b"Permission denied (",
     b"Too many authentication failures",
 )
-"""What ssh says where a person has to change something (OpenSSH 9, glibc and macOS); a name that
-cannot be looked up for now is another matter."""
+"""What ssh prints where a person must change something (OpenSSH 9, glibc and macOS). A temporary
+failure of name resolution is not among them."""
 _PERSIST_SECONDS: Final = 300
 
 
@@ -37,7 +38,7 @@ class Refused(Exception):
 
 
 class NoAccess(ClusterUnreachable):
-    """ssh does not get in, and asking again changes nothing until a person does."""
+    """ssh gets no access, and gets none until a person changes something."""
 
 
 class LoginNode:
@@ -61,18 +62,18 @@ class LoginNode:
         ]
 
     def run(self, script: str, *, timeout_seconds: float | None = None) -> bytes:
-        """What a bash script prints there.
+        """Run a bash script there and return what it prints.
 
-        The script goes through standard input: nothing of it is in a list of processes, and no
-        line of it can end it early. What the account's own start-up files print is left out.
+        The script goes through standard input: no list of processes shows it, and none of its lines
+        can end it early. The output of the account's own start-up files is left out.
 
         Raises:
             ClusterUnreachable: The login node or Slurm did not answer.
-            NoAccess: The login node is not known, or does not let us in.
+            NoAccess: The login node is unknown, or gives no access.
             Refused: The script failed.
         """
         mark = secrets.token_hex(16)
-        # A function: nothing is run of a script that arrives in part, and nothing eats its rest.
+        # A function: a script that arrives in part does not run, and no command reads its rest.
         text = f"main() {{\nprintf '%s\\n' {mark}\n{script}\n}}\nmain </dev/null; exit\n"
         done = self._call(
             [*self._ssh, "--", self._address, "exec bash -l -s"],
@@ -86,7 +87,7 @@ class LoginNode:
         return done.stdout.partition(f"{mark}\n".encode())[2]
 
     def copy(self, source: Path, destination: str, *, timeout_seconds: float) -> None:
-        """Copy a file, or what is in a folder, into the account's home; leave out ignored files.
+        """Copy a file, or a folder's content, into the account's home; leave out ignored files.
 
         Raises:
             ClusterUnreachable: The login node did not answer.
@@ -104,7 +105,7 @@ class LoginNode:
         if done.returncode:
             raise LaunchFailed(
                 f"{source} could not be copied to {self._address}: {_last_line(done.stderr)}",
-                "Mend the cause and retry the job",
+                "Correct the cause and retry the job",
             )
 
     def _call(
@@ -127,18 +128,18 @@ class LoginNode:
         logging.getLogger("prefect.oumi.slurm").debug("%s: %s", self._address, why)
         if any(sign in errors for sign in _NO_ACCESS):
             return NoAccess(
-                f"ssh does not get in to {self._address}: {why}",
-                f"Have `ssh -o BatchMode=yes {self._address} squeue` work for the worker's "
+                f"ssh gets no access to {self._address}: {why}",
+                f"Make `ssh -o BatchMode=yes {self._address} squeue` work for the worker's "
                 "account, then retry the job",
             )
         return ClusterUnreachable(
             f"Slurm at {self._address} did not answer: {why}",
-            f"Check that `ssh {self._address} squeue` works; it is asked again by itself",
+            f"Check that `ssh {self._address} squeue` works; {ASKS_AGAIN}",
         )
 
 
 def _dies_with_us() -> list[str]:
-    """So that no launch of a worker that was killed goes on, where the system can do that."""
+    """Write the prefix that ends a command with its worker, where the system has one."""
     setpriv = shutil.which("setpriv") if os.name == "posix" else None
     return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 

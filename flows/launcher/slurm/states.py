@@ -1,4 +1,4 @@
-"""What Slurm says of a job, in our terms."""
+"""The translation of Slurm's reports about jobs."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -50,14 +50,14 @@ _REFUSED: Final = frozenset({"BadConstraints", "JobHeldAdmin", "InvalidAccount",
 def slurm_observation(
     state: str, *, exit_code: int | None, signal: int, why: str, phase: str
 ) -> Observation:
-    """One look at a job.
+    """Make one observation of a job.
 
     Args:
-        state: Slurm's word, and what it puts behind it. A word we do not know ends nothing.
-        exit_code: Of the script; None: it is not told.
-        signal: What ended the script; 0: nothing did.
-        why: Slurm's reason: what a pending job waits for, or what became of an ended one.
-        phase: The part of the script it came to: ``S``, ``R``, or nothing.
+        state: Slurm's word, and any text after it. An unknown word does not end a job.
+        exit_code: Of the script; None: Slurm does not report it.
+        signal: The signal that ended the script; 0: none did.
+        why: Slurm's reason: what a pending job waits for, or why an ended one ended.
+        phase: The part that the script reached: ``S``, ``R``, or nothing.
     """
     word = state.split(maxsplit=1)[0].rstrip("+") if state.strip() else ""
     ours, reason = STATE_OF_SLURM.get(word, (PENDING, None))
@@ -74,7 +74,7 @@ def slurm_observation(
 def _why_it_failed(
     *, exit_code: int | None, signal: int, why: str, phase: str
 ) -> TerminationReason:
-    if signal_from_outside(exit_code, signal):  # where memory ran out it says OUT_OF_MEMORY
+    if signal_from_outside(exit_code, signal):  # for lack of memory the word is OUT_OF_MEMORY
         return TerminationReason.KILLED
     if why in _REFUSED:
         return TerminationReason.LAUNCH_FAILED
@@ -90,8 +90,8 @@ def _message(
     signal: int,
     why: str,
 ) -> str:
-    told = word == "COMPLETED" or (word == "FAILED" and exit_code is not None)
-    if told and reason not in (None, TerminationReason.LAUNCH_FAILED):
+    is_described = word == "COMPLETED" or (word == "FAILED" and exit_code is not None)
+    if is_described and reason not in (None, TerminationReason.LAUNCH_FAILED):
         return why_it_ended(reason, exit_code=exit_code, signal=signal or None)
-    said = f"{word} ({why})" if why and why != "None" else word
-    return f"Slurm says {said}." if state.is_terminal else said
+    text = f"{word} ({why})" if why and why != "None" else word
+    return f"Slurm says {text}." if state.is_terminal else text
