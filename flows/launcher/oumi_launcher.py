@@ -17,7 +17,7 @@ from flows.launcher.lanes import Lanes
 from flows.launcher.loading import load_oumi
 from flows.launcher.oumi.backend import first_line
 from flows.launcher.port import ASKS_AGAIN, Clusters, Observation
-from flows.launcher.sky.server import load_if_used
+from flows.launcher.sky.client import load_if_used
 
 T = TypeVar("T")
 

@@ -100,9 +100,9 @@ def test_a_submission_whose_answer_was_lost_is_taken_up(backend: SkyBackend, sky
 
 
 def launch_despite_a_kill(backend: SkyBackend, sky: FakeSky, key: str) -> None:
-    """The server is killed while it launches, and its process goes on, known to nobody."""
+    """The server is killed while it launches, and its process continues unobserved."""
     sky.dies_at_launch = True
-    with pytest.raises(ClusterUnreachable, match="started anew"):
+    with pytest.raises(ClusterUnreachable, match="restarted"):
         launch(backend, key)
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from flows.core.errors import CloudUnavailable, ClusterUnreachable
-from flows.launcher.sky import server as sky_server
+from flows.launcher.sky import client as sky_client
 from flows.launcher.sky.server import SkyServer
 from tests.support.no_sky import no_api_server
 
@@ -158,8 +158,8 @@ def _versions() -> dict[str, str]:
 
 @pytest.fixture
 def scripted(server: SkyServer, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
-    monkeypatch.setattr(sky_server, "_SILENCE_SECONDS", 0.3)
-    monkeypatch.setattr(sky_server, "_HEALTH_SECONDS", 0.3)
+    monkeypatch.setattr(sky_client, "_SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(sky_client, "_HEALTH_SECONDS", 0.3)
     scripted = Scripted(url)
     thread = threading.Thread(target=scripted.http.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -174,7 +174,7 @@ def test_a_result_that_is_long_in_coming_is_asked_for_again(
     server: SkyServer, scripted: Scripted
 ) -> None:
     scripted.silent["/api/get"] = 2
-    with pytest.raises(ClusterUnreachable, match="knows nothing of it"):
+    with pytest.raises(ClusterUnreachable, match="has forgotten it"):
         server.result("r1")
     got = [path for path in scripted.asked if path != "/api/status"]
     assert got == ["/api/get", "/api/health"] * 2 + ["/api/get"]
@@ -190,7 +190,7 @@ def test_a_server_that_falls_silent_is_given_up(server: SkyServer, scripted: Scr
 def test_a_launch_that_the_server_has_forgotten_is_not_one_that_failed(
     server: SkyServer, scripted: Scripted, tmp_path: Path
 ) -> None:
-    with pytest.raises(ClusterUnreachable, match="was started anew during the launch"):
+    with pytest.raises(ClusterUnreachable, match="was restarted during the launch"):
         server.wait_for_launch("r1", tmp_path / "launch.log")
     scripted.known = [{"request_id": "r1"}]
     with pytest.raises(Exception, match="not found") as refused:

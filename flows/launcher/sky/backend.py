@@ -7,9 +7,6 @@ configs is used.
 """
 
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from flows.core.configs.yaml_text import dump_yaml, mapping_of_yaml
@@ -24,38 +21,23 @@ from flows.core.errors import (
 )
 from flows.core.models import ClusterStatus, JobHandle
 from flows.core.settings import Settings
-from flows.core.states import TerminationReason
 from flows.launcher.first_contact import nothing_submitted
 from flows.launcher.oumi.backend import read_job
-from flows.launcher.port import ASKS_AGAIN, LauncherState, Observation
+from flows.launcher.port import ASKS_AGAIN, Observation
 from flows.launcher.sky.clusters import SkyClusters
+from flows.launcher.sky.errors import cancelled_launch, first_line
+from flows.launcher.sky.key_locks import KeyLocks
 from flows.launcher.sky.log import SkyLogs
-from flows.launcher.sky.server import SkyServer, cancelled_launch, first_line
+from flows.launcher.sky.observations import observation_of, observe_end_with_cluster
+from flows.launcher.sky.server import SkyServer
 from flows.launcher.sky.values import SkyClusterState, SkyJob, SkyRequest, doubles, first_of
 
 if TYPE_CHECKING:
     from oumi.core.configs import JobConfig
 
-_END: Final = {
-    "SUCCEEDED": (TerminationReason.COMPLETED, "The job finished."),
-    "FAILED": (TerminationReason.NONZERO_EXIT, "The job exited with a code other than 0."),
-    "FAILED_SETUP": (TerminationReason.SETUP_FAILED, "The setup script failed."),
-    "FAILED_DRIVER": (
-        TerminationReason.OUT_OF_MEMORY,
-        "SkyPilot's process that runs the job died, most often because memory ran out.",
-    ),
-    "CANCELLED": (TerminationReason.USER_CANCELLED, "The job was cancelled."),
-}
-
 DEFAULT_AUTOSTOP_MINUTES: Final = 60
 """What Oumi 0.9 sets where a cloud can stop clusters."""
 
-_LAUNCHES: Final = ("launch", "exec")
-
-# Events in SkyPilot's history of a cluster (skypilot 0.12, `core.stop` and
-# `backend_utils._update_cluster_status`).
-_STOPPED_BY_USER: Final = "Cluster was stopped by user."
-_TAKEN_AWAY: Final = ("All nodes terminated", "All nodes stopped")
 _APPEARS_SECONDS: Final = 15.0
 _APPEARS_LOOK_SECONDS: Final = 0.5
 
@@ -80,7 +62,7 @@ class SkyBackend:
         self._folder = settings.home / "sky"
         self._logs = SkyLogs(self._server, self._folder)
         self._clusters = SkyClusters(self._server, timeout_seconds=settings.launch_timeout_seconds)
-        self._launching = _Locks()
+        self._launching = KeyLocks()
         # Names of the observed jobs. A new cluster of the same name gives their ids to other jobs.
         self._names: dict[JobHandle, str] = {}
         self._ended: set[JobHandle] = set()
@@ -146,7 +128,10 @@ class SkyBackend:
         """Observe one job; if its cluster is gone, report how that ended the job, if known."""
         jobs = self._queue(handle.cluster_name)
         if jobs is None:
-            return self._ended_with_cluster(handle)
+            ended = observe_end_with_cluster(self._server, self._cloud, handle.cluster_name)
+            if ended is not None:
+                self._ended.add(handle)
+            return ended
         found = (job for job in jobs if job.job_id == handle.launcher_job_id)
         return next((self._note(handle, job) for job in found), None)
 
@@ -214,7 +199,7 @@ class SkyBackend:
         launches = [
             request
             for request in self._server.requests(cluster_name)
-            if request.verb in _LAUNCHES and request.task_name == key
+            if request.is_launch and request.task_name == key
         ]
         return next(
             (launch for launch in launches if launch.has_succeeded or launch.is_live),
@@ -328,63 +313,13 @@ class SkyBackend:
         queued = self._find_queued(cluster_name, key)
         return self._handle(cluster_name, job_id if queued is None else queued.job_id)
 
-    def _ended_with_cluster(self, handle: JobHandle) -> Observation | None:
-        """Find how a job ended whose cluster is gone or stopped; None if there was no launch.
-
-        The server remembers the requests of a day, and none from before its start. Its history of
-        clusters lasts.
-        """
-        name = handle.cluster_name
-        requests = self._server.requests(name)
-        launched = [item for item in requests if item.verb in _LAUNCHES and item.has_succeeded]
-        last_event = self._server.last_event(name)
-        if not launched and last_event is None:
-            return None
-        since = launched[0].created_at if launched else 0.0
-        verbs = [item.verb for item in requests if item.created_at > since]
-        cluster = self._server.cluster(name)
-        taken_away = (last_event or "").startswith(_TAKEN_AWAY)
-        # A missing cluster that its cloud did not take away was taken down by a forgotten request.
-        if "down" in verbs or (cluster is None and not launched and not taken_away):
-            return self._end_by_user(handle, "taken down")
-        if "stop" in verbs or last_event == _STOPPED_BY_USER:
-            return self._end_by_user(handle, "stopped")
-        if cluster is not None and cluster.autostop >= 0:
-            return self._end(
-                handle,
-                LauncherState.FAILED,
-                TerminationReason.LOST,
-                f"Cluster {name} stopped itself after {cluster.autostop} idle minutes, before the end "
-                "of the job was observed; start the cluster to see it.",
-            )
-        return self._end(
-            handle,
-            LauncherState.FAILED,
-            TerminationReason.PREEMPTED,
-            f"Cluster {name} was taken away by {self._cloud}, and the job with it.",
-        )
-
-    def _end_by_user(self, handle: JobHandle, what: str) -> Observation:
-        return self._end(
-            handle,
-            LauncherState.CANCELLED,
-            TerminationReason.CANCELLED_EXTERNALLY,
-            f"Cluster {handle.cluster_name} was {what} before the end of the job was observed.",
-        )
-
-    def _end(
-        self, handle: JobHandle, state: LauncherState, reason: TerminationReason, message: str
-    ) -> Observation:
-        self._ended.add(handle)
-        return _new_observation(state, reason, message)
-
     def _note(self, handle: JobHandle, job: SkyJob) -> Observation:
         self._names[handle] = job.name
         if job.state.is_terminal:
             self._ended.add(handle)
         else:
             self._ended.discard(handle)
-        return _observation(job)
+        return observation_of(job)
 
     def _name(self, handle: JobHandle) -> str:
         """A job's name on its cluster; empty if it is unknown."""
@@ -394,28 +329,6 @@ class SkyBackend:
         return self._names.get(handle, "")
 
 
-class _Locks:
-    """A lock per key, kept while a thread holds it or waits for it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._locks: dict[str, tuple[threading.Lock, int]] = {}
-
-    @contextmanager
-    def of(self, key: str) -> Generator[None]:
-        with self._lock:
-            lock, users = self._locks.get(key, (threading.Lock(), 0))
-            self._locks[key] = lock, users + 1
-        try:
-            with lock:
-                yield
-        finally:
-            with self._lock:
-                lock, users = self._locks.pop(key)
-                if users > 1:
-                    self._locks[key] = lock, users - 1
-
-
 def _read_job_as(job_config: str, key: str) -> "JobConfig":
     """Parse the job config, with the launch key as the job's name."""
     return read_job(dump_yaml({**mapping_of_yaml(job_config), "name": key}))
@@ -423,16 +336,3 @@ def _read_job_as(job_config: str, key: str) -> "JobConfig":
 
 def _count(jobs: list[SkyJob], key: str) -> int:
     return sum(job.name == key and not job.was_never_submitted for job in jobs)
-
-
-def _observation(job: SkyJob) -> Observation:
-    reason, message = _END.get(job.status, (None, f"SkyPilot says {job.status}."))
-    if job.was_never_submitted:
-        reason, message = TerminationReason.LAUNCH_FAILED, "SkyPilot never started the job."
-    return _new_observation(job.state, reason, message).model_copy(update={"name": job.name})
-
-
-def _new_observation(
-    state: LauncherState, reason: TerminationReason | None, message: str
-) -> Observation:
-    return Observation(state=state, observed_at=datetime.now(UTC), reason=reason, message=message)

@@ -2,7 +2,8 @@
 
 from flows.core.errors import ClusterUnreachable, OumiFlowsError
 from flows.core.findings import CloudReadiness
-from flows.launcher.sky.server import SkyServer, first_line
+from flows.launcher.sky.errors import first_line
+from flows.launcher.sky.server import SkyServer
 
 
 class SkyReadiness:

@@ -126,6 +126,11 @@ class SkyRequest(Value):
     is_to_be_repeated: bool = False
 
     @property
+    def is_launch(self) -> bool:
+        """Whether it asks for a job."""
+        return self.verb in ("launch", "exec")
+
+    @property
     def is_live(self) -> bool:
         """Whether the API server still works on it."""
         return self.status in ("PENDING", "RUNNING", "WAITING")

@@ -1,0 +1,101 @@
+"""SkyPilot's errors (skypilot 0.12), translated into those of flows.core.errors."""
+
+import contextlib
+import re
+from collections.abc import Generator
+from typing import Final
+
+from flows.core.errors import (
+    ClusterNotFound,
+    ClusterUnreachable,
+    InvalidArgument,
+    LaunchCancelled,
+)
+from flows.launcher.port import ASKS_AGAIN
+
+HOW_TO_START: Final = (
+    "Start one with `sky api start` on the worker's machine, or set SKYPILOT_API_SERVER_ENDPOINT "
+    "for the worker"
+)
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@contextlib.contextmanager
+def translate_errors(what: str) -> Generator[None]:
+    """Translate the errors of a request for `what`, if the server did not answer it."""
+    from sky import exceptions
+
+    try:
+        yield
+    except exceptions.ClusterDoesNotExist as error:
+        raise ClusterNotFound(first_line(error), "See list_clusters for what there is") from error
+    except cannot_be_asked() as error:
+        raise ClusterUnreachable(
+            f"the SkyPilot API server could not be asked for {what}: {first_line(error)}",
+            f"{ASKS_AGAIN}; if no server runs: {HOW_TO_START}",
+        ) from error
+
+
+@contextlib.contextmanager
+def translate_refusals(cluster_name: str, what: str) -> Generator[None]:
+    """Translate the errors of a cluster that could not be stopped or taken down.
+
+    Args:
+        cluster_name: The cluster.
+        what: ``stopped`` or ``taken down``.
+
+    Raises:
+        InvalidArgument: The cluster never can be.
+        ClusterUnreachable: It failed this time.
+    """
+    from sky import exceptions
+
+    try:
+        yield
+    except exceptions.NotSupportedError as error:
+        raise InvalidArgument(
+            f"cluster {cluster_name} cannot be {what}: {_one_line(error)}",
+            "Take it down with down_cluster, or cancel its jobs",
+        ) from error
+    except (exceptions.ClusterDoesNotExist, exceptions.ApiServerConnectionError):
+        raise
+    except RuntimeError as error:  # SkyPilot's exception for a cloud's refusal
+        raise ClusterUnreachable(
+            f"cluster {cluster_name} was not {what}: {_one_line(error)}",
+            "Look at it in the cloud's own console; it may still cost money",
+        ) from error
+
+
+def cancelled_launch() -> LaunchCancelled:
+    """Build the error of a launch that a user cancelled."""
+    return LaunchCancelled(
+        "SkyPilot's launch of the job was cancelled, for example by taking its cluster down",
+        "Submit the job again if you still need it",
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, without colours."""
+    lines = _COLOUR.sub("", str(error)).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
+
+
+def _one_line(error: BaseException) -> str:
+    """All of an error's text, without colours, in one line."""
+    return " ".join(_COLOUR.sub("", str(error)).split()) or type(error).__name__
+
+
+def cannot_be_asked() -> tuple[type[Exception], ...]:
+    """The exceptions of a server that did not answer."""
+    import requests
+    from sky import exceptions
+
+    return (
+        exceptions.ApiServerConnectionError,
+        exceptions.ApiServerAuthenticationError,
+        exceptions.APIVersionMismatchError,
+        exceptions.ServerTemporarilyUnavailableError,
+        exceptions.RequestInterruptedError,
+        exceptions.ClusterStatusFetchingError,
+        requests.exceptions.RequestException,
+    )
