@@ -6,15 +6,11 @@ checked without that key.
 """
 
 import copy
-import dataclasses
-import re
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
-from types import UnionType
-from typing import Any, Final, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Final, cast, get_origin
 
 from flows.core.checks.values import items_of, mapping_of
 from flows.core.configs.checks import MISSING, ProblemKind, config_problems
@@ -23,6 +19,14 @@ from flows.core.configs.yaml_text import dump_yaml, escape_references
 from flows.core.file_names import is_folder
 from flows.core.findings import OumiProblem
 from flows.launcher.loading import load_oumi
+from flows.launcher.oumi.class_fields import (
+    class_in,
+    init_defaults,
+    init_hints,
+    is_params,
+    without_none,
+)
+from flows.launcher.oumi.culprits import Attempt, find_culprit
 
 _MOST: Final = 20
 """The most errors that are looked for in one object."""
@@ -89,7 +93,7 @@ class _Checker:
         written = mapping_of(given)
         prefix = f"{key}." if key else ""
         broken: set[str] = set()
-        for name, hint in _hints(cls).items():
+        for name, hint in init_hints(cls).items():
             if name not in fields:
                 continue
             # Oumi finalizes the params of a config, but not those in a list of the config's own.
@@ -99,7 +103,7 @@ class _Checker:
                     hint, fields[name], written.get(name), f"{prefix}{name}", is_final=final
                 )
             except _Broken as error:
-                default = error.rest or _defaults(cls).get(name, MISSING)
+                default = error.rest or init_defaults(cls).get(name, MISSING)
                 if default == MISSING:
                     return None
                 broken.add(name)
@@ -111,12 +115,12 @@ class _Checker:
 
     def _children(self, hint: Any, value: Any, given: Any, key: str, *, is_final: bool) -> Any:
         """`value` with the mappings in it that stand for objects built."""
-        cls = _class_in(hint)
+        cls = class_in(hint)
         if cls is None or value is None:
             return value
         if value == MISSING:
             raise _Broken(None)
-        final = is_final and _is_params(cls)
+        final = is_final and is_params(cls)
         if isinstance(value, list):
             written = items_of(cast("object", given))
             items = [
@@ -131,7 +135,7 @@ class _Checker:
                 raise _Broken([item for item in items if item is not None])
             return items
         mapping = cast("Mapping[str, Any]", value)
-        if get_origin(_without_none(hint)) is dict:
+        if get_origin(without_none(hint)) is dict:
             entries = mapping_of(cast("object", given))
             built = {
                 name: self.check(cls, item, entries.get(name), f"{key}.{name}", is_final=final)
@@ -156,12 +160,12 @@ class _Checker:
         broken: set[str],
     ) -> object:
         candidates = [name for name in written if name in fields and name not in broken]
-        attempt = _Attempt(cls, is_final=is_final)
+        attempt = Attempt(cls, is_final=is_final)
         for _ in range(_MOST):
             built, error = attempt(fields)
             if error is None:
                 return built
-            path, without = _culprit(attempt, fields, written, candidates, error)
+            path, without = find_culprit(attempt, fields, written, candidates, error)
             where = ".".join(filter(None, [key, path]))
             # An error that follows from a broken or omitted part is no problem of its own.
             if without is not None or not (broken or self._lacks(where)):
@@ -171,98 +175,6 @@ class _Checker:
             self._left_out.append(where)
             fields = without
         return None
-
-
-class _Attempt:
-    """Builds an object of a class from copies of its fields, and lets it check itself."""
-
-    def __init__(self, cls: type[Any], *, is_final: bool) -> None:
-        self.cls = cls
-        self._is_final = is_final
-
-    def __call__(self, fields: Mapping[str, Any]) -> tuple[object, Exception | None]:
-        """Build and check the object; return it, None if it could not be built, and the error."""
-        built: Any = None
-        try:
-            built = self.cls(**copy.deepcopy(dict(fields)))
-            if self._is_final and hasattr(built, "__finalize_and_validate__"):
-                # Its children have been finalized by now, each by itself.
-                copy.deepcopy(built).__finalize_and_validate__()
-        except Exception as error:  # noqa: BLE001 - Oumi's classes raise anything
-            return built, error
-        return built, None
-
-
-def _culprit(
-    attempt: _Attempt,
-    fields: Mapping[str, Any],
-    written: Mapping[str, Any],
-    candidates: list[str],
-    error: Exception,
-) -> tuple[str, dict[str, Any] | None]:
-    """The key without which the error is gone, and the fields without it.
-
-    A key without which there is no error comes before one without which there is another error:
-    leaving that key out may cause the other error.
-    """
-    ordered = sorted(candidates, key=lambda name: (name not in str(error), written[name] is None))
-    keys = [key for name in ordered for key in _keys(attempt.cls, fields, written, name)]
-    changed: tuple[str, dict[str, Any]] | None = None
-    for key in keys:
-        without = _without(attempt.cls, fields, key)
-        if without is None:
-            continue
-        other = attempt(without)[1]
-        if other is None:
-            return key, without
-        if changed is None and str(other) != str(error):
-            changed = key, without
-    if changed is not None:
-        return changed
-    words = set(re.findall(r"\w+", str(error)))
-    return next((name for name in candidates if name in words), ""), None
-
-
-def _keys(
-    cls: type[Any], fields: Mapping[str, Any], written: Mapping[str, Any], name: str
-) -> Iterator[str]:
-    """The key of a field that holds a value; of an object, the keys of the values in it."""
-    inner = mapping_of(written[name])
-    if not dataclasses.is_dataclass(fields[name]) or not inner:
-        yield name
-        return
-    for leaf in inner:
-        child: object = getattr(fields[name], leaf, None)
-        if not dataclasses.is_dataclass(child):
-            yield f"{name}.{leaf}"
-            continue
-        for last in mapping_of(inner[leaf]):
-            yield f"{name}.{leaf}.{last}"
-    if _defaults(cls).get(name, MISSING) is None:
-        yield name
-
-
-def _without(cls: type[Any], fields: Mapping[str, Any], key: str) -> dict[str, Any] | None:
-    """The fields with the default in place of one key; None if it has no default."""
-    name, *path = key.split(".")
-    if not path:
-        default = _defaults(cls).get(name, MISSING)
-        return None if default == MISSING else {**fields, name: copy.deepcopy(default)}
-    changed = copy.deepcopy(fields[name])
-    *parents, leaf = path
-    holder = changed
-    for parent in parents:
-        holder = getattr(holder, parent)
-    default = _defaults(cast("type[Any]", type(holder))).get(leaf, MISSING)
-    if default == MISSING:
-        return None
-    setattr(holder, leaf, copy.deepcopy(default))
-    try:
-        # What Oumi derives from it, such as a dtype from its name.
-        getattr(holder, "__post_init__", lambda: None)()
-    except Exception:  # noqa: BLE001 - then it is not this key alone
-        return None
-    return {**fields, name: changed}
 
 
 def _same(found: Exception | None, error: Exception) -> bool:
@@ -392,48 +304,6 @@ def _offline() -> Generator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
-
-
-@cache
-def _hints(cls: type[Any]) -> dict[str, Any]:
-    hints = get_type_hints(cls)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
-
-
-@cache
-def _defaults(cls: type[Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for field in dataclasses.fields(cls):
-        if field.default is not dataclasses.MISSING:
-            found[field.name] = field.default
-        elif field.default_factory is not dataclasses.MISSING:
-            factory: Callable[[], Any] = field.default_factory
-            try:
-                found[field.name] = factory()
-            except Exception:  # noqa: BLE001, S112 - the default needs another setting
-                continue
-    return found
-
-
-def _without_none(hint: Any) -> Any:
-    if get_origin(hint) in (Union, UnionType):
-        members = [member for member in get_args(hint) if member is not type(None)]
-        return members[0] if len(members) == 1 else hint
-    return hint
-
-
-def _class_in(hint: Any) -> type[Any] | None:
-    """The params class that values of this type are objects of, also in a list or a mapping."""
-    plain = _without_none(hint)
-    if get_origin(plain) in (list, dict):
-        plain = _without_none(get_args(plain)[-1]) if get_args(plain) else plain
-    return plain if isinstance(plain, type) and dataclasses.is_dataclass(plain) else None
-
-
-def _is_params(cls: type[Any]) -> bool:
-    from oumi.core.configs.params.base_params import BaseParams
-
-    return issubclass(cls, BaseParams)
 
 
 def _is_mapping(value: object) -> bool:
