@@ -24,7 +24,7 @@ from tests.support.leaks import processes_of
 
 URL: Final = "http://127.0.0.1:46580"
 _PORTS: Final = (46580, 50011)
-"""SkyPilot's own, which it cannot be told to change (skypilot 0.12)."""
+"""SkyPilot's own, which no setting changes (skypilot 0.12)."""
 _START_SECONDS: Final = 180.0
 _PYTHON: Final = Path("/usr/bin/python3")
 _CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")

@@ -1,4 +1,4 @@
-"""Oumi is loaded once and whole, whoever needs it first."""
+"""Oumi is loaded once and completely, before any thread uses it."""
 
 import subprocess
 import sys

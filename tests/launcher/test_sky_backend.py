@@ -432,7 +432,7 @@ async def test_a_log_is_kept_here_and_read_by_offset(backend: SkyBackend, tmp_pa
 
 
 async def read_to_the_end(backend: SkyBackend, handle: JobHandle) -> bytes:
-    """All of the log, as somebody who knows that its job has ended reads it."""
+    """Read all of the log of a job that has ended."""
     text = b""
 
     def at_end() -> bool:

@@ -99,7 +99,7 @@ def test_a_server_that_was_configured_and_is_away_is_unreachable(
 
 
 class Scripted:
-    """An API server at `url` that is healthy and knows nothing, but where it is told else.
+    """An API server at `url` that is healthy and has no data, except what its attributes set.
 
     Attributes:
         silent: How many calls of a path get no answer, before the next ones do.

@@ -49,7 +49,7 @@ class Cluster:
         return handle
 
     def submit_by_hand(self, option: str, script: str) -> str:
-        """A job of the same account that nobody here launched; its id."""
+        """Submit a job of the same account, not through the launcher; its id."""
         return self.lab.slurm(
             *("sbatch", "--parsable", f"--uid={self.lab.user}", f"--chdir={self.lab.home}"),
             *("--output=/dev/null", option, f"--wrap={script}"),
@@ -174,12 +174,12 @@ async def test_a_dead_host_in_the_list_disturbs_nobody(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Oumi: ClusterUnreachableError even for local jobs (oumi 0.9, `SlurmCloud.__init__`).
-    monkeypatch.setenv("OUMI_SLURM_CONNECTIONS", f"nobody@127.0.0.2,{cluster.lab.cluster}")
+    monkeypatch.setenv("OUMI_SLURM_CONNECTIONS", f"absent@127.0.0.2,{cluster.lab.cluster}")
     launcher = OumiLauncher(Settings())
     assert await launcher.observe("local", "local") is not None
     assert await launcher.observe("slurm", cluster.lab.cluster) is not None
-    with pytest.raises(ClusterUnreachable, match=r"nobody@127\.0\.0\.2"):
-        await launcher.observe("slurm", "nobody@127.0.0.2")
+    with pytest.raises(ClusterUnreachable, match=r"absent@127\.0\.0\.2"):
+        await launcher.observe("slurm", "absent@127.0.0.2")
 
 
 async def test_a_process_without_the_list_finds_the_jobs_of_a_named_cluster(

@@ -20,7 +20,7 @@ from tests.local_cloud.jobs import CLUSTER, Jobs, is_gone
 from tests.support.control_groups import can_make_groups, delegated_group
 from tests.support.waiting import eventually_sync
 
-NOBODY = 65534
+UNPRIVILEGED = 65534
 PYTHON = "/usr/bin/python3"
 needs_groups = pytest.mark.skipif(
     not can_make_groups(), reason="this process may make no control group"
@@ -160,7 +160,7 @@ def test_without_a_group_a_cancel_ends_what_the_process_tree_shows(jobs: Jobs) -
 def open_folder() -> Iterator[Path]:
     """A folder that another user can reach and write to."""
     folder = Path(tempfile.mkdtemp(prefix="oumi-flows-tests-"))
-    os.chown(folder, NOBODY, NOBODY)
+    os.chown(folder, UNPRIVILEGED, UNPRIVILEGED)
     yield folder
     shutil.rmtree(folder)
 
@@ -174,7 +174,7 @@ def test_a_user_without_privileges_has_a_group_where_one_is_delegated(
     source = str(Path(__file__).parents[2])
     command = [PYTHON, "-I", "-S", "-c", LAUNCHER, source, str(jobs.root), STRAY]
     with ExitStack() as stack:
-        delegated = stack.enter_context(delegated_group(NOBODY)) if is_delegated else None
+        delegated = stack.enter_context(delegated_group(UNPRIVILEGED)) if is_delegated else None
         launcher = stack.enter_context(
             subprocess.Popen(
                 command,
@@ -182,8 +182,8 @@ def test_a_user_without_privileges_has_a_group_where_one_is_delegated(
                 stdout=subprocess.PIPE,
                 text=True,
                 cwd=open_folder,
-                user=NOBODY,
-                group=NOBODY,
+                user=UNPRIVILEGED,
+                group=UNPRIVILEGED,
                 extra_groups=[],
             )
         )

@@ -36,7 +36,7 @@ class LaunchProcesses:
         return process
 
     def seconds(self, subject: Subject) -> float:
-        """How long a launch that nobody disturbs takes; the shorter of two."""
+        """How long an undisturbed launch takes; the shorter of two."""
         return min(self._seconds(subject), self._seconds(subject))
 
     def _seconds(self, subject: Subject) -> float:

@@ -25,7 +25,7 @@ class Subject:
     """A launcher with one cluster.
 
     Attributes:
-        holds: The script of a job that runs until it is told to end.
+        holds: The script of a job that runs until the test ends it.
         ignores: As `holds`, and it also ignores a cancel that is not forced.
         exits: The script of a job that ends with a code.
         says: The script of a job that prints something.
@@ -183,7 +183,7 @@ def in_memory(folder: Path) -> Subject:
 
 
 def on_local(launcher: Launcher, folder: Path) -> Subject:
-    """The durable local cloud; a job is told to end by a file of its name."""
+    """The durable local cloud; a file with a job's name ends that job."""
     jobs = Settings().local_dir / "local" / "jobs"
     wait = waits_for(f"{folder}/$OUMI_FLOWS_JOB_KEY")
 

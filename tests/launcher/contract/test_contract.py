@@ -191,7 +191,7 @@ async def test_the_log_is_read_from_any_place_while_the_job_runs_and_after(
     subject: Subject,
 ) -> None:
     if not subject.has_logs:
-        pytest.skip(f"{subject.name} lets nobody read logs")
+        pytest.skip(f"{subject.name} has no readable logs")
     handle = await subject.launch(
         f"{subject.says('first')}\n{subject.holds}\n{subject.says('last')}"
     )

@@ -52,7 +52,7 @@ async def test_an_api_server_killed_alone_while_it_launches_leaves_one_job(
     async def it_is_the_only_one() -> bool:
         return await live() == [handle.launcher_job_id]
 
-    # The launch that nobody knows of brings its job before ours, later, or never.
+    # The forgotten launch brings its job before ours, later, or never.
     for _ in range(_LOOKS):
         await eventually(it_is_the_only_one, timeout=subject.patience)
     print([job.status for job in await asyncio.to_thread(server.queue, subject.cluster) or []])
