@@ -100,7 +100,7 @@ class Launcher(Protocol):
                 cloud's default.
 
         Raises:
-            InvalidConfig: The job, or what is asked of its cluster, is not possible there.
+            InvalidConfig: The cluster cannot run the job, or cannot stop itself as requested.
             LaunchFailed: The launcher refused the job or could not start it.
             NothingSubmitted: The cluster did not answer, and this call submitted nothing. After
                 any other `ClusterUnreachable` the job may be there.

@@ -1,7 +1,7 @@
 """Reports training progress from inside an ``oumi`` process; Oumi loads it from a file list.
 
 Oumi imports the files named in ``OUMI_EXTRA_DEPS_FILE`` under their bare names, so this one
-stands alone: it imports nothing of ours, and of others only what the process already loaded.
+stands alone: it imports no other module of oumi-flows, and only packages that are already loaded.
 
 A report is ``::oumi-flows-progress:: {json}`` between two carriage returns, as a progress bar
 writes: the next output overwrites it, and readers of the log remove it.
@@ -42,9 +42,9 @@ class RawLoss:
     """The loss of the last training step, as the model computed it.
 
     Transformers (5.16, `logging_nan_inf_filter`) logs the mean of the losses before in place of
-    one that is not finite, so a training that diverged logs 0. Without that filter a single such
-    step would show in every record after it, also where the training got over it: the sum that
-    the records are made of is never set back.
+    one that is not finite, so a training that diverged logs 0. Without that filter, one such step
+    would show in every later record, also of a training that recovered: the records come from a
+    sum that is never reset.
     """
 
     def __init__(self) -> None:

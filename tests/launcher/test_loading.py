@@ -38,7 +38,7 @@ def register():
 ASK = """
 import sys, threading, types
 sys.path.insert(0, sys.argv[1])
-import flows.launcher
+import flows.launcher.local
 local_cloud = types.ModuleType("flows.launcher.local.oumi_cloud")
 exec(open(sys.argv[1] + "/local_cloud.py").read(), vars(local_cloud))
 sys.modules["flows.launcher.local.oumi_cloud"] = flows.launcher.local.oumi_cloud = local_cloud

@@ -305,8 +305,8 @@ def test_every_letter_of_pbs_is_a_state_and_none_alone_is_a_success(
             "and terminated",
         ),
         ({"substate": "91"}, "cancelled", None, ""),
-        ({"substate": "92"}, "failed", "lost", "not how it ended"),
-        ({"Exit_status": "?"}, "failed", "lost", "not how it ended"),
+        ({"substate": "92"}, "failed", "lost", "ended, but not how"),
+        ({"Exit_status": "?"}, "failed", "lost", "ended, but not how"),
     ],
 )
 def test_how_a_job_of_pbs_ended_is_what_its_exit_status_says(

@@ -133,7 +133,7 @@ class OumiBackend(LastingClusters):
         cluster = self._cluster(name)
         if cluster is None:
             raise ClusterNotFound(
-                f"cluster {name} on {self._cloud} is gone", "See list_clusters for what there is"
+                f"cluster {name} on {self._cloud} is gone", "See the clusters in list_clusters"
             )
         return cluster
 

@@ -145,7 +145,7 @@ class SkyBackend:
         if jobs is None:
             raise ClusterNotFound(
                 f"cluster {handle.cluster_name} on {self._cloud} is gone or stopped",
-                "See list_clusters for what there is",
+                "See the clusters in list_clusters",
             )
         job = next((job for job in jobs if job.job_id == handle.launcher_job_id), None)
         if job is None:

@@ -26,7 +26,7 @@ _POST_SECONDS: Final = 30.0
 _HEALTH_SECONDS: Final = 10.0
 _SILENCE_SECONDS: Final = 90.0
 """How long the server may send nothing: a stream has something every 30 s (skypilot 0.12,
-sky/server/stream_utils.py). The client itself would wait for ever, also on a dead connection."""
+sky/server/stream_utils.py). Without this limit the client waits for ever on a dead connection."""
 
 
 class SkyClient:

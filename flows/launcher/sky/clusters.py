@@ -110,7 +110,7 @@ class SkyClusters:
         if cluster is None or self._server.cloud_names().get(cluster.cloud) != cloud:
             raise ClusterNotFound(
                 f"there is no cluster {cluster_name} on {cloud}",
-                "See list_clusters for what there is",
+                "See the clusters in list_clusters",
             )
         return cluster
 

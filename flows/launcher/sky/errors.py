@@ -28,7 +28,7 @@ def translate_errors(what: str) -> Generator[None]:
     try:
         yield
     except exceptions.ClusterDoesNotExist as error:
-        raise ClusterNotFound(first_line(error), "See list_clusters for what there is") from error
+        raise ClusterNotFound(first_line(error), "See the clusters in list_clusters") from error
     except cannot_be_asked() as error:
         raise ClusterUnreachable(
             f"the SkyPilot API server could not be asked for {what}: {first_line(error)}",

@@ -34,7 +34,7 @@ class LogSource(Protocol):
     """Where a job's output comes from."""
 
     def log(self, cluster_name: str, job_id: str) -> Iterator[str]:
-        """A job's output from its beginning; goes on until the job has ended."""
+        """Stream a job's output from its beginning until the job has ended."""
         ...
 
 

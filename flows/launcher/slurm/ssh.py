@@ -34,7 +34,7 @@ _PERSIST_SECONDS: Final = 300
 
 
 class Refused(Exception):
-    """A script ended with an exit code of its own; carries the last line of its errors."""
+    """A script failed; has the last line of its errors."""
 
 
 class NoAccess(ClusterUnreachable):
