@@ -55,7 +55,7 @@ from mcp_server.tools.catalog import CatalogTools
 from mcp_server.tools.checks import CheckTools
 from mcp_server.tools.clusters import ClusterTools
 from mcp_server.tools.docs import DocsTools
-from mcp_server.tools.edge import told
+from mcp_server.tools.edge import as_tool_error
 from mcp_server.tools.guide import GuideTools
 from mcp_server.tools.jobs import JobTools
 from mcp_server.tools.pipelines import PipelineTools
@@ -222,14 +222,16 @@ class OumiServer(MCPServer[None]):
         """
         if self._tool_manager.get_tool(name) is None:
             tools = _list(tool.name for tool in self._tool_manager.list_tools())
-            raise told(InvalidArgument(f"There is no tool {name!r}", f"Call one of {tools}"))
+            raise as_tool_error(
+                InvalidArgument(f"There is no tool {name!r}", f"Call one of {tools}")
+            )
         telling: asyncio.Task[None] | None = None
         if context is not None and not self._parts.keeper.is_up:
             telling = asyncio.create_task(self._tell_phases(context))
         try:
             return await super().call_tool(name, arguments, context)
         except ToolError as error:
-            raise told(error) from error.__cause__
+            raise as_tool_error(error) from error.__cause__
         finally:
             if telling is not None:
                 telling.cancel()

@@ -159,7 +159,7 @@ class Catalog:
                 ranked.append((-2 * closeness + (entry.config_type == "job"), place, entry.path))
         return [path for _, _, path in sorted(ranked)[:limit]]
 
-    def related(self, entry: Entry) -> list[str]:
+    def related_paths(self, entry: Entry) -> list[str]:
         """Paths of the configs that a job config runs, or of the jobs that run a config."""
         if entry.config_type == "job":
             return [path for path in targets_of(entry) if self._folder_of(entry).file_of(path)]

@@ -65,7 +65,7 @@ class OumiLibrary:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
-        self.oumi_version = _installed() if oumi_version is None else oumi_version
+        self.oumi_version = _installed_version() if oumi_version is None else oumi_version
         self._now = now
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -79,7 +79,7 @@ class OumiLibrary:
         """The folder of Oumi's configs; None: it is not here."""
         if self._settings.configs_dir is not None:
             return self._settings.configs_dir
-        return self._fetched if self._fetched.is_dir() else None
+        return self._fetched_folder if self._fetched_folder.is_dir() else None
 
     def status(self) -> LibraryStatus:
         """How it is."""
@@ -90,9 +90,11 @@ class OumiLibrary:
                 message=f"OUMI_FLOWS_CONFIGS_DIR{'' if there else ', which does not exist'}",
                 path=str(chosen),
             )
-        if self._fetched.is_dir():
+        if self._fetched_folder.is_dir():
             message = f"Oumi {self.oumi_version}, fetched from {self.url}"
-            return LibraryStatus(state=LibraryState.READY, message=message, path=str(self._fetched))
+            return LibraryStatus(
+                state=LibraryState.READY, message=message, path=str(self._fetched_folder)
+            )
         if why_not := self._why_not():
             return LibraryStatus(state=LibraryState.OFF, message=why_not)
         if self._thread is not None and self._thread.is_alive():
@@ -134,7 +136,7 @@ class OumiLibrary:
             make_private(home)
             with _only_one(home / "lock"):
                 self._fetch_into(home)
-                self._failed.unlink(missing_ok=True)
+                self._failure_file.unlink(missing_ok=True)
         except Conflict:
             raise
         except OumiFlowsError as error:
@@ -144,14 +146,14 @@ class OumiLibrary:
             what = f"Oumi's library cannot be kept in {home} ({error.strerror})"
             self._note_failure(what)
             raise ConfigNotFound(what, "Make room there, or set OUMI_FLOWS_HOME") from error
-        return self._fetched
+        return self._fetched_folder
 
     @property
-    def _fetched(self) -> Path:
+    def _fetched_folder(self) -> Path:
         return self._settings.catalog_dir / f"oumi-{self.oumi_version}" / "configs"
 
     @property
-    def _failed(self) -> Path:
+    def _failure_file(self) -> Path:
         return self._settings.catalog_dir / f"oumi-{self.oumi_version}.failed.json"
 
     def _why_not(self) -> str:
@@ -191,7 +193,7 @@ class OumiLibrary:
                     "fetched_at": datetime.now(UTC).isoformat(),
                 }
                 (new / "source.json").write_text(json.dumps(record, indent=2) + "\n")
-                _swap(new, self._fetched.parent, Path(temporary, "old"))
+                _swap(new, self._fetched_folder.parent, Path(temporary, "old"))
         finally:
             archive.unlink(missing_ok=True)
 
@@ -204,7 +206,7 @@ class OumiLibrary:
 
     def _failure(self) -> tuple[float, str] | None:
         try:
-            found = json.loads(self._failed.read_text(encoding="utf-8"))
+            found = json.loads(self._failure_file.read_text(encoding="utf-8"))
             if found["url"] == self.url:
                 return float(found["at"]), str(found["message"])
         except (OSError, ValueError, KeyError, TypeError):
@@ -214,7 +216,7 @@ class OumiLibrary:
     def _note_failure(self, message: str) -> None:
         note = {"at": self._now(), "url": self.url, "message": message}
         try:
-            self._failed.write_text(json.dumps(note) + "\n", encoding="utf-8")
+            self._failure_file.write_text(json.dumps(note) + "\n", encoding="utf-8")
         except OSError:
             return
 
@@ -242,7 +244,7 @@ def _only_one(path: Path) -> Generator[None]:
         os.close(descriptor)
 
 
-def _installed() -> str:
+def _installed_version() -> str:
     try:
         return version("oumi")
     except PackageNotFoundError:

@@ -82,7 +82,7 @@ class SearchIndex:
     def search(self, query: Iterable[str]) -> list[Hit]:
         """The entries that meet every term of the query, the best first; all of them for none."""
         terms, wishes = read_query(query)
-        found = self._found(terms) if terms else dict.fromkeys(range(len(self._entries)), 0.0)
+        found = self._match(terms) if terms else dict.fromkeys(range(len(self._entries)), 0.0)
         own = self._find(OWN_DATA) if wishes & OWN else {}
         small = _SMALLEST if wishes & SMALL else 0.0
         for number in found:
@@ -95,15 +95,15 @@ class SearchIndex:
 
     def unmet(self, query: Iterable[str]) -> list[str]:
         """The terms that no entry meets."""
-        return [term.text for term in terms_of(query) if not self._found([term])]
+        return [term.text for term in terms_of(query) if not self._match([term])]
 
     def without_one(self, query: Iterable[str]) -> tuple[str, int]:
         """The term that says least of those without which there are entries, and how many."""
         terms = terms_of(query)
         without = [
-            (max(self._found([term]).values(), default=0.0), -count, term.text)
+            (max(self._match([term]).values(), default=0.0), -count, term.text)
             for place, term in enumerate(terms)
-            if (count := len(self._found(terms[:place] + terms[place + 1 :])))
+            if (count := len(self._match(terms[:place] + terms[place + 1 :])))
         ]
         _, count, term = min(without, default=(0.0, 0, ""))
         return term, -count
@@ -127,7 +127,7 @@ class SearchIndex:
         }
         return [(part, max(words)[1]) for part, words in near.items() if words]
 
-    def _found(self, terms: Sequence[Term]) -> dict[int, float]:
+    def _match(self, terms: Sequence[Term]) -> dict[int, float]:
         found = self._meet(terms, any_may_be_misspelt=False)
         return found or self._meet(terms, any_may_be_misspelt=True)
 

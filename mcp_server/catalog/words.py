@@ -89,7 +89,7 @@ def read_query(query: Iterable[str]) -> tuple[list[Term], set[str]]:
     """What must be met, and the words that say what should come first."""
     words = [word for text in query for word in _normal(text).split()]
     wishes = {word for word in words if word in OWN | SMALL}
-    terms = [Term(word, parts) for word in _joined(words) if (parts := _parts_of(word))]
+    terms = [Term(word, parts) for word in _join_versions(words) if (parts := _parts_of(word))]
     telling = [term for term in terms if term.text not in _FILLERS | wishes]
     if not telling and wishes:
         telling = [term for term in terms if term.text in OWN]
@@ -112,7 +112,7 @@ def is_of(word: str, version: str) -> bool:
     return word.startswith(f"{version}.") and not word[-1].isalpha()
 
 
-def _joined(words: list[str]) -> Iterator[str]:
+def _join_versions(words: list[str]) -> Iterator[str]:
     """The words, each with the version that follows it: llama 3.1 is one term."""
     place = 0
     while place < len(words):

@@ -13,7 +13,7 @@ _FIELD: Final = ("field", "dataclasses.field", "Field", "pydantic.Field")
 
 def fields_of(cls: griffe.Class) -> list[DocField]:
     """The public fields of a class, its base classes' first, or the members of an enum."""
-    described = _described(cls)
+    described = _field_descriptions(cls)
     fields: dict[str, DocField] = {}
     for scope in [*reversed(_bases(cls)), cls]:
         for name, member in scope.members.items():
@@ -47,7 +47,7 @@ def _bases(cls: griffe.Class) -> list[griffe.Class]:
         return []
 
 
-def _described(cls: griffe.Class) -> dict[str, str]:
+def _field_descriptions(cls: griffe.Class) -> dict[str, str]:
     """What the class's docstring says about its fields."""
     if cls.docstring is None:
         return {}

@@ -81,7 +81,7 @@ class DocsStore:
                 [(module.model_dump_json(),) for module in api.modules],
             )
 
-    def named(self, name: str) -> list[Hit]:
+    def find_named(self, name: str) -> list[Hit]:
         """What has exactly this name, whatever its case: path, name, field; the best first."""
         with closing(self._open()) as database:
             rows = database.execute(

@@ -137,7 +137,7 @@ class ScheduleGateway:
         body = {
             "name": name,
             "labels": labels,
-            "state": _scheduled(at),
+            "state": _scheduled_state(at),
             "idempotency_key": "at",
             "enforce_parameter_schema": False,
         }
@@ -146,7 +146,7 @@ class ScheduleGateway:
 
     async def put_back(self, run_id: str, at: datetime) -> None:
         """Have a run start at `at`."""
-        body = {"state": _scheduled(at)}
+        body = {"state": _scheduled_state(at)}
         await self._gateway.tell("POST", f"/flow_runs/{run_id}/set_state", body)
 
     async def runs(
@@ -192,7 +192,7 @@ class ScheduleGateway:
         return await self._gateway.tell("PATCH", path, body)
 
 
-def _scheduled(at: datetime) -> dict[str, Any]:
+def _scheduled_state(at: datetime) -> dict[str, Any]:
     return {
         "type": "SCHEDULED",
         "name": "Scheduled",

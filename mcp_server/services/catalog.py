@@ -136,7 +136,7 @@ class CatalogService:
     ) -> ConfigSearch:
         self._refresh()
         found = self.catalog.search(query, content_match=content_match, limit=limit)
-        rows = _bounded(found.entries, max_bytes=max(_ROWS_BYTES, _ROW_BYTES * limit))
+        rows = _rows_within(found.entries, max_bytes=max(_ROWS_BYTES, _ROW_BYTES * limit))
         asked = ", ".join([*query, *(f"with {text!r} inside" for text in content_match)])
         what = f"{found.total} config{'s' * (found.total != 1)}{f' for {asked}' if asked else ''}"
         parts = [what if found.total <= len(rows) else f"{what}; the first {len(rows)} follow"]
@@ -173,7 +173,7 @@ class CatalogService:
             model_name=entry.model_name,
             datasets=list(entry.datasets),
             gpu=entry.gpu,
-            related=self.catalog.related(entry)[:_MAX_RELATED],
+            related=self.catalog.related_paths(entry)[:_MAX_RELATED],
             next_step=_next_step(config),
         )
 
@@ -215,7 +215,7 @@ def _row(entry: Entry) -> ConfigRow:
     )
 
 
-def _bounded(entries: Iterable[Entry], *, max_bytes: int) -> list[ConfigRow]:
+def _rows_within(entries: Iterable[Entry], *, max_bytes: int) -> list[ConfigRow]:
     kept: list[ConfigRow] = []
     size = 0
     for entry in entries:

@@ -48,7 +48,7 @@ class ClusterService:
         Raises:
             CloudUnavailable: That one cloud is unknown or not set up.
         """
-        listed = await self._listed(cloud)
+        listed = await self._read_list(cloud)
         if len(listed.clusters) <= _MOST:
             return listed
         summary = f"{listed.summary} Only the first {_MOST} are shown: name a cloud."
@@ -60,7 +60,7 @@ class ClusterService:
         Raises:
             ClusterNotFound: There is none of that name on that cloud.
         """
-        for cluster in (await self._listed(cloud)).clusters:
+        for cluster in (await self._read_list(cloud)).clusters:
             if cluster.cluster_name == cluster_name:
                 return cluster
         raise ClusterNotFound(
@@ -112,7 +112,7 @@ class ClusterService:
         """
         return await self._end(names.DOWN_CLUSTER_FLOW, "down", cloud, cluster_name)
 
-    async def _listed(self, cloud: str) -> ClusterList:
+    async def _read_list(self, cloud: str) -> ClusterList:
         return await self._calls.call(
             names.LIST_CLUSTERS_FLOW, {"cloud": cloud}, ClusterList, timeout_seconds=LIST_SECONDS
         )

@@ -85,7 +85,7 @@ class DocsService:
         store = await self._keeper.store()
         hits = await anyio.to_thread.run_sync(_find, store, terms)
         hits = [hit for hit in hits if fits(hit.entry, module=module, kind=kind)]
-        shown = _fitted(hits[:limit], brief=summarize)
+        shown = _fit(hits[:limit], brief=summarize)
         if hits:
             summary = _words(terms, hits, shown)
         else:
@@ -111,7 +111,7 @@ class DocsService:
             modules=[
                 DocModule(
                     module=module.module,
-                    description=_cut(module.description, _DESCRIPTION),
+                    description=_shorten(module.description, _DESCRIPTION),
                     class_count=module.class_count,
                     function_count=module.function_count,
                 )
@@ -127,7 +127,7 @@ def _find(store: DocsStore, terms: Sequence[str]) -> list[Hit]:
     """What is named by a term, then what has the words in it."""
     found: dict[str, Hit] = {}
     for term in terms:
-        for hit in store.named(term) or store.named("_".join(term.split())):
+        for hit in store.find_named(term) or store.find_named("_".join(term.split())):
             found.setdefault(hit.entry.qualified_name, hit)
     for hit in store.search(terms):
         found.setdefault(hit.entry.qualified_name, hit)
@@ -157,7 +157,7 @@ def _nothing(store: DocsStore, terms: Sequence[str]) -> str:
     return f"Nothing matches {' '.join(terms)}.{near}"
 
 
-def _fitted(hits: Sequence[Hit], *, brief: bool) -> list[FoundDoc]:
+def _fit(hits: Sequence[Hit], *, brief: bool) -> list[FoundDoc]:
     """Each entry as full as the space allows, the first ones fullest.
 
     What was asked for by name is what is wanted: anything else beside it is kept brief.
@@ -192,44 +192,44 @@ def _levels(hit: Hit) -> list[FoundDoc]:
     entry = hit.entry
     if hit.field is not None:
         field = [field for field in entry.fields if field.name == hit.field]
-        return [_found(entry, fields=field, sections=[], left_out=len(entry.fields) - 1)]
+        return [_found_doc(entry, fields=field, sections=[], left_out=len(entry.fields) - 1)]
     short = [_cut_field(field, _FIRST_SENTENCE) for field in entry.fields]
     bare = [_cut_field(field, 0) for field in entry.fields]
     sections = [
-        section.model_copy(update={"content": _cut(section.content, _SECTION)})
+        section.model_copy(update={"content": _shorten(section.content, _SECTION)})
         for section in entry.sections
     ]
     return [
-        _found(entry),
-        _found(entry, fields=short),
-        _found(entry, fields=short, sections=sections),
-        _found(entry, fields=short, sections=[]),
-        _found(entry, fields=bare, sections=[]),
+        _found_doc(entry),
+        _found_doc(entry, fields=short),
+        _found_doc(entry, fields=short, sections=sections),
+        _found_doc(entry, fields=short, sections=[]),
+        _found_doc(entry, fields=bare, sections=[]),
     ]
 
 
 def _brief(hit: Hit) -> FoundDoc:
     entry = hit.entry
     field = [_cut_field(f, _FIRST_SENTENCE) for f in entry.fields if f.name == hit.field]
-    brief = _found(entry, fields=field, sections=[], left_out=len(entry.fields) - len(field))
-    signature = _cut(entry.signature, _SECTION)
+    brief = _found_doc(entry, fields=field, sections=[], left_out=len(entry.fields) - len(field))
+    signature = _shorten(entry.signature, _SECTION)
     return brief.model_copy(
-        update={"signature": signature, "summary": _cut(entry.summary, _FIRST_SENTENCE)}
+        update={"signature": signature, "summary": _shorten(entry.summary, _FIRST_SENTENCE)}
     )
 
 
-def _found(entry: DocEntry, *, left_out: int = 0, **changes: object) -> FoundDoc:
+def _found_doc(entry: DocEntry, *, left_out: int = 0, **changes: object) -> FoundDoc:
     return FoundDoc.model_construct(
         **{**dict(entry), "fields_left_out": left_out, **changes}  # pyright: ignore[reportArgumentType]
     )
 
 
 def _cut_field(field: DocField, length: int) -> DocField:
-    description = _cut(field.description.partition("\n\n")[0], length) if length else ""
+    description = _shorten(field.description.partition("\n\n")[0], length) if length else ""
     return field.model_copy(update={"description": description})
 
 
-def _cut(text: str, length: int) -> str:
+def _shorten(text: str, length: int) -> str:
     text = text if len(text) <= length else f"{text[: length - len(_CUT)].rstrip()}{_CUT}"
     return text.strip()
 

@@ -71,7 +71,7 @@ class WorkerCalls:
             EngineUnavailable: No worker took it up.
         """
         run = await self._create(flow, parameters, name=name or flow, key=uuid4().hex)
-        run = await self._awaited(run, timeout_seconds)
+        run = await self._await_end(run, timeout_seconds)
         if run.state.job_state.is_terminal:
             return await self._answer(run, answer_type)
         raise _late(await self._withdraw(run))
@@ -97,7 +97,7 @@ class WorkerCalls:
         if last is None or not (_is_live(last) or (is_unread and _is_fresh(last))):
             last = await self._create(flow, parameters, name=name, key=uuid4().hex)
             is_unread = False
-        run = await self._awaited(last, timeout_seconds)
+        run = await self._await_end(last, timeout_seconds)
         if run.state.job_state.is_terminal:
             if is_unread:
                 await self._gateway.patch_labels(run.id, {names.LABEL_UNREAD: "no"})
@@ -136,7 +136,7 @@ class WorkerCalls:
             # Of two calls at once, both have the same run.
             key = " ".join([name, *map(str, parameters.values()), run.id if run else ""])
             run = await self._create(flow, parameters, name=name, key=key)
-        run = await self._awaited(run, timeout_seconds)
+        run = await self._await_end(run, timeout_seconds)
         if not run.state.job_state.is_terminal and not run.label(names.LABEL_ORDERED):
             run = await self._withdraw(run)
             if not run.label(names.LABEL_ORDERED):
@@ -168,7 +168,7 @@ class WorkerCalls:
         runs = await self._gateway.ask("POST", "/flow_runs/filter", body, _RUNS) or []
         return next((run for run in runs if run.parameters == parameters), None)
 
-    async def _awaited(self, run: FlowRun, timeout_seconds: float) -> FlowRun:
+    async def _await_end(self, run: FlowRun, timeout_seconds: float) -> FlowRun:
         """The run once it has ended, or as it is when the time is up.
 
         The time to load of a worker that is on its way does not count.

@@ -48,7 +48,7 @@ def make_tool(
     tool = Tool.from_function(
         method,
         title=title,
-        description=_unwrapped(method.__doc__ or ""),
+        description=_unwrap(method.__doc__ or ""),
         annotations=ToolAnnotations(
             read_only_hint=changes is None,
             destructive_hint=destructive,
@@ -142,7 +142,7 @@ class StrictMetadata(FuncMetadata):
         )
 
 
-def told(error: BaseException) -> ToolError:
+def as_tool_error(error: BaseException) -> ToolError:
     """What the client is told of what a tool raised: one line, and nothing of a defect's inside."""
     cause = error.__cause__ if isinstance(error, ToolError) and error.__cause__ else error
     if isinstance(cause, OumiFlowsError) and cause.code is not ErrorCode.INTERNAL:
@@ -176,7 +176,7 @@ def _encodable(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _unwrapped(docstring: str) -> str:
+def _unwrap(docstring: str) -> str:
     """A docstring as paragraphs of one line each."""
     paragraphs = docstring.strip().split("\n\n")
     return "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)

@@ -49,7 +49,7 @@ def of_results(schema: object) -> object:
     root.get("properties", {}).get("summary", {}).pop("description", None)
     parts = cast("dict[str, object]", root.get("$defs", {}))
     if parts:
-        root["$defs"] = {name: _undescribed(part) for name, part in parts.items()}
+        root["$defs"] = {name: _drop_descriptions(part) for name, part in parts.items()}
     root.pop("description", None)
     return {**root, "additionalProperties": False}
 
@@ -68,15 +68,15 @@ def _of_results(schema: object) -> object:
     return _nullable(short)
 
 
-def _undescribed(schema: object) -> object:
+def _drop_descriptions(schema: object) -> object:
     if isinstance(schema, list):
-        return [_undescribed(item) for item in cast("list[object]", schema)]
+        return [_drop_descriptions(item) for item in cast("list[object]", schema)]
     if not isinstance(schema, dict):
         return schema
     return {
-        key: {name: _undescribed(part) for name, part in value.items()}
+        key: {name: _drop_descriptions(part) for name, part in value.items()}
         if key in _NAMES
-        else _undescribed(value)
+        else _drop_descriptions(value)
         for key, value in cast("dict[str, Any]", schema).items()
         if not (key == "description" and isinstance(value, str))
     }

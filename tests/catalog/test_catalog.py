@@ -119,8 +119,8 @@ def test_a_job_config_and_what_it_runs_know_each_other(catalog: Catalog) -> None
     train = by_path["recipes/llama3_1/8b_lora/train.yaml"]
     assert (job.task, job.technique, job.model_family) == ("sft", "lora", "llama3.1")
     assert train.gpu == job.gpu == "A100:4"
-    assert catalog.related(job) == [train.path]
-    assert catalog.related(train) == [job.path]
+    assert catalog.related_paths(job) == [train.path]
+    assert catalog.related_paths(train) == [job.path]
 
 
 def test_a_config_has_the_gpus_of_the_smallest_job_that_runs_it() -> None:

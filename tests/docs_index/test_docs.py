@@ -37,7 +37,7 @@ def test_every_config_class_has_the_fields_that_the_imported_one_has(folder: Pat
     (path,) = folder.glob("*.sqlite3")
     store = DocsStore(path)
     for name, fields in load_schema()["classes"].items():
-        found = [hit.entry for hit in store.named(name) if hit.entry.name == name]
+        found = [hit.entry for hit in store.find_named(name) if hit.entry.name == name]
         # What flows.core.configs adds to the exported schema is not a field of the class.
         expected = set(fields) - {"instance_id"}
         assert any({field.name for field in entry.fields} == expected for entry in found), name

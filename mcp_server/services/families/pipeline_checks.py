@@ -72,7 +72,7 @@ def check_pipeline(written: WrittenPipeline, *, path: str, client_cwd: str) -> C
             if not one.after:  # what runs before may yet make the files that are missing
                 refuse_blocked(checked.job)
             parts.append(checked)
-            results[one.name] = _expected(checked, len(results))
+            results[one.name] = _expected_result(checked, len(results))
             behind[one.name] = {*one.after, *(far for near in one.after for far in behind[near])}
             output = checked.job.plan.files.get("output") or checked.part.output_dir
             if not output:
@@ -168,7 +168,7 @@ def _check(
                 "Refer to other steps in overrides and envs",
             )
     lookup = lookup_for(one, results)
-    filled = {key: _filled(value, lookup) for key, value in asked.items()}
+    filled = {key: _fill_in(value, lookup) for key, value in asked.items()}
     if isinstance(envs := asked.get("envs"), Mapping):
         texts = cast("Mapping[str, str]", envs).items()
         filled["envs"] = {key: substitute_text(value, lookup) for key, value in texts}
@@ -177,7 +177,7 @@ def _check(
     return CheckedPart(_part(one, asked, job), job, new.notify, new.notify_on)
 
 
-def _filled(value: object, lookup: Lookup) -> object:
+def _fill_in(value: object, lookup: Lookup) -> object:
     if isinstance(value, Mapping):
         items = cast("Mapping[str, OverrideValue]", value).items()
         return {key: substitute(one, lookup) for key, one in items}
@@ -217,7 +217,7 @@ def _part(one: WrittenPart, asked: Mapping[str, Any], job: CheckedJob) -> Part:
     )
 
 
-def _expected(checked: CheckedPart, number: int) -> PartResult:
+def _expected_result(checked: CheckedPart, number: int) -> PartResult:
     """What the part will leave, where that is known, and something of its kind where it is not."""
     part, plan = checked.part, checked.job.plan
     return PartResult(

@@ -245,7 +245,7 @@ def _answer(
         name=run.name if run else checked.name,
         state=run.state.job_state if run else None,
         dry_run=run is None,
-        steps=[_planned(part) for part in checked.parts[:_SHOWN]],
+        steps=[_planned_step(part) for part in checked.parts[:_SHOWN]],
         warnings=_output_warnings(checked) if run else warnings_of_plan(checked.jobs),
         url=url,
     )
@@ -261,7 +261,7 @@ def _output_warnings(checked: CheckedPipeline) -> list[str]:
     ][:_WARNINGS]
 
 
-def _planned(checked: CheckedPart) -> PlannedStep:
+def _planned_step(checked: CheckedPart) -> PlannedStep:
     part, job = checked.part, checked.job
     return PlannedStep(
         name=part.name,

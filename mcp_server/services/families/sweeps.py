@@ -83,7 +83,7 @@ class SweepService:
 
     async def plan(self, new: NewSweep) -> SweepSubmission:
         """Check the job and its values and say what `submit` would try; start nothing."""
-        sweep, job, _ = await anyio.to_thread.run_sync(_checked, new)
+        sweep, job, _ = await anyio.to_thread.run_sync(_check, new)
         warnings = warnings_of_plan({"": job})
         return _answer(sweep, None, url=None).model_copy(update={"warnings": warnings})
 
@@ -97,7 +97,7 @@ class SweepService:
         Raises:
             OumiFlowsError: It cannot be run; nothing was started.
         """
-        sweep, job, told = await anyio.to_thread.run_sync(_checked, new)
+        sweep, job, told = await anyio.to_thread.run_sync(_check, new)
         kept = await anyio.to_thread.run_sync(keep_config, job, self._snapshots_dir)
         request = sweep.request.model_copy(update={"config_sha256": kept.config_sha256})
         sweep = sweep.model_copy(update={"request": request})
@@ -113,7 +113,7 @@ class SweepService:
         return _answer(sweep, run, url=run_url(await self._gateway.ui_url(), run.id))
 
 
-def _checked(new: NewSweep) -> tuple[Sweep, CheckedJob, NewSweep | NewJob]:
+def _check(new: NewSweep) -> tuple[Sweep, CheckedJob, NewSweep | NewJob]:
     """The sweep, its job, and whichever names who is told when the sweep ends."""
     if new.notify is not None:
         check_receiver(new.notify)

@@ -134,7 +134,7 @@ class Canceller:
         rows = _rows(runs)
         none = f"No live job{wanted.words}; nothing was changed."
         return CancelledJobs(
-            summary=f"{_count(rows)}{wanted.words} would be cancelled: {_named(rows)}. "
+            summary=f"{_count(rows)}{wanted.words} would be cancelled: {_names_of(rows)}. "
             "Nothing was changed."
             if rows
             else none,
@@ -251,7 +251,7 @@ def _count(rows: Sequence[CancelRow]) -> str:
     return f"{len(rows)} job{'s' * (len(rows) != 1)}"
 
 
-def _named(rows: Sequence[CancelRow]) -> str:
+def _names_of(rows: Sequence[CancelRow]) -> str:
     shown = ", ".join(f"{row.name} ({row.state})" for row in rows[:_NAMED])
     more = len(rows) - _NAMED
     return f"{shown} and {more} more" if more > 0 else shown
@@ -266,7 +266,7 @@ def _outcome(rows: Sequence[CancelRow], wanted: JobFilter) -> str:
     parts = [f"{count} {state}" for state, count in counts.most_common()]
     said = f"{_count(rows)}{wanted.words}: {', '.join(parts)}" if parts else _count(rows)
     if failed:
-        said += f"; {len(failed)} could not be asked to end: {_named(failed)}"
+        said += f"; {len(failed)} could not be asked to end: {_names_of(failed)}"
     if any(not state.is_terminal for state in counts):
         said += ". See list_jobs with status cancelling for those that still end"
     return f"{said}."

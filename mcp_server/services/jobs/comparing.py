@@ -148,10 +148,10 @@ def _flat(value: object, prefix: str = "") -> dict[str, str]:
         for number, entry in enumerate(cast("list[Any]", value)):
             found |= _flat(entry, f"{prefix}[{number}]")
         return found
-    return {} if value is None else {prefix: _shown(value)}
+    return {} if value is None else {prefix: _as_text(value)}
 
 
-def _shown(value: object) -> str:
+def _as_text(value: object) -> str:
     text = str(value)
     return text if len(text) <= _VALUE_LIMIT else f"{text[:_VALUE_LIMIT]}... ({len(text)} long)"
 

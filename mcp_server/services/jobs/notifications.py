@@ -68,7 +68,7 @@ class Notifications:
         if notify is None:
             return []
         check_receiver(notify)
-        block = await (self._webhook(notify) if _is_url(notify) else self._named(notify))
+        block = await (self._webhook(notify) if _is_url(notify) else self._block_named(notify))
         tag = f"{NOTIFY_TAG}{on}:{block.name}"
         await self._ensure_automation(tag, on, _action(block))
         return [tag]
@@ -80,7 +80,7 @@ class Notifications:
         data = {"method": "POST", "url": url, "headers": {"Content-Type": "application/json"}}
         return found or await self._gateway.create_block(_WEBHOOK, name, data)
 
-    async def _named(self, reference: str) -> BlockDocument:
+    async def _block_named(self, reference: str) -> BlockDocument:
         kind, _, name = reference.partition("/")
         found = await self._gateway.block(kind, name)
         if found is None:

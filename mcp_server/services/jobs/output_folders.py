@@ -81,7 +81,7 @@ class OutputFolders:
         ]
         sharing = await anyio.to_thread.run_sync(self._sharing, job, place, live)
         found = [_in_use(job, run, later=later) for run in sharing]
-        left = await self._left(job, {run.id for run in sharing})
+        left = await self._note_leftovers(job, {run.id for run in sharing})
         return job._replace(findings=[*job.findings, *found, *left])
 
     async def look_at(
@@ -91,7 +91,7 @@ class OutputFolders:
         if self._gateway.is_found:
             with suppress(OumiFlowsError):
                 return await self.look(job, live=live, later=later)
-        return job._replace(findings=[*job.findings, *await self._left(job, set())])
+        return job._replace(findings=[*job.findings, *await self._note_leftovers(job, set())])
 
     async def live(self) -> list[FlowRun]:
         """The live jobs of this machine; of those that wait the last ones."""
@@ -132,7 +132,7 @@ class OutputFolders:
         except OumiFlowsError:
             return False
 
-    async def _left(self, job: CheckedJob, known: set[str]) -> list[Finding]:
+    async def _note_leftovers(self, job: CheckedJob, known: set[str]) -> list[Finding]:
         """What another job left in the folder, unless the config itself goes on from it."""
         if not _begins_a_model(job):
             return []

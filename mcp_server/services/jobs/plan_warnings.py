@@ -54,10 +54,10 @@ def warnings_of_plan(jobs: Mapping[str, Checked]) -> list[str]:
     found = [text for part, job in jobs.items() for text in found_in(job, part=part)]
     more = len(found) - 2 * _SHOWN
     cut = [f"{more} more: see pre_flight_check of each config."] if more > 0 else []
-    return [*found[: 2 * _SHOWN], *cut, *_unchecked(list(jobs.values()))]
+    return [*found[: 2 * _SHOWN], *cut, *_note_unchecked(list(jobs.values()))]
 
 
-def _unchecked(jobs: Sequence[Checked]) -> list[str]:
+def _note_unchecked(jobs: Sequence[Checked]) -> list[str]:
     """What was not looked at."""
     notes: list[str] = []
     if any(job.request.skip_preflight for job in jobs):

@@ -97,7 +97,7 @@ class PrefectLogs:
             rows = await self._gateway.read_logs(
                 run_id, limit=limit, offset=place.seen, since=place.timestamp
             )
-            taken = page.fill(await self._searched(search, rows))
+            taken = page.fill(await self._search_rows(search, rows))
             place, looked_at = place.after(rows[:taken]), looked_at + taken
             at_end = len(rows) < limit and taken == len(rows)
             if at_end or taken < len(rows) or page.is_closed or looked_at >= _MOST_LINES:
@@ -139,7 +139,7 @@ class PrefectLogs:
             end = end.after(row for row in rows if row.timestamp == end.timestamp)
             looked_at += len(rows)
             if not page.is_closed:
-                taken += page.fill(await self._searched(search, rows))
+                taken += page.fill(await self._search_rows(search, rows))
             if len(rows) < limit or looked_at >= _MOST_LINES:
                 break
             if page.is_closed and rows[-1].timestamp < end.timestamp:
@@ -151,7 +151,7 @@ class PrefectLogs:
             notes.append(f"only the last {taken:,} lines were looked at")
         return LogPart(page.messages[::-1], end, at_end=True, notes=notes)
 
-    async def _searched(self, search: LogSearch | None, rows: list[LogLine]) -> list[str | None]:
+    async def _search_rows(self, search: LogSearch | None, rows: list[LogLine]) -> list[str | None]:
         """The messages, with None for each unwanted one; fewer if the search took too long."""
 
         def matching() -> list[str | None]:

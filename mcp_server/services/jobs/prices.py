@@ -31,7 +31,7 @@ def hourly_price(job_config: Mapping[str, Any]) -> float | None:
     """
     resources: dict[str, Any] = job_config.get("resources") or {}
     cloud = str(resources.get("cloud"))
-    wanted = _wanted(resources)
+    wanted = _wanted_machine(resources)
     if kind_of(cloud) is not CloudKind.SKYPILOT or wanted is None:
         return None
     if wanted.accelerator and cloud in _PRICED_APART and not wanted.instance_type:
@@ -43,7 +43,7 @@ def hourly_price(job_config: Mapping[str, Any]) -> float | None:
     return round(cheapest * int(job_config.get("num_nodes") or 1), 4)
 
 
-def _wanted(resources: Mapping[str, Any]) -> _Wanted | None:
+def _wanted_machine(resources: Mapping[str, Any]) -> _Wanted | None:
     instance_type, accelerators = resources.get("instance_type"), resources.get("accelerators")
     name, _, count = str(accelerators or "").partition(":")
     if not (instance_type or name):

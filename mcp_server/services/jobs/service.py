@@ -39,11 +39,11 @@ from mcp_server.services.jobs.status import job_request, job_row, job_status, ru
 from mcp_server.services.jobs.submitting import (
     NewJob,
     check_job,
+    describe_plan,
+    describe_submission,
     keep_config,
-    planned,
     refuse_blocked,
     shorten,
-    submitted,
 )
 
 _POLL_SECONDS: Final = 0.2
@@ -96,7 +96,7 @@ class JobService:
         """Say exactly what `submit` would start, and start nothing."""
         checked = await anyio.to_thread.run_sync(check_job, new)
         checked = await self._outputs.look_at(checked)
-        return await anyio.to_thread.run_sync(planned, checked)
+        return await anyio.to_thread.run_sync(describe_plan, checked)
 
     async def submit(self, new: NewJob, *, idempotency_key: str | None = None) -> Submission:
         """Start a job; it is durable when this returns.
@@ -140,7 +140,7 @@ class JobService:
             await self._gateway.rename_run(run.id, name)
             run = run.model_copy(update={"name": name})
         url = run_url(await self._gateway.ui_url(), run.id)
-        return submitted(checked, run, url=url)
+        return describe_submission(checked, run, url=url)
 
     async def status(self, reference: str, *, cloud: str = "", cluster_name: str = "") -> JobStatus:
         """Look at a job.
@@ -180,7 +180,7 @@ class JobService:
                 await on_change(status)
                 told = status
             left = deadline - time.monotonic()
-            if _reached(status.state, until) or left <= 0:
+            if _is_reached(status.state, until) or left <= 0:
                 return status
             await anyio.sleep(min(interval, left))
             interval = min(interval * _POLL_GROWTH, _LONGEST_POLL_SECONDS)
@@ -404,7 +404,7 @@ def _news(status: JobStatus) -> tuple[object, ...]:
     return (status.state, status.reachable, status.attempt, progress.step, progress.max_steps)
 
 
-def _reached(state: JobState, until: Until) -> bool:
+def _is_reached(state: JobState, until: Until) -> bool:
     # A job that is being cancelled will not run any more.
     on_its_way = until is Until.RUNNING and state in (JobState.RUNNING, JobState.CANCELLING)
     return state.is_terminal or on_its_way

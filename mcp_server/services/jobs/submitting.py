@@ -173,7 +173,7 @@ def keep_config(job: CheckedJob, snapshots_dir: Path) -> JobRequest:
     return job.request.model_copy(update={"config_sha256": sha256})
 
 
-def submitted(checked: CheckedJob, run: FlowRun, *, url: str | None) -> Submission:
+def describe_submission(checked: CheckedJob, run: FlowRun, *, url: str | None) -> Submission:
     """The answer for a job that was submitted as `run`."""
     name = job_name(run, checked.request)
     return _answer(checked, name).model_copy(
@@ -189,9 +189,9 @@ def submitted(checked: CheckedJob, run: FlowRun, *, url: str | None) -> Submissi
     )
 
 
-def planned(checked: CheckedJob) -> Submission:
+def describe_plan(checked: CheckedJob) -> Submission:
     """The answer for a job that was only planned."""
-    plan = _shown(checked.plan)
+    plan = _plan_to_show(checked.plan)
     command = " ".join(plan.argv) or f"the commands of {checked.request.config_path}"
     summary = f"Dry run, nothing was started: {shorten(command)}, in {plan.working_dir}"
     warnings = warnings_of_plan({"": checked})
@@ -204,7 +204,7 @@ def planned(checked: CheckedJob) -> Submission:
     facts = [
         summary,
         f"on {plan.cloud}, cluster {plan.cluster_name}",
-        _copied(sync),
+        _describe_copy(sync),
         "hourly price unknown" if price is None else f"${price:g} an hour",
     ]
     return answer.model_copy(
@@ -212,7 +212,7 @@ def planned(checked: CheckedJob) -> Submission:
     )
 
 
-def _copied(sync: SyncPreview | None) -> str:
+def _describe_copy(sync: SyncPreview | None) -> str:
     if sync is None or sync.files is None or sync.bytes is None:
         return "files to copy not counted"
     text = f"{sync.files:,} files of {sync.bytes / 1e6:,.3g} MB are copied"
@@ -300,7 +300,7 @@ def refuse_secret(what: str, key: str, value: object) -> None:
         )
 
 
-def _shown(plan: JobPlan) -> JobPlan:
+def _plan_to_show(plan: JobPlan) -> JobPlan:
     """The plan without its secrets, as far as an answer can hold it; what is cut is said."""
     config = cast("dict[str, Any]", parse_yaml(plan.job_config, "the job config"))
     redactor = Redactor([*own_secrets(), *config_secrets(config)])

@@ -53,14 +53,14 @@ def preview(job_config: Mapping[str, Any], *, kind: CloudKind) -> SyncPreview | 
     total, copied = 0, set[str]()
     try:
         for number, source in enumerate(sources):
-            for name, size in _listed(source, kind):
+            for name, size in _list_copied(source, kind):
                 total += size
                 copied.add(name if number == 0 else f"{number}:{name}")
     except FileNotFoundError:
         return SyncPreview(note="Not counted: rsync is not installed here.")
     except (subprocess.SubprocessError, OSError) as error:
         return SyncPreview(note=f"Not counted: {_why(error)}.")
-    left_out = sorted(_used(job_config, Path(working_dir)) - copied)
+    left_out = sorted(_used_paths(job_config, Path(working_dir)) - copied)
     return SyncPreview(
         files=sum(not name.endswith("/") for name in copied),
         bytes=total,
@@ -68,7 +68,7 @@ def preview(job_config: Mapping[str, Any], *, kind: CloudKind) -> SyncPreview | 
     )
 
 
-def _listed(source: str, kind: CloudKind) -> Iterator[tuple[str, int]]:
+def _list_copied(source: str, kind: CloudKind) -> Iterator[tuple[str, int]]:
     """Each file and folder that rsync would copy, folders with a slash at their end."""
     folder = Path(source)
     with tempfile.TemporaryDirectory() as empty:
@@ -108,7 +108,7 @@ def _rules(folder: Path, kind: CloudKind) -> list[str]:
     return [f"--exclude-from={ignored}"] if is_file(ignored) else []
 
 
-def _used(job_config: Mapping[str, Any], folder: Path) -> set[str]:
+def _used_paths(job_config: Mapping[str, Any], folder: Path) -> set[str]:
     """The paths below `folder` that the scripts, and the configs they name, refer to."""
     scripts = [str(job_config.get(part) or "") for part in ("setup", "run")]
     words = {word for script in scripts for word in _WORD.findall(script)}

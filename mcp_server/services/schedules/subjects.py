@@ -17,8 +17,8 @@ from mcp_server.services.jobs.submitting import (
     CheckedJob,
     NewJob,
     check_job,
+    describe_plan,
     keep_config,
-    planned,
     printable_name,
     refuse_blocked,
     shorten,
@@ -82,7 +82,7 @@ def _job(new: NewJob, repeats: bool) -> Subject:  # noqa: FBT001 - as its caller
     # A single time has no other run whose results it could overwrite.
     own = job.request.own_output or (repeats and plan.kind is ConfigKind.COMMAND)
     request = job.request.model_copy(update={"own_output": own})
-    shown = planned(_example(job) if own and not job.request.own_output else job)
+    shown = describe_plan(_example(job) if own and not job.request.own_output else job)
 
     def keep(snapshots_dir: Path, _: Mapping[str, list[str]]) -> dict[str, Any]:
         kept = keep_config(job._replace(request=request), snapshots_dir)
