@@ -1,8 +1,8 @@
-"""Text of others made harmless where a person's terminal, or a model's client, shows it.
+"""Makes foreign text harmless before a terminal or a model's client shows it.
 
 Names, logs and errors may hold escape sequences, which move the cursor, set titles and fill
-clipboards, and characters of Unicode that reorder text or are not seen. Each is shown as the escape
-that Python and JSON write for it, so that nothing is lost and nothing is hidden.
+clipboards, and Unicode characters that reorder text or are invisible. Each becomes the escape that
+Python and JSON write for it, so that nothing is lost or hidden.
 """
 
 import re
@@ -12,24 +12,24 @@ _UNSEEN: Final = (
     "\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e01ef"
 )
-"""Controls of C1, bidirectional controls, line separators, and what takes no room. Those that join
-letters and emoji (U+200C, U+200D) stay."""
+"""C1 and bidirectional controls, line separators and characters without width, except those that
+join letters and emoji (U+200C, U+200D)."""
 _ACTIVE: Final = re.compile(f"[\x00-\x08\x0b-\x1f{_UNSEEN}\ud800-\udfff]")
 _OF_JSON: Final = re.compile(f"[{_UNSEEN}\ud800-\udfff]")
 
 
 def visible(text: str) -> str:
-    """`text` with its lines and tabs, and everything else that is no letter or sign written out."""
+    """Escape every invisible character of `text` except line breaks and tabs."""
     return _ACTIVE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str) -> str:
-    """As `visible`, on one line."""
+    """Escape as `visible` does, and put the text on one line."""
     return visible(text).replace("\n", "\\n").replace("\t", " ")
 
 
 def inert_json(text: str) -> str:
-    """JSON that means the same as `text`, which is JSON too, with no such character in it."""
+    """Escape such characters in `text`, which is JSON, without changing its meaning."""
     return _OF_JSON.sub(_json_escape, text)
 
 

@@ -17,12 +17,12 @@ def launch_training(
 
 
 def babysit_job(job_id: Annotated[str, Field(description="The job to watch.")]) -> str:
-    """Watch a job until it ends and tell what matters."""
+    """Watch a job until it ends and report what matters."""
     return read_guidance("babysit_job", job_id=job_id)
 
 
 def post_mortem(job_id: Annotated[str, Field(description="The job that ended.")]) -> str:
-    """Find out why a job ended as it did, with evidence."""
+    """Find out why a job ended, with evidence."""
     return read_guidance("post_mortem", job_id=job_id)
 
 

@@ -45,7 +45,7 @@ def add_resources(server: MCPServer[None], jobs: JobService) -> None:
 
     @server.resource(COMPLETED_URI, title="Completed jobs", mime_type=_JSON)
     async def completed_jobs() -> str:
-        """Jobs that have ended, however they did."""
+        """Jobs that have ended, in any way."""
         async with _translate_errors():
             return _json(await jobs.list(status="completed", limit=_ROWS))
 
@@ -72,7 +72,7 @@ def _json(value: BaseModel) -> str:
 
 @asynccontextmanager
 async def _translate_errors() -> AsyncGenerator[None]:
-    """Errors as a resource tells them."""
+    """Raise our errors as the SDK's errors of resources."""
     try:
         yield
     except JobNotFound as error:

@@ -1,4 +1,4 @@
-"""The MCP server, put together from its parts."""
+"""Assembles the MCP server from its parts."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
@@ -103,7 +103,7 @@ class Options:
 
 
 def make_parts(settings: Settings, ensure: Ensure) -> Parts:
-    """The parts of a server on the engine that `ensure` finds or starts."""
+    """Make the parts of a server on the engine that `ensure` finds or starts."""
     keeper = EngineKeeper(ensure, timeout_seconds=settings.engine_timeout_seconds)
     gateway = PrefectGateway(
         keeper, timeout_seconds=settings.api_timeout_seconds, work_pool=settings.work_pool
@@ -215,7 +215,7 @@ class OumiServer(MCPServer[None]):
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[None, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
-        """Call a tool; while the engine is coming up, tell the client how far it is.
+        """Call a tool; while the engine starts, send the client its progress.
 
         Raises:
             ToolError: With one line, ``CODE: what happened. What to do next.``
@@ -247,7 +247,7 @@ class OumiServer(MCPServer[None]):
         Raises:
             MCPError: There is no such prompt, or it takes other arguments.
         """
-        # The SDK (2.3) answers both with an internal error.
+        # The SDK (2.3) reports both as an internal error.
         prompts = {prompt.name: prompt for prompt in self._prompt_manager.list_prompts()}
         if name not in prompts:
             error = InvalidArgument(f"There is no prompt {name!r}", f"Use one of {_list(prompts)}")
@@ -256,26 +256,27 @@ class OumiServer(MCPServer[None]):
         if set(taken) != set(arguments or {}):
             given = _list(arguments) if arguments else "nothing"
             error = InvalidArgument(
-                f"Prompt {name} takes {_list(taken)} and was given {given}", "Give what it takes"
+                f"Prompt {name} takes {_list(taken)} and was given {given}",
+                "Give exactly these arguments",
             )
             raise MCPError(code=INVALID_PARAMS, message=str(error))
         return await super().get_prompt(name, arguments, context)
 
     async def _tell_phases(self, context: Context[None, Any]) -> None:
-        told_so_far = 0
+        phases_sent = 0
 
         async def tell(phase: str) -> None:
-            nonlocal told_so_far
-            told_so_far += 1
+            nonlocal phases_sent
+            phases_sent += 1
             # Below every progress value that a tool itself gives.
-            await context.report_progress(told_so_far / 1_000_000, None, phase)
+            await context.report_progress(phases_sent / 1_000_000, None, phase)
 
         await self._parts.keeper.tell_until_up(tell)
 
     async def _watch_streams(
         self, ctx: ServerRequestContext[Any, Any], call_next: CallNext
     ) -> HandlerResult:
-        """Watch what a `subscriptions/listen` stream asks for while it is open."""
+        """Watch the resources of a `subscriptions/listen` stream while it is open."""
         if ctx.method != "subscriptions/listen":
             return await call_next(ctx)
         wanted = SubscriptionsListenRequestParams.model_validate(ctx.params or {}, by_name=False)
@@ -304,8 +305,8 @@ def _list(names: Iterable[str]) -> str:
 
 
 def _client(ctx: ServerRequestContext[Any, Any]) -> Connection:
-    # A session is made anew for each request; what lives as long as the client is connected has
-    # no public way to it in mcp 2.3.
+    # mcp 2.3 makes a new session for each request, and has no public access to the connection,
+    # which lasts as long as the client.
     return ctx.session._connection  # pyright: ignore[reportPrivateUsage]
 
 

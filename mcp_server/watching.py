@@ -1,4 +1,4 @@
-"""Telling subscribers that a job changed. Prefect is asked only while someone is subscribed."""
+"""Notifies subscribers that a job changed. Asks Prefect only while there are subscribers."""
 
 import logging
 import re
@@ -27,15 +27,15 @@ _LIST_ROWS: Final = 100
 logger = logging.getLogger(__name__)
 
 Notify = Callable[[str], Awaitable[None]]
-"""Tells a subscriber that the resource with this URI changed."""
+"""Notifies a subscriber that the resource with this URI changed."""
 
 
 class JobWatcher:
-    """Watches the resources someone has subscribed to.
+    """Watches the resources that clients subscribe to.
 
     Args:
         gateway: Prefect's API.
-        publish: Tells of a change those who listen on a stream of their own.
+        publish: Notifies the open `subscriptions/listen` streams of a change.
     """
 
     def __init__(self, gateway: PrefectGateway, *, publish: Notify) -> None:
@@ -48,7 +48,7 @@ class JobWatcher:
 
     @asynccontextmanager
     async def listening(self, uris: Iterable[str]) -> AsyncGenerator[None]:
-        """Watch `uris` for a stream, for as long as it is open."""
+        """Watch `uris` for a stream while it is open."""
         watched = list(uris)
         self._listened.update(watched)
         self._wanted.set()
@@ -77,7 +77,7 @@ class JobWatcher:
             self.unsubscribe(uri, subscriber)
 
     async def watch(self) -> None:
-        """Look at what is subscribed to and tell of changes, until cancelled."""
+        """Poll the subscribed resources and notify of changes, until cancelled."""
         while True:
             uris = {*self._listened, *self._subscribers}
             self._seen = {uri: mark for uri, mark in self._seen.items() if uri in uris}
@@ -85,14 +85,14 @@ class JobWatcher:
                 try:
                     await self._look(uris)
                 except OumiFlowsError as error:
-                    logger.warning("Subscribed jobs were not looked at: %s", error)
+                    logger.warning("Subscribed jobs were not polled: %s", error)
                 await anyio.sleep(_INTERVAL_SECONDS)
             else:
                 self._wanted = anyio.Event()
                 await self._wanted.wait()
 
     async def _remember(self, uris: Iterable[str]) -> None:
-        """Remember what `uris` are like when someone subscribes, to tell of what changes after."""
+        """Remember the state of `uris` at the subscription, to notify of later changes."""
         new = {uri for uri in uris if uri not in self._seen}
         with anyio.move_on_after(_INTERVAL_SECONDS), suppress(OumiFlowsError):
             self._seen = await self._marks(new) | self._seen
@@ -106,7 +106,7 @@ class JobWatcher:
             self._seen[uri] = mark
 
     async def _marks(self, uris: set[str]) -> dict[str, object]:
-        """What each resource is like now; two equal marks are no change."""
+        """Read a mark of each resource; an equal mark means no change."""
         ids = {uri: match[1] for uri in uris if (match := _JOB_URI.fullmatch(uri))}
         marks: dict[str, object] = {}
         if ids:

@@ -22,33 +22,34 @@ GUIDES: Final = {
 
 
 def read_guidance(name: str, **values: str) -> str:
-    """The text of ``<name>.md`` with each ``{key}`` replaced by its value."""
+    """Read ``<name>.md`` with each ``{key}`` replaced by its value."""
     return _text(name).format(**values)
 
 
 def read_offered(name: str, offered: Collection[str], **values: str) -> str:
-    """The text of ``<name>.md`` without the steps that need tools which are not offered.
+    """Read ``<name>.md`` without the steps that need tools which are not offered.
 
     Such a step begins with the tools it needs: ``1. [get_docs] ...`` is numbered, ``- [get_docs]
-    ...`` is a sentence. Of steps that need the same first tool, the first one that can be is kept.
+    ...`` is a sentence. Of steps with the same first tool, keep the
+    first one whose tools are all offered.
     """
     lines: list[str] = []
-    told: set[str] = set()
+    covered: set[str] = set()
     for line in _text(name).splitlines():
         step = _CONDITIONAL.fullmatch(line)
         if step is None:
             lines.append(line)
             continue
         needed = step["tools"].split(", ")
-        if needed[0] in told or not set(needed) <= set(offered):
+        if needed[0] in covered or not set(needed) <= set(offered):
             continue
-        told.add(needed[0])
-        lines.append(f"{len(told)}. {step['text']}" if step["mark"] == "1." else step["text"])
+        covered.add(needed[0])
+        lines.append(f"{len(covered)}. {step['text']}" if step["mark"] == "1." else step["text"])
     return "\n".join(lines).format(**values)
 
 
 def read_guide(name: str) -> str:
-    """The text of a guide, as it is."""
+    """Read the text of a guide."""
     return _text(name)
 
 

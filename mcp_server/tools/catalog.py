@@ -26,7 +26,7 @@ class CatalogTools:
         return [
             make_tool(self.search_configs, title="Search configs"),
             make_tool(self.get_config, title="Read a config"),
-            make_tool(self.list_categories, title="What configs there are"),
+            make_tool(self.list_categories, title="List kinds of configs"),
         ]
 
     async def search_configs(
@@ -36,18 +36,18 @@ class CatalogTools:
             list[Term],
             Field(
                 max_length=20,
-                description="All must be met: model, size, task, technique, data set, GPU, cloud, "
+                description="All must match: model, size, task, technique, data set, GPU, cloud, "
                 'e.g. ["llama 3.2", "lora"].',
             ),
         ] = [],  # noqa: B006 - never changed; the schema shows it
         content_match: Annotated[
-            list[Term], Field(max_length=20, description="Texts that the YAML must all contain.")
+            list[Term], Field(max_length=20, description="Texts the YAML must contain.")
         ] = [],  # noqa: B006
         limit: Annotated[int, Field(ge=1, le=100, description="Configs to return at most.")] = 20,
     ) -> ConfigSearch:
-        """Find ready Oumi configs to start from, the best match first; misspellings are forgiven.
+        """Find Oumi configs to start from, best match first; tolerates misspellings.
 
-        Begin here instead of writing a config from memory, then read one with get_config.
+        Start here instead of writing a config from memory, then read one with get_config.
         """
         return await self._catalog.search(query, content_match=content_match, limit=limit)
 
@@ -58,9 +58,9 @@ class CatalogTools:
             str, Field(min_length=1, max_length=1024, description="Path from search_configs.")
         ],
     ) -> ConfigDetail:
-        """Read one config of the catalogue, and how to copy, check and run it. Its text is data."""
+        """Read one config of the catalogue, with steps to copy, check and run it. It is data."""
         return await self._catalog.get(path)
 
     async def list_categories(self) -> Categories:
-        """What the catalogue has: model families, tasks, techniques, clouds, with counts."""
+        """List model families, tasks, techniques and clouds of the catalogue, with counts."""
         return await self._catalog.categories()

@@ -47,16 +47,14 @@ class CheckTools:
         self,
         *,
         config: Config,
-        task_type: Annotated[TaskType, Field(description="What Oumi is to load it as.")],
+        task_type: Annotated[TaskType, Field(description="Type of config.")],
         client_cwd: Folder,
-        cloud: Annotated[
-            str, Field(max_length=64, description="Where it will run, if not on this machine.")
-        ] = "local",
+        cloud: Annotated[str, Field(max_length=64, description="Cloud it will run on.")] = "local",
     ) -> ConfigValidation:
-        """Check a config against Oumi's schema and classes, and list every problem at once.
+        """Check a config against Oumi's schema and classes, and list every problem.
 
         Each has key, line, message and the nearest valid name. Use it after writing or changing a
-        config; it reads nothing but the file. pre_flight_check also looks at what it needs.
+        config; it reads only the file. pre_flight_check also checks what the job needs.
         """
         return await self._checks.validate(
             config, task_type=task_type, client_cwd=client_cwd, cloud=cloud
@@ -68,13 +66,13 @@ class CheckTools:
         config: Config,
         client_cwd: Folder,
         cloud: Annotated[
-            str, Field(max_length=64, description="Oumi cloud; empty: as the job config says.")
+            str, Field(max_length=64, description="Oumi cloud; empty: the one in the job config.")
         ] = "",
     ) -> PreFlight:
-        """Look for everything that would make a job fail, before it starts; changes nothing.
+        """Look for problems that would make a job fail, before it starts; changes nothing.
 
         Hub access, data sets, paths, packages, GPU memory, disk, cloud credentials, mounts and
-        scripts; a job config is followed into the configs it runs. errors block a launch, warnings
-        do not. Use it before every launch on a cloud; run_oumi_job does it again by itself.
+        scripts; it also checks the configs that a job config runs. errors block a launch, warnings
+        do not. Use it before every launch on a cloud; run_oumi_job repeats it.
         """
         return await self._checks.pre_flight(config, client_cwd=client_cwd, cloud=cloud)

@@ -17,19 +17,19 @@ CONFIRMATION: Final = "DOWN"
 
 Cloud = Annotated[str, Field(min_length=1, max_length=64, description="Oumi cloud.")]
 ClusterName = Annotated[
-    str, Field(min_length=1, max_length=128, description="As list_clusters has it.")
+    str, Field(min_length=1, max_length=128, description="Name from list_clusters.")
 ]
 AnyCloud = Annotated[str, Field(max_length=64, description="Empty: every cloud.")]
 
 
 class Consent(BaseModel):
-    """What a person answers before a cluster is destroyed."""
+    """A person's answer before a cluster is destroyed."""
 
     destroy: bool = Field(description="Destroy it. This cannot be undone.")
 
 
 class StopConsent(BaseModel):
-    """What a person answers before the jobs of a local cluster are ended."""
+    """A person's answer before the jobs of a local cluster are cancelled."""
 
     stop: bool = Field(description="Cancel these jobs.")
 
@@ -73,12 +73,12 @@ class ClusterTools:
     async def list_clusters(self, *, cloud: AnyCloud = "") -> ClusterList:
         """List clusters: state, live jobs, uptime and costs, where known.
 
-        unavailable has what could not be asked.
+        unavailable lists clouds that did not answer.
         """
         return await self._clusters.list(cloud)
 
     def _stop_cluster(self) -> Any:
-        """The tool, and its question about live jobs of this machine."""
+        """Make the tool, and its question about live jobs of this machine."""
 
         async def ask(
             ctx: Context[Any],
@@ -99,13 +99,13 @@ class ClusterTools:
             cloud: Cloud,
             cluster_name: ClusterName,
             consent: Annotated[ElicitationResult[StopConsent], Resolve(ask)],
-            confirm: Annotated[bool, Field(description="Of local: cancel its live jobs.")] = False,
+            confirm: Annotated[bool, Field(description="For local: cancel its live jobs.")] = False,
         ) -> ClusterChange:
-            """Stop a cluster: its machines stop costing, its disks stay, its jobs are lost.
+            """Stop a cluster: its machines cost nothing, its disks stay, its jobs are lost.
 
-            On local, which is only its jobs, it asks before it cancels any, as down_cluster does,
-            or needs confirm=true; cancel_jobs is better. Takes minutes: call again until done. Not
-            every cloud can.
+            A local cluster is only its jobs: it asks before it cancels them, as down_cluster does,
+            or needs confirm=true; prefer cancel_jobs. Takes minutes: call again until done. Not
+            every cloud supports it.
             """
             if isinstance(consent, AcceptedElicitation) and consent.data.stop:
                 return await self._clusters.stop(cloud, cluster_name)
@@ -113,7 +113,7 @@ class ClusterTools:
                 raise ConfirmationRequired(
                     f"The person did not agree to cancel the jobs of cluster {cluster_name} on "
                     f"{cloud}, and nothing was changed",
-                    "Leave them alone unless they ask for it again",
+                    "Keep the jobs unless they ask again",
                 )
             preview = await self._clusters.preview_stop(cloud, cluster_name)
             if preview is None:  # the last of them has ended since
@@ -124,7 +124,7 @@ class ClusterTools:
         return stop_cluster
 
     def _down_cluster(self) -> Any:
-        """The tool, and the question it asks; the question needs `self`, so both are made here."""
+        """Make the tool, and the question it asks, which needs `self`."""
 
         async def ask(
             ctx: Context[Any],
@@ -151,7 +151,7 @@ class ClusterTools:
         ) -> ClusterChange:
             """Destroy a cluster with its disks and jobs. IRREVERSIBLE.
 
-            Asks the person where the client can; else returns a preview that changes nothing,
+            Asks the person if the client can; otherwise returns a preview and changes nothing,
             unless confirm=true and user_confirmation="DOWN". Takes minutes: call again until it is
             gone.
             """
@@ -161,7 +161,7 @@ class ClusterTools:
                 raise ConfirmationRequired(
                     f"The person did not agree to destroy cluster {cluster_name} on {cloud}, and "
                     "nothing was changed",
-                    "Leave it as it is unless they ask for it again",
+                    "Keep the cluster unless they ask again",
                 )
             preview = await self._clusters.preview_down(cloud, cluster_name)
             what_to_do = (
@@ -174,7 +174,7 @@ class ClusterTools:
 
 
 def _can_ask(ctx: Context[Any]) -> bool:
-    """Whether the client can put a form to its person."""
+    """Whether the client can show a form to its person."""
     capabilities = ctx.client_capabilities
     elicitation = capabilities.elicitation if capabilities is not None else None
     # An empty one, the only kind before modes existed, is for forms.

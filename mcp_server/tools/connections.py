@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 
 async def wait_for_client(ctx: Context[Any], wait: Awaitable[T]) -> T:
-    """The result of a wait, which ends early when the connection of the call closes.
+    """Await a result, and stop early when the connection of the call closes.
 
-    The earlier revisions of MCP over HTTP do not take that for a cancel, so the SDK (mcp 2.3) lets
-    the call go on. What a call changes must go on, too; a wait changes nothing, and its answer
-    reaches no client any more.
+    Earlier revisions of MCP over HTTP do not treat that as a cancel, so the SDK (mcp 2.3) lets the
+    call continue. A call that changes something must continue; a wait changes nothing, and its
+    answer would reach no client.
 
     Raises:
-        OperationTimeout: The connection closed; the error is sent nowhere.
+        OperationTimeout: The connection closed; no client receives the error.
     """
     request = ctx.request_context.request
     if not isinstance(request, Request):

@@ -40,12 +40,12 @@ class DocsTools:
         module: Annotated[Term, Field(description="Only in this module and below.")] = "",
         kind: Annotated[
             Literal["", "class", "dataclass", "enum", "function", "method"],
-            Field(description="Only this kind; class: the first three."),
+            Field(description="Only this kind; class covers dataclass and enum."),
         ] = "",
         limit: Annotated[int, Field(ge=1, le=50, description="Results.")] = 10,
         summarize: Annotated[bool, Field(description="Leave out fields and sections.")] = False,
     ) -> DocsAnswer:
-        """Look up config fields with types and defaults, enums, functions and data sets of Oumi.
+        """Look up Oumi's config fields with types and defaults, enums, functions and data sets.
 
         Exact names come first, then full text.
         """

@@ -34,7 +34,7 @@ def make_tool(
     changes: Changes | None = None,
     read_only: bool = False,
 ) -> Tool:
-    """A tool whose name is the method's and whose description is its docstring.
+    """Make a tool with the name of the method and its docstring as description.
 
     Args:
         method: What the tool does.
@@ -88,11 +88,11 @@ class StrictMetadata(FuncMetadata):
         self._name, self._refused = name, refused
 
     def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
-        """The arguments, checked.
+        """Check the arguments.
 
         Raises:
-            InvalidArgument: One is unknown, missing or not as the schema says.
-            ReadOnly: The call would change something, and nothing may be changed.
+            InvalidArgument: An argument is unknown, missing or does not fit the schema.
+            ReadOnly: The call would change something and the server is read-only.
         """
         known = list(self.arg_model.model_fields)
         if unknown := [name for name in arguments_to_validate if name not in known]:
@@ -113,7 +113,7 @@ class StrictMetadata(FuncMetadata):
             ) from error
         if self._refused and self._refused(arguments):
             raise ReadOnly(
-                f"{self._name} changes something and this server only reads",
+                f"{self._name} changes something and this server is read-only",
                 "Start the server without --read-only to allow it",
             )
         return arguments
@@ -129,7 +129,7 @@ class StrictMetadata(FuncMetadata):
         return data | parsed
 
     def convert_result(self, result: Any) -> CallToolResult | InputRequiredResult:
-        """The result as structured content, and once more as compact JSON for older clients."""
+        """Return the result as structured content, and as compact JSON for older clients."""
         if isinstance(result, InputRequiredResult) or not isinstance(result, BaseModel):
             return super().convert_result(result)
         content = own_redactor().data(result.model_dump(mode="json", by_alias=True))
@@ -143,20 +143,20 @@ class StrictMetadata(FuncMetadata):
 
 
 def as_tool_error(error: BaseException) -> ToolError:
-    """What the client is told of what a tool raised: one line, and nothing of a defect's inside."""
+    """Turn what a tool raised into one line for the client, without the inside of a defect."""
     cause = error.__cause__ if isinstance(error, ToolError) and error.__cause__ else error
     if isinstance(cause, OumiFlowsError) and cause.code is not ErrorCode.INTERNAL:
         return ToolError(one_line(own_redactor().text(_encodable(str(cause)))))
     if not isinstance(cause, OumiFlowsError):
         cause = InternalError(
             f"A defect in oumi-flows ({type(cause).__name__})",
-            "Report it with the lines the server has just written to its standard error",
+            "Report it with the last lines of the server's standard error",
         )
     return UnexpectedToolError(str(cause))
 
 
 def _is_huge(value: object) -> bool:
-    """Whether there is an integer that Prefect's API does not take."""
+    """Whether the value holds an integer that Prefect's API refuses."""
     if isinstance(value, dict):
         return any(map(_is_huge, cast("dict[object, object]", value).values()))
     if isinstance(value, list):
@@ -172,12 +172,12 @@ def _as_json(content: dict[str, Any]) -> str:
 
 
 def _encodable(text: str) -> str:
-    """`text` as UTF-8 can have it: the name of a file may hold any bytes, and cannot be sent."""
+    """Replace what UTF-8 cannot hold: the name of a file may have any bytes."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _unwrap(docstring: str) -> str:
-    """A docstring as paragraphs of one line each."""
+    """Put each paragraph of a docstring on one line."""
     paragraphs = docstring.strip().split("\n\n")
     return "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
@@ -190,11 +190,11 @@ def _nearest(name: str, known: list[str]) -> str:
 
 
 def _problems(error: ValidationError) -> str:
-    """The first few things wrong, without the values, which may be secret."""
+    """List the first few problems, without the values, which may be secret."""
     problems: dict[str, str] = {}
     for item in error.errors(include_url=False, include_context=False, include_input=False):
         where = ".".join(str(part) for part in item["loc"][:2])
-        # Of a value that could be one of several types, the first is enough.
+        # A value of several possible types has a problem for each; the first is enough.
         problems.setdefault(where, f"{where}: {item['msg']}")
     more = len(problems) - _PROBLEMS_SHOWN
     return "; ".join(list(problems.values())[:_PROBLEMS_SHOWN]) + (

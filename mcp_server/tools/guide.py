@@ -1,4 +1,4 @@
-"""The tool that says where to start."""
+"""The tool that explains where to start."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal

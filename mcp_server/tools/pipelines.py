@@ -12,7 +12,7 @@ from mcp_server.tools.edge import make_tool
 
 Cwd = Annotated[str, Field(max_length=4096, description="Absolute working folder.")]
 DryRun = Annotated[bool, Field(description="True: only check and plan.")]
-_SAME: Final = Field(description="Of run_oumi_job.")
+_SAME: Final = Field(description="As in run_oumi_job.")
 Key = Annotated[str | None, Field(max_length=200), _SAME]
 Notify = Annotated[str | None, Field(max_length=2000), _SAME]
 NotifyAt = Annotated[Literal["end", "failure"], _SAME]
@@ -56,7 +56,7 @@ class PipelineTools:
         *,
         client_cwd: Cwd,
         pipeline_path: Annotated[
-            str, Field(max_length=4096, description="YAML file of it; or give steps.")
+            str, Field(max_length=4096, description="YAML file; or give steps.")
         ] = "",
         steps: Annotated[
             list[dict[str, Any]],
@@ -71,11 +71,11 @@ class PipelineTools:
         notify_on: NotifyAt = "end",
         idempotency_key: Key = None,
     ) -> PipelineSubmission:
-        """Run jobs that depend on each other: train, evaluate, and go on if it is good enough.
+        """Run jobs that depend on each other, e.g. train, evaluate, and infer only if it is good.
 
         overrides, envs and when may refer to other steps: ${train.output_dir},
-        ${evaluate.metrics.exact_match} > 0.8. The tools for jobs follow, cancel and retry the
-        whole by its job_id and a step by its own.
+        ${evaluate.metrics.exact_match} > 0.8. The job tools work on the whole by its
+        job_id and on each step by its own.
         """
         new = NewPipeline(
             path=pipeline_path,
@@ -93,7 +93,7 @@ class PipelineTools:
         *,
         client_cwd: Cwd,
         sweep_path: Annotated[
-            str, Field(max_length=4096, description="YAML file of it; or give sweep.")
+            str, Field(max_length=4096, description="YAML file; or give sweep.")
         ] = "",
         sweep: Annotated[
             dict[str, Any],
@@ -110,9 +110,9 @@ class PipelineTools:
         notify_on: NotifyAt = "end",
         idempotency_key: Key = None,
     ) -> SweepSubmission:
-        """Run a job with many values and rank the trials by a metric.
+        """Run one job with many values and rank the trials by a metric.
 
-        get_job_status has the leaderboard; cancel_job ends all, retry_job reruns the failed.
+        get_job_status shows the leaderboard; cancel_job ends all, retry_job reruns failed trials.
         """
         new = NewSweep(
             path=sweep_path,

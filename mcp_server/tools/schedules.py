@@ -66,20 +66,20 @@ class ScheduleTools:
             Field(max_length=200, description="Minute, hour, day, month, weekday: 0 2 * * *"),
         ] = None,
         interval_seconds: Annotated[
-            float | None, Field(ge=1, le=315_576_000, description="Again and again.")
+            float | None, Field(ge=1, le=315_576_000, description="Repeat after this long.")
         ] = None,
         at: Annotated[
-            str | None, Field(max_length=64, description="ISO 8601, once: 2026-12-24T02:00")
+            str | None, Field(max_length=64, description="Once, ISO 8601: 2026-12-24T02:00")
         ] = None,
         timezone: Annotated[
-            str, Field(max_length=64, description="IANA name; of cron and at.")
+            str, Field(max_length=64, description="IANA name, for cron and at.")
         ] = "UTC",
         schedule_name: Annotated[
             str | None, Field(min_length=1, max_length=100, description="For people; unique.")
         ] = None,
         overlap: Annotated[
             Literal["skip", "queue", "allow"],
-            Field(description="When the run before has not ended."),
+            Field(description="If the previous run has not ended."),
         ] = "skip",
         command: Annotated[Command, _SAME] = "train",
         dry_run: Annotated[bool, _SAME] = True,
@@ -97,11 +97,11 @@ class ScheduleTools:
         autostop_minutes: Annotated[int | None, Field(ge=1, le=525_600), _SAME] = None,
         own_output: Annotated[bool, _SAME] = False,
     ) -> ScheduledJob:
-        """Start a job again and again, or once later: give one of cron, interval_seconds and at.
+        """Start a job on a schedule, or once later: give one of cron, interval_seconds and at.
 
-        The other arguments are those of run_oumi_job; dry_run checks everything and tells the next
-        times. config_path may be a pipeline's file. The config is kept as it is now: to use a
-        changed file, schedule anew. Tell the person if starts_by_itself is false.
+        The other arguments are those of run_oumi_job; dry_run checks everything and returns the
+        next times. config_path may be a pipeline's file. The config is copied now: after a change
+        to the file, make a new schedule. Tell the person if starts_by_itself is false.
         """
         new = NewSchedule(
             job=NewJob(
@@ -148,7 +148,7 @@ class ScheduleTools:
             Literal["pause", "resume", "delete"], Field(description="What to do with it.")
         ],
     ) -> ScheduleChange:
-        """Pause, resume or delete a schedule. Jobs that it has started go on."""
+        """Pause, resume or delete a schedule. Jobs it already started keep running."""
         match action:
             case "pause":
                 return await self._schedules.pause(schedule_id)

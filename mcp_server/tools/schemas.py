@@ -1,4 +1,4 @@
-"""JSON schemas as tools show them: without what tells a client nothing."""
+"""JSON schemas as tools show them, without parts that say nothing to a client."""
 
 from typing import Any, Final, cast
 
@@ -8,10 +8,10 @@ _NAMES: Final = ("properties", "$defs")
 
 
 def of_arguments(schema: object) -> object:
-    """The schema of arguments, in few words: a model reads it in full for every tool.
+    """Shorten the schema of arguments: a model reads all of it for every tool.
 
-    Left out are titles and defaults that say nothing: what is not required may be left out anyway.
-    Definitions are written where they are used, which some clients need.
+    Drop titles, and the defaults null, "", [] and {}: optional arguments may be omitted anyway.
+    Write definitions where they are used, as some clients need.
     """
     definitions = cast("dict[str, Any]", schema).get("$defs", {})
     return _of_arguments(schema, cast("dict[str, Any]", definitions))
@@ -40,10 +40,10 @@ def _of_arguments(schema: object, definitions: dict[str, Any]) -> object:
 
 
 def of_results(schema: object) -> object:
-    """The schema of results, in few words: clients fetch it for every tool.
+    """Shorten the schema of results: clients fetch it for every tool.
 
-    Left out are titles, defaults (every field is given), and what the summary and the parts of the
-    result are for.
+    Drop titles, defaults (every field is present), and the descriptions of the summary and of
+    nested parts.
     """
     root = cast("dict[str, Any]", _of_results(schema))
     root.get("properties", {}).get("summary", {}).pop("description", None)
@@ -87,7 +87,7 @@ def _without(schema: dict[str, Any], keyword: str) -> dict[str, Any]:
 
 
 def _scalar(schema: dict[str, Any]) -> dict[str, Any]:
-    """``{"type": ["string", "number", ...]}`` for a choice of three types and more."""
+    """``{"type": ["string", "number", ...]}`` for a choice of three or more types."""
     choices = cast("list[dict[str, Any]]", schema.get("anyOf", []))
     types = [choice.get("type") for choice in choices]
     if len(types) < 3 or not all(isinstance(kind, str) for kind in types):
