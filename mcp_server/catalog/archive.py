@@ -1,4 +1,4 @@
-"""Taking the configs, and nothing else, out of an archive of Oumi's repository."""
+"""Unpacks only the configs of an archive of Oumi's repository."""
 
 import gzip
 import tarfile
@@ -23,10 +23,10 @@ _NEXT_STEP: Final = "Set OUMI_FLOWS_CONFIGS_URL to a .tar.gz of Oumi's repositor
 def extract_configs(archive: Path, into: Path) -> int:
     """Write the YAML files below the archive's ``<root>/configs`` into `into`; their number.
 
-    Links, absolute names and names with ``..`` are passed over, so nothing is written elsewhere.
+    Skip links, absolute names and names with ``..``, so that no file is written elsewhere.
 
     Raises:
-        ConfigNotFound: It is no such archive, is damaged, or unpacks to far too much.
+        ConfigNotFound: It is no such archive, is damaged, or unpacks to too many bytes.
         OSError: A file cannot be written.
     """
     count = 0
@@ -43,10 +43,10 @@ def extract_configs(archive: Path, into: Path) -> int:
                 pass
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, _TooMuch) as error:
         raise ConfigNotFound(
-            f"what was fetched is no whole .tar.gz ({error or type(error).__name__})", _NEXT_STEP
+            f"the fetched file is no complete .tar.gz ({error or type(error).__name__})", _NEXT_STEP
         ) from error
     if not count:
-        raise ConfigNotFound("what was fetched has no folder of configs", _NEXT_STEP)
+        raise ConfigNotFound("the fetched archive has no folder of configs", _NEXT_STEP)
     return count
 
 
@@ -80,7 +80,7 @@ class _TooMuch(Exception):
 
 
 class _Bounded(gzip.GzipFile):
-    """A file that ends in an error when more than an archive of Oumi can hold is read of it."""
+    """A file whose reading fails beyond the size of any archive of Oumi."""
 
     _unpacked = 0
 

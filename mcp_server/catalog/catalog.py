@@ -1,4 +1,4 @@
-"""The catalogue: what there is, search, one config, and what fits a model and a task."""
+"""The catalogue: search, one config, and configs that fit a model and a task."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ from mcp_server.catalog.model_names import base_of, family_of, size_of
 from mcp_server.catalog.search import SearchIndex, only_in_names
 
 STARTER_PREFIX: Final = "starter/"
-"""What the paths of our own recipes begin with."""
+"""Prefix of the paths of our own recipes."""
 
 RECIPES_DIR: Final = Path(__file__).parents[1] / "recipes"
 
@@ -30,15 +30,15 @@ _TASKS_OF: Final = {
 
 
 class Found(NamedTuple):
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         entries: The best ones.
-        total: How many there are in all.
-        unmet: Terms of the query that no config of the catalogue meets.
-        without: If nothing has all the terms, one without which there is something; and how much.
-        misspelt: What of the query the best of them does not have, and the nearest that it has.
-        only_in_names: What of the query the best has only in the name of something; and of what.
+        total: Number of all matches.
+        unmet: Terms of the query that match no config of the catalogue.
+        without: If nothing matches all terms: a term to drop, and the number of matches then.
+        misspelt: Words of the query that the best match lacks, with the nearest that it has.
+        only_in_names: Words that the best match has only in a name, with the kind of name.
     """
 
     entries: list[Entry]
@@ -61,7 +61,7 @@ class Catalog:
     """Our own recipes and Oumi's library. Blocks on the disk, never on the network.
 
     Args:
-        library: Where Oumi's library is; asked to get itself in the background.
+        library: Oumi's library, which fetches itself in the background.
         recipes: The folder of our own recipes.
         now: A monotonic clock, in seconds.
     """
@@ -89,19 +89,19 @@ class Catalog:
 
     @property
     def oumi(self) -> Sequence[Entry]:
-        """Oumi's, as far as they are here."""
+        """Oumi's configs that are on this machine."""
         self._look()
         return self._of_oumi()
 
     def search(
         self, query: Iterable[str] = (), *, content_match: Iterable[str] = (), limit: int = 20
     ) -> Found:
-        """The configs that meet every term of the query and have every text in their file.
+        """Find the configs that match every term of the query and contain every text.
 
         Args:
-            query: Terms for path, model, task, technique, data set, GPUs and cloud. A term that
-                is met nowhere as it is may be a misspelling.
-            content_match: Texts that the file must have, whatever their case.
+            query: Terms for path, model, task, technique, data set, GPUs and cloud. A term
+                without an exact match may be a misspelling.
+            content_match: Texts that the file must contain; case does not matter.
             limit: How many to return at most.
         """
         query = list(query)
@@ -117,10 +117,10 @@ class Catalog:
         return Found(found[:limit], len(found), unmet, without, misspelt, in_names)
 
     def get(self, path: str) -> Config:
-        """A config by its path in the catalogue, or by the end of it if that is unique.
+        """Read a config by its path in the catalogue, or by a unique end of it.
 
         Raises:
-            ConfigNotFound: There is none; close paths are given.
+            ConfigNotFound: There is none; the error has close paths.
         """
         self._look()
         entries = {entry.path: entry for entry in (*self.starter, *self.oumi)}
@@ -139,7 +139,7 @@ class Catalog:
         return Config(entry, file, read_config(file).text)
 
     def suggest(self, *, model_name: str = "", task: str = "", limit: int = 5) -> list[str]:
-        """Paths of configs for this model's family and this task, the closest first.
+        """Suggest paths of configs for this model's family and this task, closest first.
 
         Args:
             model_name: A model as configs name it; empty: any.
@@ -155,19 +155,19 @@ class Catalog:
                 continue
             closeness = _closeness(entry, model_name, family, size)
             if closeness or not model_name:
-                # A job config says less about a model than the config it runs.
+                # A job config has less about a model than the config it runs.
                 ranked.append((-2 * closeness + (entry.config_type == "job"), place, entry.path))
         return [path for _, _, path in sorted(ranked)[:limit]]
 
     def related_paths(self, entry: Entry) -> list[str]:
-        """Paths of the configs that a job config runs, or of the jobs that run a config."""
+        """Find the configs that a job config runs, or the job configs that run a config."""
         if entry.config_type == "job":
             return [path for path in targets_of(entry) if self._folder_of(entry).file_of(path)]
         jobs = (other for other in (*self.starter, *self.oumi) if other.runs)
         return [job.path for job in jobs if entry.path in targets_of(job)]
 
     def _look(self) -> SearchIndex:
-        """The index, brought up to date at most every two seconds."""
+        """Return the index; update it at most every two seconds."""
         with self._lock:
             now = self._now()
             folder = self.library.folder()

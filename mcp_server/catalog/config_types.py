@@ -1,4 +1,4 @@
-"""Which type of config a file is, told from its keys."""
+"""Recognises the type of a config by its keys."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -7,7 +7,7 @@ from typing import Any, Final
 from flows.core.configs.reader import is_job_config
 from flows.core.configs.schema import ConfigType, fields_of, root_spec
 
-# Those that share all their keys with another type come after it.
+# A type that shares all its keys with another comes after it.
 _ORDER: Final = (
     ConfigType.TRAINING,
     ConfigType.TUNING,
@@ -22,11 +22,11 @@ _ORDER: Final = (
 
 
 def config_type_of(data: Mapping[str, Any], path: str = "") -> ConfigType | None:
-    """The type whose keys these are; None: no type of Oumi has them all.
+    """Return the type with these keys; None: no type of Oumi has all of them.
 
     Args:
         data: The config's content.
-        path: Decides where a config has only keys that several types have.
+        path: Decides between types that share all the keys.
     """
     if is_job_config(data):
         return ConfigType.JOB

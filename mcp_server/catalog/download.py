@@ -1,4 +1,4 @@
-"""Fetching one file over HTTP: bounded in time and size, resumed where the server can."""
+"""Fetches one file over HTTP, with limits of time and size; resumes if the server can."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import httpx2
 
 MAX_BYTES: Final = 100_000_000
-"""Oumi 0.9's archive has 4 MB; one that is much larger is not it."""
+"""Oumi 0.9's archive has 4 MB; a much larger file is not it."""
 
 _CONNECT_SECONDS: Final = 5.0
 _SILENCE_SECONDS: Final = 15.0
@@ -23,7 +23,7 @@ _OFFLINE: Final = "Check the network, or set OUMI_FLOWS_CONFIGS_DIR to a folder 
 
 
 class Download(Value):
-    """What was fetched."""
+    """A fetched file."""
 
     url: str
     size: int
@@ -40,17 +40,17 @@ def download(
 ) -> Download:
     """Fetch `url` into the file `target`.
 
-    What has come of a transfer that was cut or ran out of time stays at ``target.part``, and the
-    next one begins there if the server still has the same file.
+    The part that a broken or late transfer received stays at ``target.part``; the next transfer
+    continues there if the server still has the same file.
 
     Args:
         url: Where it is.
-        target: Where to put it; it appears there whole.
-        timeout_seconds: How long all of it may take.
+        target: Where to put it; it appears there complete.
+        timeout_seconds: Limit of the whole transfer.
         now: A monotonic clock.
 
     Raises:
-        ConfigNotFound: It is not there, or not all of it came.
+        ConfigNotFound: It does not exist, or the transfer broke.
         OperationTimeout: It took too long.
     """
     import httpx2
@@ -82,7 +82,7 @@ class _Transfer:
         self._note = target.with_name(f"{target.name}.part.json")
 
     def run(self, *, late: Callable[[], bool], limit: float) -> Download:
-        """Fetch it, going on from what is here if that is possible."""
+        """Fetch it, continuing from a part if possible."""
         offset, etag = self._resumable()
         headers = {"Accept-Encoding": "identity"}
         if offset and etag:
@@ -115,7 +115,7 @@ class _Transfer:
         if self._url.startswith("https:") and response.url.scheme != "https":
             raise ConfigNotFound(
                 f"{self._url} leads to {response.url}, which is not encrypted",
-                "Set OUMI_FLOWS_CONFIGS_URL to where the archive is",
+                "Set OUMI_FLOWS_CONFIGS_URL to the address of the archive",
             )
         if response.status_code == 416:
             self._forget()
@@ -126,7 +126,7 @@ class _Transfer:
             )
 
     def _resumable(self) -> tuple[int, str | None]:
-        """How much is here already, and the ETag of what it is a part of."""
+        """Read the size of the part on this machine, and the ETag of its file."""
         try:
             note = cast("dict[str, Any]", json.loads(self._note.read_text(encoding="utf-8")))
             etag = note.get("etag")
@@ -148,14 +148,14 @@ class _Transfer:
 
 
 def _strong(etag: str | None) -> str | None:
-    """An ETag that promises the same bytes."""
+    """Return an ETag that promises the same bytes."""
     return etag if etag and not etag.startswith("W/") else None
 
 
 def _too_large(url: str) -> OumiFlowsError:
     return ConfigNotFound(
         f"{url} has more than {MAX_BYTES:,} bytes, so it is not Oumi's archive",
-        "Set OUMI_FLOWS_CONFIGS_URL to where the archive is",
+        "Set OUMI_FLOWS_CONFIGS_URL to the address of the archive",
     )
 
 

@@ -1,4 +1,4 @@
-"""What the catalogue knows of one config: only what its file says."""
+"""The catalogue's entry of one config, read from its file only."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -49,24 +49,24 @@ _NEEDS: Final = re.compile(r"^#\s*Needs:\s*(.+?)\s*$", re.MULTILINE)
 
 
 class Entry(NamedTuple):
-    """What a config's file says; empty where it does not.
+    """Facts from a config's file; a fact that it does not give is empty.
 
     Attributes:
-        path: Its place in the catalogue.
+        path: Its path in the catalogue.
         description: The first sentence of the comment it begins with.
         config_type: The type of config, as `validate_config` names it.
         task: What it is for: ``sft dpo kto grpo distillation pretraining evaluation inference
             tuning synthesis quantization analysis judge``, or ``training`` for a job whose
-            training config is not known.
+            training config is unknown.
         technique: ``full lora qlora`` of a training, else the engine, backend or method.
         model_name: The model it works on.
         model_family: The model's family with its version, as in ``llama3.1``.
         datasets: The data sets it reads.
-        gpu: The GPUs it asks for, or its comment or the job config that runs it says it needs.
+        gpu: The GPUs it needs, by its keys, its comment or the job config that runs it.
         cloud: The cloud of a job config.
-        runs: Paths of the configs a job config runs, as it writes them.
-        uses: What else it names: trainer, sharding, rewards, teacher.
-        own_data: The data set classes that its comments name for data of one's own.
+        runs: Paths of the configs a job config runs, as written there.
+        uses: Other names in it: trainer, sharding, rewards, teacher.
+        own_data: The data set classes for own data that its comments name.
     """
 
     path: str
@@ -85,7 +85,7 @@ class Entry(NamedTuple):
 
 
 def read_entry(path: str, text: str) -> Entry:
-    """What the config with this text says; a text that is no config is known by its path alone."""
+    """Read an entry from a config's text; a text that is no config gives only its path."""
     try:
         data = parse_yaml(text, path)
     except InvalidConfig:
@@ -119,7 +119,7 @@ def read_entry(path: str, text: str) -> Entry:
 
 
 def with_jobs(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries, where a config that a job config runs and that job config know each other.
+    """Link each job config with the configs that it runs.
 
     The job config gets task, technique and model of what it runs; the config gets the GPUs of the
     smallest job that runs it.
@@ -145,7 +145,7 @@ def with_jobs(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def targets_of(job: Entry) -> list[str]:
-    """The catalogue's paths of the configs that a job config runs."""
+    """Find the catalogue's paths of the configs that a job config runs."""
     return [_same_catalogue(job.path, name) for name in job.runs]
 
 
@@ -155,7 +155,7 @@ def _gpu_count(entry: Entry) -> int:
 
 
 def _description(text: str) -> str:
-    """The first paragraph of the comment at the top, up to its first sentence's end."""
+    """Return the first sentence of the first paragraph of the comment at the top."""
     words: list[str] = []
     for line in text.splitlines():
         comment = line.strip().removeprefix("#").strip()
@@ -191,7 +191,7 @@ def _job(entry: Entry, config: Mapping[str, Any]) -> Entry:
 
 
 def _same_catalogue(job_path: str, name: str) -> str:
-    """The catalogue's path of a config as a job's script names it.
+    """Find the catalogue's path of a config that a job's script names.
 
     Oumi's scripts run from the folder above ``configs``, ours from the recipe's own folder.
     """
@@ -221,7 +221,7 @@ def _training_task(config: Mapping[str, Any], path: str) -> str:
 
 
 def _technique(config: Mapping[str, Any], config_type: ConfigType | None) -> str:
-    """How it does it: what there is to choose from depends on the type."""
+    """Return the technique; the possible ones depend on the type."""
     technique = ""
     match config_type:
         case ConfigType.TRAINING:

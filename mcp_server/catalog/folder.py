@@ -1,4 +1,4 @@
-"""A folder of configs as a part of the catalogue."""
+"""A folder of configs in the catalogue."""
 
 import os
 from collections.abc import Iterator
@@ -15,18 +15,18 @@ _MAX_DEPTH: Final = 12
 
 
 class _Stamp(NamedTuple):
-    """What tells that a file has not changed."""
+    """A mark that stays equal while a file does not change."""
 
     size: int
     mtime_ns: int
 
 
 class ConfigFolder:
-    """The configs below a folder; a file that changes is read anew at the next look.
+    """The configs below a folder; a changed file is read again at the next update.
 
     Args:
         root: The folder. It may be missing.
-        prefix: What the paths of its configs begin with in the catalogue.
+        prefix: Prefix of the paths of its configs in the catalogue.
     """
 
     def __init__(self, root: Path, *, prefix: str = "") -> None:
@@ -38,7 +38,7 @@ class ConfigFolder:
         self.entries: list[Entry] = []
 
     def look(self) -> bool:
-        """Bring `entries` up to date; whether anything had changed."""
+        """Update `entries`; return whether anything changed."""
         stamps = dict(self._scan())
         if stamps == self._stamps:
             return False
@@ -53,7 +53,7 @@ class ConfigFolder:
         return True
 
     def file_of(self, path: str) -> Path | None:
-        """The file of one of the entries; None: it is not one of them."""
+        """Return the file of an entry; None: it is not one of these."""
         return self._file(path) if path in self._stamps else None
 
     def has_all(self, path: str, words: list[str]) -> bool:
@@ -75,7 +75,7 @@ class ConfigFolder:
 
 
 def _place(entry: Entry) -> tuple[bool, bool, bool, str]:
-    """What comes first of what is equal: configs, not jobs; Oumi's recipes; fine-tuning."""
+    """Order of equal matches: configs before jobs; Oumi's recipes and fine-tuning first."""
     is_job = entry.config_type == ConfigType.JOB
     return is_job, not entry.path.startswith("recipes/"), entry.task != "sft", entry.path
 
@@ -102,7 +102,7 @@ def _files(folder: str, *, depth: int) -> Iterator[tuple[str, _Stamp]]:
 
 
 def _read(file: Path) -> str:
-    """The file's text; empty when it cannot be read any more."""
+    """Read the file's text; empty if it cannot be read."""
     try:
         return file.read_text(encoding="utf-8", errors="replace")
     except OSError:

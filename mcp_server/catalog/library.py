@@ -1,4 +1,4 @@
-"""Oumi's own library of configs for the installed version: a folder of the person's, or fetched."""
+"""Oumi's own configs for the installed version: fetched, or from a folder that a person names."""
 
 import fcntl
 import json
@@ -22,7 +22,7 @@ from flows.core.private_files import make_private
 from flows.core.settings import Settings
 
 OFF: Final = "off"
-"""The value of ``OUMI_FLOWS_CONFIGS_URL`` that keeps us from fetching anything."""
+"""The value of ``OUMI_FLOWS_CONFIGS_URL`` that turns fetching off."""
 
 _NEW: Final = ".new-"
 _RETRY_SECONDS: Final = 600.0
@@ -30,7 +30,7 @@ _RELEASE: Final = re.compile(r"\d+(\.\d+)*(\.?(a|b|rc|post)\d+)?")
 
 
 class LibraryState(StrEnum):
-    """How Oumi's library is."""
+    """State of Oumi's library."""
 
     FOLDER = "folder"
     READY = "ready"
@@ -41,7 +41,7 @@ class LibraryState(StrEnum):
 
 
 class LibraryStatus(Value):
-    """How Oumi's library is, and where."""
+    """State of Oumi's library, and its folder."""
 
     state: LibraryState
     message: str
@@ -49,10 +49,10 @@ class LibraryStatus(Value):
 
 
 class OumiLibrary:
-    """Where Oumi's configs are. Nothing but `fetch` and the thread of `refresh` uses the network.
+    """Finds and fetches Oumi's configs. Only `fetch` and the thread of `refresh` use the network.
 
     Args:
-        settings: Where it may be, and where it is fetched from and to.
+        settings: The folders and the address of the library.
         oumi_version: The installed Oumi; empty: none.
         now: The time, in seconds.
     """
@@ -72,17 +72,17 @@ class OumiLibrary:
 
     @property
     def url(self) -> str:
-        """Where the archive is."""
+        """The address of the archive."""
         return self._settings.configs_url.replace("{version}", self.oumi_version)
 
     def folder(self) -> Path | None:
-        """The folder of Oumi's configs; None: it is not here."""
+        """The folder of Oumi's configs; None: it is missing."""
         if self._settings.configs_dir is not None:
             return self._settings.configs_dir
         return self._fetched_folder if self._fetched_folder.is_dir() else None
 
     def status(self) -> LibraryStatus:
-        """How it is."""
+        """Return the state of the library."""
         if (chosen := self._settings.configs_dir) is not None:
             there = chosen.is_dir()
             return LibraryStatus(
@@ -105,7 +105,7 @@ class OumiLibrary:
         return LibraryStatus(state=LibraryState.ABSENT, message="Not fetched yet")
 
     def refresh(self) -> None:
-        """Fetch it in the background, if it is wanted, not here and did not just fail."""
+        """Fetch it in the background, if it is enabled, missing and did not just fail."""
         if self.folder() is not None or self._why_not():
             return
         with self._lock:
@@ -113,17 +113,17 @@ class OumiLibrary:
             failure = self._failure()
             if running or (failure and self._now() - failure[0] < _RETRY_SECONDS):
                 return
-            # A daemon: a process that ends does not wait for it, and the next one goes on.
+            # A daemon: a process that ends does not wait for it, and the next process continues.
             self._thread = threading.Thread(
                 target=self._fetch_quietly, name="oumi-library", daemon=True
             )
             self._thread.start()
 
     def fetch(self) -> Path:
-        """Fetch it now, even if it is here; the folder.
+        """Fetch it now, even if it exists; return the folder.
 
         Raises:
-            ConfigNotFound: It cannot be fetched, or what came is not it.
+            ConfigNotFound: It cannot be fetched, or the file is no archive of Oumi.
             OperationTimeout: It took too long.
             Conflict: Another process is fetching it.
         """
@@ -145,7 +145,7 @@ class OumiLibrary:
         except OSError as error:
             what = f"Oumi's library cannot be kept in {home} ({error.strerror})"
             self._note_failure(what)
-            raise ConfigNotFound(what, "Make room there, or set OUMI_FLOWS_HOME") from error
+            raise ConfigNotFound(what, "Free space there, or set OUMI_FLOWS_HOME") from error
         return self._fetched_folder
 
     @property
@@ -171,7 +171,7 @@ class OumiLibrary:
         from mcp_server.catalog.download import download
 
         for left in home.glob(f"{_NEW}*"):
-            # By a process that was killed: nobody else is here.
+            # A killed process left it: this process has the lock.
             shutil.rmtree(left, ignore_errors=True)
         archive = home / f"oumi-{self.oumi_version}.tar.gz"
         fetched = download(
@@ -201,7 +201,7 @@ class OumiLibrary:
         try:
             self.fetch()
         except OumiFlowsError:
-            # Noted where `status` finds it; a search never fails for it.
+            # `status` reports it; a search never fails because of it.
             return
 
     def _failure(self) -> tuple[float, str] | None:
@@ -222,7 +222,7 @@ class OumiLibrary:
 
 
 def _swap(new: Path, target: Path, old: Path) -> None:
-    """Put `new` where `target` is, so that a whole folder is there before and after."""
+    """Replace `target` by `new`, so that a complete folder is there before and after."""
     if target.exists():
         target.replace(old)
     new.replace(target)

@@ -1,4 +1,4 @@
-"""Families and sizes of models, told from their names."""
+"""Reads families and sizes of models from their names."""
 
 import re
 from typing import Final
@@ -9,13 +9,13 @@ _SIZE: Final = re.compile(r"(?<![\d.a-z])(\d+(?:\.\d+)?[bm])(?![a-z])")
 
 
 def family_of(model_name: str) -> str:
-    """The family with its version, such as ``llama3.1`` or ``smollm2``; empty: not a name."""
+    """Read the family with its version, such as ``llama3.1`` or ``smollm2``; empty: not a name."""
     name = model_name.strip().rstrip("/").rpartition("/")[2].lower().replace("_", "-")
     name = name.removeprefix("meta-")
     words = _WORDS.match(name)
     if not words:
         return ""
-    # The shortest beginning of words that a version follows: deepseek-r, 1.
+    # The shortest first words with a version after them: deepseek-r, 1.
     for end in (match.end() for match in re.finditer(r"[a-z](?=[-\d]|$)", words[0])):
         if version := _VERSION.match(name, end):
             return name[:end] + version[1]
@@ -25,11 +25,11 @@ def family_of(model_name: str) -> str:
 
 
 def base_of(family: str) -> str:
-    """The family without its version."""
+    """Return the family without its version."""
     return family.rstrip("0123456789.")
 
 
 def size_of(model_name: str) -> str:
-    """The number of parameters as the name gives it, such as ``8b``; empty: it does not."""
+    """Read the number of parameters in the name, such as ``8b``; empty: there is none."""
     found = _SIZE.search(model_name.lower())
     return found[1] if found else ""

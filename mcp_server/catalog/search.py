@@ -1,4 +1,4 @@
-"""Search over the catalogue's entries: every term must be met, the best met come first."""
+"""Searches the catalogue's entries: every term must match; the best matches come first."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -21,7 +21,7 @@ from mcp_server.catalog.words import (
     with_numbers,
 )
 
-# What a match in a field is worth, of one in a further field, and of one of less than a word.
+# Weights of a match in a field, in another field, and of a part of a word.
 _WEIGHTS: Final[Mapping[str, float]] = {
     "model_family": 4.0,
     "size": 4.0,
@@ -54,7 +54,7 @@ _MAY_HAVE_TWO_ERRORS: Final = 5
 
 
 class Hit(NamedTuple):
-    """An entry that meets every term."""
+    """An entry that matches every term."""
 
     score: float
     entry: Entry
@@ -64,13 +64,13 @@ class SearchIndex:
     """The entries' words.
 
     Args:
-        entries: What is searched; of equal hits the earlier comes first.
+        entries: Entries to search; of equal hits the earlier comes first.
     """
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._entries = entries
         self._postings: dict[str, dict[int, float]] = {}
-        # Without descriptions: a part of a word of a sentence says nothing.
+        # Without descriptions: a part of a word in a sentence is no match.
         self._names: dict[str, dict[int, float]] = {}
         self._pieces: list[str] = []
         self._smallness: list[float] = []
@@ -80,7 +80,7 @@ class SearchIndex:
         self._meet_nearly = lru_cache(maxsize=1024)(self._find_near)
 
     def search(self, query: Iterable[str]) -> list[Hit]:
-        """The entries that meet every term of the query, the best first; all of them for none."""
+        """Find the entries that match every term, best first; all entries for an empty query."""
         terms, wishes = read_query(query)
         found = self._match(terms) if terms else dict.fromkeys(range(len(self._entries)), 0.0)
         own = self._find(OWN_DATA) if wishes & OWN else {}
@@ -94,11 +94,11 @@ class SearchIndex:
         return [Hit(score, self._entries[number]) for score, number in ranked]
 
     def unmet(self, query: Iterable[str]) -> list[str]:
-        """The terms that no entry meets."""
+        """Find the terms that match no entry."""
         return [term.text for term in terms_of(query) if not self._match([term])]
 
     def without_one(self, query: Iterable[str]) -> tuple[str, int]:
-        """The term that says least of those without which there are entries, and how many."""
+        """Choose the least specific term to drop, and count the matches without it."""
         terms = terms_of(query)
         without = [
             (max(self._match([term]).values(), default=0.0), -count, term.text)
@@ -109,7 +109,7 @@ class SearchIndex:
         return term, -count
 
     def misspelt(self, query: Iterable[str], entry: Entry) -> list[tuple[str, str]]:
-        """What of the query is not in this entry, which meets it, and the nearest that is."""
+        """Find words of the query that this match lacks, each with its nearest word."""
         number = self._entries.index(entry)
         missing = [
             part
@@ -132,7 +132,7 @@ class SearchIndex:
         return found or self._meet(terms, any_may_be_misspelt=True)
 
     def _score(self, number: int, score: float) -> float:
-        """A job config says less of a model or a task than the config that it runs."""
+        """A job config has less about a model or a task than the config that it runs."""
         return score * _JOB if self._entries[number].config_type == ConfigType.JOB else score
 
     def _add(self, number: int, entry: Entry) -> None:
@@ -146,7 +146,7 @@ class SearchIndex:
             for part in dict.fromkeys([*split(text), *with_numbers(text)]):
                 for place in places:
                     posting = place.setdefault(part, {})
-                    # In order of weight, so what is there already counts in full.
+                    # In order of weight, so an earlier match counts in full.
                     before = posting.get(number)
                     posting[number] = weight if before is None else before + _AGAIN * weight
         self._pieces.append(" ".join(pieces))
@@ -185,7 +185,7 @@ class SearchIndex:
         return met
 
     def _find(self, part: str) -> dict[int, float]:
-        """What each entry that meets `part` is worth."""
+        """Weigh each entry that matches `part`."""
         best: dict[int, float] = {}
         for postings, word, quality in self._words_like(part):
             for number, weight in postings[word].items():
@@ -193,7 +193,7 @@ class SearchIndex:
         return best
 
     def _find_near(self, part: str) -> dict[int, float]:
-        """Also what meets a word that `part` may be a misspelling of."""
+        """Add entries with a word that `part` may misspell."""
         best: dict[int, float] = {}
         for word, quality in _close(part, self._names):
             for number, weight in self._names[word].items():
@@ -222,8 +222,8 @@ class SearchIndex:
 
 
 def only_in_names(query: Iterable[str], entry: Entry) -> Iterator[tuple[str, str]]:
-    """The terms of a query that this entry has only in a name, and what that is the name of."""
-    if entry.task == "evaluation":  # its benchmarks are what it is about
+    """Find terms that this entry has only in a name, with the kind of name."""
+    if entry.task == "evaluation":  # an evaluation is about its benchmarks
         return
     everywhere = entry._replace(model_name="", datasets=())
     others = {part for value in everywhere for part in split(_text_of(value))}
@@ -237,7 +237,7 @@ def only_in_names(query: Iterable[str], entry: Entry) -> Iterator[tuple[str, str
 
 
 def _smallness(size: str) -> float:
-    """1 for the smallest model, near 0 for a large one or one of unknown size."""
+    """Rate a model by size: 1 for the smallest, near 0 for a large or unknown one."""
     if not size:
         return 0.0
     billions = float(size[:-1]) / (1000 if size[-1] == "m" else 1)
@@ -249,7 +249,7 @@ def _text_of(value: str | tuple[str, ...]) -> str:
 
 
 def _close(part: str, words: Iterable[str]) -> Iterator[tuple[str, float]]:
-    """Words that `part` may be a misspelling of; a number at its end must be right."""
+    """Find words that `part` may misspell; a number at its end must be right."""
     versioned = VERSIONED.fullmatch(part)
     name, number = versioned.groups() if versioned else (part, "")
     if len(name) < _SHORTEST_MISSPELT or not name.isalpha():

@@ -1,4 +1,4 @@
-"""The words of a query and of an entry: how they are told apart, and what they mean."""
+"""Splits queries and entries into words, and knows what the words mean."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -56,11 +56,11 @@ _FILLERS: Final = frozenset(
     | {"for", "i", "in", "it", "make", "me", "model", "models", "of", "on", "please", "recipe"}
     | {"recipes", "run", "the", "to", "using", "want", "with", "yaml"}
 )
-# Words that say what should come first, not what must be there.
+# Words that affect the order but need no match.
 OWN: Final = frozenset({"custom", "my", "own"})
 SMALL: Final = frozenset({"little", "small", "smallest"})
 OWN_DATA: Final = "jsonl"
-# What a number before one of these counts is no version of the word before.
+# A number before one of these is a count, not a version of the word before it.
 _UNITS: Final = frozenset({"gpu", "gpus", "node", "nodes"})
 _FINE_TUNE: Final = re.compile(r"\bfine[\s_-]?tun(?:e|ing)\b")
 _VISION_LANGUAGE: Final = re.compile(r"vision[\s_-]+language")
@@ -74,19 +74,19 @@ _NUMBER_WITH_UNDERSCORE: Final = re.compile(r"(?<=\d)[_p](?=\d)")
 
 
 class Term(NamedTuple):
-    """One thing that must be met: all its parts, best in one piece."""
+    """A term that must match: all its parts, best in one piece."""
 
     text: str
     parts: tuple[str, ...]
 
 
 def terms_of(query: Iterable[str]) -> list[Term]:
-    """The terms of a query: its words, less those that say nothing where others do."""
+    """Read the terms of a query: its words without filler words."""
     return read_query(query)[0]
 
 
 def read_query(query: Iterable[str]) -> tuple[list[Term], set[str]]:
-    """What must be met, and the words that say what should come first."""
+    """Read the terms that must match, and the words that affect the order."""
     words = [word for text in query for word in _normal(text).split()]
     wishes = {word for word in words if word in OWN | SMALL}
     terms = [Term(word, parts) for word in _join_versions(words) if (parts := _parts_of(word))]
@@ -98,12 +98,12 @@ def read_query(query: Iterable[str]) -> tuple[list[Term], set[str]]:
 
 
 def split(text: str) -> list[str]:
-    """The parts of a text: words, numbers and sizes, in lower case."""
+    """Split a text into words, numbers and sizes, in lower case."""
     return _PART.findall(_normal(text))
 
 
 def with_numbers(text: str) -> list[str]:
-    """Words with the numbers that follow them: llama3.1, a100."""
+    """Join words with the numbers that follow them: llama3.1, a100."""
     return [name + number for name, number in _WITH_NUMBER.findall(_normal(text))]
 
 
@@ -113,7 +113,7 @@ def is_of(word: str, version: str) -> bool:
 
 
 def _join_versions(words: list[str]) -> Iterator[str]:
-    """The words, each with the version that follows it: llama 3.1 is one term."""
+    """Join each word with the version that follows it: llama 3.1 is one term."""
     place = 0
     while place < len(words):
         word, after = words[place], words[place + 1 : place + 3]
@@ -126,7 +126,7 @@ def _join_versions(words: list[str]) -> Iterator[str]:
 
 
 def _parts_of(word: str) -> tuple[str, ...]:
-    """A word's parts, where letters and the number after them are one."""
+    """Split a word, keeping letters and the number after them together."""
     versions = with_numbers(word)
     parts: list[str] = []
     for part in split(word):

@@ -1,7 +1,7 @@
 """Builds the index file: ``python -m mcp_server.docs_index.build PACKAGE FILE``.
 
-A process of its own, because it takes a second of CPU and imports griffe. Atomic, and safe to run
-twice at once.
+Runs in a process of its own, as it takes a second of CPU and imports griffe. It is atomic, and two
+runs at once are safe.
 """
 
 import fcntl
@@ -15,14 +15,14 @@ from mcp_server.docs_index.store import DocsStore
 
 
 def main() -> None:
-    """Be the command line."""
+    """Run the command line."""
     package, target = map(Path, sys.argv[1:])
-    logging.disable()  # griffe's opinion of the docstrings
+    logging.disable()  # hides griffe's warnings about docstrings
     make_private(target.parent)
     with target.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if target.exists():
-            return  # somebody else was faster
+            return  # another process was faster
         fresh = target.with_suffix(".new")
         fresh.unlink(missing_ok=True)
         DocsStore(fresh).write(read_api(package))

@@ -1,4 +1,4 @@
-"""What is known about one part of Oumi's API."""
+"""Entries of the index of Oumi's API."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ from pydantic import Field
 from flows.core.models import Value
 
 CLASS_KINDS: Final = ("class", "dataclass", "enum")
-"""The kinds that `class` stands for in a search."""
+"""The kinds that `class` covers in a search."""
 KINDS: Final = (*CLASS_KINDS, "function", "method")
 
 
@@ -16,21 +16,21 @@ class DocField(Value):
 
     name: str
     type: str = Field(default="", description="As written in the source; empty for enum members.")
-    default: str | None = Field(default=None, description="Null: it must be set.")
+    default: str | None = Field(default=None, description="Null: required.")
     description: str = ""
 
 
 class DocSection(Value):
     """A section of a docstring."""
 
-    name: str = Field(description="Such as Args, Returns, Raises, Example; empty: running text.")
+    name: str = Field(description="Such as Args, Returns, Raises, Example; empty: plain text.")
     content: str
 
 
 class DocEntry(Value):
     """A class, function or method."""
 
-    qualified_name: str = Field(description="The shortest path it can be imported by.")
+    qualified_name: str = Field(description="The shortest import path.")
     name: str
     kind: str = Field(description="class, dataclass, enum, function or method.")
     module: str
@@ -38,9 +38,7 @@ class DocEntry(Value):
     parent_class: str = Field(default="", description="Of a method.")
     bases: list[str] = Field(default_factory=list[str])
     signature: str = ""
-    registered_as: list[str] = Field(
-        default_factory=list[str], description="Names that configs know it by."
-    )
+    registered_as: list[str] = Field(default_factory=list[str], description="Its names in configs.")
     summary: str = ""
     fields: list[DocField] = Field(default_factory=list[DocField])
     sections: list[DocSection] = Field(default_factory=list[DocSection])

@@ -19,7 +19,7 @@ from mcp_server.docs_index.store import FORMAT, DocsStore
 from oumi_flows import python_command
 
 START_SECONDS: Final = 5.0
-"""How long after the server's start the index is built: the first seconds are the engine's."""
+"""Delay of the build after the server's start, so that the engine starts first."""
 WAIT_SECONDS: Final = 2.5
 BUILD_SECONDS: Final = 120.0
 _BUILD: Final = "mcp_server.docs_index.build"
@@ -33,7 +33,7 @@ class Package(NamedTuple):
 
 
 def find_oumi() -> Package | None:
-    """The Oumi of this process's environment, found without importing it."""
+    """Find the Oumi of this process's environment without importing it."""
     spec = importlib.util.find_spec("oumi")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -44,12 +44,12 @@ def find_oumi() -> Package | None:
 
 
 class DocsKeeper:
-    """The index file, built when it is missing.
+    """Keeps the index file; builds it if it is missing.
 
     Args:
         folder: Where index files are kept.
         find: Finds the package.
-        wait_seconds: How long a caller waits for an index that is being built.
+        wait_seconds: How long a caller waits for a build.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class DocsKeeper:
         self._building: asyncio.Task[DocsStore] | None = None
 
     async def keep(self) -> None:
-        """Build the index if there is none, some time after the start; then end."""
+        """Build the index if it is missing, some time after the start; then return."""
         await anyio.sleep(START_SECONDS)
-        # Whoever needs the index is told by the call that needs it.
+        # A call that needs the index reports the error.
         with contextlib.suppress(OumiFlowsError):
             await self.store()
 
     def package(self) -> Package:
-        """The package that the index is of.
+        """Find the package to index.
 
         Raises:
             EngineUnavailable: It is not installed.
@@ -87,7 +87,7 @@ class DocsKeeper:
         return found
 
     async def store(self) -> DocsStore:
-        """The index, ready to be searched.
+        """Return the index, ready for searches.
 
         Raises:
             EngineUnavailable: Oumi is not installed.
@@ -100,7 +100,7 @@ class DocsKeeper:
             store = DocsStore(path)
             try:
                 await anyio.to_thread.run_sync(store.count)
-            except sqlite3.Error:  # cut short by a crash or a full disk: made anew
+            except sqlite3.Error:  # cut short by a crash or a full disk: build it again
                 path.unlink(missing_ok=True)
             else:
                 return store
@@ -108,16 +108,16 @@ class DocsKeeper:
             self._building = asyncio.create_task(self._build(package, path))
         try:
             async with asyncio.timeout(self._wait_seconds):
-                # Others wait for the same build: one caller's time-out must not end it.
+                # Other callers wait for the same build: the time-out of one must not end it.
                 return await asyncio.shield(self._building)
         except TimeoutError as error:
             raise OperationTimeout(
-                f"The API of oumi {package.version} is still being indexed, which is done once",
+                f"The API of oumi {package.version} is being indexed, which happens once",
                 "Call it again in a few seconds",
             ) from error
 
     def close(self) -> None:
-        """End a build that is under way."""
+        """Stop a running build."""
         if self._building is not None:
             self._building.cancel()
 

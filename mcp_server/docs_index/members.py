@@ -1,4 +1,4 @@
-"""The fields of classes and the names that classes are registered by, as griffe reads them."""
+"""Reads the fields of classes and their registered names from griffe."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -12,7 +12,7 @@ _FIELD: Final = ("field", "dataclasses.field", "Field", "pydantic.Field")
 
 
 def fields_of(cls: griffe.Class) -> list[DocField]:
-    """The public fields of a class, its base classes' first, or the members of an enum."""
+    """List the public fields of a class, its base classes' first, or the members of an enum."""
     described = _field_descriptions(cls)
     fields: dict[str, DocField] = {}
     for scope in [*reversed(_bases(cls)), cls]:
@@ -28,7 +28,7 @@ def fields_of(cls: griffe.Class) -> list[DocField]:
 
 
 def registered_names(decorators: Sequence[griffe.Decorator]) -> list[str]:
-    """The names given to decorators such as ``@register_dataset("name")``."""
+    """Read the names in decorators such as ``@register_dataset("name")``."""
     names: list[str] = []
     for decorator in decorators:
         call = decorator.value
@@ -48,7 +48,7 @@ def _bases(cls: griffe.Class) -> list[griffe.Class]:
 
 
 def _field_descriptions(cls: griffe.Class) -> dict[str, str]:
-    """What the class's docstring says about its fields."""
+    """Read the descriptions of fields in the class's docstring."""
     if cls.docstring is None:
         return {}
     kinds = (griffe.DocstringSectionKind.attributes, griffe.DocstringSectionKind.parameters)

@@ -1,6 +1,6 @@
 """Reads a package's public API from its source, without importing it.
 
-Imports griffe, so it runs in a process of its own: see `build`.
+It imports griffe, so it runs in a process of its own: see `build`.
 """
 
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ _NOT_API: Final = ("mcp", "cli")
 
 
 def read_api(package: Path) -> Api:
-    """The public API of the package in a folder."""
+    """Read the public API of the package in a folder."""
     return _Reader(*_load(package)).read()
 
 
 def _load(package: Path) -> tuple[griffe.Module, list[griffe.Function]]:
-    """The package, and its functions that are called as one of its modules."""
+    """Load the package, and its functions that share a name with one of its modules."""
     # griffe's own loader (2.4) leaves out folders without an `__init__.py`, of which Oumi has
     # many, among them the one with all parameter classes.
     modules = griffe.ModulesCollection()
@@ -75,7 +75,7 @@ class _Reader:
         self._shadowed = shadowed
         self._root = _folder(package).parent
         self._public: dict[str, str] = {}
-        """Where something is defined, to the shortest path it can be imported by."""
+        """Map each place of definition to the shortest import path."""
         self._other: dict[str, str] = {}
 
     def read(self) -> Api:
@@ -216,7 +216,7 @@ def _summary(item: griffe.Object) -> str:
 def _sections(
     item: griffe.Object, *, drop_summary: bool = True, drop_attributes: bool = False
 ) -> list[DocSection]:
-    """The docstring beyond its summary."""
+    """Read the sections of the docstring after its summary."""
     if item.docstring is None:
         return []
     sections: list[DocSection] = []

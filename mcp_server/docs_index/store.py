@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from mcp_server.docs_index.entries import CLASS_KINDS, Api, DocEntry, ModuleEntry
 
 FORMAT: Final = 1
-"""Part of the file's name: another format is another file."""
+"""Part of the file's name: each format has its own file."""
 
 _TABLES: Final = """
 CREATE TABLE entry (id INTEGER PRIMARY KEY, module TEXT, kind TEXT, body TEXT);
@@ -27,7 +27,7 @@ _STOP_WORDS: Final = {
 }
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WORD: Final = re.compile(r"[^\W_]+")
-# The weights are of the columns; names of methods are many and common, configs are asked for most.
+# The weights belong to the columns. Names of methods are common; most searches want configs.
 _SEARCH: Final = """
 SELECT entry.body FROM words JOIN entry ON entry.id = words.rowid WHERE words MATCH ?
 ORDER BY bm25(words, 12.0, 5.0, 4.0, 1.0)
@@ -38,7 +38,7 @@ LIMIT 200
 
 
 class Hit(NamedTuple):
-    """An entry that fits; whether it was asked for by name, and which field of it."""
+    """A matching entry; whether the query names it, and which field of it."""
 
     entry: DocEntry
     is_named: bool
@@ -82,7 +82,7 @@ class DocsStore:
             )
 
     def find_named(self, name: str) -> list[Hit]:
-        """What has exactly this name, whatever its case: path, name, field; the best first."""
+        """Find entries with exactly this path, name or field, ignoring case, best first."""
         with closing(self._open()) as database:
             rows = database.execute(
                 "SELECT entry.body, min(name.exactness), name.field FROM name "
@@ -91,7 +91,7 @@ class DocsStore:
                 (name.strip().lower(),),
             ).fetchall()
         best = min((row[1] for row in rows), default=0)
-        # A field's name alone is the weakest hit, unless there is no other.
+        # A hit by the field's name alone counts only if there is no other.
         return [
             Hit(_entry(row[0]), is_named=True, field=row[2])
             for row in rows
@@ -99,7 +99,7 @@ class DocsStore:
         ]
 
     def search(self, terms: Sequence[str]) -> list[Hit]:
-        """What has these words in it, the best first; all of them if anything has, else any."""
+        """Find entries with all these words, or else with any of them, best first."""
         words = [word for term in terms for word in _words(term)]
         if not words:
             return []
@@ -111,19 +111,19 @@ class DocsStore:
         return []
 
     def modules(self) -> list[ModuleEntry]:
-        """Every module that has something public."""
+        """List every module that has something public."""
         with closing(self._open()) as database:
             rows = database.execute("SELECT body FROM module").fetchall()
         return [ModuleEntry.model_validate_json(row[0]) for row in rows]
 
     def short_names(self) -> list[str]:
-        """The names of all classes and functions, for suggestions."""
+        """Read the names of all classes and functions, for suggestions."""
         with closing(self._open()) as database:
             rows = database.execute("SELECT body FROM entry WHERE kind != 'method'").fetchall()
         return [json.loads(row[0])["name"] for row in rows]
 
     def count(self) -> int:
-        """How many entries there are."""
+        """Count the entries."""
         with closing(self._open()) as database:
             return database.execute("SELECT count(*) FROM entry").fetchone()[0]
 
@@ -143,7 +143,7 @@ def _entry(body: str) -> DocEntry:
 
 
 def _names(entry: DocEntry) -> Iterator[tuple[str, int, str | None]]:
-    """Names of an entry, how exact each is (0: the path), and the field it means."""
+    """List the names of an entry, how exact each is (0: the path), and its field."""
     yield entry.qualified_name, 0, None
     yield entry.name, 1, None
     for name in entry.registered_as:
@@ -174,12 +174,12 @@ def _texts(entry: DocEntry) -> tuple[str, str, str, str]:
 
 
 def _spread(names: Iterable[str]) -> str:
-    """Names, and the words they are made of."""
+    """Join names and the words in them."""
     return " ".join(f"{name} {_CAMEL.sub(' ', name)}" for name in names)
 
 
 def _questions(words: Sequence[str]) -> Iterator[str]:
-    """What to ask the full-text index, until it answers."""
+    """Queries for the full-text index, to try in turn."""
     yield " AND ".join(f'"{word}"' for word in words)
     yield " AND ".join(f'"{word}"*' for word in words)
     yield " OR ".join(f'"{word}"' for word in words)

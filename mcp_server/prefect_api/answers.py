@@ -1,4 +1,4 @@
-"""What Prefect's answers mean: a value, or one of our errors."""
+"""Turns Prefect's answers into values, or into our errors."""
 
 from typing import Final, TypeVar
 
@@ -8,12 +8,12 @@ from pydantic import TypeAdapter, ValidationError
 from flows.core.errors import EngineUnavailable, InternalError, JobNotFound
 
 BUSY: Final = frozenset({429, 502, 503})
-"""Answers of a Prefect server (or a proxy before it) that did not take the request."""
+"""Status codes of a Prefect server (or a proxy before it) that did not accept the request."""
 _T = TypeVar("_T")
 
 
 def expect(answer: httpx2.Response, run_id: str) -> httpx2.Response:
-    """The answer about a flow run.
+    """Check the answer about a flow run.
 
     Raises:
         JobNotFound: There is no such run.
@@ -25,25 +25,27 @@ def expect(answer: httpx2.Response, run_id: str) -> httpx2.Response:
 
 
 def read_answer(answer: httpx2.Response, shape: TypeAdapter[_T]) -> _T:
-    """What an answer says.
+    """Parse an answer.
 
     Raises:
-        EngineUnavailable: It has another form, so it is no answer of Prefect's.
+        EngineUnavailable: It has another form, so it does not come from Prefect.
     """
     checked_answer(answer)
     try:
         return shape.validate_json(answer.content)
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise no_prefect(answer.request.url.path, f"it is odd at {where or 'its start'}") from error
+        raise no_prefect(
+            answer.request.url.path, f"its form is unexpected at {where or 'its start'}"
+        ) from error
 
 
 def checked_answer(answer: httpx2.Response) -> httpx2.Response:
-    """An answer of success.
+    """Check that an answer is a success.
 
     Raises:
-        EngineUnavailable: Prefect failed or refused the credentials, or this is no Prefect server.
-        InternalError: Prefect refused what we asked.
+        EngineUnavailable: Prefect failed or refused the credentials, or it is no Prefect server.
+        InternalError: Prefect refused the request.
     """
     path, status = answer.request.url.path, answer.status_code
     if answer.is_success:
@@ -52,30 +54,30 @@ def checked_answer(answer: httpx2.Response) -> httpx2.Response:
         raise EngineUnavailable(
             f"The Prefect server refused the credentials ({status})",
             "Set PREFECT_API_AUTH_STRING or PREFECT_API_KEY to what the server expects; "
-            "`oumi-flows doctor` tells which server that is",
+            "`oumi-flows doctor` shows which server that is",
         )
     if answer.is_server_error or status in BUSY:
         raise EngineUnavailable(
             f"The Prefect server answered {status} to {path}",
-            "Try again; if it goes on, run `oumi-flows doctor`",
+            "Try again; if it happens again, run `oumi-flows doctor`",
         )
     if answer.is_client_error and is_json(answer):
         raise InternalError(
             f"The Prefect server answered {status} to {path}: {answer.text[:300]}",
-            "Report this with what you called",
+            "Report this with your call",
         )
     raise no_prefect(path, f"its status is {status}")
 
 
 def job_not_found(reference: str) -> JobNotFound:
-    """The error for a reference that no job has."""
+    """Make the error for a reference that no job has."""
     return JobNotFound(
         f"No job has the id, id prefix or live name {reference!r}", "List the jobs with list_jobs"
     )
 
 
 def no_deployment(deployment: str) -> EngineUnavailable:
-    """The error for a server that lacks our deployment."""
+    """Make the error for a server that lacks our deployment."""
     return EngineUnavailable(
         f"The Prefect server has no deployment {deployment}",
         "Run `oumi-flows up`, or `prefect deploy --all` against your own server",
@@ -83,14 +85,14 @@ def no_deployment(deployment: str) -> EngineUnavailable:
 
 
 def is_json(answer: httpx2.Response) -> bool:
-    """Whether an answer says that it is JSON, as all of Prefect's do."""
+    """Whether an answer is declared as JSON, as all of Prefect's are."""
     return answer.headers.get("content-type", "").startswith("application/json")
 
 
 def no_prefect(path: str, reason: str) -> EngineUnavailable:
-    """The error for an answer that no Prefect server gives."""
+    """Make the error for an answer that no Prefect server gives."""
     return EngineUnavailable(
-        f"What answers {path} is no Prefect server that we know: {reason}",
+        f"The server that answers {path} is no known Prefect server: {reason}",
         "Run `oumi-flows doctor`; see that PREFECT_API_URL, if it is set, names a Prefect 3.8 "
         "server",
     )

@@ -1,4 +1,4 @@
-"""The one place that speaks to Prefect's REST API."""
+"""Calls Prefect's REST API; no other module does."""
 
 import asyncio
 from collections.abc import Mapping
@@ -33,10 +33,10 @@ from mcp_server.prefect_api.models import (
 from mcp_server.prefect_api.run_filter import RunFilter
 
 MAX_PAGE: Final = 200
-"""The most rows Prefect 3.8 answers with; a larger limit is a 422."""
+"""The largest limit that Prefect 3.8 accepts; a larger one is a 422."""
 
 _HEARTBEATS: Final = timedelta(seconds=65)
-"""A worker that lives is heard twice in this time (prefect 3.8)."""
+"""A live worker sends two heartbeats in this time (prefect 3.8)."""
 
 _BUSY_DELAYS: Final = (0.2, 0.5, 1.0, 2.0)
 _NAMING_SECONDS: Final = 1.0
@@ -53,7 +53,7 @@ _LOG_LINES = TypeAdapter(list[LogLine])
 
 
 class EngineConnection(Protocol):
-    """Where a Prefect server is and how to speak to it."""
+    """The address of a Prefect server and how to authorise calls to it."""
 
     @property
     def api_url(self) -> str:
@@ -77,19 +77,19 @@ class EngineConnection(Protocol):
 
     @property
     def embedded(self) -> bool:
-        """Whether the server is this machine's own, whose worker is kept up with it."""
+        """Whether the server is this machine's own, whose worker runs with it."""
         ...
 
 
 class EngineSource(Protocol):
-    """Knows the engine, and brings it back when it is gone."""
+    """Has the engine's connection, and restarts an engine that is gone."""
 
     async def connection(self) -> EngineConnection:
-        """The engine's connection; waits for it to come up."""
+        """Wait for the engine to start; return its connection."""
         ...
 
     async def revive(self) -> EngineConnection:
-        """The connection of an engine that did not answer, after another look at it."""
+        """Check an engine that did not answer; return its connection."""
         ...
 
 
@@ -119,8 +119,8 @@ class PrefectGateway:
 
     @cached_property
     def _http(self) -> httpx2.AsyncClient:
-        # Made at the first call: reading the system's certificates takes some 20 ms, which the
-        # handshake of an MCP client should not wait for. A proxy must never see the loopback.
+        # Made at the first call: reading the system's certificates takes about 20 ms, which would
+        # delay the handshake of an MCP client. A proxy must never see the loopback.
         return httpx2.AsyncClient(
             timeout=self._timeout_seconds,
             transport=self._transport,
@@ -134,13 +134,13 @@ class PrefectGateway:
 
     @property
     def is_found(self) -> bool:
-        """Whether the engine was there when last looked at; nothing is looked at or started."""
+        """Whether the engine was up at the last check; checks and starts nothing."""
         return getattr(self._engine, "found", None) is not None
 
     async def ui_url(self) -> str | None:
-        """The root of the Prefect UI, where there is one and the engine is up.
+        """Return the root of the Prefect UI, if there is one and the engine is up.
 
-        It only adds a link to what has been done already.
+        The link only adds to an answer, so no error is raised.
         """
         with suppress(EngineUnavailable):
             return (await self._engine.connection()).ui_url
@@ -157,19 +157,19 @@ class PrefectGateway:
         flow: str = names.FLOW_NAME,
         work_queue: str | None = None,
     ) -> FlowRun:
-        """Create a flow run of a flow's deployment, or read the one made with the same key.
+        """Create a run of a flow's deployment, or read the one made with the same key.
 
         Args:
             name: The run's name.
             parameters: The flow's parameters, as JSON.
             tags: The run's tags.
             labels: The run's labels.
-            idempotency_key: Tells this run from every other one.
+            idempotency_key: Identifies this run.
             flow: The flow's name.
             work_queue: Queue of the work pool; None: the deployment's. Made if there is none.
 
         Raises:
-            EngineUnavailable: It was not made; or no answer came, and the error says so.
+            EngineUnavailable: The run was not made; or there was no answer, and the error says so.
         """
         body: dict[str, Any] = {
             "name": name,
@@ -178,7 +178,7 @@ class PrefectGateway:
             "labels": {**labels, names.LABEL_WORK_POOL: self._work_pool},
             "idempotency_key": idempotency_key,
             # They come from our own model; checking them costs the server 6 of 29 ms CPU
-            # (prefect 3.8), which a burst of submissions waits for.
+            # (prefect 3.8), which delays a burst of submissions.
             "enforce_parameter_schema": False,
         }
         if work_queue is not None:
@@ -191,7 +191,7 @@ class PrefectGateway:
         raise no_deployment(names.deployment(self._work_pool, flow=flow))
 
     async def rename_run(self, run_id: str, name: str) -> None:
-        """Name a flow run if that can be done soon; the worker that takes it up names it, too."""
+        """Name a flow run if Prefect answers soon; the worker that takes it names it, too."""
         with suppress(OumiFlowsError, TimeoutError):
             async with asyncio.timeout(_NAMING_SECONDS):
                 expect(await self._call("PATCH", f"/flow_runs/{run_id}", {"name": name}), run_id)
@@ -207,13 +207,13 @@ class PrefectGateway:
 
     @property
     def deployment_name(self) -> str:
-        """What runs are made from that no schedule makes."""
+        """Read the ids of deployments that are no schedules."""
         return names.deployment_name(self._work_pool)
 
     async def filter_runs(
         self, wanted: RunFilter, *, limit: int, offset: int = 0, oldest_first: bool = False
     ) -> list[FlowRun]:
-        """Read the flow runs that match, by when they are expected to start, the last first."""
+        """Read the flow runs that match, in the order of expected starts, latest first."""
         body = {
             "flow_runs": wanted.body(),
             "deployments": wanted.deployments(),
@@ -226,13 +226,13 @@ class PrefectGateway:
     async def set_state(
         self, run_id: str, state: PrefectState, *, message: str, repeatable: bool
     ) -> RunState:
-        """Propose a state; answers with the state the run is in after Prefect has judged it.
+        """Propose a state; return the state of the run after Prefect's decision.
 
         Args:
             run_id: The flow run.
             state: The state to propose.
             message: The state's message.
-            repeatable: Whether proposing it twice does no more than proposing it once.
+            repeatable: Whether proposing it twice has the same effect as once.
         """
         body = {"state": {"type": state.type, "name": state.name, "message": message}}
         answer = await self._call(
@@ -246,7 +246,7 @@ class PrefectGateway:
         expect(await self._call("PATCH", f"/flow_runs/{run_id}/labels", labels), run_id)
 
     async def read_artifacts(self, run_ids: list[str], *, artifact_type: str) -> list[Artifact]:
-        """Read artifacts of flow runs, the last updated first."""
+        """Read artifacts of flow runs, last updated first."""
         body = {
             "artifacts": {"flow_run_id": {"any_": run_ids}, "type": {"any_": [artifact_type]}},
             "sort": "UPDATED_DESC",
@@ -265,7 +265,7 @@ class PrefectGateway:
         until: datetime | None = None,
         newest_first: bool = False,
     ) -> list[LogLine]:
-        """Read lines of a flow run's log in Prefect, of these times and those between them."""
+        """Read lines of a flow run's log in Prefect, from one time to another, both included."""
         times = {"after_": since, "before_": until}
         timestamp = {key: time.isoformat() for key, time in times.items() if time}
         body = {
@@ -282,7 +282,7 @@ class PrefectGateway:
         return sorted(read_answer(answer, _STATES), key=lambda state: state.timestamp)
 
     async def has_worker(self) -> bool:
-        """Whether the pool has a worker, or will have one that is being started."""
+        """Whether the pool has a worker, or one that is starting."""
         if (await self._engine.connection()).embedded:
             return True
         since = datetime.now(UTC) - _HEARTBEATS
@@ -291,12 +291,12 @@ class PrefectGateway:
         return answer.status_code != 404 and bool(read_answer(answer, _OBJECTS))
 
     async def ask(self, method: str, path: str, body: Any, shape: TypeAdapter[_T]) -> _T | None:
-        """What a call that may be repeated answers; None if it is about nothing that exists."""
+        """Make a repeatable call; return its answer, or None if its object does not exist."""
         answer = await self._call(method, path, body)
         return None if answer.status_code == 404 else read_answer(answer, shape)
 
     async def tell(self, method: str, path: str, body: Any = None) -> bool:
-        """Make a call that may be repeated and answers nothing; False if it was about nothing."""
+        """Make a repeatable call without an answer; False if its object does not exist."""
         answer = await self._call(method, path, body)
         return answer.status_code != 404 and checked_answer(answer).is_success
 
@@ -311,7 +311,7 @@ class PrefectGateway:
         return self._deployments[known]
 
     async def _create(self, path: str, body: Any) -> httpx2.Response:
-        """Make what has an idempotency key: when the answer is lost, ask for it again."""
+        """Create an object with an idempotency key; repeat the call if its answer is lost."""
         connection = await self._engine.connection()
         lost, failure = False, None
         try:
@@ -328,7 +328,7 @@ class PrefectGateway:
             if not lost:
                 raise
             raise EngineUnavailable(
-                f"{error.what}; whether what was submitted was taken is not known",
+                f"{error.what}; it is unknown whether Prefect accepted the submission",
                 "Look for it in list_jobs or the Prefect UI before you submit it again, or run "
                 "`oumi-flows doctor`",
             ) from error
@@ -336,7 +336,7 @@ class PrefectGateway:
     async def _call(
         self, method: str, path: str, body: Any = None, *, repeatable: bool = True
     ) -> httpx2.Response:
-        """Call the API; once more after bringing the engine back, if that can do no harm."""
+        """Call the API; repeat the call after restarting the engine, if that is safe."""
         connection = await self._engine.connection()
         try:
             return await self._send(connection, method, path, body)
@@ -361,7 +361,7 @@ class PrefectGateway:
         *,
         timeout: float | None = None,
     ) -> httpx2.Response:
-        """Send one request; again, a few times, while the server says that it is busy."""
+        """Send one request; repeat it a few times while the server answers that it is busy."""
         for delay in (*_BUSY_DELAYS, None):
             if not connection.is_served:
                 raise httpx2.ConnectError("The embedded server does not hold its port")

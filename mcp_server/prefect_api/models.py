@@ -1,4 +1,4 @@
-"""What the gateway reads of Prefect's answers; everything else in them is ignored."""
+"""The parts of Prefect's answers that the gateway reads; it ignores the others."""
 
 from typing import Annotated, Any
 
@@ -28,12 +28,12 @@ class RunState(_Answer):
 
     @property
     def job_state(self) -> JobState:
-        """The job state this Prefect state stands for."""
+        """The job state of this Prefect state."""
         return prefect_states.job_state(self.type, self.name)
 
 
 class JudgedState(_Answer):
-    """What Prefect answers to a proposed state."""
+    """Prefect's answer to a proposed state."""
 
     state: RunState | None = None
 
@@ -68,7 +68,7 @@ class FlowRun(_Answer):
 
     @property
     def has_parts(self) -> bool:
-        """Whether it is a run that consists of jobs."""
+        """Whether it is a pipeline or a sweep."""
         return self.command in (names.PIPELINE_COMMAND, names.SWEEP_COMMAND)
 
     @property
@@ -87,7 +87,7 @@ class DeploymentSchedule(_Answer):
 
 
 class Deployment(_Answer):
-    """A deployment: what runs are made from, once or on a schedule."""
+    """A deployment: the template of runs, with or without a schedule."""
 
     id: str
     name: str
@@ -126,13 +126,13 @@ class LogLine(_Answer):
 
 
 class Identified(_Answer):
-    """Anything of which only the id matters."""
+    """An object of which only the id matters."""
 
     id: str
 
 
 class BlockSchema(_Answer):
-    """What blocks of a type are like."""
+    """The schema of a type of blocks."""
 
     capabilities: list[str] = []
 
@@ -150,7 +150,7 @@ class BlockDocument(_Answer):
 
 
 class Automation(_Answer):
-    """What Prefect does when something happens."""
+    """An automation: what Prefect does at an event."""
 
     id: str
     name: str

@@ -1,4 +1,4 @@
-"""What the gateway does for notifications: Prefect's blocks and automations."""
+"""Calls for notifications: Prefect's blocks and automations."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -20,19 +20,19 @@ class NotificationGateway:
     """Small methods over Prefect's REST API, for blocks and automations.
 
     Args:
-        gateway: Speaks to the API.
+        gateway: Calls the API.
     """
 
     def __init__(self, gateway: PrefectGateway) -> None:
         self._gateway = gateway
 
     async def block(self, kind: str, name: str) -> BlockDocument | None:
-        """A block by its type's slug and its own name."""
+        """Read a block by its type's slug and its own name."""
         path = f"/block_types/slug/{kind}/block_documents/name/{name}"
         return await self._gateway.ask("GET", path, None, _BLOCK)
 
     async def create_block(self, kind: str, name: str, data: Mapping[str, Any]) -> BlockDocument:
-        """Create a block of a type that Prefect itself has."""
+        """Create a block of one of Prefect's own types."""
         block_type = await self._gateway.ask("GET", f"/block_types/slug/{kind}", None, _ANY)
         schemas: list[Identified] = []
         if block_type is not None:
@@ -57,7 +57,7 @@ class NotificationGateway:
         return made
 
     async def automations(self, name: str) -> list[Automation]:
-        """The automations of a name, which need not be one; the oldest first."""
+        """Read the automations of a name, oldest first; there can be several."""
         wanted = {"automations": {"name": {"any_": [name]}}, "sort": "CREATED_DESC"}
         found = await self._gateway.ask("POST", "/automations/filter", wanted, _AUTOMATIONS)
         return sorted(found or [], key=lambda one: (one.created, one.id))
@@ -67,5 +67,5 @@ class NotificationGateway:
         await self._gateway.ask("POST", "/automations/", automation, _AUTOMATION)
 
     async def delete_automation(self, automation_id: str) -> None:
-        """Delete an automation, if it is still there."""
+        """Delete an automation if it still exists."""
         await self._gateway.tell("DELETE", f"/automations/{automation_id}")

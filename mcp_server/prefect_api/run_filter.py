@@ -1,4 +1,4 @@
-"""Which jobs to read from Prefect."""
+"""The filter of jobs to read from Prefect."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +14,7 @@ _ENDED: Final = frozenset(state for state in JobState if state.is_terminal)
 
 @dataclass(frozen=True, kw_only=True)
 class RunFilter:
-    """Which jobs to read. Unset fields do not restrict."""
+    """A filter of jobs. Unset fields do not restrict."""
 
     states: frozenset[JobState] | None = None
     tags: tuple[str, ...] = ()
@@ -23,13 +23,13 @@ class RunFilter:
     before: datetime | None = None
     after: datetime | None = None
     leaves_out_planned: bool = False
-    """Whether runs that still wait for their time are left out, as those to come of schedules."""
+    """Whether to leave out runs that wait for their time, such as planned runs of schedules."""
     deployment_name: str | None = None
     excluded_ids: tuple[str, ...] = ()
     parent_id: str | None = None
 
     def body(self) -> dict[str, Any]:
-        """The filter as Prefect's API takes it."""
+        """Make the filter for Prefect's API."""
         filters: dict[str, Any] = {"tags": {"all_": [names.TAG, *self.tags]}}
         # With a filter by state SQLite sorts all that match instead of walking the index of the
         # order asked for: 120 ms instead of 12 for 20 of 10,000 (prefect 3.8).
@@ -56,20 +56,20 @@ class RunFilter:
         return filters
 
     def deployments(self) -> dict[str, Any] | None:
-        """The filter of the runs' deployments as Prefect's API takes it; None: of any."""
+        """Make the filter of deployments for Prefect's API; None: any deployment."""
         name = self.deployment_name
         return None if name is None else {"name": {"any_": [name]}}
 
 
 def _without(names_wanted: dict[str, list[str]], name: str) -> dict[str, list[str]]:
-    """A filter of state names that leaves out one more."""
+    """Add a name to a filter of excluded state names."""
     if "any_" in names_wanted:
         return {"any_": [other for other in names_wanted["any_"] if other != name]}
     return {"not_any_": [*names_wanted.get("not_any_", []), name]}
 
 
 def _state_filter(states: frozenset[JobState]) -> dict[str, Any]:
-    """Prefect's filter for job states: by type, and by name where a type stands for several."""
+    """Make Prefect's filter for job states: by type, and by name if a type means several."""
     by_type = [kind for kind, state in STATE_OF_TYPE.items() if state in states]
     named = {key: state for key, state in STATE_OF_NAME.items() if (state in states)}
     if by_type:
@@ -80,7 +80,7 @@ def _state_filter(states: frozenset[JobState]) -> dict[str, Any]:
         ]
         names_apart = {"name": {"not_any_": others}} if others else {}
         if states <= _ENDED:
-            # Most jobs have ended: said the other way round, SQLite walks the index of the order
+            # Most jobs have ended: with the inverse filter SQLite walks the index of the order
             # asked for until the page is full.
             rest = [kind for kind in STATE_OF_TYPE if kind not in by_type]
             return {"type": {"not_any_": rest}, **names_apart}

@@ -1,7 +1,7 @@
-"""What the gateway does for schedules. A schedule is a deployment of its own.
+"""Calls for schedules. Each schedule is a deployment of its own.
 
-Prefect (3.8) removes all runs to come of a deployment when one of its schedules is paused, changed
-or deleted. With a deployment each, no schedule can touch another's runs, and the Prefect UI shows
+Prefect (3.8) removes all planned runs of a deployment when one of its schedules is paused, changed
+or deleted. With a deployment each, no schedule can affect another's runs, and the Prefect UI shows
 each under its own name, with its own runs, switch and statistics.
 """
 
@@ -22,7 +22,7 @@ _RUN = TypeAdapter(FlowRun)
 _RUNS = TypeAdapter(list[FlowRun])
 
 NOT_STARTED: Final[Mapping[str, Any]] = {"state": {"type": {"any_": ["SCHEDULED"]}}}
-"""Filter of runs that nobody has started, or that wait for another attempt."""
+"""Filter of runs that have not started, or that wait for another attempt."""
 STARTED: Final[Mapping[str, Any]] = {
     "state": {"type": {"any_": ["PENDING", "RUNNING", "PAUSED", "CANCELLING"]}}
 }
@@ -35,7 +35,7 @@ class ScheduleGateway:
     """Small methods over Prefect's REST API, for schedules.
 
     Args:
-        gateway: Speaks to the API.
+        gateway: Calls the API.
         work_pool: The pool that jobs are submitted to.
     """
 
@@ -44,7 +44,7 @@ class ScheduleGateway:
         self._work_pool = work_pool
 
     async def ui_url(self) -> str | None:
-        """The root of the Prefect UI, where there is one."""
+        """Return the root of the Prefect UI, if there is one."""
         return await self._gateway.ui_url()
 
     async def create(
@@ -59,12 +59,12 @@ class ScheduleGateway:
         flow: str = names.FLOW_NAME,
         work_queue: str | None = None,
     ) -> Deployment:
-        """Create a deployment that runs what a flow's own does, or replace the one so named.
+        """Create a deployment like the flow's own, or replace the one of that name.
 
         Args:
             name: The deployment's name.
-            description: What the UI says of it.
-            schedule: When it fires; None: only when told to.
+            description: Its text in the UI.
+            schedule: When it fires; None: never by itself.
             parameters: The flow's parameters.
             tags: Tags of the deployment and its runs.
             labels: Labels of the deployment and its runs.
@@ -104,15 +104,15 @@ class ScheduleGateway:
         return created
 
     async def by_id(self, deployment_id: str) -> Deployment | None:
-        """A deployment."""
+        """Read a deployment."""
         return await self._gateway.ask("GET", f"/deployments/{deployment_id}", None, _DEPLOYMENT)
 
     async def by_name(self, name: str) -> Deployment | None:
-        """A deployment by its flow's name and its own, with a slash between."""
+        """Read a deployment by its flow's name and its own, joined by a slash."""
         return await self._gateway.ask("GET", f"/deployments/name/{name}", None, _DEPLOYMENT)
 
     async def schedules(self, *, limit: int = MAX_PAGE, offset: int = 0) -> list[Deployment]:
-        """Schedules in the order of their names."""
+        """Read schedules in the order of their names."""
         body = {
             "deployments": {"tags": {"all_": [names.SCHEDULE_TAG]}},
             "sort": "NAME_ASC",
@@ -122,7 +122,7 @@ class ScheduleGateway:
         return await self._gateway.ask("POST", "/deployments/filter", body, _DEPLOYMENTS) or []
 
     async def plan_runs(self, deployment_id: str, *, now: datetime, count: int) -> None:
-        """Have Prefect create the next runs at once; it creates those that are missing.
+        """Make Prefect create the next runs that are missing at once.
 
         Its own service does so every minute, for three runs and an hour ahead, at most 100 days.
         """
@@ -133,7 +133,7 @@ class ScheduleGateway:
     async def create_run_at(
         self, deployment_id: str, at: datetime, *, name: str, labels: Mapping[str, str | int]
     ) -> FlowRun | None:
-        """Create the one run of a deployment without a schedule, or read it."""
+        """Create the single run of a deployment without a schedule, or read it."""
         body = {
             "name": name,
             "labels": labels,
@@ -145,14 +145,14 @@ class ScheduleGateway:
         return await self._gateway.ask("POST", path, body, _RUN)
 
     async def put_back(self, run_id: str, at: datetime) -> None:
-        """Have a run start at `at`."""
+        """Move the start of a run to `at`."""
         body = {"state": _scheduled_state(at)}
         await self._gateway.tell("POST", f"/flow_runs/{run_id}/set_state", body)
 
     async def runs(
         self, deployment_id: str, wanted: Mapping[str, Any], *, newest_first: bool, limit: int
     ) -> list[FlowRun]:
-        """Runs of a schedule that match a filter of Prefect's."""
+        """Read runs of a schedule that match a filter of Prefect's."""
         body = {
             "flow_runs": {"deployment_id": {"any_": [deployment_id]}, **wanted},
             "sort": f"EXPECTED_START_TIME_{'DESC' if newest_first else 'ASC'}",
@@ -161,11 +161,11 @@ class ScheduleGateway:
         return await self._gateway.ask("POST", "/flow_runs/filter", body, _RUNS) or []
 
     async def pause(self, deployment_id: str) -> bool:
-        """Have a schedule fire no more; False if there is none."""
+        """Pause a schedule; False if it does not exist."""
         return await self._gateway.tell("POST", f"/deployments/{deployment_id}/pause_deployment")
 
     async def resume(self, deployment: Deployment) -> bool:
-        """Have a schedule fire again, whichever way it was paused; False if there is none."""
+        """Resume a schedule, however it was paused; False if it does not exist."""
         path = f"/deployments/{deployment.id}"
         for schedule in deployment.schedules:
             if not schedule.active:
@@ -175,10 +175,10 @@ class ScheduleGateway:
         return await self._gateway.tell("POST", f"{path}/resume_deployment")
 
     async def delete(self, deployment: Deployment) -> bool:
-        """Delete a schedule; its runs that were started stay. False if there is none.
+        """Delete a schedule; keep the runs it started. False if it does not exist.
 
-        Prefect (3.8) starts no further attempt of a run whose deployment is gone: that of a
-        schedule which had runs is kept, paused and without what makes it a schedule.
+        Prefect (3.8) starts no further attempt of a run whose deployment is gone: if the schedule
+        had runs, keep its deployment, paused and no longer marked as a schedule.
         """
         path = f"/deployments/{deployment.id}"
         began = {"start_time": {"is_null_": False}}

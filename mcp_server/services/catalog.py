@@ -16,7 +16,7 @@ from mcp_server.catalog.entry import Entry
 from mcp_server.catalog.library import LibraryState, LibraryStatus, OumiLibrary
 
 REFRESH_AFTER_SECONDS: Final = 3.0
-"""Long enough that a server which starts is not slowed."""
+"""Long enough not to slow the start of the server."""
 
 _ROWS_BYTES: Final = 10_000
 _ROW_BYTES: Final = 500
@@ -27,7 +27,7 @@ _MAX_RELATED: Final = 8
 
 
 class ConfigRow(Value):
-    """A config in a list; empty where its file does not say."""
+    """A config in a list; a field that its file does not give is empty."""
 
     path: str = Field(description="Give it to get_config.")
     description: str
@@ -41,10 +41,10 @@ class ConfigRow(Value):
 
 
 class ConfigSearch(Value):
-    """The configs found, the best first."""
+    """The configs found, best first."""
 
     summary: str = Field(description="One line a person can read; says what was cut.")
-    total: int = Field(description="How many there are in all.")
+    total: int = Field(description="Total number.")
     configs: list[ConfigRow]
 
 
@@ -62,7 +62,7 @@ class ConfigDetail(Value):
     datasets: list[str]
     gpu: str
     related: list[str] = Field(description="Configs that it runs, or that run it.")
-    next_step: str = Field(description="How to make it yours and run it.")
+    next_step: str = Field(description="Steps to adapt and run it.")
 
 
 class Categories(Value):
@@ -77,8 +77,10 @@ class Categories(Value):
     clouds: dict[str, int] = Field(description="Of the job configs.")
     total_configs: int
     oumi_version: str
-    configs_source: str = Field(description="Where Oumi's own configs are from, or why not here.")
-    version_warning: str = Field(description="Not empty: they may not fit the installed Oumi.")
+    configs_source: str = Field(
+        description="Source of Oumi's own configs, or why they are missing."
+    )
+    version_warning: str = Field(description="Set if they may not fit the installed Oumi.")
 
 
 class CatalogService:
@@ -86,7 +88,7 @@ class CatalogService:
 
     Args:
         catalog: The catalogue.
-        fetches: Whether the library is fetched when it is not here.
+        fetches: Whether to fetch the library when it is missing.
     """
 
     def __init__(self, catalog: Catalog, *, fetches: bool = True) -> None:
@@ -99,7 +101,7 @@ class CatalogService:
         return self.catalog.library
 
     async def fetch_later(self) -> None:
-        """Have Oumi's library fetched once whatever starts now has started."""
+        """Fetch Oumi's library once the server has started."""
         await anyio.sleep(REFRESH_AFTER_SECONDS)
         await anyio.to_thread.run_sync(self._refresh)
 
@@ -109,14 +111,14 @@ class CatalogService:
         """Find configs.
 
         Args:
-            query: Terms that must all be met, by path, model, task, technique, data set or GPUs.
-            content_match: Texts that the file must all have.
+            query: Terms that must all match: path, model, task, technique, data set or GPUs.
+            content_match: Texts that the file must contain.
             limit: How many to return at most.
         """
         return await anyio.to_thread.run_sync(self._search, query, content_match, limit)
 
     async def get(self, path: str) -> ConfigDetail:
-        """One config, and how to make it one's own.
+        """Read one config, with the steps to adapt it.
 
         Raises:
             ConfigNotFound: There is none at this path.
@@ -124,7 +126,7 @@ class CatalogService:
         return await anyio.to_thread.run_sync(self._get, path)
 
     async def categories(self) -> Categories:
-        """What there is."""
+        """List what the catalogue has."""
         return await anyio.to_thread.run_sync(self._categories)
 
     def _refresh(self) -> None:
@@ -228,12 +230,12 @@ def _rows_within(entries: Iterable[Entry], *, max_bytes: int) -> list[ConfigRow]
 
 
 def _missing(status: LibraryStatus) -> list[str]:
-    """What to say of a library that is not here."""
+    """Explain a library that is missing."""
     match status.state:
         case LibraryState.FOLDER | LibraryState.READY:
             return []
         case LibraryState.FETCHING:
-            return ["Oumi's own configs are being fetched: ask again in some seconds for those"]
+            return ["Oumi's own configs are being fetched: search again in a few seconds"]
         case _:
             return [f"Oumi's own configs are not here ({status.message})"]
 
@@ -247,9 +249,9 @@ def _next_step(config: Config) -> str:
             runs = f" and the configs it runs ({', '.join(entry.runs)})" if entry.runs else ""
             steps.append(f"put your resources, paths{runs} in order")
         case ConfigType.TRAINING:
-            steps.append("put in your data set and output_dir")
+            steps.append("set your data set and output_dir")
         case _:
-            steps.append("put in your model, data and output paths")
+            steps.append("set your model, data and output paths")
     if entry.config_type:
         steps.append(f'check it with validate_config(task_type="{entry.config_type}")')
     if entry.config_type not in ("", ConfigType.JUDGE, ConfigType.ASYNC_EVALUATION):
@@ -262,5 +264,5 @@ def _names(names: Iterable[str]) -> list[str]:
 
 
 def _counts(names: Iterable[str]) -> dict[str, int]:
-    """The most frequent names, and how often they come."""
+    """The most frequent names, each with its count."""
     return dict(Counter(name for name in names if name).most_common(_MAX_NAMES))

@@ -1,4 +1,4 @@
-"""What can be told of a config before it is launched; the tools and the terminal both call this."""
+"""Checks of a config before its launch; the tools and the terminal both call this."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -42,7 +42,7 @@ Suggest = Callable[[str, str], Sequence[str]]
 """Paths of configs that fit a model and a type of config."""
 
 _NOT_ANSWERED: Final = (EngineUnavailable, OperationTimeout, InternalError)
-"""What keeps the worker's part from an answer that this machine's part can give all the same."""
+"""Errors after which the answer has only the checks of this machine."""
 
 
 def make_checks(settings: Settings, gateway: PrefectGateway, configs: Catalog) -> "CheckService":
@@ -55,7 +55,7 @@ def make_checks(settings: Settings, gateway: PrefectGateway, configs: Catalog) -
 
 
 class CheckService:
-    """Checks of configs: the files are read here, the rest is asked of the worker.
+    """Checks configs: reads the files here, and asks the worker about the rest.
 
     Args:
         calls: Questions to the worker.
@@ -77,13 +77,13 @@ class CheckService:
     async def validate(
         self, config: str, *, task_type: str | None, client_cwd: str, cloud: str = LOCAL_CLOUD
     ) -> ConfigValidation:
-        """Everything that is wrong with a config by Oumi's schema and its classes.
+        """List every problem of a config by Oumi's schema and its classes.
 
         Args:
             config: Path of the config.
-            task_type: What Oumi would load it as; None: as its keys tell.
+            task_type: Type of config; None: the one that its keys show.
             client_cwd: Absolute folder that relative paths start from.
-            cloud: Where it is to run; what only this machine lacks is a warning elsewhere.
+            cloud: Where it will run; what only this machine lacks is a warning elsewhere.
 
         Raises:
             ConfigNotFound: There is no such file.
@@ -115,12 +115,12 @@ class CheckService:
         return _validation(path, config_type, notes.findings)
 
     async def pre_flight(self, config: str, *, client_cwd: str, cloud: str = "") -> PreFlight:
-        """Everything that would keep a config from running, or from running well.
+        """List every problem that would stop or harm a run of the config.
 
         Args:
             config: Path of the config.
             client_cwd: Absolute folder that relative paths start from.
-            cloud: Where it is to run; empty: as a job config says, else this machine.
+            cloud: Where it will run; empty: the cloud of a job config, else this machine.
 
         Raises:
             ConfigNotFound: There is no such file.
@@ -207,7 +207,7 @@ def _pre_flight(
 
 
 def _few(statuses: Mapping[str, str]) -> dict[str, str]:
-    """As many as an answer can hold, those that are not well before the others."""
+    """Keep as many as an answer can hold, those with problems first."""
     order = sorted(statuses, key=lambda name: statuses[name] in ("valid", "writable", "cached"))
     return {name[-_LONGEST_NAME:]: statuses[name] for name in order[:_NAMES]}
 
@@ -236,7 +236,7 @@ def _target(config: ConfigFile, cloud: str) -> str:
 
 
 def _note_no_answer(notes: Notes, error: OumiFlowsError, code: FindingCode) -> None:
-    notes.warning(code, f"The worker was not heard, so its part is missing: {error.what}",
+    notes.warning(code, f"The worker did not respond; its checks were skipped: {error.what}",
                   error.next_step)  # fmt: skip
 
 
@@ -247,7 +247,7 @@ def _validation(path: Path, config_type: ConfigType, found: Sequence[Finding]) -
         verdict = f"{path.name} is not a valid {kind} config: {count_findings(errors, warnings)}"
         verdict += f"; first: {errors[0].text}"
     elif any(finding.code is FindingCode.OUMI_NOT_ASKED for finding in warnings):
-        verdict = f"{path.name}: keys and types are those of a {kind} config; Oumi was not asked"
+        verdict = f"{path.name}: keys and types fit a {kind} config; Oumi did not check it"
     else:
         noted = f", with {count_findings(errors, warnings)}" if warnings else ""
         verdict = f"{path.name} is a valid {kind} config{noted}"

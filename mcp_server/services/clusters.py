@@ -11,9 +11,9 @@ from mcp_server.services.cluster_jobs import ClusterJobs, are_ending, list_some,
 from mcp_server.services.worker_calls import WorkerCalls
 
 LIST_SECONDS: Final = 60.0
-"""How long a listing may take where the worker is busy; each cloud has a few seconds."""
+"""Limit of a listing by a busy worker; each cloud has a few seconds."""
 END_SECONDS: Final = 2.3
-"""How long to wait for the end of a cluster; one that was ordered goes on afterwards."""
+"""How long to wait for the end of a cluster; the order continues afterwards."""
 _MOST: Final = 40
 
 
@@ -26,12 +26,12 @@ class ClusterChange(Value):
     cluster_name: str
     state: Literal["launching", "up", "stopping", "stopped", "ending", "gone"]
     live_jobs: list[str] | None = Field(
-        default=None, description="Launcher job ids that would be lost; null: not known."
+        default=None, description="Launcher job ids that would be lost; null: unknown."
     )
 
 
 class ClusterService:
-    """Clusters: list, stop and destroy them. The worker does it, in flows of its own.
+    """Lists, stops and destroys clusters. The worker does it, in flows of its own.
 
     Args:
         calls: How to ask the worker.
@@ -43,10 +43,10 @@ class ClusterService:
         self._jobs = jobs
 
     async def list(self, cloud: str = "") -> ClusterList:
-        """The clusters of a cloud, or of every cloud that can be asked.
+        """List the clusters of a cloud, or of every cloud that answers.
 
         Raises:
-            CloudUnavailable: That one cloud is unknown or not set up.
+            CloudUnavailable: The cloud is unknown or not set up.
         """
         listed = await self._read_list(cloud)
         if len(listed.clusters) <= _MOST:
@@ -58,34 +58,34 @@ class ClusterService:
         """One cluster.
 
         Raises:
-            ClusterNotFound: There is none of that name on that cloud.
+            ClusterNotFound: The cloud has no cluster of that name.
         """
         for cluster in (await self._read_list(cloud)).clusters:
             if cluster.cluster_name == cluster_name:
                 return cluster
         raise ClusterNotFound(
             f"There is no cluster {cluster_name!r} on {cloud}",
-            "See list_clusters for what there is",
+            "List the clusters with list_clusters",
         )
 
     async def stop(self, cloud: str, cluster_name: str) -> ClusterChange:
-        """Stop a cluster and keep its disks; not `done` until it was seen to be stopped.
+        """Stop a cluster and keep its disks; `done` once the cloud reports it stopped.
 
         Raises:
-            ClusterNotFound: There is none of that name on that cloud.
+            ClusterNotFound: The cloud has no cluster of that name.
             ClusterUnreachable: It does not answer; nothing was changed.
         """
         return await self._end(names.STOP_CLUSTER_FLOW, "stop", cloud, cluster_name)
 
     async def preview_stop(self, cloud: str, cluster_name: str) -> ClusterChange | None:
-        """What `stop` would end of a local cluster; changes nothing.
+        """Preview which jobs of a local cluster `stop` would cancel; change nothing.
 
         Returns:
-            None where there is no question for a person: the cluster is on a cloud, or every live
-            job of it was asked to end before.
+            None if a person need not decide: the cluster is on a cloud, or every live job of it
+            was asked to end before.
 
         Raises:
-            ClusterNotFound: There is none of that name on that cloud.
+            ClusterNotFound: The cloud has no cluster of that name.
         """
         if cloud != names.LOCAL_CLOUD:
             return None
@@ -95,19 +95,19 @@ class ClusterService:
         return _preview(cluster, await self._loss(cluster))
 
     async def preview_down(self, cloud: str, cluster_name: str) -> ClusterChange:
-        """What `down` would destroy; changes nothing.
+        """Preview what `down` would destroy; change nothing.
 
         Raises:
-            ClusterNotFound: There is none of that name on that cloud.
+            ClusterNotFound: The cloud has no cluster of that name.
         """
         cluster = await self.find(cloud, cluster_name)
         return _preview(cluster, f"IRREVERSIBLE: {await self._loss(cluster)}")
 
     async def down(self, cloud: str, cluster_name: str) -> ClusterChange:
-        """Destroy a cluster and its disks; not `done` until it was seen to be gone.
+        """Destroy a cluster and its disks; `done` once the cloud reports it gone.
 
         Raises:
-            ClusterNotFound: There is none of that name on that cloud.
+            ClusterNotFound: The cloud has no cluster of that name.
             ClusterUnreachable: It does not answer; nothing was changed.
         """
         return await self._end(names.DOWN_CLUSTER_FLOW, "down", cloud, cluster_name)
@@ -118,7 +118,7 @@ class ClusterService:
         )
 
     async def _loss(self, cluster: ClusterStatus) -> str:
-        """What is lost with a cluster."""
+        """Describe what is lost with a cluster."""
         where = f"cluster {cluster.cluster_name} on {cluster.cloud}"
         if cluster.cloud != names.LOCAL_CLOUD:
             return f"{where}, its disks and what runs on it ({_jobs(cluster)}) are destroyed."

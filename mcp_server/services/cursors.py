@@ -1,4 +1,4 @@
-"""Opaque places in a list of jobs, which stay right while jobs are added before them."""
+"""Opaque cursors of a list of jobs, which stay valid while newer jobs are added."""
 
 import base64
 import json
@@ -13,13 +13,13 @@ class ListPlace(NamedTuple):
     """Where a page ended."""
 
     before: datetime
-    """When the last job of the page was expected to start; the next page holds no later one."""
+    """When the last job of the page was expected to start; the next page has no later one."""
     seen: tuple[str, ...]
-    """The ids already given of jobs expected at that very instant."""
+    """The ids of jobs expected at that instant that earlier pages had."""
 
 
 def encode_list(page: list[FlowRun], place: ListPlace | None) -> str:
-    """The cursor after `page`, which began at `place`."""
+    """Encode the cursor after `page`, which began at `place`."""
     before = page[-1].expected_start_time
     seen = [run.id for run in page if run.expected_start_time == before]
     if place and place.before == before:
@@ -29,10 +29,10 @@ def encode_list(page: list[FlowRun], place: ListPlace | None) -> str:
 
 
 def decode_list(cursor: str | None) -> ListPlace | None:
-    """The place a cursor stands for; None for the beginning.
+    """Decode a cursor; None for the beginning.
 
     Raises:
-        InvalidArgument: It is not a cursor of a list.
+        InvalidArgument: It is not a cursor of a list of jobs.
     """
     if not cursor:
         return None
@@ -48,12 +48,12 @@ def decode_list(cursor: str | None) -> ListPlace | None:
 
 
 def encode_offset(offset: int) -> str:
-    """The cursor of a list whose first `offset` entries were given."""
+    """Encode the cursor of a list after its first `offset` entries."""
     return str(offset)
 
 
 def decode_offset(cursor: str | None) -> int:
-    """How many entries of a list were given before.
+    """Decode how many entries of a list earlier pages had.
 
     Raises:
         InvalidArgument: It is not a cursor of such a list.

@@ -1,4 +1,4 @@
-"""Looking things up in the API of the installed Oumi."""
+"""Searches the API of the installed Oumi."""
 
 import difflib
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class FoundDoc(DocEntry):
     """A class, function or method; `fields` may be fewer than there are."""
 
     fields_left_out: int = Field(
-        default=0, description="Fields not shown; ask for Class.field to see one in full."
+        default=0, description="Fields not shown; query Class.field to see one in full."
     )
 
 
@@ -59,7 +59,7 @@ class ModuleList(Value):
 
 
 class DocsService:
-    """What can be asked about Oumi's API.
+    """Answers questions about Oumi's API.
 
     Args:
         keeper: Has the index.
@@ -71,10 +71,10 @@ class DocsService:
     async def search(
         self, query: Sequence[str], *, module: str, kind: str, limit: int, summarize: bool
     ) -> DocsAnswer:
-        """The entries that fit best, as many and as full as an answer holds.
+        """Find the best entries, as many and as full as an answer holds.
 
         Raises:
-            InvalidArgument: Nothing is asked for.
+            InvalidArgument: The query is empty.
         """
         terms = [term.strip() for term in query if term.strip()]
         if not terms:
@@ -99,7 +99,7 @@ class DocsService:
         )
 
     async def modules(self) -> ModuleList:
-        """Every module that has something public."""
+        """List every module that has something public."""
         store = await self._keeper.store()
         modules = await anyio.to_thread.run_sync(store.modules)
         packages = [module for module in modules if module.is_package]
@@ -124,7 +124,7 @@ class DocsService:
 
 
 def _find(store: DocsStore, terms: Sequence[str]) -> list[Hit]:
-    """What is named by a term, then what has the words in it."""
+    """Find entries that a term names, then entries that contain the words."""
     found: dict[str, Hit] = {}
     for term in terms:
         for hit in store.find_named(term) or store.find_named("_".join(term.split())):
@@ -140,7 +140,7 @@ def _words(terms: Sequence[str], hits: Sequence[Hit], shown: Sequence[FoundDoc])
     if len(shown) < len(hits):
         text += f"; the first {len(shown)} are shown"
     if any(entry.fields_left_out or _is_shortened(entry) for entry in shown):
-        text += "; some is left out or shortened: ask for one name, or for Class.field"
+        text += "; some is left out or shortened: query one name, or Class.field"
     return f"{text}."
 
 
@@ -158,9 +158,9 @@ def _nothing(store: DocsStore, terms: Sequence[str]) -> str:
 
 
 def _fit(hits: Sequence[Hit], *, brief: bool) -> list[FoundDoc]:
-    """Each entry as full as the space allows, the first ones fullest.
+    """Make each entry as full as the space allows, the first ones fullest.
 
-    What was asked for by name is what is wanted: anything else beside it is kept brief.
+    If an entry was found by its name, keep the others brief.
     """
     briefs = _within([_brief(hit) for hit in hits], _MAX_BYTES)
     left = _MAX_BYTES - sum(map(_size, briefs))
@@ -188,7 +188,7 @@ def _within(entries: Sequence[FoundDoc], space: int) -> list[FoundDoc]:
 
 
 def _levels(hit: Hit) -> list[FoundDoc]:
-    """An entry in full, and then less and less of it."""
+    """Versions of an entry, from full to brief."""
     entry = hit.entry
     if hit.field is not None:
         field = [field for field in entry.fields if field.name == hit.field]

@@ -28,9 +28,9 @@ _POLL_SECONDS: Final = 0.1
 _LONGEST_POLL_SECONDS: Final = 0.5
 _POLL_GROWTH: Final = 1.2
 _TAKEN_UP_SECONDS: Final = 2.5
-"""How long a worker that is there may take to begin."""
+"""How long a running worker may take to begin."""
 _LOADED_SECONDS: Final = 25.0
-"""How long one that was just started may take."""
+"""How long a worker that just started may take to begin."""
 _FRESH: Final = timedelta(seconds=60)
 _RUNS: Final = TypeAdapter(list[FlowRun])
 
@@ -38,7 +38,7 @@ T = TypeVar("T", bound=Answer)
 
 
 class WorkerCalls:
-    """Runs flows that answer (`flows.answers.answering.answering`) and waits for what they say.
+    """Runs flows that answer (`flows.answers.answering.answering`) and waits for their results.
 
     Args:
         gateway: Prefect's API.
@@ -56,7 +56,7 @@ class WorkerCalls:
         timeout_seconds: float,
         name: str = "",
     ) -> T:
-        """Ask the worker, and wait for the answer; a question that is late is cancelled.
+        """Ask the worker and wait for the answer; cancel the question if it is late.
 
         Args:
             flow: The flow's name.
@@ -66,9 +66,9 @@ class WorkerCalls:
             name: The run's name in the Prefect UI; empty: the flow's.
 
         Raises:
-            OumiFlowsError: The one that the flow raised.
-            OperationTimeout: It did not end in time.
-            EngineUnavailable: No worker took it up.
+            OumiFlowsError: The flow raised it.
+            OperationTimeout: The flow did not end in time.
+            EngineUnavailable: No worker took the run.
         """
         run = await self._create(flow, parameters, name=name or flow, key=uuid4().hex)
         run = await self._await_end(run, timeout_seconds)
@@ -85,12 +85,12 @@ class WorkerCalls:
         timeout_seconds: float,
         name: str,
     ) -> T:
-        """As `call`; a question that is late goes on, and the same one has its answer later.
+        """Ask as `call` does; a late question continues, and the next call gets its answer.
 
         Raises:
-            OumiFlowsError: The one that the flow raised.
-            OperationTimeout: It is not answered yet.
-            EngineUnavailable: No worker took it up.
+            OumiFlowsError: The flow raised it.
+            OperationTimeout: There is no answer yet.
+            EngineUnavailable: No worker took the run.
         """
         last = await self._last(flow, parameters, name=name)
         is_unread = last is not None and last.label(names.LABEL_UNREAD) == "yes"
@@ -106,7 +106,7 @@ class WorkerCalls:
             raise _late(await self._withdraw(run))
         await self._gateway.patch_labels(run.id, {names.LABEL_UNREAD: "yes"})
         raise OperationTimeout(
-            f"{name} was not answered within {timeout_seconds:g} s, and is still being asked",
+            f"{name} had no answer within {timeout_seconds:g} s and continues",
             "Call again for the answer",
         )
 
@@ -119,21 +119,21 @@ class WorkerCalls:
         timeout_seconds: float,
         name: str,
     ) -> T | None:
-        """Have something done that may take minutes, by a flow that sets `LABEL_ORDERED`.
+        """Order work that may take minutes, from a flow that sets `LABEL_ORDERED`.
 
-        A call joins the run of the same order that is under way.
+        A call joins a run of the same order that has not ended.
 
         Returns:
-            What the flow returned; None: it was ordered, and is not confirmed yet.
+            What the flow returned; None: it has the order and has not confirmed its end.
 
         Raises:
-            OumiFlowsError: The one that the flow raised.
-            OperationTimeout: It was not ordered, and will not be.
-            EngineUnavailable: No worker took it up, and none will.
+            OumiFlowsError: The flow raised it.
+            OperationTimeout: The order was not given and was cancelled.
+            EngineUnavailable: No worker took the run, which was cancelled.
         """
         run = await self._last(flow, parameters, name=name)
         if run is None or not _is_live(run):
-            # Of two calls at once, both have the same run.
+            # Two calls at once get the same run.
             key = " ".join([name, *map(str, parameters.values()), run.id if run else ""])
             run = await self._create(flow, parameters, name=name, key=key)
         run = await self._await_end(run, timeout_seconds)
@@ -158,7 +158,7 @@ class WorkerCalls:
         )
 
     async def _last(self, flow: str, parameters: Mapping[str, Any], *, name: str) -> FlowRun | None:
-        """The last run of a question."""
+        """Read the last run of a question."""
         body = {
             "flows": {"name": {"any_": [flow]}},
             "flow_runs": {"tags": {"all_": [names.CALL_TAG]}, "name": {"any_": [name]}},
@@ -169,9 +169,9 @@ class WorkerCalls:
         return next((run for run in runs if run.parameters == parameters), None)
 
     async def _await_end(self, run: FlowRun, timeout_seconds: float) -> FlowRun:
-        """The run once it has ended, or as it is when the time is up.
+        """Wait until the run has ended or the time is up; return the run as last read.
 
-        The time to load of a worker that is on its way does not count.
+        The time that a worker needs to load does not count.
         """
         begun = time.monotonic()
         deadline = begun + timeout_seconds
@@ -193,11 +193,11 @@ class WorkerCalls:
         return run
 
     async def _withdraw(self, run: FlowRun) -> FlowRun:
-        """Cancel a run; the run as it was just after that."""
+        """Cancel a run; return it as read just after."""
         await self._gateway.set_state(
             run.id,
             PREFECT_STATE[JobState.CANCELLING],
-            message="Nobody waits for the answer any more.",
+            message="The caller stopped waiting.",
             repeatable=True,
         )
         return await self._gateway.read_run(run.id)
@@ -217,42 +217,42 @@ class WorkerCalls:
 
 
 def _is_live(run: FlowRun) -> bool:
-    """Whether a run goes on and is still wanted."""
+    """Whether a run has not ended and was not cancelled."""
     state = run.state.job_state
     return not state.is_terminal and state is not JobState.CANCELLING
 
 
 def _is_fresh(run: FlowRun) -> bool:
-    """Whether a run's answer is still worth reading."""
+    """Whether a run's answer is recent enough."""
     if run.state.job_state is not JobState.SUCCEEDED or run.end_time is None:
         return False
-    # An answer from ahead is of the time before the clock was set back.
+    # An answer from the future dates from before the clock was set back.
     return abs(datetime.now(UTC) - run.end_time) < _FRESH
 
 
 def _late(run: FlowRun) -> OumiFlowsError:
     if not run.run_count:
         return EngineUnavailable(
-            f"No worker took up {run.name} in time",
+            f"No worker took {run.name} in time",
             "Run `oumi-flows status` to see whether the worker is up, then try again",
         )
     return OperationTimeout(
         f"The worker did not answer {run.name} in time",
-        "Try again; `oumi-flows doctor` tells what the worker is doing",
+        "Try again; `oumi-flows doctor` shows what the worker is doing",
     )
 
 
 def _refusal(run: FlowRun) -> OumiFlowsError:
-    """The error that the flow's state carries."""
+    """Read the error from the flow's state."""
     message = run.state.message or ""
     if run.state.job_state is JobState.CANCELLED:
-        return Conflict(f"{run.name} was cancelled by somebody", "Call again if it is wanted")
+        return Conflict(f"{run.name} was cancelled", "Call again if you still need it")
     code, colon, text = message.partition(": ")
     error_type = ERRORS.get(code)
     if colon and error_type is not None:
         what, stop, next_step = text.partition(". ")
-        return error_type(what, next_step if stop else "Look at the run in the Prefect UI")
+        return error_type(what, next_step if stop else "Open the run in the Prefect UI")
     return InternalError(
         f"The worker failed at {run.name} ({run.state.name}: {message[:300]})",
-        "Look at the run in the Prefect UI, and at the worker's log",
+        "Open the run in the Prefect UI, and read the worker's log",
     )

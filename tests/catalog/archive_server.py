@@ -1,4 +1,4 @@
-"""An HTTP server on the loopback that has an archive, and misbehaves as told."""
+"""An HTTP server on the loopback that has an archive, and misbehaves on request."""
 
 import gzip
 import io
@@ -142,7 +142,7 @@ def cut_unnoticed(handler: Handler) -> None:
 
 
 def silent(handler: Handler) -> None:
-    """Nothing, for as long as it is held."""
+    """Send nothing while it is held."""
     handler.archive.waiting.set()
     handler.archive.held.wait(30)
 

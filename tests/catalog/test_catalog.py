@@ -351,7 +351,7 @@ def test_what_there_is_not_is_not_found(tmp_path: Path, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "said"),
     [
         ("mixtral", "no mixtral; nearest is mistral"),
         ("quen lora", "no quen; nearest is qwen"),
@@ -363,10 +363,10 @@ def test_what_there_is_not_is_not_found(tmp_path: Path, words: str) -> None:
     ],
 )
 async def test_the_summary_says_what_was_not_there_as_it_was_asked(
-    tmp_path: Path, words: str, told: str
+    tmp_path: Path, words: str, said: str
 ) -> None:
     service = CatalogService(Catalog(OumiLibrary(Settings(home=tmp_path))), fetches=False)
-    assert told in (await service.search([words])).summary
+    assert said in (await service.search([words])).summary
 
 
 @pytest.mark.parametrize("words", ["lora llama 8b", "evaluate mmlu", "sft on my jsonl", "int4"])

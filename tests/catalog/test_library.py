@@ -184,8 +184,8 @@ def test_without_a_strong_etag_it_is_fetched_from_its_beginning(
     [
         (cut, "could not be fetched"),
         (cut_without_length, "could not be fetched"),
-        (cut_unnoticed, "no whole .tar.gz"),
-        (html, "no whole .tar.gz"),
+        (cut_unnoticed, "no complete .tar.gz"),
+        (html, "no complete .tar.gz"),
         (status(404), "404 Not Found"),
         (status(500), "500 Internal Server Error"),
         (status(204), "204 No Content"),

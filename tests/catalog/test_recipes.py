@@ -30,7 +30,7 @@ ENTRIES = [entry_of(recipe) for recipe in RECIPES]
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.relative_to(RECIPES_DIR)))
 def test_a_recipe_is_clean_and_says_what_it_is_what_it_needs_and_how_it_runs(recipe: Path) -> None:
     entry, text = entry_of(recipe), recipe.read_text()
-    assert entry.config_type, "its type is not to be told from its keys"
+    assert entry.config_type, "its keys do not show its type"
     assert config_problems(read_config(recipe).data, ConfigType(entry.config_type)) == []
     assert entry.task
     assert entry.description.endswith(".")

@@ -74,7 +74,7 @@ def test_a_part_of_a_word_is_looked_for_in_names_only_and_not_when_it_is_short(
     assert len(index.search([query])) == total
 
 
-def test_what_rests_on_a_misspelling_is_told() -> None:
+def test_a_match_of_a_misspelling_is_reported() -> None:
     index = SearchIndex(ENTRIES)
     best = index.search(["lamma3 qlora"])[0].entry
     assert index.misspelt(["lamma3 qlora"], best) == [("lamma3", "llama3.1")]
@@ -141,7 +141,7 @@ def test_a_person_may_use_other_words(words: str, found: str) -> None:
     assert paths(words) == [found]
 
 
-def test_the_terms_that_nothing_meets_are_told() -> None:
+def test_terms_without_a_match_are_reported() -> None:
     assert SearchIndex(ENTRIES).unmet(["llama", "unheardof", "lamma"]) == ["unheardof"]
 
 
@@ -171,5 +171,5 @@ def test_a_config_comes_before_the_job_that_runs_it() -> None:
         ("???", "", ""),
     ],
 )
-def test_family_and_size_are_told_from_a_models_name(name: str, family: str, size: str) -> None:
+def test_family_and_size_are_read_from_a_models_name(name: str, family: str, size: str) -> None:
     assert (family_of(name), size_of(name)) == (family, size)

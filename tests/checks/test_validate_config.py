@@ -68,7 +68,7 @@ async def test_without_a_worker_it_tells_what_it_can_and_that_oumi_was_not_asked
     told = await validate(client, tmp_path)
     assert told["errors"] == []
     assert [warning["code"] for warning in told["warnings"]] == ["oumi_not_asked"]
-    assert told["summary"].endswith("Oumi was not asked")
+    assert told["summary"].endswith("Oumi did not check it")
 
 
 @pytest.mark.parametrize(

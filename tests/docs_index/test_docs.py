@@ -148,7 +148,7 @@ async def test_a_caller_waits_only_so_long_and_the_build_goes_on(tmp_path: Path)
     package = find_oumi()
     assert package is not None
     keeper = DocsKeeper(tmp_path, wait_seconds=0)
-    with pytest.raises(OperationTimeout, match=rf"oumi {package.version} is still being indexed"):
+    with pytest.raises(OperationTimeout, match=rf"oumi {package.version} is being indexed"):
         await keeper.store()
     async with asyncio.timeout(60):
         while True:
@@ -162,7 +162,9 @@ async def test_a_caller_waits_only_so_long_and_the_build_goes_on(tmp_path: Path)
     keeper.close()
 
 
-async def test_a_broken_index_is_made_anew_and_a_broken_package_is_told(tmp_path: Path) -> None:
+async def test_a_broken_index_is_built_again_and_a_broken_package_is_reported(
+    tmp_path: Path,
+) -> None:
     source = tmp_path / "lib"
     source.mkdir()
     (source / "__init__.py").write_text("def f() -> None: ...\n")

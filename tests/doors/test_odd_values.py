@@ -27,7 +27,7 @@ COMMAND = "import sys; from oumi_flows import main; sys.exit(main())"
 
 @pytest.mark.parametrize("zone", ["localtime", "Factory", "posixrules", "right/UTC", "", "../UTC"])
 def test_a_time_zone_that_is_none_is_refused(zone: str) -> None:
-    with pytest.raises(InvalidArgument, match="is not known"):
+    with pytest.raises(InvalidArgument, match="is unknown"):
         When.of(Times(cron="0 2 * * *", timezone=zone), now=NOW)
 
 

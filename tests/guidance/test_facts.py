@@ -114,10 +114,10 @@ def test_what_the_installed_packages_do_is_what_the_guides_say(installed: dict[s
     assert {claim for claim, holds in installed["behaviour"].items() if not holds} == set()
 
 
-def test_defaults_clouds_methods_and_versions_are_as_told(installed: dict[str, Any]) -> None:
-    told = {row[0]: row[1] for row in Guide("mle-train").rows("key", "Oumi's default")}
+def test_defaults_clouds_methods_and_versions_are_as_stated(installed: dict[str, Any]) -> None:
+    stated = {row[0]: row[1] for row in Guide("mle-train").rows("key", "Oumi's default")}
     assert {key: value.lower() for key, value in installed["defaults"].items()} == {
-        key: str(float(value)) if "e-" in value else value.lower() for key, value in told.items()
+        key: str(float(value)) if "e-" in value else value.lower() for key, value in stated.items()
     }
     cloud = Guide("cloud-launch").text
     (cannot_stop,) = re.findall(r"^- (.+) cannot stop:", cloud, re.MULTILINE)
@@ -127,11 +127,11 @@ def test_defaults_clouds_methods_and_versions_are_as_told(installed: dict[str, A
     for method in installed["quantize_methods"]:
         assert f"`{method}`" in post
     for guide in ALL:
-        for name, told_version in re.findall(
+        for name, stated_version in re.findall(
             r"(Oumi|SkyPilot|TRL|PEFT|harness) (\d+\.\d+)", guide.text
         ):
             package = {"SkyPilot": "skypilot", "harness": "lm_eval"}.get(name, name.lower())
-            assert installed["versions"][package].startswith(told_version), (guide.name, name)
+            assert installed["versions"][package].startswith(stated_version), (guide.name, name)
 
 
 def test_the_samples_of_conversations_are_what_oumi_writes(installed: dict[str, Any]) -> None:

@@ -74,7 +74,7 @@ def test_another_user_and_storage_mounts_are_refused(
     assert "must not differ" in section
     assert "storage mounts refused" in section
     with pytest.raises(InvalidConfig, match="user"):
-        launch(tmp_path, user="somebody")
+        launch(tmp_path, user="other")
     with pytest.raises(InvalidConfig, match="storage_mounts"):
         launch(tmp_path, storage_mounts={"/out": {"source": "gs://b", "store": "gcs"}})
     assert not any(node.scripts for node in nodes)

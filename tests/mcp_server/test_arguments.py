@@ -151,14 +151,14 @@ async def test_a_read_only_server_refuses_what_changes_anything(
         assert (await error(client, "list_jobs")).startswith("ENGINE_UNAVAILABLE: ")
 
 
-async def test_a_server_offers_the_toolsets_it_is_told_to(engineless: Parts) -> None:
+async def test_a_server_offers_only_the_requested_toolsets(engineless: Parts) -> None:
     async with Client(build_server(engineless, Options(toolsets=["guide"]))) as client:
         assert [tool.name for tool in (await client.list_tools()).tools] == ["get_started"]
     with pytest.raises(InvalidArgument, match="There is no toolset 'job'"):
         build_server(engineless, Options(toolsets=["job"]))
 
 
-async def test_a_defect_is_told_without_its_inside(
+async def test_a_defect_is_reported_without_its_inside(
     engineless: Parts, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: object, **__: object) -> None:

@@ -175,7 +175,7 @@ async def test_jobs_for_which_there_was_no_time_are_left_and_named() -> None:
     runs = Runs(run_of("a"), run_of("b"))
     ended = await canceller_of(runs, monotonic=lambda: next(clock)).cancel_all(JobFilter())
     assert [(row.job_id, row.error) for row in ended.jobs] == [
-        ("b", "CONFLICT: there was no time left to ask it. Call again."),
+        ("b", "CONFLICT: the time was up before it was asked. Call again."),
         ("a", ""),
     ]
 

@@ -34,13 +34,13 @@ async def test_two_evaluations_differ_in_their_metrics(
     client: Client, prefect: PrefectServer, config: Path, tmp_path: Path
 ) -> None:
     given = {"config_path": config.name, "client_cwd": str(config.parent), "dry_run": False}
-    kept, told = [await ok(client, "run_oumi_job", **given) for _ in range(2)]
+    kept, labelled = [await ok(client, "run_oumi_job", **given) for _ in range(2)]
     prefect.label(kept["job_id"], metrics='{"em.exact_match": 0.75, "loss": 1.5}')
     log = anyio.Path(tmp_path / "log.txt")
     await log.write_text('{"em.exact_match": 0.5}\n{"loss": 1.5}\n')
-    prefect.label(told["job_id"], log_path=str(log))
+    prefect.label(labelled["job_id"], log_path=str(log))
 
-    found = await ok(client, "compare_jobs", a=kept["job_id"], b=told["job_id"])
+    found = await ok(client, "compare_jobs", a=kept["job_id"], b=labelled["job_id"])
 
     assert found["results"] == [{"what": "metrics.em.exact_match", "a": "0.75", "b": "0.5"}]
 

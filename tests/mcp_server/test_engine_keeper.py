@@ -67,22 +67,22 @@ async def test_a_caller_that_gives_up_does_not_end_the_look(engine: SlowEngine) 
     assert await patient is engine.server
 
 
-async def test_the_client_is_told_what_is_being_done(engine: SlowEngine) -> None:
+async def test_the_client_learns_what_the_engine_does(engine: SlowEngine) -> None:
     keeper = EngineKeeper(engine.ensure, timeout_seconds=10)
-    told: list[str] = []
+    phases: list[str] = []
 
     async def tell(phase: str) -> None:
-        told.append(phase)
+        phases.append(phase)
 
     telling = asyncio.create_task(keeper.tell_until_up(tell))
     looking = asyncio.create_task(keeper.connection())
-    await eventually(lambda: "starting the Prefect server" in told)
+    await eventually(lambda: "starting the Prefect server" in phases)
     engine.let_up.set()
     await looking
     await asyncio.wait_for(telling, timeout=5)
 
 
-async def test_a_look_that_fails_is_told_to_who_waits_and_tried_again_later() -> None:
+async def test_a_failed_look_is_reported_to_waiting_calls_and_repeated_later() -> None:
     answers: list[Exception | PrefectServer] = [
         ConfigNotFound("prefect.yaml is missing", "Install it again"),
         OSError(28, "No space left on device"),

@@ -59,7 +59,7 @@ def after(**fields: Any) -> dict[str, Any]:
             "${train.output_dir}: train has no output_dir",
         ),
         ([train(), after()], "Step after: it writes to "),
-        ([train(notify="nobody")], "Step train: notify is neither an http(s) URL nor"),
+        ([train(notify="no-receiver")], "Step train: notify is neither an http(s) URL nor"),
         (
             [train(needs=["tarin"])],
             "Step train needs tarin, which is not a step. Did you mean train?",
@@ -161,8 +161,8 @@ async def test_a_sweep_over_lists_tries_each_combination(client: Client, config:
         assert plan["warnings"][-1].startswith(HERE)
 
 
-async def test_who_is_to_be_told_of_a_whole_is_checked(client: Client, config: Path) -> None:
-    given = {"client_cwd": str(config.parent), "notify": "nobody"}
+async def test_the_receiver_of_a_whole_is_checked(client: Client, config: Path) -> None:
+    given = {"client_cwd": str(config.parent), "notify": "no-receiver"}
     assert "notify is neither" in await error(client, "run_pipeline", steps=[train()], **given)
     assert "notify is neither" in await error(client, "run_sweep", sweep={"a": 1}, **given)
 

@@ -126,7 +126,7 @@ async def test_a_busy_server_is_asked_again(scripted: Scripted) -> None:
         ((500, {}), EngineUnavailable, "answered 500"),
         ((422, {"detail": "no"}), InternalError, "answered 422"),
         ((200, {"id": RUN_ID}), EngineUnavailable, "is odd at name"),
-        ((200, []), EngineUnavailable, "is odd"),
+        ((200, []), EngineUnavailable, "is unexpected"),
     ],
 )
 async def test_a_failure_of_prefect_is_one_of_our_errors(
@@ -191,7 +191,7 @@ async def test_a_submission_that_may_have_been_taken_is_not_called_a_failure_onl
     with pytest.raises(EngineUnavailable, match="did not answer") as raised:
         await create(gateway)
     assert ("list_jobs" in str(raised.value)) is may_exist
-    assert ("is not known" in str(raised.value)) is may_exist
+    assert ("it is unknown whether" in str(raised.value)) is may_exist
 
 
 async def test_a_submission_whose_answer_is_lost_with_the_engine_may_have_been_taken(
@@ -203,7 +203,10 @@ async def test_a_submission_whose_answer_is_lost_with_the_engine_may_have_been_t
         raise EngineUnavailable("The engine did not come up", "Run it")
 
     monkeypatch.setattr(server, "revive", stays_down)
-    with pytest.raises(EngineUnavailable, match=r"did not come up; whether .* is not known"):
+    with pytest.raises(
+        EngineUnavailable,
+        match=r"did not come up; it is unknown whether Prefect accepted the submission",
+    ):
         await create(gateway)
 
 

@@ -117,15 +117,15 @@ async def test_the_same_key_with_somebody_else_to_tell_is_a_conflict(
 ) -> None:
     key = uuid.uuid4().hex
     given = {"config_path": str(config), "client_cwd": str(config.parent), "dry_run": False}
-    told = {"idempotency_key": key, "notify": "https://example.org/hook"}
-    job = await submit(**told)
-    assert (await submit(**told))["job_id"] == job["job_id"]
+    arguments = {"idempotency_key": key, "notify": "https://example.org/hook"}
+    job = await submit(**arguments)
+    assert (await submit(**arguments))["job_id"] == job["job_id"]
     for other in (
         {"notify_on": "failure"},
         {"notify": "https://example.org/other"},
         {"notify": None},
     ):
-        text = await error(client, "run_oumi_job", **given, **(told | other))
+        text = await error(client, "run_oumi_job", **given, **(arguments | other))
         assert text.startswith("CONFLICT: ")
         assert job["job_id"] in text
 
@@ -168,7 +168,7 @@ async def test_an_unknown_job_is_not_found(client: Client, reference: str) -> No
 
 
 async def test_a_run_of_another_flow_is_not_a_job(client: Client, prefect: PrefectServer) -> None:
-    flow = prefect.call("POST", "/flows/", {"name": "somebody-elses"})
+    flow = prefect.call("POST", "/flows/", {"name": "foreign"})
     run = prefect.call("POST", "/flow_runs/", {"flow_id": flow["id"]})
     assert (await error(client, "cancel_job", job_id=run["id"])).startswith("JOB_NOT_FOUND: ")
 
@@ -549,7 +549,7 @@ async def test_a_cursor_that_no_list_gave_is_refused(client: Client) -> None:
         ("slack-webhook/none", "'slack-webhook/none', which Prefect does not have"),
     ],
 )
-async def test_a_receiver_that_cannot_be_told_is_refused(
+async def test_a_receiver_that_cannot_be_notified_is_refused(
     client: Client, config: Path, notify: str, said: str
 ) -> None:
     line = await error(

@@ -1,4 +1,4 @@
-"""What a client is told of the server before it calls anything."""
+"""What a client learns of the server before its first call."""
 
 import json
 import subprocess

@@ -193,7 +193,7 @@ async def test_a_search_of_the_tail_finds_the_last_lines_first(log: Log) -> None
         await log.read(grep="(")
 
 
-async def test_the_end_is_told_once_the_job_has_ended_and_all_was_read(log: Log) -> None:
+async def test_the_end_is_reported_once_the_job_has_ended_and_all_was_read(log: Log) -> None:
     log.write(*numbered(300))
     page = await log.read(lines=200)
     assert not page.at_end
@@ -214,7 +214,7 @@ async def test_a_cursor_of_a_file_that_is_gone_gives_the_tail_and_says_so(log: L
     within = base64.urlsafe_b64encode(b"1:17").decode().rstrip("=")
     page = await log.read(lines=2, cursor=within)
     assert page.logs == "98\n99"
-    assert "the file that cursor belongs to is not here" in page.summary
+    assert "the file of cursor is not on this machine" in page.summary
     for wrong in ("prefect:1", "prefect:2026-01-01T00:00:00/1", "prefect:0000000000/1"):
         with pytest.raises(InvalidArgument):
             await log.read(cursor=wrong)

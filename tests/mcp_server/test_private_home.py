@@ -1,4 +1,4 @@
-"""Who can look into OUMI_FLOWS_HOME, whoever of us makes it."""
+"""OUMI_FLOWS_HOME is private, whichever process creates it."""
 
 import os
 from collections.abc import Callable, Iterator

@@ -55,7 +55,7 @@ async def test_a_resource_that_is_not_there_is_an_error(client: Client, uri: str
     assert caught.value.error.code == -32602
 
 
-async def test_a_listener_is_told_when_a_job_changes(
+async def test_a_listener_is_notified_when_a_job_changes(
     client: Client, config: Path, prefect: PrefectServer
 ) -> None:
     job_id = await submit(client, config)
@@ -69,14 +69,14 @@ async def test_a_listener_is_told_when_a_job_changes(
     assert seen == set(uris)
 
 
-async def test_a_subscriber_of_the_handshake_era_is_told_until_it_leaves(
+async def test_a_subscriber_of_the_handshake_era_is_notified_until_it_leaves(
     parts: Parts, config: Path, prefect: PrefectServer
 ) -> None:
-    told: asyncio.Queue[str] = asyncio.Queue()
+    uris: asyncio.Queue[str] = asyncio.Queue()
 
     async def on_message(message: Any) -> None:
         if isinstance(message, ResourceUpdatedNotification):
-            told.put_nowait(message.params.uri)
+            uris.put_nowait(message.params.uri)
 
     server = build_server(parts, Options())
     async with Client(server, mode="legacy", message_handler=on_message) as client:
@@ -85,6 +85,6 @@ async def test_a_subscriber_of_the_handshake_era_is_told_until_it_leaves(
         with pytest.warns(MCPDeprecationWarning):
             await client.subscribe_resource(uri)  # pyright: ignore[reportDeprecated]
         await asyncio.to_thread(prefect.set_states, job_id, "PENDING", "RUNNING")
-        assert await asyncio.wait_for(told.get(), timeout=20) == uri
+        assert await asyncio.wait_for(uris.get(), timeout=20) == uri
         with pytest.warns(MCPDeprecationWarning):
             await client.unsubscribe_resource(uri)  # pyright: ignore[reportDeprecated]

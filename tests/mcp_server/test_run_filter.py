@@ -11,7 +11,7 @@ def test_every_state_is_no_filter() -> None:
     assert RunFilter(states=frozenset(JobState)).body() == RunFilter().body()
 
 
-def test_jobs_that_have_ended_are_told_by_their_end_time() -> None:
+def test_jobs_that_have_ended_are_recognised_by_their_end_time() -> None:
     body = RunFilter(states=ENDED).body()
     assert body == {**RunFilter().body(), "end_time": {"is_null_": False}}
 

@@ -151,9 +151,9 @@ def test_the_handshake_does_not_wait_for_the_engine_nor_a_signal_for_a_call(star
     assert wire.call("get_started")["structuredContent"]["summary"]
     call = {"name": "list_jobs", "arguments": {}, "_meta": {"progressToken": "t"}}
     wire.send({"jsonrpc": "2.0", "id": 99, "method": "tools/call", "params": call})
-    told = wire.read_line()
-    assert told["method"] == "notifications/progress"
-    assert told["params"]["progressToken"] == "t"
+    message = wire.read_line()
+    assert message["method"] == "notifications/progress"
+    assert message["params"]["progressToken"] == "t"
     wire.process.terminate()
     assert wire.ended() == 0
 

@@ -39,7 +39,7 @@ def job(folder: Path, **more: Any) -> dict[str, Any]:
 
 @needs_rsync
 @pytest.mark.parametrize("kind", [CloudKind.SKYPILOT, CloudKind.SLURM])
-def test_what_is_ignored_is_not_copied_and_told_when_the_job_uses_it(
+def test_ignored_files_are_not_copied_and_reported_if_the_job_uses_them(
     folder: Path, kind: CloudKind
 ) -> None:
     found = preview(job(folder), kind=kind)

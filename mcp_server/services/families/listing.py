@@ -1,4 +1,4 @@
-"""Runs that consist of jobs: what their parts are, and what one part's fate means to the whole."""
+"""Pipelines and sweeps in lists: their parts, and what the end of one means for the whole."""
 
 import json
 from typing import Any, Final, cast
@@ -28,33 +28,35 @@ class Families:
         self._gateway = gateway
 
     async def with_parts(self, status: JobStatus, run: FlowRun) -> JobStatus:
-        """The status of a run that consists of jobs, with each of them."""
+        """Add the status of each part to the status of the whole."""
         found = await self._gateway.read_artifacts([run.id], artifact_type=names.PARTS_ARTIFACT)
         rows = _rows(found[0]) if found else []
         shown = [_part(row, run) for row in rows[:_SHOWN]]
         ids = tuple(part.job_id for part in shown if part.job_id)
-        # The table is as its worker last saw them.
+        # The table shows the parts as the worker last saw them.
         runs = await self._gateway.filter_runs(RunFilter(ids=ids), limit=MAX_PAGE) if ids else []
         states = {child.id: child.state.job_state for child in runs}
         parts = [_as_seen(part, states) for part in shown]
-        told = f"; {status.message}" if status.state is JobState.SUCCEEDED else ""
+        message = f"; {status.message}" if status.state is JobState.SUCCEEDED else ""
         cut = f"; the first {_SHOWN} of {len(rows)} jobs are shown" if len(rows) > _SHOWN else ""
-        return status.model_copy(update={"parts": parts, "summary": f"{status.summary}{told}{cut}"})
+        return status.model_copy(
+            update={"parts": parts, "summary": f"{status.summary}{message}{cut}"}
+        )
 
     async def cancel_parts(self, run: FlowRun, *, force: bool) -> None:
-        """End the jobs of a run that was cancelled while no worker had it."""
+        """Cancel the parts of a run that was cancelled while no worker had it."""
         for child in await self._children(run, LIVE):
             if force:
                 await self._gateway.patch_labels(child.id, {names.LABEL_FORCE_CANCEL: True})
             await self._gateway.set_state(
                 child.id,
                 PREFECT_STATE[JobState.CANCELLING],
-                message="What it is a part of was cancelled.",
+                message="Its pipeline or sweep was cancelled.",
                 repeatable=True,
             )
 
     async def has_failed_parts(self, run: FlowRun) -> bool:
-        """Whether there is anything to retry."""
+        """Whether a part can be retried."""
         failed = frozenset({JobState.FAILED, JobState.CRASHED, JobState.CANCELLED})
         children = await self._children(run, failed)
         return any(not child.labels.get(names.LABEL_STOPPED) for child in children)
@@ -75,7 +77,7 @@ def _rows(artifact: Artifact) -> list[dict[str, Any]]:
 
 
 def _part(row: dict[str, Any], run: FlowRun) -> JobPart:
-    """The part that a row of the table of `run` is about."""
+    """Make the part of a row of the table of `run`."""
     sweep = run.parameters.get("sweep")
     metric = str(cast("dict[str, Any]", sweep).get("metric")) if isinstance(sweep, dict) else ""
     own = {"step", "trial", "state", "note", "metrics", "job_id", "rank", metric}
@@ -92,6 +94,6 @@ def _part(row: dict[str, Any], run: FlowRun) -> JobPart:
 
 def _as_seen(part: JobPart, states: dict[str, JobState]) -> JobPart:
     state = states.get(part.job_id or "")
-    # What a sweep stopped early is cancelled, and says so by another word.
+    # A trial that a sweep stopped early is cancelled, with a word of its own.
     known = part.state == "stopped" and state is JobState.CANCELLED
     return part if state is None or known else part.model_copy(update={"state": state.value})

@@ -1,4 +1,4 @@
-"""From a pipeline as it is written to one that is known to be runnable."""
+"""Checks a pipeline as written, and makes one that can run."""
 
 import os
 from collections.abc import Generator, Iterator, Mapping
@@ -29,12 +29,12 @@ from mcp_server.services.jobs.submitting import (
 
 _REFERRING = ("overrides", "envs")
 _TEXTS = ("config_path", "job_name", "cluster_name")
-"""Arguments that are texts, also where an item of `each` that is a number stands for one."""
+"""Arguments that are texts, even if an item of `each` gives a number."""
 _STEP_KEYS = sorted(WrittenStep.model_fields.keys() - {"job"})
 
 
 class CheckedPart(NamedTuple):
-    """A part whose job can be submitted, as far as that can be told before those it needs ran."""
+    """A part whose job passed the checks that are possible before its needs have run."""
 
     part: Part
     job: CheckedJob
@@ -57,7 +57,7 @@ class CheckedPipeline(NamedTuple):
 
 
 def check_pipeline(written: WrittenPipeline, *, path: str, client_cwd: str) -> CheckedPipeline:
-    """Check every job of a pipeline, with what those before it are expected to leave.
+    """Check every job of a pipeline, with the expected results of the jobs before it.
 
     Raises:
         OumiFlowsError: A step cannot be run; the message says which.
@@ -69,7 +69,7 @@ def check_pipeline(written: WrittenPipeline, *, path: str, client_cwd: str) -> C
     for one in written.parts():
         with _of_step(one.name):
             checked = _check(one, written.name, client_cwd, results)
-            if not one.after:  # what runs before may yet make the files that are missing
+            if not one.after:  # jobs before it may make the missing files
                 refuse_blocked(checked.job)
             parts.append(checked)
             results[one.name] = _expected_result(checked, len(results))
@@ -91,12 +91,12 @@ def check_pipeline(written: WrittenPipeline, *, path: str, client_cwd: str) -> C
 def keep_pipeline(
     checked: CheckedPipeline, snapshots_dir: Path, tags: Mapping[str, list[str]]
 ) -> Pipeline:
-    """Keep the configs as they are now, and the pipeline that names the copies.
+    """Copy the configs, and return the pipeline that names the copies.
 
     Args:
         checked: The pipeline.
         snapshots_dir: Where configs are kept as submitted.
-        tags: Those by which somebody is told of a part's end, by its name.
+        tags: Tags that notify of each part's end, by the part's name.
     """
     parts: list[Part] = []
     for part, job, *_ in checked.parts:
@@ -110,7 +110,7 @@ def keep_pipeline(
 
 
 def refuse_shared(checked: CheckedPart) -> None:
-    """Refuses a part whose folder a live job writes to.
+    """Refuse a part whose folder a live job writes to.
 
     Raises:
         PreflightBlocked: With the step and that job.
@@ -121,7 +121,7 @@ def refuse_shared(checked: CheckedPart) -> None:
 
 
 def new_job(arguments: Mapping[str, Any], *, client_cwd: str) -> NewJob:
-    """The job that these arguments ask for.
+    """Make the job that these arguments describe.
 
     Raises:
         InvalidArgument: One of them is unknown, missing or of the wrong type.
@@ -140,7 +140,7 @@ def new_job(arguments: Mapping[str, Any], *, client_cwd: str) -> NewJob:
 
 
 def as_texts(envs: object) -> object:
-    """Environment variables as texts; YAML reads 5, true and nothing as something else."""
+    """Turn values of environment variables into texts; YAML reads 5 or true as other types."""
     if not isinstance(envs, Mapping):
         return envs
     items = cast("Mapping[object, object]", envs).items()
@@ -185,7 +185,7 @@ def _fill_in(value: object, lookup: Lookup) -> object:
 
 
 def _part(one: WrittenPart, asked: Mapping[str, Any], job: CheckedJob) -> Part:
-    """The part with its job as it was checked, but for what it refers to."""
+    """Make the part with its checked job, keeping its references."""
     output_dir = one.output_dir
     if output_dir and job.plan.output_dir:
         raise InvalidConfig(
@@ -195,7 +195,7 @@ def _part(one: WrittenPart, asked: Mapping[str, Any], job: CheckedJob) -> Part:
     referring = {key: asked[key] for key in _REFERRING if key in asked}
     if "overrides" in referring:
         given: dict[str, OverrideValue] = dict(asked["overrides"])
-        # A path that is known now stays as it was written out for the check.
+        # A path that is known already stays as the check wrote it out.
         paths = {
             k: v for k, v in job.request.overrides.items() if k in PATH_KEYS[job.request.command]
         }
@@ -218,7 +218,7 @@ def _part(one: WrittenPart, asked: Mapping[str, Any], job: CheckedJob) -> Part:
 
 
 def _expected_result(checked: CheckedPart, number: int) -> PartResult:
-    """What the part will leave, where that is known, and something of its kind where it is not."""
+    """Guess the part's result: what is known of it, and a sample value for the rest."""
     part, plan = checked.part, checked.job.plan
     return PartResult(
         state=JobState.SUCCEEDED,
@@ -253,7 +253,7 @@ class _AnyMetric(Mapping[str, float]):
 
 @contextmanager
 def _of_step(name: str) -> Generator[None]:
-    """Say in every error which step it is about."""
+    """Name the step in every error."""
     try:
         yield
     except OumiFlowsError as error:

@@ -1,4 +1,4 @@
-"""What can be done with pipelines beside what can be done with every job."""
+"""Plans and submits pipelines."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -42,7 +42,7 @@ class NewPipeline(Value):
     Attributes:
         path: The file it is written in; empty: `steps` are given.
         client_cwd: The folder that relative paths start from.
-        notify: Who is told when the whole ends; None: nobody.
+        notify: Who receives the notification of the end; None: no one.
     """
 
     path: str = ""
@@ -60,7 +60,7 @@ class PlannedStep(Value):
     config_path: str
     cloud: str
     output_dir: str
-    after: list[str] = Field(description="What must have ended before.")
+    after: list[str] = Field(description="Steps that must end before.")
     when: str
 
 
@@ -68,13 +68,14 @@ class PipelineSubmission(Value):
     """A pipeline that was started, or would be."""
 
     summary: str = Field(description="One line a person can read.")
-    job_id: str | None = Field(default=None, description="Of the whole. Null in a dry run.")
+    job_id: str | None = Field(default=None, description="Id of the whole. Null in a dry run.")
     name: str
     state: JobState | None = None
     dry_run: bool
     steps: list[PlannedStep]
     warnings: list[str] = Field(
-        default_factory=list[str], description="What pre-flight found, and in a dry run did not."
+        default_factory=list[str],
+        description="What pre-flight found; in a dry run also what it skipped.",
     )
     url: str | None = None
 
@@ -94,12 +95,12 @@ class PipelineService:
         self._outputs = OutputFolders(gateway, snapshots_dir=snapshots_dir)
 
     async def plan(self, new: NewPipeline) -> PipelineSubmission:
-        """Check every step and say what `submit` would start; start nothing."""
+        """Check every step and return what `submit` would start; start nothing."""
         checked = await anyio.to_thread.run_sync(checked_pipeline, new)
         return _answer(await self._looked_at(checked), None, url=None)
 
     async def _looked_at(self, checked: CheckedPipeline) -> CheckedPipeline:
-        """The pipeline, with what was found about the folders of its jobs."""
+        """Check the pipeline, with the folders of its jobs."""
         parts: list[CheckedPart] = []
         live = await self._outputs.live_if_found()
         for one in checked.parts:
@@ -116,7 +117,7 @@ class PipelineService:
 
         Args:
             new: The pipeline.
-            idempotency_key: The same key answers with the same pipeline.
+            idempotency_key: The same key returns the same pipeline.
 
         Raises:
             OumiFlowsError: A step cannot be run; nothing was started.
@@ -125,9 +126,9 @@ class PipelineService:
         checked = await self._looked_at(checked)
         for one in checked.parts:
             refuse_shared(one)
-        told = await tags_of_parts(checked, self._notifications)
+        part_tags = await tags_of_parts(checked, self._notifications)
         pipeline: Pipeline = await anyio.to_thread.run_sync(
-            keep_pipeline, checked, self._snapshots_dir, told
+            keep_pipeline, checked, self._snapshots_dir, part_tags
         )
         run = await submit_parent(
             self._gateway,
@@ -144,15 +145,15 @@ class PipelineService:
 async def tags_of_parts(
     checked: CheckedPipeline, notifications: Notifications
 ) -> dict[str, list[str]]:
-    """The tags by which somebody is told of the parts' ends; makes what Prefect needs for it."""
+    """Return the notification tags of each part; create their automations in Prefect."""
     tags: dict[tuple[str, NotifyOn], list[str]] = {}
-    told: dict[str, list[str]] = {}
+    part_tags: dict[str, list[str]] = {}
     for part, _, notify, on in checked.parts:
         if notify is not None:
             if (notify, on) not in tags:
                 tags[notify, on] = await notifications.tags(notify, on)
-            told[part.name] = tags[notify, on]
-    return told
+            part_tags[part.name] = tags[notify, on]
+    return part_tags
 
 
 async def submit_parent(
@@ -165,7 +166,7 @@ async def submit_parent(
     tags: list[str],
     idempotency_key: str | None,
 ) -> FlowRun:
-    """Create the run of a flow that consists of jobs, named as jobs are.
+    """Create the run of a pipeline or sweep, named as jobs are.
 
     Raises:
         Conflict: The key belongs to something else.
@@ -184,7 +185,7 @@ async def submit_parent(
     if run.parameters != parameters or notify_tags(run.tags) != tags:
         raise Conflict(
             f"idempotency_key {idempotency_key!r} belongs to {run.id} ({run.name}), which is "
-            "another one, has other configs or tells somebody else",
+            "another one, has other configs or notifies another receiver",
             "Use another key, or the same arguments",
         )
     full_name = f"{name}-{run.id[:8]}"
@@ -194,7 +195,7 @@ async def submit_parent(
 
 
 def read_yaml(path: str, client_cwd: str, what: str) -> tuple[str, dict[str, Any]]:
-    """The absolute path and the content of a YAML file of ours.
+    """Read a pipeline's or sweep's YAML file: its absolute path and its content.
 
     Raises:
         ConfigNotFound: There is no such file.
@@ -252,7 +253,7 @@ def _answer(
 
 
 def _output_warnings(checked: CheckedPipeline) -> list[str]:
-    """What was found about the folders that the steps write to."""
+    """List the findings about the folders that the steps write to."""
     return [
         shorten(f"Step {one.part.name}: {finding.text}")
         for one in checked.parts

@@ -1,4 +1,4 @@
-"""What can be done with sweeps beside what can be done with every job."""
+"""Plans and submits sweeps."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -42,7 +42,7 @@ class NewSweep(Value):
     Attributes:
         path: The file it is written in; empty: `content` is given.
         client_cwd: The folder that relative paths start from.
-        notify: Who is told when the whole ends; None: whom the sweep names, if it does.
+        notify: Who receives the notification of the end; None: the sweep's own `notify`.
     """
 
     path: str = ""
@@ -56,14 +56,15 @@ class SweepSubmission(Value):
     """A sweep that was started, or would be."""
 
     summary: str = Field(description="One line a person can read.")
-    job_id: str | None = Field(default=None, description="Of the whole. Null in a dry run.")
+    job_id: str | None = Field(default=None, description="Id of the whole. Null in a dry run.")
     name: str
     state: JobState | None = None
     dry_run: bool
     trials: int
-    first_values: list[dict[str, Any]] = Field(description="What the first trials try.")
+    first_values: list[dict[str, Any]] = Field(description="Values of the first trials.")
     warnings: list[str] = Field(
-        default_factory=list[str], description="What pre-flight found, and in a dry run did not."
+        default_factory=list[str],
+        description="What pre-flight found; in a dry run also what it skipped.",
     )
     url: str | None = None
 
@@ -82,7 +83,7 @@ class SweepService:
         self._notifications = Notifications(gateway)
 
     async def plan(self, new: NewSweep) -> SweepSubmission:
-        """Check the job and its values and say what `submit` would try; start nothing."""
+        """Check the job and its values and return what `submit` would try; start nothing."""
         sweep, job, _ = await anyio.to_thread.run_sync(_check, new)
         warnings = warnings_of_plan({"": job})
         return _answer(sweep, None, url=None).model_copy(update={"warnings": warnings})
@@ -92,12 +93,12 @@ class SweepService:
 
         Args:
             new: The sweep.
-            idempotency_key: The same key answers with the same sweep.
+            idempotency_key: The same key returns the same sweep.
 
         Raises:
             OumiFlowsError: It cannot be run; nothing was started.
         """
-        sweep, job, told = await anyio.to_thread.run_sync(_check, new)
+        sweep, job, receiver = await anyio.to_thread.run_sync(_check, new)
         kept = await anyio.to_thread.run_sync(keep_config, job, self._snapshots_dir)
         request = sweep.request.model_copy(update={"config_sha256": kept.config_sha256})
         sweep = sweep.model_copy(update={"request": request})
@@ -107,14 +108,14 @@ class SweepService:
             command=names.SWEEP_COMMAND,
             name=sweep.name,
             parameters={"sweep": sweep.model_dump(mode="json")},
-            tags=await self._notifications.tags(told.notify, told.notify_on),
+            tags=await self._notifications.tags(receiver.notify, receiver.notify_on),
             idempotency_key=idempotency_key,
         )
         return _answer(sweep, run, url=run_url(await self._gateway.ui_url(), run.id))
 
 
 def _check(new: NewSweep) -> tuple[Sweep, CheckedJob, NewSweep | NewJob]:
-    """The sweep, its job, and whichever names who is told when the sweep ends."""
+    """Read and check the sweep and its job; the third value has the `notify` that applies."""
     if new.notify is not None:
         check_receiver(new.notify)
     if bool(new.path) == bool(new.content):
@@ -145,7 +146,7 @@ def _sweep(written: WrittenSweep, job: CheckedJob, path: str) -> Sweep:
         if request.command in WRITES_A_FILE:
             name = Path(output).name if output else "output.jsonl"
         if key in written.space:
-            key = ""  # whoever sweeps it knows where the results are
+            key = ""  # the sweep chooses the folders itself
     return Sweep(
         name=written.name,
         path=path,
@@ -195,7 +196,7 @@ def _first_values(sweep: Sweep, count: int) -> list[Values]:
     if sweep.search is Search.RANDOM:
         nothing: list[Tried] = []
         return [values_of(sweep, number, nothing) for number in range(min(count, sweep.trials))]
-    # Optuna is the worker's; what it tries first is anything of the space.
+    # Optuna runs on the worker; its first trial may have any values of the space.
     return [
         {key: one.low if isinstance(one, Range) else one[0] for key, one in sweep.space.items()}
     ]

@@ -1,4 +1,4 @@
-"""The end of jobs on request: of one, and of every job that a filter means."""
+"""Cancels one job, or every job that matches a filter."""
 
 import time
 from collections import Counter
@@ -25,7 +25,7 @@ WAIT_SECONDS: Final = 1.2
 """How long a cancel waits to see the end, so that it answers within two seconds."""
 
 _ASK_SECONDS: Final = 20.0
-"""How long the jobs of a filter are asked to end; a client gives a call a minute or so."""
+"""Limit of asking many jobs to end; clients wait about a minute for a call."""
 _AT_ONCE: Final = 8
 _MOST: Final = 10_000
 _SHOWN: Final = 30
@@ -35,27 +35,29 @@ _LONGEST: Final = 200
 _WAITING: Final = frozenset(
     {JobState.SCHEDULED, JobState.QUEUED, JobState.PENDING, JobState.RETRYING}
 )
-"""States of jobs that would take the slot of one that is ended before them."""
+"""States of jobs that would take the slot of a job cancelled before them."""
 
 
 class CancelRow(Value):
-    """A job that was asked to end, or would be."""
+    """A job that was asked to end, or would be in a preview."""
 
     job_id: str
     name: str
     state: JobState
-    part_of: str | None = Field(default=None, description="The pipeline or sweep it ends with.")
+    part_of: str | None = Field(default=None, description="The pipeline or sweep that ends it.")
     error: str = Field(default="", description="Why it could not be asked to end.")
 
 
 class CancelledJobs(Value):
-    """Every job that a filter means, and what became of it."""
+    """Every job that matches a filter, and its outcome."""
 
     summary: str = Field(description="One line a person can read.")
-    done: bool = Field(description="Every one has ended. False: a preview, or some still end.")
+    done: bool = Field(
+        description="Every job has ended. False: a preview, or some are still ending."
+    )
     matched: int
-    failed: int = Field(default=0, description="How many could not be asked to end.")
-    jobs: list[CancelRow] = Field(description="The first of them, those that failed before others.")
+    failed: int = Field(default=0, description="Number of jobs that could not be asked.")
+    jobs: list[CancelRow] = Field(description="The first jobs, failures first.")
 
 
 class Canceller:
@@ -75,7 +77,7 @@ class Canceller:
         self._monotonic = monotonic
 
     async def request(self, run: FlowRun, *, force: bool) -> JobState:
-        """Ask for the end of a job of ours; the state it is in then.
+        """Ask a job of ours to end; return its state after that.
 
         Args:
             run: The job.
@@ -83,12 +85,12 @@ class Canceller:
 
         Raises:
             JobAlreadyDone: The job has ended.
-            Conflict: Prefect did not take the request.
+            Conflict: Prefect refused the request.
         """
         _refuse_ended(run.name, run.state.job_state)
         adopted = adopted_job(run)
         if adopted is not None and run.run_count == 0:
-            # Prefect calls a run cancelled at once that nobody executes yet; its job runs.
+            # Prefect sets a run that no worker executes to cancelled at once; its job may run.
             await self._external.cancel(adopted, force=force)
         if force:
             await self._gateway.patch_labels(run.id, {names.LABEL_FORCE_CANCEL: True})
@@ -103,17 +105,17 @@ class Canceller:
         if after.job_state not in (JobState.CANCELLING, JobState.CANCELLED):
             _refuse_ended(run.name, after.job_state)
             raise Conflict(
-                f"{run.name} is {after.job_state} and Prefect did not take the cancellation",
-                "Look at it with get_job_status and cancel it again",
+                f"{run.name} is {after.job_state} and Prefect refused the cancellation",
+                "Check it with get_job_status and cancel it again",
             )
         if run.has_parts and after.job_state is JobState.CANCELLED:
             await self._families.cancel_parts(run, force=force)
         return after.job_state
 
     async def live(self, wanted: JobFilter) -> list[FlowRun]:
-        """The live jobs that a filter means, the oldest first.
+        """Read the live jobs that match a filter, oldest first.
 
-        What schedules have planned is none of them: a schedule is paused or deleted for that.
+        Leave out planned runs of schedules: pausing or deleting the schedule ends those.
         """
         states = wanted.states & LIVE
         found: dict[str, FlowRun] = {}
@@ -129,7 +131,7 @@ class Canceller:
         return [run for run in found.values() if wanted.takes(run) and not is_to_come(run)]
 
     async def preview(self, wanted: JobFilter) -> CancelledJobs:
-        """Say what `cancel_all` would end; change nothing."""
+        """List what `cancel_all` would end; change nothing."""
         runs = await self.live(wanted)
         rows = _rows(runs)
         none = f"No live job{wanted.words}; nothing was changed."
@@ -144,13 +146,13 @@ class Canceller:
         )
 
     async def cancel_all(self, wanted: JobFilter, *, force: bool = False) -> CancelledJobs:
-        """Ask every job that a filter means to end; what could not be asked is said for each.
+        """Ask every job that matches a filter to end; report the failure of each.
 
-        A part of a pipeline or a sweep that is ended too is ended by that, not by us. Jobs that
-        wait are asked first, so that none of them starts meanwhile.
+        A pipeline or sweep ends its own parts. Waiting jobs are asked first, so that none of
+        them starts meanwhile.
 
         Raises:
-            OumiFlowsError: Not one of them could be asked.
+            OumiFlowsError: No job could be asked.
         """
         runs = await self.live(wanted)
         heads = _heads(runs)
@@ -179,8 +181,8 @@ class Canceller:
     async def _request_all(
         self, runs: Sequence[FlowRun], *, force: bool
     ) -> dict[str, OumiFlowsError]:
-        """Ask jobs to end, some at once; why some could not be asked, by id."""
-        late = Conflict("there was no time left to ask it", "Call again")
+        """Ask jobs to end, several at a time; return the failures by id."""
+        late = Conflict("the time was up before it was asked", "Call again")
         errors: dict[str, OumiFlowsError] = {}
         deadline = self._monotonic() + _ASK_SECONDS
         queue = iter(sorted(runs, key=_order))
@@ -203,7 +205,7 @@ class Canceller:
         return errors
 
     async def _states(self, runs: Sequence[FlowRun], *, until: float) -> dict[str, JobState]:
-        """The states of jobs, once all have ended or the time is up."""
+        """Read the states of jobs once all have ended or the time is up."""
         ids = [run.id for run in runs]
         while True:
             states: dict[str, JobState] = {}
@@ -217,7 +219,7 @@ class Canceller:
 
 
 def _tag_filters(wanted: JobFilter) -> list[tuple[str, ...]]:
-    """The tags by which Prefect finds what a filter means; pipelines have none of a cloud."""
+    """Tags for Prefect's filter; pipelines have no tag of a cloud."""
     if not wanted.cloud:
         return [()]
     families = (names.PIPELINE_COMMAND, names.SWEEP_COMMAND)
@@ -225,7 +227,7 @@ def _tag_filters(wanted: JobFilter) -> list[tuple[str, ...]]:
 
 
 def _heads(runs: Sequence[FlowRun]) -> list[FlowRun]:
-    """The jobs to ask: not those that end with another of them."""
+    """Choose the jobs to ask: a part of another one ends with it."""
     ids = {run.id for run in runs}
     return [run for run in runs if run.label(names.LABEL_PARENT) not in ids]
 
@@ -258,7 +260,7 @@ def _names_of(rows: Sequence[CancelRow]) -> str:
 
 
 def _outcome(rows: Sequence[CancelRow], wanted: JobFilter) -> str:
-    """What became of the jobs of a filter, in one line."""
+    """Summarise the outcome of the jobs of a filter in one line."""
     if not rows:
         return f"No live job{wanted.words}; nothing was changed."
     failed = [row for row in rows if row.error]

@@ -1,4 +1,4 @@
-"""What differs between two jobs: what they were asked, what they ran on, how they ended."""
+"""Compares two jobs: their requests, their code and packages, their results."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ _UNKNOWN: Final = "unknown here"
 
 
 class Difference(Value):
-    """One thing that two jobs have differently."""
+    """One value that differs between two jobs."""
 
     what: str = Field(description="config.KEY, packages.NAME, code.commit, data.PATH, ...")
     a: str | None = Field(description="Null: not set.")
@@ -33,8 +33,8 @@ class Comparison(Value):
     summary: str = Field(description="One line a person can read; says what was cut.")
     a: str = Field(description="Id of the first job.")
     b: str = Field(description="Id of the second job.")
-    inputs: list[Difference] = Field(description="What went in: request, config, code, data.")
-    results: list[Difference] = Field(description="What came out.")
+    inputs: list[Difference] = Field(description="Differences of request, config, code, data.")
+    results: list[Difference] = Field(description="Differences of results.")
 
 
 class Side(Value):
@@ -46,11 +46,11 @@ class Side(Value):
 
 
 class Comparer:
-    """Compares jobs by what was kept of them on this machine and in Prefect.
+    """Compares jobs by their records on this machine and in Prefect.
 
     Args:
         snapshots_dir: Where configs are kept as submitted.
-        records_dir: Where it is kept what jobs ran on.
+        records_dir: Where records of code, packages and data of jobs are kept.
         redactors: What to hide of them.
     """
 
@@ -60,7 +60,7 @@ class Comparer:
         self._redactors = redactors
 
     def compare(self, a: Side, b: Side) -> Comparison:
-        """The differences of two jobs."""
+        """Compare two jobs."""
         hide = self._redactors.of_requests([a.request, b.request]).config
         inputs = list(_differences(_flat(hide(self._inputs(a))), _flat(hide(self._inputs(b)))))
         results = list(_differences(_flat(hide(_results(a))), _flat(hide(_results(b)))))
@@ -128,7 +128,7 @@ def _results(side: Side) -> dict[str, Any]:
 
 
 def _metrics(side: Side) -> Mapping[str, float]:
-    """What was kept of the job; else what its log says, which no other job writes to."""
+    """Read the record of the job; if there is none, its own log."""
     kept = read_kept(side.run.label(names.LABEL_METRICS))
     if kept is not None:
         return kept
@@ -137,7 +137,7 @@ def _metrics(side: Side) -> Mapping[str, float]:
 
 
 def _flat(value: object, prefix: str = "") -> dict[str, str]:
-    """Dotted keys and what they hold, as text; what is not set is left out."""
+    """Flatten to dotted keys with values as text; leave out unset ones."""
     if isinstance(value, dict):
         found: dict[str, str] = {}
         for key, entry in cast("Mapping[object, Any]", value).items():

@@ -1,4 +1,4 @@
-"""Jobs that somebody else launched: reached by cloud, cluster and the launcher's own id."""
+"""Jobs launched elsewhere: found by cloud, cluster and the launcher's own id."""
 
 import re
 from typing import Final, TypeVar
@@ -24,7 +24,7 @@ from mcp_server.services.jobs.status import job_request, summary_line
 from mcp_server.services.worker_calls import WorkerCalls
 
 _LOOK_SECONDS: Final = 2.3
-"""How long to wait for a look; one that is late goes on, and the next call has its answer."""
+"""How long to wait for a look; a late one continues, and the next call gets its answer."""
 _TIMEOUT_SECONDS: Final = 60.0
 _CURSOR: Final = re.compile(r"external:(\d{1,18})", re.ASCII)
 
@@ -33,7 +33,7 @@ T = TypeVar("T", bound=Answer)
 
 
 class ExternalJobs:
-    """Asks the worker about jobs that are none of ours, and makes them ours.
+    """Asks the worker about foreign jobs, and adopts them.
 
     Args:
         gateway: Prefect's API.
@@ -44,10 +44,10 @@ class ExternalJobs:
         self._calls = WorkerCalls(gateway)
 
     async def ours(self, job: JobHandle) -> FlowRun | None:
-        """Our job that a launcher's id means; the last of them, if its cluster had several.
+        """Find our job of a launcher's id; the last one, if its cluster had several.
 
-        A cluster that is made anew counts its jobs anew: a job of ours that has ended is not one
-        that runs.
+        A cluster that was destroyed and made again restarts its ids: a job of ours that has ended
+        is not the one that runs.
 
         Raises:
             AmbiguousId: No cluster is given, and more than one had a job of this id.
@@ -63,23 +63,23 @@ class ExternalJobs:
         return run if seen.state.is_terminal else None
 
     async def look(self, job: JobHandle) -> JobStatus:
-        """The job's live status."""
+        """Read the job's live status."""
         return _status(await self._ask(job, end="no"))
 
     async def cancel(self, job: JobHandle, *, force: bool) -> JobStatus:
-        """Ask for the job's end.
+        """Ask the job to end.
 
         Raises:
             JobAlreadyDone: It has ended.
         """
-        # Soon told where the cluster does not answer; its end is asked for where it does.
+        # A cluster that does not answer fails fast here; one that answers gets the request.
         await self._ask(job, end="no")
         return _status(await self._ask(job, end="force" if force else "cancel"))
 
     async def logs(
         self, job: JobHandle, *, lines: int, cursor: str | None, grep: str | None
     ) -> JobLogs:
-        """A part of the job's log."""
+        """Read a part of the job's log."""
         place = _CURSOR.fullmatch(cursor or "")
         if cursor and place is None:
             raise InvalidArgument(
@@ -87,7 +87,7 @@ class ExternalJobs:
             )
         part = LogRequest(
             lines=lines,
-            # As JSON, which makes a log longer.
+            # JSON makes a log longer.
             max_bytes=page_bytes(lines) // 2,
             offset=int(place[1]) if place else None,
             grep=grep,
@@ -108,7 +108,7 @@ class ExternalJobs:
         )
 
     async def adopt(self, job: JobHandle) -> FlowRun:
-        """Make the job one of ours: a run that follows it; the same again for the same job.
+        """Adopt the job: create a run that follows it, or return the one that does.
 
         Raises:
             JobNotFound: Its cluster does not know it.
@@ -168,7 +168,7 @@ class ExternalJobs:
 
 
 def adopted_job(run: FlowRun) -> JobHandle | None:
-    """The job that a run follows without having launched it."""
+    """Return the job that a run follows but did not launch."""
     request = job_request(run)
     if request is None or request.launcher_job_id is None:
         return None
@@ -180,7 +180,7 @@ def adopted_job(run: FlowRun) -> JobHandle | None:
 
 
 def adoption(run: FlowRun, *, url: str | None) -> Adoption:
-    """The answer for a job that is one of ours now."""
+    """Describe a job that was adopted."""
     state = run.state.job_state
     return Adoption(
         summary=f"{run.name} is one of our jobs now, {state}; job_id {run.id}.",

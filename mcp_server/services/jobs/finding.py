@@ -1,4 +1,4 @@
-"""Finding the job a person means."""
+"""Finds a job by a reference."""
 
 import re
 from typing import Final
@@ -22,11 +22,11 @@ _CANDIDATES = 200
 
 
 async def find_job(gateway: PrefectGateway, reference: str) -> FlowRun:
-    """The job with this id, unique id prefix of 8 or more characters, or unique live name.
+    """Find the job with this id, unique id prefix of 8 or more characters, or unique live name.
 
     Raises:
-        JobNotFound: No job is meant.
-        AmbiguousId: Several jobs are.
+        JobNotFound: No job matches.
+        AmbiguousId: Several jobs match.
     """
     reference = reference.strip()
     if run_id := _as_uuid(reference):
@@ -41,7 +41,7 @@ async def find_job(gateway: PrefectGateway, reference: str) -> FlowRun:
     if len(matches) > 1:
         found = ", ".join(f"{run.id} ({run.name}, {run.state.job_state})" for run in matches[:5])
         raise AmbiguousId(
-            f"{reference!r} is {len(matches)} jobs: {found}", "Give more of the id of the one meant"
+            f"{reference!r} is {len(matches)} jobs: {found}", "Give more characters of the id"
         )
     return matches[0]
 
@@ -54,7 +54,7 @@ def _as_uuid(reference: str) -> str | None:
 
 
 def _is_job(run: FlowRun) -> bool:
-    """Whether a run is a job, not some other flow's on a server that is shared."""
+    """Whether a run is a job, not a run of another flow on a shared server."""
     return names.TAG in run.tags or job_request(run) is not None
 
 

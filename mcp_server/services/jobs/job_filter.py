@@ -1,4 +1,4 @@
-"""Which jobs a person means when they name none: the filter of a list and of a cancel."""
+"""The filter of jobs, for lists and for cancelling many."""
 
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, cast
@@ -14,7 +14,7 @@ _STATES_OF: Final = {"all": frozenset(JobState), "running": LIVE, "completed": E
 
 
 class Place(NamedTuple):
-    """Where a job runs, or is about to."""
+    """Where a job runs or will run."""
 
     cloud: str
     cluster_name: str
@@ -22,13 +22,13 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class JobFilter:
-    """Which jobs are meant. Unset fields do not restrict.
+    """A filter of jobs. Unset fields do not restrict.
 
     Attributes:
         status: `all`, `running` (every job that has not ended), `completed` (every one that has),
             or a job state other than running.
         cloud: Only jobs on this cloud.
-        name: Only jobs whose name contains this, in capitals or not.
+        name: Only jobs whose name contains this; case does not matter.
         cluster_name: Only jobs on this cluster.
     """
 
@@ -39,12 +39,12 @@ class JobFilter:
 
     @property
     def states(self) -> frozenset[JobState]:
-        """The states of the jobs that are meant."""
+        """The states of matching jobs."""
         return _STATES_OF.get(self.status) or frozenset({JobState(self.status)})
 
     @property
     def words(self) -> str:
-        """The filter as a sentence has it after "jobs": ` on gcp named 'x'`; empty: all."""
+        """The filter as words after "jobs": ` on gcp named 'x'`; empty: all."""
         where = "/".join(filter(None, (self.cloud, self.cluster_name)))
         parts = (
             f"in state {self.status}" if self.status not in _STATES_OF else "",
@@ -54,11 +54,11 @@ class JobFilter:
         return "".join(f" {part}" for part in parts if part)
 
     def has_name_of(self, run: FlowRun) -> bool:
-        """Whether a run has the name; in Prefect's own filter `_` and `%` stand for others."""
+        """Whether a run has the name; Prefect's own filter reads `_` and `%` as wildcards."""
         return self.name.lower() in run.name.lower()
 
     def takes(self, run: FlowRun) -> bool:
-        """Whether a job is meant. A pipeline or a sweep is where all its jobs are."""
+        """Whether a job matches. A pipeline or a sweep is where all its jobs are."""
         places = places_of(run)
         return (
             run.state.job_state in self.states
@@ -70,7 +70,7 @@ class JobFilter:
 
 
 def places_of(run: FlowRun) -> set[Place]:
-    """Where a job runs, or every job of a pipeline or a sweep."""
+    """Read where a job runs, or every job of a pipeline or a sweep."""
     if own := job_request(run):
         return {_place(own.cloud, run.label(names.LABEL_CLUSTER) or own.cluster_name)}
     asked = _requests(run)
@@ -90,7 +90,7 @@ def _place(cloud: str, cluster_name: str) -> Place:
 
 
 def _requests(run: FlowRun) -> list[dict[str, Any]]:
-    """What the jobs of a pipeline or a sweep were asked to be."""
+    """Read the requests of the jobs of a pipeline or a sweep."""
     pipeline, sweep = run.parameters.get("pipeline"), run.parameters.get("sweep")
     parts: list[Any] = [sweep] if isinstance(sweep, dict) else []
     if isinstance(pipeline, dict):

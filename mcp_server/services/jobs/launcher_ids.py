@@ -1,4 +1,4 @@
-"""Our job that a launcher's own id means. Clusters count their jobs apart: it may mean several."""
+"""Finds our job by a launcher's own id. Each cluster counts its own jobs: ids repeat."""
 
 from typing import Final
 
@@ -11,12 +11,12 @@ from mcp_server.prefect_api.run_filter import RunFilter
 from mcp_server.services.jobs.finding import LIVE
 
 _PAGES: Final = 3
-"""Pages that one question reads at most, of 200 runs each."""
+"""Limit of pages that one search reads, of 200 runs each."""
 _NAMED: Final = 5
 
 
 async def find_launched(gateway: PrefectGateway, job: JobHandle) -> FlowRun | None:
-    """Our job of a launcher's id, the last one where its cluster had several; None: there is none.
+    """Find our job of a launcher's id, the last one if its cluster had several; None: no job.
 
     Raises:
         AmbiguousId: No cluster is given, and more than one had a job of this id.
@@ -39,16 +39,16 @@ async def find_launched(gateway: PrefectGateway, job: JobHandle) -> FlowRun | No
         raise AmbiguousId(
             f"{job.launcher_job_id!r} is a job on {len(found)} clusters of {job.cloud}: "
             f"{', '.join(shown)}{more}",
-            "Give cluster_name too, or the job_id of the one meant",
+            "Give cluster_name too, or the job_id",
         )
     return next(iter(found.values()), None)
 
 
 def _questions(job: JobHandle) -> list[RunFilter]:
-    """What to ask Prefect, which finds tags but no value of a label (prefect 3.8).
+    """Filters for Prefect, which finds tags but no values of labels (prefect 3.8).
 
-    Jobs that an earlier version launched have no tags of their handle: of them those that live are
-    looked through, and the last ones.
+    Jobs that an earlier version launched have no tags of their handle: search the live ones and
+    the last ones.
     """
     cloud = names.cloud_tag(job.cloud)
     cluster = (names.cluster_tag(job.cluster_name),) if job.cluster_name else ()

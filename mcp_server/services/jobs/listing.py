@@ -1,4 +1,4 @@
-"""The newest jobs, whatever the clocks say, without the times to come of schedules."""
+"""Lists the newest jobs, even if clocks differ, without planned runs of schedules."""
 
 import asyncio
 from dataclasses import replace
@@ -11,16 +11,16 @@ from mcp_server.prefect_api.models import FlowRun
 from mcp_server.prefect_api.run_filter import RunFilter
 
 _CLOCKS_DIFFER: Final = timedelta(seconds=2)
-"""How far a Prefect server's clock may be ahead before its jobs count as ahead of ours."""
+"""How far a Prefect server's clock may be ahead before its jobs count as future ones."""
 
 
 async def newest_jobs(
     gateway: PrefectGateway, wanted: RunFilter, *, now: datetime, limit: int
 ) -> list[FlowRun]:
-    """The jobs that match, the last to be expected first.
+    """Read the jobs that match, the latest expected start first.
 
-    Each time to come of a schedule is a run that waits in Prefect. After a clock was set back, jobs
-    have times to come, too: those are asked for by what tells them from a schedule's.
+    Each future time of a schedule is a run that waits in Prefect. After a clock was set back, jobs
+    have future times, too: filters that exclude runs of schedules find them.
 
     Args:
         gateway: Prefect's API.
@@ -40,7 +40,7 @@ async def newest_jobs(
 
 
 def _ahead(wanted: RunFilter, due: datetime, deployment_name: str) -> list[RunFilter]:
-    """Jobs whose times are ahead: those taken up once, and those that no schedule made."""
+    """Filters of jobs with future times: those that started once, and those without a schedule."""
     ahead = replace(wanted, after=due)
     states = wanted.states
     filters = [replace(ahead, leaves_out_planned=True)]

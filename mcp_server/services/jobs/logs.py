@@ -1,4 +1,4 @@
-"""Reading a job's log: from its file where that is visible here, else from Prefect."""
+"""Reads a job's log: from its file if this machine has it, else from Prefect."""
 
 import json
 import re
@@ -22,7 +22,7 @@ from mcp_server.services.jobs.results import JobLogs
 DEFAULT_LINES: Final = 80
 
 _BYTES: Final = 10_000
-"""Of the log in an answer, as JSON; leaves room for the rest of the 12 kB."""
+"""Limit of the log in an answer, as JSON; leaves room for the rest of the 12 kB."""
 _MOST_BYTES: Final = 80_000
 _TAIL_LINES: Final = 20
 
@@ -87,7 +87,7 @@ class LogReader:
         return await anyio.to_thread.run_sync(read)
 
     async def error_tail(self, run: FlowRun) -> str:
-        """The last lines of a job that failed; empty when they cannot be had."""
+        """Read the last lines of a job that failed; empty if they cannot be read."""
         redactor = await anyio.to_thread.run_sync(self._redactors.of, run)
         file = _log_file(run)
         if file and await anyio.to_thread.run_sync(_is_here, file):
@@ -108,7 +108,7 @@ class LogReader:
             if logs.decode_cursor(cursor).offset == 0:
                 start = LogPlace()
             else:
-                notes.append("the tail, for the file that cursor belongs to is not here")
+                notes.append("this is the tail, as the file of cursor is not on this machine")
         room = page_bytes(lines)
         in_prefect = PrefectLogs(self._gateway, redactor)
         if start is None:
@@ -135,7 +135,7 @@ def _read_file(
 ) -> JobLogs:
     limit = page_bytes(lines)
     ended = run.state.job_state.is_terminal
-    # What JSON makes of a log is longer than the log, by how much is known only afterwards.
+    # JSON makes a log longer; only the encoding shows by how much.
     for room in (limit, limit // 2, limit // 6):
         if cursor:
             place = logs.decode_cursor(cursor)
@@ -174,13 +174,13 @@ def _read_on(
     max_bytes: int,
     ended: bool,
 ) -> _Part:
-    """Read from a place on, into the logs of later attempts where there are some."""
+    """Read from a place on, and continue in the logs of later attempts."""
     if place.attempt > file.attempt:
         if place.attempt > file.attempt + 1:
             raise InvalidArgument(
                 "cursor belongs to another job", "Leave it out to read the tail of the log"
             )
-        # The next attempt was announced and has not begun.
+        # Prefect has the next attempt, which has not begun.
         return _Part(LogPage(lines=[], next_offset=place.offset, at_eof=True), place)
     found: list[str] = []
     attempt, offset = place
@@ -222,7 +222,7 @@ def _is_here(file: _LogFile) -> bool:
 
 
 def page_bytes(lines: int) -> int:
-    """Of a log, as JSON, that go into an answer of so many lines."""
+    """Limit of a log, as JSON, in an answer of so many lines."""
     return min(_BYTES * max(lines, DEFAULT_LINES) // DEFAULT_LINES, _MOST_BYTES)
 
 

@@ -1,8 +1,8 @@
-"""Telling somebody that a job has ended, through Prefect's automations and blocks.
+"""Notifies a receiver that a job has ended, through Prefect's automations and blocks.
 
-Each receiver has one automation, for the runs that carry its tag. So a notification needs nothing
-of ours to be running but the Prefect server, reaches the runs of schedules, whose tags are their
-deployment's, and can be seen, changed and switched off in the Prefect UI.
+Each receiver has one automation, for the runs that carry its tag. So a notification needs only the
+Prefect server, covers the runs of schedules, whose tags come from their deployment, and can be
+read, changed and switched off in the Prefect UI.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ _PAYLOAD: Final = (
 
 
 class Notifications:
-    """Who is told when jobs end.
+    """Sets up notifications of the ends of jobs.
 
     Args:
         gateway: Prefect's API.
@@ -56,14 +56,14 @@ class Notifications:
         self._gateway = NotificationGateway(gateway)
 
     async def tags(self, notify: str | None, on: NotifyOn) -> list[str]:
-        """The tags of a run about whose end somebody is told; makes what Prefect needs for it.
+        """Return the tags of a run that notifies of its end; create the automation in Prefect.
 
         Args:
-            notify: A URL that is called, or a notification block's `type/name`; None: nobody.
-            on: At which ends.
+            notify: A URL to call, or a notification block's `type/name`; None: no notification.
+            on: Which ends to report.
 
         Raises:
-            InvalidArgument: It is neither, or there is no such block.
+            InvalidArgument: `notify` is neither, or Prefect has no such block.
         """
         if notify is None:
             return []
@@ -74,7 +74,7 @@ class Notifications:
         return [tag]
 
     async def _webhook(self, url: str) -> BlockDocument:
-        """The block that keeps a URL, which may be a secret; its name gives nothing away."""
+        """Read or create the block for a URL, which may be a secret; its name does not show it."""
         name = f"oumi-flows-{hashlib.sha256(url.encode()).hexdigest()[:_MARK]}"
         found = await self._gateway.block(_WEBHOOK, name)
         data = {"method": "POST", "url": url, "headers": {"Content-Type": "application/json"}}
@@ -108,13 +108,13 @@ class Notifications:
                 "actions": [action],
             }
         )
-        # Prefect takes any number of one name; who else made it meanwhile keeps the same one.
+        # Prefect allows several of one name; all callers keep the oldest one.
         for extra in (await self._gateway.automations(name))[1:]:
             await self._gateway.delete_automation(extra.id)
 
 
 def notify_tags(tags: list[str]) -> list[str]:
-    """Those of a run's or a schedule's tags that say who is told of its end."""
+    """Pick the tags that notify of the end from those of a run or a schedule."""
     return [tag for tag in tags if tag.startswith(NOTIFY_TAG)]
 
 
@@ -122,7 +122,7 @@ def check_receiver(notify: str) -> None:
     """Refuse what is neither a URL nor a block.
 
     Raises:
-        InvalidArgument: It is neither. Does not repeat it: it may hold a secret.
+        InvalidArgument: It is neither. The error does not repeat it: it may hold a secret.
     """
     if not (_is_url(notify) or _BLOCK.fullmatch(notify)):
         raise InvalidArgument(
@@ -146,7 +146,7 @@ def _trigger(tag: str, on: NotifyOn) -> dict[str, Any]:
         "match": {
             "prefect.resource.id": "prefect.flow-run.*",
             "prefect.state-type": _TYPES[on],
-            # Nobody need be told that a schedule's run never started.
+            # A run that a schedule skipped needs no notification.
             "prefect.state-message": "!skipped: *",
         },
         "match_related": {

@@ -1,4 +1,4 @@
-"""What stands against the folder that a job writes to: a live job, or what another one left."""
+"""Finds conflicts over the folder that a job writes to: a live job, or leftovers of another."""
 
 import os
 from collections.abc import Mapping
@@ -37,11 +37,11 @@ _STARTED: Final = LIVE - _WAITING
 _WRITES_A_MODEL: Final = frozenset({Command.TRAIN, Command.TUNE, Command.QUANTIZE})
 _NAMED: Final = 3
 OUTPUT_CODES: Final = frozenset({FindingCode.OUTPUT_IN_USE, FindingCode.OUTPUT_HOLDS_RESULTS})
-"""The codes of what is found here."""
+"""The codes of these findings."""
 
 
 class OutputFolders:
-    """Looks at the folders that jobs of this machine write to.
+    """Checks the folders that jobs of this machine write to.
 
     Args:
         gateway: Prefect's API.
@@ -60,13 +60,13 @@ class OutputFolders:
         idempotency_key: str | None = None,
         later: bool = False,
     ) -> CheckedJob:
-        """The job, with what was found about its folder among its findings.
+        """Add the findings about its folder to a job.
 
         Args:
-            job: A job of this machine; of any other nothing is found.
-            live: The live jobs, where they were read already.
-            idempotency_key: The key it is submitted with: a live job with it is the same job.
-            later: Whether it starts some time from now, when a job that lives now may have ended.
+            job: A job of this machine; others get no findings.
+            live: The live jobs, if they were read already.
+            idempotency_key: Key of the submission: a live job with it is the same job.
+            later: Whether it starts later, when a job that is live now may have ended.
 
         Raises:
             EngineUnavailable: Prefect does not answer.
@@ -87,14 +87,14 @@ class OutputFolders:
     async def look_at(
         self, job: CheckedJob, *, live: list[FlowRun] | None = None, later: bool = False
     ) -> CheckedJob:
-        """The same as far as it can be said now: an engine that is not up is not started."""
+        """Do the same, but do not start an engine that is down."""
         if self._gateway.is_found:
             with suppress(OumiFlowsError):
                 return await self.look(job, live=live, later=later)
         return job._replace(findings=[*job.findings, *await self._note_leftovers(job, set())])
 
     async def live(self) -> list[FlowRun]:
-        """The live jobs of this machine; of those that wait the last ones."""
+        """Read the live jobs of this machine; of waiting ones only the last."""
         tags = (f"cloud:{names.LOCAL_CLOUD}",)
         found = await self._gateway.filter_runs(RunFilter(states=LIVE, tags=tags), limit=MAX_PAGE)
         if len(found) == MAX_PAGE:  # those that run are behind those that wait
@@ -103,13 +103,13 @@ class OutputFolders:
         return list({run.id: run for run in found}.values())
 
     async def live_if_found(self) -> list[FlowRun] | None:
-        """The same; None where the engine is not up."""
+        """Do the same; None if the engine is down."""
         with suppress(OumiFlowsError):
             return await self.live() if self._gateway.is_found else None
         return None
 
     def _sharing(self, job: CheckedJob, place: str, live: list[FlowRun]) -> list[FlowRun]:
-        """The live jobs that write to the same place. Blocking."""
+        """Find the live jobs that write to the same place. Blocking."""
         folder = os.path.realpath(job.plan.output_dir or "")
         found: list[FlowRun] = []
         for run in live:
@@ -133,7 +133,7 @@ class OutputFolders:
             return False
 
     async def _note_leftovers(self, job: CheckedJob, known: set[str]) -> list[Finding]:
-        """What another job left in the folder, unless the config itself goes on from it."""
+        """Report what another job left in the folder, unless the config continues from it."""
         if not _begins_a_model(job):
             return []
         folder = Path(job.plan.output_dir or "")
@@ -144,7 +144,7 @@ class OutputFolders:
         return [_holds(job, left, await self._writers(folder, writers))]
 
     async def _writers(self, folder: Path, writers: list[str]) -> str:
-        """Who wrote what is in a folder, for people."""
+        """Describe the writers of the files in a folder."""
         try:
             runs = await self._runs(folder, writers) if self._gateway.is_found else []
         except OumiFlowsError:
@@ -155,7 +155,7 @@ class OutputFolders:
         return " and ".join(words) or "an earlier training"
 
     async def _runs(self, folder: Path, writers: list[str]) -> list[FlowRun]:
-        """The runs of these jobs; without any the last one that wrote to the folder."""
+        """Read the runs of these jobs; without ids, the last run that wrote to the folder."""
         if not writers:
             wanted = RunFilter(states=ENDED, tags=(f"cloud:{names.LOCAL_CLOUD}",))
             runs = await self._gateway.filter_runs(wanted, limit=MAX_PAGE)
@@ -169,12 +169,12 @@ class OutputFolders:
 
 
 def _place_of(plan: JobPlan) -> str:
-    """The folder or the file that a job writes; empty: its script says."""
+    """The folder or the file that a job writes; empty: its script decides."""
     return plan.files.get("output", "") if plan.kind is ConfigKind.COMMAND else ""
 
 
 def _begins_a_model(job: CheckedJob) -> bool:
-    """Whether it trains a model without going on from what is there."""
+    """Whether it trains a model without continuing from the files there."""
     request, plan = job.request, job.plan
     is_training = plan.kind is ConfigKind.COMMAND and request.command is Command.TRAIN
     if not is_training or request.own_output or not plan.output_dir:
@@ -184,7 +184,7 @@ def _begins_a_model(job: CheckedJob) -> bool:
 
 
 def _in_use(job: CheckedJob, run: FlowRun, *, later: bool) -> Finding:
-    """That a live job writes to the same place."""
+    """Report that a live job writes to the same place."""
     request = job_request(run)
     state = run.state.job_state
     models = {job.request.command, request.command if request else None} <= _WRITES_A_MODEL
@@ -202,7 +202,7 @@ def _in_use(job: CheckedJob, run: FlowRun, *, later: bool) -> Finding:
 
 
 def _holds(job: CheckedJob, left: Leftovers, writers: str) -> Finding:
-    """That the folder holds what another job left."""
+    """Report that the folder holds files of another job."""
     key = OUTPUT_KEY[job.request.command]
     data = apply_overrides(job.config.data, job.request.overrides, job.request.command)
     adapts = lookup(data, job.request.command, "training.use_peft") in (True, "true")
@@ -211,7 +211,7 @@ def _holds(job: CheckedJob, left: Leftovers, writers: str) -> Finding:
     return Finding(
         code=FindingCode.OUTPUT_HOLDS_RESULTS,
         severity=Severity.WARNING,
-        # The folder comes last: what is too long is cut there.
+        # The folder comes last: a text that is too long is cut at its end.
         message=f"{key} holds {left.words} of {writers}{mixes}: {job.plan.output_dir}",
         fix=f"Give another {key}, or own_output for a folder of its own below it",
         file=job.request.config_path,

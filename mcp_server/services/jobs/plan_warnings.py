@@ -1,4 +1,4 @@
-"""What a dry run warns of: what its checks found, and what they could not look at."""
+"""Warnings of a dry run: findings of its checks, and checks that it skipped."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
@@ -36,7 +36,7 @@ class Checked(Protocol):
 
 
 def found_in(job: Checked, *, part: str = "") -> list[str]:
-    """The first few findings of a job's files, the worst first, and how many more there are.
+    """List the first few findings of a job's files, worst first, and the number of others.
 
     Args:
         job: The job.
@@ -50,7 +50,7 @@ def found_in(job: Checked, *, part: str = "") -> list[str]:
 
 
 def warnings_of_plan(jobs: Mapping[str, Checked]) -> list[str]:
-    """What a dry run of jobs warns of, by the name of each part; one job's name is empty."""
+    """List the warnings of a dry run of jobs, by the name of each part; empty for one job."""
     found = [text for part, job in jobs.items() for text in found_in(job, part=part)]
     more = len(found) - 2 * _SHOWN
     cut = [f"{more} more: see pre_flight_check of each config."] if more > 0 else []
@@ -58,7 +58,7 @@ def warnings_of_plan(jobs: Mapping[str, Checked]) -> list[str]:
 
 
 def _note_unchecked(jobs: Sequence[Checked]) -> list[str]:
-    """What was not looked at."""
+    """List the checks that were skipped."""
     notes: list[str] = []
     if any(job.request.skip_preflight for job in jobs):
         notes.append(
@@ -72,7 +72,7 @@ def _note_unchecked(jobs: Sequence[Checked]) -> list[str]:
 
 
 def _of(cloud: str) -> str:
-    """What only the worker, or the cloud itself, can tell of a launch there."""
+    """Name the checks that only the worker, or the cloud itself, can make."""
     match kind_of(cloud):
         case CloudKind.LOCAL:
             return f"free disk, memory, GPUs and packages of the worker's machine, {_OF_THE_WORKER}"

@@ -1,4 +1,4 @@
-"""Pages of a job's log as Prefect has it, for where its file is on another machine."""
+"""Reads a job's log from Prefect in pages, if its file is on another machine."""
 
 import json
 import re
@@ -14,12 +14,12 @@ from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_api.models import LogLine
 
 _MOST_LINES: Final = 10_000
-"""That one call looks at."""
+"""Limit of lines that one call reads."""
 _CURSOR: Final = re.compile(r"prefect:([0-9T:.+Z-]{10,40})/(\d{1,9})", re.ASCII)
 
 
 class LogPlace(NamedTuple):
-    """A place in a log: Prefect tells its lines apart by nothing but their times."""
+    """A place in a log: in Prefect only their times distinguish lines."""
 
     timestamp: datetime = datetime.fromtimestamp(0, UTC)
     """Of the last line before it."""
@@ -27,7 +27,7 @@ class LogPlace(NamedTuple):
     """Lines of that very time that are before it."""
 
     def after(self, lines: Iterable[LogLine]) -> "LogPlace":
-        """The place after the lines that follow."""
+        """Return the place after the lines that follow."""
         place = self
         for line in lines:
             seen = place.seen if line.timestamp == place.timestamp else 0
@@ -35,12 +35,12 @@ class LogPlace(NamedTuple):
         return place
 
     def encode(self) -> str:
-        """The place as a word for a caller to hand back."""
+        """Encode the place as a cursor."""
         return f"prefect:{self.timestamp.isoformat()}/{self.seen}"
 
     @staticmethod
     def decode(cursor: str) -> "LogPlace | None":
-        """The place of a word that `encode` made; None for any other."""
+        """Decode a cursor of `encode`; None for any other text."""
         match = _CURSOR.fullmatch(cursor)
         try:
             timestamp = datetime.fromisoformat(match[1]) if match else None
@@ -77,13 +77,13 @@ class PrefectLogs:
     async def read_from(
         self, run_id: str, start: LogPlace, *, lines: int, max_bytes: int, grep: str | None
     ) -> LogPart:
-        """The lines from a place on; what the page does not hold is left for the next one.
+        """Read the lines from a place on; the next page has the rest.
 
         Args:
             run_id: The flow run.
-            start: Where the page before ended.
+            start: Where the previous page ended.
             lines: Lines to return at most.
-            max_bytes: Of the lines as JSON.
+            max_bytes: Limit of the lines as JSON.
             grep: Regular expression that each line returned contains.
 
         Raises:
@@ -110,12 +110,12 @@ class PrefectLogs:
     async def read_tail(
         self, run_id: str, *, lines: int, max_bytes: int, grep: str | None
     ) -> LogPart:
-        """The last lines.
+        """Read the last lines.
 
         Args:
             run_id: The flow run.
             lines: Lines to return at most.
-            max_bytes: Of the lines as JSON.
+            max_bytes: Limit of the lines as JSON.
             grep: Regular expression that each line returned contains.
 
         Raises:
@@ -123,7 +123,7 @@ class PrefectLogs:
         """
         search = await _search(grep)
         page = _Page(lines=lines, max_bytes=max_bytes)
-        # One more than wanted: it usually tells that no more lines have the time of the last.
+        # One extra line: it usually shows that no more lines have the time of the last.
         limit = MAX_PAGE if search else min(lines + 1, MAX_PAGE)
         looked_at, taken, end = 0, 0, LogPlace()
         while True:
@@ -152,7 +152,7 @@ class PrefectLogs:
         return LogPart(page.messages[::-1], end, at_end=True, notes=notes)
 
     async def _search_rows(self, search: LogSearch | None, rows: list[LogLine]) -> list[str | None]:
-        """The messages, with None for each unwanted one; fewer if the search took too long."""
+        """Return the messages, None for each that does not match; fewer if time was up."""
 
         def matching() -> list[str | None]:
             messages = [self._redactor.text(row.message) for row in rows]
@@ -165,11 +165,11 @@ class PrefectLogs:
 
 
 class _Page:
-    """Messages one after the other, until there are enough.
+    """Collects messages until a page is full.
 
     Args:
         lines: Messages wanted.
-        max_bytes: Of them as JSON.
+        max_bytes: Limit of them as JSON.
     """
 
     def __init__(self, *, lines: int, max_bytes: int) -> None:
@@ -181,7 +181,7 @@ class _Page:
 
     @property
     def is_full(self) -> bool:
-        """Whether it holds as many as are wanted."""
+        """Whether it holds as many as requested."""
         return len(self.messages) >= self._lines
 
     @property
@@ -190,7 +190,7 @@ class _Page:
         return self.is_full or self.is_out_of_room
 
     def fill(self, messages: Iterable[str | None]) -> int:
-        """Take messages, where None is one that nobody wants; how many were dealt with."""
+        """Take messages, skipping None; return how many were taken or skipped."""
         count = 0
         for message in messages:
             if self.is_closed or (message is not None and not self._take(message)):
@@ -199,7 +199,7 @@ class _Page:
         return count
 
     def notes(self) -> list[str]:
-        """What was cut of a message."""
+        """A note on what was cut from a message."""
         return [f"{self._cut:,} characters of a long line were cut"] if self._cut else []
 
     def _take(self, message: str) -> bool:
@@ -208,7 +208,7 @@ class _Page:
             self.is_out_of_room = True
             if self.messages:
                 return False
-            # Alone it does not fit; JSON makes up to six bytes of a character.
+            # It does not fit even alone; JSON makes up to six bytes of a character.
             kept = next(
                 part
                 for part in (message[: self._room // share] for share in (1, 2, 6))
@@ -226,5 +226,5 @@ async def _search(grep: str | None) -> LogSearch | None:
 
 
 def _json_bytes(message: str) -> int:
-    """What a message and its line break take in an answer."""
+    """The bytes of a message and its line break in an answer."""
     return len(json.dumps(message, ensure_ascii=False).encode())

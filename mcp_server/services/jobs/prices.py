@@ -1,4 +1,4 @@
-"""What a cluster costs per hour, from SkyPilot's own catalogue where it is on this machine."""
+"""The price of a cluster per hour, from SkyPilot's own catalogue on this machine."""
 
 import csv
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ _CATALOGUE: Final = Path(".sky/catalogs/v8")
 """Below the home folder (skypilot 0.12); SkyPilot fetches it, cloud by cloud."""
 
 _PRICED_APART: Final = frozenset({"gcp"})
-"""Clouds whose catalogue has accelerators without the machine they are in."""
+"""Clouds whose catalogue lists accelerators apart from machines."""
 
 
 class _Wanted(NamedTuple):
@@ -24,10 +24,10 @@ class _Wanted(NamedTuple):
 
 
 def hourly_price(job_config: Mapping[str, Any]) -> float | None:
-    """US dollars per hour of all nodes, of the cheapest machine that fits; None: not known.
+    """Price all nodes in US dollars per hour, on the cheapest machine that fits; None: unknown.
 
-    Told only where the job config says which machine it wants, by type or by accelerator: what
-    SkyPilot chooses otherwise follows from more than its catalogue.
+    The price is known only if the job config names a machine type or an accelerator: SkyPilot's
+    other choices depend on more than its catalogue.
     """
     resources: dict[str, Any] = job_config.get("resources") or {}
     cloud = str(resources.get("cloud"))

@@ -1,4 +1,4 @@
-"""What to hide in the output of a job."""
+"""Hides secrets in the output of jobs."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -33,11 +33,11 @@ class Redactors:
         self._marks: tuple[object, SecretMarks | None] = (None, None)
 
     def of(self, run: FlowRun) -> Redactor:
-        """Hides the secrets of a job. Blocking: it reads files."""
+        """Make what hides the secrets of a job. Blocking: it reads files."""
         return self.of_requests([job_request(run)])
 
     def of_requests(self, requests: Iterable[JobRequest | None]) -> Redactor:
-        """Hides the secrets of several jobs. Blocking: it reads files."""
+        """Make what hides the secrets of several jobs. Blocking: it reads files."""
         known = own_secrets()
         for request in requests:
             if request is not None and request.config_sha256:
@@ -45,13 +45,13 @@ class Redactors:
         return Redactor(known, marks=self._read_marks())
 
     def _read(self, sha256: str) -> tuple[str, ...]:
-        # On another machine the log is read from Prefect, where they are hidden already.
+        # Logs of another machine come from Prefect, which has them without secrets.
         with suppress(OumiFlowsError):
             return tuple(config_secrets(load_snapshot(sha256, self._snapshots_dir).data))
         return ()
 
     def _read_marks(self) -> SecretMarks | None:
-        """The marks that workers left, read again when there are new ones."""
+        """Read the marks that workers left, again if there are new ones."""
         if self._home is None:
             return None
         try:

@@ -1,4 +1,4 @@
-"""What the use cases answer with, besides `flows.core.models.JobStatus`."""
+"""Answers of the use cases, besides `flows.core.models.JobStatus`."""
 
 from datetime import datetime
 
@@ -25,7 +25,7 @@ class Submission(Value):
     model_name: str
     output_dir: str
     warnings: list[str] = Field(
-        default_factory=list[str], description="What pre-flight found, the worst first."
+        default_factory=list[str], description="What pre-flight found, worst first."
     )
     plan: JobPlan | None = Field(default=None, description="Given in a dry run.")
     sync: SyncPreview | None = Field(
@@ -38,7 +38,7 @@ class Submission(Value):
 
 
 class Adoption(Value):
-    """A job that others launched, as one of ours."""
+    """A job launched elsewhere that was adopted."""
 
     summary: str
     job_id: str
@@ -61,7 +61,7 @@ class JobRow(Value):
 
 
 class JobList(Value):
-    """A page of jobs, the newest first."""
+    """A page of jobs, newest first."""
 
     summary: str = Field(description="One line a person can read.")
     jobs: list[JobRow]
@@ -76,7 +76,7 @@ class JobLogs(Value):
     lines_returned: int
     logs: str
     next_cursor: str | None = Field(
-        default=None, description="Give it to the next call to go on where this one ended."
+        default=None, description="Pass it to the next call to continue."
     )
-    at_end: bool = Field(description="True: the job has ended and there is no more to read.")
+    at_end: bool = Field(description="True: the job has ended and nothing more follows.")
     log_path: str | None = Field(default=None, description="The whole log, on the worker's disk.")

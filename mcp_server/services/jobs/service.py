@@ -1,4 +1,4 @@
-"""What can be done with jobs; the tools and the terminal both call this."""
+"""The use cases of jobs; the tools and the terminal both call this."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -61,12 +61,12 @@ class Until(StrEnum):
 
 
 class JobService:
-    """Jobs: submit, look at, wait for, cancel and retry them.
+    """Submits, reads, awaits, cancels and retries jobs.
 
     Args:
         gateway: Prefect's API.
         snapshots_dir: Where configs are kept as submitted.
-        records_dir: Where it is kept what jobs ran on.
+        records_dir: Where records of code, packages and data of jobs are kept.
         home: Where workers leave marks of their secrets.
         now: The clock.
     """
@@ -93,7 +93,7 @@ class JobService:
         self._notifications = Notifications(gateway)
 
     async def plan(self, new: NewJob) -> Submission:
-        """Say exactly what `submit` would start, and start nothing."""
+        """Return what `submit` would start; start nothing."""
         checked = await anyio.to_thread.run_sync(check_job, new)
         checked = await self._outputs.look_at(checked)
         return await anyio.to_thread.run_sync(describe_plan, checked)
@@ -103,7 +103,7 @@ class JobService:
 
         Args:
             new: The job.
-            idempotency_key: The same key answers with the same job, however often it is given.
+            idempotency_key: The same key always returns the same job.
 
         Raises:
             Conflict: The key belongs to a job with other arguments.
@@ -116,20 +116,20 @@ class JobService:
         labels: dict[str, str | int] = {
             names.LABEL_ATTEMPT: 1,
             names.LABEL_MODEL: shorten(hide_tokens(checked.plan.model_name)),
-            # A folder of its own is named by the worker, after the run.
+            # The worker names a folder of its own after the run.
             names.LABEL_OUTPUT_DIR: "" if request.own_output else checked.plan.output_dir or "",
         }
-        told = await self._notifications.tags(new.notify, new.notify_on)
+        notify = await self._notifications.tags(new.notify, new.notify_on)
         # With a key of its own every submission can be sent again safely.
         run = await self._gateway.create_run(
             name=checked.run_name("").rstrip("-"),
             parameters={"request": request.model_dump(mode="json")},
-            tags=[*names.run_tags(command=checked.command, cloud=request.cloud), *told],
+            tags=[*names.run_tags(command=checked.command, cloud=request.cloud), *notify],
             labels={key: value for key, value in labels.items() if value},
             idempotency_key=idempotency_key or uuid4().hex,
             work_queue=None if request.cloud == names.LOCAL_CLOUD else names.CLOUD_QUEUE,
         )
-        if job_request(run) != request or notify_tags(run.tags) != told:
+        if job_request(run) != request or notify_tags(run.tags) != notify:
             raise Conflict(
                 f"idempotency_key {idempotency_key!r} belongs to job {run.id} ({run.name}), "
                 "which has other arguments or another version of the config",
@@ -143,12 +143,12 @@ class JobService:
         return describe_submission(checked, run, url=url)
 
     async def status(self, reference: str, *, cloud: str = "", cluster_name: str = "") -> JobStatus:
-        """Look at a job.
+        """Read the status of a job.
 
         Args:
             reference: Id, unique id prefix or unique live name; or the launcher's id of a job.
-            cloud: Where to look for an id that is not one of ours.
-            cluster_name: On which of its clusters.
+            cloud: Cloud of a job that is not one of ours.
+            cluster_name: Its cluster.
         """
         found = await self._find(reference, cloud, cluster_name)
         if isinstance(found, JobHandle):
@@ -163,22 +163,22 @@ class JobService:
         timeout_seconds: float,
         on_change: OnChange | None = None,
     ) -> JobStatus:
-        """Look at a job until it is where it should be, or the time is up.
+        """Wait until a job reaches a state, or the time is up.
 
         Args:
             reference: Id, unique id prefix or unique live name.
             until: What to wait for.
             timeout_seconds: How long to wait at most.
-            on_change: Called with each status that says something new.
+            on_change: Called with each status that differs from the last.
         """
         deadline = time.monotonic() + timeout_seconds
         status = await self.status(reference)
         interval = _POLL_SECONDS
-        told: JobStatus | None = None
+        reported: JobStatus | None = None
         while True:
-            if on_change and (told is None or _news(status) != _news(told)):
+            if on_change and (reported is None or _news(status) != _news(reported)):
                 await on_change(status)
-                told = status
+                reported = status
             left = deadline - time.monotonic()
             if _is_reached(status.state, until) or left <= 0:
                 return status
@@ -203,8 +203,8 @@ class JobService:
             lines: Lines to return at most.
             cursor: Where an earlier call ended.
             grep: Regular expression that each line returned contains.
-            cloud: Where to look for an id that is not one of ours.
-            cluster_name: On which of its clusters.
+            cloud: Cloud of a job that is not one of ours.
+            cluster_name: Its cluster.
         """
         found = await self._find(reference, cloud, cluster_name)
         if isinstance(found, JobHandle):
@@ -212,10 +212,10 @@ class JobService:
         return await self._logs.read(found, lines=lines, cursor=cursor, grep=grep)
 
     async def adopt(self, job: JobHandle) -> Adoption:
-        """Make a job that somebody else launched one of ours; again answers the same.
+        """Adopt a job that was launched elsewhere; a second call returns the same job.
 
         Args:
-            job: The job; without a cluster where there can be only one.
+            job: The job; the cluster may be empty if the cloud has only one.
 
         Raises:
             JobNotFound: Its cluster does not know it.
@@ -226,13 +226,13 @@ class JobService:
     async def cancel(
         self, reference: str, *, force: bool = False, cloud: str = "", cluster_name: str = ""
     ) -> JobStatus:
-        """Ask for a job's end; answers `cancelled` if that is confirmed at once.
+        """Ask a job to end; return `cancelled` if that is confirmed at once.
 
         Args:
             reference: Id, unique id prefix or unique live name; or the launcher's id of a job.
             force: Kill the job instead of giving it time to stop.
-            cloud: Where to look for an id that is not one of ours.
-            cluster_name: On which of its clusters.
+            cloud: Cloud of a job that is not one of ours.
+            cluster_name: Its cluster.
 
         Raises:
             JobAlreadyDone: The job has ended.
@@ -244,18 +244,18 @@ class JobService:
         return await self.wait(run.id, until=Until.DONE, timeout_seconds=WAIT_SECONDS)
 
     async def preview_cancel_all(self, wanted: JobFilter) -> CancelledJobs:
-        """Say which live jobs `cancel_all` would end; change nothing."""
+        """List the live jobs that `cancel_all` would end; change nothing."""
         return await self._canceller.preview(wanted)
 
     async def cancel_all(self, wanted: JobFilter, *, force: bool = False) -> CancelledJobs:
-        """Ask every live job that a filter means to end.
+        """Ask every live job that matches a filter to end.
 
         Args:
-            wanted: Which jobs.
+            wanted: The filter.
             force: Kill them instead of giving them time to stop.
 
         Raises:
-            OumiFlowsError: Not one of them could be asked.
+            OumiFlowsError: No job could be asked.
         """
         return await self._canceller.cancel_all(wanted, force=force)
 
@@ -268,12 +268,12 @@ class JobService:
         limit: int = 20,
         cursor: str | None = None,
     ) -> JobList:
-        """List jobs, the newest first.
+        """List jobs, newest first.
 
         Args:
             status: `all`, `running` (every job that has not ended), `completed` (every one that
-                has), or a job state other than running. The runs to come of schedules are listed
-                with `scheduled` only.
+                has), or a job state other than running. Only `scheduled` lists planned runs of
+                schedules.
             cloud: Only jobs on this cloud.
             name: Only jobs whose name contains this.
             limit: Jobs to return at most.
@@ -289,7 +289,7 @@ class JobService:
             before=place.before if place else None,
             excluded_ids=place.seen if place else (),
         )
-        # The times to come of schedules are runs, too, and would hide all jobs behind them.
+        # Planned runs of schedules would come first and hide all jobs.
         if status == JobState.SCHEDULED:
             runs = await self._gateway.filter_runs(wanted, limit=limit + 1)
         else:
@@ -310,7 +310,7 @@ class JobService:
 
         Args:
             reference: Id, unique id prefix or unique live name.
-            resume: Go on from the last whole checkpoint instead of the beginning.
+            resume: Continue from the last whole checkpoint instead of the beginning.
 
         Raises:
             Conflict: The job has not ended, or has succeeded.
@@ -318,7 +318,7 @@ class JobService:
         run = await find_job(self._gateway, reference)
         if adopted_job(run) is not None:
             raise Conflict(
-                f"{run.name} was adopted, and we have no config to launch it from",
+                f"{run.name} was adopted, so there is no config to launch it from",
                 "Start a new job with run_oumi_job",
             )
         state = run.state.job_state
@@ -356,7 +356,7 @@ class JobService:
         return await self._observe(await self._gateway.read_run(run.id))
 
     async def compare(self, a: str, b: str) -> Comparison:
-        """Say what differs between two jobs.
+        """Compare two jobs.
 
         Args:
             a: Id, unique id prefix or unique live name of one job.
@@ -370,7 +370,7 @@ class JobService:
         return Side(run=run, request=job_request(run), status=await self._observe(run))
 
     async def _find(self, reference: str, cloud: str, cluster_name: str) -> FlowRun | JobHandle:
-        """Our job, or where to look for one that is not ours."""
+        """Find our job, or make the handle of a foreign one."""
         try:
             return await find_job(self._gateway, reference)
         except JobNotFound:

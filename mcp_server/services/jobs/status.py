@@ -1,4 +1,4 @@
-"""From a flow run, as Prefect answers it, to the status of a job."""
+"""Makes the status of a job from its flow run in Prefect."""
 
 import math
 from datetime import UTC, datetime
@@ -20,11 +20,11 @@ _ROW_WORDS: Final = 100
 _BEFORE_A_LAUNCH: Final = frozenset(
     {JobState.SCHEDULED, JobState.QUEUED, JobState.PENDING, JobState.RETRYING}
 )
-"""In these nothing runs: what has been reported is of an earlier attempt."""
+"""In these states nothing runs: reported progress belongs to an earlier attempt."""
 
 
 def job_request(run: FlowRun) -> JobRequest | None:
-    """What the job was asked to be; None when the run was made by other means than ours."""
+    """Read the job's request; None if oumi-flows did not make the run."""
     try:
         return JobRequest.model_validate(run.parameters.get("request"))
     except ValidationError:
@@ -39,7 +39,7 @@ def job_status(
     now: datetime,
     error_tail: str = "",
 ) -> JobStatus:
-    """The status of the job that `run` is.
+    """Make the status of the job of `run`.
 
     Args:
         run: The flow run.
@@ -93,7 +93,7 @@ def job_status(
 
 
 def job_row(run: FlowRun, *, now: datetime) -> JobRow:
-    """The job that `run` is, as a row of a list."""
+    """Make the row of the job of `run` in a list."""
     request = job_request(run)
     state = run.state.job_state
     return JobRow(
@@ -110,17 +110,17 @@ def job_row(run: FlowRun, *, now: datetime) -> JobRow:
 
 
 def job_name(run: FlowRun, request: JobRequest | None) -> str:
-    """What a person calls the job: the name they gave it, else its run's."""
+    """Return the job's name: the one that a person gave, else its run's."""
     return (request.job_name if request else "") or run.name
 
 
 def run_url(ui_url: str | None, run_id: str) -> str | None:
-    """The run's page in the Prefect UI."""
+    """Return the run's page in the Prefect UI."""
     return f"{ui_url.rstrip('/')}/runs/flow-run/{run_id}" if ui_url else None
 
 
 def summary_line(status: JobStatus) -> str:
-    """The status in one line."""
+    """Summarise the status in one line."""
     parts = [f"{status.name} is {status.state}"]
     if status.attempt > 1:
         parts.append(f"attempt {status.attempt}")
@@ -140,7 +140,7 @@ def summary_line(status: JobStatus) -> str:
 
 
 def progress_words(progress: JobProgress) -> list[str]:
-    """The progress in words, a part each."""
+    """Describe the progress in words, one part each."""
     parts: list[str] = []
     if progress.step is not None:
         of = f" of {progress.max_steps}" if progress.max_steps else ""
@@ -164,7 +164,7 @@ def _resumed_from_step(run: FlowRun) -> int | None:
 
 
 def _is_of_attempt(artifact: Artifact, run: FlowRun) -> bool:
-    """Whether what an artifact says is of the attempt that the status is about."""
+    """Whether an artifact belongs to the attempt of the status."""
     if run.state.job_state in _BEFORE_A_LAUNCH:
         return False
     return artifact.metadata.get("attempt", str(run.attempt)) == str(run.attempt)
@@ -204,6 +204,6 @@ def _duration(run: FlowRun, now: datetime) -> float | None:
     watch = Stopwatch.parse(run.label(names.LABEL_STOPWATCH))
     if watch is None:
         return max(0.0, round(((end or now) - run.start_time).total_seconds(), 3))
-    if watch.since is not None and end is not None:  # its end was not seen by what measured it
+    if watch.since is not None and end is not None:  # the measurement missed its end
         return round(watch.seconds(Instant("", 0.0, end.timestamp())), 3)
     return round(watch.seconds(Instant.now()), 3)

@@ -1,4 +1,4 @@
-"""From what a person asks for to a request that is known to be runnable."""
+"""Checks a new job and makes the request that runs it."""
 
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, cast
@@ -40,7 +40,7 @@ from mcp_server.services.jobs.status import job_name
 from mcp_server.services.jobs.syncing import SyncPreview, preview
 
 ANY_FIRING: Final = "<time>-<id>"
-"""Stands for what `names.firing` says of a run that is not there yet."""
+"""Placeholder for `names.firing` of a run that does not exist yet."""
 
 _CONFIG_LIMIT: Final = 4000
 _ARGUMENTS: Final = 20
@@ -48,7 +48,7 @@ _NAME_LIMIT: Final = 100
 
 
 class NewJob(Value):
-    """A job as a person asks for it; nothing of it has been checked."""
+    """A job as a person requests it, unchecked."""
 
     config_path: str
     client_cwd: str
@@ -75,7 +75,7 @@ class CheckedJob(NamedTuple):
     plan: JobPlan
     config: ConfigFile
     findings: list[Finding]
-    """What pre-flight found in the files alone; the worker looks at the rest."""
+    """What pre-flight found in the files; the worker checks the rest."""
 
     @property
     def command(self) -> str:
@@ -92,7 +92,7 @@ class CheckedJob(NamedTuple):
 
 
 def check_job(new: NewJob) -> CheckedJob:
-    """Read the config and check everything about the job that this machine can tell.
+    """Read the config and make every check of the job that this machine can.
 
     Raises:
         InvalidArgument: An argument cannot be used.
@@ -133,18 +133,18 @@ def check_job(new: NewJob) -> CheckedJob:
     plan = make_plan(
         with_own_output(request, config, ANY_FIRING) if new.own_output else request, config
     )
-    # As they are known here and now, whatever the worker's own environment says.
+    # Fix the paths here, so that the worker's own environment cannot change them.
     request = with_plain_paths(request, config)
     _refuse_secrets(request)
     if plan.cloud != LOCAL_CLOUD and not plan.is_own_cluster:
-        # As it is known now, whatever the worker's own environment says.
+        # Fix the name here, so that the worker's own environment cannot change it.
         request = request.model_copy(update={"cluster_name": plan.cluster_name})
     findings = [] if new.skip_preflight else check_request(request, config)
     return CheckedJob(request, plan, config, findings)
 
 
 def refuse_blocked(job: CheckedJob) -> None:
-    """Refuses a job that would fail by what its files say.
+    """Refuse a job whose files show that it would fail.
 
     Raises:
         PreflightBlocked: With what was found.
@@ -153,12 +153,12 @@ def refuse_blocked(job: CheckedJob) -> None:
     if errors:
         raise PreflightBlocked(
             f"Pre-flight found what would make the job fail: {list_errors(errors)}",
-            "Mend it, or submit with skip_preflight",
+            "Fix it, or set skip_preflight to start without the checks",
         )
 
 
 def keep_config(job: CheckedJob, snapshots_dir: Path) -> JobRequest:
-    """Keep the config as it is now, and the request that names the copy.
+    """Copy the config, and return the request that names the copy.
 
     Raises:
         InternalError: The copy cannot be written.
@@ -174,7 +174,7 @@ def keep_config(job: CheckedJob, snapshots_dir: Path) -> JobRequest:
 
 
 def describe_submission(checked: CheckedJob, run: FlowRun, *, url: str | None) -> Submission:
-    """The answer for a job that was submitted as `run`."""
+    """Describe a job that was submitted as `run`."""
     name = job_name(run, checked.request)
     return _answer(checked, name).model_copy(
         update={
@@ -190,7 +190,7 @@ def describe_submission(checked: CheckedJob, run: FlowRun, *, url: str | None) -
 
 
 def describe_plan(checked: CheckedJob) -> Submission:
-    """The answer for a job that was only planned."""
+    """Describe a job that was only planned."""
     plan = _plan_to_show(checked.plan)
     command = " ".join(plan.argv) or f"the commands of {checked.request.config_path}"
     summary = f"Dry run, nothing was started: {shorten(command)}, in {plan.working_dir}"
@@ -238,7 +238,7 @@ def _answer(checked: CheckedJob, name: str) -> Submission:
 
 
 def output_dir(checked: CheckedJob, run: FlowRun) -> str:
-    """Where the job that was submitted as `run` writes."""
+    """Return the output folder of the job of `run`."""
     folder = checked.plan.output_dir or ""
     own = checked.request.own_output
     return (
@@ -252,14 +252,14 @@ def _cluster_name(checked: CheckedJob, run: FlowRun) -> str:
 
 
 def shorten(text: str, *, limit: int = 300) -> str:
-    """`text`, or its beginning and how much was cut."""
+    """Return `text`, or its beginning and how much was cut."""
     if len(text) <= limit:
         return text
     return f"{text[:limit]} ... ({len(text) - limit} more characters were cut)"
 
 
 def printable_name(name: str | None) -> str:
-    """A name for people.
+    """Strip a name for people, and check it.
 
     Raises:
         InvalidArgument: It is not one printable line.
@@ -283,11 +283,11 @@ def _refuse_secrets(request: JobRequest) -> None:
 
 
 def refuse_secret(what: str, key: str, value: object) -> None:
-    """Refuse what must not be kept where everyone with the Prefect UI reads it.
+    """Refuse a value that the Prefect UI must not show.
 
     Args:
         what: The argument, for people.
-        key: The name that the value is given under; empty: none that tells anything.
+        key: The key of the value; empty: no meaningful one.
         value: The value.
 
     Raises:
@@ -301,7 +301,7 @@ def refuse_secret(what: str, key: str, value: object) -> None:
 
 
 def _plan_to_show(plan: JobPlan) -> JobPlan:
-    """The plan without its secrets, as far as an answer can hold it; what is cut is said."""
+    """Hide secrets in the plan, and shorten it for an answer, marking each cut."""
     config = cast("dict[str, Any]", parse_yaml(plan.job_config, "the job config"))
     redactor = Redactor([*own_secrets(), *config_secrets(config)])
     job_config = shorten(dump_yaml(redactor.config(config)), limit=_CONFIG_LIMIT)

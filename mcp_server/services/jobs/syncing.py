@@ -1,4 +1,4 @@
-"""What of this machine's files a job on a cloud gets, told before anything is copied."""
+"""Previews which files of this machine a job on a cloud gets."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ _WORD: Final = re.compile(r"""[^\s"'`=:;,|&<>(){}\[\]$]+""")
 class SyncPreview(Value):
     """What is copied to the cluster before the job starts there."""
 
-    files: int | None = Field(default=None, description="Null: not counted, note tells why.")
+    files: int | None = Field(default=None, description="Null: not counted; note says why.")
     bytes: int | None = None
     left_out_but_used: list[str] = Field(
         default_factory=list[str],
@@ -35,9 +35,9 @@ class SyncPreview(Value):
 
 
 def preview(job_config: Mapping[str, Any], *, kind: CloudKind) -> SyncPreview | None:
-    """What of `working_dir` and `file_mounts` is copied; None where the job runs here.
+    """Preview the copy of `working_dir` and `file_mounts`; None if the job runs here.
 
-    rsync itself is asked, without copying, with the rules that the cloud's launcher gives it.
+    Run rsync itself, without copying, with the rules of the cloud's launcher.
 
     Args:
         job_config: The job config that is launched, its paths absolute.
@@ -69,7 +69,7 @@ def preview(job_config: Mapping[str, Any], *, kind: CloudKind) -> SyncPreview | 
 
 
 def _list_copied(source: str, kind: CloudKind) -> Iterator[tuple[str, int]]:
-    """Each file and folder that rsync would copy, folders with a slash at their end."""
+    """List each file and folder that rsync would copy, folders with a slash at their end."""
     folder = Path(source)
     with tempfile.TemporaryDirectory() as empty:
         done = subprocess.run(
@@ -109,7 +109,7 @@ def _rules(folder: Path, kind: CloudKind) -> list[str]:
 
 
 def _used_paths(job_config: Mapping[str, Any], folder: Path) -> set[str]:
-    """The paths below `folder` that the scripts, and the configs they name, refer to."""
+    """Find the paths below `folder` in the scripts and in the configs they name."""
     scripts = [str(job_config.get(part) or "") for part in ("setup", "run")]
     words = {word for script in scripts for word in _WORD.findall(script)}
     used = set(_below(words, folder))

@@ -1,4 +1,4 @@
-"""The next times of a schedule that does not exist yet."""
+"""Computes the next times of a schedule that does not exist yet."""
 
 import json
 import subprocess
@@ -20,10 +20,10 @@ _TIMES: Final = TypeAdapter(list[datetime])
 async def next_times(
     schedule: Mapping[str, Any], *, count: int, timeout_seconds: float
 ) -> list[datetime]:
-    """What Prefect makes of a schedule; takes about a second.
+    """Compute the next times of a schedule with Prefect; takes about a second.
 
     Raises:
-        InvalidArgument: Prefect does not take it, or it never fires.
+        InvalidArgument: Prefect refuses it, or it never fires.
         OperationTimeout: The answer took too long.
     """
     command = python_command("flows.answers.schedule_times", json.dumps(schedule), str(count))
@@ -40,17 +40,17 @@ async def next_times(
         done = await anyio.to_thread.run_sync(ask, abandon_on_cancel=True)
     except subprocess.TimeoutExpired as error:
         raise OperationTimeout(
-            f"The times of the schedule were not known within {timeout_seconds:g} s",
+            f"Computing the times of the schedule took longer than {timeout_seconds:g} s",
             "Try again when the machine is less busy",
         ) from error
     said = done.stderr.decode(errors="replace").strip()
     if done.returncode == _REFUSED:
         raise InvalidArgument(
-            f"Prefect does not take the schedule ({said})",
+            f"Prefect refuses the schedule ({said})",
             "Correct cron or timezone; five fields are minute, hour, day, month and weekday",
         )
     if done.returncode:
         raise InternalError(
-            f"The times of the schedule were not computed ({said[-300:]})", "Report this"
+            f"The times of the schedule could not be computed ({said[-300:]})", "Report this"
         )
     return _TIMES.validate_json(done.stdout)

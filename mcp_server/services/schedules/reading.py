@@ -1,4 +1,4 @@
-"""Finding schedules, and telling how each is."""
+"""Finds schedules and describes them."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -19,7 +19,7 @@ from mcp_server.services.jobs.submitting import shorten
 from mcp_server.services.schedules.values import LastRun, Schedule, ScheduleState, When
 
 NEXT_RUNS: Final = 5
-"""How many of the next times are told."""
+"""How many of the next times an answer has."""
 
 _SHORT_ID: Final = 8
 
@@ -37,11 +37,11 @@ class ScheduleReader:
         self._now = now
 
     async def find(self, reference: str) -> Deployment:
-        """The schedule with this id, unique id prefix or unique name.
+        """Find the schedule with this id, unique id prefix or unique name.
 
         Raises:
-            JobNotFound: No schedule is meant.
-            AmbiguousId: Several are.
+            JobNotFound: No schedule matches.
+            AmbiguousId: Several schedules match.
         """
         reference = reference.strip()
         if exact := _as_uuid(reference):
@@ -63,7 +63,7 @@ class ScheduleReader:
         return matches[0]
 
     async def row(self, deployment: Deployment) -> Schedule:
-        """A schedule as it is now."""
+        """Describe the current state of a schedule."""
         due = {"expected_start_time": {"before_": self._now().isoformat()}}
         last = await self._gateway.runs(deployment.id, due, newest_first=True, limit=1)
         next_runs = await self.next_runs(deployment)
@@ -82,7 +82,7 @@ class ScheduleReader:
         )
 
     async def next_runs(self, deployment: Deployment) -> list[datetime]:
-        """The next times, which are runs that Prefect has made already."""
+        """Read the next times from the runs that Prefect has planned."""
         if deployment.paused:
             return []
         now = self._now()
@@ -98,12 +98,12 @@ class ScheduleReader:
 
 
 def schedule_name(deployment: Deployment) -> str:
-    """What people call a schedule."""
+    """Return the name of a schedule for people."""
     return deployment.label(names.LABEL_SCHEDULE) or deployment.name
 
 
 def _what(deployment: Deployment) -> tuple[str, str, str]:
-    """Command, config and cloud of what a schedule starts."""
+    """Read command, config and cloud of the job of a schedule."""
     pipeline: object = deployment.parameters.get("pipeline")
     if isinstance(pipeline, dict):
         path = str(cast("dict[str, object]", pipeline).get("path"))

@@ -1,4 +1,4 @@
-"""What can be done with schedules; the tools and the terminal both call this."""
+"""The use cases of schedules; the tools and the terminal both call this."""
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -47,7 +47,7 @@ Preview = Callable[[Mapping[str, Any]], Awaitable[list[datetime]]]
 
 
 class _Checked(NamedTuple):
-    """A schedule that can be made."""
+    """A schedule that passed the checks."""
 
     new: NewSchedule
     subject: Subject
@@ -58,12 +58,12 @@ class _Checked(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its name for people."""
         return self.new.name or self.subject.words
 
 
 class ScheduleService:
-    """Schedules of jobs: make, list, pause, resume and delete them.
+    """Makes, lists, pauses, resumes and deletes schedules of jobs.
 
     Args:
         gateway: Prefect's API, for schedules.
@@ -95,11 +95,11 @@ class ScheduleService:
         self._now = now
 
     async def plan(self, new: NewSchedule) -> ScheduledJob:
-        """Say what `schedule` would make, and make nothing.
+        """Return what `schedule` would make; make nothing.
 
         Raises:
             InvalidArgument: The times cannot be used.
-            PreflightBlocked: The job would fail by what its files say now.
+            PreflightBlocked: The job's files show that it would fail.
         """
         checked = await self._check(new)
         subject = checked.subject
@@ -114,7 +114,7 @@ class ScheduleService:
 
         Args:
             new: The schedule.
-            idempotency_key: The same key answers with the same schedule, however often it is given.
+            idempotency_key: The same key always returns the same schedule.
 
         Raises:
             InvalidArgument: The times cannot be used.
@@ -122,10 +122,10 @@ class ScheduleService:
         """
         checked = await self._check(new)
         subject = checked.subject
-        told = (
+        part_tags = (
             await tags_of_parts(subject.pipeline, self._notifications) if subject.pipeline else {}
         )
-        parameters = await anyio.to_thread.run_sync(subject.keep, self._snapshots_dir, told)
+        parameters = await anyio.to_thread.run_sync(subject.keep, self._snapshots_dir, part_tags)
         labels = _labels(checked)
         own_name = _deployment_name(checked.name, idempotency_key)
         receivers = await self._notifications.tags(new.job.notify, new.job.notify_on)
@@ -193,14 +193,14 @@ class ScheduleService:
         )
 
     async def pause(self, reference: str) -> ScheduleChange:
-        """Have a schedule fire no more; what has started goes on."""
+        """Pause a schedule. Jobs it already started keep running."""
         deployment = await self._reader.find(reference)
         await self._end_waiting(deployment, "Its schedule was paused before it started.")
         await self._gateway.pause(deployment.id)
         return await self._change(deployment, ScheduleState.PAUSED, "is paused")
 
     async def resume(self, reference: str) -> ScheduleChange:
-        """Have a schedule fire again.
+        """Resume a paused schedule.
 
         Raises:
             Conflict: Its one time has passed.
@@ -214,7 +214,7 @@ class ScheduleService:
         return await self._change(deployment, ScheduleState.ACTIVE, "fires again")
 
     async def delete(self, reference: str) -> ScheduleChange:
-        """Delete a schedule; what has started goes on, and its runs stay jobs."""
+        """Delete a schedule. Jobs it already started keep running and stay listed."""
         deployment = await self._reader.find(reference)
         await self._end_waiting(deployment, "Its schedule was deleted before it started.")
         await self._gateway.pause(deployment.id)
@@ -241,7 +241,7 @@ class ScheduleService:
         return _Checked(new, subject, when, schedule, next_runs, warnings)
 
     def _answer(self, checked: _Checked) -> ScheduledJob:
-        """The answer of a dry run."""
+        """Describe a schedule that was only planned."""
         when = checked.when.words
         return ScheduledJob(
             summary=f"Dry run, no schedule was made: {checked.name} would run {when}, "
@@ -265,7 +265,7 @@ class ScheduleService:
         *,
         key: str | None,
     ) -> Deployment | None:
-        """The schedule made with the same key; None if there is none."""
+        """Find the schedule made with the same key; None if there is none."""
         flow = checked.subject.flow
         made = await self._gateway.by_name(f"{flow}/{own_name}") if key else None
         if made is None or names.SCHEDULE_TAG not in made.tags:
@@ -285,7 +285,7 @@ class ScheduleService:
         return made
 
     async def _refuse_taken(self, name: str | None) -> None:
-        """Refuse a name that another schedule has; names made up by us may repeat."""
+        """Refuse a name that another schedule has; generated names may repeat."""
         for other in await self._gateway.schedules() if name else []:
             if schedule_name(other) == name:
                 raise Conflict(
@@ -296,7 +296,7 @@ class ScheduleService:
     async def _create_the_run(
         self, deployment: Deployment, at: datetime, labels: Mapping[str, str | int]
     ) -> str | None:
-        """Create the run of a single time; the same one however often this is repeated."""
+        """Create the run of a single time; a repeated call returns the same run."""
         words = str(labels[names.LABEL_RUN_NAME])
         run = await self._gateway.create_run_at(deployment.id, at, name=words, labels=labels)
         if run is None:
@@ -306,10 +306,10 @@ class ScheduleService:
         return run.id
 
     async def _end_waiting(self, deployment: Deployment, why: str) -> None:
-        """End runs that wait to be started; Prefect would delete them without a trace."""
+        """Cancel runs that wait to start; Prefect would delete them without a trace."""
         wanted: dict[str, Any] = {**NOT_STARTED}
         if deployment.schedules:
-            # Those to come are no jobs yet, and Prefect removes them.
+            # Planned runs are no jobs yet, and Prefect removes them.
             wanted["expected_start_time"] = {"before_": self._now().isoformat()}
         state = PREFECT_STATE[JobState.CANCELLED]
         message = state_message(TerminationReason.SKIPPED, why)
@@ -336,7 +336,7 @@ class ScheduleService:
         fires = state is ScheduleState.ACTIVE
         when = When.of_deployment(deployment)
         next_runs = await self._reader.next_runs(deployment) if fires else []
-        goes_on = f"; {len(live)} of its jobs go on" if live and not fires else ""
+        goes_on = f"; {len(live)} of its jobs keep running" if live and not fires else ""
         return ScheduleChange(
             summary=f"{schedule_name(deployment)} {what}"
             + (f", {when.next_words(next_runs)}." if fires else f"{goes_on}."),
@@ -349,7 +349,7 @@ class ScheduleService:
 
 
 def make_schedules(settings: Settings, gateway: PrefectGateway) -> ScheduleService:
-    """The schedules of a Prefect server, with this machine's Prefect and clock."""
+    """Make the use cases of schedules with this machine's Prefect and clock."""
     preview = partial(next_times, count=NEXT_RUNS, timeout_seconds=settings.api_timeout_seconds)
     return ScheduleService(
         ScheduleGateway(gateway, work_pool=settings.work_pool),
@@ -361,7 +361,7 @@ def make_schedules(settings: Settings, gateway: PrefectGateway) -> ScheduleServi
 
 
 def _labels(checked: _Checked) -> dict[str, str | int]:
-    """The labels of the schedule and of each of its runs."""
+    """Make the labels of the schedule and of each of its runs."""
     at = checked.when.at
     labels: dict[str, str | int] = {
         names.LABEL_SCHEDULE: checked.name,
@@ -375,7 +375,7 @@ def _labels(checked: _Checked) -> dict[str, str | int]:
 
 
 def _deployment_name(words: str, key: str | None) -> str:
-    """A name of the schedule's own, so that no other can replace it."""
+    """Make a name of the schedule's own, so that no other can replace it."""
     mark = hashlib.sha256((key or uuid4().hex).encode()).hexdigest()[:_SHORT_ID]
     # Prefect refuses slashes and a few more in names.
     return f"{names.slug(words)}-{mark}"

@@ -28,24 +28,24 @@ _OF_THE_JOB: Final = frozenset(
     {"command", "config_path", "cloud", "cluster_name", "model_name", "output_dir"}
 )
 _OF_A_PIPELINE: Final = frozenset({"config_path", "client_cwd", "job_name", "notify", "notify_on"})
-"""The arguments of a job that mean something for a pipeline, too."""
+"""The arguments of a job that also apply to a pipeline."""
 
 
 class Subject(NamedTuple):
-    """What can be scheduled.
+    """A job or pipeline to schedule.
 
     Attributes:
         flow: The flow that each run is a run of.
-        words: What the names of its runs begin with.
+        words: Prefix of the names of its runs.
         tags: Tags of its runs.
         labels: Labels of its runs.
-        answer: What is told of it.
-        warnings: What a dry run warns of.
+        answer: Its fields in an answer.
+        warnings: Warnings of a dry run.
         job_config: The whole job config of one job.
         work_queue: Queue of its runs; None: the job deployment's.
-        pipeline: The pipeline, if it is one; its steps may have receivers of their own.
+        pipeline: The pipeline, if it is one; its steps may notify receivers of their own.
         job: The job, if it writes to the same folder as its config says.
-        keep: Keeps the configs as they are now; answers with the parameters of its runs.
+        keep: Copies the configs and returns the parameters of its runs.
     """
 
     flow: str
@@ -62,11 +62,11 @@ class Subject(NamedTuple):
 
 
 def check_subject(new: NewJob, *, repeats: bool) -> Subject:
-    """Check all that this machine can tell of what is to be scheduled.
+    """Make every check of a job or pipeline to schedule that this machine can.
 
     Args:
         new: The job; or, if its config is a pipeline's file, that pipeline.
-        repeats: Whether there will be several runs of it.
+        repeats: Whether it will run several times.
 
     Raises:
         OumiFlowsError: It cannot be run.
@@ -79,7 +79,7 @@ def _job(new: NewJob, repeats: bool) -> Subject:  # noqa: FBT001 - as its caller
     job = check_job(new)
     refuse_blocked(job)
     plan = job.plan
-    # A single time has no other run whose results it could overwrite.
+    # A single run has no other run whose results it could overwrite.
     own = job.request.own_output or (repeats and plan.kind is ConfigKind.COMMAND)
     request = job.request.model_copy(update={"own_output": own})
     shown = describe_plan(_example(job) if own and not job.request.own_output else job)
@@ -107,7 +107,7 @@ def _job(new: NewJob, repeats: bool) -> Subject:  # noqa: FBT001 - as its caller
 
 
 def _example(job: CheckedJob) -> CheckedJob:
-    """The job of any of its runs."""
+    """Make the job of a sample run."""
     request = with_own_output(job.request, job.config, ANY_FIRING)
     return job._replace(request=request, plan=make_plan(request, job.config))
 

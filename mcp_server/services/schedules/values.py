@@ -1,4 +1,4 @@
-"""When a schedule fires, and what the use cases of schedules answer with."""
+"""Times of schedules, and the answers of the use cases of schedules."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -22,7 +22,7 @@ _EXACTLY_ONE: Final = "Give exactly one of cron, interval_seconds and at"
 
 
 class Times(Value):
-    """When a schedule fires, as a person says it; nothing of it has been checked."""
+    """Times of a schedule as a person requests them, unchecked."""
 
     cron: str | None = None
     interval_seconds: Annotated[float | None, Field(ge=1, le=315_576_000)] = None
@@ -31,11 +31,11 @@ class Times(Value):
 
 
 class NewSchedule(Value):
-    """A schedule as a person asks for it; nothing of it has been checked."""
+    """A schedule as a person requests it, unchecked."""
 
     job: NewJob
     times: Times
-    name: str | None = Field(default=None, description="What people call it; None: as the job.")
+    name: str | None = Field(default=None, description="Its name for people; None: the job's.")
     overlap: Overlap = Overlap.SKIP
 
 
@@ -49,10 +49,10 @@ class When(Value):
 
     @classmethod
     def of(cls, times: Times, *, now: datetime) -> "When":
-        """What a person said, checked as far as this machine's clock and time zones go.
+        """Check the request against this machine's clock and time zones.
 
         Raises:
-            InvalidArgument: It says no time, several, or one that is past.
+            InvalidArgument: It has no time, several, or one in the past.
         """
         given = [
             name
@@ -74,7 +74,7 @@ class When(Value):
 
     @classmethod
     def of_deployment(cls, deployment: Deployment) -> "When":
-        """When a schedule that exists fires; changes made in the Prefect UI are in it."""
+        """Times of an existing schedule, with changes made in the Prefect UI."""
         at = deployment.label(names.LABEL_FIRES_AT)
         if at or not deployment.schedules:
             return cls(at=datetime.fromisoformat(at) if at else None)
@@ -86,7 +86,7 @@ class When(Value):
         )
 
     def next_words(self, times: list[datetime]) -> str:
-        """The first of the next times, for people."""
+        """Describe the first of the next times."""
         if not times:
             return "with no next time"
         here = times[0].astimezone(_zone(self.timezone))
@@ -95,7 +95,7 @@ class When(Value):
 
     @property
     def words(self) -> str:
-        """When, for people."""
+        """Its times, for people."""
         if self.at is not None:
             return f"once, at {self.at.isoformat()}"
         if self.interval_seconds is not None:
@@ -103,7 +103,7 @@ class When(Value):
         return f"cron {self.cron} {self.timezone}" if self.cron else "never"
 
     def prefect_schedule(self, *, anchor: datetime) -> dict[str, Any] | None:
-        """The schedule as Prefect's API takes it; None for a single time.
+        """Make the schedule for Prefect's API; None for a single time.
 
         Args:
             anchor: When the first interval begins.
@@ -182,7 +182,8 @@ class ScheduledJob(Value):
     model_name: str
     output_dir: str
     warnings: list[str] = Field(
-        default_factory=list[str], description="What pre-flight found, and in a dry run did not."
+        default_factory=list[str],
+        description="What pre-flight found; in a dry run also what it skipped.",
     )
     job_config: str | None = Field(default=None, description="What would run; in a dry run.")
     warnings: list[str] = Field(
@@ -199,11 +200,11 @@ class ScheduleChange(Value):
     name: str
     state: ScheduleState
     next_runs: list[datetime]
-    live_jobs: list[str] = Field(description="Its jobs that have started and go on.")
+    live_jobs: list[str] = Field(description="Jobs it started that keep running.")
 
 
 def _check_cron(cron: str) -> None:
-    """Refuses what Prefect 3.8 takes for more than minutes: seconds, years, and chance.
+    """Refuse what Prefect 3.8 reads beyond minutes: seconds, years, and random times.
 
     Raises:
         InvalidArgument: It is not five fields, nor a name for five.
@@ -220,18 +221,18 @@ def _check_cron(cron: str) -> None:
 
 def _zone(name: str) -> ZoneInfo:
     try:
-        # These are files of the machine, not zones; Prefect does not know them.
+        # These are files of the machine, not zones; Prefect rejects them.
         if name in _NO_ZONES or name.startswith(("posix/", "right/")):
             raise KeyError(name)
         return ZoneInfo(name)
     except (KeyError, OSError, ValueError) as error:  # as the name looks to the file system
         raise InvalidArgument(
-            f"timezone {name!r} is not known", "Use an IANA name such as Europe/Zurich or UTC"
+            f"timezone {name!r} is unknown", "Use an IANA name such as Europe/Zurich or UTC"
         ) from error
 
 
 def _instant(text: str, zone: ZoneInfo, *, now: datetime) -> datetime:
-    """The instant that `text` names, a time of `zone` where it names none itself; in UTC."""
+    """Parse `text` as an instant in UTC; without an offset it is a time of `zone`."""
     try:
         said = datetime.fromisoformat(text.strip())
         instant = (said if said.tzinfo else said.replace(tzinfo=zone)).astimezone(UTC)
@@ -242,6 +243,6 @@ def _instant(text: str, zone: ZoneInfo, *, now: datetime) -> datetime:
     if instant <= now:
         raise InvalidArgument(
             f"at {instant.isoformat()} is past, it is {now.isoformat(timespec='seconds')}",
-            "Give a time to come, or start the job now with run_oumi_job",
+            "Give a future time, or start the job now with run_oumi_job",
         )
     return instant
