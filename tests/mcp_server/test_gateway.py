@@ -125,7 +125,7 @@ async def test_a_busy_server_is_asked_again(scripted: Scripted) -> None:
         ((401, {}), EngineUnavailable, "PREFECT_API_AUTH_STRING"),
         ((500, {}), EngineUnavailable, "answered 500"),
         ((422, {"detail": "no"}), InternalError, "answered 422"),
-        ((200, {"id": RUN_ID}), EngineUnavailable, "is odd at name"),
+        ((200, {"id": RUN_ID}), EngineUnavailable, "its form is unexpected at name"),
         ((200, []), EngineUnavailable, "is unexpected"),
     ],
 )
