@@ -8,7 +8,6 @@ from flows.core.models import Value
 
 CLASS_KINDS: Final = ("class", "dataclass", "enum")
 """The kinds that `class` covers in a search."""
-KINDS: Final = (*CLASS_KINDS, "function", "method")
 
 
 class DocField(Value):
