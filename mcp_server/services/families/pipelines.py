@@ -9,7 +9,7 @@ from pydantic import Field
 
 from flows.core import names
 from flows.core.configs.reader import read_config, resolve_config_path
-from flows.core.errors import Conflict, InvalidArgument, InvalidConfig
+from flows.core.errors import InvalidArgument, InvalidConfig
 from flows.core.models import NotifyOn, Value
 from flows.core.pipelines.spec import Pipeline
 from flows.core.pipelines.written import read_pipeline
@@ -23,6 +23,7 @@ from mcp_server.services.families.pipeline_checks import (
     keep_pipeline,
     refuse_shared,
 )
+from mcp_server.services.idempotency import refuse_another_request
 from mcp_server.services.jobs.notifications import Notifications, check_receiver, notify_tags
 from mcp_server.services.jobs.output_folders import OUTPUT_CODES, OutputFolders
 from mcp_server.services.jobs.plan_warnings import warnings_of_plan
@@ -169,7 +170,7 @@ async def submit_parent(
     """Create the run of a pipeline or sweep, named as jobs are.
 
     Raises:
-        Conflict: The key belongs to something else.
+        Conflict: The key belongs to another request.
     """
     run = await gateway.create_run(
         name=name,
@@ -182,12 +183,13 @@ async def submit_parent(
         # It waits for no slot: the queue of jobs may be long.
         work_queue=names.CLOUD_QUEUE,
     )
-    if run.parameters != parameters or notify_tags(run.tags) != tags:
-        raise Conflict(
-            f"idempotency_key {idempotency_key!r} belongs to {run.id} ({run.name}), which is "
-            "another one, has other configs or notifies another receiver",
-            "Use another key, or the same arguments",
-        )
+    refuse_another_request(
+        idempotency_key,
+        run,
+        kind=command,
+        made_from=(run.parameters, notify_tags(run.tags)),
+        asked_for=(parameters, tags),
+    )
     full_name = f"{name}-{run.id[:8]}"
     if run.name != full_name:
         await gateway.rename_run(run.id, full_name)

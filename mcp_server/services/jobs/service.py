@@ -23,6 +23,7 @@ from mcp_server.prefect_api.models import FlowRun
 from mcp_server.prefect_api.run_filter import RunFilter
 from mcp_server.services import cursors
 from mcp_server.services.families.listing import Families
+from mcp_server.services.idempotency import refuse_another_request
 from mcp_server.services.jobs.attempts import next_attempt
 from mcp_server.services.jobs.cancelling import WAIT_SECONDS, CancelledJobs, Canceller
 from mcp_server.services.jobs.comparing import Comparer, Comparison, Side
@@ -129,12 +130,13 @@ class JobService:
             idempotency_key=idempotency_key or uuid4().hex,
             work_queue=None if request.cloud == names.LOCAL_CLOUD else names.CLOUD_QUEUE,
         )
-        if job_request(run) != request or notify_tags(run.tags) != notify:
-            raise Conflict(
-                f"idempotency_key {idempotency_key!r} belongs to job {run.id} ({run.name}), "
-                "which has other arguments or another version of the config",
-                "Use another key, or the same arguments",
-            )
+        refuse_another_request(
+            idempotency_key,
+            run,
+            kind="job",
+            made_from=(job_request(run), notify_tags(run.tags)),
+            asked_for=(request, notify),
+        )
         name = checked.run_name(run.id)
         if run.name != name:
             await self._gateway.rename_run(run.id, name)

@@ -22,6 +22,7 @@ from mcp_server.prefect_api.models import Deployment
 from mcp_server.prefect_api.schedules import NOT_STARTED, STARTED, ScheduleGateway
 from mcp_server.services import cursors
 from mcp_server.services.families.pipelines import tags_of_parts
+from mcp_server.services.idempotency import refuse_another_request
 from mcp_server.services.jobs.notifications import Notifications, notify_tags
 from mcp_server.services.jobs.output_folders import OUTPUT_CODES, OutputFolders
 from mcp_server.services.schedules.preview import next_times
@@ -270,18 +271,23 @@ class ScheduleService:
         made = await self._gateway.by_name(f"{flow}/{own_name}") if key else None
         if made is None or names.SCHEDULE_TAG not in made.tags:
             return None
-        same = (
-            made.parameters == parameters
-            and notify_tags(made.tags) == list(receivers)
-            and When.of_deployment(made).words == checked.when.words
-            and made.label(names.LABEL_OVERLAP) == checked.new.overlap
+        refuse_another_request(
+            key,
+            made,
+            kind="schedule",
+            made_from=(
+                made.parameters,
+                notify_tags(made.tags),
+                When.of_deployment(made).words,
+                made.label(names.LABEL_OVERLAP),
+            ),
+            asked_for=(
+                parameters,
+                list(receivers),
+                checked.when.words,
+                checked.new.overlap.value,
+            ),
         )
-        if not same:
-            raise Conflict(
-                f"idempotency_key {key!r} belongs to schedule {made.id} ({made.name}), "
-                "which has other arguments or another version of the config",
-                "Use another key, or the same arguments",
-            )
         return made
 
     async def _refuse_taken(self, name: str | None) -> None:
