@@ -13,9 +13,8 @@ import anyio.to_thread
 
 from flows.core import names
 from flows.core.configs.clouds import kind_of
-from flows.core.errors import Conflict, JobNotFound
+from flows.core.errors import JobNotFound
 from flows.core.models import JobHandle, JobStatus
-from flows.core.prefect_states import PREFECT_STATE
 from flows.core.redaction import hide_tokens
 from flows.core.states import JobState
 from mcp_server.prefect_api.gateway import PrefectGateway
@@ -24,10 +23,9 @@ from mcp_server.prefect_api.run_filter import RunFilter
 from mcp_server.services import cursors
 from mcp_server.services.families.listing import Families
 from mcp_server.services.idempotency import refuse_another_request
-from mcp_server.services.jobs.attempts import next_attempt
 from mcp_server.services.jobs.cancelling import WAIT_SECONDS, CancelledJobs, Canceller
 from mcp_server.services.jobs.comparing import Comparer, Comparison, Side
-from mcp_server.services.jobs.external import ExternalJobs, adopted_job, adoption
+from mcp_server.services.jobs.external import ExternalJobs, adoption
 from mcp_server.services.jobs.finding import find_job
 from mcp_server.services.jobs.job_filter import JobFilter
 from mcp_server.services.jobs.listing import newest_jobs
@@ -36,6 +34,7 @@ from mcp_server.services.jobs.notifications import Notifications, notify_tags
 from mcp_server.services.jobs.output_folders import OutputFolders
 from mcp_server.services.jobs.redactors import Redactors
 from mcp_server.services.jobs.results import Adoption, JobList, JobLogs, Submission
+from mcp_server.services.jobs.retrying import Retrier
 from mcp_server.services.jobs.status import job_request, job_row, job_status, run_url
 from mcp_server.services.jobs.submitting import (
     NewJob,
@@ -91,6 +90,7 @@ class JobService:
         self._outputs = OutputFolders(gateway, snapshots_dir=snapshots_dir)
         self._logs = LogReader(gateway, redactors)
         self._canceller = Canceller(gateway)
+        self._retrier = Retrier(gateway, self._families)
         self._notifications = Notifications(gateway)
 
     async def plan(self, new: NewJob) -> Submission:
@@ -318,43 +318,7 @@ class JobService:
             Conflict: The job has not ended, or has succeeded.
         """
         run = await find_job(self._gateway, reference)
-        if adopted_job(run) is not None:
-            raise Conflict(
-                f"{run.name} was adopted, so there is no config to launch it from",
-                "Start a new job with run_oumi_job",
-            )
-        state = run.state.job_state
-        if not state.is_terminal:
-            raise Conflict(
-                f"{run.name} is {state}, so it cannot be retried",
-                "Wait for it with wait_for_job or end it with cancel_job",
-            )
-        retries_parts = run.has_parts and await self._families.has_failed_parts(run)
-        if state is JobState.SUCCEEDED and not retries_parts:
-            raise Conflict(
-                f"{run.name} has succeeded, so there is nothing to retry",
-                "Start a new job with run_oumi_job",
-            )
-        attempt = next_attempt(run, await self._gateway.read_states(run.id))
-        labels: dict[str, str | int | bool] = {}
-        if not resume:
-            labels[names.LABEL_FRESH_ATTEMPT] = attempt
-        if run.labels.get(names.LABEL_FORCE_CANCEL):
-            labels[names.LABEL_FORCE_CANCEL] = False
-        if labels:
-            await self._gateway.patch_labels(run.id, labels)
-        after = await self._gateway.set_state(
-            run.id,
-            PREFECT_STATE[JobState.RETRYING],
-            message=f"Attempt {attempt} was requested.",
-            repeatable=False,
-        )
-        if after.job_state.is_terminal:
-            raise Conflict(
-                f"Prefect refused to retry {run.name}; it is {after.job_state}",
-                "Start a new job with run_oumi_job",
-            )
-        await self._gateway.patch_labels(run.id, {names.LABEL_ATTEMPT: attempt})
+        await self._retrier.request(run, resume=resume)
         return await self._observe(await self._gateway.read_run(run.id))
 
     async def compare(self, a: str, b: str) -> Comparison:
