@@ -1,9 +1,7 @@
 """Reads a job's log: from its file if this machine has it, else from Prefect."""
 
 import json
-import re
 from functools import partial
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import anyio.to_thread
@@ -15,6 +13,7 @@ from flows.core.logs.pages import LogCursor, LogPage
 from flows.core.redaction import Redactor
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
+from mcp_server.services.jobs.log_files import LogFiles
 from mcp_server.services.jobs.prefect_logs import LogPlace, PrefectLogs
 from mcp_server.services.jobs.redactors import Redactors
 from mcp_server.services.jobs.results import JobLogs
@@ -25,21 +24,6 @@ _BYTES: Final = 10_000
 """Limit of the log in an answer, as JSON; leaves room for the rest of the 12 kB."""
 _MOST_BYTES: Final = 80_000
 _TAIL_LINES: Final = 20
-
-
-class _LogFile(NamedTuple):
-    """Where the attempts of a job write their logs."""
-
-    path: Path
-    attempt: int
-    key: str
-
-    def of(self, attempt: int) -> Path:
-        """The log of an attempt."""
-        if attempt == self.attempt or not self.key:
-            return self.path
-        key = f"{self.key.rpartition('-')[0]}-{attempt}"
-        return Path(str(self.path).replace(self.key, key))
 
 
 class _Part(NamedTuple):
@@ -74,24 +58,24 @@ class LogReader:
             InvalidArgument: `cursor` or `grep` cannot be used.
         """
         redactor = await anyio.to_thread.run_sync(self._redactors.of, run)
-        file = _log_file(run)
+        files = LogFiles.of(run)
         in_prefect = LogPlace.decode(cursor or "") is not None
-        if file is None or in_prefect or not await anyio.to_thread.run_sync(_is_here, file):
-            if file or run.state.job_state.is_terminal:
+        if files is None or in_prefect or not await anyio.to_thread.run_sync(files.is_here):
+            if files or run.state.job_state.is_terminal:
                 return await self._from_prefect(
                     run, redactor, lines=lines, cursor=cursor, grep=grep
                 )
             start = cursor or logs.encode_cursor(LogCursor(run.attempt, 0))
             return _answer(run, [], next_cursor=start, at_end=False, notes=["not started yet"])
-        read = partial(_read_file, file, run, redactor, lines=lines, cursor=cursor, grep=grep)
+        read = partial(_read_file, files, run, redactor, lines=lines, cursor=cursor, grep=grep)
         return await anyio.to_thread.run_sync(read)
 
     async def error_tail(self, run: FlowRun) -> str:
         """Read the last lines of a job that failed; empty if they cannot be read."""
         redactor = await anyio.to_thread.run_sync(self._redactors.of, run)
-        file = _log_file(run)
-        if file and await anyio.to_thread.run_sync(_is_here, file):
-            read = partial(logs.error_tail, file.path, lines=_TAIL_LINES, redactor=redactor)
+        files = LogFiles.of(run)
+        if files and await anyio.to_thread.run_sync(files.is_here):
+            read = partial(logs.error_tail, files.last, lines=_TAIL_LINES, redactor=redactor)
             return await anyio.to_thread.run_sync(read)
         try:
             found = await self._gateway.read_logs(run.id, limit=_TAIL_LINES, newest_first=True)
@@ -125,7 +109,7 @@ class LogReader:
 
 
 def _read_file(
-    file: _LogFile,
+    files: LogFiles,
     run: FlowRun,
     redactor: Redactor,
     *,
@@ -140,32 +124,32 @@ def _read_file(
         if cursor:
             place = logs.decode_cursor(cursor)
             part = _read_on(
-                file, place, redactor, lines=lines, grep=grep, max_bytes=room, ended=ended
+                files, place, redactor, lines=lines, grep=grep, max_bytes=room, ended=ended
             )
         else:
             page = logs.read_tail(
-                file.path, lines=lines, grep=grep, max_bytes=room, final=ended, redactor=redactor
+                files.last, lines=lines, grep=grep, max_bytes=room, final=ended, redactor=redactor
             )
-            part = _Part(page, LogCursor(file.attempt, page.next_offset))
+            part = _Part(page, LogCursor(files.attempt, page.next_offset))
         if _json_bytes(part.page.lines) <= limit:
             break
     page = part.page
     notes = [page.note] if page.note else []
     if page.cut_bytes:
-        notes.append(f"{page.cut_bytes:,} bytes were cut; the whole log is at {file.path}")
+        notes.append(f"{page.cut_bytes:,} bytes were cut; the whole log is at {files.last}")
     elif page.truncated:
-        notes.append(f"earlier lines were left out; the whole log is at {file.path}")
+        notes.append(f"earlier lines were left out; the whole log is at {files.last}")
     return _answer(
         run,
         page.lines,
         next_cursor=logs.encode_cursor(part.cursor),
-        at_end=ended and page.at_eof and part.cursor.attempt >= file.attempt,
+        at_end=ended and page.at_eof and part.cursor.attempt >= files.attempt,
         notes=notes,
     )
 
 
 def _read_on(
-    file: _LogFile,
+    files: LogFiles,
     place: LogCursor,
     redactor: Redactor,
     *,
@@ -175,8 +159,8 @@ def _read_on(
     ended: bool,
 ) -> _Part:
     """Read from a place on, and continue in the logs of later attempts."""
-    if place.attempt > file.attempt:
-        if place.attempt > file.attempt + 1:
+    if place.attempt > files.attempt:
+        if place.attempt > files.attempt + 1:
             raise InvalidArgument(
                 "cursor belongs to another job", "Leave it out to read the tail of the log"
             )
@@ -186,39 +170,23 @@ def _read_on(
     attempt, offset = place
     while True:
         page = logs.read_from(
-            file.of(attempt),
+            files.of_attempt(attempt),
             offset,
             lines=lines - len(found),
             grep=grep,
             max_bytes=max_bytes - _json_bytes(found),
-            final=ended or attempt < file.attempt,
+            final=ended or attempt < files.attempt,
             redactor=redactor,
         )
         found += page.lines
         offset = page.next_offset
         full = len(found) >= lines or _json_bytes(found) >= max_bytes
-        if page.at_eof and attempt < file.attempt:
+        if page.at_eof and attempt < files.attempt:
             attempt, offset = attempt + 1, 0
             if not full:
                 continue
             page = page.model_copy(update={"at_eof": False})
         return _Part(page.model_copy(update={"lines": found}), LogCursor(attempt, offset))
-
-
-def _log_file(run: FlowRun) -> _LogFile | None:
-    path = run.label(names.LABEL_LOG_PATH)
-    if not path:
-        return None
-    stem = names.launch_key(run.id, 1).rpartition("-")[0]
-    match = re.search(rf"{re.escape(stem)}-(\d+)", path)
-    if match:
-        return _LogFile(Path(path), int(match[1]), match[0])
-    return _LogFile(Path(path), run.attempt, "")
-
-
-def _is_here(file: _LogFile) -> bool:
-    """Whether the log is, or will be, on a disk of this machine."""
-    return file.path.parent.is_dir()
 
 
 def page_bytes(lines: int) -> int:

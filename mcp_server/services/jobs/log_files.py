@@ -1,0 +1,51 @@
+"""Where the attempts of a job write their logs on this machine."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from flows.core import names
+from mcp_server.prefect_api.models import FlowRun
+
+
+class LogFiles(NamedTuple):
+    """The log files of a job's attempts, which differ only in the launch key in their paths.
+
+    Attributes:
+        last: The log of the last attempt that has one.
+        attempt: Number of that attempt.
+        prefix: What the launch keys of all attempts begin with; empty: the path has no launch key,
+            so other attempts have no log here.
+    """
+
+    last: Path
+    attempt: int
+    prefix: str
+
+    @classmethod
+    def of(cls, run: FlowRun) -> "LogFiles | None":
+        """Find the log files of a job; None: no attempt has one yet."""
+        label = run.label(names.LABEL_LOG_PATH)
+        if not label:
+            return None
+        # A retry counts the attempt before the worker labels its log.
+        prefix = names.launch_key(run.id, 1).removesuffix("1")
+        for part in Path(label).parts:
+            number = part.partition(".")[0].removeprefix(prefix)
+            if part.startswith(prefix) and number.isdecimal():
+                return cls(Path(label), int(number), prefix)
+        return cls(Path(label), run.attempt, "")
+
+    def of_attempt(self, attempt: int) -> Path:
+        """Return the log of an attempt."""
+        if attempt == self.attempt or not self.prefix:
+            return self.last
+        key = f"{self.prefix}{self.attempt}"
+        parts = (
+            part.replace(key, f"{self.prefix}{attempt}") if part.partition(".")[0] == key else part
+            for part in self.last.parts
+        )
+        return Path(*parts)
+
+    def is_here(self) -> bool:
+        """Whether the log is, or will be, on a disk of this machine. Blocking."""
+        return self.last.parent.is_dir()
