@@ -5,7 +5,7 @@ import sys
 from functools import partial
 
 from flows.core.settings import Settings
-from mcp_server.cli.edge import guarded
+from mcp_server.cli.edge import run_guarded
 from mcp_server.cli.exits import Exit
 
 
@@ -16,7 +16,7 @@ def main() -> int:
         The exit code.
     """
     arguments = sys.argv[1:] or ["--help"]
-    code = guarded(partial(_run, arguments=arguments), as_json="--json" in arguments)
+    code = run_guarded(partial(_run, arguments=arguments), as_json="--json" in arguments)
     if code is Exit.INTERRUPTED:
         # A thread that waits for the engine would keep the process until it is done.
         os._exit(code)

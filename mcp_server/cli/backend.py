@@ -11,7 +11,8 @@ from mcp_server.catalog.catalog import Catalog
 from mcp_server.catalog.library import OumiLibrary
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Checks, Clusters, Jobs, Pipelines, Schedules, Sweeps
-from mcp_server.engine import Connection, Engine
+from mcp_server.engine.engine import Engine
+from mcp_server.engine.values import Connection
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.services.checks import make_checks
 from mcp_server.services.cluster_jobs import ClusterJobs
@@ -31,7 +32,7 @@ class HereBackend:
     Args:
         settings: What a person can set.
         environ: The environment that may name a Prefect server.
-        output: Where the steps of bringing the engine up are told.
+        output: Where it reports the steps of bringing the engine up.
     """
 
     def __init__(self, settings: Settings, environ: Mapping[str, str], output: Output) -> None:
@@ -63,7 +64,7 @@ class HereBackend:
         )
 
     def checks(self, use: Callable[[Checks], Awaitable[T]]) -> T:
-        """Use the checks; what needs the worker is left out where none answers."""
+        """Use the checks; without a worker, skip those that need one."""
         settings = self._settings
         configs = Catalog(OumiLibrary(settings))
         return self._run(
@@ -169,7 +170,7 @@ class FoundEngine:
         self._found = found
 
     @property
-    def found(self) -> Connection | None:
+    def known_connection(self) -> Connection | None:
         """The engine's connection, if it was found before."""
         return self._found
 

@@ -1,4 +1,4 @@
-"""The command that cancels a job, or every job that a filter means."""
+"""The command that cancels a job, or every job that matches a filter."""
 
 import asyncio
 from dataclasses import replace
@@ -45,19 +45,24 @@ class CancelCommand:
             typer.Argument(metavar="[ID]", help="The job, as for `show`.", show_default=False),
         ] = "",
         all_jobs: Annotated[
-            bool, typer.Option("--all", help="Every live job that the filters mean, after asking.")
+            bool,
+            typer.Option(
+                "--all", help="Cancel every live job that matches the filters, after asking."
+            ),
         ] = False,
         status: Status = "all",
         cloud: OnCloud = "",
         name: NamePart = "",
         yes: Yes = False,
         force: Annotated[
-            bool, typer.Option("--force", help="Kill it at once instead of letting it stop.")
+            bool, typer.Option("--force", help="Kill the job at once, without a grace period.")
         ] = False,
-        wait: Annotated[bool, typer.Option("--wait", help="Return only when it is gone.")] = False,
+        wait: Annotated[
+            bool, typer.Option("--wait", help="Return only when the job is gone.")
+        ] = False,
         as_json: AsJson = False,
     ) -> Exit:
-        """End a job that has not ended, or with --all many."""
+        """Cancel a job, or every matching job with --all."""
         wanted = JobFilter(status=status, cloud=cloud, name=name)
         if bool(job_id) == all_jobs:
             raise InvalidArgument(
@@ -113,7 +118,7 @@ class CancelCommand:
         self._output.note(preview.summary, style="red")
         if not agrees(f"Cancel {preview.matched}?"):
             raise ConfirmationRequired(
-                "No job was cancelled", "Give --yes to cancel them without being asked"
+                "No job was cancelled", "Give --yes to cancel them without a question"
             )
 
 

@@ -12,6 +12,7 @@ from mcp_server.cli.exits import Exit
 from mcp_server.cli.options import AsJson, current_folder
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Backend
+from mcp_server.cli.words import in_terminal_words
 
 _STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow"}
 _TYPES = [config_type.value for config_type in ConfigType]
@@ -46,8 +47,7 @@ class CheckCommands:
                 "-t",
                 click_type=click.Choice(_TYPES),
                 metavar="TYPE",
-                help="What Oumi is to load it as, such as training or job; left out: as its keys "
-                "tell.",
+                help="Type of the config, such as training or job. Default: read from its keys.",
             ),
         ] = None,
         cloud: Annotated[str, typer.Option("--cloud", help="Where it will run.")] = LOCAL_CLOUD,
@@ -55,39 +55,39 @@ class CheckCommands:
     ) -> Exit:
         """Check a config by Oumi's schema and classes; exits with 2 if it is not valid."""
         folder = str(current_folder())
-        told = self._backend.checks(
+        validation = self._backend.checks(
             lambda checks: checks.validate(
                 config, task_type=task_type, client_cwd=folder, cloud=cloud
             )
         )
         if as_json:
-            self._output.json(told)
+            self._output.json(validation)
         else:
-            self._output.line(told.summary, style="green" if told.valid else "bold red")
-            self._show([*told.errors, *told.warnings])
-        return Exit.OK if told.valid else Exit.USAGE
+            self._output.line(validation.summary, style="green" if validation.valid else "bold red")
+            self._show([*validation.errors, *validation.warnings])
+        return Exit.OK if validation.valid else Exit.USAGE
 
     def check(
         self,
         *,
         config: _Config,
         cloud: Annotated[
-            str, typer.Option("--cloud", help="Oumi cloud; left out: as the job config says.")
+            str, typer.Option("--cloud", help="Oumi cloud. Default: the one in the job config.")
         ] = "",
         as_json: AsJson = False,
     ) -> Exit:
-        """Look for everything that would make a job fail; exits with 2 if something would."""
+        """Look for everything that would make a job fail; exits with 2 if it finds something."""
         folder = str(current_folder())
-        told = self._backend.checks(
+        result = self._backend.checks(
             lambda checks: checks.pre_flight(config, client_cwd=folder, cloud=cloud)
         )
         if as_json:
-            self._output.json(told)
+            self._output.json(result)
         else:
-            self._output.line(told.summary, style="bold red" if told.blocking else "green")
-            self._show([*told.errors, *told.warnings])
-            self._output.rows(_facts(told))
-        return Exit.USAGE if told.blocking else Exit.OK
+            self._output.line(result.summary, style="bold red" if result.blocking else "green")
+            self._show([*result.errors, *result.warnings])
+            self._output.rows(_facts(result))
+        return Exit.USAGE if result.blocking else Exit.OK
 
     def _show(self, findings: list[Finding]) -> None:
         for finding in findings:
@@ -99,21 +99,21 @@ class CheckCommands:
             if place:
                 self._output.line(f"         At: {place}")
             if finding.fix:
-                self._output.line(f"         What to do: {finding.fix}")
+                self._output.line(f"         What to do: {in_terminal_words(finding.fix)}")
 
 
-def _facts(told: PreFlight) -> list[tuple[str, str]]:
-    hardware = told.hardware
+def _facts(result: PreFlight) -> list[tuple[str, str]]:
+    hardware = result.hardware
     gpus = (
         ", ".join(f"{gpu.name} ({gpu.memory_gb:g} GB)" for gpu in hardware.gpus[:8])
         if hardware
         else ""
     )
-    groups = [told.paths, told.dataset_checks, told.repo_access]
+    groups = [result.paths, result.dataset_checks, result.repo_access]
     return [
-        ("follows", ", ".join(told.followed_configs)),
+        ("follows", ", ".join(result.followed_configs)),
         ("runs on", hardware.where if hardware else ""),
         ("GPUs", gpus or (hardware.accelerator_type if hardware else "")),
         *((name, status) for group in groups for name, status in group.items()),
-        ("see also", ", ".join(told.suggested_configs)),
+        ("see also", ", ".join(result.suggested_configs)),
     ]

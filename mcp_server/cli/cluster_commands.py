@@ -81,7 +81,7 @@ class ClusterCommands:
         return self._tell(change, as_json)
 
     def _until_done(self, end: Callable[[Clusters], Awaitable[ClusterChange]]) -> ClusterChange:
-        """What became of a cluster, once that is confirmed; it goes on without us."""
+        """Call `end` until the cluster has ended; Ctrl-C does not interrupt that."""
 
         async def until_done(clusters: Clusters) -> ClusterChange:
             change = await end(clusters)
@@ -94,7 +94,7 @@ class ClusterCommands:
         return self._backend.clusters(until_done)
 
     def _ask_for_jobs(self, cloud: str, cluster_name: str) -> None:
-        """Ask before jobs of this machine are ended."""
+        """Ask before ending jobs of this machine."""
         preview = self._backend.clusters(
             lambda clusters: clusters.preview_stop(cloud, cluster_name)
         )
@@ -103,8 +103,8 @@ class ClusterCommands:
         self._output.note(preview.summary, style="red")
         if not agrees("Cancel them?"):
             raise ConfirmationRequired(
-                f"The jobs of cluster {cluster_name} on {cloud} run on",
-                "Give --yes to cancel them without being asked",
+                f"The jobs of cluster {cluster_name} on {cloud} keep running",
+                "Give --yes to cancel them without a question",
             )
 
     def _ask(self, cloud: str, cluster_name: str) -> None:
@@ -116,8 +116,8 @@ class ClusterCommands:
         agreed = sys.stdin.isatty() and typer.prompt(asked, default="", err=True) == CONFIRMATION
         if not agreed:
             raise ConfirmationRequired(
-                f"Cluster {cluster_name} on {cloud} is as it was",
-                "Give --yes to destroy it without being asked",
+                f"Cluster {cluster_name} on {cloud} was not changed",
+                "Give --yes to destroy it without a question",
             )
 
     def _tell(self, change: ClusterChange, as_json: bool) -> Exit:  # noqa: FBT001 - of the command

@@ -29,7 +29,7 @@ class CompareCommand:
         app.command("compare", rich_help_panel="Jobs")(self.compare)
 
     def compare(self, *, a: JobId, b: JobId, as_json: AsJson = False) -> Exit:
-        """Say what differs between two jobs: request, config, code, packages, data, results."""
+        """Compare two jobs: request, config, code, packages, data, results."""
         comparison = self._backend.call(lambda jobs: jobs.compare(a, b))
         if as_json:
             self._output.json(comparison)

@@ -53,7 +53,8 @@ class ConfigCommands:
             int, typer.Option("--limit", min=1, max=100, help="Configs to list at most.")
         ] = 20,
         fetch: Annotated[
-            bool, typer.Option("--fetch", help="Fetch Oumi's own configs first, even if here.")
+            bool,
+            typer.Option("--fetch", help="Fetch Oumi's own configs first, even if they are here."),
         ] = False,
         as_json: AsJson = False,
     ) -> Exit:
@@ -76,7 +77,9 @@ class ConfigCommands:
         path: Annotated[str, typer.Argument(metavar="PATH", help="Path as configs lists it.")],
         copy_to: Annotated[
             Path | None,
-            typer.Option("--copy-to", metavar="FILE", help="Write it to a new file instead."),
+            typer.Option(
+                "--copy-to", metavar="FILE", help="Write the config to a new file instead."
+            ),
         ] = None,
         as_json: AsJson = False,
     ) -> Exit:

@@ -1,10 +1,9 @@
-"""The outermost edge of a command: whatever goes wrong becomes one line and an exit code."""
+"""The outermost edge of a command: any failure becomes one line and an exit code."""
 
 import errno
 import io
 import json
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -17,54 +16,20 @@ from flows.core.errors import ErrorCode, InternalError, InvalidArgument, OumiFlo
 from flows.core.redaction import own_redactor
 from flows.core.settings import Settings
 from mcp_server.cli.exits import EXIT_OF_ERROR, Exit
+from mcp_server.cli.words import in_terminal_words
 from mcp_server.inert_text import inert_json, one_line, visible
 
 _UNWRITABLE: Final = frozenset({errno.EBADF, errno.EFBIG, errno.EIO, errno.ENOSPC})
 _RED: Final = "\x1b[31m"
 _PLAIN: Final = "\x1b[0m"
 
-_WORDS: Final = {
-    "run_oumi_job": "`oumi-flows run`",
-    "get_job_status": "`oumi-flows show`",
-    "wait_for_job": "`oumi-flows watch`",
-    "get_job_logs": "`oumi-flows logs`",
-    "cancel_job": "`oumi-flows cancel`",
-    "cancel_jobs": "`oumi-flows cancel --all`",
-    "list_jobs": "`oumi-flows jobs`",
-    "retry_job": "`oumi-flows retry`",
-    "list_schedules": "`oumi-flows schedules`",
-    "update_schedule": "`oumi-flows unschedule`",
-    "interval_seconds": "--every",
-    "schedule_name": "--name",
-    "timezone": "--timezone",
-    "cron": "--cron",
-    "compare_jobs": "`oumi-flows compare`",
-    "run_pipeline": "`oumi-flows pipeline`",
-    "run_sweep": "`oumi-flows sweep`",
-    "config_path": "CONFIG",
-    "client_cwd": "the current folder",
-    "job_name": "--job-name",
-    "cluster_name": "--cluster-name",
-    "idempotency_key": "--idempotency-key",
-    "max_retries": "--max-retries",
-    "retry_on": "--retry-on",
-    "timeout_seconds": "--timeout-seconds",
-    "autostop_minutes": "--autostop-minutes",
-    "list_clusters": "`oumi-flows clusters`",
-    "stop_cluster": "`oumi-flows stop-cluster`",
-    "down_cluster": "`oumi-flows down-cluster`",
-}
-"""What errors call by the name it has for a model, and what it is in a terminal."""
 
-_WORD = re.compile(rf"(?<![\w/.-])({'|'.join(_WORDS)})(?![\w/-]|\.\w)")
-
-
-def guarded(action: Callable[[Settings], int], *, as_json: bool = False) -> int:
+def run_guarded(action: Callable[[Settings], int], *, as_json: bool = False) -> int:
     """Run a command.
 
     Args:
         action: The command; returns its exit code.
-        as_json: Whether an error is told as JSON.
+        as_json: Whether to write an error as JSON.
 
     Returns:
         The exit code.
@@ -82,7 +47,7 @@ def guarded(action: Callable[[Settings], int], *, as_json: bool = False) -> int:
         _drop_output()
         return Exit.PIPE_CLOSED
     except OumiFlowsError as error:
-        line = _WORD.sub(lambda word: _WORDS[word[1]], own_redactor().text(str(error)))
+        line = in_terminal_words(own_redactor().text(str(error)))
         return _tell(error.code, line, as_json=as_json, debug=debug)
     except Exception as error:  # noqa: BLE001 - the outermost edge of the process
         if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
@@ -100,7 +65,7 @@ def guarded(action: Callable[[Settings], int], *, as_json: bool = False) -> int:
 
 
 def _prepare_streams() -> None:
-    """Make the standard streams take whatever a command writes.
+    """Make the standard streams accept any text that a command writes.
 
     Python has none where the descriptor was closed, and the next file that is opened would get its
     number. A character that the terminal's encoding lacks must not fail a command.
@@ -118,7 +83,7 @@ def _prepare_streams() -> None:
 
 
 def _drop_output() -> None:
-    """Let go of what is not written yet: the interpreter writes it once more when it exits."""
+    """Discard unwritten output, which the interpreter would write again when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

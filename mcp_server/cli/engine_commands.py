@@ -11,7 +11,7 @@ from mcp_server.cli.exits import Exit
 from mcp_server.cli.options import AsJson
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Backend
-from mcp_server.engine import EngineFinding, EngineSeverity, EngineStatus
+from mcp_server.engine.values import EngineFinding, EngineSeverity, EngineStatus
 
 
 class Diagnosis(Value):
@@ -51,7 +51,7 @@ class EngineCommands:
         ] = False,
         keep: Annotated[
             bool,
-            typer.Option("--keep", help="Stay, and bring back what ends, until `down`."),
+            typer.Option("--keep", help="Stay, and restart what ends, until `oumi-flows down`."),
         ] = False,
         as_json: AsJson = False,
     ) -> Exit:
@@ -68,16 +68,16 @@ class EngineCommands:
         return Exit.OK
 
     def down(self, *, as_json: AsJson = False) -> Exit:
-        """Stop the worker and the Prefect server. Jobs that run go on."""
+        """Stop the worker and the Prefect server. Running jobs keep running."""
         status = self._backend.engine.down()
         if as_json:
             self._output.json(status)
         else:
-            self._output.line("The engine is stopped; jobs that run go on.")
+            self._output.line("The engine is stopped. Running jobs keep running.")
         return Exit.OK
 
     def status(self, *, as_json: AsJson = False) -> Exit:
-        """Show how the engine is, where the Prefect UI is and how to log in.
+        """Show the state of the engine, and the address and log-in of the Prefect UI.
 
         Exits with 5 when something keeps jobs from running.
         """
@@ -86,7 +86,7 @@ class EngineCommands:
         return Exit.ENGINE_UNAVAILABLE if status.problem else Exit.OK
 
     def doctor(self, *, as_json: AsJson = False) -> Exit:
-        """Explain what is wrong with the engine and how to mend it.
+        """Explain what is wrong with the engine and how to fix it.
 
         Exits with 1 when something keeps jobs from running.
         """

@@ -9,7 +9,7 @@ from flows.core.states import JobState
 
 
 class Exit(IntEnum):
-    """What a process ended with."""
+    """The exit code of a process."""
 
     OK = 0
     JOB_FAILED = 1
@@ -24,14 +24,14 @@ class Exit(IntEnum):
 
 MEANING: Final[Mapping[Exit, str]] = {
     Exit.OK: "done; for watch and run --watch: the job succeeded",
-    Exit.JOB_FAILED: "the job failed or crashed; for doctor: something needs mending",
+    Exit.JOB_FAILED: "the job failed or crashed; for doctor: something needs fixing",
     Exit.USAGE: "an argument, an option, a setting or a config is wrong",
     Exit.JOB_CANCELLED: "the job was cancelled",
-    Exit.NOT_FOUND: "no such job, config or cluster, or several jobs are meant",
-    Exit.ENGINE_UNAVAILABLE: "the Prefect server or the worker is not there or does not answer",
+    Exit.NOT_FOUND: "no such job, config or cluster, or the id matches several jobs",
+    Exit.ENGINE_UNAVAILABLE: "the Prefect server or the worker does not run or does not answer",
     Exit.OTHER: "any other error",
-    Exit.INTERRUPTED: "interrupted with Ctrl-C; a job that was watched goes on",
-    Exit.PIPE_CLOSED: "whatever read the output went away",
+    Exit.INTERRUPTED: "interrupted with Ctrl-C; a watched job keeps running",
+    Exit.PIPE_CLOSED: "the reader of the output closed it",
 }
 
 EXIT_OF_ERROR: Final[Mapping[ErrorCode, Exit]] = {
@@ -60,4 +60,4 @@ EXIT_OF_STATE: Final[Mapping[JobState, Exit]] = {
     JobState.CANCELLED: Exit.JOB_CANCELLED,
     JobState.CRASHED: Exit.JOB_FAILED,
 }
-"""What a command that saw a job to its end exits with."""
+"""The exit code of a command that followed a job to its end."""

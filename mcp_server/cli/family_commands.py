@@ -9,7 +9,7 @@ from flows.core.models import NotifyOn
 from mcp_server.cli import views
 from mcp_server.cli.exits import Exit
 from mcp_server.cli.job_commands import JobCommands
-from mcp_server.cli.options import AsJson, Notify, NotifyAt, bounded, current_folder
+from mcp_server.cli.options import AsJson, Notify, NotifyAt, check_length, current_folder
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Backend
 from mcp_server.services.families.pipelines import NewPipeline, PipelineSubmission
@@ -20,7 +20,7 @@ Key = Annotated[
     typer.Option("--idempotency-key", help="The same key gives the same run."),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Check it, say what would run and start nothing.")
+    bool, typer.Option("--dry-run", help="Check the file, say what would run and start nothing.")
 ]
 Follow = Annotated[
     bool, typer.Option("--watch/--detach", help="Follow it to its end, or only start it.")
@@ -57,14 +57,14 @@ class FamilyCommands:
         follow: Follow = False,
         as_json: AsJson = False,
     ) -> Exit:
-        """Start jobs that depend on each other and write the id of the whole.
+        """Start jobs that depend on each other and write the pipeline's id.
 
         The other commands take this id, or that of one of its jobs, which `show` lists.
         """
         new = NewPipeline(
             path=file,
             client_cwd=str(current_folder()),
-            notify=bounded("--notify", notify, 2000),
+            notify=check_length("--notify", notify, 2000),
             notify_on=NotifyOn(notify_on),
         )
         if dry_run:
@@ -75,9 +75,9 @@ class FamilyCommands:
                 self._show_steps(plan)
                 views.show_warnings(plan.warnings, self._output)
             return Exit.OK
-        key = bounded("--idempotency-key", idempotency_key, 200)
+        key = check_length("--idempotency-key", idempotency_key, 200)
         started = self._backend.pipelines(lambda them: them.submit(new, idempotency_key=key))
-        return self._started(started, follow=follow, as_json=as_json)
+        return self._report_start(started, follow=follow, as_json=as_json)
 
     def sweep(
         self,
@@ -90,14 +90,14 @@ class FamilyCommands:
         follow: Follow = False,
         as_json: AsJson = False,
     ) -> Exit:
-        """Start a job with many values and write the id of the whole.
+        """Run a job with many values and write the sweep's id.
 
         `show` with this id has the leaderboard.
         """
         new = NewSweep(
             path=file,
             client_cwd=str(current_folder()),
-            notify=bounded("--notify", notify, 2000),
+            notify=check_length("--notify", notify, 2000),
             notify_on=NotifyOn(notify_on),
         )
         if dry_run:
@@ -108,11 +108,11 @@ class FamilyCommands:
                 self._show_values(plan)
                 views.show_warnings(plan.warnings, self._output)
             return Exit.OK
-        key = bounded("--idempotency-key", idempotency_key, 200)
+        key = check_length("--idempotency-key", idempotency_key, 200)
         started = self._backend.sweeps(lambda them: them.submit(new, idempotency_key=key))
-        return self._started(started, follow=follow, as_json=as_json)
+        return self._report_start(started, follow=follow, as_json=as_json)
 
-    def _started(
+    def _report_start(
         self, run: PipelineSubmission | SweepSubmission, *, follow: bool, as_json: bool
     ) -> Exit:
         if as_json:

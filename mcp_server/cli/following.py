@@ -27,11 +27,11 @@ Show = Callable[[JobStatus], None]
 
 
 class Patience:
-    """Goes on without an engine that has answered before: jobs do not need it to run.
+    """Keeps asking an engine that stopped answering: jobs do not need it to run.
 
     Args:
-        output: Where a person is told.
-        seconds: How long to go on.
+        output: Where a person sees that the engine is gone.
+        seconds: How long to keep asking.
         pause_seconds: How long to wait before asking again.
         now: A clock, in seconds.
     """
@@ -51,22 +51,22 @@ class Patience:
         self._has_answered = False
         self._gone_since: float | None = None
 
-    def answered(self) -> None:
-        """Take note that the engine is there."""
+    def note_answer(self) -> None:
+        """Take note that the engine answered."""
         self._has_answered = True
         self._gone_since = None
 
     async def bear(self, error: EngineUnavailable) -> None:
-        """Wait for another try.
+        """Wait before the next try.
 
         Raises:
-            EngineUnavailable: It never answered, or not for too long.
+            EngineUnavailable: It never answered, or has not for `seconds`.
         """
         if not self._has_answered:
             raise error
         if self._gone_since is None:
             self._gone_since = self._now()
-            self._output.note(f"{error.what}; the job goes on. Asking again.", style="yellow")
+            self._output.note(f"{error.what}; the job keeps running. Asking again.", style="yellow")
         elif self._now() - self._gone_since > self._seconds:
             raise error
         await asyncio.sleep(self._pause_seconds)
@@ -80,7 +80,7 @@ async def watch(jobs: Jobs, job_id: str, *, show: Show, patience: Patience) -> J
     """
 
     async def on_change(status: JobStatus) -> None:
-        patience.answered()
+        patience.note_answer()
         show(status)
 
     while True:
@@ -116,7 +116,7 @@ async def follow_log(
         except EngineUnavailable as error:
             await patience.bear(error)
             continue
-        patience.answered()
+        patience.note_answer()
         moved = page.next_cursor != before
         pause = _SHORTEST_PAUSE if moved else min(pause * 1.3, _LONGEST_PAUSE)
         show(page)
@@ -124,8 +124,8 @@ async def follow_log(
 
 
 @contextmanager
-def shown(output: Output, *, as_json: bool) -> Generator[Show]:
-    """How statuses are shown: a bar for a person, lines for a file, JSON for a program."""
+def display_of(output: Output, *, as_json: bool) -> Generator[Show]:
+    """Show statuses as a bar for a person, lines for a file, JSON for a program."""
     if as_json:
         yield output.json
     elif output.is_terminal:
@@ -159,7 +159,7 @@ class Lines:
         self._written_at = 0.0
 
     def show(self, status: JobStatus) -> None:
-        """Write the line, if it is time for one. The end is shown by other means."""
+        """Write the line if one is due. The caller shows the end of the job."""
         stage = (status.state, status.attempt, status.reachable)
         is_due = self._now() - self._written_at >= _LINE_SECONDS
         if status.is_done or (stage == self._last and not is_due):

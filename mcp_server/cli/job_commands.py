@@ -10,7 +10,7 @@ from flows.core.models import JobHandle, JobStatus, NotifyOn
 from flows.core.names import LOCAL_CLOUD
 from mcp_server.cli import views
 from mcp_server.cli.exits import EXIT_OF_STATE, Exit
-from mcp_server.cli.following import Patience, follow_log, shown, watch
+from mcp_server.cli.following import Patience, display_of, follow_log, watch
 from mcp_server.cli.options import (
     AsJson,
     AutostopMinutes,
@@ -33,7 +33,7 @@ from mcp_server.cli.options import (
     SkipPreflight,
     Status,
     TimeoutSeconds,
-    bounded,
+    check_length,
     new_job,
 )
 from mcp_server.cli.output import Output
@@ -130,15 +130,13 @@ class JobCommands:
             else:
                 views.show_plan(plan, self._output)
             return Exit.OK
-        key = bounded("--idempotency-key", idempotency_key, 200)
+        key = check_length("--idempotency-key", idempotency_key, 200)
         job = self._backend.call(lambda jobs: jobs.submit(new, idempotency_key=key))
         job_id = job.job_id or ""
         if as_json:
             self._output.json(job)
         else:
             self._output.text(job_id)
-            for warning in job.warnings:
-                self._output.note(f"Warning: {warning}")
             self._output.note(f"{job.name} is {job.state}" + (f"; {job.url}" if job.url else ""))
             views.show_warnings(job.warnings, self._output)
         return self._watch(job_id, as_json=as_json) if follow else Exit.OK
@@ -181,7 +179,7 @@ class JobCommands:
         *,
         job_id: JobId,
         follow: Annotated[
-            bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")
+            bool, typer.Option("--follow", "-f", help="Keep reading until the job has ended.")
         ] = False,
         lines: Lines = DEFAULT_LINES,
         grep: Annotated[
@@ -207,7 +205,7 @@ class JobCommands:
             if not follow:
                 return page
             patience = Patience(self._output)
-            patience.answered()
+            patience.note_answer()
             return await follow_log(jobs, page, grep=grep, show=show, patience=patience)
 
         page = self._backend.call(read)
@@ -218,7 +216,7 @@ class JobCommands:
     def watch(self, *, job_id: JobId, as_json: AsJson = False) -> Exit:
         """Follow a job to its end: state, step, loss and time left.
 
-        Ctrl-C ends the watching and leaves the job running.
+        Ctrl-C stops watching and leaves the job running.
         """
         return self._watch(job_id, as_json=as_json)
 
@@ -228,7 +226,9 @@ class JobCommands:
         job_id: JobId,
         fresh: Annotated[
             bool,
-            typer.Option("--fresh", help="Begin anew, not at the last whole checkpoint."),
+            typer.Option(
+                "--fresh", help="Start over instead of resuming from the last whole checkpoint."
+            ),
         ] = False,
         as_json: AsJson = False,
     ) -> Exit:
@@ -249,11 +249,11 @@ class JobCommands:
         ],
         as_json: AsJson = False,
     ) -> Exit:
-        """Follow a job that was launched elsewhere as one of ours, and write its id."""
+        """Track a job that was launched without oumi-flows, and write its id."""
         job = JobHandle(
-            cloud=bounded("CLOUD", cloud, 64) or "",
-            cluster_name=bounded("CLUSTER", cluster_name, 128) or "",
-            launcher_job_id=(bounded("ID", launcher_job_id, 200) or "").strip(),
+            cloud=check_length("CLOUD", cloud, 64) or "",
+            cluster_name=check_length("CLUSTER", cluster_name, 128) or "",
+            launcher_job_id=(check_length("ID", launcher_job_id, 200) or "").strip(),
         )
         adopted = self._backend.call(lambda jobs: jobs.adopt(job))
         if as_json:
@@ -265,14 +265,14 @@ class JobCommands:
 
     def _watch(self, job_id: str, *, as_json: bool) -> Exit:
         try:
-            with shown(self._output, as_json=as_json) as show:
+            with display_of(self._output, as_json=as_json) as show:
                 patience = Patience(self._output)
                 status = self._backend.call(
                     partial(watch, job_id=job_id, show=show, patience=patience)
                 )
         except KeyboardInterrupt:
             self._output.note(
-                f"The job goes on: `oumi-flows watch {job_id}` to watch it again, "
+                f"The job keeps running: `oumi-flows watch {job_id}` to watch it again, "
                 f"`oumi-flows cancel {job_id}` to end it."
             )
             raise

@@ -1,4 +1,4 @@
-"""Arguments that several commands take, and what a person writes as `--set`."""
+"""Arguments that several commands take, and the parser of `--set`."""
 
 import sys
 from collections.abc import Iterable
@@ -51,7 +51,7 @@ Overrides = Annotated[
         help="Replace a value of the config, as in training.max_steps=60; repeatable.",
     ),
 ]
-JobName = Annotated[str | None, typer.Option("--job-name", help="A name for people.")]
+JobName = Annotated[str | None, typer.Option("--job-name", help="Readable name of the job.")]
 Cloud = Annotated[str, typer.Option("--cloud", help="Oumi cloud.")]
 ClusterName = Annotated[
     str, typer.Option("--cluster-name", help="Cluster; empty: the cloud's default.")
@@ -62,14 +62,12 @@ MaxRetries = Annotated[
         "--max-retries",
         min=0,
         max=100,
-        help="Further attempts after preemption or a lost node.",
+        help="Extra attempts after preemption or a lost node.",
     ),
 ]
 RetryOn = Annotated[
     list[RetryCause] | None,
-    typer.Option(
-        "--retry-on", metavar="CAUSE", help="What --max-retries is to cover, too; repeatable."
-    ),
+    typer.Option("--retry-on", metavar="CAUSE", help="Extra cause to retry; repeatable."),
 ]
 TimeoutSeconds = Annotated[
     float | None,
@@ -77,7 +75,7 @@ TimeoutSeconds = Annotated[
         "--timeout-seconds",
         min=1,
         metavar="N",
-        help="Limit of one attempt; ends it as timed_out.",
+        help="Time limit of each attempt, which then ends as timed_out.",
     ),
 ]
 Notify = Annotated[
@@ -85,7 +83,7 @@ Notify = Annotated[
     typer.Option(
         "--notify",
         metavar="RECEIVER",
-        help="Told when it ends: a URL, or a Prefect notification block, type/name.",
+        help="Receiver of a notification at the end: a URL, or a Prefect block, type/name.",
     ),
 ]
 NotifyAt = Annotated[
@@ -94,7 +92,7 @@ NotifyAt = Annotated[
         "--notify-on",
         click_type=click.Choice([on.value for on in NotifyOn]),
         metavar="WHEN",
-        help="end: at every end; failure: only at bad ones.",
+        help="end: whenever it ends; failure: only if it failed or crashed.",
     ),
 ]
 AutostopMinutes = Annotated[
@@ -104,7 +102,7 @@ AutostopMinutes = Annotated[
         min=1,
         max=525_600,
         metavar="N",
-        help="Stop the cloud's cluster when idle so long.",
+        help="Stop the cloud's cluster after this many idle minutes.",
     ),
 ]
 SkipPreflight = Annotated[
@@ -115,7 +113,9 @@ OwnOutput = Annotated[
 ]
 Cursor = Annotated[
     str | None,
-    typer.Option("--cursor", metavar="TEXT", help="Go on from next_cursor of an earlier answer."),
+    typer.Option(
+        "--cursor", metavar="TEXT", help="Continue from next_cursor of an earlier answer."
+    ),
 ]
 
 STATUSES: Final = ("all", "running", "completed", *sorted(set(JobState) - {JobState.RUNNING}))
@@ -159,7 +159,7 @@ def current_folder() -> Path:
 
 
 def parse_overrides(texts: Iterable[str]) -> dict[str, OverrideValue]:
-    """The overrides that ``--set KEY=VALUE`` gives; a value is read as YAML.
+    """Parse the overrides of ``--set KEY=VALUE``; values are YAML.
 
     Raises:
         InvalidArgument: One is not of that form, or its value is not one of YAML's plain ones.
@@ -199,7 +199,7 @@ def new_job(
     skip_preflight: bool,
     own_output: bool,
 ) -> NewJob:
-    """The job that a person describes, in the folder they are in.
+    """Build the job that the options describe, in the current folder.
 
     Raises:
         InvalidArgument: An option cannot be used.
@@ -209,7 +209,7 @@ def new_job(
         config_path=config,
         client_cwd=str(current_folder()),
         command=command,
-        job_name=bounded("--job-name", job_name, 100),
+        job_name=check_length("--job-name", job_name, 100),
         cloud=cloud,
         cluster_name=cluster_name,
         skip_preflight=skip_preflight,
@@ -217,18 +217,18 @@ def new_job(
         max_retries=max_retries,
         retry_on=retry_on or [],
         timeout_seconds=timeout_seconds,
-        notify=bounded("--notify", notify, 2000),
+        notify=check_length("--notify", notify, 2000),
         notify_on=NotifyOn(notify_on),
         autostop_minutes=autostop_minutes,
         own_output=own_output,
     )
 
 
-def bounded(option: str, text: str | None, limit: int) -> str | None:
-    """`text`, if it is not longer than `limit` characters.
+def check_length(option: str, text: str | None, limit: int) -> str | None:
+    """Return `text`, which has at most `limit` characters.
 
     Raises:
-        InvalidArgument: It is.
+        InvalidArgument: It is longer.
     """
     if text is not None and len(text) > limit:
         raise InvalidArgument(f"{option} is {len(text)} characters long", f"Use at most {limit}")

@@ -21,7 +21,7 @@ from flows.core.redaction import own_redactor
 from mcp_server.inert_text import inert_json, one_line, visible
 
 _UNBOUNDED: Final = 10_000
-"""Columns of a table that nobody looks at, so that nothing of it is cut."""
+"""Width in columns of a table that no person sees: wide enough that no cell is cut."""
 
 
 class Output:
@@ -89,7 +89,7 @@ class Output:
 
     @contextmanager
     def steps(self) -> Generator[Callable[[str], None]]:
-        """Tell the steps of something that may take a while; nothing is seen if it has none."""
+        """Report the steps of a slow action; without steps nothing appears."""
         if self._drawing or not self._err.is_terminal:
             yield self.note
             return
@@ -142,11 +142,11 @@ class Bar:
         self._progress.stop()
 
     def show(self, what: str, percent: float | None, words: str, *, since_seconds: float) -> None:
-        """Draw the bar anew.
+        """Redraw the bar.
 
         Args:
             what: What it is about.
-            percent: How far it is; None: not known.
+            percent: How far it is; None if unknown.
             words: How far it is, in words.
             since_seconds: How long it has been going on.
         """

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 from flows.core.findings import ConfigValidation, PreFlight
 from flows.core.models import ClusterList, JobHandle, JobStatus
 from flows.core.names import LOCAL_CLOUD
-from mcp_server.engine import EngineFinding, EngineStatus
+from mcp_server.engine.values import EngineFinding, EngineStatus
 from mcp_server.services.clusters import ClusterChange
 from mcp_server.services.families.pipelines import NewPipeline, PipelineSubmission
 from mcp_server.services.families.sweeps import NewSweep, SweepSubmission
@@ -50,7 +50,7 @@ class Jobs(Protocol):
         timeout_seconds: float,
         on_change: OnChange | None = None,
     ) -> JobStatus:
-        """Look at a job until it is where it should be."""
+        """Look at a job until it reaches a state."""
         ...
 
     async def logs(
@@ -74,7 +74,7 @@ class Jobs(Protocol):
         ...
 
     async def cancel_all(self, wanted: JobFilter, *, force: bool = False) -> CancelledJobs:
-        """Ask every live job that a filter means to end."""
+        """Ask for the end of every live job that matches a filter."""
         ...
 
     async def list(
@@ -94,11 +94,11 @@ class Jobs(Protocol):
         ...
 
     async def adopt(self, job: JobHandle) -> Adoption:
-        """Make a job that somebody else launched one of ours."""
+        """Track a job that was launched without oumi-flows."""
         ...
 
     async def compare(self, a: str, b: str) -> Comparison:
-        """Say what differs between two jobs."""
+        """Compare two jobs."""
         ...
 
 
@@ -106,13 +106,13 @@ class Schedules(Protocol):
     """The use cases of schedules; the real ones are in `mcp_server.services.schedules.service`."""
 
     async def plan(self, new: NewSchedule) -> ScheduledJob:
-        """Say what `schedule` would make."""
+        """Say what `schedule` would create."""
         ...
 
     async def schedule(
         self, new: NewSchedule, *, idempotency_key: str | None = None
     ) -> ScheduledJob:
-        """Make a schedule."""
+        """Create a schedule."""
         ...
 
     async def list(self, *, limit: int = 10, cursor: str | None = None) -> ScheduleList:
@@ -120,11 +120,11 @@ class Schedules(Protocol):
         ...
 
     async def pause(self, reference: str) -> ScheduleChange:
-        """Have a schedule fire no more."""
+        """Pause a schedule."""
         ...
 
     async def resume(self, reference: str) -> ScheduleChange:
-        """Have a schedule fire again."""
+        """Resume a schedule."""
         ...
 
     async def delete(self, reference: str) -> ScheduleChange:
@@ -197,26 +197,26 @@ class Sweeps(Protocol):
 
 
 class EngineControl(Protocol):
-    """The engine's life cycle; `mcp_server.engine.Engine` is the real one."""
+    """The engine's life cycle; `mcp_server.engine.engine.Engine` is the real one."""
 
     def up(self, *, wait_for_worker: bool, report: Report) -> EngineStatus:
-        """Bring up everything this machine is to run."""
+        """Start everything that this machine runs."""
         ...
 
     def keep(self) -> None:
-        """Bring back whatever ends, until `down` is called."""
+        """Restart what ends, until `down` is called."""
         ...
 
     def down(self) -> EngineStatus:
-        """Stop what runs of it."""
+        """Stop the worker and the server."""
         ...
 
     def status(self) -> EngineStatus:
-        """How it is."""
+        """Describe its state."""
         ...
 
     def doctor(self) -> list[EngineFinding]:
-        """Everything that was looked at, and how to mend what is wrong."""
+        """Check everything, and say how to fix what is wrong."""
         ...
 
 
@@ -233,7 +233,7 @@ class Backend(Protocol):
         ...
 
     def checks(self, use: Callable[[Checks], Awaitable[T]]) -> T:
-        """Use the checks; what needs the worker is left out where none answers."""
+        """Use the checks; without a worker, skip those that need one."""
         ...
 
     def schedules(

@@ -26,7 +26,7 @@ from mcp_server.cli.options import (
     RetryOn,
     SkipPreflight,
     TimeoutSeconds,
-    bounded,
+    check_length,
     new_job,
 )
 from mcp_server.cli.output import Output
@@ -81,17 +81,17 @@ class ScheduleCommands:
                 min=1,
                 max=315_576_000,
                 metavar="SECONDS",
-                help="Again and again after so many seconds.",
+                help="Repeat after this many seconds.",
             ),
         ] = None,
         at: Annotated[
             str | None, typer.Option("--at", metavar="TIME", help="Once: 2026-12-24T02:00.")
         ] = None,
         timezone: Annotated[
-            str, typer.Option("--timezone", help="Of --cron and --at: an IANA name.")
+            str, typer.Option("--timezone", help="Time zone of --cron and --at, an IANA name.")
         ] = "UTC",
         name: Annotated[
-            str | None, typer.Option("--name", help="A name of the schedule for people.")
+            str | None, typer.Option("--name", help="Readable name of the schedule.")
         ] = None,
         overlap: Annotated[
             str,
@@ -99,7 +99,7 @@ class ScheduleCommands:
                 "--overlap",
                 click_type=click.Choice([policy.value for policy in Overlap]),
                 metavar="POLICY",
-                help="When the run before has not ended: skip, queue or allow.",
+                help="What to do while the previous run is still going: skip, queue or allow.",
             ),
         ] = Overlap.SKIP.value,
         command: CommandName = "train",
@@ -120,11 +120,11 @@ class ScheduleCommands:
         skip_preflight: SkipPreflight = False,
         own_output: OwnOutput = False,
         dry_run: Annotated[
-            bool, typer.Option("--dry-run", help="Tell the next times and make nothing.")
+            bool, typer.Option("--dry-run", help="Show the next times and create nothing.")
         ] = False,
         as_json: AsJson = False,
     ) -> Exit:
-        """Start a job again and again, or once later: give one of --cron, --every and --at."""
+        """Start a job repeatedly, or once later: give one of --cron, --every and --at."""
         new = NewSchedule(
             job=new_job(
                 config,
@@ -143,10 +143,10 @@ class ScheduleCommands:
                 own_output=own_output,
             ),
             times=Times(cron=cron, interval_seconds=every, at=at, timezone=timezone),
-            name=bounded("--name", name, 100) or None,
+            name=check_length("--name", name, 100) or None,
             overlap=Overlap(overlap),
         )
-        key = bounded("--idempotency-key", idempotency_key, 200)
+        key = check_length("--idempotency-key", idempotency_key, 200)
         if dry_run:
             made = self._backend.schedules(lambda s: s.plan(new), needs_engine=False)
         else:
@@ -175,15 +175,15 @@ class ScheduleCommands:
         return Exit.OK
 
     def pause(self, *, schedule_id: ScheduleId, as_json: AsJson = False) -> Exit:
-        """Have a schedule fire no more; what has started goes on."""
+        """Pause a schedule. Jobs it already started keep running."""
         return self._tell(self._backend.schedules(lambda s: s.pause(schedule_id)), as_json)
 
     def resume(self, *, schedule_id: ScheduleId, as_json: AsJson = False) -> Exit:
-        """Have a paused schedule fire again."""
+        """Resume a paused schedule."""
         return self._tell(self._backend.schedules(lambda s: s.resume(schedule_id)), as_json)
 
     def unschedule(self, *, schedule_id: ScheduleId, as_json: AsJson = False) -> Exit:
-        """Delete a schedule; what has started goes on."""
+        """Delete a schedule. Jobs it already started keep running."""
         return self._tell(self._backend.schedules(lambda s: s.delete(schedule_id)), as_json)
 
     def _tell(self, change: ScheduleChange, as_json: bool) -> Exit:  # noqa: FBT001 - of the command

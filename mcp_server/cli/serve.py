@@ -1,4 +1,4 @@
-"""`oumi-flows mcp`: the MCP server. Imports next to nothing before it is known what to serve."""
+"""`oumi-flows mcp`: the MCP server. Imports little before the arguments say what to serve."""
 
 import argparse
 import os
@@ -12,8 +12,9 @@ from mcp_server.cli.exits import Exit
 from mcp_server.transports import serving
 
 if TYPE_CHECKING:
-    from mcp_server.engine import Connection, Engine
+    from mcp_server.engine.engine import Engine
     from mcp_server.engine.keeper import Report
+    from mcp_server.engine.values import Connection
 
 
 def serve(settings: Settings, *, arguments: list[str]) -> int:
@@ -45,7 +46,7 @@ def serve(settings: Settings, *, arguments: list[str]) -> int:
 
 
 class LazyEngine:
-    """The engine, imported at the first look at it.
+    """The engine, imported when it is first needed.
 
     Args:
         settings: Where it lives.
@@ -58,7 +59,7 @@ class LazyEngine:
     def ensure(self, *, report: "Report", after_down: bool) -> "Connection":
         """Find or start the engine."""
         if self._engine is None:
-            from mcp_server.engine import Engine
+            from mcp_server.engine.engine import Engine
 
             self._engine = Engine(self._settings, environ=os.environ)
         return self._engine.ensure(report=report, after_down=after_down)

@@ -10,7 +10,8 @@ from rich.text import Text
 from flows.core.models import ClusterList, JobStatus
 from flows.core.states import JobState
 from mcp_server.cli.output import Output
-from mcp_server.engine import EngineFinding, EngineSeverity, EngineStatus
+from mcp_server.cli.words import in_terminal_words
+from mcp_server.engine.values import EngineFinding, EngineSeverity, EngineStatus
 from mcp_server.services.jobs.results import JobList, Submission
 from mcp_server.services.schedules.values import ScheduledJob, ScheduleList
 
@@ -44,7 +45,7 @@ _MIB: Final = 2**20
 
 
 def show_plan(plan: Submission, output: Output) -> None:
-    """What a dry run found."""
+    """Show what a dry run found."""
     output.line(plan.summary)
     show_warnings(plan.warnings, output)
     if plan.plan is None:
@@ -61,13 +62,13 @@ def show_plan(plan: Submission, output: Output) -> None:
 
 
 def show_warnings(warnings: Iterable[str], output: Output) -> None:
-    """What a dry run warns of, or a submission."""
+    """Show the warnings of a dry run or a submission."""
     for warning in warnings:
-        output.note(warning, style="yellow")
+        output.note(in_terminal_words(warning), style="yellow")
 
 
 def show_status(status: JobStatus, output: Output) -> None:
-    """Everything about a job."""
+    """Show everything about a job."""
     output.line(status.summary, style=STYLE_OF_STATE[status.state])
     where = f"{status.cloud} / {status.cluster_name}" if status.cluster_name else status.cloud
     output.rows(
@@ -95,7 +96,7 @@ def show_status(status: JobStatus, output: Output) -> None:
 
 
 def show_end(status: JobStatus, output: Output) -> None:
-    """How a job that was watched ended."""
+    """Show how a watched job ended."""
     output.line(status.summary, style=STYLE_OF_STATE[status.state])
     output.rows(
         [
@@ -109,7 +110,7 @@ def show_end(status: JobStatus, output: Output) -> None:
 
 
 def show_jobs(jobs: JobList, output: Output) -> None:
-    """A page of a list."""
+    """Show a page of jobs."""
     if jobs.jobs:
         output.table(
             ["ID", "STATE", "NAME", "CLOUD", "CREATED", "DURATION"],
@@ -132,7 +133,7 @@ def show_jobs(jobs: JobList, output: Output) -> None:
 
 
 def show_configs(found: "ConfigSearch", output: Output) -> None:
-    """What a search of the catalogue found."""
+    """Show what a search of the catalogue found."""
     if found.configs:
         output.table(
             ["PATH", "TASK", "TECHNIQUE", "MODEL", "GPU"],
@@ -141,11 +142,11 @@ def show_configs(found: "ConfigSearch", output: Output) -> None:
                 for row in found.configs
             ),
         )
-    output.note(found.summary)
+    output.note(in_terminal_words(found.summary))
 
 
 def show_schedule(made: ScheduledJob, output: Output) -> None:
-    """A schedule that was made, or would be."""
+    """Show a schedule that was created, or that a dry run planned."""
     output.line(made.summary)
     output.rows(
         [
@@ -160,7 +161,7 @@ def show_schedule(made: ScheduledJob, output: Output) -> None:
 
 
 def show_schedules(page: ScheduleList, output: Output) -> None:
-    """A page of schedules."""
+    """Show a page of schedules."""
     if page.schedules:
         output.table(
             ["ID", "STATE", "NAME", "WHEN", "NEXT", "LAST"],
@@ -185,7 +186,7 @@ def show_schedules(page: ScheduleList, output: Output) -> None:
 
 
 def show_engine(status: EngineStatus, output: Output) -> None:
-    """How the engine is, and how to get into the Prefect UI."""
+    """Show the state of the engine, and how to log in to the Prefect UI."""
     output.line(status.summary, style="bold red" if status.problem else "green")
     server, worker = status.server, status.worker
     output.rows(
@@ -207,7 +208,7 @@ def show_engine(status: EngineStatus, output: Output) -> None:
 
 
 def show_clusters(listed: ClusterList, output: Output) -> None:
-    """A list of clusters, and what could not be asked."""
+    """Show a list of clusters, and the servers that did not answer."""
     if listed.clusters:
         output.table(
             ["CLOUD", "CLUSTER", "STATE", "JOBS", "UPTIME", "PER HOUR", "SO FAR"],
@@ -227,11 +228,11 @@ def show_clusters(listed: ClusterList, output: Output) -> None:
     else:
         output.note(listed.summary)
     for server, why in listed.unavailable.items():
-        output.note(f"{server} was not asked: {why}")
+        output.note(f"{server} did not answer: {why}")
 
 
 def show_findings(findings: Iterable[EngineFinding], output: Output) -> None:
-    """What the doctor found."""
+    """Show what the doctor found."""
     for finding in findings:
         output.line(
             f"{finding.severity.upper():<8} {finding.subject}: {finding.what}",
@@ -242,7 +243,7 @@ def show_findings(findings: Iterable[EngineFinding], output: Output) -> None:
 
 
 def number(value: object) -> str:
-    """A value as it is shown in a table."""
+    """Format a value for a table."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
@@ -277,7 +278,7 @@ def _worker_state(status: EngineStatus) -> str:
         return "not running"
     if not worker.warm:
         return "loading Oumi"
-    return "ready" if worker.online else "not heard by the server"
+    return "ready" if worker.online else "does not reach the server"
 
 
 def _process(state: str, pid: int | None) -> str:

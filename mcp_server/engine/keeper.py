@@ -1,4 +1,4 @@
-"""Brings the engine up in the background and keeps it up while this process lives."""
+"""Starts the engine in the background and keeps it up while this process lives."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -24,7 +24,7 @@ class Ensure(Protocol):
         """The engine's connection.
 
         Args:
-            report: Told each step that takes time.
+            report: Receives each step that takes time.
             after_down: Whether to start an engine that a person stopped.
 
         Raises:
@@ -34,7 +34,7 @@ class Ensure(Protocol):
 
 
 class EngineKeeper:
-    """The engine as the gateway sees it; at most one look at it is under way at a time.
+    """The engine as the gateway sees it; at most one look at it runs at a time.
 
     Args:
         ensure: Finds or starts the engine.
@@ -53,7 +53,7 @@ class EngineKeeper:
         """What the look under way is doing."""
 
     @property
-    def found(self) -> EngineConnection | None:
+    def known_connection(self) -> EngineConnection | None:
         """The engine's connection, if it was there when last looked at."""
         return self._connection
 
@@ -82,7 +82,7 @@ class EngineKeeper:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 if after_down and self._looking is not None and not self._starts_all:
-                    # The look under way leaves an engine that a person stopped as it is.
+                    # The look under way does not start an engine that a person stopped.
                     with suppress(OumiFlowsError):
                         return await asyncio.shield(self._looking)
                 if self._looking is None:
@@ -93,7 +93,7 @@ class EngineKeeper:
         except TimeoutError as error:
             raise EngineUnavailable(
                 f"The engine did not come up within {self._timeout_seconds:g} s ({self.phase})",
-                "Run `oumi-flows doctor`; the start goes on, so a later call may work",
+                "Run `oumi-flows doctor`; the start continues, so a later call may work",
             ) from error
         except OumiFlowsError as error:
             raise EngineUnavailable(error.what, error.next_step) from error
@@ -108,18 +108,18 @@ class EngineKeeper:
             try:
                 await self.revive(after_down=first)
             except EngineUnavailable:
-                # Whoever needs the engine is told by the call that needs it.
+                # A call that needs the engine reports the error.
                 self._connection = None
             first = False
             await anyio.sleep(CHECK_SECONDS)
 
     async def tell_until_up(self, tell: Callable[[str], Awaitable[None]]) -> None:
-        """Tell what the look under way is doing, each time it changes, until the engine is up."""
-        told = ""
+        """Tell each new phase of the look under way, until the engine is up."""
+        last = ""
         while not self.is_up:
-            if self.phase != told:
-                told = self.phase
-                await tell(told)
+            if self.phase != last:
+                last = self.phase
+                await tell(last)
             await anyio.sleep(0.1)
 
     def close(self) -> None:
@@ -137,10 +137,10 @@ class EngineKeeper:
         except OumiFlowsError:
             raise
         except Exception as error:
-            # Whatever it is, such as a file of Prefect's that is not as expected, the server that
-            # looks after the engine goes on and its callers are told.
+            # Any defect, such as an odd file of Prefect's, reaches the callers as an error; the
+            # MCP server keeps running.
             raise InternalError(
-                f"The engine could not be looked at ({type(error).__name__}: {error})",
+                f"The state of the engine could not be read ({type(error).__name__}: {error})",
                 "Run `oumi-flows doctor`",
             ) from error
         finally:

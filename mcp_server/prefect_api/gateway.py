@@ -134,8 +134,8 @@ class PrefectGateway:
 
     @property
     def is_found(self) -> bool:
-        """Whether the engine was up at the last check; checks and starts nothing."""
-        return getattr(self._engine, "found", None) is not None
+        """Whether the engine was there at the last check; checks and starts nothing."""
+        return getattr(self._engine, "known_connection", None) is not None
 
     async def ui_url(self) -> str | None:
         """Return the root of the Prefect UI, if there is one and the engine is up.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flows.core.settings import Settings
-from mcp_server.cli.edge import guarded
+from mcp_server.cli.edge import run_guarded
 from mcp_server.cli.output import Output
 from mcp_server.cli.terminal import build_app, run
 from tests.cli.fakes import FakeBackend, FakeEngine, FakeJobs
@@ -47,7 +47,7 @@ class Terminal:
         return self.backend.control
 
     def __call__(self, *arguments: str) -> Done:
-        code = guarded(partial(self._run, arguments=arguments), as_json="--json" in arguments)
+        code = run_guarded(partial(self._run, arguments=arguments), as_json="--json" in arguments)
         out, err = self._capsys.readouterr()
         return Done(code=int(code), out=out, err=err)
 

@@ -164,7 +164,7 @@ def test_on_a_terminal_a_bar_is_drawn_and_removed(stack: Stack, slow: str) -> No
 
         eventually_sync(lambda: sees("slow: running") or sees(f"{slow[:8]}: running"), timeout=60)
         watch.send_signal(signal.SIGINT)
-        eventually_sync(lambda: sees("The job goes on"))
+        eventually_sync(lambda: sees("The job keeps running"))
         assert "\x1b[?25h" in drawn, "the cursor is shown again"
         assert watch.wait(timeout=20) == 130
     finally:
@@ -229,7 +229,7 @@ def test_status_of_an_engine_that_never_started_exits_with_5(tmp_path: Path) -> 
 
 
 def test_mcp_is_served_without_loading_what_the_other_commands_need() -> None:
-    heavy = ("typer", "rich", "mcp_server.engine", "prefect", "oumi")
+    heavy = ("typer", "rich", "mcp_server.engine.engine", "prefect", "oumi")
     code = (
         "import sys\n"
         "import mcp_server.cli, mcp_server.cli.serve, mcp_server.transports.stdio\n"

@@ -13,7 +13,7 @@ def test_clusters_are_listed_with_what_they_cost(terminal: Terminal) -> None:
     header, row = done.out.splitlines()
     assert header.split()[:6] == ["CLOUD", "CLUSTER", "STATE", "JOBS", "UPTIME", "PER"]
     assert row.split() == ["gcp", "c1", "up", "2", "2:00:00", "$3.50", "$7.00"]
-    assert done.err == "slurm was not asked: It is away.\n"
+    assert done.err == "slurm did not answer: It is away.\n"
     assert terminal.backend.rented.asked == [("list", "gcp")]
 
 
@@ -34,7 +34,10 @@ def test_the_jobs_of_this_machine_are_not_ended_without_a_person(terminal: Termi
     done = terminal("stop-cluster", "local", "local")
     assert done.code != 0
     assert "preview of local." in done.err
-    assert "CONFIRMATION_REQUIRED: The jobs of cluster local on local run on. Give --" in done.err
+    assert (
+        "CONFIRMATION_REQUIRED: The jobs of cluster local on local keep running. Give --"
+        in done.err
+    )
     assert terminal.backend.rented.asked == [("preview", "local", "local")]
     assert terminal("stop-cluster", "local", "local", "--yes").code == 0
     assert terminal.backend.rented.asked[-1] == ("stop", "local", "local")
@@ -56,7 +59,7 @@ def test_without_a_person_nothing_is_destroyed(terminal: Terminal) -> None:
     done = terminal("down-cluster", *TARGET)
     assert done.code != 0
     assert "preview of c1." in done.err
-    assert "CONFIRMATION_REQUIRED: Cluster c1 on gcp is as it was. Give --yes" in done.err
+    assert "CONFIRMATION_REQUIRED: Cluster c1 on gcp was not changed. Give --yes" in done.err
     assert terminal.backend.rented.asked == [("preview", *TARGET)]
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from flows.core.errors import EngineUnavailable
-from mcp_server.engine import EngineFinding, EngineSeverity
+from mcp_server.engine.values import EngineFinding, EngineSeverity
 from tests.cli.conftest import Terminal
 from tests.cli.fakes import DOWN, UP
 
@@ -52,7 +52,7 @@ def test_up_that_fails_exits_with_5(terminal: Terminal) -> None:
 
 
 def test_down_says_that_jobs_go_on(terminal: Terminal) -> None:
-    assert terminal("down").out == "The engine is stopped; jobs that run go on.\n"
+    assert terminal("down").out == "The engine is stopped. Running jobs keep running.\n"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from flows.core.errors import EngineUnavailable
-from mcp_server.cli.following import Lines, Patience, shown
+from mcp_server.cli.following import Lines, Patience, display_of
 from mcp_server.cli.output import Output
 from tests.cli.conftest import Terminal
 from tests.cli.fakes import (
@@ -55,7 +55,7 @@ def test_a_bar_shows_state_step_loss_and_time_left_and_is_gone_in_the_end(
     on_a_terminal: Callable[[], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     on_a_terminal()
-    with shown(Output(), as_json=False) as show:
+    with display_of(Output(), as_json=False) as show:
         show(RUNNING)
     drawn = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out)
     assert "demo-0f9e8d7c: running" in drawn
@@ -77,7 +77,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_so(terminal: Terminal) -> None:
     terminal.jobs.story = [RUNNING, KeyboardInterrupt()]
     done = terminal("watch", JOB_ID)
     assert done.code == 130
-    assert f"The job goes on: `oumi-flows watch {JOB_ID}`" in done.err
+    assert f"The job keeps running: `oumi-flows watch {JOB_ID}`" in done.err
     assert "Traceback" not in done.err
     assert not [name for name, _ in terminal.jobs.calls if name == "cancel"]
 
@@ -102,20 +102,20 @@ async def test_an_engine_that_comes_back_in_time_is_waited_for(
 ) -> None:
     times = iter([0.0, 5.0, 20.0, 29.0])
     patience = Patience(Output(), seconds=10, pause_seconds=0, now=lambda: next(times))
-    patience.answered()
+    patience.note_answer()
     await patience.bear(GONE)
     await patience.bear(GONE)
-    patience.answered()
+    patience.note_answer()
     await patience.bear(GONE)
     await patience.bear(GONE)
     notes = capsys.readouterr().err.splitlines()
-    assert notes == ["The server did not answer; the job goes on. Asking again."] * 2
+    assert notes == ["The server did not answer; the job keeps running. Asking again."] * 2
 
 
 async def test_an_engine_that_stays_away_is_given_up() -> None:
     times = iter([0.0, 11.0])
     patience = Patience(Output(), seconds=10, pause_seconds=0, now=lambda: next(times))
-    patience.answered()
+    patience.note_answer()
     await patience.bear(GONE)
     with pytest.raises(EngineUnavailable):
         await patience.bear(GONE)

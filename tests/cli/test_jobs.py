@@ -121,7 +121,7 @@ def test_without_a_person_many_jobs_are_only_named(terminal: Terminal) -> None:
     assert done.code == 6
     assert done.err == (
         "Some would be cancelled.\nCONFIRMATION_REQUIRED: No job was cancelled. Give --yes to "
-        "cancel them without being asked.\n"
+        "cancel them without a question.\n"
     )
     assert terminal.jobs.calls == [("preview_cancel_all", {"wanted": wanted})]
 
@@ -164,10 +164,10 @@ def test_retry_resumes_unless_told_to_begin_anew(
 def test_every_error_is_one_line_and_its_exit_code(
     terminal: Terminal, error: type[OumiFlowsError]
 ) -> None:
-    terminal.jobs.error = error("It\nwent wrong", "Mend it")
+    terminal.jobs.error = error("It\nwent wrong", "Fix it")
     done = terminal("show", JOB_ID)
     assert (done.code, done.out) == (EXIT_OF_ERROR[error.code], "")
-    assert done.err == f"{error.code}: It went wrong. Mend it.\n"
+    assert done.err == f"{error.code}: It went wrong. Fix it.\n"
 
 
 def test_json_and_errors_hide_what_the_tools_hide(terminal: Terminal) -> None:

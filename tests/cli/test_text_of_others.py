@@ -9,7 +9,7 @@ from rich.text import Text
 
 from flows.core.errors import InvalidArgument
 from flows.core.settings import Settings
-from mcp_server.cli.edge import guarded
+from mcp_server.cli.edge import run_guarded
 from mcp_server.cli.output import Output
 from mcp_server.inert_text import visible
 
@@ -60,7 +60,7 @@ def test_an_error_that_repeats_an_argument(
     def fail(_: Settings) -> int:
         raise InvalidArgument(f"no such option: {EVIL}\nsecond line", "Leave it out")
 
-    guarded(fail, as_json=as_json)
+    run_guarded(fail, as_json=as_json)
     written = capsys.readouterr().err
     assert visible(written) == written
     assert written.count("\n") == 1

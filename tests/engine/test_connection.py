@@ -4,7 +4,8 @@ import pytest
 
 from flows.core.errors import EngineUnavailable
 from flows.core.settings import Settings
-from mcp_server.engine import Connection, Engine
+from mcp_server.engine.engine import Engine
+from mcp_server.engine.values import Connection
 from tests.engine.conftest import make_engine
 
 PROFILES = """

@@ -15,7 +15,7 @@ from flows.core.errors import EngineUnavailable
 from flows.core.live_processes import ProcessRecord, identity_of, works_in
 from flows.core.server_record import ServerRecord, read_server_record
 from flows.core.settings import Settings
-from mcp_server.engine import Engine
+from mcp_server.engine.engine import Engine
 from mcp_server.engine.files import EngineFiles
 from mcp_server.engine.rest import rest
 from mcp_server.engine.server import Server

@@ -232,7 +232,7 @@ def test_a_port_that_is_taken_is_refused(settings: Settings) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(InvalidArgument, match="cannot be listened on"):
+        with pytest.raises(InvalidArgument, match="cannot be opened"):
             http_server(settings, port=taken.getsockname()[1])
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from flows.core.settings import Settings
-from mcp_server.engine import Connection, Engine
+from mcp_server.engine.engine import Engine
+from mcp_server.engine.values import Connection
 from tests.support.control_groups import groups_left
 
 REPOSITORY = Path(__file__).parents[2]

@@ -1,0 +1,61 @@
+"""What a terminal calls the tools and arguments that messages name for a model."""
+
+import re
+from typing import Final
+
+WORDS: Final = {
+    "adopt_job": "`oumi-flows adopt`",
+    "autostop_minutes": "--autostop-minutes",
+    "cancel_job": "`oumi-flows cancel`",
+    "cancel_jobs": "`oumi-flows cancel --all`",
+    "client_cwd": "the current folder",
+    "cluster_name": "--cluster-name",
+    "compare_jobs": "`oumi-flows compare`",
+    "config_path": "CONFIG",
+    "cron": "--cron",
+    "down_cluster": "`oumi-flows down-cluster`",
+    "dry_run": "--dry-run",
+    "get_config": "`oumi-flows config`",
+    "get_job_logs": "`oumi-flows logs`",
+    "get_job_status": "`oumi-flows show`",
+    "guidance://cloud-launch": "docs/clouds.md",
+    "idempotency_key": "--idempotency-key",
+    "interval_seconds": "--every",
+    "job_name": "--job-name",
+    "list_categories": "`oumi-flows configs`",
+    "list_clusters": "`oumi-flows clusters`",
+    "list_jobs": "`oumi-flows jobs`",
+    "list_schedules": "`oumi-flows schedules`",
+    "max_retries": "--max-retries",
+    "notify_on": "--notify-on",
+    "own_output": "--own-output",
+    "pre_flight_check": "`oumi-flows check`",
+    "retry_job": "`oumi-flows retry`",
+    "retry_on": "--retry-on",
+    "run_oumi_job": "`oumi-flows run`",
+    "run_pipeline": "`oumi-flows pipeline`",
+    "run_sweep": "`oumi-flows sweep`",
+    "schedule_job": "`oumi-flows schedule`",
+    "schedule_name": "--name",
+    "search_configs": "`oumi-flows configs`",
+    "skip_preflight": "--skip-preflight",
+    "stop_cluster": "`oumi-flows stop-cluster`",
+    "timeout_seconds": "--timeout-seconds",
+    "timezone": "--timezone",
+    "update_schedule": "`oumi-flows unschedule`",
+    "validate_config": "`oumi-flows validate`",
+    "wait_for_job": "`oumi-flows watch`",
+}
+
+# A text for both kinds of reader names the command in parentheses, which then is said twice.
+_WORD = re.compile(
+    rf"(?<![\w/.-])({'|'.join(map(re.escape, WORDS))})(?![\w/-]|\.\w)(?: \(`oumi-flows [^`]*`\))?"
+)
+
+
+def in_terminal_words(text: str) -> str:
+    """Replace the names of tools and their arguments by those of commands and options.
+
+    A name within a path, an address or a dotted key stays.
+    """
+    return _WORD.sub(lambda word: WORDS[word[1]], text)

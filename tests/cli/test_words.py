@@ -1,0 +1,35 @@
+"""A terminal shows commands and options where a message names a tool or its argument."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.tokens import listing
+from mcp_server.cli.words import WORDS, in_terminal_words
+from mcp_server.services.jobs.submitting import NewJob
+
+NO_COMMAND = {"get_docs", "get_started", "list_modules"}
+PLAIN_WORDS = {"command", "cloud", "envs", "notify", "overrides"}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Fix it, or submit with skip_preflight", "Fix it, or submit with --skip-preflight"),
+        ("as guidance://cloud-launch shows", "as docs/clouds.md shows"),
+        ("see search_configs.", "see `oumi-flows configs`."),
+        ("pre_flight_check (`oumi-flows check`) asks it", "`oumi-flows check` asks it"),
+        ("training.max_retries and a/job_name.yaml", "training.max_retries and a/job_name.yaml"),
+    ],
+)
+def test_a_message_names_what_a_person_can_type(text: str, shown: str) -> None:
+    assert in_terminal_words(text) == shown
+
+
+async def test_each_tool_that_has_a_command_has_a_word(tmp_path: Path) -> None:
+    tools = set(await listing(tmp_path))
+    assert tools - set(WORDS) == NO_COMMAND
+
+
+def test_each_argument_of_a_job_has_a_word() -> None:
+    assert set(NewJob.model_fields) - set(WORDS) == PLAIN_WORDS
