@@ -1,4 +1,4 @@
-"""Which Prefect server a person's settings name, read as Prefect itself reads them."""
+"""Finds the Prefect server that a person's settings name, as Prefect itself reads them."""
 
 import tomllib
 from collections.abc import Mapping
@@ -48,10 +48,10 @@ def _active_profile(environ: Mapping[str, str]) -> Mapping[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        # The last two: what it holds is not of the shape that Prefect writes.
+        # The last two: the content does not have the shape that Prefect writes.
         raise EngineUnavailable(
             f"The Prefect profiles in {path} cannot be read ({error})",
-            "Mend that file, or set PREFECT_API_URL",
+            "Correct that file, or set PREFECT_API_URL",
         ) from error
 
 

@@ -70,10 +70,10 @@ class Deployments:
         self._were_ours = False
 
     def are_current(self, api: Rest) -> bool:
-        """Whether the server has what we would apply, or what replaced that while we live.
+        """Whether the server has our definition, or one that replaced it while this process lives.
 
-        Processes of two versions would apply their own in turns for ever, did each not leave what
-        came after its own.
+        Once this process has applied its own, it leaves a later one in place: otherwise processes
+        of two versions would replace each other's for ever.
         """
         record = self._files.read(self._files.deployed_record, DeployedRecord)
         if record is None or self._deployment_id(api) != record.deployment_id:
@@ -87,14 +87,14 @@ class Deployments:
         return record is not None and record.digest != self._digest and not self._were_ours
 
     def exist(self, api: Rest) -> bool:
-        """Whether the server takes our jobs, whoever applied the definition there."""
+        """Whether the server takes our jobs, from any process that applied the definition."""
         return self._deployment_id(api) is not None
 
     def ensure_pool(self, api: Rest) -> None:
         """Create the work pool and its queues, if the server has none of that name.
 
-        A worker is told of 200 runs at a time (prefect 3.8): what somebody waits for, and what
-        needs no slot, must not stand behind any number of local jobs.
+        The server hands a worker 200 runs at a time (prefect 3.8). Runs that a caller waits for,
+        and runs that need no slot, must not queue behind any number of local jobs.
         """
         pool = self._settings.work_pool
         if api.get(f"/work_pools/{pool}", _ANY) is None:
@@ -111,11 +111,11 @@ class Deployments:
             EngineUnavailable: The command failed; carries the end of its output.
         """
         self._files.deploy_log.unlink(missing_ok=True)
-        with self._files.explained():
+        with self._files.explain_errors():
             log = open_private(self._files.deploy_log, "wb")
         with log:
             ended = self._run(
-                ["--no-prompt", "deploy", "--all", "--prefect-file", str(self._rendered())],
+                ["--no-prompt", "deploy", "--all", "--prefect-file", str(self._render())],
                 env=worker_environment(connection, self._files, self._environ, self._settings),
                 log_fd=log.fileno(),
             )
@@ -124,7 +124,7 @@ class Deployments:
             raise EngineUnavailable(
                 f"`prefect deploy` of {self._definition} {ended or 'made no ' + self._name}. Its "
                 f"output says: {last_words(self._files.deploy_log) or 'nothing'}",
-                f"Mend what it says, then run `oumi-flows up`; all of it is in "
+                f"Fix that, then run `oumi-flows up`; the whole output is in "
                 f"{self._files.deploy_log}",
             )
         self._files.write(
@@ -134,7 +134,7 @@ class Deployments:
         self._were_ours = True
 
     def _run(self, arguments: list[str], *, env: Mapping[str, str], log_fd: int) -> str:
-        """Run the Prefect command; how it failed, or an empty text."""
+        """Run the Prefect command; return how it failed, or an empty text."""
         try:
             done = subprocess.run(
                 python_command("prefect", *arguments),
@@ -160,11 +160,11 @@ class Deployments:
             return None
         return found.id
 
-    def _rendered(self) -> Path:
-        """The definition with the work pool that is set, if that is another."""
+    def _render(self) -> Path:
+        """Write the definition with the work pool that is set; return its path."""
         import yaml
 
-        with self._files.explained():
+        with self._files.explain_errors():
             wanted = yaml.safe_load(self._definition.read_text())
             for entry in wanted["deployments"]:
                 entry["name"] = deployment_name(self._settings.work_pool)
@@ -174,8 +174,8 @@ class Deployments:
 
     @cached_property
     def _digest(self) -> str:
-        """Tells what would be applied: definition, pool, version and the job's parameters."""
-        with self._files.explained():
+        """Hash of what we would apply: definition, pool, version and the job's parameters."""
+        with self._files.explain_errors():
             definition = self._definition.read_text()
         parts = [definition, self._settings.work_pool, self._version, _parameters()]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
@@ -186,6 +186,6 @@ def _parameters() -> str:
 
 
 def _find_definition() -> Path:
-    """In an installed package beside its modules, in a clone at its top."""
+    """Find the file: in an installed package beside its modules, in a clone at its top."""
     packaged = _PACKAGE / _FILE
     return packaged if packaged.exists() else _PACKAGE.parent / _FILE

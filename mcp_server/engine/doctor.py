@@ -1,4 +1,4 @@
-"""Explains what is wrong with the engine and how to mend it."""
+"""Explains what is wrong with the engine and how to fix it."""
 
 import importlib.metadata
 import shutil
@@ -11,7 +11,7 @@ from flows.core.settings import Settings
 from mcp_server.engine.files import LOW_SPACE_BYTES, MIN_FREE_BYTES, EngineFiles
 from mcp_server.engine.values import EngineFinding, EngineSeverity, EngineStatus
 
-_RESTART: Final = "Run `oumi-flows down`, then `oumi-flows up`; jobs that run go on"
+_RESTART: Final = "Run `oumi-flows down`, then `oumi-flows up`; running jobs keep running"
 _OTHERS: Final = 0o077
 
 
@@ -28,10 +28,10 @@ class Doctor:
         self._settings = settings
 
     def findings(self, look: Callable[[], EngineStatus]) -> list[EngineFinding]:
-        """What was found, good and bad, in the order things depend on each other.
+        """Check everything, in the order in which things depend on each other.
 
         Args:
-            look: Tells how server and worker are.
+            look: Returns the state of server and worker.
         """
         found = list(self._folder())
         status = look()
@@ -56,7 +56,7 @@ class Doctor:
             yield EngineFinding(
                 severity=EngineSeverity.WARNING,
                 subject="Folder",
-                what=f"Others can look into {home}, which holds job configs and logs",
+                what=f"Other users can read {home}, which holds job configs and logs",
                 fix=f"Run `chmod 700 {home}`",
             )
         else:
@@ -88,7 +88,7 @@ def _worker(status: EngineStatus) -> Iterator[EngineFinding]:
             severity=EngineSeverity.ERROR if status.embedded else EngineSeverity.WARNING,
             subject="Worker",
             what=status.problem or f"No worker {worker.name} runs on this machine",
-            fix="Run `oumi-flows up`" + ("" if status.embedded else ", unless others run"),
+            fix="Run `oumi-flows up`" + ("" if status.embedded else ", unless other workers run"),
         )
     elif status.problem and status.deployed:
         yield _error("Worker", status.problem, status.fix or "")
@@ -96,7 +96,7 @@ def _worker(status: EngineStatus) -> Iterator[EngineFinding]:
         yield EngineFinding(
             severity=EngineSeverity.WARNING,
             subject="Worker",
-            what=f"The Prefect server has not heard the worker (pid {worker.pid}) lately",
+            what=f"The worker (pid {worker.pid}) has not reached the Prefect server lately",
             fix=f"Wait if it just started, else read {worker.log_path}. {_RESTART}",
         )
     elif worker.version != status.version:

@@ -35,7 +35,7 @@ def _say_nothing(_: str) -> None:
 
 
 class Engine:
-    """Brings the engine up, takes it down and tells how it is. Safe from threads and processes.
+    """Starts and stops the engine, and describes its state. Safe from threads and processes.
 
     Args:
         settings: Where the engine lives and how long things may take.
@@ -70,7 +70,7 @@ class Engine:
         )
 
     def connection(self) -> Connection:
-        """Where the Prefect server is; asks nobody, so it may be down.
+        """Return where the Prefect server is, without a request: it may be down.
 
         Raises:
             EngineUnavailable: The embedded engine was never started.
@@ -78,7 +78,7 @@ class Engine:
         return self._external or self._server.connection()
 
     def environment(self) -> dict[str, str]:
-        """The variables with which a Prefect command uses this engine.
+        """Return the variables with which a Prefect command uses this engine.
 
         Raises:
             EngineUnavailable: The embedded engine was never started.
@@ -91,9 +91,9 @@ class Engine:
         With an external server nothing is started: it only has to be ready.
 
         Args:
-            report: Told each step that takes time.
-            after_down: Whether to start an engine that `down` stopped; only who looks after it
-                unasked does not.
+            report: Receives each step that takes time.
+            after_down: Whether to start an engine that `down` stopped; False only for a caller
+                that nothing asked for the engine.
 
         Raises:
             EngineUnavailable: Something could not be started, or the external server is not ready.
@@ -108,11 +108,11 @@ class Engine:
         return self._ready() or self._bring_up(report, patient=True)
 
     def up(self, *, wait_for_worker: bool, report: Report = _say_nothing) -> EngineStatus:
-        """Bring up everything this machine is to run; start no server where one is named.
+        """Start everything that this machine runs; no server if `PREFECT_API_URL` names one.
 
         Args:
             wait_for_worker: Whether to return only once the worker has loaded Oumi.
-            report: Told each step that takes time.
+            report: Receives each step that takes time.
 
         Raises:
             EngineUnavailable: Something could not be started.
@@ -124,14 +124,14 @@ class Engine:
         return self.status()
 
     def running(self) -> Connection | None:
-        """The engine, if all of it is up, or the server that is named; starts nothing."""
+        """Find the engine if all of it is up, or the named server; start nothing."""
         return self._external or self._ready()
 
     def keep(self, *, pause: Callable[[float], None] = time.sleep) -> None:
-        """Bring back whatever ends, until `down` is called.
+        """Restart what ends, until `down` is called.
 
         Args:
-            pause: Waits for so many seconds between two looks.
+            pause: Waits for this many seconds between two looks.
         """
         while True:
             pause(_KEEP_SECONDS)
@@ -141,7 +141,7 @@ class Engine:
                 if not self._is_up():
                     self._bring_up(_say_nothing, patient=True)
             except EngineUnavailable as error:
-                logger.warning("The engine was not brought back: %s", error)
+                logger.warning("The engine was not restarted: %s", error)
 
     def _is_up(self) -> bool:
         if self._external is not None:
@@ -149,7 +149,7 @@ class Engine:
         return self._ready() is not None
 
     def down(self) -> EngineStatus:
-        """Stop the worker, then the embedded server. Jobs that run go on.
+        """Stop the worker, then the embedded server. Running jobs keep running.
 
         Raises:
             EngineUnavailable: A process could not be ended.
@@ -163,11 +163,11 @@ class Engine:
         return self.status()
 
     def status(self) -> EngineStatus:
-        """How the engine is, with what is wrong first."""
+        """Describe the state of the engine, and the first problem."""
         return self._inspection.status(self._external)
 
     def doctor(self) -> list[EngineFinding]:
-        """Everything that was looked at, and how to mend what is wrong."""
+        """Check everything, and say how to fix what is wrong."""
         return Doctor(self._files, self._settings).findings(self.status)
 
     def _ready(self) -> Connection | None:
@@ -184,19 +184,19 @@ class Engine:
 
     def _bring_up(self, report: Report, *, patient: bool) -> Connection:
         self._files.prepare()
-        # Whoever holds it may be starting a server, then applying the deployments.
+        # The process that holds it may be starting a server, then applying the deployments.
         with self._files.lock(timeout=2 * self._settings.engine_timeout_seconds):
             self._files.stopped.unlink(missing_ok=True)
             connection = self._external or self._bring_up_server(report)
             with rest(connection, timeout=self._settings.api_timeout_seconds) as api:
-                # Whatever answers but is no Prefect server gets neither a pool nor a worker.
+                # A program that answers but is no Prefect server gets neither a pool nor a worker.
                 api.version()
                 self._deployments.ensure_pool(api)
                 if self._deployments.are_of_another_version():
                     # It may not have the flows that the deployments are about to name.
                     report("Replacing the worker of another version")
                     self._worker.stop()
-                resting = patient and self._worker.is_to_rest()
+                resting = patient and self._worker.should_rest()
                 if not resting and not self._worker.serves(connection):
                     report("Starting the worker")
                     self._worker.start(connection)
@@ -216,14 +216,14 @@ class Engine:
         return self._server.start()
 
     def _reach(self, process: ProcessRecord) -> Connection | None:
-        """The server that runs, once it answers; None if it is of no use."""
+        """Wait for the running server to answer; None if it cannot be used."""
         try:
             connection = self._server.connection()
             self._server.wait_until_healthy(connection, process)
             with rest(connection, timeout=self._settings.api_timeout_seconds) as api:
                 api.version()
         except Unauthorized:
-            # Its credentials were lost from the folder, so it answers no client of ours.
+            # Its credentials are gone from the folder, so no client of ours can use it.
             return None
         except EngineUnavailable:
             if process.is_alive and self._files.read_auth() is not None:
@@ -251,7 +251,7 @@ class Engine:
                         f"The worker was not ready after "
                         f"{self._settings.engine_timeout_seconds:g} s. Its log says: "
                         f"{self._worker.last_words() or 'nothing'}",
-                        "Jobs are accepted and wait for it; `oumi-flows status` tells when it is "
+                        "Jobs are accepted and wait for it; `oumi-flows status` says when it is "
                         "ready",
                     )
                 time.sleep(_WORKER_POLL_SECONDS)

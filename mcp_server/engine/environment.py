@@ -13,7 +13,7 @@ _NOT_FOR_OTHERS: Final = "http_token"
 
 _QUIET: Final = {"DO_NOT_TRACK": "1", "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
 
-# Of a server nobody else uses. Prefect 3.8.8; the defaults are in parentheses.
+# For a server that only we use. Prefect 3.8.8; the defaults are in parentheses.
 _SERVER: Final = {
     "PREFECT__SERVER_FINAL": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -24,7 +24,7 @@ _SERVER: Final = {
     # the worker alone says that a job is gone. It also wakes every 20 s for each run cancelled
     # during the last day.
     "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_ENABLED": "false",
-    # As many of the next times as `list_schedules` tells are planned ahead (3).
+    # Plan ahead as many of the next times as `list_schedules` shows (3).
     "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_RUNS": "5",
     # Of no use to our runs, and each look costs an idle machine (5 both).
     "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
@@ -56,7 +56,7 @@ def server_environment(
     """The whole environment of the embedded server."""
     origin = connection.api_url.removesuffix("/api")
     return {
-        **_inherited(environ, embedded=True),
+        **_inherit(environ, embedded=True),
         **_QUIET,
         **_SERVER,
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
@@ -82,7 +82,7 @@ def worker_environment(
         if name != _NOT_FOR_OTHERS and getattr(settings, name) is not None
     }
     return {
-        **_inherited(environ, embedded=connection.embedded),
+        **_inherit(environ, embedded=connection.embedded),
         **_QUIET,
         **client_environment(connection, files, environ),
         "PREFECT_WORKER_QUERY_SECONDS": str(settings.worker_poll_seconds),
@@ -90,8 +90,8 @@ def worker_environment(
     }
 
 
-def _inherited(environ: Mapping[str, str], *, embedded: bool) -> dict[str, str]:
-    """The person's environment, without what would steer an embedded engine elsewhere."""
+def _inherit(environ: Mapping[str, str], *, embedded: bool) -> dict[str, str]:
+    """Return the person's environment, less what would misdirect an embedded engine."""
     return {
         name: value
         for name, value in environ.items()

@@ -69,12 +69,12 @@ class EngineFiles:
         self.rendered = folder / "prefect.yaml"
 
     def prepare(self) -> None:
-        """Make the folder, readable by its owner alone, and see that there is room in it.
+        """Create the folder, readable by its owner alone, and check that it has room.
 
         Raises:
             EngineUnavailable: It cannot be made or written, or the disk is full.
         """
-        with self.explained():
+        with self.explain_errors():
             for path in (self.home, self.folder, self.prefect_home):
                 make_private(path)
             self.folder.chmod(0o700)
@@ -84,8 +84,8 @@ class EngineFiles:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     @contextmanager
-    def explained(self) -> Generator[None]:
-        """Turn a failure to read or write here into one that says what to do."""
+    def explain_errors(self) -> Generator[None]:
+        """Turn a failure to read or write here into an error that says what to do."""
         try:
             yield
         except OSError as error:
@@ -103,15 +103,15 @@ class EngineFiles:
         """Hold the right to start, stop and record processes; it ends with this process.
 
         Raises:
-            EngineUnavailable: Somebody else held it for `timeout` seconds.
+            EngineUnavailable: Another process held it for `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
-        with self.explained():
+        with self.explain_errors():
             fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             while True:
                 try:
-                    with self.explained():
+                    with self.explain_errors():
                         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except EngineUnavailable as error:
@@ -129,7 +129,7 @@ class EngineFiles:
             os.close(fd)
 
     def read(self, path: Path, kind: type[Record]) -> Record | None:
-        """The record in `path`; None if there is none or it makes no sense."""
+        """Read the record in `path`; None if it is absent or invalid."""
         try:
             return kind.model_validate_json(path.read_bytes())
         except (FileNotFoundError, ValidationError):
@@ -138,7 +138,7 @@ class EngineFiles:
     def write(self, path: Path, record: BaseModel) -> None:
         """Replace the record in `path`; readers see the old one or the new one."""
         new = path.with_suffix(".new")
-        with self.explained():
+        with self.explain_errors():
             fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(fd, "w") as file:
                 file.write(record.model_dump_json(indent=2))
@@ -151,22 +151,22 @@ class EngineFiles:
         return None
 
     def ensure_auth(self, *, renew: bool = False) -> str:
-        """The embedded server's ``user:password``, made up on first use and to `renew` it."""
+        """The embedded server's ``user:password``, drawn on first use and on `renew`."""
         known = self.read_auth()
         if known is not None and not renew:
             return known
-        made_up = f"oumi:{secrets.token_urlsafe(24)}"
+        drawn = f"oumi:{secrets.token_urlsafe(24)}"
         new = self.auth.with_suffix(".new")
-        with self.explained():
+        with self.explain_errors():
             fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(fd, "w") as file:
-                file.write(made_up + "\n")
+                file.write(drawn + "\n")
             new.replace(self.auth)
-        return made_up
+        return drawn
 
     def begin_log(self, path: Path) -> int:
-        """Make way for a new start's log; where in the file it begins."""
-        with self.explained():
+        """Make room for the log of a new start; return the offset at which it begins."""
+        with self.explain_errors():
             if path.exists() and path.stat().st_size > LOG_ROTATE_BYTES:
                 path.replace(path.with_suffix(".log.1"))
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
@@ -174,7 +174,7 @@ class EngineFiles:
 
 
 def last_words(path: Path, *, since: int = 0) -> str:
-    """What a process said last in its log, after offset `since`: an error line, if there is one."""
+    """The last lines of a log after offset `since`: the last error line, if there is one."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -182,14 +182,14 @@ def last_words(path: Path, *, since: int = 0) -> str:
             text = file.read().decode(errors="replace")
     except OSError:
         return ""
-    # A traceback's own lines are indented; what it is about is not.
+    # A traceback's own lines are indented; the error's line is not.
     lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
     errors = [line for line in lines if _ERROR_LINE.match(line)]
     return "\n".join(errors[-1:] or lines[-_WORDS_LINES:])
 
 
 def short_hash(text: str) -> str:
-    """A few characters that tell `text` from others."""
+    """A few characters that identify `text`."""
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

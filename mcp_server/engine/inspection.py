@@ -19,7 +19,7 @@ class Inspection:
         settings: For the limit of one request.
         server: The embedded server.
         worker: The worker of this machine.
-        deployments: What the server should have of ours.
+        deployments: The deployments that the server should have.
         version: The version of oumi-flows that is installed.
     """
 
@@ -41,7 +41,7 @@ class Inspection:
         self._version = version
 
     def status(self, external: Connection | None) -> EngineStatus:
-        """How everything is; `external` is the server that a person named, if one."""
+        """Describe everything; `external` is the server that a person named, if any."""
         connection, trouble = self._find(external)
         server, worker, deployed = ServerStatus(), self._worker_process(), False
         if connection is not None:
@@ -51,7 +51,7 @@ class Inspection:
                     version = api.version()
                     server = server.model_copy(update={"healthy": True, "version": version})
                     worker = worker.model_copy(update={"online": self._is_online(api, worker)})
-                    deployed = self._deployed(api, external)
+                    deployed = self._is_deployed(api, external)
             except EngineUnavailable as error:
                 trouble = error
         if external is None:
@@ -86,7 +86,7 @@ class Inspection:
     def _is_online(self, api: Rest, worker: WorkerStatus) -> bool:
         return worker.alive and self._worker.is_online(api, worker.started_at)
 
-    def _deployed(self, api: Rest, external: Connection | None) -> bool:
+    def _is_deployed(self, api: Rest, external: Connection | None) -> bool:
         exists = self._deployments.exist(api)
         return exists and (external is not None or self._deployments.are_current(api))
 

@@ -1,4 +1,4 @@
-"""What the embedded server asks of a browser: its own address, and no host but its own."""
+"""Limits browsers to the embedded server's own address, and its pages to its own host."""
 
 from typing import Final
 

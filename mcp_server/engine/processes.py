@@ -1,4 +1,4 @@
-"""Detached processes: started outside anybody's tree, known by more than their pid."""
+"""Detached processes: no child of their starter, identified by more than their pid."""
 
 import os
 import signal
@@ -18,9 +18,9 @@ _POLL_SECONDS: Final = 0.02
 _KILL_SECONDS: Final = 10.0
 _SPAWN_TIMEOUT_SECONDS: Final = 30.0
 
-# Forks, so that the process is nobody's child: whoever ends a client's process tree does not find
+# Forks, so that the process is no child of a client: ending the client's process tree does not end
 # it, and it leaves no zombie behind. A shell's `&` would do but makes it ignore SIGINT.
-# What it makes is for its owner alone; its jobs get the umask of the process that starts it.
+# Its files are for its owner alone; its jobs get the umask of the process that starts it.
 _DETACH: Final = f"""
 import os, sys
 log, argv = sys.argv[1], sys.argv[2:]
@@ -47,7 +47,7 @@ def spawn_detached(
     log_offset: int,
     pass_fds: Sequence[int] = (),
 ) -> ProcessRecord:
-    """Start `argv` in a session of its own, as nobody's child, its output appended to `log`.
+    """Start `argv` detached, in a session of its own, and append its output to `log`.
 
     Raises:
         EngineUnavailable: It could not be started.
@@ -76,10 +76,10 @@ def spawn_detached(
 def find_process(
     argv_part: Sequence[str], *, folder: Path
 ) -> tuple[ProcessRecord, list[str]] | None:
-    """A live process of this user that was started for `folder`, and its last arguments.
+    """Find a live process of this user for `folder`; return it and its last arguments.
 
     Args:
-        argv_part: What its command line holds; what follows there is answered.
+        argv_part: Part of its command line; the result has the arguments after it.
         folder: Its working directory.
     """
     import psutil
@@ -100,10 +100,10 @@ def find_process(
 def stop_process(record: ProcessRecord, *, grace_seconds: float) -> None:
     """End this very process, by SIGTERM and after `grace_seconds` by SIGKILL; wait for its end.
 
-    Only the process itself: what it started in sessions of their own goes on.
+    Only the process itself: its children in other sessions keep running.
 
     Raises:
-        EngineUnavailable: It is still there, or not ours to end.
+        EngineUnavailable: It still runs, or belongs to another user.
     """
     for number, patience in (
         (signal.SIGTERM, grace_seconds),
@@ -124,7 +124,8 @@ def stop_process(record: ProcessRecord, *, grace_seconds: float) -> None:
         if not record.is_alive:
             return
     raise EngineUnavailable(
-        f"Process {record.pid} did not end on SIGKILL", "Look what it waits for; it may be its disk"
+        f"Process {record.pid} did not end on SIGKILL",
+        "Find out what it waits for, such as its disk",
     )
 
 

@@ -1,4 +1,4 @@
-"""The few calls to Prefect's API that starting an engine takes."""
+"""The few calls to Prefect's API that the start of an engine needs."""
 
 import contextlib
 from collections.abc import Generator, Mapping
@@ -39,7 +39,7 @@ class Rest:
         """The Prefect server's version.
 
         Raises:
-            EngineUnavailable: What answers is no Prefect server.
+            EngineUnavailable: The program that answers is no Prefect server.
         """
         found = self.get(_VERSION_PATH, _VERSION)
         if found is None:
@@ -62,7 +62,7 @@ class Rest:
         url = self._connection.api_url
         if not self._connection.is_served:
             raise EngineUnavailable(
-                f"The Prefect server at {url} does not run; nothing was sent to its port",
+                f"The Prefect server at {url} does not run, so we sent nothing to its port",
                 "Run `oumi-flows up`",
             )
         try:
@@ -94,8 +94,8 @@ class Rest:
 
     def _no_prefect(self, method: str, path: str) -> EngineUnavailable:
         return EngineUnavailable(
-            f"What answers at {self._connection.api_url} is no Prefect server that we know: its "
-            f"answer to {method} {path} has another form",
+            f"The program at {self._connection.api_url} is no Prefect server that we know: its "
+            f"answer to {method} {path} has an unknown form",
             _what_to_do(self._connection),
         )
 
@@ -118,7 +118,7 @@ def rest(connection: Connection, *, timeout: float) -> Generator[Rest]:
 
 def _what_to_do(connection: Connection) -> str:
     if connection.embedded:
-        return "Run `oumi-flows doctor`; `oumi-flows down` and `oumi-flows up` start it anew"
+        return "Run `oumi-flows doctor`; `oumi-flows down` and `oumi-flows up` restart it"
     return (
-        "See that it runs and can be reached, or unset PREFECT_API_URL to use the embedded engine"
+        "Check that it runs and can be reached, or unset PREFECT_API_URL to use the embedded engine"
     )

@@ -101,7 +101,7 @@ def queue_writers() -> None:
         nonlocal writer
         task = asyncio.current_task()
         if writer is task:
-            # A transaction within a transaction: waiting for itself would be for ever.
+            # A transaction within a transaction would wait for itself for ever.
             async with begin_one(self, session, with_for_update) as transaction:
                 yield transaction
             return
@@ -117,7 +117,7 @@ def queue_writers() -> None:
 
 
 def wait_briefly_for_lost_events() -> None:
-    """Let automations see an event soon although the one before it never comes.
+    """Let automations see an event soon even if the one before it never comes.
 
     Prefect's automations hold back the event of a state that follows another within 5 minutes
     until the event of that one has come, for up to 15 minutes. It never comes for the first state
@@ -144,7 +144,7 @@ async def collect_garbage_when_idle() -> None:
         await asyncio.sleep(COLLECT_SECONDS)
         if gc.get_count()[0] < COLLECT_OBJECTS:
             continue
-        # A pool tells nobody when its last connection comes back.
+        # A pool sends no signal when its last connection comes back.
         while connections_in_use():  # noqa: ASYNC110
             await asyncio.sleep(IDLE_POLL_SECONDS)
         gc.collect()

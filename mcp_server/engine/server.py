@@ -20,7 +20,7 @@ from mcp_server.engine.rest import rest
 from mcp_server.engine.values import Connection
 from oumi_flows import python_command
 
-# Below the ports that systems hand to outgoing connections, which could take ours while we rest.
+# Below the ports of outgoing connections, which could take our port while the engine is down.
 _PORTS: Final = range(20_000, 32_000)
 _BACKLOG: Final = 2048
 _RELEASE_SECONDS: Final = 1.0
@@ -38,7 +38,7 @@ class Server:
 
     Args:
         files: Where its record, database and log are.
-        settings: For the port a person chose and the time a start may take.
+        settings: The port that a person chose, and the time limit of a start.
         environ: What it inherits.
     """
 
@@ -100,7 +100,7 @@ class Server:
         offset = self._files.begin_log(self._files.server_log)
         with self._listen(record.port if record else None) as listener:
             port = listener.getsockname()[1]
-            # What listens on the old port now, or has a copy of this folder, may know the old one.
+            # A program on the old port, or a copy of this folder, may know the old password.
             is_known = record and record.port == port and not self._is_of_another_path(record)
             auth = self._files.ensure_auth(renew=not is_known)
             connection = _connection(port, auth, None)
@@ -121,7 +121,7 @@ class Server:
         return connection
 
     def wait_until_healthy(self, connection: Connection, process: ProcessRecord) -> None:
-        """Return once the server answers, for as long as its process lives.
+        """Return once the server answers; fail once its process has ended.
 
         Raises:
             EngineUnavailable: It ended, or did not answer in time; carries its last log lines.
@@ -132,7 +132,7 @@ class Server:
             if not process.is_alive:
                 raise EngineUnavailable(
                     f"The Prefect server ended while it started. Its log says: {log or 'nothing'}",
-                    f"Mend what it says, then run `oumi-flows up`; all of it is in "
+                    f"Fix that, then run `oumi-flows up`; the whole log is in "
                     f"{self._files.server_log}",
                 )
             if time.monotonic() > deadline:
@@ -150,13 +150,13 @@ class Server:
         record = self._record()
         if process is None or record is None:
             return
-        # Before it ends: what it then says in its log is no reason for anything.
+        # Before it ends: what it logs while it stops explains nothing.
         stopped = record.model_copy(update={"stopped": True})
         self._files.write(self._files.server_record, stopped)
         stop_process(process, grace_seconds=_GRACE_SECONDS)
 
     def last_words(self) -> str:
-        """The last log lines of the server that was last started; none of one that we ended."""
+        """The last log lines of the server that was last started; empty if we stopped it."""
         record = self._record()
         process = self.process
         if record is None or process is None or record.stopped:
@@ -193,7 +193,7 @@ class Server:
             f"Port {ports[0]} of {SERVER_HOST} is taken"
             if chosen
             else f"No port of {SERVER_HOST} is free",
-            "Set OUMI_FLOWS_ENGINE_PORT to another port, or unset it to have one chosen",
+            "Set OUMI_FLOWS_ENGINE_PORT to another port, or unset it to use any free port",
         )
 
 
@@ -214,7 +214,7 @@ def _bind(port: int, *, until: float) -> socket.socket | None:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise EngineUnavailable(
                     f"The engine cannot listen on {SERVER_HOST}:{port} ({error.strerror})",
-                    "See that this machine has a loopback interface",
+                    "Give this machine a loopback interface",
                 ) from error
             if time.monotonic() >= until:
                 return None
@@ -225,7 +225,7 @@ def _bind(port: int, *, until: float) -> socket.socket | None:
 
 def _connection(port: int, auth: str, process: ProcessRecord | None) -> Connection:
     origin = f"http://{SERVER_HOST}:{port}"
-    # A link into the UI at / shows "Page not found" to who is not logged in; the one at /v2 asks
+    # A link into the UI at / shows "Page not found" before the log-in; the one at /v2 asks
     # for the password, then shows the page (Prefect 3.8.8).
     return Connection(
         api_url=f"{origin}/api",

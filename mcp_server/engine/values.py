@@ -1,4 +1,4 @@
-"""What the engine tells about itself."""
+"""Values that describe the engine."""
 
 import base64
 from datetime import datetime
@@ -26,9 +26,9 @@ class Connection(Value):
 
     @property
     def is_served(self) -> bool:
-        """Whether credentials may be sent: the process that we started lives and holds the port.
+        """Whether we may send credentials: the process that we started lives and holds the port.
 
-        Of a server elsewhere nothing can be known; a person named it.
+        For a server elsewhere always True: a person named it.
         """
         if not self.embedded:
             return True
@@ -65,7 +65,7 @@ class WorkerStatus(Value):
     name: str
     pid: int | None = None
     alive: bool = Field(default=False, description="Whether its process lives.")
-    online: bool = Field(default=False, description="Whether the server hears its heartbeat.")
+    online: bool = Field(default=False, description="Whether its heartbeat reaches the server.")
     warm: bool = Field(default=False, description="Whether it has loaded Oumi.")
     version: str | None = Field(default=None, description="Version of oumi-flows it runs.")
     log_path: str | None = None
@@ -85,7 +85,7 @@ class EngineStatus(Value):
     )
     server: ServerStatus
     worker: WorkerStatus
-    deployed: bool = Field(description="Whether the server has our deployment, as it is now.")
+    deployed: bool = Field(description="Whether the server has our current deployment.")
     version: str = Field(description="Version of oumi-flows that is installed.")
     problem: str | None = None
     fix: str | None = None
@@ -100,9 +100,9 @@ class EngineSeverity(StrEnum):
 
 
 class EngineFinding(Value):
-    """Something the doctor looked at."""
+    """Something the doctor checked."""
 
     severity: EngineSeverity
     subject: str
     what: str
-    fix: str = Field(default="", description="How to mend it; empty when there is nothing to.")
+    fix: str = Field(default="", description="How to fix it; empty if nothing is wrong.")

@@ -26,13 +26,13 @@ _WARM_LINE: Final = b"Oumi is loaded."
 
 
 class WorkerRecord(Value):
-    """A worker's process, and what it was started with."""
+    """A worker's process, and the settings it started with."""
 
     process: ProcessRecord
     server: str
     version: str
     started: float = Field(description="When, in seconds since 1970.")
-    failures: int = Field(description="Starts in a row, before this one, that did not last.")
+    failures: int = Field(description="Failed starts in a row before this one.")
     stopped: bool = Field(default=False, description="Whether we ended it, on purpose.")
     folder: str = Field(default="", description="Path of the engine's folder it was started for.")
 
@@ -75,7 +75,7 @@ class Worker:
 
     @property
     def record(self) -> WorkerRecord | None:
-        """The worker that was last started, alive or not; not that of a folder copied here."""
+        """The worker that was last started, alive or not; None for that of a copied folder."""
         record = self._files.read(self._files.worker_record, WorkerRecord)
         if record is None:
             return None
@@ -93,10 +93,10 @@ class Worker:
         )
 
     def start(self, connection: Connection) -> None:
-        """Start the worker, in place of one that works for another server or lost its record.
+        """Start the worker, and stop one that serves another server or lost its record.
 
         Raises:
-            EngineUnavailable: It could not be started, or the old one not ended.
+            EngineUnavailable: It could not be started, or the old one could not be stopped.
         """
         failures = self._failures()
         self.stop()
@@ -120,7 +120,7 @@ class Worker:
             ),
         )
 
-    def is_to_rest(self) -> bool:
+    def should_rest(self) -> bool:
         """Whether its last starts failed, so that the next should wait a while.
 
         A start costs 10 CPU seconds, and every client's look at the engine would spend them.
@@ -133,7 +133,7 @@ class Worker:
         )
 
     def _failures(self) -> int:
-        """How many starts in a row, up to now, ended before the worker was of use."""
+        """Count the last starts in a row that ended before the worker was ready."""
         record = self.record
         if record is None or record.stopped or record.process.is_alive:
             return 0
@@ -142,10 +142,10 @@ class Worker:
         return record.failures + 1
 
     def stop(self) -> None:
-        """End the worker, if one runs; the jobs it watches go on."""
+        """Stop the worker, if one runs; the jobs it watches keep running."""
         record = self.record
         if record is not None and record.process.is_alive:
-            # Before it ends: what it then says in its log is no reason for anything.
+            # Before it ends: what it logs while it stops explains nothing.
             stopped = record.model_copy(update={"stopped": True})
             self._files.write(self._files.worker_record, stopped)
             stop_process(record.process, grace_seconds=_GRACE_SECONDS)
@@ -154,14 +154,14 @@ class Worker:
             stop_process(lost[0], grace_seconds=_GRACE_SECONDS)
 
     def is_online(self, api: Rest, since: datetime | None) -> bool:
-        """Whether the server heard a heartbeat of the worker after `since`."""
+        """Whether a heartbeat of the worker reached the server after `since`."""
         found = api.post(
             f"/work_pools/{self._settings.work_pool}/workers/filter",
             {"workers": {"status": {"any_": ["ONLINE"]}}},
             _HEARTBEATS,
         )
-        heard = [beat.last_heartbeat_time for beat in found or [] if beat.name == self.name]
-        return any(since is None or time >= since for time in heard)
+        times = [beat.last_heartbeat_time for beat in found or [] if beat.name == self.name]
+        return any(since is None or time >= since for time in times)
 
     def is_warm(self) -> bool:
         """Whether the worker has said in its log that it has loaded Oumi."""
@@ -177,7 +177,7 @@ class Worker:
             return False
 
     def last_words(self) -> str:
-        """The last log lines of the worker that was last started; none of one that we ended."""
+        """The last log lines of the worker that was last started; empty if we stopped it."""
         record = self.record
         if record is not None and record.stopped:
             return ""
@@ -194,8 +194,7 @@ class Worker:
         if record is None or not record.process.is_alive:
             raise EngineUnavailable(
                 f"The worker ended. Its log says: {self.last_words() or 'nothing'}",
-                f"Mend what it says, then run `oumi-flows up`; all of it is in "
-                f"{self._files.worker_log}",
+                f"Fix that, then run `oumi-flows up`; the whole log is in {self._files.worker_log}",
             )
 
     def _arguments(self) -> list[str]:

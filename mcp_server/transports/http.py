@@ -187,7 +187,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise InvalidArgument(
-            f"Port {port} of {host} cannot be listened on ({error.strerror or error})",
+            f"Port {port} of {host} cannot be opened ({error.strerror or error})",
             "Choose another with --port, or stop what uses it",
         ) from error
     return listener

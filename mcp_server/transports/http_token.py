@@ -19,12 +19,12 @@ _IN_A_HEADER: Final = frozenset(string.ascii_letters + string.digits + string.pu
 
 
 def token_path(settings: Settings) -> Path:
-    """The file of the token that is made where none is set."""
+    """The file of the token that we make if none is set."""
     return settings.home / _FILE
 
 
 def http_token(settings: Settings) -> str:
-    """The token that is set, or the one of this home, made when it is first asked for.
+    """Return the token that is set, else the one of this home, which the first call makes.
 
     Raises:
         InvalidArgument: The one that is set is too short or cannot be sent in a header, or the

@@ -54,7 +54,7 @@ class StdioServer:
 
 
 def end_process() -> None:
-    """End the process at once; all cleaning up has been done, and no thread is waited for.
+    """End the process at once; all cleaning up has been done, and it waits for no thread.
 
     What `print` has not written yet is dropped: it would land on the wire.
     """

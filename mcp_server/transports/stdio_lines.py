@@ -1,4 +1,4 @@
-"""The lines of standard input, less those that are no message, which are answered with an error."""
+"""The messages on standard input; a line that is no message gets an error as its answer."""
 
 import fcntl
 import io
@@ -19,7 +19,7 @@ Answer = Callable[[JSONRPCError], Awaitable[None]]
 
 
 def take_standard_input() -> io.BufferedReader:
-    """The client's end of standard input, which from now on is empty for everybody else."""
+    """Take the client's end of standard input; from now on it is empty for all other code."""
     descriptor = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, _ABOVE_STANDARD)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -44,7 +44,7 @@ class StdioLines:
         self._answer: Answer | None = None
 
     def answer_with(self, answer: Answer) -> None:
-        """Send the client, by `answer`, what is wrong with a line."""
+        """Set the function that sends the client the error of a line."""
         self._answer = answer
 
     def __aiter__(self) -> "StdioLines":

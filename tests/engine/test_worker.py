@@ -45,7 +45,7 @@ def test_a_worker_rests_after_starts_that_did_not_last(
     )
     files.write(files.worker_record, record)
 
-    assert worker.is_to_rest() is rests
+    assert worker.should_rest() is rests
 
 
 def test_a_worker_that_was_of_use_is_started_again_at_once(files: EngineFiles) -> None:
@@ -60,7 +60,7 @@ def test_a_worker_that_was_of_use_is_started_again_at_once(files: EngineFiles) -
     files.write(files.worker_record, record)
     files.worker_log.write_text("old:\n10:00 | INFO | Oumi is loaded.\nkilled\n")
 
-    assert not worker.is_to_rest()
+    assert not worker.should_rest()
 
 
 def test_a_worker_that_was_stopped_on_purpose_did_not_fail(files: EngineFiles) -> None:
@@ -81,7 +81,7 @@ def test_a_worker_that_was_stopped_on_purpose_did_not_fail(files: EngineFiles) -
         worker.stop()
 
     assert process.poll() is not None
-    assert not worker.is_to_rest()
+    assert not worker.should_rest()
 
 
 def test_workers_of_different_homes_have_different_names(tmp_path: Path) -> None:
