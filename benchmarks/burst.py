@@ -1,7 +1,7 @@
 """A hundred submissions at once: every job runs once, how fast they start, the slowest call.
 
-Each job notes when it started. Meanwhile another MCP server lists jobs all the time, as somebody
-who watches would.
+Each job notes when it started. Meanwhile another MCP server lists jobs all the time, as a
+person who watches would.
 """
 
 import asyncio

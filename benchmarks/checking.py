@@ -46,9 +46,9 @@ def calls(report: Report, who: str, made: Bench, ask: Ask, runs: int) -> None:
         times = [timed(lambda a=arguments: ask("validate_config", a))[0] for _ in range(runs)]
         target = "p50 <= 1 s" if who == OURS else ""
         report.add(f"validate_config, {what}", who, times, "s", target)
-    told = ask("validate_config", arguments)
-    count = len(told["errors"]) if "errors" in told else int(bool(told.get("error")))
-    report.add("errors told, of six", who, [count], "errors")
+    answer = ask("validate_config", arguments)
+    count = len(answer["errors"]) if "errors" in answer else int(bool(answer.get("error")))
+    report.add("errors found, of six", who, [count], "errors")
 
 
 if __name__ == "__main__":
