@@ -11,8 +11,7 @@ from mcp_server.catalog.catalog import Catalog
 from mcp_server.catalog.library import OumiLibrary
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Checks, Clusters, Jobs, Pipelines, Schedules, Sweeps
-from mcp_server.engine.engine import Engine
-from mcp_server.engine.values import Connection
+from mcp_server.engine import Connection, Engine
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.services.checks import make_checks
 from mcp_server.services.cluster_jobs import ClusterJobs

@@ -11,7 +11,7 @@ from mcp_server.cli.exits import Exit
 from mcp_server.cli.options import AsJson
 from mcp_server.cli.output import Output
 from mcp_server.cli.ports import Backend
-from mcp_server.engine.values import EngineFinding, EngineSeverity, EngineStatus
+from mcp_server.engine import EngineFinding, EngineSeverity, EngineStatus
 
 
 class Diagnosis(Value):

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 from flows.core.findings import ConfigValidation, PreFlight
 from flows.core.models import ClusterList, JobHandle, JobStatus
 from flows.core.names import LOCAL_CLOUD
-from mcp_server.engine.values import EngineFinding, EngineStatus
+from mcp_server.engine import EngineFinding, EngineStatus
 from mcp_server.services.clusters import ClusterChange
 from mcp_server.services.families.pipelines import NewPipeline, PipelineSubmission
 from mcp_server.services.families.sweeps import NewSweep, SweepSubmission
@@ -197,7 +197,7 @@ class Sweeps(Protocol):
 
 
 class EngineControl(Protocol):
-    """The engine's life cycle; `mcp_server.engine.engine.Engine` is the real one."""
+    """The engine's life cycle; `mcp_server.engine.Engine` is the real one."""
 
     def up(self, *, wait_for_worker: bool, report: Report) -> EngineStatus:
         """Start everything that this machine runs."""

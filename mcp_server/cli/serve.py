@@ -12,9 +12,8 @@ from mcp_server.cli.exits import Exit
 from mcp_server.transports import serving
 
 if TYPE_CHECKING:
-    from mcp_server.engine.engine import Engine
+    from mcp_server.engine import Connection, Engine
     from mcp_server.engine.keeper import Report
-    from mcp_server.engine.values import Connection
 
 
 def serve(settings: Settings, *, arguments: list[str]) -> int:
@@ -59,7 +58,7 @@ class LazyEngine:
     def ensure(self, *, report: "Report", after_down: bool) -> "Connection":
         """Find or start the engine."""
         if self._engine is None:
-            from mcp_server.engine.engine import Engine
+            from mcp_server.engine import Engine
 
             self._engine = Engine(self._settings, environ=os.environ)
         return self._engine.ensure(report=report, after_down=after_down)

@@ -11,7 +11,7 @@ from flows.core.models import ClusterList, JobStatus
 from flows.core.states import JobState
 from mcp_server.cli.output import Output
 from mcp_server.cli.words import in_terminal_words
-from mcp_server.engine.values import EngineFinding, EngineSeverity, EngineStatus
+from mcp_server.engine import EngineFinding, EngineSeverity, EngineStatus
 from mcp_server.services.jobs.results import JobList, Submission
 from mcp_server.services.schedules.values import ScheduledJob, ScheduleList
 

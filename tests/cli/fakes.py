@@ -27,7 +27,7 @@ from mcp_server.cli.ports import (
     Schedules,
     Sweeps,
 )
-from mcp_server.engine.values import EngineFinding, EngineStatus, ServerStatus, WorkerStatus
+from mcp_server.engine import EngineFinding, EngineStatus, ServerStatus, WorkerStatus
 from mcp_server.services.checks import CheckService
 from mcp_server.services.clusters import ClusterChange
 from mcp_server.services.families.pipelines import NewPipeline, PipelineSubmission, PlannedStep

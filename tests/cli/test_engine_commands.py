@@ -1,7 +1,7 @@
 import pytest
 
 from flows.core.errors import EngineUnavailable
-from mcp_server.engine.values import EngineFinding, EngineSeverity
+from mcp_server.engine import EngineFinding, EngineSeverity
 from tests.cli.conftest import Terminal
 from tests.cli.fakes import DOWN, UP
 

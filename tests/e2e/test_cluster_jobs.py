@@ -19,7 +19,7 @@ import yaml
 from mcp import Client, StdioServerParameters
 
 from flows.core.settings import Settings
-from mcp_server.engine.engine import Engine
+from mcp_server.engine import Engine
 from tests.lab.slurm_lab import SlurmLab
 from tests.support.browser import CHROMIUM, log_in, opened
 from tests.support.mcp_client import Session

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flows.core.settings import Settings
-from mcp_server.engine.engine import Engine
+from mcp_server.engine import Engine
 
 # Prefect's own worker starts in a second; the real one takes ten, and is started elsewhere.
 LIGHT_WORKER = "process"

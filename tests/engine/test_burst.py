@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from flows.core.names import deployment
-from mcp_server.engine.engine import Engine
+from mcp_server.engine import Engine
 
 pytestmark = pytest.mark.engine
 

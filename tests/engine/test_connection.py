@@ -4,8 +4,7 @@ import pytest
 
 from flows.core.errors import EngineUnavailable
 from flows.core.settings import Settings
-from mcp_server.engine.engine import Engine
-from mcp_server.engine.values import Connection
+from mcp_server.engine import Connection, Engine
 from tests.engine.conftest import make_engine
 
 PROFILES = """

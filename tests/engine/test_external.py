@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.core.errors import EngineUnavailable
-from mcp_server.engine.engine import Engine
-from mcp_server.engine.values import EngineStatus
+from mcp_server.engine import Engine, EngineStatus
 from tests.engine.conftest import make_engine
 from tests.support.waiting import eventually_sync
 

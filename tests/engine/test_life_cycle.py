@@ -19,8 +19,7 @@ import pytest
 
 from flows.core.errors import EngineUnavailable
 from flows.core.names import CALL_QUEUE, CLOUD_QUEUE
-from mcp_server.engine.engine import Engine
-from mcp_server.engine.values import EngineSeverity
+from mcp_server.engine import Engine, EngineSeverity
 from tests.engine.conftest import make_engine
 from tests.support.waiting import eventually_sync
 

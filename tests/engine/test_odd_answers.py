@@ -12,7 +12,7 @@ from flows.core.errors import EngineUnavailable
 from flows.core.prefect_states import PREFECT_STATE
 from flows.core.settings import Settings
 from flows.core.states import JobState
-from mcp_server.engine.values import Connection
+from mcp_server.engine import Connection
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.run_filter import RunFilter
 from mcp_server.services.jobs.service import JobService

@@ -15,11 +15,10 @@ from flows.core.errors import EngineUnavailable
 from flows.core.live_processes import ProcessRecord, identity_of, works_in
 from flows.core.server_record import ServerRecord, read_server_record
 from flows.core.settings import Settings
-from mcp_server.engine.engine import Engine
+from mcp_server.engine import Connection, Engine
 from mcp_server.engine.files import EngineFiles
 from mcp_server.engine.rest import rest
 from mcp_server.engine.server import Server
-from mcp_server.engine.values import Connection
 from mcp_server.engine.worker import Worker, WorkerRecord
 from tests.engine.conftest import make_engine
 from tests.support.waiting import eventually_sync

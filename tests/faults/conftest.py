@@ -9,7 +9,7 @@ import pytest
 
 from flows.core.settings import Settings
 from flows.launcher.local.store import LocalStore
-from mcp_server.engine.engine import Engine
+from mcp_server.engine import Engine
 from tests.support.job_driver import JobDriver, job_driver
 from tests.support.shifted_clock import ShiftedClock, can_shift_clocks
 from tests.support.stack import Stack

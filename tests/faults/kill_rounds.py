@@ -14,7 +14,7 @@ from typing import Any
 
 from mcp.types import CallToolResult
 
-from mcp_server.engine.engine import Engine
+from mcp_server.engine import Engine
 from tests.support.jobs import job_config
 from tests.support.reconnecting_client import ReconnectingClient
 from tests.support.shifted_clock import ShiftedClock

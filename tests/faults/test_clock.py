@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from flows.worker.ownership import Owner
-from mcp_server.engine.engine import Engine
+from mcp_server.engine import Engine
 from tests.support.job_driver import job_driver
 from tests.support.shifted_clock import ShiftedClock, can_shift_clocks
 

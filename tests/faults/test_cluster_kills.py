@@ -16,7 +16,7 @@ from flows.core import names
 from flows.core.errors import ClusterNotFound
 from flows.core.settings import Settings
 from flows.launcher.sky.server import SkyServer
-from mcp_server.engine.engine import Engine
+from mcp_server.engine import Engine
 from tests.faults.kill_rounds import Fault, error_code, kill
 from tests.lab.sky_lab import SkyLab
 from tests.lab.slurm_lab import SlurmLab

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server.engine.engine import Engine
+from mcp_server.engine import Engine
 from tests.faults.kill_rounds import Fault, KillRounds
 from tests.faults.verdict import judge
 from tests.support.reconnecting_client import reconnecting_client

@@ -12,7 +12,7 @@ import pytest
 from mcp.client import Client
 
 from flows.core.settings import Settings
-from mcp_server.engine.engine import Engine
+from mcp_server.engine import Engine
 from mcp_server.server import Options, build_server, make_parts
 from tests.faults.kill_rounds import Fault
 from tests.mcp_server.calls import ok

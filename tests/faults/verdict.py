@@ -11,7 +11,7 @@ import psutil
 
 from flows.core.prefect_states import job_state, read_message
 from flows.launcher.local.job_folder import JOB_DIR_ENV
-from mcp_server.engine.values import Connection
+from mcp_server.engine import Connection
 from tests.faults.kill_rounds import Job, Script
 
 _PAGE = 200

@@ -20,7 +20,7 @@ from flows.core.prefect_states import job_state, read_message
 from flows.core.settings import Settings
 from flows.core.states import JobState, TerminationReason
 from flows.worker.oumi_worker import OumiWorker
-from mcp_server.engine.values import Connection
+from mcp_server.engine import Connection
 from tests.support.fake_launcher import FakeJob, FakeLauncher
 from tests.support.waiting import eventually
 

@@ -12,7 +12,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlo
 from prefect.client.schemas.objects import FlowRun
 
 from flows.core import names
-from mcp_server.engine.values import Connection
+from mcp_server.engine import Connection
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.services.families.pipelines import NewPipeline, PipelineService
 from mcp_server.services.families.sweeps import NewSweep, SweepService

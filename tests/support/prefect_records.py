@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx2
 
-from mcp_server.engine.values import Connection
+from mcp_server.engine import Connection
 from tests.support.waiting import eventually
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.core.settings import Settings
-from mcp_server.engine.engine import Engine
-from mcp_server.engine.values import Connection
+from mcp_server.engine import Connection, Engine
 from tests.support.control_groups import groups_left
 
 REPOSITORY = Path(__file__).parents[2]
