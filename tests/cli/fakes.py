@@ -192,7 +192,7 @@ def next_of(answers: list[Any]) -> Any:
 
 @dataclass
 class FakeJobs:
-    """Answers as it was told to, and remembers what it was asked.
+    """Gives prepared answers, and records the calls.
 
     An answer that is an exception is raised.
     """
@@ -334,7 +334,7 @@ DOWN = UP.model_copy(
 
 @dataclass
 class FakeEngine:
-    """An engine in the state it was told to be in."""
+    """An engine in a given state."""
 
     now: EngineStatus = UP
     found: list[EngineFinding] = field(default_factory=list)

@@ -99,11 +99,11 @@ def test_ctrl_c_ends_a_watch_and_not_the_job_and_cancel_ends_the_job(
     with watching(stack, slow, "--json") as watch:
         states = statuses_until(watch, "running")
         watch.send_signal(signal.SIGINT)
-        _, told = watch.communicate(timeout=TIMEOUT_SECONDS)
+        _, errors = watch.communicate(timeout=TIMEOUT_SECONDS)
     assert states[-1]["job_id"] == slow
     assert watch.returncode == 130
-    assert f"`oumi-flows cancel {slow}`" in told
-    assert "Traceback" not in told
+    assert f"`oumi-flows cancel {slow}`" in errors
+    assert "Traceback" not in errors
     assert is_running(stack, slow)
 
     with watching(stack, slow) as watch:
@@ -187,9 +187,9 @@ def test_a_reader_that_leaves_ends_the_command_quietly(stack: Stack, slow: str) 
         watch.stdout.close()
         stack.cli("cancel", slow, "--force", "--wait")
         assert watch.stderr
-        told = watch.stderr.read()
+        errors = watch.stderr.read()
         watch.wait(timeout=TIMEOUT_SECONDS)
-    assert (watch.returncode, told) == (141, "")
+    assert (watch.returncode, errors) == (141, "")
 
 
 @pytest.mark.engine
@@ -242,7 +242,7 @@ def test_mcp_is_served_without_loading_what_the_other_commands_need() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "errors"),
     [
         (("--port", "99999"), "is not a port"),
         (("--port", "8080"), "do not go with --transport stdio"),
@@ -253,7 +253,7 @@ def test_mcp_is_served_without_loading_what_the_other_commands_need() -> None:
     ],
 )
 def test_mcp_refuses_what_it_cannot_serve_in_one_line(
-    arguments: tuple[str, ...], told: str
+    arguments: tuple[str, ...], errors: str
 ) -> None:
     done = subprocess.run(
         [str(OUMI_FLOWS), "mcp", *arguments],
@@ -265,5 +265,5 @@ def test_mcp_refuses_what_it_cannot_serve_in_one_line(
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("INVALID_ARGUMENT: ")
-    assert told in done.stderr
+    assert errors in done.stderr
     assert done.stderr.count("\n") == 1

@@ -18,8 +18,8 @@ async def test_the_token_table_has_every_tool_at_what_it_costs(
     again = "run `python -m benchmarks.tokens`"
     assert [tool for tool in rows if tool != "all"] == list(measured), again
     for tool, sizes in measured.items():
-        told = [int(cell.replace(",", "")) for cell in rows[tool][:2]]
-        assert told == pytest.approx(sizes, rel=0.1), f"{tool}: {again}"
+        written = [int(cell.replace(",", "")) for cell in rows[tool][:2]]
+        assert written == pytest.approx(sizes, rel=0.1), f"{tool}: {again}"
         assert int(rows[tool][2].replace(",", "") or 0) <= 12_000
     read, schema = (sum(column) for column in zip(*measured.values(), strict=True))
     assert read <= 24_000

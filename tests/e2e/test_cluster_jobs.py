@@ -50,7 +50,7 @@ class Place:
         return self.lab.CPUS if self.cloud == "slurm" else 2
 
     def take_away(self) -> None:
-        """Take what the jobs run on from them: for somebody else's job, or for good."""
+        """Take the machine away from the jobs: for another user's job, or for good."""
         if self.cloud == "slurm":
             self.lab.slurm("sbatch", "--exclusive", "--chdir=/", "--output=/dev/null", "--wrap=:")
         else:

@@ -1,4 +1,4 @@
-"""Somebody is told when jobs end, by the engine's own Prefect server."""
+"""Receivers get a message when jobs end, by the engine's own Prefect server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,16 +48,16 @@ async def test_whoever_is_named_is_told_how_a_job_ended(
             timeout=TOLD_SECONDS,
         )
         status = await session.call("get_job_status", job_id=failed)
-    (told,) = receiver.of(failed)
-    assert told == {
+    (message,) = receiver.of(failed)
+    assert message == {
         "text": f"fails-{failed[:8]} has failed: nonzero_exit: {status['message']}",
         "job_id": failed,
         "name": f"fails-{failed[:8]}",
         "state": "failed",
         "message": f"nonzero_exit: {status['message']}",
-        "url": told["url"],
+        "url": message["url"],
     }
-    assert told["url"].endswith(f"/runs/flow-run/{failed}")
+    assert message["url"].endswith(f"/runs/flow-run/{failed}")
     assert [body["state"] for body in receiver.of(worked)] == ["succeeded"]
     assert len(receiver.of(loud)) == 1
     assert receiver.of(quiet) == []

@@ -106,9 +106,9 @@ async def test_no_secret_of_a_job_is_shown_and_all_of_them_reach_it(
     config.write_text(yaml.safe_dump(job))
     env = {name: value for name, value in stack.env.items() if name not in WORKER_SECRET}
     async with mcp_session(replace(stack, env=env | SERVER_SECRET)) as session:
-        told = [await _plan(session, config)]
+        answers_seen = [await _plan(session, config)]
         job_id = await session.submit(config)
-        told.append(json.dumps(await session.wait(job_id)))
+        answers_seen.append(json.dumps(await session.wait(job_id)))
         await session.call("retry_job", job_id=job_id)
         ended = await session.wait(job_id)
         assert (ended["state"], ended["attempt"]) == ("failed", 2)
@@ -117,9 +117,9 @@ async def test_no_secret_of_a_job_is_shown_and_all_of_them_reach_it(
         other.write_text(yaml.safe_dump({**job, "envs": OTHERS}))
         other_id = await session.submit(other)
         await session.wait(other_id)
-        told += [json.dumps(ended), *await _everything_told(session, job_id, config)]
+        answers_seen += [json.dumps(ended), *await _ask_everything(session, job_id, config)]
         schedule_id, *answers = await _told_of_it_elsewhere(session, ended, other_id, config)
-        told += answers
+        answers_seen += answers
         kept = [
             await everything_kept(stack.connection, job_id, attempts=2),
             await everything_kept(stack.connection, other_id, attempts=1),
@@ -128,7 +128,7 @@ async def test_no_secret_of_a_job_is_shown_and_all_of_them_reach_it(
         await session.call("update_schedule", schedule_id=schedule_id, action="delete")
     theirs = {**WORKER_SECRET, **SERVER_SECRET}.values()
     secrets = [*SECRETS.values(), *OTHERS.values(), INLINE, *IN_SCRIPT.values(), *PEM_BODY, *theirs]
-    shown = f"{told} {kept}"
+    shown = f"{answers_seen} {kept}"
     assert [secret for secret in secrets if is_in(secret, shown)] == []
     home = Path(stack.env["OUMI_FLOWS_HOME"])
     assert [secret for secret in secrets if is_in(secret, _database(home))] == []
@@ -155,7 +155,7 @@ async def _plan(session: Session, config: Path) -> str:
     return json.dumps(plan)
 
 
-async def _everything_told(session: Session, job_id: str, config: Path) -> list[str]:
+async def _ask_everything(session: Session, job_id: str, config: Path) -> list[str]:
     """What every tool and resource says of the job."""
     given = {"config_path": str(config), "client_cwd": str(config.parent)}
     calls: list[tuple[str, dict[str, Any]]] = [
@@ -177,10 +177,10 @@ async def _everything_told(session: Session, job_id: str, config: Path) -> list[
         for tool in offered
         if tool.input_schema.get("required") == ["job_id"] and tool.name != "retry_job"
     ]
-    told = [(await client.call_tool(tool, arguments)) for tool, arguments in calls]
+    answers_seen = [(await client.call_tool(tool, arguments)) for tool, arguments in calls]
     resources = [f"jobs://{job_id}", f"jobs://{job_id}/logs", "jobs://completed", "jobs://running"]
     read = [await client.read_resource(uri) for uri in resources]
-    return [answer.model_dump_json() for answer in (*told, *read)]
+    return [answer.model_dump_json() for answer in (*answers_seen, *read)]
 
 
 async def _told_of_it_elsewhere(
@@ -196,7 +196,7 @@ async def _told_of_it_elsewhere(
         dry_run=False,
         **_cwd(config),
     )
-    told = [
+    answers_seen = [
         scheduled,
         await _answer(session, "get_job_status", **known_there),
         await _answer(session, "get_job_logs", lines=2000, **known_there),
@@ -206,7 +206,7 @@ async def _told_of_it_elsewhere(
         await _answer(session, "list_schedules"),
         await _answer(session, "list_jobs", limit=100),
     ]
-    return [scheduled["schedule_id"], *(json.dumps(answer) for answer in told)]
+    return [scheduled["schedule_id"], *(json.dumps(answer) for answer in answers_seen)]
 
 
 def is_in(secret: str, text: str) -> bool:

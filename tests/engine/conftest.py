@@ -22,7 +22,7 @@ def make_engine(home: Path, *, environ: dict[str, str] | None = None, **settings
 
 @pytest.fixture(scope="session")
 def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """A running engine that nobody breaks; its pool is not ours."""
+    """A running engine that no test breaks; its pool is not ours."""
     engine = make_engine(tmp_path_factory.mktemp("team") / "home", work_pool="theirs")
     engine.ensure()
     yield engine

@@ -1,4 +1,4 @@
-"""Whether a server has what this process would apply to it, told without a server."""
+"""Whether a server has what this process would apply to it, tested without a server."""
 
 from pathlib import Path
 from typing import Any, cast

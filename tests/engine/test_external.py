@@ -15,7 +15,7 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture
 def here(home: Path, team: Engine) -> Iterator[Engine]:
-    """An engine of this machine that is told to use the team's server."""
+    """An engine of this machine that uses the team's server."""
     engine = make_engine(home, environ=team.environment())
     yield engine
     engine.down()

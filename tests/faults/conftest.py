@@ -68,7 +68,7 @@ def engine(home: Path, env: dict[str, str]) -> Iterator[Engine]:
 
 @pytest.fixture
 def dice() -> random.Random:
-    """Seeded anew each time, unless the environment gives the seed of an earlier time."""
+    """Has a new seed each time, unless the environment gives that of an earlier run."""
     seed = os.environ.get(SEED_ENV) or str(random.randrange(10**9))
     print(f"\n{SEED_ENV}={seed}")
     return random.Random(seed)

@@ -73,7 +73,7 @@ class KillRounds:
     """Submits jobs through the clients and has faults happen around them.
 
     Attributes:
-        engine: The engine whose processes are killed; nobody else may use it.
+        engine: The engine whose processes are killed; no other test may use it.
         clock: The clock of all its processes and of the clients' servers.
         clients: They submit in turn, each on a server of its own.
         folder: For configs and the ledger.

@@ -1,4 +1,4 @@
-"""A cancel is honoured in every state a job can be in, whoever asks, and leaves no process."""
+"""A cancel is honoured in every state of a job, from any client, and leaves no process."""
 
 import asyncio
 import fcntl
@@ -69,7 +69,7 @@ async def launching(jobs: JobDriver) -> str:
 
 
 def is_locked(file: TextIO) -> bool:
-    """Lock a file, unless somebody else has."""
+    """Lock a file, unless another process has."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -84,7 +84,7 @@ async def running(jobs: JobDriver) -> str:
 
 
 async def retrying(jobs: JobDriver) -> str:
-    """A job that was lost with its supervisor and is to be tried again."""
+    """A job that was lost with its supervisor and waits for a retry."""
     job_id = await jobs.submit(STAYS, max_retries=1)
     await jobs.reaching(job_id, "running")
     log_path = await eventually(lambda: log_path_of(jobs, job_id))

@@ -1,4 +1,4 @@
-"""A retry, whoever asks for it, is another attempt of the same job."""
+"""A retry, from any client, is another attempt of the same job."""
 
 from collections.abc import Awaitable, Callable
 

@@ -1,7 +1,7 @@
-"""What an attempt ended for decides whether there is another: each cause provoked for real.
+"""The cause of an attempt's end decides on the next attempt: each cause provoked for real.
 
-`lost` is in `test_resume.py`; nobody takes this machine away, so `preempted` is told by a launcher
-in memory, in `tests/flows/test_job_attempts.py`.
+`lost` is in `test_resume.py`; this machine cannot be taken away, so a launcher in memory reports
+`preempted`, in `tests/flows/test_job_attempts.py`.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What became of the jobs of the kill rounds, told from what is on disk and in the database."""
+"""The outcome of the jobs of the kill rounds, read from the disk and the database."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class Verdict:
 
     Attributes:
         lost: Jobs whose run is gone, or whose script should have begun and did not.
-        doubled: Runs nobody submitted, and jobs whose script began more than once.
+        doubled: Runs that no test submitted, and jobs whose script began more than once.
         false_ends: Jobs that are not where their script must have taken them.
         left_over: Processes of jobs that have ended.
     """
@@ -55,7 +55,7 @@ def judge(jobs: Sequence[Job], *, connection: Connection, local_dir: Path, ledge
         if not recorded == job.end == job.script.end:
             message = run["state"]["message"] if run else None
             verdict.false_ends.append(
-                f"{job.token} {job.job_id}: told {job.end}, is {recorded}: {message}"
+                f"{job.token} {job.job_id}: reported {job.end}, is {recorded}: {message}"
             )
     verdict.doubled += [f"run {run['name']} {run_id}" for run_id, run in runs.items()]
     folders = {folder.name for folder in (local_dir / "local" / "jobs").iterdir()}

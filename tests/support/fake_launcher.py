@@ -124,7 +124,7 @@ class FakeLauncher:
         """Whether each cluster counts its jobs from 1 on, as SkyPilot's do."""
 
     def remake(self, cluster: str) -> None:
-        """A cluster was taken away with its jobs and made anew: it counts its jobs anew."""
+        """A cluster was taken away with its jobs and created again: it counts its jobs anew."""
         for job in self.jobs.values():
             job.gone |= job.cluster == cluster
 
@@ -148,7 +148,7 @@ class FakeLauncher:
     ) -> JobHandle:
         self.calls["launch"] += 1
         self.autostops.append(autostop_minutes)
-        # As in a thread: it goes on when nobody waits for it any more.
+        # As in a thread: it goes on when no caller waits for it any more.
         launch = asyncio.ensure_future(self._launch(job_config, cloud, cluster_name, key))
         return await asyncio.shield(launch)
 

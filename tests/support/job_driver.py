@@ -79,7 +79,7 @@ class JobDriver:
         self._submitted.append(job_id)
 
     async def status(self, job_id: str) -> Answer:
-        """The job as it is now."""
+        """The job's current state."""
         return await self.call("get_job_status", job_id=job_id)
 
     async def reaching(

@@ -14,7 +14,7 @@ _CONSTANTS: Final = {"STDOUT": subprocess.STDOUT, "DEVNULL": subprocess.DEVNULL}
 
 @contextmanager
 def no_api_server() -> Generator[str]:
-    """The client was told of no server, and would start one at this address, were it let."""
+    """The client knows no server; without this it would start one at this address."""
     from sky.server import common as untyped
 
     common: Any = untyped
