@@ -2,7 +2,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-# Without byte code every start of ours costs about twice.
+# Without byte code each of our processes takes about twice as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
@@ -23,38 +23,38 @@ $(INSTALLED): requirements.lock pyproject.toml scripts/install
 demo: $(INSTALLED)  ## Train a tiny model offline, submitted by a real MCP client.
 	@$(BIN)/python examples/demo.py
 
-test: $(INSTALLED)  ## Install what the tests need and run the default suite.
+test: $(INSTALLED)  ## Install the tests' tools and run the default suite.
 	@scripts/provision
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-test-slow: $(INSTALLED)  ## What the default suite leaves out for its length, in 5 minutes or so.
+test-slow: $(INSTALLED)  ## Run the slow tests, which the default suite leaves out (about 5 minutes).
 	@scripts/provision
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(PYTEST_ARGS)
 
-test-cluster: $(INSTALLED)  ## The launcher's contract and its faults, on a real Slurm cluster.
+test-cluster: $(INSTALLED)  ## Test the launcher on a real Slurm cluster.
 	@scripts/provision-cluster
 	@$(BIN)/python -m pytest -m "cluster and not nightly and not sky" -rs $(PYTEST_ARGS)
 
-test-sky: $(INSTALLED)  ## The launcher's contract on SkyPilot, with a real API server; takes long.
+test-sky: $(INSTALLED)  ## Test the launcher on SkyPilot, with a real API server (slow).
 	@scripts/provision-cluster
 	@$(BIN)/python -m pytest -m "sky and not nightly" -rs --timeout=900 $(PYTEST_ARGS)
 
-check: $(INSTALLED)  ## Lint, format, types and import contracts.
+check: $(INSTALLED)  ## Check lint, format, types and import contracts.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
 
-nightly: $(INSTALLED)  ## The long fault-injection rounds.
+nightly: $(INSTALLED)  ## Run the long fault-injection rounds.
 	@scripts/provision
 	@scripts/provision-cluster
 	@$(BIN)/python -m pytest -m "nightly and not sky" -s --timeout=7200 $(PYTEST_ARGS)
 
-conformance: $(INSTALLED)  ## The MCP conformance suite and the Inspector's lint.
+conformance: $(INSTALLED)  ## Run the MCP conformance suite and the Inspector's lint.
 	@scripts/provision
 	@$(BIN)/python -m pytest tests/interop/test_conformance.py -m slow -v -rs $(PYTEST_ARGS)
 
-bench: $(INSTALLED)  ## Measure the targets of docs/architecture.md.
+bench: $(INSTALLED)  ## Measure the numbers of docs/benchmarks.md.
 	@$(BIN)/python -m benchmarks --page docs/benchmarks.md
 
 lock:  ## Resolve pyproject.toml into requirements.lock, with the hashes of every file.
@@ -63,6 +63,6 @@ lock:  ## Resolve pyproject.toml into requirements.lock, with the hashes of ever
 	  --upgrade \
 	  --quiet -o requirements.lock
 
-clean:  ## Remove what the other targets made here.
+clean:  ## Remove what the other targets created here.
 	@rm -rf .venv .cache .demo dist build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

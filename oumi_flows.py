@@ -1,4 +1,4 @@
-"""Starts what we run in a Python that takes no module from the current folder.
+"""Starts our Python processes without modules of the current folder.
 
 It is the command ``oumi-flows``, and the script of each Python process of ours, as
 ``python -E -P oumi_flows.py MODULE ARGUMENT...``. A project may have modules named ``flows`` or
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 
 def main() -> int:
-    """Be the command ``oumi-flows``.
+    """Run the command ``oumi-flows``.
 
     Returns:
         The exit code.
@@ -24,15 +24,15 @@ def main() -> int:
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
-    """The command line that runs `module` in a process of its own, as ``python -m`` does."""
+    """Return the command line that runs `module` in its own process, like ``python -m``."""
     return [sys.executable, "-E", "-P", os.path.abspath(__file__), module, *arguments]  # noqa: PTH100 - pathlib costs 10 ms here
 
 
 def trusted_paths(paths: Sequence[str], python_path: str) -> list[str]:
-    """Where modules are looked for: Python's own places first, the current folder never.
+    """Return where Python looks for modules: its own places first, the current folder never.
 
     Args:
-        paths: Where this process looks for them, as Python has set it up.
+        paths: Where this process looks for them, as Python set it up.
         python_path: The value of ``PYTHONPATH``. Its absolute folders come last: on some clusters
             they are where the packages are.
     """

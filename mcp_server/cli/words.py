@@ -47,7 +47,7 @@ WORDS: Final = {
     "wait_for_job": "`oumi-flows watch`",
 }
 
-# A text for both kinds of reader names the command in parentheses, which then is said twice.
+# Some texts name the command in parentheses after the tool: keep one of the two.
 _WORD = re.compile(
     rf"(?<![\w/.-])({'|'.join(map(re.escape, WORDS))})(?![\w/-]|\.\w)(?: \(`oumi-flows [^`]*`\))?"
 )
