@@ -1,4 +1,4 @@
-"""What a plain job costs Prefect: API calls of the worker for one run, beyond what it asks anyway.
+"""Cost of a plain job for Prefect: API calls of the worker for one run, beyond its regular ones.
 
 The HTTP client of every Prefect process says each request in its log. What the worker asks while
 there is nothing to do is counted first, and taken off. The peer runs the same flow in a process for

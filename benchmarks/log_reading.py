@@ -1,4 +1,4 @@
-"""get_job_logs on a log of 1 GB: its tail, a search, and what follows a cursor. Floor: `tail`."""
+"""get_job_logs on a log of 1 GB: its tail, a search, and the part after a cursor. Floor: `tail`."""
 
 import asyncio
 import subprocess

@@ -20,7 +20,7 @@ _SERVER: Final = {
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     # A run that waits longer than this for a slot or a worker shows as Late (15).
     "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "5",
-    # This service ends runs as Cancelled after 300 s of Cancelling, whatever their job does; here
+    # This service ends runs as Cancelled after 300 s of Cancelling, even if their job runs; here
     # the worker alone says that a job is gone. It also wakes every 20 s for each run cancelled
     # during the last day.
     "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_ENABLED": "false",

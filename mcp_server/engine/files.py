@@ -47,7 +47,7 @@ class EngineFiles:
     """
 
     def __init__(self, settings: Settings, *, server: Connection | None = None) -> None:
-        # One folder is one engine, by whatever name it is reached.
+        # One folder is one engine, under any of its names.
         folder = settings.engine_dir.resolve()
         self.home = settings.home
         self.folder = folder

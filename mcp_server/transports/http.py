@@ -122,7 +122,7 @@ class BearerGate:
             given = Headers(scope=scope).get("authorization", "")
             scheme, _, token = given.partition(" ")
             canonical = f"{scheme.capitalize()} {token.strip()}".encode()
-            # It takes as long whatever part of the token is right.
+            # The time does not depend on how much of the token is right.
             if not hmac.compare_digest(canonical, self._expected):
                 answer = JSONResponse(
                     {"error": "invalid_token", "error_description": "A bearer token is needed."},
