@@ -69,7 +69,7 @@ _CLOSE_SECONDS: Final = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What a server is made of."""
+    """The parts of a server."""
 
     keeper: EngineKeeper
     gateway: PrefectGateway
@@ -85,7 +85,7 @@ class Parts:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a server may do, and who may reach it.
+    """The options of a server.
 
     Args:
         read_only: Refuse every call that changes anything.
@@ -169,9 +169,9 @@ class OumiServer(MCPServer[None]):
     """The SDK's server with our errors, our arguments' strictness and job subscriptions.
 
     Args:
-        parts: What it is made of.
-        options: What it may do.
-        tools: What it offers.
+        parts: Its parts.
+        options: Its options.
+        tools: Tools to offer.
     """
 
     def __init__(self, parts: Parts, options: Options, tools: Sequence[Tool]) -> None:

@@ -55,7 +55,7 @@ class Entry(NamedTuple):
         path: Its path in the catalogue.
         description: The first sentence of the comment it begins with.
         config_type: The type of config, as `validate_config` names it.
-        task: What it is for: ``sft dpo kto grpo distillation pretraining evaluation inference
+        task: Its task: ``sft dpo kto grpo distillation pretraining evaluation inference
             tuning synthesis quantization analysis judge``, or ``training`` for a job whose
             training config is unknown.
         technique: ``full lora qlora`` of a training, else the engine, backend or method.

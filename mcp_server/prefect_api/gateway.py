@@ -100,7 +100,7 @@ class PrefectGateway:
         engine: Where the Prefect server is.
         timeout_seconds: Limit of one call.
         work_pool: The pool that jobs are submitted to.
-        transport: What carries the requests; None: the network.
+        transport: Carries the requests; None: the network.
     """
 
     def __init__(

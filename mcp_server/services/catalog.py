@@ -1,4 +1,4 @@
-"""What can be done with the catalogue of configs; the tools and the terminal both call this."""
+"""The use cases of the catalogue of configs; the tools and the terminal both call this."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -66,7 +66,7 @@ class ConfigDetail(Value):
 
 
 class Categories(Value):
-    """What the catalogue has, by kind, with the number of configs of each."""
+    """Families, tasks, techniques and clouds of the catalogue, with numbers of configs."""
 
     summary: str = Field(description="One line a person can read.")
     categories: list[str] = Field(description="First folders of the paths.")

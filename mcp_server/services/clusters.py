@@ -1,4 +1,4 @@
-"""What can be done with clusters; the tools and the terminal both call this."""
+"""The use cases of clusters; the tools and the terminal both call this."""
 
 from typing import Final, Literal
 

@@ -30,7 +30,7 @@ class FoundDoc(DocEntry):
 
 
 class DocsAnswer(Value):
-    """What was found in Oumi's API."""
+    """The entries of Oumi's API that were found."""
 
     summary: str = Field(description="One line a person can read; says what was cut.")
     results: list[FoundDoc]

@@ -61,7 +61,7 @@ class WorkerCalls:
         Args:
             flow: The flow's name.
             parameters: The flow's parameters, as JSON.
-            answer_type: What the flow returns.
+            answer_type: Type that the flow returns.
             timeout_seconds: How long to wait at most.
             name: The run's name in the Prefect UI; empty: the flow's.
 

@@ -15,7 +15,7 @@ class CatalogTools:
     """The methods are the tools.
 
     Args:
-        catalog: What the tools do.
+        catalog: Use cases of the catalogue.
     """
 
     def __init__(self, catalog: CatalogService) -> None:

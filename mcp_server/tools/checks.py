@@ -30,7 +30,7 @@ class CheckTools:
     """The methods are the tools.
 
     Args:
-        checks: What the tools do.
+        checks: Use cases of checks.
     """
 
     def __init__(self, checks: CheckService) -> None:

@@ -38,7 +38,7 @@ class ClusterTools:
     """The methods are the tools.
 
     Args:
-        clusters: What the tools do.
+        clusters: Use cases of clusters.
     """
 
     def __init__(self, clusters: ClusterService) -> None:

@@ -15,7 +15,7 @@ class DocsTools:
     """The methods are the tools.
 
     Args:
-        docs: What the tools do.
+        docs: Use cases of Oumi's API.
     """
 
     def __init__(self, docs: DocsService) -> None:

@@ -37,7 +37,7 @@ def make_tool(
     """Make a tool with the name of the method and its docstring as description.
 
     Args:
-        method: What the tool does.
+        method: The body of the tool.
         title: The tool's name for people.
         destructive: Whether it can end or destroy something.
         idempotent: Whether a second call with the same arguments changes nothing more.

@@ -63,7 +63,7 @@ class JobTools:
     """The methods are the tools.
 
     Args:
-        jobs: What the tools do.
+        jobs: Use cases of jobs.
     """
 
     def __init__(self, jobs: JobService) -> None:

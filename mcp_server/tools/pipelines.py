@@ -22,8 +22,8 @@ class PipelineTools:
     """The methods are the tools.
 
     Args:
-        pipelines: What the tools do with pipelines.
-        sweeps: What they do with sweeps.
+        pipelines: Use cases of pipelines.
+        sweeps: Use cases of sweeps.
     """
 
     def __init__(self, pipelines: PipelineService, sweeps: SweepService) -> None:

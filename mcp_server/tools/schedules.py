@@ -25,7 +25,7 @@ class ScheduleTools:
     """The methods are the tools.
 
     Args:
-        schedules: What the tools do.
+        schedules: Use cases of schedules.
     """
 
     def __init__(self, schedules: ScheduleService) -> None:

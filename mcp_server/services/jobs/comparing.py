@@ -51,7 +51,7 @@ class Comparer:
     Args:
         snapshots_dir: Where configs are kept as submitted.
         records_dir: Where records of code, packages and data of jobs are kept.
-        redactors: What to hide of them.
+        redactors: Hide their secrets.
     """
 
     def __init__(self, snapshots_dir: Path, records_dir: Path, redactors: Redactors) -> None:

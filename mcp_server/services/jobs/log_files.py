@@ -13,8 +13,8 @@ class LogFiles(NamedTuple):
     Attributes:
         last: The log of the last attempt that has one.
         attempt: Number of that attempt.
-        prefix: What the launch keys of all attempts begin with; empty: the path has no launch key,
-            so other attempts have no log here.
+        prefix: Prefix of the launch keys of all attempts; empty: the path has no launch key, so
+            other attempts have no log here.
     """
 
     last: Path

@@ -36,7 +36,7 @@ class LogReader:
 
     Args:
         gateway: Prefect's API.
-        redactors: What to hide.
+        redactors: Hide secrets.
     """
 
     def __init__(self, gateway: PrefectGateway, redactors: Redactors) -> None:

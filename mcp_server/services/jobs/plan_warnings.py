@@ -11,8 +11,8 @@ from flows.core.models import JobRequest
 _SHOWN: Final = 5
 _OF_THE_WORKER: Final = "access to models and data on the hub, keys of services"
 _ASKS: Final = (
-    "pre_flight_check (`oumi-flows check`) asks it now; a launch asks before the job starts, and a "
-    "job that does not fit fails there"
+    "pre_flight_check (`oumi-flows check`) checks it now; a launch checks it before the job "
+    "starts, and a job with errors fails there"
 )
 
 
@@ -21,17 +21,17 @@ class Checked(Protocol):
 
     @property
     def request(self) -> JobRequest:
-        """What was asked for."""
+        """The request of the job."""
         ...
 
     @property
     def plan(self) -> JobPlan:
-        """What would run."""
+        """The plan of the job."""
         ...
 
     @property
     def findings(self) -> list[Finding]:
-        """What the files say."""
+        """The findings in the job's files."""
         ...
 
 

@@ -59,7 +59,7 @@ class LogPart(NamedTuple):
     at_end: bool
     """Whether there are no lines after these."""
     notes: list[str]
-    """What was cut."""
+    """Notes on what was cut."""
 
 
 class PrefectLogs:
@@ -67,7 +67,7 @@ class PrefectLogs:
 
     Args:
         gateway: Prefect's API.
-        redactor: What to hide, before anything is searched or cut.
+        redactor: Hides secrets before a search or a cut.
     """
 
     def __init__(self, gateway: PrefectGateway, redactor: Redactor) -> None:

@@ -54,7 +54,7 @@ OnChange = Callable[[JobStatus], Awaitable[None]]
 
 
 class Until(StrEnum):
-    """What to wait for."""
+    """The state to wait for."""
 
     DONE = "done"
     RUNNING = "running"
@@ -169,7 +169,7 @@ class JobService:
 
         Args:
             reference: Id, unique id prefix or unique live name.
-            until: What to wait for.
+            until: The state to wait for.
             timeout_seconds: How long to wait at most.
             on_change: Called with each status that differs from the last.
         """

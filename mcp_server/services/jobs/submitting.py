@@ -75,11 +75,11 @@ class CheckedJob(NamedTuple):
     plan: JobPlan
     config: ConfigFile
     findings: list[Finding]
-    """What pre-flight found in the files; the worker checks the rest."""
+    """Findings of pre-flight in the files; the worker checks the rest."""
 
     @property
     def command(self) -> str:
-        """What runs, for people: a job config's scripts are not one command."""
+        """The command, for people; a job config's scripts have a word of their own."""
         return names.JOB_COMMAND if self.plan.kind is ConfigKind.JOB else self.request.command
 
     def run_name(self, run_id: str) -> str:

@@ -23,7 +23,7 @@ _WORD: Final = re.compile(r"""[^\s"'`=:;,|&<>(){}\[\]$]+""")
 
 
 class SyncPreview(Value):
-    """What is copied to the cluster before the job starts there."""
+    """The files that are copied to the cluster before the job starts there."""
 
     files: int | None = Field(default=None, description="Null: not counted; note says why.")
     bytes: int | None = None
@@ -41,7 +41,7 @@ def preview(job_config: Mapping[str, Any], *, kind: CloudKind) -> SyncPreview | 
 
     Args:
         job_config: The job config that is launched, its paths absolute.
-        kind: What the cloud is.
+        kind: Kind of the cloud.
     """
     if kind is CloudKind.LOCAL:
         return None

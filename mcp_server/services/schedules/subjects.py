@@ -1,4 +1,4 @@
-"""What a schedule starts each time: a job, or a pipeline."""
+"""The job or pipeline that a schedule starts each time."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
