@@ -2,13 +2,13 @@ from typing import Any
 
 import pytest
 
-from flows.core.configs.clouds import CloudKind, Place, cloud_kinds, kind_of, place_of
+from flows.core.configs.clouds import CloudKind, JobPlace, cloud_kinds, kind_of, place_of
 from flows.core.errors import CloudUnavailable, Conflict, InvalidConfig
 
 JOB_ID = "0123abcd-4567-89ef-0123-456789abcdef"
 
 
-def place(cloud: str, **given: Any) -> Place:
+def place(cloud: str, **given: Any) -> JobPlace:
     nothing = {"cluster": "", "user": None, "connections": "", "config_path": "job.yaml"}
     return place_of(cloud, job_id=JOB_ID, **(nothing | given))
 
@@ -23,22 +23,22 @@ def test_every_cloud_of_oumi_is_of_a_known_kind() -> None:
 @pytest.mark.parametrize(
     ("cloud", "given", "expected"),
     [
-        ("local", {}, Place("local", None, is_own=False)),
-        ("local", {"cluster": "two"}, Place("two", None, is_own=False)),
-        ("gcp", {}, Place("oumi-0123abcd4567", None, is_own=True)),
-        ("gcp", {"cluster": "mine"}, Place("mine", None, is_own=False)),
-        ("modal", {}, Place("oumi-0123abcd4567", None, is_own=True)),
-        ("slurm", {"cluster": "a@b.c"}, Place("a@b.c", "a", is_own=False)),
-        ("slurm", {"connections": "a@b.c"}, Place("a@b.c", "a", is_own=False)),
-        ("slurm", {"connections": "a@b, x@y", "user": "x"}, Place("x@y", "x", is_own=False)),
-        ("polaris", {"user": "me"}, Place("prod.me", "me", is_own=False)),
-        ("frontier", {"user": "me"}, Place("batch.me", "me", is_own=False)),
-        ("perlmutter", {"user": "me"}, Place("regular.me", "me", is_own=False)),
-        ("polaris", {"cluster": "debug.me"}, Place("debug.me", "me", is_own=False)),
+        ("local", {}, JobPlace("local", None, is_own=False)),
+        ("local", {"cluster": "two"}, JobPlace("two", None, is_own=False)),
+        ("gcp", {}, JobPlace("oumi-0123abcd4567", None, is_own=True)),
+        ("gcp", {"cluster": "mine"}, JobPlace("mine", None, is_own=False)),
+        ("modal", {}, JobPlace("oumi-0123abcd4567", None, is_own=True)),
+        ("slurm", {"cluster": "a@b.c"}, JobPlace("a@b.c", "a", is_own=False)),
+        ("slurm", {"connections": "a@b.c"}, JobPlace("a@b.c", "a", is_own=False)),
+        ("slurm", {"connections": "a@b, x@y", "user": "x"}, JobPlace("x@y", "x", is_own=False)),
+        ("polaris", {"user": "me"}, JobPlace("prod.me", "me", is_own=False)),
+        ("frontier", {"user": "me"}, JobPlace("batch.me", "me", is_own=False)),
+        ("perlmutter", {"user": "me"}, JobPlace("regular.me", "me", is_own=False)),
+        ("polaris", {"cluster": "debug.me"}, JobPlace("debug.me", "me", is_own=False)),
     ],
 )
 def test_a_job_gets_a_cluster_on_every_cloud(
-    cloud: str, given: dict[str, Any], expected: Place
+    cloud: str, given: dict[str, Any], expected: JobPlace
 ) -> None:
     assert place(cloud, **given) == expected
 

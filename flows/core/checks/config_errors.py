@@ -8,7 +8,7 @@ from flows.core.checks.notes import Notes
 from flows.core.configs.checks import config_problems
 from flows.core.configs.reader import ConfigFile, read_config
 from flows.core.configs.schema import ConfigType
-from flows.core.configs.yaml_lines import Place
+from flows.core.configs.yaml_lines import TextPlace
 from flows.core.configs.yaml_text import check_oumi_reads
 from flows.core.errors import InvalidConfig
 from flows.core.findings import Finding, FindingCode, OumiProblem, Severity
@@ -24,7 +24,7 @@ def read_or_find(path: Path) -> ConfigFile | Finding:
         return read_config(path)
     except InvalidConfig as error:
         mark = getattr(error.__cause__, "problem_mark", None)
-        place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
+        place = TextPlace(mark.line + 1, mark.column + 1) if mark else TextPlace(1, 1)
         return Finding(
             code=FindingCode.INVALID_YAML,
             severity=Severity.ERROR,

@@ -49,7 +49,7 @@ _DEFAULT_QUEUE: Final = {
 """The queue that Oumi 0.9 uses if no cluster, ``queue.user``, is named."""
 
 
-class Place(NamedTuple):
+class JobPlace(NamedTuple):
     """Where on a cloud a job runs.
 
     Attributes:
@@ -90,7 +90,7 @@ def kind_of(cloud: str) -> CloudKind:
 
 def place_of(
     cloud: str, *, cluster: str, user: str | None, job_id: str, connections: str, config_path: str
-) -> Place:
+) -> JobPlace:
     """Find where a job runs.
 
     Args:
@@ -112,7 +112,7 @@ def place_of(
     if kind in _DEFAULT_QUEUE:
         return _queue(kind, cloud, cluster, user, config_path=config_path)
     is_own = kind.makes_clusters and not cluster
-    return Place(cluster or free_cluster(kind, job_id) or "", user, is_own=is_own)
+    return JobPlace(cluster or free_cluster(kind, job_id) or "", user, is_own=is_own)
 
 
 def named_cluster(cloud: str, cluster: str, *, connections: str) -> str:
@@ -141,7 +141,7 @@ def free_cluster(kind: CloudKind, job_id: str) -> str | None:
     return own_cluster(job_id) if kind.makes_clusters else None
 
 
-def _slurm(cluster: str, user: str | None, *, connections: str, config_path: str) -> Place:
+def _slurm(cluster: str, user: str | None, *, connections: str, config_path: str) -> JobPlace:
     if not cluster:
         known = _connections(connections)
         fitting = [name for name in known if user in (None, name.partition("@")[0])]
@@ -157,7 +157,9 @@ def _slurm(cluster: str, user: str | None, *, connections: str, config_path: str
             f"cluster {cluster!r} of cloud 'slurm' is not of the form user@host",
             "Give cluster_name as user@host",
         )
-    return Place(cluster, _check_user(cluster.partition("@")[0], user, config_path), is_own=False)
+    return JobPlace(
+        cluster, _check_user(cluster.partition("@")[0], user, config_path), is_own=False
+    )
 
 
 def _connections(text: str) -> list[str]:
@@ -166,7 +168,7 @@ def _connections(text: str) -> list[str]:
 
 def _queue(
     kind: CloudKind, cloud: str, cluster: str, user: str | None, *, config_path: str
-) -> Place:
+) -> JobPlace:
     if not cluster:
         if not user:
             raise InvalidConfig(
@@ -179,7 +181,7 @@ def _queue(
             f"cluster {cluster!r} of cloud {cloud!r} is not of the form queue.user",
             "Give cluster_name as queue.user",
         )
-    return Place(cluster, _check_user(parts[1], user, config_path), is_own=False)
+    return JobPlace(cluster, _check_user(parts[1], user, config_path), is_own=False)
 
 
 def _check_user(of_cluster: str, of_config: str | None, config_path: str) -> str:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from flows.core.configs.arguments import command_line
 from flows.core.configs.checks import MISSING, check_config
-from flows.core.configs.clouds import CONNECTIONS_ENV, CloudKind, Place, kind_of, place_of
+from flows.core.configs.clouds import CONNECTIONS_ENV, CloudKind, JobPlace, kind_of, place_of
 from flows.core.configs.output_paths import written_out
 from flows.core.configs.overrides import apply_overrides, check_overrides
 from flows.core.configs.reader import ConfigFile, ConfigKind
@@ -281,7 +281,7 @@ def _cloud(request: JobRequest, resources: Mapping[str, Any]) -> str:
     )
 
 
-def _place(request: JobRequest, data: Mapping[str, Any], job_id: str) -> Place:
+def _place(request: JobRequest, data: Mapping[str, Any], job_id: str) -> JobPlace:
     user = data.get("user")
     return place_of(
         request.cloud,

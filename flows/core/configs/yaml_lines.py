@@ -10,7 +10,7 @@ from flows.core.configs.yaml_text import compose_yaml
 _MERGE = "tag:yaml.org,2002:merge"
 
 
-class Place(NamedTuple):
+class TextPlace(NamedTuple):
     """A place in a text; both count from 1."""
 
     line: int
@@ -27,9 +27,9 @@ class Places:
     def __init__(self, text: str) -> None:
         node = compose_yaml(text)
         self._places = dict(_reverse(_walk(node, ""))) if node is not None else {}
-        self._top = _place(node) if node is not None else Place(1, 1)
+        self._top = _place(node) if node is not None else TextPlace(1, 1)
 
-    def of(self, key: str) -> Place:
+    def of(self, key: str) -> TextPlace:
         """Find the place of `key`, or of the nearest key around it."""
         while key:
             if key in self._places:
@@ -38,7 +38,7 @@ class Places:
         return self._top
 
 
-def _walk(node: yaml.Node, key: str) -> Iterator[tuple[str, Place]]:
+def _walk(node: yaml.Node, key: str) -> Iterator[tuple[str, TextPlace]]:
     if isinstance(node, yaml.MappingNode):
         prefix = f"{key}." if key else ""
         merged: list[yaml.Node] = []
@@ -58,7 +58,7 @@ def _walk(node: yaml.Node, key: str) -> Iterator[tuple[str, Place]]:
             yield from _walk(item, path)
 
 
-def _walk_merged(node: yaml.Node, key: str) -> Iterator[tuple[str, Place]]:
+def _walk_merged(node: yaml.Node, key: str) -> Iterator[tuple[str, TextPlace]]:
     if isinstance(node, yaml.SequenceNode):
         for item in cast("list[yaml.Node]", node.value):
             yield from _walk(item, key)
@@ -66,11 +66,11 @@ def _walk_merged(node: yaml.Node, key: str) -> Iterator[tuple[str, Place]]:
         yield from _walk(node, key)
 
 
-def _reverse(pairs: Iterator[tuple[str, Place]]) -> list[tuple[str, Place]]:
+def _reverse(pairs: Iterator[tuple[str, TextPlace]]) -> list[tuple[str, TextPlace]]:
     """Reverse pairs, so that a key's own place comes after a merged one and wins."""
     return list(pairs)[::-1]
 
 
-def _place(node: yaml.Node) -> Place:
+def _place(node: yaml.Node) -> TextPlace:
     mark = cast("yaml.Mark", node.start_mark)
-    return Place(mark.line + 1, mark.column + 1)
+    return TextPlace(mark.line + 1, mark.column + 1)
