@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import anyio.to_thread
 
 from flows.core.checks.config_errors import note_content, note_oumi_problems, read_or_find
-from flows.core.checks.file_checks import HereReport, check_here
+from flows.core.checks.file_checks import FileReport, check_files
 from flows.core.checks.launch import read_launch
 from flows.core.checks.notes import Notes
 from flows.core.checks.recipe import guess_type
@@ -128,7 +128,7 @@ class CheckService:
         asked = await anyio.to_thread.run_sync(_read, config, client_cwd)
         if isinstance(asked.read, Finding):
             return _pre_flight([asked.read])
-        here = await anyio.to_thread.run_sync(_check_here, asked.read, str(asked.folder), cloud)
+        here = await anyio.to_thread.run_sync(_check_files, asked.read, str(asked.folder), cloud)
         found = list(here.report.findings)
         worker: WorkerFindings | None = None
         try:
@@ -156,15 +156,15 @@ class CheckService:
 
 
 class _Here(NamedTuple):
-    report: HereReport
+    report: FileReport
     model_name: str
     task: str
     followed: list[str]
 
 
-def _check_here(config: ConfigFile, client_cwd: str, cloud: str) -> _Here:
+def _check_files(config: ConfigFile, client_cwd: str, cloud: str) -> _Here:
     launch = read_launch(config, client_cwd=client_cwd, cloud=cloud)
-    report = check_here(launch, cloud=cloud)
+    report = check_files(launch, cloud=cloud)
     recipe = launch.recipes[0] if launch.recipes else None
     return _Here(
         report,

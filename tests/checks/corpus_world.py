@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from flows.core.checks.file_checks import check_here
+from flows.core.checks.file_checks import check_files
 from flows.core.checks.launch import Launch, read_launch
 from flows.core.checks.target import parse_accelerator
 from flows.core.configs.reader import ConfigFile, read_config
@@ -164,7 +164,7 @@ class World:
         text = case.text.replace("{folder}", str(self.folder))
         path.write_text(text.replace("{outside}", str(self.outside)))
         cloud = case.options.get("cloud", "")
-        here = check_here(self._read(read_config(path), cloud), cloud=cloud).findings
+        here = check_files(self._read(read_config(path), cloud), cloud=cloud).findings
         worker = await self._checks(case).all(self._read(read_config(path), cloud))
         return here + worker.findings
 

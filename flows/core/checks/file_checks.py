@@ -12,14 +12,14 @@ from flows.core.models import JobRequest, Value
 from flows.core.names import LOCAL_CLOUD
 
 
-class HereReport(Value):
+class FileReport(Value):
     """The findings from reading files."""
 
     findings: list[Finding]
     paths: dict[str, str]
 
 
-def check_here(launch: Launch, *, cloud: str = "") -> HereReport:
+def check_files(launch: Launch, *, cloud: str = "") -> FileReport:
     """Check everything about a launch that needs only its files.
 
     Args:
@@ -40,7 +40,7 @@ def check_here(launch: Launch, *, cloud: str = "") -> HereReport:
     checks = PathChecks(launch)
     checks.check()
     check_outputs(launch)
-    return HereReport(findings=launch.findings, paths=checks.statuses)
+    return FileReport(findings=launch.findings, paths=checks.statuses)
 
 
 def check_request(request: JobRequest, config: ConfigFile) -> list[Finding]:
@@ -55,4 +55,4 @@ def check_request(request: JobRequest, config: ConfigFile) -> list[Finding]:
     )
     # A submission without a cloud is for this machine.
     cloud = "" if request.cloud == LOCAL_CLOUD else request.cloud
-    return check_here(launch, cloud=cloud).findings
+    return check_files(launch, cloud=cloud).findings
