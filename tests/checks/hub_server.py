@@ -1,4 +1,4 @@
-"""A hub on the loopback that answers, refuses and misbehaves as it is told to."""
+"""A hub on the loopback that answers, refuses and misbehaves on request."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -119,8 +119,8 @@ def test_what_another_machine_may_have_is_told_apart(tmp_path: Path) -> None:
         "training: {max_grad_norm: -1}, "
         "data: {train: {datasets: [{dataset_name: a, dataset_path: d.jsonl}]}}}"
     )
-    told = {problem.key: problem.is_of_host for problem in problems(text, folder=tmp_path)}
-    assert told == {
+    is_of_host = {problem.key: problem.is_of_host for problem in problems(text, folder=tmp_path)}
+    assert is_of_host == {
         "data.train.datasets[0].dataset_path": True,
         "model.attn_implementation": True,
         "training.max_grad_norm": False,

@@ -52,14 +52,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def test_without_a_worker_it_tells_what_the_files_tell(client: Client, folder: Path) -> None:
-    told = await ok(client, "pre_flight_check", config="job.yaml", client_cwd=str(folder))
-    assert told["blocking"] is True
-    assert told["followed_configs"] == [str(folder / "train.yaml")]
-    assert [(e["code"], e["key"], e["line"]) for e in told["errors"]] == [("bad_option", "run", 5)]
-    assert "did you mean training.max_steps?" in told["errors"][0]["message"]
-    codes = {warning["code"] for warning in told["warnings"]}
+    answer = await ok(client, "pre_flight_check", config="job.yaml", client_cwd=str(folder))
+    assert answer["blocking"] is True
+    assert answer["followed_configs"] == [str(folder / "train.yaml")]
+    assert [(e["code"], e["key"], e["line"]) for e in answer["errors"]] == [
+        ("bad_option", "run", 5)
+    ]
+    assert "did you mean training.max_steps?" in answer["errors"][0]["message"]
+    codes = {warning["code"] for warning in answer["warnings"]}
     assert codes == {"ephemeral_output", "worker_not_asked"}
-    assert told["hardware"] is None
+    assert answer["hardware"] is None
 
 
 async def test_a_submission_that_would_fail_is_refused_before_anything_is_started(
@@ -106,15 +108,15 @@ async def test_the_worker_adds_what_its_machine_the_registry_and_the_hub_tell(
     text = TRAIN.replace("text_sft_jsonl", "text_sft_jsonlines").replace("./model", "org/no-model")
     (folder / "train.yaml").write_text(text)
     async with mcp_session(stack) as session:
-        told = await session.call("pre_flight_check", config="train.yaml", client_cwd=str(folder))
+        answer = await session.call("pre_flight_check", config="train.yaml", client_cwd=str(folder))
         job = await session.call(
             "run_oumi_job", config_path="train.yaml", client_cwd=str(folder), dry_run=False
         )
         ended = await session.wait(job["job_id"])
-    codes = {finding["code"]: finding for finding in told["errors"] + told["warnings"]}
+    codes = {finding["code"]: finding for finding in answer["errors"] + answer["warnings"]}
     assert codes["dataset_not_found"]["nearest"] == "text_sft_jsonl"
-    assert told["repo_access"]["org/no-model"] in ("unreachable", "offline", "not_found")
-    assert told["hardware"]["where"] == "worker"
-    assert "torch" in told["hardware"]["packages"]
+    assert answer["repo_access"]["org/no-model"] in ("unreachable", "offline", "not_found")
+    assert answer["hardware"]["where"] == "worker"
+    assert "torch" in answer["hardware"]["packages"]
     assert (ended["state"], ended["termination_reason"]) == ("failed", "invalid_config")
     assert "dataset_not_found: Oumi has no data set text_sft_jsonlines" in ended["message"]

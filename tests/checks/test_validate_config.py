@@ -50,25 +50,27 @@ async def test_every_problem_has_its_place_and_the_nearest_valid_name(
     client: Client, tmp_path: Path
 ) -> None:
     (tmp_path / "c.yaml").write_text(BAD)
-    told = await validate(client, tmp_path)
-    assert told["valid"] is False
-    assert [(e["key"], e["line"], e["column"], e["nearest"]) for e in told["errors"]] == [
+    answer = await validate(client, tmp_path)
+    assert answer["valid"] is False
+    assert [(e["key"], e["line"], e["column"], e["nearest"]) for e in answer["errors"]] == [
         ("training.max_stepz", 9, 3, "training.max_steps"),
         ("training.learning_rate", 10, 3, ""),
         ("training.trainer_type", 11, 3, "TRL_SFT"),
     ]
-    assert "did you mean training.max_steps?" in told["errors"][0]["message"]
-    assert told["summary"].startswith("c.yaml is not a valid training config: 3 errors and 1 warn")
+    assert "did you mean training.max_steps?" in answer["errors"][0]["message"]
+    assert answer["summary"].startswith(
+        "c.yaml is not a valid training config: 3 errors and 1 warn"
+    )
 
 
 async def test_without_a_worker_it_tells_what_it_can_and_that_oumi_was_not_asked(
     client: Client, tmp_path: Path
 ) -> None:
     (tmp_path / "c.yaml").write_text("model: {model_name: m}\n")
-    told = await validate(client, tmp_path)
-    assert told["errors"] == []
-    assert [warning["code"] for warning in told["warnings"]] == ["oumi_not_asked"]
-    assert told["summary"].endswith("Oumi did not check it")
+    answer = await validate(client, tmp_path)
+    assert answer["errors"] == []
+    assert [warning["code"] for warning in answer["warnings"]] == ["oumi_not_asked"]
+    assert answer["summary"].endswith("Oumi did not check it")
 
 
 @pytest.mark.parametrize(
@@ -79,8 +81,8 @@ async def test_a_text_that_is_no_config_is_told_with_its_place(
     client: Client, tmp_path: Path, text: str, line: int, column: int
 ) -> None:
     (tmp_path / "c.yaml").write_text(text)
-    told = await validate(client, tmp_path)
-    (error,) = told["errors"]
+    answer = await validate(client, tmp_path)
+    (error,) = answer["errors"]
     assert (error["code"], error["line"], error["column"]) == ("invalid_yaml", line, column)
 
 
@@ -114,8 +116,8 @@ async def test_every_type_can_be_validated(
     client: Client, tmp_path: Path, task_type: ConfigType
 ) -> None:
     (tmp_path / "c.yaml").write_text("nonsense: 1\n")
-    told = await validate(client, tmp_path, task_type=task_type.value)
-    assert "unknown_key" in [error["code"] for error in told["errors"]]
+    answer = await validate(client, tmp_path, task_type=task_type.value)
+    assert "unknown_key" in [error["code"] for error in answer["errors"]]
 
 
 @pytest.mark.engine

@@ -102,5 +102,5 @@ async def test_before_a_launch_here_neither_is_asked(tmp_path: Path) -> None:
     (tmp_path / "train.yaml").write_text(TRAIN.replace("model}", "model, torch_dtype_str: b32}"))
     (tmp_path / "job.yaml").write_text(JOB.replace("gcp", "local"))
     here = read_launch(read_config(tmp_path / "job.yaml"), client_cwd=str(tmp_path), cloud="")
-    told = await checks_with(tmp_path, ready="no").before_launch(here)
-    assert {"cloud_not_ready", "refused_by_oumi"}.isdisjoint(finding.code for finding in told)
+    findings = await checks_with(tmp_path, ready="no").before_launch(here)
+    assert {"cloud_not_ready", "refused_by_oumi"}.isdisjoint(finding.code for finding in findings)

@@ -50,7 +50,9 @@ def test_a_path_may_hold_spaces_and_quotes(tmp_path: Path, name: str) -> None:
     assert read_config(config).data == {"a": 1}
 
 
-@pytest.mark.parametrize("client_cwd", ["", "  ", "relative/folder", ".", "a\0b", "~nobody-here/x"])
+@pytest.mark.parametrize(
+    "client_cwd", ["", "  ", "relative/folder", ".", "a\0b", "~no-such-user/x"]
+)
 def test_a_client_cwd_that_is_no_absolute_path_is_refused(client_cwd: str) -> None:
     with pytest.raises(InvalidArgument, match="client_cwd"):
         resolve_config_path("train.yaml", client_cwd)
@@ -92,7 +94,7 @@ def test_a_config_in_a_closed_folder_is_not_found_with_the_reason(closed: Path) 
     assert "Permission denied" in error_of(closed / "train.yaml")
 
 
-@pytest.mark.parametrize("config_path", ["", " ", "a\0b", "~nobody-here/train.yaml"])
+@pytest.mark.parametrize("config_path", ["", " ", "a\0b", "~no-such-user/train.yaml"])
 def test_a_config_path_that_is_no_path_is_refused(tmp_path: Path, config_path: str) -> None:
     with pytest.raises(InvalidArgument, match="config_path"):
         resolve_config_path(config_path, str(tmp_path))

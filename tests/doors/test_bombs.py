@@ -28,7 +28,7 @@ LONG = f"a: &a {'x' * 100_000}\nb: [" + "*a, " * 1000 + "]"
 
 @pytest.fixture(autouse=True)
 def quick() -> Iterator[None]:
-    """Whatever is refused is refused within processor time that nobody notices."""
+    """Every refusal takes less than 3 s of processor time."""
     began = time.process_time()
     yield
     assert time.process_time() - began < 3

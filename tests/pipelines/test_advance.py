@@ -38,7 +38,7 @@ def test_a_part_that_is_held_is_not_run_and_neither_is_what_follows_it() -> None
     ("history", "expected"),
     [
         ("SCHEDULED PENDING RUNNING FAILED", None),
-        ("SCHEDULED RUNNING SCHEDULED RUNNING", None),  # another attempt, asked for by nobody
+        ("SCHEDULED RUNNING SCHEDULED RUNNING", None),  # another attempt, without a request
         ("SCHEDULED RUNNING FAILED SCHEDULED SCHEDULED RUNNING", 3),
         ("SCHEDULED CANCELLED SCHEDULED RUNNING FAILED SCHEDULED", 5),
     ],
@@ -50,8 +50,8 @@ def test_a_run_was_retried_when_it_had_ended_and_was_scheduled_again(
         State[None](type=StateType(kind), timestamp=START + timedelta(seconds=second))
         for second, kind in enumerate(history.split())
     ]
-    told = None if expected is None else START + timedelta(seconds=expected)
-    assert retried_at(reversed(states)) == told
+    due = None if expected is None else START + timedelta(seconds=expected)
+    assert retried_at(reversed(states)) == due
 
 
 def follower(*, when: str = "", **overrides: OverrideValue) -> Part:
