@@ -24,7 +24,14 @@ from flows.core.secret_names import (
     is_common,
     is_secret,
 )
-from flows.core.secret_shapes import Span, is_long_word, long_words, named_spans, shape_spans
+from flows.core.secret_shapes import (
+    Span,
+    as_bytes,
+    is_long_word,
+    long_words,
+    named_spans,
+    shape_spans,
+)
 
 __all__ = ["HIDDEN", "Redactor", "hide_tokens", "is_secret"]
 
@@ -66,9 +73,7 @@ class Redactor:
     def __init__(self, values: Iterable[str] = (), *, marks: Marks | None = None) -> None:
         needles = ways_of_writing(values)
         self._needles = list(needles)
-        self._of_bytes = [
-            needle.encode(errors="replace").decode("latin-1") for needle in self._needles
-        ]
+        self._of_bytes = [as_bytes(needle).decode("latin-1") for needle in self._needles]
         self._marks = marks
 
     def text(self, text: str) -> str:
@@ -290,7 +295,7 @@ def _written(value: str) -> Iterator[str]:
         yield quoted[1:-1] if quoted.startswith("'") else quoted
         yield re.sub(r"([^\w@%+=:,./-])", r"\\\1", value)  # as printf %q does
         yield html.escape(value)
-    raw = value.encode(errors="surrogateescape")
+    raw = as_bytes(value)
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         for before in range(3):
             # Of the characters that hold bits of a neighbour, none is looked for.

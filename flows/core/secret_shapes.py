@@ -103,8 +103,8 @@ _SAID: Final = (
         r"|[\w.-]+\.logic\.azure\.com(?::\d+)?/workflows/|hook\.\w+\.make\.com/)[^\s\"'<>\\]+",
     ),
     # user:password@host; a lone token before @ for the web, where a plain name is none.
-    _rule("://", r"(?<=://)[^\s/:@\"'\\]*:[^\s/@\"'\\]+(?=@)"),
-    _rule("://", r"(?:(?<=http://)|(?<=https://))(?=[^@\s]*[\dA-Z])[^\s/:@\"'\\?#]{8,}(?=@)"),
+    _rule("://", r"://([^\s/:@\"'\\]*:[^\s/@\"'\\]+)(?=@)", 1),
+    _rule("://", r"https?://(?=[^@\s]*[\dA-Z])([^\s/:@\"'\\?#]{8,})(?=@)", 1),
     # Said to be one by what stands before it.
     _rule("bearer", r"bearer\s{1,3}([A-Za-z0-9._~+/=-]{8,})", 1, flags=re.IGNORECASE),
     _rule(
@@ -175,6 +175,9 @@ _AFTER: Final = re.compile(
     (?P<quote>\\?["'])?(?P<value>(?(quote)(?:\\.|(?!(?P=quote))[^\n\\])*|[^\s"'`]+))""",
     re.VERBOSE | re.ASCII,
 )
+_FOLLOWS: Final = re.compile(r"""[\\"'\]]{0,3}(?:[ \t]{0,3}(?P<sign>:=|=>|[=:])|[ \t])""")
+"""What each match of `_AFTER` starts with."""
+_SETENV: Final = "setenv "
 _ENDS_VALUE: Final = re.compile(r"[,;&|)}\]<>\\]")
 _CODE: Final = re.compile(
     r"[A-Za-z_]\w*(?:\.\w+)*[(\[].*|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+", re.ASCII
@@ -191,6 +194,14 @@ def long_words(text: str) -> str:
 def is_long_word(text: str) -> bool:
     """Whether `long_words` of every text that has `text` in it has it too."""
     return _LONG_WORD.fullmatch(text) is not None
+
+
+def as_bytes(text: str) -> bytes:
+    """The bytes that a program writes for a text; a lone surrogate of no byte becomes ``?``."""
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode(errors="replace")
 
 
 def shape_spans(text: str, long_words: str) -> Iterator[Span]:
@@ -230,6 +241,10 @@ def _named_at(text: str, at: int, seen: set[int]) -> tuple[Span | None, int]:
         return None, name_end
     seen.add(name_end)
     window = max(0, at - _NAME_REACH)
+    follows = _FOLLOWS.match(text, name_end)
+    # What stands after most names shows that no value does: the rest costs ten times as much.
+    if follows is None or not (follows["sign"] or _may_be_option(text, window, at)):
+        return None, name_end
     begins = window + _end(_BEFORE.match(text[window:at]), 0)
     name = text[begins:name_end].lstrip(".")
     if grade(name.rpartition(".")[2]) is Grade.NONE:
@@ -237,11 +252,16 @@ def _named_at(text: str, at: int, seen: set[int]) -> tuple[Span | None, int]:
     after = _AFTER.match(text, name_end)
     if after is None:
         return None, name_end
-    is_option = name.startswith("--") or text[max(0, begins - 7) : begins] == "setenv "
+    is_option = name.startswith("--") or text[max(0, begins - 7) : begins] == _SETENV
     if after["sign"] is None and not is_option:
         return None, name_end
     name = name.lstrip("-").rpartition(".")[2]
     return _secret_value(text, name, after, is_option=is_option), name_end
+
+
+def _may_be_option(text: str, window: int, at: int) -> bool:
+    """Whether an option may start between two places; the exact rule is in `_named_at`."""
+    return text.find("--", window, at) >= 0 or text.find(_SETENV, max(0, window - 7), at) >= 0
 
 
 def _secret_value(text: str, name: str, after: re.Match[str], *, is_option: bool) -> Span | None:

@@ -1,14 +1,18 @@
 """Secrets in logs: wherever a page starts or ends, and whatever is searched for."""
 
+import os
 import random
 import string
+import time
 from pathlib import Path
 
 import pytest
 
+from flows.core.logs.masking import MaskedLog
 from flows.core.logs.pages import error_tail, read_from, read_tail
-from flows.core.redaction import Redactor
+from flows.core.redaction import Redactor, ways_of_writing
 from flows.core.secret_marks import FILE, keep_marks, read_marks
+from flows.core.secret_shapes import long_words
 
 SECRET = "correct-horse-battery-7"
 TOKEN = "hf_AbCdEfGhIjKl0123456789"
@@ -119,6 +123,18 @@ def test_secrets_of_a_worker_are_hidden_by_the_marks_that_it_left(tmp_path: Path
     assert read_tail(path, lines=9, grep="0123", redactor=redactor).lines == []
 
 
+def test_secrets_that_are_not_ascii_are_hidden_in_logs_and_texts(tmp_path: Path) -> None:
+    secrets = ["pässwörd-öü12", "byte-\udcff-secret-5"]
+    keep_marks(secrets, tmp_path)
+    path = tmp_path / "log"
+    path.write_bytes(b"".join(b"a %s\n" % os.fsencode(secret) for secret in secrets))
+    for redactor in (Redactor(marks=read_marks(tmp_path)), Redactor(secrets)):
+        assert read_tail(path, lines=9, redactor=redactor).lines == ["a ***"] * 2
+        assert redactor.text(f"a {secrets[0]}") == "a ***"
+        assert redactor.text("lone \ud800-surrogate-9") == "lone \ud800-surrogate-9"
+    assert Redactor(["half-\ud800-a-pair"]).text("half-\ud800-a-pair!") == "***!"
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", '{"key": "00", "marks": [{"shape": "(", "digest": ""}]}']
 )
@@ -129,3 +145,76 @@ def test_marks_that_cannot_be_read_are_made_again(tmp_path: Path, text: str) -> 
     marks = read_marks(tmp_path)
     assert marks is not None
     assert Redactor(marks=marks).text(f"a {SECRET}") == "a ***"
+
+
+def test_marks_find_exactly_the_secrets_that_stand_in_a_text(tmp_path: Path) -> None:
+    draw = random.Random(5)
+    secrets = {"".join(draw.choices("ab1_-/ é", k=draw.randint(8, 12))) for _ in range(300)}
+    secrets |= {"".join(draw.choices("aB1_", k=draw.randint(8, 12))) for _ in range(50)}
+    keep_marks(sorted(secrets), tmp_path)
+    marks = read_marks(tmp_path)
+    assert marks is not None
+    hits = 0
+    for _ in range(200):
+        near = [*draw.sample(sorted(secrets), 3), "\u2028", "-a_", "\n", "aB", "\ud800"]
+        text = "".join(draw.choices(near, k=8))[draw.randint(0, 5) :]
+        expected = {secret for secret in secrets if secret in text}
+        assert set(marks.found(text, long_words(text))) == expected, text
+        hits += len(expected)
+    assert hits > 200
+    for before in (0, 505, 520, 3000):
+        text = f"{'a' * before}a1_b1_ab"
+        keep_marks(["aa1_b1_ab", "a" * 509 + "a1"], tmp_path)
+        again = read_marks(tmp_path)
+        assert again is not None
+        expected = {part for part in ("aa1_b1_ab", "a" * 509 + "a1") if part in text}
+        assert set(again.found(text, text)) - secrets == expected
+
+
+@pytest.mark.parametrize("between", ["\n", " "])
+def test_what_is_masked_does_not_depend_on_where_reading_starts_and_ends(
+    tmp_path: Path, between: str
+) -> None:
+    draw = random.Random(6)
+    words = [SECRET, TOKEN, "--token 7f3a9b21c4", "https://user:pa55word@host/x", "loss 1.25"]
+    words += [
+        "marked/secret-88",
+        "key keys passed author",
+        "\x1b[31mred\x1b[0m",
+        "é\r",
+        "API_KEY=z9",
+    ]
+    keep_marks(["marked/secret-88"], tmp_path)
+    redactor = Redactor([SECRET], marks=read_marks(tmp_path))
+    raw = between.join(draw.choices(words, k=6000)).encode()
+    path = tmp_path / "log"
+    path.write_bytes(raw)
+    whole = redactor.mask(raw, is_open=True)
+    assert SECRET.encode() not in whole
+    assert b"marked" not in whole
+    with path.open("rb") as file:
+        log = MaskedLog(file, len(raw), redactor)
+        for _ in range(20):
+            start = draw.randrange(len(raw))
+            log.seek(start)
+            for size in (1, draw.randint(2, 99), draw.randint(100, 20_000)):
+                assert log.read(size) == whole[start : start + size], (start, size)
+                start = min(len(raw), start + size)
+
+
+def test_a_line_of_megabytes_is_read_quickly_whatever_secrets_a_worker_has(tmp_path: Path) -> None:
+    draw = random.Random(7)
+    letters = string.ascii_letters + string.digits
+    secrets = ["".join(draw.choices(letters + "-/+=", k=40)) for _ in range(20)]
+    keep_marks(ways_of_writing(secrets), tmp_path)
+    redactor = Redactor(secrets, marks=read_marks(tmp_path))
+    path = tmp_path / "log"
+    path.write_bytes(b"x" * 2**22)
+
+    def seconds() -> float:
+        began = time.process_time()
+        assert read_tail(path, lines=80, redactor=redactor).truncated
+        assert not read_from(path, 0, lines=80, redactor=redactor).at_eof
+        return time.process_time() - began
+
+    assert min(seconds() for _ in range(3)) < 0.25

@@ -15,7 +15,7 @@ REPORT_MARKER: Final = "::oumi-flows-progress:: "
 BLOCK_BYTES: Final = 256 * 1024
 LINE_BYTES: Final = 64 * 1024
 _FIRST_BLOCK_BYTES: Final = 16 * 1024
-"""Of a tail, which is short as a rule."""
+"""Of a tail or a page, which is short as a rule; blocks grow from it to `BLOCK_BYTES`."""
 
 _MARKER = REPORT_MARKER.encode()
 # The hook writes a report between two carriage returns; without both the log reads as if there
@@ -118,6 +118,7 @@ def forward(file: LogBytes, start: int, end: int, *, longest: int, final: bool) 
     """
     file.seek(start)
     buffer, base, at = b"", start, 0
+    size = _FIRST_BLOCK_BYTES
     while True:
         newline = buffer.find(b"\n", at, at + longest + 1)
         if newline >= 0:
@@ -128,7 +129,8 @@ def forward(file: LogBytes, start: int, end: int, *, longest: int, final: bool) 
             yield Piece(base + at, base + at + length, raw)
             at += length
         else:
-            block = file.read(max(0, min(BLOCK_BYTES, end - base - len(buffer))))
+            block = file.read(max(0, min(size, end - base - len(buffer))))
+            size = min(2 * size, BLOCK_BYTES)
             if not block:
                 break
             buffer, base, at = buffer[at:] + block, base + at, 0
