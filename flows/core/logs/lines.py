@@ -17,10 +17,10 @@ LINE_BYTES: Final = 64 * 1024
 _FIRST_BLOCK_BYTES: Final = 16 * 1024
 """Of a tail or a page, which is short as a rule; blocks grow from it to `BLOCK_BYTES`."""
 
-_MARKER = REPORT_MARKER.encode()
+MARKER_BYTES: Final = REPORT_MARKER.encode()
 # The hook writes a report between two carriage returns; without both the log reads as if there
 # had been no report.
-_REPORT = re.compile(rb"\r?" + re.escape(_MARKER) + rb"[^\r\n]*\r?")
+_REPORT = re.compile(rb"\r?" + re.escape(MARKER_BYTES) + rb"[^\r\n]*\r?")
 _SPECIAL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # ECMA-48: control sequences, strings that end with BEL or ESC \, other escapes.
@@ -68,7 +68,7 @@ class EndOfLine(NamedTuple):
 
 def text_of(raw: bytes) -> str | None:
     """What a person reads of a line; None if it holds nothing but progress reports."""
-    if _MARKER in raw:
+    if MARKER_BYTES in raw:
         rest = _REPORT.sub(b"", raw)
         if not rest.strip():
             return None
@@ -85,7 +85,7 @@ def last_state(raw: bytes) -> int:
     while end > 0:
         start = raw.rfind(b"\r", 0, end) + 1
         state = raw[start:end]
-        if not _MARKER.startswith(state[: len(_MARKER)]) and _clean(state).strip():
+        if not MARKER_BYTES.startswith(state[: len(MARKER_BYTES)]) and _clean(state).strip():
             return start
         end = start - 1
     return raw.rfind(b"\r") + 1
@@ -190,6 +190,8 @@ def _joined(raw: bytes, kept: bytes, left_out: int, *, keep: int) -> EndOfLine:
     """The end of a line, from bytes of it and the end already kept."""
     if left_out:
         return EndOfLine(kept, left_out + len(raw))
+    if not kept and len(raw) <= keep:
+        return EndOfLine(raw, 0)
     over = max(0, len(raw) + len(kept) - keep)
     line = raw[over:] + kept
     # What is kept starts with a whole character.

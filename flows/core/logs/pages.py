@@ -16,7 +16,7 @@ from pydantic import Field
 from flows.core.errors import InvalidArgument
 from flows.core.logs.lines import (
     LINE_BYTES,
-    REPORT_MARKER,
+    MARKER_BYTES,
     EndOfLine,
     Piece,
     backward,
@@ -315,4 +315,4 @@ def _opened(path: Path, redactor: Redactor) -> Generator[tuple[MaskedLog, int]]:
 def _text(raw: bytes, redactor: Redactor) -> str | None:
     """A line; a secret that a report of the progress hook stood in the middle of is hidden too."""
     text = text_of(raw)
-    return redactor.text(text) if text and REPORT_MARKER.encode() in raw else text
+    return redactor.text(text) if text and MARKER_BYTES in raw else text
