@@ -1,6 +1,5 @@
 """What is particular to the launcher over Oumi."""
 
-import json
 import os
 import signal
 from collections.abc import AsyncGenerator
@@ -12,7 +11,9 @@ from flows.core.errors import ClusterUnreachable, InvalidArgument, InvalidConfig
 from flows.core.settings import Settings
 from flows.core.states import JobState, TerminationReason
 from flows.launcher.clouds import CloudBackend
+from flows.launcher.local.job import LocalJob
 from flows.launcher.local.job_folder import JobFolder
+from flows.launcher.local.observations import STATE_OF_LOCAL, observation_of
 from flows.launcher.oumi import backend as oumi_backend
 from flows.launcher.oumi_launcher import OumiLauncher
 from flows.launcher.port import LauncherState
@@ -54,33 +55,37 @@ def test_every_job_state_has_one_of_oumis(oumi_launcher: OumiLauncher) -> None:
     }
 
 
-@pytest.mark.parametrize("reason", TerminationReason)
-def test_every_reason_of_a_local_job_has_words(
-    oumi_launcher: OumiLauncher, reason: TerminationReason
-) -> None:
-    from oumi.core.launcher import JobState as OumiState
-    from oumi.core.launcher import JobStatus
+def test_every_job_state_has_one_of_the_launchers(oumi_launcher: OumiLauncher) -> None:
+    assert set(STATE_OF_LOCAL) == set(JobState)
+    assert {state for state, seen in STATE_OF_LOCAL.items() if seen.is_terminal} == {
+        state for state in JobState if state.is_terminal
+    }
 
-    facts = {"reason": reason, "exit_code": 7, "signal": None, "log_path": "/log"}
-    seen = oumi_backend.observation(
-        JobStatus(
+
+@pytest.mark.parametrize("reason", TerminationReason)
+def test_every_reason_of_a_local_job_has_words(reason: TerminationReason) -> None:
+    seen = observation_of(
+        LocalJob(
+            job_id="job",
             name="job",
-            id="job",
-            status="STATUS",
             cluster=CLUSTER,
-            metadata=json.dumps(facts),
-            done=True,
-            state=OumiState.FAILED,
+            state=reason.job_state,
+            phase="run",
+            submitted_at=1.0,
+            started_at=2.0,
+            reason=reason,
+            exit_code=7,
+            ticket=1,
+            log_path=Path("/log"),
+            job_dir=Path("/"),
         )
     )
     assert (seen.reason, seen.log_path) == (reason, "/log")
+    assert seen.state.is_terminal
     assert seen.message.endswith(".")
 
 
-@pytest.mark.parametrize("metadata", ["", "Job is running", "{not json", "[1]", '{"a": 1}'])
-def test_the_metadata_of_other_clouds_says_nothing_to_us(
-    oumi_launcher: OumiLauncher, metadata: str
-) -> None:
+def test_the_status_of_other_clouds_gives_no_reason(oumi_launcher: OumiLauncher) -> None:
     from oumi.core.launcher import JobState as OumiState
     from oumi.core.launcher import JobStatus
 
@@ -90,7 +95,7 @@ def test_the_metadata_of_other_clouds_says_nothing_to_us(
             id="7",
             status="COMPLETED",
             cluster="sky",
-            metadata=metadata,
+            metadata='{"reason": "completed"}',
             done=True,
             state=OumiState.SUCCEEDED,
         )
@@ -154,7 +159,7 @@ async def test_a_launch_and_a_call_that_take_too_long_are_given_up(
     from flows.launcher.local.oumi_cloud import LocalCluster
 
     release = threading.Event()
-    monkeypatch.setattr(LocalCluster, "get_jobs", lambda _: release.wait())
+    monkeypatch.setattr(LocalCluster, "list_jobs", lambda _: release.wait())
     settings = Settings(launcher_timeout_seconds=0.2)
     subject = on_local(OumiLauncher(settings), tmp_path)
     try:
@@ -171,10 +176,10 @@ async def test_whatever_a_cluster_raises_says_nothing_of_its_jobs(
 
     await subject.reaching(await subject.launch("true"), LauncherState.SUCCEEDED)
 
-    def get_jobs(_: object) -> None:
+    def list_jobs(_: object) -> None:
         raise ValueError("ssh: connection reset\nby peer")
 
-    monkeypatch.setattr(LocalCluster, "get_jobs", get_jobs)
+    monkeypatch.setattr(LocalCluster, "list_jobs", list_jobs)
     with pytest.raises(ClusterUnreachable, match="ssh: connection reset"):
         await subject.launcher.observe(CLOUD, CLUSTER)
 

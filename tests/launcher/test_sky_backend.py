@@ -417,7 +417,9 @@ def test_a_server_that_cannot_be_asked_is_unreachable(backend: SkyBackend, sky: 
             call()
 
 
-async def test_a_log_is_kept_here_and_read_by_offset(backend: SkyBackend, tmp_path: Path) -> None:
+async def test_a_log_is_kept_here_and_read_by_offset(
+    backend: SkyBackend, sky: FakeSky, tmp_path: Path
+) -> None:
     handle = launch(backend, new_key())
 
     def whole() -> bytes | None:
@@ -427,7 +429,7 @@ async def test_a_log_is_kept_here_and_read_by_offset(backend: SkyBackend, tmp_pa
     assert await eventually(whole) == b"line 0\nline 1\nline 2\n"
     assert backend.read_log(handle, offset=7, limit=6) == b"line 1"
     # A process that starts over finds what is there, and adds nothing twice.
-    again = SkyBackend("gcp", Settings(home=tmp_path), server=FakeSky())
+    again = SkyBackend("gcp", Settings(home=tmp_path), server=sky)
     assert again.read_log(handle, offset=0, limit=100) == b"line 0\nline 1\nline 2\n"
 
 

@@ -214,7 +214,8 @@ def test_a_job_is_named_by_its_whole_key_and_keeps_its_own_name_as_a_comment() -
 
 
 @pytest.fixture
-def backend() -> SlurmBackend:
+def backend(monkeypatch: pytest.MonkeyPatch) -> SlurmBackend:
+    monkeypatch.delenv("OUMI_SLURM_CONNECTIONS", raising=False)
     return SlurmBackend("slurm", Settings())
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from flows.core.errors import ClusterUnreachable
 from flows.core.models import JobHandle
+from flows.launcher.local.observations import observation_of
 from flows.launcher.local.oumi_cloud import LocalCluster
 from flows.launcher.oumi.backend import OumiBackend, read_job
 from flows.launcher.port import Observation
@@ -32,21 +33,31 @@ class LocalBackend(OumiBackend):
 
     def find(self, cluster_name: str, key: str) -> JobHandle | None:
         """The job launched as `key`, which is its id."""
-        handle = self._handle(cluster_name, key)
-        return None if super().observe_job(handle) is None else handle
+        cluster = self._cluster(cluster_name)
+        job = None if cluster is None else cluster.find_job(key)
+        return None if job is None else self._handle(cluster_name, key)
+
+    def observe(self, cluster_name: str) -> dict[str, Observation]:
+        """All jobs of a cluster by launcher job id."""
+        cluster = self._cluster(cluster_name)
+        jobs = [] if cluster is None else cluster.list_jobs()
+        return {job.job_id: observation_of(job) for job in jobs}
 
     def observe_job(self, handle: JobHandle) -> Observation | None:
         """Observe one job; if its supervisor died while it waited for a slot, it waits again."""
-        seen = super().observe_job(handle)
-        if seen is not None or self._cluster(handle.cluster_name) is None:
-            return seen
-        is_back = self._local_cluster(handle).revive_job(handle.launcher_job_id)
-        return super().observe_job(handle) if is_back else None
+        cluster = self._cluster(handle.cluster_name)
+        if cluster is None:
+            return None
+        job = cluster.find_job(handle.launcher_job_id)
+        if job is None and cluster.revive_job(handle.launcher_job_id):
+            job = cluster.find_job(handle.launcher_job_id)
+        return None if job is None else observation_of(job)
 
     def cancel(self, handle: JobHandle, *, force: bool) -> None:
         """Ask for the end of a job; `force` skips the grace."""
         grace_seconds = 0.0 if force else None
-        self._local_cluster(handle).cancel_job(handle.launcher_job_id, grace_seconds=grace_seconds)
+        cluster = self._known_cluster(handle.cluster_name)
+        cluster.cancel_job(handle.launcher_job_id, grace_seconds=grace_seconds)
 
     def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
         """At most `limit` bytes of the job's log file from `offset` on."""
@@ -57,9 +68,14 @@ class LocalBackend(OumiBackend):
             file.seek(offset)
             return file.read(limit)
 
-    def _local_cluster(self, handle: JobHandle) -> LocalCluster:
-        cluster = self._known_cluster(handle.cluster_name)
-        assert isinstance(cluster, LocalCluster)  # noqa: S101 - what our local cloud builds
+    def _cluster(self, name: str) -> LocalCluster | None:
+        cluster = super()._cluster(name)
+        assert cluster is None or isinstance(cluster, LocalCluster)  # noqa: S101 - of our cloud
+        return cluster
+
+    def _known_cluster(self, name: str) -> LocalCluster:
+        cluster = super()._known_cluster(name)
+        assert isinstance(cluster, LocalCluster)  # noqa: S101 - of our cloud
         return cluster
 
     def look_at(self, cluster_name: str) -> None:

@@ -58,12 +58,20 @@ class LocalCluster(BaseCluster):
 
     def get_job(self, job_id: str) -> JobStatus | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Observe a job; None if it is unknown, as Oumi documents and other clouds do."""
-        job = self._store.get(self._name, job_id)
+        job = self.find_job(job_id)
         return None if job is None else self._status(job)
 
     def get_jobs(self) -> list[JobStatus]:
         """All jobs ever launched on the cluster, in the order of submission."""
-        return [self._status(job) for job in self._store.jobs(self._name)]
+        return [self._status(job) for job in self.list_jobs()]
+
+    def find_job(self, job_id: str) -> LocalJob | None:
+        """Observe a job, as the store has it; None if it is unknown."""
+        return self._store.get(self._name, job_id)
+
+    def list_jobs(self) -> list[LocalJob]:
+        """Observe all jobs of the cluster, as the store has them."""
+        return self._store.jobs(self._name)
 
     def revive_job(self, job_id: str) -> bool:
         """Put a job that never ran back in the queue if its supervisor died; True if it did."""

@@ -1,6 +1,5 @@
 """A cloud that Oumi's own classes drive without corrections."""
 
-import json
 from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -10,7 +9,7 @@ from flows.core.configs.yaml_text import escape_references, mapping_of_yaml
 from flows.core.errors import CloudUnavailable, ClusterNotFound, InvalidConfig
 from flows.core.models import JobHandle
 from flows.core.settings import Settings
-from flows.core.states import ProcessHolder, TerminationReason
+from flows.core.states import TerminationReason
 from flows.launcher.first_contact import nothing_submitted
 from flows.launcher.lasting_clusters import LastingClusters
 from flows.launcher.port import LauncherState, Observation
@@ -160,18 +159,11 @@ def read_job(job_config: str) -> "JobConfig":
 
 
 def observation(status: "JobStatus") -> Observation:
-    """Translate Oumi's status of a job."""
-    facts = _metadata(status.metadata)
-    state = STATE_OF_OUMI[status.state.value]
-    reason = facts.get("reason") if state.is_terminal else None
-    holder = facts.get("held_by")
+    """Translate Oumi's status of a job, which has no reason for its end."""
     return Observation(
-        state=state,
+        state=STATE_OF_OUMI[status.state.value],
         observed_at=datetime.now(UTC),
-        reason=TerminationReason(reason) if reason else None,
-        message=_why(facts) if reason else status.status,
-        log_path=facts.get("log_path"),
-        held_by=ProcessHolder(holder) if holder else None,
+        message=status.status,
     )
 
 
@@ -209,21 +201,3 @@ def short_name(key: str) -> str:
     """
     start, _, attempt = key.rpartition("-")
     return f"{start[: _NAME_LENGTH - len(attempt) - 1]}-{attempt}"
-
-
-def _why(facts: dict[str, Any]) -> str:
-    return why_it_ended(
-        TerminationReason(facts["reason"]),
-        exit_code=facts.get("exit_code"),
-        signal=facts.get("signal"),
-    )
-
-
-def _metadata(text: str) -> dict[str, Any]:
-    """The facts that a cloud of ours puts in `JobStatus.metadata` as JSON; nothing for others."""
-    if not text.startswith("{"):
-        return {}
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return {}

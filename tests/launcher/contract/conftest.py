@@ -80,6 +80,7 @@ def fake_subject(
         forget=lambda handle: cluster.forget(handle.launcher_job_id),
         slots=2,
         has_logs=False,
+        tells_reasons=False,
     )
     with fake_cloud.registered(name):
         yield subject

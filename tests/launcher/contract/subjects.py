@@ -36,6 +36,7 @@ class Subject:
         slots: How many jobs run at once, where that can be waited for.
         forces: Whether a forced cancel ends what ignores another.
         has_logs: Whether output can be read.
+        tells_reasons: Whether it says why a job ended.
         tells_codes: Whether it says with which code a job ended.
         tells_setup: Whether it tells a setup that failed from a run that did.
         lists_ended: Whether jobs that have ended are listed, not only known by their ids.
@@ -59,6 +60,7 @@ class Subject:
     slots: int | None = None
     forces: bool = False
     has_logs: bool = True
+    tells_reasons: bool = True
     tells_codes: bool = True
     tells_setup: bool = True
     lists_ended: bool = True

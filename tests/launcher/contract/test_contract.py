@@ -18,7 +18,11 @@ async def test_a_job_runs_and_succeeds(subject: Subject) -> None:
     assert running.reason is None
     subject.release(handle)
     ended = await subject.reaching(handle, LauncherState.SUCCEEDED)
-    assert (ended.reason, ended.message) == (TerminationReason.COMPLETED, "The job finished.")
+    assert (ended.reason, ended.message) == (
+        (TerminationReason.COMPLETED, "The job finished.")
+        if subject.tells_reasons
+        else (None, "SUCCEEDED")
+    )
 
 
 async def test_a_job_waits_for_a_slot(subject: Subject) -> None:
@@ -36,6 +40,9 @@ async def test_a_job_waits_for_a_slot(subject: Subject) -> None:
 async def test_a_job_that_fails_says_why(subject: Subject) -> None:
     handle = await subject.launch(subject.exits(3))
     ended = await subject.reaching(handle, LauncherState.FAILED)
+    if not subject.tells_reasons:
+        assert (ended.reason, ended.message) == (None, "FAILED")
+        return
     assert ended.reason is TerminationReason.NONZERO_EXIT
     assert "exited with" in ended.message
     assert "code 3" in ended.message or not subject.tells_codes
@@ -44,6 +51,9 @@ async def test_a_job_that_fails_says_why(subject: Subject) -> None:
 async def test_a_setup_that_fails_fails_the_job(subject: Subject) -> None:
     handle = await subject.launch(subject.holds, setup="exit 4")
     ended = await subject.reaching(handle, LauncherState.FAILED)
+    if not subject.tells_reasons:
+        assert (ended.reason, ended.message) == (None, "FAILED")
+        return
     if not subject.tells_setup:
         assert (ended.reason, ended.message) == (
             TerminationReason.NONZERO_EXIT,
