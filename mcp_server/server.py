@@ -36,7 +36,7 @@ from flows.core.settings import Settings
 from mcp_server.catalog.catalog import Catalog
 from mcp_server.catalog.library import OumiLibrary
 from mcp_server.docs_index.keeper import DocsKeeper
-from mcp_server.engine.keeper import EngineKeeper, Ensure
+from mcp_server.engine_keeper import EngineKeeper, Ensure
 from mcp_server.guidance import read_offered
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prompts import prompts

@@ -13,7 +13,7 @@ from mcp_server.transports import serving
 
 if TYPE_CHECKING:
     from mcp_server.engine import Connection, Engine
-    from mcp_server.engine.keeper import Report
+    from mcp_server.engine_keeper import Report
 
 
 def serve(settings: Settings, *, arguments: list[str]) -> int:

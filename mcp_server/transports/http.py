@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flows.core.errors import InvalidArgument
 from flows.core.settings import Settings
-from mcp_server.engine.keeper import Ensure
+from mcp_server.engine_keeper import Ensure
 from mcp_server.server import Options, OumiServer, build_server, make_parts
 from mcp_server.transports.http_token import http_token
 from mcp_server.transports.stdio import end_process

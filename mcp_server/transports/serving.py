@@ -12,7 +12,7 @@ from flows.core.settings import Settings
 if TYPE_CHECKING:
     from io import TextIOWrapper
 
-    from mcp_server.engine.keeper import Ensure
+    from mcp_server.engine_keeper import Ensure
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8765

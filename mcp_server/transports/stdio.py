@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import anyio
 
 from flows.core.settings import Settings
-from mcp_server.engine.keeper import Ensure
+from mcp_server.engine_keeper import Ensure
 from mcp_server.server import Options, build_server, make_parts
 
 

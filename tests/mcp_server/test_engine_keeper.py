@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from flows.core.errors import ConfigNotFound, EngineUnavailable
-from mcp_server.engine.keeper import EngineKeeper
+from mcp_server.engine_keeper import EngineKeeper
 from tests.mcp_server.prefect_stub import PrefectServer
 from tests.support.waiting import eventually
 
@@ -110,7 +110,7 @@ async def test_a_failed_look_is_reported_to_waiting_calls_and_repeated_later() -
 async def test_the_keeper_looks_again_and_again(
     engine: SlowEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcp_server.engine.keeper.CHECK_SECONDS", 0.01)
+    monkeypatch.setattr("mcp_server.engine_keeper.CHECK_SECONDS", 0.01)
     engine.let_up.set()
     keeper = EngineKeeper(engine.ensure, timeout_seconds=10)
     keeping = asyncio.create_task(keeper.keep())
@@ -122,7 +122,7 @@ async def test_the_keeper_looks_again_and_again(
 async def test_what_goes_wrong_in_a_look_does_not_end_the_keeper(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mcp_server.engine.keeper.CHECK_SECONDS", 0.01)
+    monkeypatch.setattr("mcp_server.engine_keeper.CHECK_SECONDS", 0.01)
     looks: list[bool] = []
 
     def ensure(*, report: Report, after_down: bool) -> PrefectServer:
@@ -164,7 +164,7 @@ async def test_a_call_that_meets_a_look_in_the_background_starts_what_a_person_s
 async def test_an_engine_that_a_person_stopped_comes_back_for_a_call_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mcp_server.engine.keeper.CHECK_SECONDS", 0.01)
+    monkeypatch.setattr("mcp_server.engine_keeper.CHECK_SECONDS", 0.01)
     server = PrefectServer(port=1, auth_string="a:b")
     looks: list[bool] = []
 

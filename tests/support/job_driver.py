@@ -16,7 +16,7 @@ from mcp.client import Client
 from flows.core import names
 from flows.core.settings import Settings
 from mcp_server.engine import Connection
-from mcp_server.engine.keeper import Report
+from mcp_server.engine_keeper import Report
 from mcp_server.server import Options, build_server, make_parts
 from tests.support.jobs import job_config
 from tests.support.waiting import eventually

@@ -16,7 +16,7 @@ from flows.core.errors import Conflict, InvalidArgument
 from flows.core.prefect_states import PREFECT_STATE, state_message
 from flows.core.settings import Settings
 from flows.core.states import JobState, TerminationReason
-from mcp_server.engine.autostart import starts_by_itself
+from mcp_server.autostart import starts_by_itself
 from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_api.models import Deployment
 from mcp_server.prefect_api.schedules import NOT_STARTED, STARTED, ScheduleGateway
