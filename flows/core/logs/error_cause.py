@@ -60,7 +60,7 @@ def find_cause(lines: Sequence[str], *, output_dir: str = "") -> Cause | None:
     chains = _chains(clean)
     near = clean[-_NEAR_LINES:]
     last = last_error(near) or _last_raised(chains, since=len(clean) - len(near))
-    links = next((chain.links for chain in reversed(chains) if last in chain.links), [])
+    links = next((chain.links for chain in reversed(chains) if last in chain.links), list[str]())
     disk = _full_disk([*links, *near], output_dir)
     if last is None:
         return Cause(disk, is_out_of_memory=False) if disk else None
