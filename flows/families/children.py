@@ -129,7 +129,7 @@ class Children:
                 return runs
             for run in live:
                 await self.cancel(
-                    run, force=cancel.force, message="Its pipeline or sweep was cancelled."
+                    run, force=cancel.is_forced, message="Its pipeline or sweep was cancelled."
                 )
             # A forced cancel may follow an ordinary one.
             with contextlib.suppress(TimeoutError):

@@ -122,7 +122,7 @@ class Attempt:
         except InvalidConfig as error:
             launched = Outcome(TerminationReason.INVALID_CONFIG, error.sentences)
         except LaunchCancelled as error:
-            wanted = self._cancel.wanted
+            wanted = self._cancel.is_wanted
             reason = TerminationReason.USER_CANCELLED if wanted else None
             launched = Outcome(reason or TerminationReason.CANCELLED_EXTERNALLY, error.sentences)
         except OumiFlowsError as error:
@@ -216,7 +216,7 @@ class Attempt:
 
     async def _take_up(self, launching: StillLaunching) -> JobHandle | Outcome:
         """Wait for a launch that is under way, within the time limit that its worker kept."""
-        if self._cancel.wanted:
+        if self._cancel.is_wanted:
             raise launching
         try:
             job_config = await self._job_config()
@@ -237,7 +237,7 @@ class Attempt:
         if self._record.force_cancel and not self._record.is_cancelling:
             labels[names.LABEL_FORCE_CANCEL] = False  # it was requested for an earlier attempt
         await self._record.label({**labels, **self._submissions.begin(self.number)})
-        if self._cancel.wanted or self._record.is_cancelling:
+        if self._cancel.is_wanted or self._record.is_cancelling:
             if under_way is not None:
                 raise under_way  # its job is cancelled once it exists
             await self._submissions.take_back()
@@ -272,7 +272,7 @@ class Attempt:
 
     async def _refusal(self) -> Outcome | None:
         """Say why nothing may be launched; None: it may."""
-        if self._search.adopted_job is not None and not self._cancel.wanted:
+        if self._search.adopted_job is not None and not self._cancel.is_wanted:
             return Outcome(
                 TerminationReason.INVALID_CONFIG,
                 "The job was adopted, so there is no config to launch it from.",
@@ -280,7 +280,7 @@ class Attempt:
         checks, blocked = self._runtime.checks, None
         if checks is not None and not self._request.skip_preflight and self.number == 1:
             blocked = await self._unless_cancelled(find_blockers(checks, self._plan, self._logger))
-        if self._cancel.wanted:
+        if self._cancel.is_wanted:
             return cancelled_before_launch()
         return Outcome(TerminationReason.INVALID_CONFIG, blocked) if blocked else None
 
@@ -305,7 +305,7 @@ class Attempt:
     async def _keep_record(self) -> None:
         """Wait a while for the record of what the job ran on, to name it on the run."""
         if self._recording is not None:
-            is_wanted = not self._cancel.wanted
+            is_wanted = not self._cancel.is_wanted
             await asyncio.wait([self._recording], timeout=_RECORD_SECONDS if is_wanted else 0)
 
     async def _keep_duration(self) -> None:
@@ -323,7 +323,7 @@ class Attempt:
         patience = await self._search.patience()
         limit = self._settings.launch_timeout_seconds
         await patience.await_launch(launching, seconds=limit)
-        if not launching.done() and not self._cancel.force:
+        if not launching.done() and not self._cancel.is_forced:
             # A launch cannot be interrupted. If it counted as failed now, its job would run later
             # and nothing would watch it.
             self._is_late = True
@@ -333,7 +333,7 @@ class Attempt:
             )
         if not launching.done():
             self._runtime.end_later(launching)
-            if self._cancel.force:
+            if self._cancel.is_forced:
                 return patience.leave_behind("its launch had not ended")
             where = f"{self._request.cloud}/{cluster}"
             return Outcome(

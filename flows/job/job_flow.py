@@ -57,7 +57,7 @@ async def run_job(request: JobRequest) -> "State[Any]":
             outcome = (
                 await watch(attempt, launched) if isinstance(launched, JobHandle) else launched
             )
-    if cancel.concluded:
+    if cancel.is_concluded:
         # It may have been retried since: this execution must not set its state.
         raise Abort("The run was put in a terminal state from outside.")
     await record.refuse_if_concluded()

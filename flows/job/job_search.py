@@ -65,7 +65,7 @@ class JobSearch:
             try:
                 return await call(patience)
             except CloudUnavailable as error:
-                if not self._cancel.wanted:
+                if not self._cancel.is_wanted:
                     raise
                 silence = ClusterUnreachable(error.what, error.next_step)
             except ClusterUnreachable as error:
@@ -139,7 +139,7 @@ class JobSearch:
 
     def _decide_end(self, silence: ClusterUnreachable, patience: Patience) -> Outcome | None:
         """Decide how the attempt ends while its cluster does not answer; None: ask it again."""
-        wanted = self._cancel.wanted or self._record.is_cancelling
+        wanted = self._cancel.is_wanted or self._record.is_cancelling
         if wanted and not self._submissions.may_live(self.number):
             return cancelled_before_launch()
         if wanted or self._submissions.may_have(self.number):

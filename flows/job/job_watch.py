@@ -116,7 +116,7 @@ class JobWatch:
 
     def _let_go(self, watched: Watched) -> Outcome | None:
         """Stop waiting for a job that a forced cancel cannot reach; None: keep waiting."""
-        if not self._cancel.force:
+        if not self._cancel.is_forced:
             return None
         if self._looks_when_forced is None:
             self._looks_when_forced = watched.looks
@@ -150,7 +150,7 @@ class JobWatch:
             return
         self._cancel_again_at = now + _CANCEL_AGAIN_SECONDS
         try:
-            order = self._launcher.cancel(self._handle, force=self._cancel.force)
+            order = self._launcher.cancel(self._handle, force=self._cancel.is_forced)
             await self._patience.ask(order)
         except OumiFlowsError as error:
             self._why_not_cancelled = error.what
@@ -202,7 +202,7 @@ class JobWatch:
         return seen.model_copy(update={"log_path": str(self._log.path)}) if copied else seen
 
     def _outcome_of_end(self, seen: Observation) -> Outcome:
-        cancelled = self._cancel.wanted
+        cancelled = self._cancel.is_wanted
         timed_out = self._record.is_timed_out(self._attempt)
         if timed_out and not cancelled and seen.state is LauncherState.CANCELLED:
             return Outcome(
@@ -229,7 +229,7 @@ class JobWatch:
                 log_path=seen.log_path,
                 held_by=seen.held_by,
             )
-            if self._cancel.wanted:
+            if self._cancel.is_wanted:
                 return
             if seen.state is LauncherState.RUNNING:
                 await self._record.show(JobState.RUNNING)
@@ -265,7 +265,7 @@ class JobWatch:
         if now - self._missing_since < _VANISHED_AFTER_SECONDS:
             return None
         where = f"{self._handle.cloud}/{self._handle.cluster_name}"
-        if self._cancel.wanted:
+        if self._cancel.is_wanted:
             return Outcome(TerminationReason.USER_CANCELLED, f"{where} no longer has the job.")
         return Outcome(TerminationReason.LOST, f"{where} no longer knows the job.")
 

@@ -79,7 +79,7 @@ class Patience:
             await asyncio.wait(
                 {launching, forced}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
             )
-            if self._cancel.force:
+            if self._cancel.is_forced:
                 limit = self._settings.force_timeout_seconds * _FACTOR
                 await asyncio.wait([launching], timeout=limit)
         finally:

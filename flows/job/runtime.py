@@ -61,17 +61,17 @@ class CancelRequest:
         return self._state
 
     @property
-    def wanted(self) -> bool:
+    def is_wanted(self) -> bool:
         """Whether the run's end is requested."""
         return self._state.wanted
 
     @property
-    def force(self) -> bool:
+    def is_forced(self) -> bool:
         """Whether the cancel is forced."""
         return self._state.forced
 
     @property
-    def concluded(self) -> bool:
+    def is_concluded(self) -> bool:
         """Whether the run is in a terminal state already, or was deleted."""
         return self._state.concluded
 
@@ -91,16 +91,16 @@ class CancelRequest:
 
     async def rest(self, seconds: float) -> None:
         """Wait before the next try; not longer than until more is requested."""
-        if self.force:
+        if self.is_forced:
             await asyncio.sleep(min(seconds, _FORCED_PAUSE_SECONDS))
             return
-        more = self.wait_until_forced() if self.wanted else self.wait_until_wanted()
+        more = self.wait_until_forced() if self.is_wanted else self.wait_until_wanted()
         with suppress(TimeoutError):
             await asyncio.wait_for(more, seconds)
 
     def forced_for(self, seconds: float) -> bool:
         """Whether the cancel was forced at least so many seconds ago."""
-        return self.force and time.monotonic() - self._forced_at >= seconds
+        return self.is_forced and time.monotonic() - self._forced_at >= seconds
 
 
 class Runtime:

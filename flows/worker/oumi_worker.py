@@ -311,7 +311,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
                 if not execution.done():
                     execution.cancel()
                     await asyncio.wait({execution})
-                    return not cancel.concluded
+                    return not cancel.is_concluded
                 return (await execution).is_cancelling()
             finally:
                 wanted.cancel()

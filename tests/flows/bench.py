@@ -174,7 +174,7 @@ class BenchWorker(OumiWorker):
     def is_asked_to_end(self, job_id: UUID) -> bool:
         """Whether the execution of a run knows that its end is wanted."""
         request = self._runtime.cancels.get(job_id)
-        return request is not None and request.wanted
+        return request is not None and request.is_wanted
 
     def tell(self, say: Callable[[str], None]) -> None:
         """Pass every line of its log to `say`."""
