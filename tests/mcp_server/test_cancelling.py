@@ -27,7 +27,8 @@ def submit(client: Client, config: Path, prefect: PrefectServer) -> Iterator[Sub
     jobs: list[str] = []
 
     async def submit(name: str) -> str:
-        given = {"config_path": config.name, "client_cwd": str(config.parent), "dry_run": False}
+        given: dict[str, Any] = {"config_path": config.name, "client_cwd": str(config.parent)}
+        given |= {"dry_run": False, "own_output": True}  # jobs that live do not share a folder
         jobs.append((await ok(client, "run_oumi_job", job_name=name, **given))["job_id"])
         return jobs[-1]
 
