@@ -27,7 +27,7 @@ class LauncherState(StrEnum):
 
 
 class Observation(Value):
-    """One look at a launcher's job.
+    """One observation of a launcher's job.
 
     Attributes:
         reason: Why it ended; None while live, and where the launcher does not report it.
