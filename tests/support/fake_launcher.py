@@ -124,7 +124,7 @@ class FakeLauncher:
         """Whether each cluster counts its jobs from 1 on, as SkyPilot's do."""
 
     def remake(self, cluster: str) -> None:
-        """A cluster was taken away with its jobs and created again: it counts its jobs anew."""
+        """A cluster was taken away with its jobs and created again: its job ids start over."""
         for job in self.jobs.values():
             job.gone |= job.cluster == cluster
 
