@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 
 from benchmarks.support import BIN
-from flows.core.names import DEPLOYMENT
+from flows.core.names import WORK_POOL, deployment
 
 NAME = "Prefect process worker"
 POOL = "bench-process"
@@ -34,7 +34,7 @@ async def post(api: httpx2.AsyncClient, path: str, body: dict[str, Any]) -> dict
 
 async def deploy_job_flow(api: httpx2.AsyncClient, *, stream_output: bool = False) -> str:
     """The id of a second deployment of our job flow, in a pool of process workers."""
-    known = (await api.get(f"/deployments/name/{DEPLOYMENT}")).json()
+    known = (await api.get(f"/deployments/name/{deployment(WORK_POOL)}")).json()
     return await deploy(
         api,
         flow_id=known["flow_id"],

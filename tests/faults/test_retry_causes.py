@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.core.names import DEPLOYMENT
+from flows.core.names import WORK_POOL, deployment
 from tests.faults.test_outcomes import write_yaml
 from tests.support.job_driver import Answer, JobDriver, job_processes
 from tests.support.stack import Stack
@@ -82,10 +82,10 @@ async def test_what_would_end_the_same_way_again_is_not_tried_again(jobs: JobDri
 
 async def without_config(jobs: JobDriver) -> str:
     """A run of a config that is not there, which only the Prefect UI would start."""
-    deployment = (await jobs.rest.get(f"/deployments/name/{DEPLOYMENT}")).json()["id"]
+    target = (await jobs.rest.get(f"/deployments/name/{deployment(WORK_POOL)}")).json()["id"]
     asked = {"config_path": str(jobs.folder / "gone.yaml"), "client_cwd": str(jobs.folder)}
     body = {"parameters": {"request": asked | {"max_retries": 2}}}
-    answer = await jobs.rest.post(f"/deployments/{deployment}/create_flow_run", json=body)
+    answer = await jobs.rest.post(f"/deployments/{target}/create_flow_run", json=body)
     job_id = answer.json()["id"]
     jobs.adopt(job_id)
     return job_id

@@ -117,9 +117,9 @@ async def test_what_was_submitted_to_another_pool_is_left_to_that(bench: Bench) 
     await bench.client.update_flow_run_labels(job_id, {names.LABEL_WORK_POOL: "theirs"})
     await remake_pool(bench)
     pool_runs = PoolRuns(bench.client, bench.pool, Owner.current(bench.settings.home))
-    assert job_id not in [run.id for run in await pool_runs.lost()]
+    assert job_id not in [run.id for run in await pool_runs.find_lost()]
     await bench.client.update_flow_run_labels(job_id, {names.LABEL_WORK_POOL: bench.pool})
-    assert job_id in [run.id for run in await pool_runs.lost()]
+    assert job_id in [run.id for run in await pool_runs.find_lost()]
     async with bench.worker():
         await bench.cancel(job_id)
         await bench.ending(job_id)
@@ -130,7 +130,7 @@ async def test_a_run_of_a_process_worker_is_not_taken(bench: Bench) -> None:
     await bench.client.update_flow_run(job_id, infrastructure_pid="somewhere:1234")
     await remake_pool(bench)
     pool_runs = PoolRuns(bench.client, bench.pool, Owner.current(bench.settings.home))
-    assert job_id not in [run.id for run in await pool_runs.lost()]
+    assert job_id not in [run.id for run in await pool_runs.find_lost()]
     await bench.client.delete_flow_run(job_id)
 
 

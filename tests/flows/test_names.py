@@ -49,7 +49,7 @@ def test_tags_tell_a_job_its_command_and_its_cloud() -> None:
 
 
 def test_the_default_pool_has_the_default_deployment_and_others_their_own() -> None:
-    assert names.deployment("oumi") == names.DEPLOYMENT == "oumi-job/default"
+    assert names.deployment("oumi") == "oumi-job/default"
     assert names.deployment("gpu") == "oumi-job/gpu"
 
 

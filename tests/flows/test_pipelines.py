@@ -207,14 +207,14 @@ async def test_a_step_retried_while_its_pipeline_concludes_takes_it_on(
     family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench, concludes, goes_on = family.bench, asyncio.Event(), asyncio.Event()
-    conclude = Parent.concluded
+    conclude = Parent.conclude
 
     async def late(parent: Parent, outcome: object) -> object:
         concludes.set()
         await goes_on.wait()
         return await conclude(parent, outcome)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Parent, "concluded", late)
+    monkeypatch.setattr(Parent, "conclude", late)
     async with bench.worker():
         parent = await family.submit(
             family.step("one"), family.step("after", "exit 0", needs=["one"])

@@ -116,7 +116,7 @@ async def test_a_look_that_fails_is_followed_by_another(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed: list[str] = []
-    ending = PoolRuns.ending
+    ending = PoolRuns.find_ending
 
     async def fail_once(self: PoolRuns, ids: object) -> list[FlowRun]:
         if not failed:
@@ -124,7 +124,7 @@ async def test_a_look_that_fails_is_followed_by_another(
             raise ValueError("not what was expected")
         return await ending(self, ids)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(PoolRuns, "ending", fail_once)
+    monkeypatch.setattr(PoolRuns, "find_ending", fail_once)
     async with bench.worker():
         job_id = await bench.submit("hold")
         await bench.launched(job_id)
@@ -233,7 +233,7 @@ async def test_more_runs_than_a_page_are_all_seen(
     for job_id in ids:
         await bench.cancel(job_id)
     pool = PoolRuns(bench.client, bench.pool, Owner.current(bench.settings.home))
-    assert {run.id for run in await pool.ending(ids)} == set(ids)
+    assert {run.id for run in await pool.find_ending(ids)} == set(ids)
 
 
 async def test_a_run_of_another_versions_flow_waits_for_a_worker_that_has_it(bench: Bench) -> None:
