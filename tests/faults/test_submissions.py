@@ -41,7 +41,9 @@ async def test_a_burst_through_several_servers_runs_each_job_once(
 
 async def test_a_job_keeps_its_name_when_its_server_dies_before_naming_it(jobs: JobDriver) -> None:
     config = job_config(jobs.folder, "any", "true")
-    deployment = (await jobs.rest.get(f"/deployments/name/{names.deployment(names.WORK_POOL)}")).json()["id"]
+    deployment = (
+        await jobs.rest.get(f"/deployments/name/{names.deployment(names.WORK_POOL)}")
+    ).json()["id"]
     # What a server sends first; the name with the run's id follows in a call of its own.
     body = {
         "name": "my job",

@@ -16,6 +16,9 @@ else:
     from yaml import CSafeLoader as SafeLoader
 
 _MAX_DEPTH: Final = 64
+_TOO_DEEP: Final = f"nested more than {_MAX_DEPTH} levels deep"
+_TOO_DEEP_FOR_LIBYAML: Final = "maximum nesting depth"
+"""What libyaml says of 1,000 levels, before it hands out the first event (PyYAML 6.0.4)."""
 _MAX_VALUES: Final = 100_000
 _VALUE_CHARACTERS: Final = 100
 MAX_INTEGER_BITS: Final = 64
@@ -36,7 +39,10 @@ def parse_yaml(text: str, name: str) -> object:
         check_yaml_size(text)
         return cast(object, yaml.load(text, Loader=_Loader))  # noqa: S506 - a safe loader
     except yaml.MarkedYAMLError as error:
-        raise _invalid(name, error.problem or "bad YAML", error.problem_mark) from error
+        problem = error.problem or "bad YAML"
+        if _TOO_DEEP_FOR_LIBYAML in problem:
+            problem = _TOO_DEEP
+        raise _invalid(name, problem, error.problem_mark) from error
     except (yaml.YAMLError, ValueError) as error:
         raise _invalid(name, str(error).partition("\n")[0], None) from error
 
@@ -214,7 +220,7 @@ class _Size:
         """Say which limit is exceeded; empty if none is."""
         if self._total > _MAX_VALUES or self._is_endless:
             return f"it expands to more than {_MAX_VALUES:,} values; use fewer YAML aliases"
-        return f"nested more than {_MAX_DEPTH} levels deep" if self._deepest > _MAX_DEPTH else ""
+        return _TOO_DEEP if self._deepest > _MAX_DEPTH else ""
 
     def _count(self, values: int, *, height: int) -> None:
         self._total += values
