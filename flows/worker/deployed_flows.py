@@ -32,7 +32,7 @@ _EARLIER: Final = {
     "flows.external_jobs.external_job": "flows.answers.external_jobs.external_job",
     "flows.external_jobs.external_log": "flows.answers.external_jobs.external_log",
 }
-"""Entry points that versions before 0.2 deployed, and where the same flows are now. A worker finds
+"""Entry points that the first version deployed, and where the same flows are now. A worker finds
 them until prefect.yaml is applied again."""
 _OURS: Final = "flows."
 _FAILURE_SECONDS: Final = 30.0
