@@ -121,7 +121,8 @@ class WorkerCalls:
     ) -> T | None:
         """Order work that may take minutes, from a flow that sets `LABEL_ORDERED`.
 
-        A call joins a run of the same order that has not ended.
+        A call joins a run of the same order that has not ended, and gets the answer of one that
+        ended after the call before it had stopped waiting.
 
         Returns:
             What the flow returned; None: it has the order and has not confirmed its end.
@@ -131,18 +132,26 @@ class WorkerCalls:
             OperationTimeout: The order was not given and was cancelled.
             EngineUnavailable: No worker took the run, which was cancelled.
         """
-        run = await self._last(flow, parameters, name=name)
-        if run is None or not _is_live(run):
+        last = await self._last(flow, parameters, name=name)
+        is_unread = last is not None and last.label(names.LABEL_UNREAD) == "yes"
+        run = last if last and (_is_live(last) or (is_unread and _is_fresh(last))) else None
+        if run is None:
             # Two calls at once get the same run.
-            key = " ".join([name, *map(str, parameters.values()), run.id if run else ""])
+            key = " ".join([name, *map(str, parameters.values()), last.id if last else ""])
             run = await self._create(flow, parameters, name=name, key=key)
+            is_unread = False
         run = await self._await_end(run, timeout_seconds)
-        if not run.state.job_state.is_terminal and not run.label(names.LABEL_ORDERED):
+        if run.state.job_state.is_terminal:
+            if is_unread:
+                await self._gateway.patch_labels(run.id, {names.LABEL_UNREAD: "no"})
+            return await self._answer(run, answer_type)
+        if not run.label(names.LABEL_ORDERED):
             run = await self._withdraw(run)
             if not run.label(names.LABEL_ORDERED):
                 raise _late(run)
-            return None
-        return await self._answer(run, answer_type) if run.state.job_state.is_terminal else None
+        if not is_unread:
+            await self._gateway.patch_labels(run.id, {names.LABEL_UNREAD: "yes"})
+        return None
 
     async def _create(
         self, flow: str, parameters: Mapping[str, Any], *, name: str, key: str

@@ -54,7 +54,7 @@ def test_overrides_are_checked_against_the_command() -> None:
 
 def test_analyze_takes_only_what_its_command_line_has() -> None:
     check_overrides({"dataset_path": "x", "sample_count": 3}, Command.ANALYZE)
-    assert "can override dataset_name," in refusal("split", "test", Command.ANALYZE)
+    assert "can override only dataset_name," in refusal("split", "test", Command.ANALYZE)
     assert "cannot be null" in refusal("dataset_path", None, Command.ANALYZE)
 
 

@@ -37,6 +37,7 @@ async def test_jobs_whose_times_lie_ahead_are_listed(
             config_path=config.name,
             client_cwd=str(config.parent),
             dry_run=False,
+            own_output=True,
         )
         prefect.set_states(answer["job_id"], *states)
         return answer["job_id"]

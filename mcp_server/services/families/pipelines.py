@@ -257,7 +257,7 @@ def _answer(
 def _output_warnings(checked: CheckedPipeline) -> list[str]:
     """List the findings about the folders that the steps write to."""
     return [
-        shorten(f"Step {one.part.name}: {finding.text}")
+        shorten(f"{one.part.name}: {finding.text}")
         for one in checked.parts
         for finding in one.job.findings
         if finding.code in OUTPUT_CODES

@@ -104,8 +104,9 @@ class ScheduleService:
         """
         checked = await self._check(new)
         subject = checked.subject
+        warnings = [*checked.warnings, *subject.warnings]
         return self._answer(checked).model_copy(
-            update={"job_config": subject.job_config, "warnings": subject.warnings}
+            update={"job_config": subject.job_config, "warnings": warnings}
         )
 
     async def schedule(

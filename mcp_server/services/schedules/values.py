@@ -186,9 +186,6 @@ class ScheduledJob(Value):
         description="What pre-flight found; in a dry run also what it skipped.",
     )
     job_config: str | None = Field(default=None, description="What would run; in a dry run.")
-    warnings: list[str] = Field(
-        default_factory=list[str], description="What was found about the folder it writes to."
-    )
     url: str | None = None
 
 
