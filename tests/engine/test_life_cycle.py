@@ -383,8 +383,8 @@ def test_a_home_that_is_moved_while_its_engine_runs_is_brought_up_where_it_is_no
 
         assert engine.status().problem is None
         assert processes_of(moved) == [
-            "-m mcp_server.engine.serve " + str(moved / "engine"),
-            "-m prefect worker",
+            "mcp_server.engine.serve " + str(moved / "engine"),
+            "prefect worker",
         ]
     finally:
         engine.down()

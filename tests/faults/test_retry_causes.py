@@ -53,7 +53,7 @@ async def test_what_took_too_long_is_gone_and_tried_again_when_asked_for(jobs: J
     await second(jobs, asked)
 
 
-async def test_what_cannot_be_launched_or_fails_by_itself_is_tried_again(
+async def test_what_cannot_be_launched_is_killed_or_fails_by_itself_is_tried_again(
     jobs: JobDriver, stack: Stack
 ) -> None:
     in_the_way = Path(stack.env["OUMI_FLOWS_HOME"]) / "local" / "blocked" / "jobs"
@@ -61,20 +61,20 @@ async def test_what_cannot_be_launched_or_fails_by_itself_is_tried_again(
     in_the_way.write_text("no folder")
     blocked = await jobs.submit("true", name="blocked", cluster_name="blocked", max_retries=1)
     failing = await jobs.submit(IS_SECOND, name="failing", max_retries=1, retry_on=["nonzero_exit"])
+    killed = await jobs.submit(f"{IS_SECOND} || kill -KILL $$", name="killed", max_retries=1)
     assert "launch_failed" in (await retrying(jobs, blocked))["summary"]
     in_the_way.unlink()
     assert "nonzero_exit" in (await retrying(jobs, failing))["summary"]
-    await asyncio.gather(second(jobs, blocked), second(jobs, failing))
+    assert "killed" in (await retrying(jobs, killed))["summary"]
+    await asyncio.gather(*(second(jobs, job_id) for job_id in (blocked, failing, killed)))
 
 
 async def test_what_would_end_the_same_way_again_is_not_tried_again(jobs: JobDriver) -> None:
-    starved = await jobs.submit("kill -KILL $$", name="starved", max_retries=2)
     content = {"resources": {"cloud": "local"}, "setup": "false", "run": "true"}
     config = write_yaml(jobs.folder, "setup", content)
     unready = await jobs.submit_config(config, max_retries=2)
     gone = await without_config(jobs)
     await asyncio.gather(
-        fails_for_good(jobs, starved, "out_of_memory"),
         fails_for_good(jobs, unready, "setup_failed"),
         fails_for_good(jobs, gone, "invalid_config"),
     )
