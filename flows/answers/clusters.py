@@ -14,6 +14,7 @@ from prefect.exceptions import Abort
 from prefect.tasks import Task
 
 from flows.answers.answering import answering
+from flows.core.configs.clouds import kind_of
 from flows.core.errors import ClusterNotFound, ClusterUnreachable
 from flows.core.models import ClusterEnd, ClusterList, ClusterState
 from flows.core.names import (
@@ -69,8 +70,9 @@ async def stop_cluster(cloud: str, cluster_name: str) -> ClusterEnd:
         await stop(cloud, cluster_name)
     except ClusterUnreachable as error:
         raise _not_confirmed(error) from error
+    kept = " Its disks are kept and billed." if kind_of(cloud).keeps_clusters else ""
     return ClusterEnd(
-        summary=f"Cluster {cluster_name} on {cloud} is stopped. Its disks are kept and billed.",
+        summary=f"Cluster {cluster_name} on {cloud} is stopped.{kept}",
         cloud=cloud,
         cluster_name=cluster_name,
         state="stopped",

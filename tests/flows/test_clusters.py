@@ -73,6 +73,7 @@ async def test_clusters_are_listed_stopped_and_destroyed(
         return (await clusters.stop("local", CLUSTER)).state == "stopped"
 
     await eventually(is_stopped, timeout=PATIENCE_SECONDS)
+    assert "billed" not in (await clusters.stop("local", CLUSTER)).summary
     assert (await clusters.find("local", CLUSTER)).state is ClusterState.STOPPED
     gone = await clusters.down("local", CLUSTER)
     assert gone.state == "gone"
