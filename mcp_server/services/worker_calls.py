@@ -93,8 +93,8 @@ class WorkerCalls:
             EngineUnavailable: No worker took the run.
         """
         last = await self._last(flow, parameters, name=name)
-        is_unread = last is not None and last.label(names.LABEL_UNREAD) == "yes"
-        if last is None or not (_is_live(last) or (is_unread and _is_fresh(last))):
+        is_unread = _is_unread(last)
+        if last is None or not _can_continue(last):
             last = await self._create(flow, parameters, name=name, key=uuid4().hex)
             is_unread = False
         run = await self._await_end(last, timeout_seconds)
@@ -133,8 +133,8 @@ class WorkerCalls:
             EngineUnavailable: No worker took the run, which was cancelled.
         """
         last = await self._last(flow, parameters, name=name)
-        is_unread = last is not None and last.label(names.LABEL_UNREAD) == "yes"
-        run = last if last and (_is_live(last) or (is_unread and _is_fresh(last))) else None
+        is_unread = _is_unread(last)
+        run = last if last and _can_continue(last) else None
         if run is None:
             # Two calls at once get the same run.
             key = " ".join([name, *map(str, parameters.values()), last.id if last else ""])
@@ -223,6 +223,16 @@ class WorkerCalls:
                 "Restart the engine with `oumi-flows down` and `oumi-flows up`, so that the "
                 "worker and this server are of one version",
             ) from error
+
+
+def _is_unread(run: FlowRun | None) -> bool:
+    """Whether the caller stopped waiting for the run's answer."""
+    return run is not None and run.label(names.LABEL_UNREAD) == "yes"
+
+
+def _can_continue(run: FlowRun) -> bool:
+    """Whether a call gets the answer of this run of its question, instead of asking again."""
+    return _is_live(run) or (_is_unread(run) and _is_fresh(run))
 
 
 def _is_live(run: FlowRun) -> bool:
