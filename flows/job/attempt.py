@@ -22,7 +22,7 @@ from flows.core.errors import (
 )
 from flows.core.models import JobHandle, JobRequest
 from flows.core.redaction import Redactor, own_redactor, own_secrets, ways_of_writing
-from flows.core.secret_marks import keep_marks
+from flows.core.secret_marks import keep_marks, read_marks
 from flows.core.states import JobState, TerminationReason
 from flows.job.hiding_log import HidingLogger
 from flows.job.job_search import JobSearch
@@ -185,13 +185,17 @@ class Attempt:
         self._report.redactor = self._logger.redactor = redactor
 
     def _redactor(self) -> Redactor:
-        """Build the redactor of all known secrets, and keep marks of the worker's own."""
+        """Build the redactor of all known secrets, and keep marks of the worker's own.
+
+        The marks in the home folder are those of other workers and of the server that submitted.
+        """
         inherited = own_secrets()
         try:
             keep_marks(ways_of_writing(inherited), self._settings.home)
         except OSError as error:
             self._logger.warning("The marks of secrets were not kept: %s", error)
-        return Redactor([*inherited, *self._plan.secrets()])
+        marks = read_marks(self._settings.home)
+        return Redactor([*inherited, *self._plan.secrets()], marks=marks)
 
     def _hide_secrets(self, outcome: Outcome) -> Outcome:
         return Outcome(outcome.reason, self._report.redactor.text(outcome.text))

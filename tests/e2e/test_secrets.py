@@ -91,6 +91,7 @@ printenv | sort
 echo "$DB_PASSWORD" | base64
 printf %s "$HF_TOKEN$WANDB_API_KEY$DB_PASSWORD$GITHUB_PAT" | sha256sum >proof.txt
 echo "Traceback (most recent call last):"
+echo {SERVER_SECRET["CANARY_SERVER_TOKEN"]}
 echo "ValueError: $DB_PASSWORD and $WANDB_API_KEY do not let $HF_TOKEN in"
 exit 3
 """

@@ -30,7 +30,9 @@ from flows.core.redaction import (
     is_secret_override,
     own_redactor,
     own_secrets,
+    ways_of_writing,
 )
+from flows.core.secret_marks import keep_marks
 from mcp_server.prefect_api.models import FlowRun
 from mcp_server.services.jobs.notifications import check_receiver
 from mcp_server.services.jobs.plan_warnings import found_in, warnings_of_plan
@@ -160,11 +162,15 @@ def refuse_blocked(job: CheckedJob) -> None:
 def keep_config(job: CheckedJob, snapshots_dir: Path) -> JobRequest:
     """Copy the config, and return the request that names the copy.
 
+    The secrets of this process get marks beside the copies, so that a worker that does not have
+    them hides them in what the job prints.
+
     Raises:
         InternalError: The copy cannot be written.
     """
     try:
         sha256 = save_snapshot(job.config.text, snapshots_dir)
+        keep_marks(ways_of_writing(own_secrets()), snapshots_dir.parent)
     except OSError as error:
         raise InternalError(
             f"The config cannot be kept in {snapshots_dir} ({error.strerror})",
