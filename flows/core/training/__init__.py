@@ -1,0 +1,1 @@
+"""The training record of a job: the numbers its trainings logged, and what happened in them."""

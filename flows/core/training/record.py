@@ -1,0 +1,118 @@
+"""Reads training records. Blocking: it reads files; see `flows.core.training.recorder`."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, cast
+from urllib.parse import unquote
+
+import numpy as np
+
+from flows.core.regular_files import open_regular_file
+from flows.core.training.recorder import EVENTS, KEYS_MAX, ROWS_MAX, SUFFIX, file_name
+from flows.core.training.series import EMPTY, ROW, Series, join, last_pass
+
+_EVENTS_BYTES: Final = 2**23
+_SEGMENTS_MAX: Final = 500
+
+
+class Segment:
+    """What one process of one attempt recorded.
+
+    Args:
+        folder: Its folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def names(self) -> list[str]:
+        """List the names of its metrics."""
+        files = self._folder.glob(f"*{SUFFIX}")
+        return sorted(unquote(path.name.removesuffix(SUFFIX)) for path in files)[:KEYS_MAX]
+
+    def read(self, name: str) -> Series:
+        """Read the values of a metric in the order they were logged; empty if it has none."""
+        return last_pass(self._rows(name, ROWS_MAX))
+
+    def first_step(self) -> int | None:
+        """The step it began at: 0, or that of a checkpoint; None if it logged nothing."""
+        rows = (self._rows(name, 1).steps for name in self.names())
+        first = [int(steps[0]) for steps in rows if len(steps)]
+        if not first:
+            return None
+        begins = (event.get("step") for event in self.events() if event.get("kind") == "begin")
+        began = next((step for step in begins if isinstance(step, int)), None)
+        return min(first) - 1 if began is None else began
+
+    def _rows(self, name: str, count: int) -> Series:
+        """Read the first rows of a metric."""
+        try:
+            with open_regular_file(self._folder / file_name(name)) as file:
+                raw = file.read(count * ROW.itemsize)
+        except OSError:
+            return EMPTY
+        rows = np.frombuffer(raw, dtype=ROW, count=len(raw) // ROW.itemsize)
+        return Series(rows["step"], rows["at"], rows["value"])
+
+    def events(self) -> Iterator[Mapping[str, Any]]:
+        """Read what happened, in order; lines that are not whole are left out."""
+        try:
+            with open_regular_file(self._folder / EVENTS) as file:
+                lines = file.read(_EVENTS_BYTES).splitlines()
+        except OSError:
+            return
+        for line in lines:
+            try:
+                event = cast(object, json.loads(line))
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(event, dict):
+                yield cast("Mapping[str, Any]", event)
+
+
+class TrainingRecord:
+    """The records of a job's attempts as one.
+
+    A later segment ran the steps after its first one again, so of those its values count.
+
+    Args:
+        folders: The record of each attempt, the first attempt first; they need not exist.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._segments = [segment for folder in folders for segment in read_segments(folder)]
+
+    def names(self) -> list[str]:
+        """List the names of all metrics."""
+        return sorted({name for segment in self._segments for name in segment.names()})
+
+    def read(self, name: str) -> Series:
+        """Read the values of a metric by step."""
+        parts: list[Series] = []
+        bound: int | None = None
+        for segment, first in reversed(self._starts):
+            part = segment.read(name)
+            parts.append(part if bound is None else part.until(bound))
+            bound = first if bound is None else min(first, bound)
+        return join(reversed(parts))
+
+    def events(self) -> list[Mapping[str, Any]]:
+        """Read what happened, in order."""
+        return [event for segment in self._segments for event in segment.events()]
+
+    @cached_property
+    def _starts(self) -> list[tuple[Segment, int]]:
+        """The segments that logged something, and the step each began at."""
+        starts = ((segment, segment.first_step()) for segment in self._segments)
+        return [(segment, first) for segment, first in starts if first is not None]
+
+
+def read_segments(folder: Path) -> list[Segment]:
+    """List the segments of a record, the earliest first."""
+    try:
+        folders = sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError:
+        return []
+    return [Segment(path) for path in folders[-_SEGMENTS_MAX:]]
