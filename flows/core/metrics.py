@@ -1,16 +1,15 @@
 """Read the metrics of a job: from its evaluation, its training, or its own output."""
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
-from flows.core.divergence import raw_loss
-from flows.core.numbers import flat_numbers, read_numbers, to_count, to_json
+from flows.core.numbers import flat_numbers, to_count, to_json
 from flows.core.regular_files import open_regular_file, read_regular_file
 from flows.core.result_marks import EVALUATION, TRAINING, ResultMarks
+from flows.core.training.log_values import honest_numbers
 
 _TASK: Final = "task_params.json"
 _TAIL_BYTES: Final = 2**20
@@ -117,11 +116,7 @@ def _events(files: ResultFiles) -> Iterator[dict[str, float]]:
 
 def _event(line: str) -> dict[str, float]:
     """Read the numbers of a line that a trainer or a script wrote."""
-    numbers = read_numbers(line)
-    if "loss" in numbers:
-        not_finite = [name for name, value in numbers.items() if not math.isfinite(value)]
-        numbers["loss"] = raw_loss(numbers["loss"], not_finite)
-    return {_HARNESS.sub("", name): value for name, value in numbers.items()}
+    return {_HARNESS.sub("", name): one for name, one in honest_numbers(line).items()}
 
 
 def _evaluations(files: ResultFiles) -> Iterator[dict[str, float]]:

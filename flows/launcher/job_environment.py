@@ -1,4 +1,4 @@
-"""What every job has in its environment: its launch key and the progress hook."""
+"""What every job has in its environment: its launch key and our hooks."""
 
 import hashlib
 import os
@@ -70,11 +70,11 @@ def _write_deps(text: str, settings: Settings) -> Path:
     return path
 
 
-HOOK: Final = Path(__file__).with_name("progress_hook.py")
+HOOKS: Final = tuple(Path(__file__).with_name(f"{name}_hook.py") for name in ("progress", "record"))
 
 
 def deps_file_text(existing: str | None) -> str:
-    """What a file named by ``OUMI_EXTRA_DEPS_FILE`` must hold for the progress hook to load.
+    """What a file named by ``OUMI_EXTRA_DEPS_FILE`` must hold for our hooks to load.
 
     Oumi 0.9 imports each path in it, one to a line; blank lines and # comments are skipped.
 
@@ -82,6 +82,6 @@ def deps_file_text(existing: str | None) -> str:
         existing: Text of the user's own such file, which is kept; None: there is none.
     """
     lines = (existing or "").splitlines()
-    if str(HOOK) not in (line.strip() for line in lines):
-        lines.append(str(HOOK))
+    given = {line.strip() for line in lines}
+    lines += [str(hook) for hook in HOOKS if str(hook) not in given]
     return "\n".join(lines) + "\n"

@@ -20,7 +20,7 @@ from flows.core.logs.lines import REPORT_MARKER
 from flows.core.models import JobProgress
 from flows.core.names import JOB_KEY_ENV
 from flows.job.progress import ProgressReader
-from flows.launcher.job_environment import HOOK, deps_file_text
+from flows.launcher.job_environment import HOOKS, deps_file_text
 from flows.launcher.local.job_folder import JOB_DIR_ENV
 from flows.launcher.progress_hook import MARK, MARKER, SIGN, ProgressReports, RawLoss
 
@@ -316,6 +316,10 @@ def test_neither_a_closed_stream_nor_another_state_ends_a_training() -> None:
     training.hook.on_train_begin(None, object(), None)  # type: ignore[arg-type]
 
 
+HOOK = HOOKS[0]
+OURS = "".join(f"{hook}\n" for hook in HOOKS)
+
+
 class FakeCallback:
     def on_epoch_end(self) -> str:
         return "inherited"
@@ -365,7 +369,7 @@ def test_without_transformers_nothing_is_imported(
 
 
 def test_the_deps_file_keeps_what_the_user_has_in_it() -> None:
-    assert deps_file_text(None) == f"{HOOK}\n"
-    assert deps_file_text("# mine\nmy_module.py") == f"# mine\nmy_module.py\n{HOOK}\n"
-    assert deps_file_text(deps_file_text("a.py\n")) == f"a.py\n{HOOK}\n"
-    assert HOOK.is_file()
+    assert deps_file_text(None) == OURS
+    assert deps_file_text("# mine\nmy_module.py") == f"# mine\nmy_module.py\n{OURS}"
+    assert deps_file_text(deps_file_text("a.py\n")) == f"a.py\n{OURS}"
+    assert all(hook.is_file() for hook in HOOKS)

@@ -1,7 +1,7 @@
 """Reads training records. Blocking: it reads files; see `flows.core.training.recorder`."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, cast
@@ -13,6 +13,8 @@ from flows.core.regular_files import open_regular_file
 from flows.core.training.recorder import EVENTS, KEYS_MAX, ROWS_MAX, SUFFIX, file_name
 from flows.core.training.series import EMPTY, ROW, Series, join, last_pass
 
+LOG_SEGMENT: Final = "log"
+"""Name of the segment with the numbers that were read from a log."""
 _EVENTS_BYTES: Final = 2**23
 _SEGMENTS_MAX: Final = 500
 
@@ -26,6 +28,11 @@ class Segment:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    @property
+    def is_of_log(self) -> bool:
+        """Whether its numbers were read from the log."""
+        return self._folder.name == LOG_SEGMENT
 
     def names(self) -> list[str]:
         """List the names of its metrics."""
@@ -75,7 +82,8 @@ class Segment:
 class TrainingRecord:
     """The records of a job's attempts as one.
 
-    A later segment ran the steps after its first one again, so of those its values count.
+    A later segment ran the steps after its first one again, so of those its values count. What
+    was read from the log counts for metrics that no training recorded itself.
 
     Args:
         folders: The record of each attempt, the first attempt first; they need not exist.
@@ -90,23 +98,43 @@ class TrainingRecord:
 
     def read(self, name: str) -> Series:
         """Read the values of a metric by step."""
-        parts: list[Series] = []
-        bound: int | None = None
-        for segment, first in reversed(self._starts):
-            part = segment.read(name)
-            parts.append(part if bound is None else part.until(bound))
-            bound = first if bound is None else min(first, bound)
-        return join(reversed(parts))
+        return _join(name, self._recorded) if self._has(name) else _join(name, self._logs)
 
     def events(self) -> list[Mapping[str, Any]]:
         """Read what happened, in order."""
         return [event for segment in self._segments for event in segment.events()]
 
+    def _has(self, name: str) -> bool:
+        return any(name in segment.names() for segment, _ in self._recorded)
+
     @cached_property
-    def _starts(self) -> list[tuple[Segment, int]]:
-        """The segments that logged something, and the step each began at."""
-        starts = ((segment, segment.first_step()) for segment in self._segments)
-        return [(segment, first) for segment, first in starts if first is not None]
+    def _recorded(self) -> list[tuple[Segment, int]]:
+        return _starts(one for one in self._segments if not one.is_of_log)
+
+    @cached_property
+    def _logs(self) -> list[tuple[Segment, int]]:
+        return _starts(one for one in self._segments if one.is_of_log)
+
+
+def _starts(segments: Iterable[Segment]) -> list[tuple[Segment, int]]:
+    """The segments that have numbers, and the step each began at."""
+    starts = ((segment, segment.first_step()) for segment in segments)
+    return [(segment, first) for segment, first in starts if first is not None]
+
+
+def _join(name: str, starts: list[tuple[Segment, int]]) -> Series:
+    parts: list[Series] = []
+    bound: int | None = None
+    for segment, first in reversed(starts):
+        part = segment.read(name)
+        parts.append(part if bound is None else part.until(bound))
+        bound = first if bound is None else min(first, bound)
+    return join(reversed(parts))
+
+
+def record_folder(log_path: Path) -> Path:
+    """Return the folder of the record of the attempt that writes a log."""
+    return log_path.with_suffix(".record")
 
 
 def read_segments(folder: Path) -> list[Segment]:
