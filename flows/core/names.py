@@ -14,6 +14,7 @@ VALIDATE_FLOW: Final = "validate-config"
 EXTERNAL_JOB_FLOW: Final = "external-job"
 EXTERNAL_LOG_FLOW: Final = "external-log"
 PRE_FLIGHT_FLOW: Final = "pre-flight-check"
+JOB_METRICS_FLOW: Final = "job-metrics"
 WORK_POOL: Final = "oumi"
 WORKER_TYPE: Final = "oumi"
 

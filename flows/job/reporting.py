@@ -14,6 +14,8 @@ from flows.core.logs.pages import LogPage, error_tail, read_from, read_tail
 from flows.core.models import JobProgress
 from flows.core.redaction import own_redactor
 from flows.core.states import JobState, TerminationReason
+from flows.core.training.record import record_folder
+from flows.job.log_recorder import LogRecorder
 from flows.job.outcome import Outcome
 from flows.job.progress import ProgressReader
 from flows.job.reading import Reading
@@ -48,6 +50,7 @@ class Report:
         self._interval = interval_seconds
         self._reading = Reading()
         self._reader: ProgressReader | None = None
+        self._recorder: LogRecorder | None = None
         self._offset = 0
         self._progress = JobProgress()
         self._updated_at = float("-inf")
@@ -66,7 +69,9 @@ class Report:
         self._updated_at = now
         progress = await self._reading.read("the progress of a job", self._read, seen.log_path)
         if seen.log_path:
-            await self._forward(Path(seen.log_path), final=final)
+            path = Path(seen.log_path)
+            await self._reading.read("the metrics of a job", self._record_metrics, path, rest=final)
+            await self._forward(path, final=final)
         stale = now - self._shown_at > _SHOW_SECONDS
         if progress is not None or self._said_unreachable or stale:
             self._said_unreachable = False
@@ -127,6 +132,11 @@ class Report:
         if self._reader is None:
             self._reader = ProgressReader(Path(log_path))
         return self._reader.read()
+
+    def _record_metrics(self, path: Path, *, rest: bool) -> None:
+        if self._recorder is None:
+            self._recorder = LogRecorder(path, record_folder(path))
+        self._recorder.read(rest=rest)
 
     def _last_words(self, path: Path, output_dir: str) -> tuple[str, Cause | None] | None:
         """The last lines of a log, without secrets, and the cause of the failure in them."""

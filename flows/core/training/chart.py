@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from flows.core.training.summary import JobMetrics, MetricSummary
+from flows.core.training.values import JobMetrics, MetricSummary
 
 _DPI: Final = 100
 _WIDTH: Final = 4.6

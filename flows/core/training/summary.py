@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
-from pydantic import Field
 
-from flows.core.models import Value
-from flows.core.numbers import Number
+from flows.core.redaction import hide_tokens
 from flows.core.training.directions import Direction, direction_of
-from flows.core.training.record import TrainingRecord
+from flows.core.training.log_values import STEP_NAMES
+from flows.core.training.record import TrainingRecord, record_folder
 from flows.core.training.series import Extreme, Series, greatest, least, thin
+from flows.core.training.values import POINTS, JobMetrics, MetricsRequest, MetricSummary, Point
 
 _MAIN: Final = ("loss", "train/loss", "eval_loss", "reward", "learning_rate", "grad_norm")
 """Metrics that are described when none is asked for, and exist: best first."""
@@ -19,69 +20,35 @@ _MAIN_KEYS: Final = 6
 _POINT_BYTES: Final = 18
 _SERIES_BYTES: Final = 8_000
 """Bytes of all series of an answer, unless more points are asked for."""
-POINTS: Final = 100
 _LEAST_POINTS: Final = 10
 _DIGITS: Final = 6
+_OTHERS: Final = 100
+"""Names of other metrics that are listed."""
 
 
-class Point(Value):
-    """A value and the training step it was logged at."""
-
-    step: int
-    value: Number
-
-
-class MetricSummary(Value):
-    """One metric of a job."""
-
-    key: str
-    count: int = Field(description="Values that were logged, of the steps that count.")
-    not_finite: int = Field(default=0, description="How many of them are NaN or infinite.")
-    first: Point
-    last: Point
-    min: Point | None = Field(description="Null: no value is finite.")
-    max: Point | None
-    best: Point | None = Field(description="Null: its name does not tell which way is better.")
-    series: list[tuple[int, Number]] = Field(
-        description="[step, value], thinned so that every spike stays."
-    )
-
-
-class JobMetrics(Value):
-    """The metrics of a job."""
-
-    job_id: str
-    name: str = ""
-    keys: list[MetricSummary]
-    other_keys: list[str] = Field(
-        default_factory=list[str], description="Metrics that were not asked for."
-    )
-
-
-def describe_metrics(
-    record: TrainingRecord, *, job_id: str, keys: Sequence[str], points: int, since_step: int | None
-) -> JobMetrics:
-    """Describe metrics of a job. Blocking: it reads files.
-
-    Args:
-        record: The training record of the job.
-        job_id: The job.
-        keys: Names of metrics; empty: those that matter most. Unknown ones are left out.
-        points: Most points of a series.
-        since_step: First step; None: from the beginning.
-    """
-    names = [name for name in record.names() if name not in ("step", "epoch")]
-    chosen = [key for key in keys if key in names] if keys else main_metrics(names)
+def read_metrics(request: MetricsRequest) -> JobMetrics:
+    """Read metrics of a job. Blocking: it reads files."""
+    record = TrainingRecord([record_folder(Path(path)) for path in request.log_paths])
+    recorded = [name for name in record.names() if name not in STEP_NAMES]
+    names = [*recorded, *(name for name in request.results if name not in recorded)]
+    chosen = [key for key in request.keys if key in names] or main_metrics(names)
+    points = _share(request.points, len(chosen))
     summaries: list[MetricSummary] = []
     for key in chosen:
-        series = record.read(key)
-        series = series if since_step is None else series.since(since_step)
+        series = record.read(key) if key in recorded else _constant(request.results[key])
+        if request.since_step is not None:
+            series = series.since(request.since_step)
         if len(series.steps):
-            summaries.append(_summarise(key, series, _share(points, len(chosen))))
-    shown = {summary.key for summary in summaries}
+            summaries.append(_summarise(key, series, points))
+    others = [hide_tokens(name) for name in names if name not in chosen]
     return JobMetrics(
-        job_id=job_id, keys=summaries, other_keys=[name for name in names if name not in shown]
+        job_id=request.job_id, name=request.name, keys=summaries, other_keys=others[:_OTHERS]
     )
+
+
+def _constant(value: float) -> Series:
+    """A result without a step, as of step 0."""
+    return Series.of([(0, 0.0, value)])
 
 
 def main_metrics(names: Sequence[str]) -> list[str]:
@@ -103,7 +70,7 @@ def _summarise(key: str, series: Series, points: int) -> MetricSummary:
     best = {Direction.LOWER: low, Direction.HIGHER: high}.get(direction_of(key) or Direction.LOWER)
     shown = thin(series, points)
     return MetricSummary(
-        key=key,
+        key=hide_tokens(key),
         count=len(series.steps),
         not_finite=int(np.count_nonzero(~np.isfinite(series.values))),
         first=Point(step=int(series.steps[0]), value=_short(series.values[0])),

@@ -46,6 +46,11 @@ class LogFiles(NamedTuple):
         )
         return Path(*parts)
 
+    def all_attempts(self) -> list[str]:
+        """Return the logs of all attempts, the first attempt first."""
+        first = 1 if self.prefix else self.attempt
+        return [str(self.of_attempt(number)) for number in range(first, self.attempt + 1)]
+
     def is_here(self) -> bool:
         """Whether the log is, or will be, on a disk of this machine. Blocking."""
         return self.last.parent.is_dir()
