@@ -12,8 +12,7 @@ from flows.core.logs.lines import REPORT_MARKER
 from flows.core.private_files import write_private
 from flows.core.regular_files import open_regular_file
 from flows.core.training.log_values import read_values
-from flows.core.training.record import LOG_SEGMENT
-from flows.core.training.recorder import Recorder
+from flows.core.training.recorder import LOG_SEGMENT, Recorder
 
 _STATE: Final = "read.json"
 _READ_BYTES: Final = 2**22

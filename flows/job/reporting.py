@@ -14,7 +14,7 @@ from flows.core.logs.pages import LogPage, error_tail, read_from, read_tail
 from flows.core.models import JobProgress
 from flows.core.redaction import own_redactor
 from flows.core.states import JobState, TerminationReason
-from flows.core.training.record import record_folder
+from flows.core.training.recorder import record_folder
 from flows.job.log_recorder import LogRecorder
 from flows.job.outcome import Outcome
 from flows.job.progress import ProgressReader

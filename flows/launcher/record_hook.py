@@ -15,8 +15,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, cast
 
-RECORD: Final = "log.record"
-"""Folder of the record in the job's folder, beside its ``log.txt``."""
 _RECORDER: Final = Path(__file__).parents[1] / "core" / "training" / "recorder.py"
 _BATCH: Final = ("per_device_train_batch_size", "gradient_accumulation_steps", "world_size")
 _ARGUMENTS: Final = (
@@ -124,7 +122,9 @@ class RecordedEvents:
 @functools.cache
 def process_recorder() -> Any:
     """Make the recorder of this process."""
-    return _load_recorder().Recorder(Path(os.environ["OUMI_FLOWS_JOB_DIR"], RECORD))
+    module = _load_recorder()
+    log_path = Path(os.environ["OUMI_FLOWS_JOB_DIR"], "log.txt")
+    return module.Recorder(module.record_folder(log_path))
 
 
 def _load_recorder() -> ModuleType:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.core.training.log_values import read_values
-from flows.core.training.record import LOG_SEGMENT, Segment
+from flows.core.training.record import Segment
+from flows.core.training.recorder import LOG_SEGMENT
 from flows.job.log_recorder import LogRecorder
 
 LINES = [

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.core.training.record import LOG_SEGMENT, Segment, TrainingRecord, read_segments
-from flows.core.training.recorder import ROW, Recorder, file_name
+from flows.core.training.record import Segment, TrainingRecord, read_segments
+from flows.core.training.recorder import LOG_SEGMENT, ROW, Recorder, file_name
 from flows.core.training.series import Series, greatest, least, thin
 
 

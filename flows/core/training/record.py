@@ -10,11 +10,17 @@ from urllib.parse import unquote
 import numpy as np
 
 from flows.core.regular_files import open_regular_file
-from flows.core.training.recorder import EVENTS, KEYS_MAX, ROWS_MAX, SUFFIX, file_name
+from flows.core.training.recorder import (
+    EVENTS,
+    KEYS_MAX,
+    LOG_SEGMENT,
+    ROWS_MAX,
+    SUFFIX,
+    file_name,
+)
 from flows.core.training.series import EMPTY, ROW, Series, join, last_pass
+from flows.core.training.usage_names import USAGE_SEGMENT
 
-LOG_SEGMENT: Final = "log"
-"""Name of the segment with the numbers that were read from a log."""
 _EVENTS_BYTES: Final = 2**23
 _SEGMENTS_MAX: Final = 500
 
@@ -33,6 +39,11 @@ class Segment:
     def is_of_log(self) -> bool:
         """Whether its numbers were read from the log."""
         return self._folder.name == LOG_SEGMENT
+
+    @property
+    def is_of_usage(self) -> bool:
+        """Whether it holds what the job used of its machine, by seconds since it began."""
+        return self._folder.name == USAGE_SEGMENT
 
     def names(self) -> list[str]:
         """List the names of its metrics."""
@@ -90,7 +101,8 @@ class TrainingRecord:
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        self._segments = [segment for folder in folders for segment in read_segments(folder)]
+        found = [segment for folder in folders for segment in read_segments(folder)]
+        self._segments = [segment for segment in found if not segment.is_of_usage]
 
     def names(self) -> list[str]:
         """List the names of all metrics."""
@@ -130,11 +142,6 @@ def _join(name: str, starts: list[tuple[Segment, int]]) -> Series:
         parts.append(part if bound is None else part.until(bound))
         bound = first if bound is None else min(first, bound)
     return join(reversed(parts))
-
-
-def record_folder(log_path: Path) -> Path:
-    """Return the folder of the record of the attempt that writes a log."""
-    return log_path.with_suffix(".record")
 
 
 def read_segments(folder: Path) -> list[Segment]:

@@ -31,6 +31,8 @@ from urllib.parse import quote
 ROW: Final = struct.Struct("<qdd")
 EVENTS: Final = "events.jsonl"
 SUFFIX: Final = ".rows"
+LOG_SEGMENT: Final = "log"
+"""Name of the segment with the numbers that were read from a log."""
 ROWS_MAX: Final = 2**20
 """Rows of a metric (24 MiB). A full file is thinned to half: of 4 rows the extremes stay."""
 KEYS_MAX: Final = 200
@@ -103,6 +105,11 @@ class Recorder:
 
     def _make_folder(self) -> None:
         self.segment.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def record_folder(log_path: Path) -> Path:
+    """Return the folder of the record of the attempt that writes a log."""
+    return log_path.with_suffix(".record")
 
 
 def file_name(name: str) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 from flows.core.redaction import hide_tokens
 from flows.core.training.directions import Direction, direction_of
 from flows.core.training.log_values import STEP_NAMES
-from flows.core.training.record import TrainingRecord, record_folder
+from flows.core.training.record import TrainingRecord
+from flows.core.training.recorder import record_folder
 from flows.core.training.series import Extreme, Series, greatest, least, thin
 from flows.core.training.values import POINTS, JobMetrics, MetricsRequest, MetricSummary, Point
 

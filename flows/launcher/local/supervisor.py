@@ -18,10 +18,12 @@ from types import FrameType
 from typing import Final
 
 from flows.core.states import TerminationReason
+from flows.core.training.recorder import record_folder
 from flows.launcher.local.job_folder import ExitRecord, JobFolder, JobSpec
 from flows.launcher.local.job_tree import IGNORED, JobTree
 from flows.launcher.local.memory_shortage import MemoryShortage
 from flows.launcher.local.slot_queue import SlotQueue
+from flows.launcher.local.usage_sampler import UsageSampler
 from flows.launcher.signals import signal_from_outside
 
 READY: Final = b"1"
@@ -30,7 +32,7 @@ LEFTOVER_GRACE_SECONDS: Final = 2.0
 """From SIGTERM to SIGKILL for processes that outlive the job's script."""
 # Changes come as signals; these limit the delay where a signal was never sent.
 _QUEUE_LOOK_SECONDS: Final = 2.0
-_RUN_LOOK_SECONDS: Final = 5.0
+_SHORTEST_LOOK_SECONDS: Final = 0.05
 _END_LOOK_SECONDS: Final = 0.1
 _WAKES: Final = frozenset({signal.SIGCHLD, signal.SIGUSR1, signal.SIGALRM})
 
@@ -122,7 +124,7 @@ class Supervisor:
             started_at: Wall-clock time of the start.
             since: Monotonic time of the start, if this process started the job.
         """
-        reason = self._wait_for_end()
+        reason = self._wait_for_end(self._sampler(started_at))
         now = time.time() if since is None else started_at + time.monotonic() - since
         status = self._tree.exit_status
         group = self._tree.group
@@ -141,7 +143,7 @@ class Supervisor:
             memory_peak_bytes=peak,
         )
 
-    def _wait_for_end(self) -> TerminationReason:
+    def _wait_for_end(self, sampler: UsageSampler) -> TerminationReason:
         reason: TerminationReason | None = None
         terminated_at = 0.0
         while self._tree.is_alive():
@@ -154,7 +156,8 @@ class Supervisor:
                     reason = TerminationReason.USER_CANCELLED
                 else:
                     self._shortage.look()
-                    _wait(_RUN_LOOK_SECONDS)
+                    sampler.sample()
+                    _wait(max(_SHORTEST_LOOK_SECONDS, sampler.seconds_until_next()))
                     continue
                 terminated_at = time.monotonic()
                 self._tree.signal(signal.SIGTERM)
@@ -165,6 +168,17 @@ class Supervisor:
                 self._tree.signal(signal.SIGKILL)
             _wait(_END_LOOK_SECONDS)
         return reason or self._own_end()
+
+    def _sampler(self, started_at: float) -> UsageSampler:
+        record, devices = self._folder.process_record(), self._spec.devices
+        group = self._tree.group
+        return UsageSampler(
+            record_folder(self._folder.log_path),
+            pids=self._tree.members if group is None else lambda: sorted(group.pids()),
+            cpu_seconds=lambda: group.cpu_seconds() if group else None,
+            started_at=started_at,
+            devices=devices[record.slot] if devices and record else "",
+        )
 
     def _own_end(self) -> TerminationReason:
         """Why the job ended, if it was not cancelled."""

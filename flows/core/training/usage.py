@@ -1,0 +1,70 @@
+"""What a local job uses of its machine, as its supervisor recorded it."""
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+
+from flows.core.models import Value
+from flows.core.regular_files import open_regular_file
+from flows.core.training.recorder import ROW, file_name
+from flows.core.training.usage_names import (
+    CPU,
+    DISK,
+    GPU_MEMORY,
+    GPU_POWER,
+    GPU_UTILIZATION,
+    GPUS_MAX,
+    RAM,
+    RAM_PEAK,
+    USAGE_SEGMENT,
+    gpu_metric,
+)
+
+
+class GpuUsage(Value):
+    """What a GPU does."""
+
+    utilization_percent: float | None = None
+    memory_bytes: float | None = Field(default=None, description="Of all processes on the GPU.")
+    power_watts: float | None = None
+
+
+class Usage(Value):
+    """What a job uses of its machine; values that are not known are null."""
+
+    ram_bytes: float | None = Field(
+        default=None, description="Resident memory of all processes; shared pages count for each."
+    )
+    ram_peak_bytes: float | None = None
+    cpu_seconds: float | None = None
+    disk_written_bytes: float | None = None
+    gpus: list[GpuUsage] = Field(default_factory=list[GpuUsage])
+
+
+def read_usage(record: Path) -> Usage | None:
+    """Read what a job used last, from its record; None if that was not recorded. Blocking."""
+    segment = record / USAGE_SEGMENT
+    if not segment.is_dir():
+        return None
+    last = {name: _last(segment, name) for name in (RAM, RAM_PEAK, CPU, DISK)}
+    gpus: list[GpuUsage] = []
+    for number in range(GPUS_MAX):
+        kinds = (GPU_UTILIZATION, GPU_MEMORY, GPU_POWER)
+        values = {kind: _last(segment, gpu_metric(number, kind)) for kind in kinds}
+        if all(value is None for value in values.values()):
+            break
+        gpus.append(GpuUsage.model_validate(values))
+    return Usage.model_validate({**last, "gpus": gpus})
+
+
+def _last(segment: Path, name: str) -> float | None:
+    """The last value of a metric."""
+    try:
+        with open_regular_file(segment / file_name(name)) as file:
+            size = file.seek(0, os.SEEK_END) // ROW.size
+            file.seek(max(0, size - 1) * ROW.size)
+            row = file.read(ROW.size)
+    except OSError:
+        return None
+    return ROW.unpack(row)[2] if len(row) == ROW.size else None

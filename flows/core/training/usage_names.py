@@ -1,0 +1,19 @@
+"""Names of the metrics of what a job uses of its machine. Standard library only."""
+
+from typing import Final
+
+USAGE_SEGMENT: Final = "usage"
+"""Name of the segment of the record; its steps are whole seconds since the job began."""
+RAM: Final = "ram_bytes"
+RAM_PEAK: Final = "ram_peak_bytes"
+CPU: Final = "cpu_seconds"
+DISK: Final = "disk_written_bytes"
+GPU_UTILIZATION: Final = "utilization_percent"
+GPU_MEMORY: Final = "memory_bytes"
+GPU_POWER: Final = "power_watts"
+GPUS_MAX: Final = 64
+
+
+def gpu_metric(number: int, what: str) -> str:
+    """Name the metric of a GPU of the job, such as ``gpu0_utilization_percent``."""
+    return f"gpu{number}_{what}"
