@@ -33,24 +33,13 @@ from mcp_types import (
 
 from flows.core.errors import InvalidArgument
 from flows.core.settings import Settings
-from mcp_server.catalog.catalog import Catalog
-from mcp_server.catalog.library import OumiLibrary
 from mcp_server.docs_index.keeper import DocsKeeper
 from mcp_server.engine_keeper import EngineKeeper, Ensure
 from mcp_server.guidance import read_offered
-from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prompts import prompts
 from mcp_server.resources import add_resources
-from mcp_server.services.catalog import CatalogService
-from mcp_server.services.checks import CheckService, make_checks
-from mcp_server.services.cluster_jobs import ClusterJobs
-from mcp_server.services.clusters import ClusterService
+from mcp_server.services.assembly import Services, make_gateway, make_services
 from mcp_server.services.docs import DocsService
-from mcp_server.services.families.pipelines import PipelineService
-from mcp_server.services.families.sweeps import SweepService
-from mcp_server.services.jobs.service import JobService
-from mcp_server.services.schedules.service import ScheduleService, make_schedules
-from mcp_server.services.worker_calls import WorkerCalls
 from mcp_server.tools.catalog import CatalogTools
 from mcp_server.tools.checks import CheckTools
 from mcp_server.tools.clusters import ClusterTools
@@ -68,19 +57,11 @@ _CLOSE_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
-    """The parts of a server."""
+class Parts(Services):
+    """The parts of a server: the use cases, and what it keeps up in the background."""
 
     keeper: EngineKeeper
-    gateway: PrefectGateway
-    jobs: JobService
-    clusters: ClusterService
     docs: DocsKeeper
-    checks: CheckService
-    catalog: CatalogService
-    schedules: ScheduleService
-    pipelines: PipelineService
-    sweeps: SweepService
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,32 +86,8 @@ class Options:
 def make_parts(settings: Settings, ensure: Ensure) -> Parts:
     """Make the parts of a server on the engine that `ensure` finds or starts."""
     keeper = EngineKeeper(ensure, timeout_seconds=settings.engine_timeout_seconds)
-    gateway = PrefectGateway(
-        keeper, timeout_seconds=settings.api_timeout_seconds, work_pool=settings.work_pool
-    )
-    jobs = JobService(
-        gateway,
-        snapshots_dir=settings.snapshots_dir,
-        records_dir=settings.records_dir,
-        home=settings.home,
-    )
-    docs = DocsKeeper(settings.docs_dir)
-    calls = WorkerCalls(gateway)
-    configs = Catalog(OumiLibrary(settings))
-    catalog = CatalogService(configs)
-    checks = make_checks(settings, gateway, configs)
-    return Parts(
-        keeper=keeper,
-        gateway=gateway,
-        jobs=jobs,
-        clusters=ClusterService(calls, ClusterJobs(gateway)),
-        docs=docs,
-        checks=checks,
-        catalog=catalog,
-        schedules=make_schedules(settings, gateway),
-        pipelines=PipelineService(gateway, snapshots_dir=settings.snapshots_dir),
-        sweeps=SweepService(gateway, snapshots_dir=settings.snapshots_dir),
-    )
+    services = make_services(settings, make_gateway(settings, keeper))
+    return Parts(**vars(services), keeper=keeper, docs=DocsKeeper(settings.docs_dir))
 
 
 def build_server(parts: Parts, options: Options) -> "OumiServer":

@@ -1,46 +1,54 @@
-"""The engine and the jobs of this machine, for a command of one process's life."""
+"""The engine and the use cases of this machine, for a command of one process's life."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import anyio.to_thread
 
 from flows.core.settings import Settings
-from mcp_server.catalog.catalog import Catalog
-from mcp_server.catalog.library import OumiLibrary
 from mcp_server.cli.output import Output
-from mcp_server.cli.ports import Checks, Clusters, Jobs, Pipelines, Schedules, Sweeps
 from mcp_server.engine import Connection, Engine
-from mcp_server.prefect_api.gateway import PrefectGateway
-from mcp_server.services.checks import make_checks
-from mcp_server.services.cluster_jobs import ClusterJobs
-from mcp_server.services.clusters import ClusterService
-from mcp_server.services.families.pipelines import PipelineService
-from mcp_server.services.families.sweeps import SweepService
-from mcp_server.services.jobs.service import JobService
-from mcp_server.services.schedules.service import make_schedules
-from mcp_server.services.worker_calls import WorkerCalls
+from mcp_server.prefect_api.gateway import EngineSource
+from mcp_server.services.assembly import Services, make_gateway, make_services
 
 T = TypeVar("T")
+Make = Callable[[Settings, EngineSource], Services]
 
 
-class HereBackend:
-    """What the commands work on when a person runs them.
+def _make(settings: Settings, engine: EngineSource) -> Services:
+    # A command ends before anything in the background could.
+    return make_services(settings, make_gateway(settings, engine), fetches=False)
+
+
+class Backend:
+    """What the commands work on.
 
     Args:
         settings: What a person can set.
-        environ: The environment that may name a Prefect server.
+        engine: The engine.
         output: Where it reports the steps of bringing the engine up.
+        make: Makes the use cases on an engine.
     """
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str], output: Output) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, output: Output, *, make: Make = _make
+    ) -> None:
         self._settings = settings
         self._output = output
-        self.engine = Engine(settings, environ=environ)
+        self._make = make
+        self.engine = engine
 
-    def call(self, use: Callable[[Jobs], Awaitable[T]], *, needs_engine: bool = True) -> T:
-        """Use the jobs.
+    def services(self, found: Connection | None = None) -> Services:
+        """Make the use cases.
+
+        Args:
+            found: The engine; None: it is brought up when a use case needs it.
+        """
+        return self._make(self._settings, FoundEngine(self._ensure, found))
+
+    def use(self, use: Callable[[Services], Awaitable[T]], *, needs_engine: bool = True) -> T:
+        """Use the use cases.
 
         Args:
             use: What to do with them.
@@ -49,107 +57,15 @@ class HereBackend:
         Raises:
             EngineUnavailable: The engine could not be brought up.
         """
-        settings = self._settings
-        return self._run(
-            lambda gateway: use(
-                JobService(
-                    gateway,
-                    snapshots_dir=settings.snapshots_dir,
-                    records_dir=settings.records_dir,
-                    home=settings.home,
-                )
-            ),
-            needs_engine=needs_engine,
-        )
-
-    def checks(self, use: Callable[[Checks], Awaitable[T]]) -> T:
-        """Use the checks; without a worker, skip those that need one."""
-        settings = self._settings
-        configs = Catalog(OumiLibrary(settings))
-        return self._run(
-            lambda gateway: use(make_checks(settings, gateway, configs)), needs_engine=False
-        )
-
-    def schedules(
-        self, use: Callable[[Schedules], Awaitable[T]], *, needs_engine: bool = True
-    ) -> T:
-        """Use the schedules.
-
-        Args:
-            use: What to do with them.
-            needs_engine: Whether to bring the engine up first.
-
-        Raises:
-            EngineUnavailable: The engine could not be brought up.
-        """
-        return self._run(
-            lambda gateway: use(make_schedules(self._settings, gateway)), needs_engine=needs_engine
-        )
-
-    def clusters(self, use: Callable[[Clusters], Awaitable[T]]) -> T:
-        """Use the clusters.
-
-        Args:
-            use: What to do with them.
-
-        Raises:
-            EngineUnavailable: The engine could not be brought up.
-        """
-        return self._run(
-            lambda gateway: use(ClusterService(WorkerCalls(gateway), ClusterJobs(gateway))),
-            needs_engine=True,
-        )
-
-    def pipelines(
-        self, use: Callable[[Pipelines], Awaitable[T]], *, needs_engine: bool = True
-    ) -> T:
-        """Use the pipelines.
-
-        Args:
-            use: What to do with them.
-            needs_engine: Whether to bring the engine up first.
-
-        Raises:
-            EngineUnavailable: The engine could not be brought up.
-        """
-        folder = self._settings.snapshots_dir
-        return self._run(
-            lambda gateway: use(PipelineService(gateway, snapshots_dir=folder)),
-            needs_engine=needs_engine,
-        )
-
-    def sweeps(self, use: Callable[[Sweeps], Awaitable[T]], *, needs_engine: bool = True) -> T:
-        """Use the sweeps.
-
-        Args:
-            use: What to do with them.
-            needs_engine: Whether to bring the engine up first.
-
-        Raises:
-            EngineUnavailable: The engine could not be brought up.
-        """
-        folder = self._settings.snapshots_dir
-        return self._run(
-            lambda gateway: use(SweepService(gateway, snapshots_dir=folder)),
-            needs_engine=needs_engine,
-        )
-
-    def _run(self, use: Callable[[PrefectGateway], Awaitable[T]], *, needs_engine: bool) -> T:
         # Not in the event loop, in which Ctrl-C would not end it.
         found = self._ensure() if needs_engine else self.engine.running()
-        source = FoundEngine(self._ensure, found)
-        return asyncio.run(self._use(use, source))
+        return asyncio.run(self._use(use, self.services(found)))
 
-    async def _use(self, use: Callable[[PrefectGateway], Awaitable[T]], source: "FoundEngine") -> T:
-        gateway = PrefectGateway(
-            source,
-            timeout_seconds=self._settings.api_timeout_seconds,
-            work_pool=self._settings.work_pool,
-        )
+    async def _use(self, use: Callable[[Services], Awaitable[T]], services: Services) -> T:
         try:
-            return await use(gateway)
+            return await use(services)
         finally:
-            await gateway.aclose()
+            await services.gateway.aclose()
 
     def _ensure(self) -> Connection:
         with self._output.steps() as report:

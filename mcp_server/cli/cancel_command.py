@@ -1,8 +1,8 @@
 """The command that cancels a job, or every job that matches a filter."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Annotated, Final
 
 import typer
@@ -10,32 +10,26 @@ import typer
 from flows.core.errors import ConfirmationRequired, InvalidArgument, JobAlreadyDone
 from flows.core.states import JobState
 from mcp_server.cli import views
+from mcp_server.cli.commands import Commands
 from mcp_server.cli.exits import Exit
 from mcp_server.cli.following import Patience, watch
 from mcp_server.cli.options import AsJson, NamePart, OnCloud, Status, Yes, agrees
 from mcp_server.cli.output import Output
-from mcp_server.cli.ports import Backend, Jobs
 from mcp_server.services.jobs.cancelling import CancelledJobs
 from mcp_server.services.jobs.job_filter import JobFilter
+from mcp_server.services.jobs.service import JobService
 
 _PAUSE_SECONDS: Final = 1.0
 
 
-class CancelCommand:
-    """The method is the command.
+class CancelCommand(Commands):
+    """The methods are the commands."""
 
-    Args:
-        backend: What it works on.
-        output: Where it writes.
-    """
+    panel = "Jobs"
 
-    def __init__(self, backend: Backend, output: Output) -> None:
-        self._backend = backend
-        self._output = output
-
-    def add_to(self, app: typer.Typer) -> None:
-        """Add the command to `app`."""
-        app.command("cancel", rich_help_panel="Jobs")(self.cancel)
+    def methods(self) -> dict[str, Callable[..., Exit]]:
+        """The commands by name."""
+        return {"cancel": self.cancel}
 
     def cancel(
         self,
@@ -77,41 +71,32 @@ class CancelCommand:
         return self._cancel_one(job_id, force=force, wait=wait, as_json=as_json)
 
     def _cancel_one(self, job_id: str, *, force: bool, wait: bool, as_json: bool) -> Exit:
-        status = self._backend.call(lambda jobs: jobs.cancel(job_id, force=force))
+        status = self._backend.use(lambda services: services.jobs.cancel(job_id, force=force))
         if wait and not status.is_done:
             patience = Patience(self._output)
             gone = status.job_id
-            status = self._backend.call(
-                lambda jobs: watch(jobs, gone, show=lambda _: None, patience=patience)
+            status = self._backend.use(
+                lambda services: watch(services.jobs, gone, show=lambda _: None, patience=patience)
             )
         if status.is_done and status.state is not JobState.CANCELLED:
             raise JobAlreadyDone(
                 f"{status.name} ended before it could be cancelled, it is {status.state}",
                 "There is nothing to cancel",
             )
-        if as_json:
-            self._output.json(status)
-        else:
-            self._output.line(status.summary, style=views.STYLE_OF_STATE[status.state])
-        return Exit.OK
+        return self._write(status, views.show_change, as_json=as_json)
 
     def _cancel_all(
         self, wanted: JobFilter, *, yes: bool, force: bool, wait: bool, as_json: bool
     ) -> Exit:
         if not yes:
-            preview = self._backend.call(lambda jobs: jobs.preview_cancel_all(wanted))
+            preview = self._backend.use(lambda services: services.jobs.preview_cancel_all(wanted))
             if preview.matched:
                 self._ask(preview)
-        ended = self._backend.call(lambda jobs: jobs.cancel_all(wanted, force=force))
+        ended = self._backend.use(lambda services: services.jobs.cancel_all(wanted, force=force))
         if wait and not ended.done:
-            self._backend.call(partial(_wait, wanted=replace(wanted, status="cancelling")))
-        if as_json:
-            self._output.json(ended)
-        else:
-            self._output.line(ended.summary)
-            for row in ended.jobs:
-                if row.error:
-                    self._output.note(f"{row.name}: {row.error}", style="red")
+            left = replace(wanted, status="cancelling")
+            self._backend.use(lambda services: _wait(services.jobs, wanted=left))
+        self._write(ended, _show_cancelled, as_json=as_json)
         return Exit.OTHER if ended.failed else Exit.OK
 
     def _ask(self, preview: CancelledJobs) -> None:
@@ -122,7 +107,14 @@ class CancelCommand:
             )
 
 
-async def _wait(jobs: Jobs, *, wanted: JobFilter) -> None:
+def _show_cancelled(ended: CancelledJobs, output: Output) -> None:
+    output.line(ended.summary)
+    for row in ended.jobs:
+        if row.error:
+            output.note(f"{row.name}: {row.error}", style="red")
+
+
+async def _wait(jobs: JobService, *, wanted: JobFilter) -> None:
     """Wait until no job of a filter lives."""
     while True:
         if not (await jobs.preview_cancel_all(wanted)).matched:

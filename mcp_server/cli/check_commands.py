@@ -1,17 +1,19 @@
 """The commands that check a config before it is launched."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import click
 import typer
 
 from flows.core.configs.schema import ConfigType
-from flows.core.findings import Finding, PreFlight, Severity
+from flows.core.findings import ConfigValidation, Finding, PreFlight, Severity
 from flows.core.names import LOCAL_CLOUD
+from mcp_server.cli.arguments import current_folder
+from mcp_server.cli.commands import Commands
 from mcp_server.cli.exits import Exit
-from mcp_server.cli.options import AsJson, current_folder
+from mcp_server.cli.options import AsJson
 from mcp_server.cli.output import Output
-from mcp_server.cli.ports import Backend
 from mcp_server.cli.words import in_terminal_words
 
 _STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow"}
@@ -19,22 +21,14 @@ _TYPES = [config_type.value for config_type in ConfigType]
 _Config = Annotated[str, typer.Argument(metavar="CONFIG", help="Oumi config (YAML).")]
 
 
-class CheckCommands:
-    """The methods are the commands.
+class CheckCommands(Commands):
+    """The methods are the commands."""
 
-    Args:
-        backend: What they work on.
-        output: Where they write.
-    """
+    panel = "Configs"
 
-    def __init__(self, backend: Backend, output: Output) -> None:
-        self._backend = backend
-        self._output = output
-
-    def add_to(self, app: typer.Typer) -> None:
-        """Add the commands to `app`."""
-        for name, method in (("validate", self.validate), ("check", self.check)):
-            app.command(name, rich_help_panel="Configs")(method)
+    def methods(self) -> dict[str, Callable[..., Exit]]:
+        """The commands by name."""
+        return {"validate": self.validate, "check": self.check}
 
     def validate(
         self,
@@ -55,16 +49,13 @@ class CheckCommands:
     ) -> Exit:
         """Check a config by Oumi's schema and classes; exits with 2 if it is not valid."""
         folder = str(current_folder())
-        validation = self._backend.checks(
-            lambda checks: checks.validate(
+        validation = self._backend.use(
+            lambda services: services.checks.validate(
                 config, task_type=task_type, client_cwd=folder, cloud=cloud
-            )
+            ),
+            needs_engine=False,
         )
-        if as_json:
-            self._output.json(validation)
-        else:
-            self._output.line(validation.summary, style="green" if validation.valid else "bold red")
-            self._show([*validation.errors, *validation.warnings])
+        self._write(validation, _show_validation, as_json=as_json)
         return Exit.OK if validation.valid else Exit.USAGE
 
     def check(
@@ -78,28 +69,36 @@ class CheckCommands:
     ) -> Exit:
         """Look for everything that would make a job fail; exits with 2 if it finds something."""
         folder = str(current_folder())
-        result = self._backend.checks(
-            lambda checks: checks.pre_flight(config, client_cwd=folder, cloud=cloud)
+        result = self._backend.use(
+            lambda services: services.checks.pre_flight(config, client_cwd=folder, cloud=cloud),
+            needs_engine=False,
         )
-        if as_json:
-            self._output.json(result)
-        else:
-            self._output.line(result.summary, style="bold red" if result.blocking else "green")
-            self._show([*result.errors, *result.warnings])
-            self._output.rows(_facts(result))
+        self._write(result, _show_pre_flight, as_json=as_json)
         return Exit.USAGE if result.blocking else Exit.OK
 
-    def _show(self, findings: list[Finding]) -> None:
-        for finding in findings:
-            place = f"{finding.file}:{finding.line}" if finding.line else finding.file
-            self._output.line(
-                f"{finding.severity.upper():<8} {finding.code}: {finding.message}",
-                style=_STYLE[finding.severity],
-            )
-            if place:
-                self._output.line(f"         At: {place}")
-            if finding.fix:
-                self._output.line(f"         What to do: {in_terminal_words(finding.fix)}")
+
+def _show_validation(validation: ConfigValidation, output: Output) -> None:
+    output.line(validation.summary, style="green" if validation.valid else "bold red")
+    _show([*validation.errors, *validation.warnings], output)
+
+
+def _show_pre_flight(result: PreFlight, output: Output) -> None:
+    output.line(result.summary, style="bold red" if result.blocking else "green")
+    _show([*result.errors, *result.warnings], output)
+    output.rows(_facts(result))
+
+
+def _show(findings: list[Finding], output: Output) -> None:
+    for finding in findings:
+        place = f"{finding.file}:{finding.line}" if finding.line else finding.file
+        output.line(
+            f"{finding.severity.upper():<8} {finding.code}: {finding.message}",
+            style=_STYLE[finding.severity],
+        )
+        if place:
+            output.line(f"         At: {place}")
+        if finding.fix:
+            output.line(f"         What to do: {in_terminal_words(finding.fix)}")
 
 
 def _facts(result: PreFlight) -> list[tuple[str, str]]:

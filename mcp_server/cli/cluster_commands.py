@@ -8,11 +8,11 @@ import typer
 
 from flows.core.errors import ConfirmationRequired
 from mcp_server.cli import views
+from mcp_server.cli.commands import Commands
 from mcp_server.cli.exits import Exit
 from mcp_server.cli.options import AsJson, Yes, agrees
-from mcp_server.cli.output import Output
-from mcp_server.cli.ports import Backend, Clusters
-from mcp_server.services.clusters import ClusterChange
+from mcp_server.services.assembly import Services
+from mcp_server.services.clusters import ClusterChange, ClusterService
 
 CONFIRMATION = "DOWN"
 
@@ -22,26 +22,18 @@ ClusterName = Annotated[
 ]
 
 
-class ClusterCommands:
-    """The methods are the commands.
+class ClusterCommands(Commands):
+    """The methods are the commands."""
 
-    Args:
-        backend: What they work on.
-        output: Where they write.
-    """
+    panel = "Clusters"
 
-    def __init__(self, backend: Backend, output: Output) -> None:
-        self._backend = backend
-        self._output = output
-
-    def add_to(self, app: typer.Typer) -> None:
-        """Add the commands to `app`."""
-        for name, method in (
-            ("clusters", self.clusters),
-            ("stop-cluster", self.stop),
-            ("down-cluster", self.down),
-        ):
-            app.command(name, rich_help_panel="Clusters")(method)
+    def methods(self) -> dict[str, Callable[..., Exit]]:
+        """The commands by name."""
+        return {
+            "clusters": self.clusters,
+            "stop-cluster": self.stop,
+            "down-cluster": self.down,
+        }
 
     def clusters(
         self,
@@ -50,12 +42,8 @@ class ClusterCommands:
         as_json: AsJson = False,
     ) -> Exit:
         """List clusters: state, live jobs, uptime and cost, where known."""
-        listed = self._backend.clusters(lambda clusters: clusters.list(cloud))
-        if as_json:
-            self._output.json(listed)
-        else:
-            views.show_clusters(listed, self._output)
-        return Exit.OK
+        listed = self._backend.use(lambda services: services.clusters.list(cloud))
+        return self._write(listed, views.show_clusters, as_json=as_json)
 
     def stop(
         self, *, cloud: Cloud, cluster_name: ClusterName, yes: Yes = False, as_json: AsJson = False
@@ -64,7 +52,7 @@ class ClusterCommands:
         if not yes:
             self._ask_for_jobs(cloud, cluster_name)
         change = self._until_done(lambda clusters: clusters.stop(cloud, cluster_name))
-        return self._tell(change, as_json)
+        return self._write(change, views.show_summary, as_json=as_json)
 
     def down(
         self,
@@ -78,25 +66,27 @@ class ClusterCommands:
         if not yes:
             self._ask(cloud, cluster_name)
         change = self._until_done(lambda clusters: clusters.down(cloud, cluster_name))
-        return self._tell(change, as_json)
+        return self._write(change, views.show_summary, as_json=as_json)
 
-    def _until_done(self, end: Callable[[Clusters], Awaitable[ClusterChange]]) -> ClusterChange:
+    def _until_done(
+        self, end: Callable[[ClusterService], Awaitable[ClusterChange]]
+    ) -> ClusterChange:
         """Call `end` until the cluster has ended; Ctrl-C does not interrupt that."""
 
-        async def until_done(clusters: Clusters) -> ClusterChange:
-            change = await end(clusters)
+        async def until_done(services: Services) -> ClusterChange:
+            change = await end(services.clusters)
             if not change.done:
                 self._output.note(f"Waiting for the end of cluster {change.cluster_name}.")
             while not change.done:
-                change = await end(clusters)
+                change = await end(services.clusters)
             return change
 
-        return self._backend.clusters(until_done)
+        return self._backend.use(until_done)
 
     def _ask_for_jobs(self, cloud: str, cluster_name: str) -> None:
         """Ask before ending jobs of this machine."""
-        preview = self._backend.clusters(
-            lambda clusters: clusters.preview_stop(cloud, cluster_name)
+        preview = self._backend.use(
+            lambda services: services.clusters.preview_stop(cloud, cluster_name)
         )
         if preview is None:
             return
@@ -108,8 +98,8 @@ class ClusterCommands:
             )
 
     def _ask(self, cloud: str, cluster_name: str) -> None:
-        preview = self._backend.clusters(
-            lambda clusters: clusters.preview_down(cloud, cluster_name)
+        preview = self._backend.use(
+            lambda services: services.clusters.preview_down(cloud, cluster_name)
         )
         self._output.note(preview.summary, style="red")
         asked = f"Write {CONFIRMATION} to destroy it"
@@ -119,10 +109,3 @@ class ClusterCommands:
                 f"Cluster {cluster_name} on {cloud} was not changed",
                 "Give --yes to destroy it without a question",
             )
-
-    def _tell(self, change: ClusterChange, as_json: bool) -> Exit:  # noqa: FBT001 - of the command
-        if as_json:
-            self._output.json(change)
-        else:
-            self._output.line(change.summary)
-        return Exit.OK

@@ -1,50 +1,38 @@
 """The command that compares two jobs."""
 
-import typer
+from collections.abc import Callable
+
 from rich.text import Text
 
+from mcp_server.cli.commands import Commands
 from mcp_server.cli.exits import Exit
 from mcp_server.cli.options import AsJson, JobId
 from mcp_server.cli.output import Output
-from mcp_server.cli.ports import Backend
 from mcp_server.services.jobs.comparing import Comparison
 
 _NOT_SET = "-"
 
 
-class CompareCommand:
-    """The method is the command.
+class CompareCommand(Commands):
+    """The methods are the commands."""
 
-    Args:
-        backend: What it works on.
-        output: Where it writes.
-    """
+    panel = "Jobs"
 
-    def __init__(self, backend: Backend, output: Output) -> None:
-        self._backend = backend
-        self._output = output
-
-    def add_to(self, app: typer.Typer) -> None:
-        """Add the command to `app`."""
-        app.command("compare", rich_help_panel="Jobs")(self.compare)
+    def methods(self) -> dict[str, Callable[..., Exit]]:
+        """The commands by name."""
+        return {"compare": self.compare}
 
     def compare(self, *, a: JobId, b: JobId, as_json: AsJson = False) -> Exit:
         """Compare two jobs: request, config, code, packages, data, results."""
-        comparison = self._backend.call(lambda jobs: jobs.compare(a, b))
-        if as_json:
-            self._output.json(comparison)
-        else:
-            self._show(comparison)
-        return Exit.OK
+        comparison = self._backend.use(lambda services: services.jobs.compare(a, b))
+        return self._write(comparison, _show, as_json=as_json)
 
-    def _show(self, comparison: Comparison) -> None:
-        self._output.line(comparison.summary)
-        differences = [*comparison.inputs, *comparison.results]
-        if differences:
-            self._output.table(
-                ("what", comparison.a[:8], comparison.b[:8]),
-                (
-                    (Text(it.what), Text(it.a or _NOT_SET), Text(it.b or _NOT_SET))
-                    for it in differences
-                ),
-            )
+
+def _show(comparison: Comparison, output: Output) -> None:
+    output.line(comparison.summary)
+    differences = [*comparison.inputs, *comparison.results]
+    if differences:
+        output.table(
+            ("what", comparison.a[:8], comparison.b[:8]),
+            ((Text(it.what), Text(it.a or _NOT_SET), Text(it.b or _NOT_SET)) for it in differences),
+        )

@@ -1,38 +1,27 @@
 """The commands for the catalogue of configs."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from flows.core.errors import ConfigNotFound, Conflict
-from flows.core.settings import Settings
 from mcp_server.cli import views
+from mcp_server.cli.commands import Commands
 from mcp_server.cli.exits import Exit
 from mcp_server.cli.options import AsJson
-from mcp_server.cli.output import Output
-
-if TYPE_CHECKING:
-    from mcp_server.services.catalog import CatalogService
 
 
-class ConfigCommands:
-    """The methods are the commands. They need no engine.
+class ConfigCommands(Commands):
+    """The methods are the commands. They need no engine."""
 
-    Args:
-        settings: Where Oumi's library is.
-        output: Where they write.
-    """
+    panel = "The catalogue"
 
-    def __init__(self, settings: Settings, output: Output) -> None:
-        self._settings = settings
-        self._output = output
-
-    def add_to(self, app: typer.Typer) -> None:
-        """Add the commands to `app`."""
-        for name, method in (("configs", self.configs), ("config", self.config)):
-            app.command(name, rich_help_panel="The catalogue")(method)
+    def methods(self) -> dict[str, Callable[..., Exit]]:
+        """The commands by name."""
+        return {"configs": self.configs, "config": self.config}
 
     def configs(
         self,
@@ -59,17 +48,13 @@ class ConfigCommands:
         as_json: AsJson = False,
     ) -> Exit:
         """Find ready configs to start from, the best match first."""
-        service = self._service()
+        service = self._backend.services().catalog
         if fetch:
             with self._output.steps() as report:
                 report(f"Fetching {service.library.url}")
                 service.library.fetch()
         found = asyncio.run(service.search(terms or [], content_match=content or [], limit=limit))
-        if as_json:
-            self._output.json(found)
-        else:
-            views.show_configs(found, self._output)
-        return Exit.OK
+        return self._write(found, views.show_configs, as_json=as_json)
 
     def config(
         self,
@@ -84,7 +69,7 @@ class ConfigCommands:
         as_json: AsJson = False,
     ) -> Exit:
         """Write one config of the catalogue."""
-        service = self._service()
+        service = self._backend.services().catalog
         if as_json:
             self._output.json(asyncio.run(service.get(path)))
             return Exit.OK
@@ -103,11 +88,3 @@ class ConfigCommands:
             ) from error
         self._output.note(f"{found.entry.path} is now {copy_to}")
         return Exit.OK
-
-    def _service(self) -> "CatalogService":
-        from mcp_server.catalog.catalog import Catalog
-        from mcp_server.catalog.library import OumiLibrary
-        from mcp_server.services.catalog import CatalogService
-
-        # A command ends before anything in the background could.
-        return CatalogService(Catalog(OumiLibrary(self._settings)), fetches=False)

@@ -1,5 +1,6 @@
 """The commands for the engine."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -7,10 +8,10 @@ from pydantic import Field
 
 from flows.core.models import Value
 from mcp_server.cli import views
+from mcp_server.cli.commands import Commands
 from mcp_server.cli.exits import Exit
 from mcp_server.cli.options import AsJson
 from mcp_server.cli.output import Output
-from mcp_server.cli.ports import Backend
 from mcp_server.engine import EngineFinding, EngineSeverity, EngineStatus
 
 
@@ -21,27 +22,19 @@ class Diagnosis(Value):
     findings: list[EngineFinding]
 
 
-class EngineCommands:
-    """The methods are the commands.
+class EngineCommands(Commands):
+    """The methods are the commands."""
 
-    Args:
-        backend: What they work on.
-        output: Where they write.
-    """
+    panel = "The engine"
 
-    def __init__(self, backend: Backend, output: Output) -> None:
-        self._backend = backend
-        self._output = output
-
-    def add_to(self, app: typer.Typer) -> None:
-        """Add the commands to `app`."""
-        for name, method in (
-            ("up", self.up),
-            ("down", self.down),
-            ("status", self.status),
-            ("doctor", self.doctor),
-        ):
-            app.command(name, rich_help_panel="The engine")(method)
+    def methods(self) -> dict[str, Callable[..., Exit]]:
+        """The commands by name."""
+        return {
+            "up": self.up,
+            "down": self.down,
+            "status": self.status,
+            "doctor": self.doctor,
+        }
 
     def up(
         self,
@@ -62,7 +55,7 @@ class EngineCommands:
         """
         with self._output.steps() as report:
             status = self._backend.engine.up(wait_for_worker=wait, report=report)
-        self._show(status, as_json=as_json)
+        self._write(status, views.show_engine, as_json=as_json)
         if keep:
             self._backend.engine.keep()
         return Exit.OK
@@ -70,11 +63,7 @@ class EngineCommands:
     def down(self, *, as_json: AsJson = False) -> Exit:
         """Stop the worker and the Prefect server. Running jobs keep running."""
         status = self._backend.engine.down()
-        if as_json:
-            self._output.json(status)
-        else:
-            self._output.line("The engine is stopped. Running jobs keep running.")
-        return Exit.OK
+        return self._write(status, _show_down, as_json=as_json)
 
     def status(self, *, as_json: AsJson = False) -> Exit:
         """Show the state of the engine, and the address and log-in of the Prefect UI.
@@ -82,7 +71,7 @@ class EngineCommands:
         Exits with 5 when something keeps jobs from running.
         """
         status = self._backend.engine.status()
-        self._show(status, as_json=as_json)
+        self._write(status, views.show_engine, as_json=as_json)
         return Exit.ENGINE_UNAVAILABLE if status.problem else Exit.OK
 
     def doctor(self, *, as_json: AsJson = False) -> Exit:
@@ -99,8 +88,6 @@ class EngineCommands:
             views.show_findings(findings, self._output)
         return Exit.JOB_FAILED if wrong else Exit.OK
 
-    def _show(self, status: EngineStatus, *, as_json: bool) -> None:
-        if as_json:
-            self._output.json(status)
-        else:
-            views.show_engine(status, self._output)
+
+def _show_down(_: EngineStatus, output: Output) -> None:
+    output.line("The engine is stopped. Running jobs keep running.")

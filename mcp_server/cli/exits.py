@@ -34,6 +34,10 @@ MEANING: Final[Mapping[Exit, str]] = {
     Exit.PIPE_CLOSED: "the reader of the output closed it",
 }
 
+EXIT_CODES: Final = "\n\n".join(
+    ["Exit codes:", *(f"{code:d}: {meaning}" for code, meaning in MEANING.items())]
+)
+
 EXIT_OF_ERROR: Final[Mapping[ErrorCode, Exit]] = {
     ErrorCode.INVALID_ARGUMENT: Exit.USAGE,
     ErrorCode.INVALID_CONFIG: Exit.USAGE,

@@ -1,17 +1,20 @@
 """The commands for what consists of several jobs."""
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
 
 import typer
 from rich.text import Text
 
-from flows.core.models import NotifyOn
 from mcp_server.cli import views
+from mcp_server.cli.arguments import check_key
+from mcp_server.cli.backend import Backend
+from mcp_server.cli.commands import Commands
 from mcp_server.cli.exits import Exit
 from mcp_server.cli.job_commands import JobCommands
-from mcp_server.cli.options import AsJson, Notify, NotifyAt, check_length, current_folder
+from mcp_server.cli.options import AsJson
 from mcp_server.cli.output import Output
-from mcp_server.cli.ports import Backend
+from mcp_server.services.assembly import Services
 from mcp_server.services.families.pipelines import NewPipeline, PipelineSubmission
 from mcp_server.services.families.sweeps import NewSweep, SweepSubmission
 
@@ -26,8 +29,10 @@ Follow = Annotated[
     bool, typer.Option("--watch/--detach", help="Follow it to its end, or only start it.")
 ]
 
+Submission = TypeVar("Submission", PipelineSubmission, SweepSubmission)
 
-class FamilyCommands:
+
+class FamilyCommands(Commands):
     """The methods are the commands.
 
     Args:
@@ -36,22 +41,20 @@ class FamilyCommands:
         jobs: The commands for jobs, which follow these, too.
     """
 
+    panel = "Jobs"
+
     def __init__(self, backend: Backend, output: Output, jobs: JobCommands) -> None:
-        self._backend = backend
-        self._output = output
+        super().__init__(backend, output)
         self._jobs = jobs
 
-    def add_to(self, app: typer.Typer) -> None:
-        """Add the commands to `app`."""
-        app.command("pipeline", rich_help_panel="Jobs")(self.pipeline)
-        app.command("sweep", rich_help_panel="Jobs")(self.sweep)
+    def methods(self) -> dict[str, Callable[..., Exit]]:
+        """The commands by name."""
+        return {"pipeline": self.pipeline, "sweep": self.sweep}
 
     def pipeline(
         self,
         *,
-        file: Annotated[str, typer.Argument(metavar="FILE", help="Pipeline (YAML).")],
-        notify: Notify = None,
-        notify_on: NotifyAt = "end",
+        new: NewPipeline,
         idempotency_key: Key = None,
         dry_run: DryRun = False,
         follow: Follow = False,
@@ -61,30 +64,17 @@ class FamilyCommands:
 
         The other commands take this id, or that of one of its jobs, which `show` lists.
         """
-        new = NewPipeline(
-            path=file,
-            client_cwd=str(current_folder()),
-            notify=check_length("--notify", notify, 2000),
-            notify_on=NotifyOn(notify_on),
-        )
         if dry_run:
-            plan = self._backend.pipelines(lambda them: them.plan(new), needs_engine=False)
-            if as_json:
-                self._output.json(plan)
-            else:
-                self._show_steps(plan)
-                views.show_warnings(plan.warnings, self._output)
-            return Exit.OK
-        key = check_length("--idempotency-key", idempotency_key, 200)
-        started = self._backend.pipelines(lambda them: them.submit(new, idempotency_key=key))
-        return self._report_start(started, follow=follow, as_json=as_json)
+            return self._plan(lambda it: it.pipelines.plan(new), _show_steps, as_json=as_json)
+        key = check_key(idempotency_key)
+        return self._start(
+            lambda it: it.pipelines.submit(new, idempotency_key=key), follow=follow, as_json=as_json
+        )
 
     def sweep(
         self,
         *,
-        file: Annotated[str, typer.Argument(metavar="FILE", help="Sweep (YAML).")],
-        notify: Notify = None,
-        notify_on: NotifyAt = "end",
+        new: NewSweep,
         idempotency_key: Key = None,
         dry_run: DryRun = False,
         follow: Follow = False,
@@ -94,52 +84,60 @@ class FamilyCommands:
 
         `show` with this id has the leaderboard.
         """
-        new = NewSweep(
-            path=file,
-            client_cwd=str(current_folder()),
-            notify=check_length("--notify", notify, 2000),
-            notify_on=NotifyOn(notify_on),
-        )
         if dry_run:
-            plan = self._backend.sweeps(lambda them: them.plan(new), needs_engine=False)
-            if as_json:
-                self._output.json(plan)
-            else:
-                self._show_values(plan)
-                views.show_warnings(plan.warnings, self._output)
-            return Exit.OK
-        key = check_length("--idempotency-key", idempotency_key, 200)
-        started = self._backend.sweeps(lambda them: them.submit(new, idempotency_key=key))
-        return self._report_start(started, follow=follow, as_json=as_json)
+            return self._plan(lambda it: it.sweeps.plan(new), _show_values, as_json=as_json)
+        key = check_key(idempotency_key)
+        return self._start(
+            lambda it: it.sweeps.submit(new, idempotency_key=key), follow=follow, as_json=as_json
+        )
 
-    def _report_start(
-        self, run: PipelineSubmission | SweepSubmission, *, follow: bool, as_json: bool
+    def _plan(
+        self,
+        plan: Callable[[Services], Awaitable[Submission]],
+        show: Callable[[Submission, Output], None],
+        *,
+        as_json: bool,
     ) -> Exit:
-        if as_json:
-            self._output.json(run)
-        else:
-            self._output.text(run.job_id or "")
-            self._output.note(run.summary)
+        return self._write(self._backend.use(plan, needs_engine=False), show, as_json=as_json)
+
+    def _start(
+        self,
+        submit: Callable[[Services], Awaitable[PipelineSubmission | SweepSubmission]],
+        *,
+        follow: bool,
+        as_json: bool,
+    ) -> Exit:
+        run = self._backend.use(submit)
+        self._write(run, _show_start, as_json=as_json)
         return self._jobs.watch(job_id=run.job_id or "", as_json=as_json) if follow else Exit.OK
 
-    def _show_steps(self, plan: PipelineSubmission) -> None:
-        self._output.line(plan.summary)
-        self._output.table(
-            ["STEP", "COMMAND", "CONFIG", "AFTER", "WHEN"],
+
+def _show_start(run: PipelineSubmission | SweepSubmission, output: Output) -> None:
+    output.text(run.job_id or "")
+    output.note(run.summary)
+
+
+def _show_steps(plan: PipelineSubmission, output: Output) -> None:
+    output.line(plan.summary)
+    output.table(
+        ["STEP", "COMMAND", "CONFIG", "AFTER", "WHEN"],
+        (
+            map(Text, (it.name, it.command, it.config_path, ", ".join(it.after), it.when))
+            for it in plan.steps
+        ),
+    )
+    views.show_warnings(plan.warnings, output)
+
+
+def _show_values(plan: SweepSubmission, output: Output) -> None:
+    output.line(plan.summary)
+    if plan.first_values:
+        keys = list(plan.first_values[0])
+        output.table(
+            ["TRIAL", *keys],
             (
-                map(Text, (it.name, it.command, it.config_path, ", ".join(it.after), it.when))
-                for it in plan.steps
+                [Text(str(number)), *(Text(views.number(values[key])) for key in keys)]
+                for number, values in enumerate(plan.first_values, start=1)
             ),
         )
-
-    def _show_values(self, plan: SweepSubmission) -> None:
-        self._output.line(plan.summary)
-        if plan.first_values:
-            keys = list(plan.first_values[0])
-            self._output.table(
-                ["TRIAL", *keys],
-                (
-                    [Text(str(number)), *(Text(views.number(values[key])) for key in keys)]
-                    for number, values in enumerate(plan.first_values, start=1)
-                ),
-            )
+    views.show_warnings(plan.warnings, output)

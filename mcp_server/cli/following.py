@@ -10,9 +10,8 @@ from typing import Final
 from flows.core.errors import EngineUnavailable
 from flows.core.models import JobStatus
 from mcp_server.cli.output import Output
-from mcp_server.cli.ports import Jobs
 from mcp_server.services.jobs.results import JobLogs
-from mcp_server.services.jobs.service import Until
+from mcp_server.services.jobs.service import JobService, Until
 from mcp_server.services.jobs.status import progress_words
 
 _LINE_SECONDS: Final = 10.0
@@ -72,7 +71,7 @@ class Patience:
         await asyncio.sleep(self._pause_seconds)
 
 
-async def watch(jobs: Jobs, job_id: str, *, show: Show, patience: Patience) -> JobStatus:
+async def watch(jobs: JobService, job_id: str, *, show: Show, patience: Patience) -> JobStatus:
     """Show a job until it has ended.
 
     Returns:
@@ -93,7 +92,7 @@ async def watch(jobs: Jobs, job_id: str, *, show: Show, patience: Patience) -> J
 
 
 async def follow_log(
-    jobs: Jobs,
+    jobs: JobService,
     page: JobLogs,
     *,
     grep: str | None,

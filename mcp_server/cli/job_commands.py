@@ -1,97 +1,51 @@
 """The commands for jobs."""
 
-from functools import partial
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from flows.core.errors import InvalidArgument
-from flows.core.models import JobHandle, JobStatus, NotifyOn
-from flows.core.names import LOCAL_CLOUD
+from flows.core.models import JobHandle
 from mcp_server.cli import views
+from mcp_server.cli.arguments import check_key, check_length
+from mcp_server.cli.commands import Commands
 from mcp_server.cli.exits import EXIT_OF_STATE, Exit
 from mcp_server.cli.following import Patience, display_of, follow_log, watch
-from mcp_server.cli.options import (
-    AsJson,
-    AutostopMinutes,
-    Cloud,
-    ClusterName,
-    CommandName,
-    Config,
-    Cursor,
-    JobId,
-    JobName,
-    Lines,
-    MaxRetries,
-    NamePart,
-    Notify,
-    NotifyAt,
-    OnCloud,
-    Overrides,
-    OwnOutput,
-    RetryOn,
-    SkipPreflight,
-    Status,
-    TimeoutSeconds,
-    check_length,
-    new_job,
-)
+from mcp_server.cli.options import AsJson, Cursor, JobId, Lines, NamePart, OnCloud, Status
 from mcp_server.cli.output import Output
-from mcp_server.cli.ports import Backend, Jobs
+from mcp_server.services.assembly import Services
 from mcp_server.services.jobs.logs import DEFAULT_LINES
-from mcp_server.services.jobs.results import JobLogs
+from mcp_server.services.jobs.new_job import NewJob
+from mcp_server.services.jobs.results import Adoption, JobLogs, Submission
 
 
-class JobCommands:
-    """The methods are the commands.
+class JobCommands(Commands):
+    """The methods are the commands."""
 
-    Args:
-        backend: What they work on.
-        output: Where they write.
-    """
+    panel = "Jobs"
+    following = frozenset({"run", "watch"})
 
-    def __init__(self, backend: Backend, output: Output) -> None:
-        self._backend = backend
-        self._output = output
-
-    def add_to(self, app: typer.Typer, *, epilog: str) -> None:
-        """Add the commands to `app`; those that follow a job end their help with `epilog`."""
-        for name, method in (
-            ("run", self.run),
-            ("jobs", self.jobs),
-            ("show", self.show),
-            ("logs", self.logs),
-            ("watch", self.watch),
-            ("retry", self.retry),
-            ("adopt", self.adopt),
-        ):
-            app.command(
-                name,
-                rich_help_panel="Jobs",
-                epilog=epilog if name in ("run", "watch") else None,
-            )(method)
+    def methods(self) -> dict[str, Callable[..., Exit]]:
+        """The commands by name."""
+        return {
+            "run": self.run,
+            "jobs": self.jobs,
+            "show": self.show,
+            "logs": self.logs,
+            "watch": self.watch,
+            "retry": self.retry,
+            "adopt": self.adopt,
+        }
 
     def run(
         self,
         *,
-        config: Config,
-        command: CommandName = "train",
-        overrides: Overrides = None,
-        job_name: JobName = None,
-        cloud: Cloud = LOCAL_CLOUD,
-        cluster_name: ClusterName = "",
+        new: NewJob,
         idempotency_key: Annotated[
             str | None,
             typer.Option("--idempotency-key", help="The same key gives the same job."),
         ] = None,
-        max_retries: MaxRetries = 0,
-        retry_on: RetryOn = None,
-        timeout_seconds: TimeoutSeconds = None,
-        notify: Notify = None,
-        notify_on: NotifyAt = NotifyOn.END.value,
-        autostop_minutes: AutostopMinutes = None,
-        skip_preflight: SkipPreflight = False,
-        own_output: OwnOutput = False,
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Say what would run and start nothing.")
         ] = False,
@@ -107,39 +61,13 @@ class JobCommands:
         """
         if dry_run and follow:
             raise InvalidArgument("--watch does not go with --dry-run", "Leave one of them out")
-        new = new_job(
-            config,
-            command=command,
-            overrides=overrides,
-            job_name=job_name,
-            cloud=cloud,
-            cluster_name=cluster_name,
-            max_retries=max_retries,
-            retry_on=retry_on,
-            timeout_seconds=timeout_seconds,
-            notify=notify,
-            notify_on=notify_on,
-            autostop_minutes=autostop_minutes,
-            skip_preflight=skip_preflight,
-            own_output=own_output,
-        )
         if dry_run:
-            plan = self._backend.call(lambda jobs: jobs.plan(new), needs_engine=False)
-            if as_json:
-                self._output.json(plan)
-            else:
-                views.show_plan(plan, self._output)
-            return Exit.OK
-        key = check_length("--idempotency-key", idempotency_key, 200)
-        job = self._backend.call(lambda jobs: jobs.submit(new, idempotency_key=key))
-        job_id = job.job_id or ""
-        if as_json:
-            self._output.json(job)
-        else:
-            self._output.text(job_id)
-            self._output.note(f"{job.name} is {job.state}" + (f"; {job.url}" if job.url else ""))
-            views.show_warnings(job.warnings, self._output)
-        return self._watch(job_id, as_json=as_json) if follow else Exit.OK
+            plan = self._backend.use(lambda services: services.jobs.plan(new), needs_engine=False)
+            return self._write(plan, views.show_plan, as_json=as_json)
+        key = check_key(idempotency_key)
+        job = self._backend.use(lambda services: services.jobs.submit(new, idempotency_key=key))
+        self._write(job, _show_start, as_json=as_json)
+        return self.watch(job_id=job.job_id or "", as_json=as_json) if follow else Exit.OK
 
     def jobs(
         self,
@@ -154,25 +82,17 @@ class JobCommands:
         as_json: AsJson = False,
     ) -> Exit:
         """List jobs, the newest first."""
-        page = self._backend.call(
-            lambda jobs: jobs.list(
+        page = self._backend.use(
+            lambda services: services.jobs.list(
                 status=status, cloud=cloud, name=name, limit=limit, cursor=cursor
             )
         )
-        if as_json:
-            self._output.json(page)
-        else:
-            views.show_jobs(page, self._output)
-        return Exit.OK
+        return self._write(page, views.show_jobs, as_json=as_json)
 
     def show(self, *, job_id: JobId, as_json: AsJson = False) -> Exit:
         """Show everything about a job."""
-        status = self._backend.call(lambda jobs: jobs.status(job_id))
-        if as_json:
-            self._output.json(status)
-        else:
-            views.show_status(status, self._output)
-        return Exit.OK
+        status = self._backend.use(lambda services: services.jobs.status(job_id))
+        return self._write(status, views.show_status, as_json=as_json)
 
     def logs(
         self,
@@ -199,7 +119,8 @@ class JobCommands:
             elif page.lines_returned:
                 self._output.log(page.logs)
 
-        async def read(jobs: Jobs) -> JobLogs:
+        async def read(services: Services) -> JobLogs:
+            jobs = services.jobs
             page = await jobs.logs(job_id, lines=lines, cursor=cursor, grep=grep)
             show(page)
             if not follow:
@@ -208,7 +129,7 @@ class JobCommands:
             patience.note_answer()
             return await follow_log(jobs, page, grep=grep, show=show, patience=patience)
 
-        page = self._backend.call(read)
+        page = self._backend.use(read)
         if not (as_json or follow):
             self._output.note(page.summary)
         return Exit.OK
@@ -218,7 +139,21 @@ class JobCommands:
 
         Ctrl-C stops watching and leaves the job running.
         """
-        return self._watch(job_id, as_json=as_json)
+        try:
+            with display_of(self._output, as_json=as_json) as show:
+                patience = Patience(self._output)
+                status = self._backend.use(
+                    lambda services: watch(services.jobs, job_id, show=show, patience=patience)
+                )
+        except KeyboardInterrupt:
+            self._output.note(
+                f"The job keeps running: `oumi-flows watch {job_id}` to watch it again, "
+                f"`oumi-flows cancel {job_id}` to end it."
+            )
+            raise
+        if not as_json:
+            views.show_end(status, self._output)
+        return EXIT_OF_STATE[status.state]
 
     def retry(
         self,
@@ -233,9 +168,8 @@ class JobCommands:
         as_json: AsJson = False,
     ) -> Exit:
         """Start another attempt of a job that failed, crashed or was cancelled."""
-        status = self._backend.call(lambda jobs: jobs.retry(job_id, resume=not fresh))
-        self._tell(status, as_json=as_json)
-        return Exit.OK
+        status = self._backend.use(lambda services: services.jobs.retry(job_id, resume=not fresh))
+        return self._write(status, views.show_change, as_json=as_json)
 
     def adopt(
         self,
@@ -255,33 +189,16 @@ class JobCommands:
             cluster_name=check_length("CLUSTER", cluster_name, 128) or "",
             launcher_job_id=(check_length("ID", launcher_job_id, 200) or "").strip(),
         )
-        adopted = self._backend.call(lambda jobs: jobs.adopt(job))
-        if as_json:
-            self._output.json(adopted)
-        else:
-            self._output.text(adopted.job_id)
-            self._output.note(adopted.summary)
-        return Exit.OK
+        adopted = self._backend.use(lambda services: services.jobs.adopt(job))
+        return self._write(adopted, _show_adopted, as_json=as_json)
 
-    def _watch(self, job_id: str, *, as_json: bool) -> Exit:
-        try:
-            with display_of(self._output, as_json=as_json) as show:
-                patience = Patience(self._output)
-                status = self._backend.call(
-                    partial(watch, job_id=job_id, show=show, patience=patience)
-                )
-        except KeyboardInterrupt:
-            self._output.note(
-                f"The job keeps running: `oumi-flows watch {job_id}` to watch it again, "
-                f"`oumi-flows cancel {job_id}` to end it."
-            )
-            raise
-        if not as_json:
-            views.show_end(status, self._output)
-        return EXIT_OF_STATE[status.state]
 
-    def _tell(self, status: JobStatus, *, as_json: bool) -> None:
-        if as_json:
-            self._output.json(status)
-        else:
-            self._output.line(status.summary, style=views.STYLE_OF_STATE[status.state])
+def _show_start(job: Submission, output: Output) -> None:
+    output.text(job.job_id or "")
+    output.note(f"{job.name} is {job.state}" + (f"; {job.url}" if job.url else ""))
+    views.show_warnings(job.warnings, output)
+
+
+def _show_adopted(adopted: Adoption, output: Output) -> None:
+    output.text(adopted.job_id)
+    output.note(adopted.summary)

@@ -10,24 +10,20 @@ import typer
 
 from flows.core.errors import InvalidArgument
 from flows.core.settings import Settings
-from mcp_server.cli.backend import HereBackend
+from mcp_server.cli.backend import Backend
 from mcp_server.cli.cancel_command import CancelCommand
 from mcp_server.cli.check_commands import CheckCommands
 from mcp_server.cli.cluster_commands import ClusterCommands
 from mcp_server.cli.compare_command import CompareCommand
 from mcp_server.cli.config_commands import ConfigCommands
 from mcp_server.cli.engine_commands import EngineCommands
-from mcp_server.cli.exits import MEANING
+from mcp_server.cli.exits import EXIT_CODES
 from mcp_server.cli.family_commands import FamilyCommands
 from mcp_server.cli.job_commands import JobCommands
 from mcp_server.cli.output import Output
-from mcp_server.cli.ports import Backend
 from mcp_server.cli.schedule_commands import ScheduleCommands
 from mcp_server.cli.serve import serve
-
-EXIT_CODES = "\n\n".join(
-    ["Exit codes:", *(f"{code:d}: {meaning}" for code, meaning in MEANING.items())]
-)
+from mcp_server.engine import Engine
 
 
 def run_here(settings: Settings, *, arguments: Sequence[str]) -> int:
@@ -37,7 +33,7 @@ def run_here(settings: Settings, *, arguments: Sequence[str]) -> int:
         OumiFlowsError: It failed.
     """
     output = Output()
-    backend = HereBackend(settings, os.environ, output)
+    backend = Backend(settings, Engine(settings, environ=os.environ), output)
     return run(build_app(backend, output, settings), arguments)
 
 
@@ -105,15 +101,18 @@ def build_app(backend: Backend, output: Output, settings: Settings) -> typer.Typ
 
     app.callback()(about)
     jobs = JobCommands(backend, output)
-    jobs.add_to(app, epilog=EXIT_CODES)
-    FamilyCommands(backend, output, jobs).add_to(app)
-    ConfigCommands(settings, output).add_to(app)
-    CheckCommands(backend, output).add_to(app)
-    ScheduleCommands(backend, output).add_to(app)
-    ClusterCommands(backend, output).add_to(app)
-    CancelCommand(backend, output).add_to(app)
-    CompareCommand(backend, output).add_to(app)
-    EngineCommands(backend, output).add_to(app)
+    for commands in (
+        jobs,
+        FamilyCommands(backend, output, jobs),
+        ConfigCommands(backend, output),
+        CheckCommands(backend, output),
+        ScheduleCommands(backend, output),
+        ClusterCommands(backend, output),
+        CancelCommand(backend, output),
+        CompareCommand(backend, output),
+        EngineCommands(backend, output),
+    ):
+        commands.add_to(app)
     app.command(
         "mcp",
         rich_help_panel="The MCP server",

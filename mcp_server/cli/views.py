@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from rich.text import Text
 
@@ -12,11 +12,9 @@ from flows.core.states import JobState
 from mcp_server.cli.output import Output
 from mcp_server.cli.words import in_terminal_words
 from mcp_server.engine import EngineFinding, EngineSeverity, EngineStatus
+from mcp_server.services.catalog import ConfigSearch
 from mcp_server.services.jobs.results import JobList, Submission
 from mcp_server.services.schedules.values import ScheduledJob, ScheduleList
-
-if TYPE_CHECKING:
-    from mcp_server.services.catalog import ConfigSearch
 
 STYLE_OF_STATE: Final[Mapping[JobState, str]] = {
     JobState.SCHEDULED: "blue",
@@ -42,6 +40,25 @@ _STYLE_OF_SEVERITY: Final[Mapping[EngineSeverity, str]] = {
 }
 _SHORT_ID: Final = 8
 _MIB: Final = 2**20
+
+
+class Summed(Protocol):
+    """A result with a line for people."""
+
+    @property
+    def summary(self) -> str:
+        """The line."""
+        ...
+
+
+def show_summary(result: Summed, output: Output) -> None:
+    """Show a result in one line."""
+    output.line(result.summary)
+
+
+def show_change(status: JobStatus, output: Output) -> None:
+    """Show what became of a job in one line."""
+    output.line(status.summary, style=STYLE_OF_STATE[status.state])
 
 
 def show_plan(plan: Submission, output: Output) -> None:
@@ -132,7 +149,7 @@ def show_jobs(jobs: JobList, output: Output) -> None:
         output.note(f"There are more: add --cursor {jobs.next_cursor}")
 
 
-def show_configs(found: "ConfigSearch", output: Output) -> None:
+def show_configs(found: ConfigSearch, output: Output) -> None:
     """Show what a search of the catalogue found."""
     if found.configs:
         output.table(

@@ -3,15 +3,17 @@
 import re
 from typing import Final
 
+from mcp_server.arguments import declared
+from mcp_server.services.jobs.new_job import NewJob
+
 WORDS: Final = {
+    # A name of one plain word, such as command, stays.
+    **{field.name: field.words for field in declared(NewJob) if "_" in field.name},
     "adopt_job": "`oumi-flows adopt`",
-    "autostop_minutes": "--autostop-minutes",
     "cancel_job": "`oumi-flows cancel`",
     "cancel_jobs": "`oumi-flows cancel --all`",
     "client_cwd": "the current folder",
-    "cluster_name": "--cluster-name",
     "compare_jobs": "`oumi-flows compare`",
-    "config_path": "CONFIG",
     "cron": "--cron",
     "down_cluster": "`oumi-flows down-cluster`",
     "dry_run": "--dry-run",
@@ -21,26 +23,19 @@ WORDS: Final = {
     "guidance://cloud-launch": "docs/clouds.md",
     "idempotency_key": "--idempotency-key",
     "interval_seconds": "--every",
-    "job_name": "--job-name",
     "list_categories": "`oumi-flows configs`",
     "list_clusters": "`oumi-flows clusters`",
     "list_jobs": "`oumi-flows jobs`",
     "list_schedules": "`oumi-flows schedules`",
-    "max_retries": "--max-retries",
-    "notify_on": "--notify-on",
-    "own_output": "--own-output",
     "pre_flight_check": "`oumi-flows check`",
     "retry_job": "`oumi-flows retry`",
-    "retry_on": "--retry-on",
     "run_oumi_job": "`oumi-flows run`",
     "run_pipeline": "`oumi-flows pipeline`",
     "run_sweep": "`oumi-flows sweep`",
     "schedule_job": "`oumi-flows schedule`",
     "schedule_name": "--name",
     "search_configs": "`oumi-flows configs`",
-    "skip_preflight": "--skip-preflight",
     "stop_cluster": "`oumi-flows stop-cluster`",
-    "timeout_seconds": "--timeout-seconds",
     "timezone": "--timezone",
     "update_schedule": "`oumi-flows unschedule`",
     "validate_config": "`oumi-flows validate`",

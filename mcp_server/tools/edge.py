@@ -16,6 +16,7 @@ from flows.core.configs.yaml_text import MAX_INTEGER_BITS
 from flows.core.errors import ErrorCode, InternalError, InvalidArgument, OumiFlowsError, ReadOnly
 from flows.core.redaction import own_redactor
 from mcp_server.inert_text import inert_json, one_line
+from mcp_server.tools.arguments import one_by_one
 from mcp_server.tools.schemas import of_arguments, of_results
 
 Changes = Callable[[dict[str, Any]], bool]
@@ -37,7 +38,7 @@ def make_tool(
     """Make a tool with the name of the method and its docstring as description.
 
     Args:
-        method: The body of the tool.
+        method: The body of the tool; each field of a model that it takes is an argument.
         title: The tool's name for people.
         destructive: Whether it can end or destroy something.
         idempotent: Whether a second call with the same arguments changes nothing more.
@@ -46,7 +47,7 @@ def make_tool(
         read_only: Whether calls that change anything are refused.
     """
     tool = Tool.from_function(
-        method,
+        one_by_one(method),
         title=title,
         description=_unwrap(method.__doc__ or ""),
         annotations=ToolAnnotations(

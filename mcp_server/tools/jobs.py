@@ -6,14 +6,15 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
-from flows.core.models import JobHandle, JobStatus, NotifyOn, OverrideValue, RetryCause
+from flows.core.models import JobHandle, JobStatus
 from mcp_server.services.jobs.cancelling import CancelledJobs
 from mcp_server.services.jobs.comparing import Comparison
 from mcp_server.services.jobs.job_filter import JobFilter
+from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.jobs.results import Adoption, JobList, JobLogs, Submission
 from mcp_server.services.jobs.service import JobService, Until
 from mcp_server.services.jobs.status import progress_words
-from mcp_server.services.jobs.submitting import NewJob
+from mcp_server.tools.arguments import Before
 from mcp_server.tools.connections import wait_for_client
 from mcp_server.tools.edge import make_tool
 
@@ -33,8 +34,6 @@ Cluster = Annotated[str, Field(max_length=128, description="Cluster of such a jo
 Cursor = Annotated[
     str | None, Field(max_length=4096, description="next_cursor of an earlier answer.")
 ]
-Path = Annotated[str, Field(min_length=1, max_length=4096)]
-Command = Literal["train", "analyze", "synth", "evaluate", "eval", "infer", "tune", "quantize"]
 ListStatus = Literal[
     "all",
     "running",
@@ -123,28 +122,12 @@ class JobTools:
     async def run_oumi_job(
         self,
         *,
-        config_path: Annotated[
-            Path,
-            Field(description="Oumi config (YAML): absolute, relative to client_cwd, or ~/..."),
-        ],
-        client_cwd: Annotated[Path, Field(description="Absolute path of your working folder.")],
-        command: Annotated[Command, Field(description="Ignored for a job config.")] = "train",
+        new: NewJob,
         dry_run: Annotated[
-            bool, Field(description="True: only show what would run. False: start it.")
+            bool,
+            Field(description="True: only show what would run. False: start it."),
+            Before("job_name"),
         ] = True,
-        job_name: Annotated[
-            str | None, Field(max_length=100, description="A name for people.")
-        ] = None,
-        cloud: Annotated[
-            str,
-            Field(max_length=64, description="Oumi cloud; others than local need a job config."),
-        ] = "local",
-        cluster_name: Annotated[
-            str, Field(max_length=128, description="Cluster; empty: the cloud's default.")
-        ] = "",
-        skip_preflight: Annotated[
-            bool, Field(description="Start without the pre-flight checks.")
-        ] = False,
         idempotency_key: Annotated[
             str | None,
             Field(
@@ -152,48 +135,8 @@ class JobTools:
                 max_length=200,
                 description="The same key returns the same job, so a call can be repeated.",
             ),
+            Before("overrides"),
         ] = None,
-        overrides: Annotated[
-            dict[str, OverrideValue],
-            Field(
-                max_length=200,
-                description='Dotted Oumi keys and values, e.g. {"training.max_steps": 60}.',
-            ),
-        ] = {},  # noqa: B006 - never changed; the schema shows it
-        max_retries: Annotated[
-            int,
-            Field(ge=0, le=100, description="Extra attempts after preemption or a lost node."),
-        ] = 0,
-        retry_on: Annotated[
-            list[RetryCause],
-            Field(max_length=2, description="Extra causes to retry."),
-        ] = [],  # noqa: B006 - as above
-        timeout_seconds: Annotated[
-            float | None,
-            Field(
-                ge=1,
-                le=315_576_000,
-                description="Limit of one attempt; after it the job is timed_out.",
-            ),
-        ] = None,
-        notify: Annotated[
-            str | None,
-            Field(
-                min_length=1,
-                max_length=2000,
-                description="Where to report its end: URL, or Prefect block (type/name).",
-            ),
-        ] = None,
-        notify_on: Annotated[
-            Literal["end", "failure"], Field(description="Report every end, or only a bad one.")
-        ] = "end",
-        autostop_minutes: Annotated[
-            int | None,
-            Field(ge=1, le=525_600, description="Idle minutes until the cluster stops."),
-        ] = None,
-        own_output: Annotated[
-            bool, Field(description="Write to a new folder below the config's output.")
-        ] = False,
     ) -> Submission:
         """Run an Oumi config as a durable job, or show exactly what would run.
 
@@ -201,23 +144,6 @@ class JobTools:
         to the person, then call again with dry_run=false, which starts the job and returns its
         job_id at once; follow it with wait_for_job or get_job_status.
         """
-        new = NewJob(
-            config_path=config_path,
-            client_cwd=client_cwd,
-            command=command,
-            job_name=job_name,
-            cloud=cloud,
-            cluster_name=cluster_name,
-            skip_preflight=skip_preflight,
-            overrides=overrides,
-            max_retries=max_retries,
-            retry_on=retry_on,
-            timeout_seconds=timeout_seconds,
-            notify=notify,
-            notify_on=NotifyOn(notify_on),
-            autostop_minutes=autostop_minutes,
-            own_output=own_output,
-        )
         if dry_run:
             return await self._jobs.plan(new)
         return await self._jobs.submit(new, idempotency_key=idempotency_key)

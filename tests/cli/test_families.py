@@ -1,46 +1,96 @@
 """Pipelines and sweeps from a terminal."""
 
-from flows.core.models import JobPart
-from flows.core.states import JobState
+from pathlib import Path
+
+import pytest
+
+from flows.core import names
 from tests.cli.conftest import Terminal
-from tests.cli.fakes import JOB_ID, status_of
 
-PARTS = [
-    JobPart(name="trial-2", state="succeeded", value=0.123456789, note="lr=0.1", job_id=JOB_ID),
-    JobPart(name="trial-1", state="stopped", note="lr=9"),
-]
+PIPELINE = """
+steps:
+- {name: train, config_path: tiny.yaml}
+- name: evaluate
+  config_path: tiny.yaml
+  when: ${train.state} == 'succeeded'
+  overrides: {training.output_dir: other}
+"""
+SWEEP = """
+config_path: tiny.yaml
+metric: loss
+direction: minimize
+space: {training.learning_rate: [0.30000000000000004, 0.4]}
+"""
 
 
-def test_a_pipeline_writes_its_id_and_a_dry_run_its_steps(terminal: Terminal) -> None:
+@pytest.fixture(autouse=True)
+def files(folder: Path) -> None:
+    (folder / "nightly.yaml").write_text(PIPELINE)
+    (folder / "rates.yaml").write_text(SWEEP)
+
+
+@pytest.fixture
+def deployed(terminal: Terminal) -> None:
+    """The flows of families, which the worker's own deployments are."""
+    for flow in (names.PIPELINE_FLOW, names.SWEEP_FLOW):
+        made = terminal.prefect.call("POST", "/flows/", {"name": flow})
+        body = {"name": "default", "flow_id": made["id"], "work_pool_name": "oumi"}
+        terminal.prefect.call("POST", "/deployments/", body)
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_pipeline_writes_its_id(terminal: Terminal) -> None:
     done = terminal("pipeline", "nightly.yaml")
-    assert (done.code, done.out, done.err) == (0, f"{JOB_ID}\n", "nightly is scheduled.\n")
-    terminal.backend.brought_up = False
+    job_id = done.out.strip()
+    run = terminal.prefect.read_run(job_id)
+    assert (done.code, done.out, run["name"]) == (0, f"{job_id}\n", f"nightly-{job_id[:8]}")
+    assert done.err == f"{run['name']} is scheduled, 2 jobs; job_id {job_id}.\n"
+
+
+def test_a_dry_run_of_a_pipeline_shows_its_steps(terminal: Terminal) -> None:
     plan = terminal("pipeline", "nightly.yaml", "--dry-run")
-    assert plan.out.splitlines()[0] == "Dry run of nightly.yaml."
-    assert plan.err == "The disk was not looked at.\n"
+    assert plan.out.splitlines()[0] == "Dry run, nothing was started: pipeline nightly, 2 jobs."
+    assert "Not checked yet: " in plan.err
     assert "${train.state} == 'succeeded'" in plan.out
-    assert not terminal.backend.brought_up
-    assert terminal("pipeline", "p.yaml", "--dry-run", "--json").json["steps"][0]["name"]
+    assert not terminal.engine.brought_up
+    steps = terminal("pipeline", "nightly.yaml", "--dry-run", "--json").json["steps"]
+    assert [step["name"] for step in steps] == ["train", "evaluate"]
 
 
-def test_a_sweep_writes_its_id_and_a_dry_run_what_it_tries_first(terminal: Terminal) -> None:
-    assert terminal("sweep", "rates.yaml").out == f"{JOB_ID}\n"
-    plan = terminal("sweep", "rates.yaml", "--dry-run")
-    lines = [line.split() for line in plan.out.splitlines()]
-    assert plan.err == "The disk was not looked at.\n"
-    assert lines[1:] == [["TRIAL", "training.learning_rate"], ["1", "0.3"]]
+@pytest.mark.usefixtures("deployed")
+def test_a_sweep_writes_its_id(terminal: Terminal) -> None:
+    done = terminal("sweep", "rates.yaml")
+    job_id = done.out.strip()
+    assert (done.code, done.out) == (0, f"{job_id}\n")
+    assert terminal.prefect.read_run(job_id)["name"] == f"rates-{job_id[:8]}"
     assert terminal("sweep", "rates.yaml", "--json").json["trials"] == 2
 
 
-def test_a_sweep_can_be_followed_to_its_end_and_shows_its_leaderboard(terminal: Terminal) -> None:
-    status = status_of(JobState.SUCCEEDED, command="sweep", parts=PARTS)
-    terminal.jobs.story = [status]
+def test_a_dry_run_of_a_sweep_shows_what_it_tries_first(terminal: Terminal) -> None:
+    plan = terminal("sweep", "rates.yaml", "--dry-run")
+    lines = [line.split() for line in plan.out.splitlines()]
+    assert "Not checked yet: " in plan.err
+    assert lines[1:] == [["TRIAL", "training.learning_rate"], ["1", "0.3"], ["2", "0.4"]]
+    assert not terminal.engine.brought_up
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_sweep_can_be_followed_to_its_end_and_shows_its_leaderboard(
+    terminal: Terminal,
+) -> None:
+    trials: list[str] = []
+
+    def end(job_id: str) -> None:
+        for number, value in ((1, None), (2, 0.123456789)):
+            trial = terminal.submit("--job-name", f"trial-{number}")
+            labels = {"parent": job_id, "part": f"trial-{number}"}
+            terminal.prefect.label(trial, **labels)
+            trials.append(trial)
+            del value
+        terminal.into("RUNNING", "COMPLETED")(job_id)
+
+    terminal.steps.append(end)
     done = terminal("sweep", "rates.yaml", "--watch")
-    assert done.code == 0
-    board = [line.split() for line in done.out.splitlines() if "trial-" in line]
-    assert board == [
-        [JOB_ID[:8], "succeeded", "trial-2", "0.123457", "lr=0.1"],
-        ["stopped", "trial-1", "lr=9"],
-    ]
-    terminal.jobs.story = [status]
-    assert "trial-2" in terminal("show", JOB_ID).out
+    assert done.code == 0, done.err
+    print(done.out)
+    raise AssertionError

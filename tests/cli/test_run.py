@@ -3,69 +3,41 @@ from pathlib import Path
 import pytest
 
 from flows.core.errors import EngineUnavailable
-from mcp_server.services.jobs.submitting import NewJob
 from tests.cli.conftest import Terminal
-from tests.cli.fakes import CANCELLED, CRASHED, FAILED, JOB_ID, RUNNING, SUCCEEDED
-
-
-def submitted(terminal: Terminal) -> NewJob:
-    name, arguments = terminal.jobs.calls[0]
-    assert name in ("submit", "plan")
-    return arguments["new"]
 
 
 def test_run_writes_the_id_alone_to_stdout_and_the_rest_to_stderr(terminal: Terminal) -> None:
-    done = terminal("run", "train.yaml")
-    assert (done.code, done.out) == (0, f"{JOB_ID}\n")
-    assert "demo-0f9e8d7c is scheduled" in done.err
-    assert terminal.backend.brought_up
+    done = terminal("run", "tiny.yaml")
+    job_id = done.out.strip()
+    run = terminal.prefect.read_run(job_id)
+    assert (done.code, done.out) == (0, f"{job_id}\n")
+    assert f"{run['name']} is scheduled" in done.err
+    assert run["name"] == f"train-tiny-{job_id[:8]}"
+    assert terminal.engine.brought_up
 
 
-def test_every_option_of_run_reaches_the_service(
-    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    done = terminal(
-        *("run", "job.yaml", "--command", "infer", "--job-name", "mine", "--cloud", "gcp"),
-        *("--cluster-name", "big", "--idempotency-key", "k", "--max-retries", "3"),
-        *("--skip-preflight", "--set", "generation.seed=7", "--detach"),
-    )
-    assert done.code == 0
-    assert terminal.jobs.calls[0][1] == {
-        "new": NewJob(
-            config_path="job.yaml",
-            client_cwd=str(tmp_path),
-            command="infer",
-            job_name="mine",
-            cloud="gcp",
-            cluster_name="big",
-            skip_preflight=True,
-            overrides={"generation.seed": 7},
-            max_retries=3,
-        ),
-        "idempotency_key": "k",
-    }
+def test_the_options_of_run_reach_the_job(terminal: Terminal, folder: Path) -> None:
+    (folder / "infer.yaml").write_text("model: {model_name: tiny}\ninput_path: in.jsonl\n")
+    (folder / "in.jsonl").write_text("")
+    options = [
+        *("--command", "infer", "--job-name", "mine", "--idempotency-key", str(folder)),
+        *("--max-retries", "3", "--skip-preflight", "--set", "generation.seed=7", "--detach"),
+    ]
+    job_id = terminal.submit(*options, config="infer.yaml")
+    request = terminal.request(job_id)
+    assert request["config_path"] == str(folder / "infer.yaml")
+    assert request["client_cwd"] == str(folder)
+    assert (request["command"], request["job_name"]) == ("infer", "mine")
+    assert (request["max_retries"], request["skip_preflight"]) == (3, True)
+    assert request["overrides"] == {"generation.seed": 7}
+    assert terminal.submit(*options, config="infer.yaml") == job_id
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("60", 60),
-        ("1e-4", 1e-4),
-        ("true", True),
-        ("null", None),
-        ("", None),
-        ("yes sir", "yes sir"),
-        ("a=b", "a=b"),
-        ("'60'", "60"),
-        ("2024-01-01", "2024-01-01"),
-        ("[1, two, 3.5]", [1, "two", 3.5]),
-    ],
-)
-def test_the_value_of_set_is_read_as_yaml(terminal: Terminal, text: str, value: object) -> None:
-    assert terminal("run", "c.yaml", "-s", f"a.b={text}").code == 0
-    read = submitted(terminal).overrides["a.b"]
-    assert (read, type(read)) == (value, type(value))
+def test_run_names_the_cloud_and_the_cluster(terminal: Terminal, folder: Path) -> None:
+    (folder / "job.yaml").write_text("name: x\nresources: {cloud: gcp}\nrun: echo\n")
+    job_id = terminal.submit("--cloud", "gcp", "--cluster-name", "big", config="job.yaml")
+    request = terminal.request(job_id)
+    assert (request["cloud"], request["cluster_name"]) == ("gcp", "big")
 
 
 @pytest.mark.parametrize(
@@ -80,28 +52,29 @@ def test_the_value_of_set_is_read_as_yaml(terminal: Terminal, text: str, value: 
 def test_a_bad_set_is_refused_before_anything_starts(
     terminal: Terminal, text: str, code: str
 ) -> None:
-    done = terminal("run", "c.yaml", "--set", text)
+    done = terminal("run", "tiny.yaml", "--set", text)
     assert done.code == 2
     assert done.err.startswith(f"{code}: --set ")
-    assert not terminal.jobs.calls
+    assert not terminal.engine.brought_up
 
 
 def test_a_dry_run_shows_the_plan_and_needs_no_engine(terminal: Terminal) -> None:
-    done = terminal("run", "c.yaml", "--dry-run")
+    done = terminal("run", "tiny.yaml", "--dry-run")
     assert done.code == 0
     assert "nothing was started" in done.out
-    assert done.err == "The disk was not looked at.\n"
-    assert not terminal.backend.brought_up
+    assert "Not checked yet: " in done.err
+    assert not terminal.engine.brought_up
 
 
 @pytest.mark.parametrize(
-    ("end", "code"), [(SUCCEEDED, 0), (FAILED, 1), (CRASHED, 1), (CANCELLED, 3)]
+    ("end", "code"), [("COMPLETED", 0), ("FAILED", 1), ("CRASHED", 1), ("CANCELLED", 3)]
 )
-def test_run_watch_exits_as_the_job_ended(terminal: Terminal, end: object, code: int) -> None:
-    terminal.jobs.story = [RUNNING, end]  # type: ignore[list-item]
-    done = terminal("run", "c.yaml", "--watch")
+def test_run_watch_exits_as_the_job_ended(terminal: Terminal, end: str, code: int) -> None:
+    terminal.steps += [terminal.into("PENDING", "RUNNING"), terminal.into(end)]
+    done = terminal("run", "tiny.yaml", "--watch")
     assert done.code == code
-    assert done.out.startswith(f"{JOB_ID}\n")
+    first, *_ = done.out.splitlines()
+    assert terminal.prefect.read_run(first)["state"]["type"] == end
 
 
 @pytest.mark.parametrize(
@@ -118,11 +91,11 @@ def test_run_watch_exits_as_the_job_ended(terminal: Terminal, end: object, code:
 def test_arguments_out_of_bounds_are_refused_in_one_line(
     terminal: Terminal, arguments: tuple[str, ...]
 ) -> None:
-    done = terminal("run", "c.yaml", *arguments)
+    done = terminal("run", "tiny.yaml", *arguments)
     assert done.code == 2
     assert done.err.startswith("INVALID_ARGUMENT: ")
     assert done.err.count("\n") == 1
-    assert not terminal.jobs.calls
+    assert not terminal.engine.brought_up
 
 
 def test_a_folder_that_is_gone_is_said_to_be(
@@ -140,5 +113,5 @@ def test_a_folder_that_is_gone_is_said_to_be(
 
 
 def test_run_without_an_engine_exits_with_5(terminal: Terminal) -> None:
-    terminal.jobs.error = EngineUnavailable("The server is gone", "Run `oumi-flows up`")
-    assert terminal("run", "c.yaml").code == 5
+    terminal.engine.error = EngineUnavailable("The server is gone", "Run `oumi-flows up`")
+    assert terminal("run", "tiny.yaml").code == 5

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.tokens import listing
 from mcp_server.cli.words import WORDS, in_terminal_words
-from mcp_server.services.jobs.submitting import NewJob
+from mcp_server.services.jobs.new_job import NewJob
 
 NO_COMMAND = {"get_docs", "get_started", "list_modules"}
 PLAIN_WORDS = {"command", "cloud", "envs", "notify", "overrides"}

@@ -61,7 +61,7 @@ def test_a_sweep_that_is_shown_can_be_read(example: dict[str, Any]) -> None:
 
 
 def test_the_example_of_a_pipeline_passes_every_check(here: HereBackend, tiny: str) -> None:
-    new = NewPipeline(path="pipeline.yaml", client_cwd=tiny)
+    new = NewPipeline(pipeline_path="pipeline.yaml", client_cwd=tiny)
     plan = here.pipelines(lambda them: them.plan(new), needs_engine=False)
     assert [(step.name, step.command, step.after) for step in plan.steps] == [
         ("train", "train", []),
@@ -72,7 +72,7 @@ def test_the_example_of_a_pipeline_passes_every_check(here: HereBackend, tiny: s
 
 
 def test_the_example_of_a_sweep_passes_every_check(here: HereBackend, tiny: str) -> None:
-    new = NewSweep(path="sweep.yaml", client_cwd=tiny)
+    new = NewSweep(sweep_path="sweep.yaml", client_cwd=tiny)
     plan = here.sweeps(lambda them: them.plan(new), needs_engine=False)
     assert (plan.trials, len(plan.first_values)) == (12, 10)
     assert plan.first_values[1] == {

@@ -54,7 +54,7 @@ class Family:
     async def sweep(self, run: str = "hold", **fields: Any) -> UUID:
         """Start a sweep of a job config; its id."""
         content = {"config_path": self.config("trial", run), **fields}
-        new = NewSweep(content=content, client_cwd=str(self.bench.folder))
+        new = NewSweep(sweep=content, client_cwd=str(self.bench.folder))
         return UUID((await self.sweeps.submit(new)).job_id)
 
     async def children(self, parent: UUID) -> dict[str, FlowRun]:

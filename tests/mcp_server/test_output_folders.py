@@ -14,7 +14,8 @@ from flows.core import names
 from flows.core.models import Command
 from flows.launcher.progress_hook import ProgressReports
 from mcp_server.services.families.pipelines import NewPipeline, checked_pipeline
-from mcp_server.services.jobs.submitting import NewJob, check_job
+from mcp_server.services.jobs.new_job import NewJob
+from mcp_server.services.jobs.submitting import check_job
 from tests.mcp_server.calls import error, ok
 from tests.mcp_server.prefect_stub import PrefectServer
 

@@ -19,9 +19,9 @@ from flows.core.pipelines.results import PartResult, lookup_for
 from flows.core.pipelines.spec import Part, Pipeline
 from flows.core.pipelines.written import WrittenPart, WrittenPipeline, WrittenStep
 from flows.core.states import JobState
+from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.jobs.submitting import (
     CheckedJob,
-    NewJob,
     check_job,
     keep_config,
     refuse_blocked,

@@ -1,7 +1,7 @@
 """Plans and submits pipelines."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from uuid import uuid4
 
 import anyio.to_thread
@@ -14,6 +14,7 @@ from flows.core.models import NotifyOn, Value
 from flows.core.pipelines.spec import Pipeline
 from flows.core.pipelines.written import read_pipeline
 from flows.core.states import JobState
+from mcp_server.arguments import Argument, Option
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
 from mcp_server.services.families.pipeline_checks import (
@@ -24,6 +25,7 @@ from mcp_server.services.families.pipeline_checks import (
     refuse_shared,
 )
 from mcp_server.services.idempotency import refuse_another_request
+from mcp_server.services.jobs.new_job import NOTIFY, NOTIFY_ON
 from mcp_server.services.jobs.notifications import Notifications, check_receiver, notify_tags
 from mcp_server.services.jobs.output_folders import OUTPUT_CODES, OutputFolders
 from mcp_server.services.jobs.plan_warnings import warnings_of_plan
@@ -37,20 +39,36 @@ _NO_YAML: Final = "is not valid YAML"
 _QUOTES: Final = 'a reference in braces needs quotes: {LOSS: "${train.metrics.loss}"}'
 
 
+Folder = Annotated[str, Argument(Field(max_length=4096, description="Absolute working folder."))]
+Receiver = Annotated[
+    str | None, Argument(Field(max_length=2000, description="As in run_oumi_job."), NOTIFY)
+]
+ReportedEnds = Annotated[NotifyOn, Argument(Field(description="As in run_oumi_job."), NOTIFY_ON)]
+
+
 class NewPipeline(Value):
-    """A pipeline as a person asks for it; nothing of it has been checked.
+    """A pipeline as a person requests it, unchecked."""
 
-    Attributes:
-        path: The file it is written in; empty: `steps` are given.
-        client_cwd: The folder that relative paths start from.
-        notify: Who receives the notification of the end; None: no one.
-    """
-
-    path: str = ""
-    steps: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
-    client_cwd: str
-    notify: str | None = None
-    notify_on: NotifyOn = NotifyOn.END
+    client_cwd: Folder
+    pipeline_path: Annotated[
+        str,
+        Argument(
+            Field(max_length=4096, description="YAML file; or give steps."),
+            Option("Pipeline (YAML).", metavar="FILE", positional=True),
+        ),
+    ] = ""
+    steps: Annotated[
+        list[dict[str, Any]],
+        Argument(
+            Field(
+                max_length=100,
+                description="Each: name, run_oumi_job's arguments, needs (list), when (condition), "
+                "each (list; ${item}, ${index}), envs, may_fail.",
+            )
+        ),
+    ] = Field(default_factory=list[dict[str, Any]])
+    notify: Receiver = None
+    notify_on: ReportedEnds = NotifyOn.END
 
 
 class PlannedStep(Value):
@@ -222,12 +240,12 @@ def checked_pipeline(new: NewPipeline) -> CheckedPipeline:
     """
     if new.notify is not None:
         check_receiver(new.notify)
-    if new.path and new.steps:
+    if new.pipeline_path and new.steps:
         raise InvalidArgument("pipeline_path and steps were both given", "Give one of them")
     if new.steps:
         written = read_pipeline(new.steps, name=names.PIPELINE_COMMAND)
         return check_pipeline(written, path="", client_cwd=new.client_cwd)
-    path, data = read_yaml(new.path, new.client_cwd, "pipeline")
+    path, data = read_yaml(new.pipeline_path, new.client_cwd, "pipeline")
     written = read_pipeline(data, name=Path(path).stem)
     return check_pipeline(written, path=path, client_cwd=new.client_cwd)
 

@@ -1,7 +1,7 @@
 """Plans and submits sweeps."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import anyio.to_thread
 from pydantic import Field
@@ -16,16 +16,23 @@ from flows.core.states import JobState
 from flows.core.sweeps.search import Tried, in_order, values_of
 from flows.core.sweeps.spec import Range, Search, Sweep, Values
 from flows.core.sweeps.written import WrittenSweep, read_sweep
+from mcp_server.arguments import Argument, Option
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
 from mcp_server.services.families.pipeline_checks import as_texts, new_job
-from mcp_server.services.families.pipelines import read_yaml, submit_parent
+from mcp_server.services.families.pipelines import (
+    Folder,
+    Receiver,
+    ReportedEnds,
+    read_yaml,
+    submit_parent,
+)
+from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.jobs.notifications import Notifications, check_receiver
 from mcp_server.services.jobs.plan_warnings import warnings_of_plan
 from mcp_server.services.jobs.status import run_url
 from mcp_server.services.jobs.submitting import (
     CheckedJob,
-    NewJob,
     check_job,
     keep_config,
     refuse_blocked,
@@ -37,19 +44,30 @@ _SHOWN: Final = 10
 
 
 class NewSweep(Value):
-    """A sweep as a person asks for it; nothing of it has been checked.
+    """A sweep as a person requests it, unchecked; without `notify` its job's applies."""
 
-    Attributes:
-        path: The file it is written in; empty: `content` is given.
-        client_cwd: The folder that relative paths start from.
-        notify: Who receives the notification of the end; None: the sweep's own `notify`.
-    """
-
-    path: str = ""
-    content: dict[str, Any] = Field(default_factory=dict[str, Any])
-    client_cwd: str
-    notify: str | None = None
-    notify_on: NotifyOn = NotifyOn.END
+    client_cwd: Folder
+    sweep_path: Annotated[
+        str,
+        Argument(
+            Field(max_length=4096, description="YAML file; or give sweep."),
+            Option("Sweep (YAML).", metavar="FILE", positional=True),
+        ),
+    ] = ""
+    sweep: Annotated[
+        dict[str, Any],
+        Argument(
+            Field(
+                max_length=50,
+                description="run_oumi_job's arguments, and space (dotted key: list or {low, high, "
+                "step, log}; or a list of combinations), metric, direction (minimize, maximize), "
+                "search (grid, random, optuna), trials, concurrency, seed, early_stopping "
+                "{after_trials, after_steps}.",
+            )
+        ),
+    ] = Field(default_factory=dict[str, Any])
+    notify: Receiver = None
+    notify_on: ReportedEnds = NotifyOn.END
 
 
 class SweepSubmission(Value):
@@ -118,11 +136,11 @@ def _check(new: NewSweep) -> tuple[Sweep, CheckedJob, NewSweep | NewJob]:
     """Read and check the sweep and its job; the third value has the `notify` that applies."""
     if new.notify is not None:
         check_receiver(new.notify)
-    if bool(new.path) == bool(new.content):
+    if bool(new.sweep_path) == bool(new.sweep):
         raise InvalidArgument("a sweep is a file or given inline", "Give sweep_path or sweep")
-    path, data = "", new.content
-    if new.path:
-        path, data = read_yaml(new.path, new.client_cwd, "sweep")
+    path, data = "", new.sweep
+    if new.sweep_path:
+        path, data = read_yaml(new.sweep_path, new.client_cwd, "sweep")
     written = read_sweep(data, name=Path(path).stem if path else names.SWEEP_COMMAND)
     arguments = dict(written.job)
     if "envs" in arguments:

@@ -30,6 +30,7 @@ from mcp_server.services.jobs.finding import find_job
 from mcp_server.services.jobs.job_filter import JobFilter
 from mcp_server.services.jobs.listing import newest_jobs
 from mcp_server.services.jobs.logs import LogReader
+from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.jobs.notifications import Notifications, notify_tags
 from mcp_server.services.jobs.output_folders import OutputFolders
 from mcp_server.services.jobs.redactors import Redactors
@@ -37,7 +38,6 @@ from mcp_server.services.jobs.results import Adoption, JobList, JobLogs, Submiss
 from mcp_server.services.jobs.retrying import Retrier
 from mcp_server.services.jobs.status import job_request, job_row, job_status, run_url
 from mcp_server.services.jobs.submitting import (
-    NewJob,
     check_job,
     describe_plan,
     describe_submission,

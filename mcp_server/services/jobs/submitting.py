@@ -1,9 +1,7 @@
 """Checks a new job and makes the request that runs it."""
 
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple, cast
-
-from pydantic import Field
+from typing import Any, Final, NamedTuple, cast
 
 from flows.core import names
 from flows.core.checks.file_checks import check_request
@@ -21,7 +19,7 @@ from flows.core.configs.yaml_text import dump_yaml, parse_yaml
 from flows.core.errors import InternalError, InvalidArgument, PreflightBlocked
 from flows.core.file_names import expand_home
 from flows.core.findings import Finding, errors_of, list_errors
-from flows.core.models import JobRequest, NotifyOn, OverrideValue, RetryCause, Value
+from flows.core.models import JobRequest
 from flows.core.names import LOCAL_CLOUD
 from flows.core.redaction import (
     Redactor,
@@ -34,6 +32,7 @@ from flows.core.redaction import (
 )
 from flows.core.secret_marks import keep_marks
 from mcp_server.prefect_api.models import FlowRun
+from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.jobs.notifications import check_receiver
 from mcp_server.services.jobs.plan_warnings import found_in, warnings_of_plan
 from mcp_server.services.jobs.prices import hourly_price
@@ -47,27 +46,6 @@ ANY_FIRING: Final = "<time>-<id>"
 _CONFIG_LIMIT: Final = 4000
 _ARGUMENTS: Final = 20
 _NAME_LIMIT: Final = 100
-
-
-class NewJob(Value):
-    """A job as a person requests it, unchecked."""
-
-    config_path: str
-    client_cwd: str
-    command: str = "train"
-    job_name: str | None = None
-    cloud: str = LOCAL_CLOUD
-    cluster_name: str = ""
-    skip_preflight: bool = False
-    overrides: dict[str, OverrideValue] = Field(default_factory=dict[str, OverrideValue])
-    envs: dict[str, str] = Field(default_factory=dict[str, str])
-    max_retries: Annotated[int, Field(ge=0, le=100)] = 0
-    retry_on: list[RetryCause] = Field(default_factory=list[RetryCause])
-    timeout_seconds: Annotated[float, Field(gt=0)] | None = None
-    notify: str | None = None
-    notify_on: NotifyOn = NotifyOn.END
-    autostop_minutes: Annotated[int, Field(ge=1)] | None = None
-    own_output: bool = False
 
 
 class CheckedJob(NamedTuple):
@@ -106,21 +84,17 @@ def check_job(new: NewJob) -> CheckedJob:
     if new.notify is not None:
         check_receiver(new.notify)
     path = resolve_config_path(new.config_path, new.client_cwd)
-    request = JobRequest(
-        config_path=str(path),
-        client_cwd=str(expand_home(new.client_cwd)),
-        command=parse_command(new.command),
-        cloud=new.cloud or LOCAL_CLOUD,
-        cluster_name=new.cluster_name,
-        job_name=printable_name(new.job_name),
-        overrides=new.overrides,
-        envs=new.envs,
-        max_retries=new.max_retries,
-        retry_on=sorted(set(new.retry_on)),
-        timeout_seconds=new.timeout_seconds,
-        autostop_minutes=new.autostop_minutes,
-        skip_preflight=new.skip_preflight,
-        own_output=new.own_output,
+    given = new.model_dump(include=set(JobRequest.model_fields))
+    request = JobRequest.model_validate(
+        given
+        | {
+            "config_path": str(path),
+            "client_cwd": str(expand_home(new.client_cwd)),
+            "command": parse_command(new.command),
+            "cloud": new.cloud or LOCAL_CLOUD,
+            "job_name": printable_name(new.job_name),
+            "retry_on": sorted(set(new.retry_on)),
+        }
     )
     _refuse_secrets(request)
     if request.autostop_minutes is not None and not kind_of(request.cloud).keeps_clusters:

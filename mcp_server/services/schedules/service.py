@@ -60,7 +60,7 @@ class _Checked(NamedTuple):
     @property
     def name(self) -> str:
         """Its name for people."""
-        return self.new.name or self.subject.words
+        return self.new.schedule_name or self.subject.words
 
 
 class ScheduleService:
@@ -135,7 +135,7 @@ class ScheduleService:
             checked, own_name, parameters, receivers, key=idempotency_key
         )
         if deployment is None:
-            await self._refuse_taken(new.name)
+            await self._refuse_taken(new.schedule_name)
             deployment = await self._gateway.create(
                 name=own_name,
                 description=f"{subject.answer['config_path']}, {checked.when.words}; "
@@ -225,7 +225,7 @@ class ScheduleService:
         return change
 
     async def _check(self, new: NewSchedule) -> _Checked:
-        if not (new.name or "").isprintable():
+        if not (new.schedule_name or "").isprintable():
             raise InvalidArgument(
                 "schedule_name contains a line break or another character that cannot be printed",
                 "Use a name of one printable line",

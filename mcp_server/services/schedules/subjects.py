@@ -11,11 +11,11 @@ from flows.core.errors import InvalidArgument
 from flows.core.redaction import hide_tokens
 from mcp_server.services.families.pipeline_checks import CheckedPipeline, keep_pipeline
 from mcp_server.services.families.pipelines import NewPipeline, checked_pipeline
+from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.jobs.plan_warnings import warnings_of_plan
 from mcp_server.services.jobs.submitting import (
     ANY_FIRING,
     CheckedJob,
-    NewJob,
     check_job,
     describe_plan,
     keep_config,
@@ -126,7 +126,10 @@ def _pipeline(new: NewJob, path: str) -> Subject:
         )
     checked = checked_pipeline(
         NewPipeline(
-            path=path, client_cwd=new.client_cwd, notify=new.notify, notify_on=new.notify_on
+            pipeline_path=path,
+            client_cwd=new.client_cwd,
+            notify=new.notify,
+            notify_on=new.notify_on,
         )
     )
 

@@ -11,8 +11,9 @@ from flows.core import names
 from flows.core.errors import InvalidArgument
 from flows.core.models import Overlap, Value
 from flows.core.states import JobState, TerminationReason
+from mcp_server.arguments import Argument, Option
 from mcp_server.prefect_api.models import Deployment
-from mcp_server.services.jobs.submitting import NewJob
+from mcp_server.services.jobs.new_job import NewJob
 
 _CRON_NAMES: Final = frozenset(
     {"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"}
@@ -24,19 +25,60 @@ _EXACTLY_ONE: Final = "Give exactly one of cron, interval_seconds and at"
 class Times(Value):
     """Times of a schedule as a person requests them, unchecked."""
 
-    cron: str | None = None
-    interval_seconds: Annotated[float | None, Field(ge=1, le=315_576_000)] = None
-    at: str | None = None
-    timezone: str = "UTC"
+    cron: Annotated[
+        str | None,
+        Argument(
+            Field(max_length=200, description="Minute, hour, day, month, weekday: 0 2 * * *"),
+            Option("Minute, hour, day, month and weekday: '0 2 * * *'."),
+        ),
+    ] = None
+    interval_seconds: Annotated[
+        float | None,
+        Field(ge=1, le=315_576_000),
+        Argument(
+            Field(ge=1, le=315_576_000, description="Repeat after this long."),
+            Option("Repeat after this many seconds.", names=("--every",), metavar="SECONDS"),
+        ),
+    ] = None
+    at: Annotated[
+        str | None,
+        Argument(
+            Field(max_length=64, description="Once, ISO 8601: 2026-12-24T02:00"),
+            Option("Once: 2026-12-24T02:00.", metavar="TIME"),
+        ),
+    ] = None
+    timezone: Annotated[
+        str,
+        Argument(
+            Field(max_length=64, description="IANA name, for cron and at."),
+            Option("Time zone of --cron and --at, an IANA name."),
+        ),
+    ] = "UTC"
 
 
 class NewSchedule(Value):
     """A schedule as a person requests it, unchecked."""
 
-    job: NewJob
     times: Times
-    name: str | None = Field(default=None, description="Its name for people; None: the job's.")
-    overlap: Overlap = Overlap.SKIP
+    schedule_name: Annotated[
+        str | None,
+        Argument(
+            Field(min_length=1, max_length=100, description="For people; unique."),
+            Option("Readable name of the schedule.", names=("--name",)),
+        ),
+    ] = None
+    """None: the job's."""
+    overlap: Annotated[
+        Overlap,
+        Argument(
+            Field(description="If the previous run has not ended."),
+            Option(
+                "What to do while the previous run is still going: skip, queue or allow.",
+                metavar="POLICY",
+            ),
+        ),
+    ] = Overlap.SKIP
+    job: NewJob = Field(description="Same.")
 
 
 class When(Value):

@@ -1,0 +1,132 @@
+"""Arguments of commands that a model declares."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Final, get_origin
+
+import click
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from flows.core.configs.yaml_text import parse_yaml
+from flows.core.errors import InvalidArgument
+from flows.core.models import OverrideValue
+from mcp_server.arguments import Declared, Flat
+
+_FOLDER: Final = "client_cwd"
+_VALUE: Final[TypeAdapter[OverrideValue]] = TypeAdapter(OverrideValue)
+
+
+def as_command(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command that takes the fields of the method's models as options of its own.
+
+    Raises:
+        InvalidArgument: When called: an option cannot be used.
+        InvalidConfig: When called: a value of ``--set`` is not YAML.
+    """
+    flat = Flat(method, _parameter)
+    if not flat.fields:
+        return method
+
+    def run(**given: Any) -> Any:
+        values = {name: value for name, value in given.items() if name not in flat.fields}
+        if _FOLDER in flat.fields:
+            values[_FOLDER] = str(current_folder())
+        for field in flat.fields.values():
+            value = given.get(field.name)
+            if value is not None:
+                values[field.name] = _read(field, value)
+        return method(**flat.fold(values))
+
+    return flat.dress(run)
+
+
+def current_folder() -> Path:
+    """The folder the command was started in.
+
+    Raises:
+        InvalidArgument: It has been removed.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise InvalidArgument(
+            "The current folder no longer exists", "Go to another folder"
+        ) from error
+
+
+def check_key(key: str | None) -> str | None:
+    """Return an idempotency key that is not too long.
+
+    Raises:
+        InvalidArgument: It is.
+    """
+    return check_length("--idempotency-key", key, 200)
+
+
+def check_length(option: str, text: str | None, limit: int) -> str | None:
+    """Return `text`, which has at most `limit` characters.
+
+    Raises:
+        InvalidArgument: It is longer.
+    """
+    if text is not None and len(text) > limit:
+        raise InvalidArgument(f"{option} is {len(text)} characters long", f"Use at most {limit}")
+    return text
+
+
+def _parameter(field: Declared) -> inspect.Parameter | None:
+    option = field.argument.option
+    if option is None:
+        return None
+    if option.positional:
+        argument = typer.Argument(metavar=option.metavar, help=option.help)
+        return field.parameter(Annotated[str, argument], inspect.Parameter.empty)
+    annotation: Any = field.info.annotation
+    default, choices = field.default, None
+    if get_origin(annotation) in (dict, list):
+        annotation = list[str] if isinstance(default, dict) else annotation
+        annotation, default = annotation | None, None
+    elif isinstance(default, Enum):
+        choices = click.Choice([choice.value for choice in type(default)])
+        annotation, default = str, default.value
+    info = typer.Option(
+        *(option.names or (field.words,)),
+        metavar=option.metavar,
+        help=option.help,
+        min=field.bound("ge"),
+        max=field.bound("le"),
+        click_type=choices,
+    )
+    return field.parameter(Annotated[annotation, info], default)
+
+
+def _read(field: Declared, value: Any) -> Any:
+    """Return the value of an option as the model takes it."""
+    limit = field.bound("max_length")
+    if isinstance(value, str) and limit is not None:
+        return check_length(field.words, value, limit)
+    if get_origin(field.info.annotation) is dict:
+        return _parse_pairs(value, field.words)
+    return value
+
+
+def _parse_pairs(texts: Iterable[str], option: str) -> dict[str, OverrideValue]:
+    """Parse each ``KEY=VALUE``; values are YAML."""
+    pairs: dict[str, OverrideValue] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise InvalidArgument(
+                f"{option} {text!r} is not KEY=VALUE", f"Write it as {option} training.max_steps=60"
+            )
+        try:
+            pairs[key] = _VALUE.validate_python(parse_yaml(value, f"{option} {key}"))
+        except ValidationError as error:
+            raise InvalidArgument(
+                f"{option} {key} takes a text, a number, true, false, null or a list of them",
+                "Set the keys below it one by one",
+            ) from error
+    return pairs

@@ -1,0 +1,67 @@
+"""Assembles the use cases, for the MCP server and the terminal alike."""
+
+from dataclasses import dataclass
+
+from flows.core.settings import Settings
+from mcp_server.catalog.catalog import Catalog
+from mcp_server.catalog.library import OumiLibrary
+from mcp_server.prefect_api.gateway import EngineSource, PrefectGateway
+from mcp_server.services.catalog import CatalogService
+from mcp_server.services.checks import CheckService, make_checks
+from mcp_server.services.cluster_jobs import ClusterJobs
+from mcp_server.services.clusters import ClusterService
+from mcp_server.services.families.pipelines import PipelineService
+from mcp_server.services.families.sweeps import SweepService
+from mcp_server.services.jobs.service import JobService
+from mcp_server.services.schedules.service import ScheduleService, make_schedules
+from mcp_server.services.worker_calls import WorkerCalls
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """The use cases on one engine."""
+
+    gateway: PrefectGateway
+    jobs: JobService
+    clusters: ClusterService
+    checks: CheckService
+    catalog: CatalogService
+    schedules: ScheduleService
+    pipelines: PipelineService
+    sweeps: SweepService
+
+
+def make_gateway(settings: Settings, engine: EngineSource) -> PrefectGateway:
+    """Make the adapter of Prefect's API."""
+    return PrefectGateway(
+        engine, timeout_seconds=settings.api_timeout_seconds, work_pool=settings.work_pool
+    )
+
+
+def make_services(
+    settings: Settings, gateway: PrefectGateway, *, fetches: bool = True
+) -> Services:
+    """Make the use cases; nothing is read or sent yet.
+
+    Args:
+        settings: What a person can set.
+        gateway: Prefect's API.
+        fetches: Whether to fetch Oumi's configs in the background when they are missing.
+    """
+    configs = Catalog(OumiLibrary(settings))
+    snapshots_dir = settings.snapshots_dir
+    return Services(
+        gateway=gateway,
+        jobs=JobService(
+            gateway,
+            snapshots_dir=snapshots_dir,
+            records_dir=settings.records_dir,
+            home=settings.home,
+        ),
+        clusters=ClusterService(WorkerCalls(gateway), ClusterJobs(gateway)),
+        checks=make_checks(settings, gateway, configs),
+        catalog=CatalogService(configs, fetches=fetches),
+        schedules=make_schedules(settings, gateway),
+        pipelines=PipelineService(gateway, snapshots_dir=snapshots_dir),
+        sweeps=SweepService(gateway, snapshots_dir=snapshots_dir),
+    )

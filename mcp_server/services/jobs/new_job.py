@@ -1,0 +1,164 @@
+"""The arguments of a job: declared here once, for tools, commands, pipelines and sweeps.
+
+docs/contributing.md says how to add one.
+"""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from flows.core.models import NotifyOn, OverrideValue, RetryCause, Value
+from flows.core.names import LOCAL_CLOUD
+from mcp_server.arguments import Argument, Option
+
+CommandName = Literal["train", "analyze", "synth", "evaluate", "eval", "infer", "tune", "quantize"]
+
+NOTIFY: Final = Option(
+    "Receiver of a notification at the end: a URL, or a Prefect block, type/name.",
+    metavar="RECEIVER",
+)
+NOTIFY_ON: Final = Option(
+    "end: whenever it ends; failure: only if it failed or crashed.", metavar="WHEN"
+)
+
+
+class NewJob(Value):
+    """A job as a person requests it, unchecked.
+
+    The bounds in an `Argument` hold for tools and commands; a pipeline or a sweep may go beyond
+    them.
+    """
+
+    config_path: Annotated[
+        str,
+        Argument(
+            Field(
+                min_length=1,
+                max_length=4096,
+                description="Oumi config (YAML): absolute, relative to client_cwd, or ~/...",
+            ),
+            Option(
+                "Oumi config: a recipe or a job config (YAML).", metavar="CONFIG", positional=True
+            ),
+        ),
+    ]
+    client_cwd: Annotated[
+        str,
+        Argument(
+            Field(
+                min_length=1, max_length=4096, description="Absolute path of your working folder."
+            )
+        ),
+    ]
+    command: Annotated[
+        str,
+        Argument(
+            Field(description="Ignored for a job config."),
+            Option(
+                "Oumi command: train, analyze, synth, evaluate, infer, tune or quantize; "
+                "ignored for a job config.",
+                names=("--command", "-c"),
+            ),
+            takes=CommandName,
+        ),
+    ] = "train"
+    job_name: Annotated[
+        str | None,
+        Argument(
+            Field(max_length=100, description="A name for people."),
+            Option("Readable name of the job."),
+        ),
+    ] = None
+    cloud: Annotated[
+        str,
+        Argument(
+            Field(max_length=64, description="Oumi cloud; others than local need a job config."),
+            Option("Oumi cloud."),
+        ),
+    ] = LOCAL_CLOUD
+    cluster_name: Annotated[
+        str,
+        Argument(
+            Field(max_length=128, description="Cluster; empty: the cloud's default."),
+            Option("Cluster; empty: the cloud's default."),
+        ),
+    ] = ""
+    skip_preflight: Annotated[
+        bool,
+        Argument(
+            Field(description="Start without the pre-flight checks."),
+            Option("Start without the pre-flight checks."),
+        ),
+    ] = False
+    overrides: Annotated[
+        dict[str, OverrideValue],
+        Argument(
+            Field(
+                max_length=200,
+                description='Dotted Oumi keys and values, e.g. {"training.max_steps": 60}.',
+            ),
+            Option(
+                "Replace a value of the config, as in training.max_steps=60; repeatable.",
+                names=("--set", "-s"),
+                metavar="KEY=VALUE",
+            ),
+        ),
+    ] = Field(default_factory=dict[str, OverrideValue])
+    envs: dict[str, str] = Field(default_factory=dict[str, str])
+    """Only for steps of pipelines and for sweeps."""
+    max_retries: Annotated[
+        int,
+        Field(ge=0, le=100),
+        Argument(
+            Field(ge=0, le=100, description="Extra attempts after preemption or a lost node."),
+            Option("Extra attempts after preemption or a lost node."),
+        ),
+    ] = 0
+    retry_on: Annotated[
+        list[RetryCause],
+        Argument(
+            Field(max_length=2, description="Extra causes to retry."),
+            Option("Extra cause to retry; repeatable.", metavar="CAUSE"),
+        ),
+    ] = Field(default_factory=list[RetryCause])
+    timeout_seconds: Annotated[
+        float | None,
+        Field(gt=0),
+        Argument(
+            Field(
+                ge=1,
+                le=315_576_000,
+                description="Limit of one attempt; after it the job is timed_out.",
+            ),
+            Option("Time limit of each attempt, which then ends as timed_out.", metavar="N"),
+        ),
+    ] = None
+    notify: Annotated[
+        str | None,
+        Argument(
+            Field(
+                min_length=1,
+                max_length=2000,
+                description="Where to report its end: URL, or Prefect block (type/name).",
+            ),
+            NOTIFY,
+        ),
+    ] = None
+    notify_on: Annotated[
+        NotifyOn, Argument(Field(description="Report every end, or only a bad one."), NOTIFY_ON)
+    ] = NotifyOn.END
+    autostop_minutes: Annotated[
+        int | None,
+        Field(ge=1),
+        Argument(
+            Field(ge=1, le=525_600, description="Idle minutes until the cluster stops."),
+            Option("Stop the cloud's cluster after this many idle minutes.", metavar="N"),
+        ),
+    ] = None
+    own_output: Annotated[
+        bool,
+        Argument(
+            Field(description="Write to a new folder below the config's output."),
+            Option("Write to a new folder below the config's output."),
+        ),
+    ] = False

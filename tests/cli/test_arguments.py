@@ -1,0 +1,125 @@
+"""How the options of a command become the job that a use case takes."""
+
+from pathlib import Path
+
+import pytest
+import typer
+
+from flows.core.errors import InvalidArgument
+from flows.core.models import NotifyOn, Overlap, RetryCause
+from mcp_server.arguments import Declared, declared
+from mcp_server.cli.arguments import as_command
+from mcp_server.cli.terminal import run
+from mcp_server.services.jobs.new_job import NewJob
+from mcp_server.services.schedules.values import NewSchedule, Times
+
+
+def job_of(*arguments: str) -> NewJob:
+    """The job that a command with these arguments takes."""
+    taken: list[NewJob] = []
+
+    def take(*, new: NewJob) -> int:
+        taken.append(new)
+        return 0
+
+    app = typer.Typer()
+    app.command()(as_command(take))
+    run(app, arguments)
+    return taken[0]
+
+
+def schedule_of(*arguments: str) -> NewSchedule:
+    """The schedule that a command with these arguments takes."""
+    taken: list[NewSchedule] = []
+
+    def take(*, new: NewSchedule) -> int:
+        taken.append(new)
+        return 0
+
+    app = typer.Typer()
+    app.command()(as_command(take))
+    run(app, arguments)
+    return taken[0]
+
+
+def test_every_option_is_an_argument_of_the_job(folder: Path) -> None:
+    job = job_of(
+        *("job.yaml", "--command", "infer", "--job-name", "mine", "--cloud", "gcp"),
+        *("--cluster-name", "big", "--max-retries", "3", "--retry-on", "timed_out"),
+        *("--skip-preflight", "--set", "generation.seed=7", "--timeout-seconds", "60"),
+        *("--notify", "https://example.org", "--notify-on", "failure", "--own-output"),
+        *("--autostop-minutes", "30"),
+    )
+    assert job == NewJob(
+        config_path="job.yaml",
+        client_cwd=str(folder),
+        command="infer",
+        job_name="mine",
+        cloud="gcp",
+        cluster_name="big",
+        skip_preflight=True,
+        overrides={"generation.seed": 7},
+        max_retries=3,
+        retry_on=[RetryCause.TIMED_OUT],
+        timeout_seconds=60,
+        notify="https://example.org",
+        notify_on=NotifyOn.FAILURE,
+        own_output=True,
+        autostop_minutes=30,
+    )
+
+
+def test_an_option_left_out_has_the_default_of_the_job(folder: Path) -> None:
+    assert job_of("job.yaml") == NewJob(config_path="job.yaml", client_cwd=str(folder))
+
+
+def test_a_schedule_takes_the_options_of_its_times_and_of_its_job(folder: Path) -> None:
+    new = schedule_of(
+        *("a.yaml", "--cron", "0 2 * * *", "--timezone", "Europe/Zurich", "--overlap", "queue"),
+        *("--name", "nightly", "--set", "seed=7", "--autostop-minutes", "30"),
+    )
+    assert new == NewSchedule(
+        times=Times(cron="0 2 * * *", timezone="Europe/Zurich"),
+        schedule_name="nightly",
+        overlap=Overlap.QUEUE,
+        job=NewJob(
+            config_path="a.yaml",
+            client_cwd=str(folder),
+            overrides={"seed": 7},
+            autostop_minutes=30,
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("60", 60),
+        ("1e-4", 1e-4),
+        ("true", True),
+        ("null", None),
+        ("", None),
+        ("yes sir", "yes sir"),
+        ("a=b", "a=b"),
+        ("'60'", "60"),
+        ("2024-01-01", "2024-01-01"),
+        ("[1, two, 3.5]", [1, "two", 3.5]),
+    ],
+)
+def test_the_value_of_set_is_read_as_yaml(text: str, value: object) -> None:
+    read = job_of("c.yaml", "-s", f"a.b={text}").overrides["a.b"]
+    assert (read, type(read)) == (value, type(value))
+
+
+TEXTS = [
+    field
+    for field in declared(NewJob)
+    if field.words and field.bound("max_length") and isinstance(field.default, str | None)
+]
+
+
+@pytest.mark.parametrize("field", TEXTS, ids=lambda field: field.name)
+def test_what_is_longer_than_a_tool_takes_is_refused(field: Declared) -> None:
+    limit = field.bound("max_length")
+    with pytest.raises(InvalidArgument, match=f"{field.words} is {limit + 1} characters long"):
+        job_of("c.yaml", field.words, "x" * (limit + 1))
