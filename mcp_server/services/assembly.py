@@ -38,9 +38,7 @@ def make_gateway(settings: Settings, engine: EngineSource) -> PrefectGateway:
     )
 
 
-def make_services(
-    settings: Settings, gateway: PrefectGateway, *, fetches: bool = True
-) -> Services:
+def make_services(settings: Settings, gateway: PrefectGateway, *, fetches: bool = True) -> Services:
     """Make the use cases; nothing is read or sent yet.
 
     Args:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.core.errors import EngineUnavailable
 from tests.cli.conftest import Terminal
 
 BAD = "model: {model_name: org/m}\ntraining:\n  max_stepz: 3\n"
@@ -15,6 +16,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "bad.yaml").write_text(BAD)
     (tmp_path / "good.yaml").write_text("model: {model_name: org/m}\n")
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def no_engine(terminal: Terminal) -> None:
+    terminal.engine.error = EngineUnavailable("No worker took it up", "Start one")
 
 
 def test_an_invalid_config_is_told_key_by_key_with_its_line(

@@ -19,7 +19,7 @@ def test_configs_are_listed_the_best_first(terminal: Terminal) -> None:
     assert head.split() == ["PATH", "TASK", "TECHNIQUE", "MODEL", "GPU"]
     assert first.split()[:3] == [PATH, "sft", "lora"]
     assert "the first 2 follow" in done.err
-    assert not terminal.backend.brought_up
+    assert not terminal.engine.brought_up
 
 
 def test_json_is_what_the_tool_answers_with(terminal: Terminal) -> None:
@@ -60,7 +60,6 @@ def test_a_path_that_is_not_there_says_which_is_near(terminal: Terminal) -> None
 def test_oumis_own_are_fetched_when_asked_for_and_a_failure_is_told(
     terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OUMI_FLOWS_HOME", str(tmp_path))
     with archive_server(tar_gz({"configs/recipes/acme/train.yaml": CONFIG})) as server:
         monkeypatch.setenv("OUMI_FLOWS_CONFIGS_URL", server.url)
         assert "are not here" in terminal("configs", "acme").err

@@ -1,10 +1,17 @@
 import pytest
 
 from flows.core.errors import EngineUnavailable
-from mcp_server.engine import EngineFinding, EngineSeverity
-from tests.cli.conftest import Terminal
-from tests.cli.fakes import DOWN, UP
+from mcp_server.engine import EngineFinding, EngineSeverity, WorkerStatus
+from tests.cli.conftest import UP, Terminal
 
+DOWN = UP.model_copy(
+    update={
+        "summary": "The worker is not running, so jobs wait",
+        "worker": WorkerStatus(name="w"),
+        "problem": "The worker is not running, so jobs wait",
+        "fix": "Run `oumi-flows up`",
+    }
+)
 FINE = EngineFinding(severity=EngineSeverity.OK, subject="Folder", what="It is private")
 BROKEN = EngineFinding(
     severity=EngineSeverity.ERROR, subject="Worker", what="It is gone", fix="Run `oumi-flows up`"

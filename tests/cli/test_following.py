@@ -131,9 +131,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_so(terminal: Terminal, job_id: s
     assert terminal.prefect.read_run(job_id)["state"]["type"] == "RUNNING"
 
 
-def test_watch_of_a_job_that_cannot_be_seen_at_first_fails(
-    terminal: Terminal, job_id: str
-) -> None:
+def test_watch_of_a_job_that_cannot_be_seen_at_first_fails(terminal: Terminal, job_id: str) -> None:
     terminal.steps.append(fails(GONE))
     assert terminal("watch", job_id).code == 5
 

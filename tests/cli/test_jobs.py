@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from mcp.client import Client
 
-from flows.core.errors import ConfigNotFound, ErrorCode, JobNotFound, OumiFlowsError
+from flows.core.errors import ConfigNotFound, ErrorCode, OumiFlowsError
 from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.core.states import JobState
@@ -73,7 +73,10 @@ def test_jobs_are_filtered_and_listed_page_by_page(terminal: Terminal, name: str
     terminal.into("RUNNING", "COMPLETED")(third)
 
     def listed(*options: str) -> list[str]:
-        return [job["job_id"] for job in terminal("jobs", "--name", name, *options, "--json").json["jobs"]]
+        return [
+            job["job_id"]
+            for job in terminal("jobs", "--name", name, *options, "--json").json["jobs"]
+        ]
 
     assert listed("--status", "failed") == [second]
     assert listed("--status", "completed") == [third, second]
@@ -181,8 +184,7 @@ def test_without_a_person_many_jobs_are_only_named(terminal: Terminal, name: str
     assert preview.startswith(f"1 job in state scheduled named {name!r} would be cancelled: ")
     assert preview.endswith("Nothing was changed.")
     assert error == (
-        "CONFIRMATION_REQUIRED: No job was cancelled. Give --yes to "
-        "cancel them without a question."
+        "CONFIRMATION_REQUIRED: No job was cancelled. Give --yes to cancel them without a question."
     )
     states = [terminal.prefect.read_run(job)["state"]["type"] for job in (queued, other)]
     assert states == ["SCHEDULED", "PENDING"]
@@ -213,20 +215,19 @@ def test_many_jobs_are_cancelled_and_waited_for(terminal: Terminal, name: str) -
     assert all(run["labels"]["oumi.force_cancel"] is True for run in runs)
 
 
-def test_what_could_not_be_cancelled_is_said_and_is_an_error(
-    terminal: Terminal, name: str
-) -> None:
+def test_what_could_not_be_cancelled_is_said_and_is_an_error(terminal: Terminal, name: str) -> None:
     stays = terminal.submit("--job-name", name)
     terminal.submit("--job-name", name)
 
     terminal.refused.add(stays)
     done = terminal("cancel", "--all", "--name", name, "--yes")
-    assert (done.code, done.err) == (6, f"{name}-{stays[:8]}: CONFLICT: It was refused. Try again.\n")
+    assert (done.code, done.err) == (
+        6,
+        f"{name}-{stays[:8]}: CONFLICT: It was refused. Try again.\n",
+    )
 
 
-@pytest.mark.parametrize(
-    "arguments", [(), ("some job", "--all"), ("some job", "--cloud", "gcp")]
-)
+@pytest.mark.parametrize("arguments", [(), ("some job", "--all"), ("some job", "--cloud", "gcp")])
 def test_a_cancel_that_could_mean_anything_is_refused(
     terminal: Terminal, arguments: tuple[str, ...]
 ) -> None:

@@ -1,56 +1,84 @@
 """The commands for schedules."""
 
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from flows.core.models import Overlap
-from mcp_server.services.schedules.values import NewSchedule, Times
 from tests.cli.conftest import Terminal
-from tests.cli.fakes import SCHEDULE_ID
+
+NIGHTLY = ("--cron", "0 2 * * *", "--timezone", "Europe/Zurich", "--name", "nightly")
 
 
-def test_a_schedule_is_asked_for_as_it_was_written(
-    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    when = ["--cron", "0 2 * * *", "--timezone", "Europe/Zurich", "--overlap", "queue"]
-    what = ["--set", "seed=7", "--autostop-minutes", "30"]
-    done = terminal("schedule", "a.yaml", *when, "--name", "nightly", *what)
+@pytest.fixture
+def no_schedules(terminal: Terminal) -> Iterator[None]:
+    """The server has none before, and none after."""
+    delete_all(terminal)
+    yield
+    delete_all(terminal)
+
+
+def delete_all(terminal: Terminal) -> None:
+    for deployment in terminal.prefect.schedules():
+        terminal.prefect.call("DELETE", f"/deployments/{deployment['id']}")
+
+
+@pytest.fixture
+def nightly(terminal: Terminal, no_schedules: None) -> dict[str, Any]:
+    del no_schedules
+    return terminal("schedule", "tiny.yaml", *NIGHTLY, "--json").json
+
+
+@pytest.mark.usefixtures("no_schedules")
+def test_a_schedule_is_made_as_it_was_written(terminal: Terminal) -> None:
+    done = terminal(
+        *("schedule", "tiny.yaml", *NIGHTLY, "--overlap", "queue", "--set", "training.seed=7"),
+        *("--max-retries", "2"),
+    )
     assert done.code == 0
-    assert SCHEDULE_ID in done.out
-    ((called, new),) = terminal.backend.planned.asked
-    assert called == "schedule"
-    assert isinstance(new, NewSchedule)
-    assert new.times == Times(cron="0 2 * * *", timezone="Europe/Zurich")
-    assert (new.name, new.overlap) == ("nightly", Overlap.QUEUE)
-    assert (new.job.config_path, new.job.client_cwd) == ("a.yaml", str(tmp_path))
-    assert (new.job.overrides, new.job.autostop_minutes) == ({"seed": 7}, 30)
+    (made,) = terminal.prefect.schedules()
+    assert made["id"] in done.out
+    assert made["schedules"][0]["schedule"] == {
+        "cron": "0 2 * * *",
+        "timezone": "Europe/Zurich",
+        "day_or": True,
+    }
+    assert made["labels"]["oumi.schedule"] == "nightly"
+    assert made["labels"]["oumi.overlap"] == "queue"
+    request = made["parameters"]["request"]
+    assert request["overrides"] == {"training.seed": 7}
+    assert (request["max_retries"], request["own_output"]) == (2, True)
 
 
 def test_a_dry_run_needs_no_engine(terminal: Terminal) -> None:
-    done = terminal("schedule", "a.yaml", "--every", "60", "--dry-run", "--json")
+    done = terminal("schedule", "tiny.yaml", "--every", "60", "--dry-run", "--json")
     assert done.json["dry_run"] is True
-    written = terminal("schedule", "a.yaml", "--every", "60", "--dry-run")
-    assert "The disk was not looked at.\n" in written.err
-    assert not terminal.backend.brought_up
+    written = terminal("schedule", "tiny.yaml", "--every", "60", "--dry-run")
+    assert "Not checked yet: " in written.err
+    assert not terminal.engine.brought_up
 
 
-def test_schedules_are_listed_with_their_next_time_and_last_run(terminal: Terminal) -> None:
+def test_schedules_are_listed_with_their_next_time_and_last_run(
+    terminal: Terminal, nightly: dict[str, Any]
+) -> None:
+    schedule_id = nightly["schedule_id"]
+    run = terminal.prefect.create_run(schedule_id, seconds_ago=60)
+    terminal.into("RUNNING", "COMPLETED")(run)
     done = terminal("schedules")
     header, row = done.out.splitlines()
     assert header.split() == ["ID", "STATE", "NAME", "WHEN", "NEXT", "LAST"]
-    assert row.startswith("5c8e8d7c  active  nightly  cron 0 2 * * * UTC")
+    assert row.startswith(f"{schedule_id[:8]}  active  nightly  cron 0 2 * * * Europe/Zurich")
     assert row.rstrip().endswith("succeeded")
-    assert terminal("schedules", "--json").json["schedules"][0]["schedule_id"] == SCHEDULE_ID
+    assert terminal("schedules", "--json").json["schedules"][0]["schedule_id"] == schedule_id
 
 
-@pytest.mark.parametrize(
-    ("command", "what"),
-    [("pause-schedule", "pause"), ("resume-schedule", "resume"), ("unschedule", "delete")],
-)
-def test_a_schedule_is_changed_by_its_name(terminal: Terminal, command: str, what: str) -> None:
-    done = terminal(command, "nightly")
-    assert done.code == 0
-    assert done.out.startswith("nightly is ")
-    assert terminal.backend.planned.asked == [(what, "nightly")]
+def test_a_schedule_is_changed_by_its_name(terminal: Terminal, nightly: dict[str, Any]) -> None:
+    for command, paused in (("pause-schedule", True), ("resume-schedule", False)):
+        done = terminal(command, "nightly")
+        assert done.code == 0
+        assert done.out.startswith("nightly ")
+        (made,) = terminal.prefect.schedules()
+        assert (made["id"], made["paused"]) == (nightly["schedule_id"], paused)
+    done = terminal("unschedule", "nightly")
+    assert (done.code, done.out.startswith("nightly is deleted")) == (0, True)
+    assert terminal.prefect.schedules() == []

@@ -12,8 +12,9 @@ import yaml
 from flows.core.pipelines.written import read_pipeline
 from flows.core.settings import Settings
 from flows.core.sweeps.written import read_sweep
-from mcp_server.cli.backend import HereBackend
+from mcp_server.cli.backend import Backend
 from mcp_server.cli.output import Output
+from mcp_server.engine import Engine
 from mcp_server.services.families.pipelines import NewPipeline
 from mcp_server.services.families.sweeps import NewSweep
 from tests.support.stack import REPOSITORY
@@ -29,9 +30,10 @@ def shown(page: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> HereBackend:
+def here(tmp_path: Path) -> Backend:
     """Plans need no engine."""
-    return HereBackend(Settings(home=tmp_path / "home"), {}, Output())
+    settings = Settings(home=tmp_path / "home")
+    return Backend(settings, Engine(settings, environ={}), Output())
 
 
 @pytest.fixture
@@ -60,9 +62,9 @@ def test_a_sweep_that_is_shown_can_be_read(example: dict[str, Any]) -> None:
     assert read_sweep(example, name="shown").count in (2, 12, 20)
 
 
-def test_the_example_of_a_pipeline_passes_every_check(here: HereBackend, tiny: str) -> None:
+def test_the_example_of_a_pipeline_passes_every_check(here: Backend, tiny: str) -> None:
     new = NewPipeline(pipeline_path="pipeline.yaml", client_cwd=tiny)
-    plan = here.pipelines(lambda them: them.plan(new), needs_engine=False)
+    plan = here.use(lambda services: services.pipelines.plan(new), needs_engine=False)
     assert [(step.name, step.command, step.after) for step in plan.steps] == [
         ("train", "train", []),
         ("evaluate", "evaluate", ["train"]),
@@ -71,9 +73,9 @@ def test_the_example_of_a_pipeline_passes_every_check(here: HereBackend, tiny: s
     assert plan.steps[0].output_dir == f"{tiny}/runs/pipeline/train"
 
 
-def test_the_example_of_a_sweep_passes_every_check(here: HereBackend, tiny: str) -> None:
+def test_the_example_of_a_sweep_passes_every_check(here: Backend, tiny: str) -> None:
     new = NewSweep(sweep_path="sweep.yaml", client_cwd=tiny)
-    plan = here.sweeps(lambda them: them.plan(new), needs_engine=False)
+    plan = here.use(lambda services: services.sweeps.plan(new), needs_engine=False)
     assert (plan.trials, len(plan.first_values)) == (12, 10)
     assert plan.first_values[1] == {
         "training.learning_rate": 0.001,
