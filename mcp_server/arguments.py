@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeGuard, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -20,34 +20,45 @@ class Option:
     """How the terminal offers an argument.
 
     Args:
-        help: What a person reads.
+        help: What a person reads; empty: what a model reads.
         names: Names of the option, such as ``("--set", "-s")``; empty: the argument's name.
         metavar: What stands for the value; None: its type.
         positional: Whether it has no name; it is required then.
     """
 
-    help: str
+    help: str = ""
     names: tuple[str, ...] = ()
     metavar: str | None = None
     positional: bool = False
 
 
-@dataclass(frozen=True)
 class Argument:
     """How the field of a model is offered.
 
     Args:
-        tool: A pydantic `Field` with the description for a model, and the bounds of the value.
+        description: What a model reads.
         option: The option of the terminal; None: it has none.
         takes: The type that a tool takes; None: the field's.
+        bounds: Bounds of the value, as of pydantic's `Field`: ``ge``, ``max_length``.
     """
 
-    tool: Any
-    option: Option | None = None
-    takes: Any = None
+    def __init__(
+        self,
+        description: str,
+        option: Option | None = None,
+        *,
+        takes: Any = None,
+        **bounds: float,
+    ) -> None:
+        field: Callable[..., Any] = Field
+        self.field = field(description=description, **bounds)
+        self.description = description
+        self.option = option
+        self.takes = takes
+        self.bounds = bounds
 
 
-class Declared(NamedTuple):
+class DeclaredField(NamedTuple):
     """A field that is offered.
 
     Attributes:
@@ -76,11 +87,6 @@ class Declared(NamedTuple):
             return option.metavar or self.name.upper()
         return (option.names or (f"--{self.name.replace('_', '-')}",))[0]
 
-    def bound(self, kind: str) -> Any:
-        """Return a bound of the value, such as ``le`` or ``max_length``; None: there is none."""
-        bounds = self.argument.tool.metadata
-        return next((getattr(one, kind) for one in bounds if hasattr(one, kind)), None)
-
     def parameter(self, annotation: Any, default: Any) -> inspect.Parameter:
         """Return it as the parameter of a tool or a command."""
         return inspect.Parameter(
@@ -88,21 +94,24 @@ class Declared(NamedTuple):
         )
 
 
-def declared(model: type[BaseModel], *, description: str | None = None) -> list[Declared]:
+def list_fields(model: type[BaseModel], *, description: str | None = None) -> list[DeclaredField]:
     """List the fields of a model that are offered, with those of the models it consists of.
 
     Args:
         model: The model.
         description: Replaces the description of every field for a model.
     """
-    found: list[Declared] = []
+    found: list[DeclaredField] = []
     for name, info in model.model_fields.items():
         if _is_declared(info.annotation):
-            found += declared(info.annotation, description=info.description or description)
+            found += list_fields(info.annotation, description=info.description or description)
         for argument in info.metadata:
             if isinstance(argument, Argument):
-                found.append(Declared(name, info, argument, description))
+                found.append(DeclaredField(name, info, argument, description))
     return found
+
+
+Offer = Callable[[DeclaredField], inspect.Parameter | None]
 
 
 class Flat:
@@ -114,19 +123,21 @@ class Flat:
     """
 
     def __init__(
-        self, function: Callable[..., Any], offer: Callable[[Declared], inspect.Parameter | None]
+        self,
+        function: Callable[..., Any],
+        offer: Callable[[DeclaredField], inspect.Parameter | None],
     ) -> None:
         signature = inspect.signature(function, eval_str=True)
         self._function = function
         self._models: dict[str, type[BaseModel]] = {}
-        self.fields: dict[str, Declared] = {}
+        self.fields: dict[str, DeclaredField] = {}
         parameters: list[inspect.Parameter] = []
         for parameter in signature.parameters.values():
             if not _is_declared(parameter.annotation):
                 parameters.append(parameter)
                 continue
             self._models[parameter.name] = parameter.annotation
-            fields = declared(parameter.annotation)
+            fields = list_fields(parameter.annotation)
             self.fields |= {field.name: field for field in fields}
             parameters += [one for one in map(offer, fields) if one is not None]
         # Those that are required come first.
@@ -154,7 +165,7 @@ def _is_declared(annotation: object) -> TypeGuard[type[BaseModel]]:
     """Whether it is a model with fields to offer."""
     if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return False
-    return bool(declared(annotation))
+    return bool(list_fields(annotation))
 
 
 def _build(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:

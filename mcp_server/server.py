@@ -44,7 +44,7 @@ from mcp_server.tools.catalog import CatalogTools
 from mcp_server.tools.checks import CheckTools
 from mcp_server.tools.clusters import ClusterTools
 from mcp_server.tools.docs import DocsTools
-from mcp_server.tools.edge import as_tool_error
+from mcp_server.tools.edge import as_tool_error, refuse_changes
 from mcp_server.tools.guide import GuideTools
 from mcp_server.tools.jobs import JobTools
 from mcp_server.tools.pipelines import PipelineTools
@@ -98,15 +98,13 @@ def build_server(parts: Parts, options: Options) -> "OumiServer":
     """
     offered: dict[str, list[Tool]] = {}
     groups: dict[str, list[Tool]] = {
-        "jobs": JobTools(parts.jobs).tools(read_only=options.read_only),
-        "clusters": ClusterTools(parts.clusters).tools(read_only=options.read_only),
-        "pipelines": PipelineTools(parts.pipelines, parts.sweeps).tools(
-            read_only=options.read_only
-        ),
+        "jobs": JobTools(parts.jobs).tools(),
+        "clusters": ClusterTools(parts.clusters).tools(),
+        "pipelines": PipelineTools(parts.pipelines, parts.sweeps).tools(),
         "checks": CheckTools(parts.checks).tools(),
         "docs": DocsTools(DocsService(parts.docs)).tools(),
         "catalog": CatalogTools(parts.catalog).tools(),
-        "schedules": ScheduleTools(parts.schedules).tools(read_only=options.read_only),
+        "schedules": ScheduleTools(parts.schedules).tools(),
         "guide": GuideTools(lambda: offered).tools(),
     }
     if unknown := sorted(set(options.toolsets) - set(groups)):
@@ -115,7 +113,11 @@ def build_server(parts: Parts, options: Options) -> "OumiServer":
             f"Choose from {', '.join(groups)}",
         )
     offered |= {group: groups[group] for group in options.toolsets or groups}
-    server = OumiServer(parts, options, [tool for tools in offered.values() for tool in tools])
+    every = [tool for tools in offered.values() for tool in tools]
+    if options.read_only:
+        for tool in every:
+            refuse_changes(tool)
+    server = OumiServer(parts, options, every)
     add_resources(server, parts.jobs)
     for prompt in prompts():
         server.add_prompt(prompt)

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from flows.core.configs.yaml_text import parse_yaml
 from flows.core.errors import InvalidArgument
 from flows.core.models import OverrideValue
-from mcp_server.arguments import Declared, Flat
+from mcp_server.arguments import DeclaredField, Flat
 
 _FOLDER: Final = "client_cwd"
 _VALUE: Final[TypeAdapter[OverrideValue]] = TypeAdapter(OverrideValue)
@@ -66,7 +66,7 @@ def check_key(key: str | None) -> str | None:
     return check_length("--idempotency-key", key, 200)
 
 
-def check_length(option: str, text: str | None, limit: int) -> str | None:
+def check_length(option: str, text: str | None, limit: float) -> str | None:
     """Return `text`, which has at most `limit` characters.
 
     Raises:
@@ -77,15 +77,16 @@ def check_length(option: str, text: str | None, limit: int) -> str | None:
     return text
 
 
-def _parameter(field: Declared) -> inspect.Parameter | None:
+def _parameter(field: DeclaredField) -> inspect.Parameter | None:
     option = field.argument.option
     if option is None:
         return None
+    text = option.help or field.argument.description
     if option.positional:
-        argument = typer.Argument(metavar=option.metavar, help=option.help)
+        argument = typer.Argument(metavar=option.metavar, help=text)
         return field.parameter(Annotated[str, argument], inspect.Parameter.empty)
     annotation: Any = field.info.annotation
-    default, choices = field.default, None
+    default, choices, bounds = field.default, None, field.argument.bounds
     if get_origin(annotation) in (dict, list):
         annotation = list[str] if isinstance(default, dict) else annotation
         annotation, default = annotation | None, None
@@ -95,17 +96,17 @@ def _parameter(field: Declared) -> inspect.Parameter | None:
     info = typer.Option(
         *(option.names or (field.words,)),
         metavar=option.metavar,
-        help=option.help,
-        min=field.bound("ge"),
-        max=field.bound("le"),
+        help=text,
+        min=bounds.get("ge"),
+        max=bounds.get("le"),
         click_type=choices,
     )
     return field.parameter(Annotated[annotation, info], default)
 
 
-def _read(field: Declared, value: Any) -> Any:
+def _read(field: DeclaredField, value: Any) -> Any:
     """Return the value of an option as the model takes it."""
-    limit = field.bound("max_length")
+    limit = field.argument.bounds.get("max_length")
     if isinstance(value, str) and limit is not None:
         return check_length(field.words, value, limit)
     if get_origin(field.info.annotation) is dict:

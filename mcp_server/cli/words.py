@@ -3,12 +3,12 @@
 import re
 from typing import Final
 
-from mcp_server.arguments import declared
+from mcp_server.arguments import list_fields
 from mcp_server.services.jobs.new_job import NewJob
 
 WORDS: Final = {
     # A name of one plain word, such as command, stays.
-    **{field.name: field.words for field in declared(NewJob) if "_" in field.name},
+    **{field.name: field.words for field in list_fields(NewJob) if "_" in field.name},
     "adopt_job": "`oumi-flows adopt`",
     "cancel_job": "`oumi-flows cancel`",
     "cancel_jobs": "`oumi-flows cancel --all`",

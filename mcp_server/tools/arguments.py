@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mcp_server.arguments import Declared, Flat
+from mcp_server.arguments import DeclaredField, Flat
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ def one_by_one(method: Callable[..., Any]) -> Callable[..., Any]:
     return flat.dress(call, signature=flat.signature.replace(parameters=parameters))
 
 
-def _parameter(field: Declared) -> inspect.Parameter:
+def _parameter(field: DeclaredField) -> inspect.Parameter:
     argument = field.argument
-    annotation = Annotated[argument.takes or field.info.annotation, argument.tool]
+    annotation = Annotated[argument.takes or field.info.annotation, argument.field]
     if field.description:
         annotation = Annotated[annotation, Field(description=field.description)]
     return field.parameter(annotation, field.default)

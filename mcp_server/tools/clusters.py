@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from flows.core.errors import ConfirmationRequired
 from flows.core.models import ClusterList
 from mcp_server.services.clusters import ClusterChange, ClusterService
-from mcp_server.tools.edge import make_tool
+from mcp_server.tools.edge import always, make_tool
 
 CONFIRMATION: Final = "DOWN"
 
@@ -44,12 +44,8 @@ class ClusterTools:
     def __init__(self, clusters: ClusterService) -> None:
         self._clusters = clusters
 
-    def tools(self, *, read_only: bool) -> list[Tool]:
-        """The tools.
-
-        Args:
-            read_only: Whether calls that change anything are refused.
-        """
+    def tools(self) -> list[Tool]:
+        """The tools."""
         return [
             make_tool(self.list_clusters, title="List clusters", open_world=True),
             make_tool(
@@ -57,16 +53,14 @@ class ClusterTools:
                 title="Stop a cluster",
                 destructive=True,
                 open_world=True,
-                changes=lambda _: True,
-                read_only=read_only,
+                changes=always,
             ),
             make_tool(
                 self._down_cluster(),
                 title="Destroy a cluster",
                 destructive=True,
                 open_world=True,
-                changes=lambda _: True,
-                read_only=read_only,
+                changes=always,
             ),
         ]
 

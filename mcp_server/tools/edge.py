@@ -25,6 +25,16 @@ Changes = Callable[[dict[str, Any]], bool]
 _PROBLEMS_SHOWN: Final = 3
 
 
+def always(_: dict[str, Any]) -> bool:
+    """Every call changes something."""
+    return True
+
+
+def unless_dry_run(arguments: dict[str, Any]) -> bool:
+    """A call changes something unless it is a dry run."""
+    return not arguments["dry_run"]
+
+
 def make_tool(
     method: Callable[..., Any],
     *,
@@ -33,7 +43,6 @@ def make_tool(
     idempotent: bool = True,
     open_world: bool = False,
     changes: Changes | None = None,
-    read_only: bool = False,
 ) -> Tool:
     """Make a tool with the name of the method and its docstring as description.
 
@@ -44,7 +53,6 @@ def make_tool(
         idempotent: Whether a second call with the same arguments changes nothing more.
         open_world: Whether it reaches beyond the engine, such as to a model hub.
         changes: Which calls change anything; None: the tool only reads.
-        read_only: Whether calls that change anything are refused.
     """
     tool = Tool.from_function(
         one_by_one(method),
@@ -63,7 +71,7 @@ def make_tool(
         output_model=plain.output_model,
         output_schema=cast("dict[str, Any]", of_results(plain.output_schema)),
     )
-    strict.guard(tool.name, changes if read_only else None)
+    strict.describe(tool.name, changes)
     parameters = cast("dict[str, Any]", of_arguments(tool.parameters))
     return tool.model_copy(
         update={
@@ -71,6 +79,11 @@ def make_tool(
             "parameters": {**parameters, "additionalProperties": False},
         }
     )
+
+
+def refuse_changes(tool: Tool) -> None:
+    """Refuse every call of a tool that changes anything."""
+    cast("StrictMetadata", tool.fn_metadata).refuse_changes()
 
 
 class StrictMetadata(FuncMetadata):
@@ -82,11 +95,16 @@ class StrictMetadata(FuncMetadata):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
     _name: str = PrivateAttr(default="")
-    _refused: Changes | None = PrivateAttr(default=None)
+    _changes: Changes | None = PrivateAttr(default=None)
+    _read_only: bool = PrivateAttr(default=False)
 
-    def guard(self, name: str, refused: Changes | None) -> None:
-        """Set the tool's name, and which of its calls are refused."""
-        self._name, self._refused = name, refused
+    def describe(self, name: str, changes: Changes | None) -> None:
+        """Set the tool's name, and which of its calls change anything."""
+        self._name, self._changes = name, changes
+
+    def refuse_changes(self) -> None:
+        """Refuse every call that changes anything."""
+        self._read_only = True
 
     def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
         """Check the arguments.
@@ -112,7 +130,7 @@ class StrictMetadata(FuncMetadata):
             raise InvalidArgument(
                 f"{self._name}: {_problems(error)}", "Correct it and call the tool again"
             ) from error
-        if self._refused and self._refused(arguments):
+        if self._read_only and self._changes and self._changes(arguments):
             raise ReadOnly(
                 f"{self._name} changes something and this server is read-only",
                 "Start the server without --read-only to allow it",

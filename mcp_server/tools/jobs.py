@@ -16,7 +16,7 @@ from mcp_server.services.jobs.service import JobService, Until
 from mcp_server.services.jobs.status import progress_words
 from mcp_server.tools.arguments import Before
 from mcp_server.tools.connections import wait_for_client
-from mcp_server.tools.edge import make_tool
+from mcp_server.tools.edge import always, make_tool, unless_dry_run
 
 JobId = Annotated[
     str,
@@ -68,20 +68,15 @@ class JobTools:
     def __init__(self, jobs: JobService) -> None:
         self._jobs = jobs
 
-    def tools(self, *, read_only: bool) -> list[Tool]:
-        """The tools.
-
-        Args:
-            read_only: Whether calls that change anything are refused.
-        """
+    def tools(self) -> list[Tool]:
+        """The tools."""
         return [
             make_tool(
                 self.run_oumi_job,
                 title="Run an Oumi job",
                 idempotent=False,
                 open_world=True,
-                changes=lambda arguments: not arguments["dry_run"],
-                read_only=read_only,
+                changes=unless_dry_run,
             ),
             make_tool(self.get_job_status, title="Job status"),
             make_tool(self.wait_for_job, title="Wait for a job"),
@@ -90,22 +85,19 @@ class JobTools:
                 self.cancel_job,
                 title="Cancel a job",
                 destructive=True,
-                changes=lambda _: True,
-                read_only=read_only,
+                changes=always,
             ),
             make_tool(
                 self.cancel_jobs,
                 title="Cancel many jobs",
                 destructive=True,
                 changes=lambda arguments: arguments["confirm"],
-                read_only=read_only,
             ),
             make_tool(
                 self.adopt_job,
                 title="Adopt a job",
                 open_world=True,
-                changes=lambda _: True,
-                read_only=read_only,
+                changes=always,
             ),
             make_tool(self.list_jobs, title="List jobs"),
             make_tool(self.compare_jobs, title="Compare two jobs"),
@@ -114,8 +106,7 @@ class JobTools:
                 title="Retry a job",
                 idempotent=False,
                 open_world=True,
-                changes=lambda _: True,
-                read_only=read_only,
+                changes=always,
             ),
         ]
 

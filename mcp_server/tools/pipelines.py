@@ -8,7 +8,7 @@ from pydantic import Field
 from mcp_server.services.families.pipelines import NewPipeline, PipelineService, PipelineSubmission
 from mcp_server.services.families.sweeps import NewSweep, SweepService, SweepSubmission
 from mcp_server.tools.arguments import Before
-from mcp_server.tools.edge import make_tool
+from mcp_server.tools.edge import make_tool, unless_dry_run
 
 DryRun = Annotated[bool, Field(description="True: only check and plan."), Before("notify")]
 Key = Annotated[str | None, Field(max_length=200, description="As in run_oumi_job.")]
@@ -26,20 +26,15 @@ class PipelineTools:
         self._pipelines = pipelines
         self._sweeps = sweeps
 
-    def tools(self, *, read_only: bool) -> list[Tool]:
-        """The tools.
-
-        Args:
-            read_only: Whether calls that change anything are refused.
-        """
+    def tools(self) -> list[Tool]:
+        """The tools."""
         return [
             make_tool(
                 method,
                 title=title,
                 idempotent=False,
                 open_world=True,
-                changes=lambda arguments: not arguments["dry_run"],
-                read_only=read_only,
+                changes=unless_dry_run,
             )
             for method, title in (
                 (self.run_pipeline, "Run a pipeline"),

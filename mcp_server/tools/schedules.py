@@ -13,7 +13,7 @@ from mcp_server.services.schedules.values import (
     ScheduleList,
 )
 from mcp_server.tools.arguments import Before
-from mcp_server.tools.edge import make_tool
+from mcp_server.tools.edge import always, make_tool, unless_dry_run
 from mcp_server.tools.jobs import Cursor
 
 _SAME: Final[Any] = Field(description="Same.")
@@ -29,28 +29,22 @@ class ScheduleTools:
     def __init__(self, schedules: ScheduleService) -> None:
         self._schedules = schedules
 
-    def tools(self, *, read_only: bool) -> list[Tool]:
-        """The tools.
-
-        Args:
-            read_only: Whether calls that change anything are refused.
-        """
+    def tools(self) -> list[Tool]:
+        """The tools."""
         return [
             make_tool(
                 self.schedule_job,
                 title="Schedule a job",
                 idempotent=False,
                 open_world=True,
-                changes=lambda arguments: not arguments["dry_run"],
-                read_only=read_only,
+                changes=unless_dry_run,
             ),
             make_tool(self.list_schedules, title="List schedules"),
             make_tool(
                 self.update_schedule,
                 title="Change a schedule",
                 destructive=True,
-                changes=lambda _: True,
-                read_only=read_only,
+                changes=always,
             ),
         ]
 

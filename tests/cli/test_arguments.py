@@ -1,5 +1,6 @@
 """How the options of a command become the job that a use case takes."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,17 @@ import typer
 
 from flows.core.errors import InvalidArgument
 from flows.core.models import NotifyOn, Overlap, RetryCause
-from mcp_server.arguments import Declared, declared
+from mcp_server.arguments import DeclaredField, list_fields
 from mcp_server.cli.arguments import as_command
 from mcp_server.cli.terminal import run
 from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.schedules.values import NewSchedule, Times
+
+
+def run_command(command: Callable[..., int], arguments: tuple[str, ...]) -> None:
+    app = typer.Typer()
+    app.command()(as_command(command))
+    run(app, arguments)
 
 
 def job_of(*arguments: str) -> NewJob:
@@ -22,23 +29,7 @@ def job_of(*arguments: str) -> NewJob:
         taken.append(new)
         return 0
 
-    app = typer.Typer()
-    app.command()(as_command(take))
-    run(app, arguments)
-    return taken[0]
-
-
-def schedule_of(*arguments: str) -> NewSchedule:
-    """The schedule that a command with these arguments takes."""
-    taken: list[NewSchedule] = []
-
-    def take(*, new: NewSchedule) -> int:
-        taken.append(new)
-        return 0
-
-    app = typer.Typer()
-    app.command()(as_command(take))
-    run(app, arguments)
+    run_command(take, arguments)
     return taken[0]
 
 
@@ -74,21 +65,30 @@ def test_an_option_left_out_has_the_default_of_the_job(folder: Path) -> None:
 
 
 def test_a_schedule_takes_the_options_of_its_times_and_of_its_job(folder: Path) -> None:
-    new = schedule_of(
-        *("a.yaml", "--cron", "0 2 * * *", "--timezone", "Europe/Zurich", "--overlap", "queue"),
-        *("--name", "nightly", "--set", "seed=7", "--autostop-minutes", "30"),
-    )
-    assert new == NewSchedule(
-        times=Times(cron="0 2 * * *", timezone="Europe/Zurich"),
-        schedule_name="nightly",
-        overlap=Overlap.QUEUE,
-        job=NewJob(
-            config_path="a.yaml",
-            client_cwd=str(folder),
-            overrides={"seed": 7},
-            autostop_minutes=30,
-        ),
-    )
+    taken: list[NewSchedule] = []
+
+    def take(*, new: NewSchedule) -> int:
+        taken.append(new)
+        return 0
+
+    run_command(
+        take,
+        ("a.yaml", "--cron", "0 2 * * *", "--timezone", "Europe/Zurich", "--overlap", "queue",
+         "--name", "nightly", "--set", "seed=7", "--autostop-minutes", "30"),
+    )  # fmt: skip
+    assert taken == [
+        NewSchedule(
+            times=Times(cron="0 2 * * *", timezone="Europe/Zurich"),
+            schedule_name="nightly",
+            overlap=Overlap.QUEUE,
+            job=NewJob(
+                config_path="a.yaml",
+                client_cwd=str(folder),
+                overrides={"seed": 7},
+                autostop_minutes=30,
+            ),
+        )
+    ]
 
 
 @pytest.mark.parametrize(
@@ -113,13 +113,15 @@ def test_the_value_of_set_is_read_as_yaml(text: str, value: object) -> None:
 
 TEXTS = [
     field
-    for field in declared(NewJob)
-    if field.words and field.bound("max_length") and isinstance(field.default, str | None)
+    for field in list_fields(NewJob)
+    if field.words
+    and "max_length" in field.argument.bounds
+    and isinstance(field.default, str | None)
 ]
 
 
 @pytest.mark.parametrize("field", TEXTS, ids=lambda field: field.name)
-def test_what_is_longer_than_a_tool_takes_is_refused(field: Declared) -> None:
-    limit = field.bound("max_length")
+def test_what_is_longer_than_a_tool_takes_is_refused(field: DeclaredField) -> None:
+    limit = int(field.argument.bounds["max_length"])
     with pytest.raises(InvalidArgument, match=f"{field.words} is {limit + 1} characters long"):
         job_of("c.yaml", field.words, "x" * (limit + 1))

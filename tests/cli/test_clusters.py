@@ -1,20 +1,17 @@
 """The commands for clusters, on a worker that answers from a script."""
 
-from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import pytest
 import typer
 
-from flows.core.models import Answer, ClusterList, ClusterState, ClusterStatus
+from flows.core.models import ClusterState, ClusterStatus
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.services.cluster_jobs import ClusterJobs
 from mcp_server.services.clusters import ClusterService
 from tests.cli.conftest import Terminal
 from tests.mcp_server.runs_stub import Runs, run_of
 from tests.mcp_server.test_clusters import Worker
-
-T = TypeVar("T", bound=Answer)
 
 TARGET = ("gcp", "c1")
 RENTED = ClusterStatus(
@@ -33,21 +30,6 @@ class SlowWorker(Worker):
     """Confirms the end of a cluster only after some orders."""
 
     late_calls = 0
-
-    async def call(
-        self,
-        flow: str,
-        parameters: Mapping[str, Any],
-        answer_type: type[T],
-        *,
-        timeout_seconds: float,
-        name: str = "",
-    ) -> T:
-        self._asked_for(flow)
-        answer = ClusterList(
-            summary="1 cluster.", clusters=self.clusters, unavailable={"slurm": "It is away."}
-        )
-        return answer_type.model_validate(answer.model_dump())
 
     async def order(self, flow: str, *args: Any, **kwargs: Any) -> Any:
         self.confirms = self.asked.count(flow) >= self.late_calls
@@ -70,7 +52,7 @@ def worker(terminal: Terminal, runs: Runs) -> SlowWorker:
 
 
 def test_clusters_are_listed_with_what_they_cost(terminal: Terminal, worker: SlowWorker) -> None:
-    worker.clusters = [RENTED]
+    worker.clusters, worker.unavailable = [RENTED], {"slurm": "It is away."}
     done = terminal("clusters", "--cloud", "gcp")
     header, row = done.out.splitlines()
     assert header.split()[:6] == ["CLOUD", "CLUSTER", "STATE", "JOBS", "UPTIME", "PER"]

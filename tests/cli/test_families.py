@@ -31,7 +31,7 @@ def files(folder: Path) -> None:
 
 
 @pytest.fixture
-def deployed(terminal: Terminal) -> None:
+def family_flows(terminal: Terminal) -> None:
     """The flows of families, which the worker's own deployments are."""
     for flow in (names.PIPELINE_FLOW, names.SWEEP_FLOW):
         made = terminal.prefect.call("POST", "/flows/", {"name": flow})
@@ -39,7 +39,7 @@ def deployed(terminal: Terminal) -> None:
         terminal.prefect.call("POST", "/deployments/", body)
 
 
-@pytest.mark.usefixtures("deployed")
+@pytest.mark.usefixtures("family_flows")
 def test_a_pipeline_writes_its_id(terminal: Terminal) -> None:
     done = terminal("pipeline", "nightly.yaml")
     job_id = done.out.strip()
@@ -58,7 +58,7 @@ def test_a_dry_run_of_a_pipeline_shows_its_steps(terminal: Terminal) -> None:
     assert [step["name"] for step in steps] == ["train", "evaluate"]
 
 
-@pytest.mark.usefixtures("deployed")
+@pytest.mark.usefixtures("family_flows")
 def test_a_sweep_writes_its_id(terminal: Terminal) -> None:
     done = terminal("sweep", "rates.yaml")
     job_id = done.out.strip()
@@ -75,7 +75,7 @@ def test_a_dry_run_of_a_sweep_shows_what_it_tries_first(terminal: Terminal) -> N
     assert not terminal.engine.brought_up
 
 
-@pytest.mark.usefixtures("deployed")
+@pytest.mark.usefixtures("family_flows")
 def test_a_sweep_can_be_followed_to_its_end_and_shows_its_leaderboard(
     terminal: Terminal,
 ) -> None:

@@ -72,18 +72,18 @@ def test_jobs_are_filtered_and_listed_page_by_page(terminal: Terminal, name: str
     terminal.into("RUNNING", "FAILED")(second)
     terminal.into("RUNNING", "COMPLETED")(third)
 
-    def listed(*options: str) -> list[str]:
+    def ids(*options: str) -> list[str]:
         return [
             job["job_id"]
             for job in terminal("jobs", "--name", name, *options, "--json").json["jobs"]
         ]
 
-    assert listed("--status", "failed") == [second]
-    assert listed("--status", "completed") == [third, second]
-    assert listed("--cloud", "gcp") == []
+    assert ids("--status", "failed") == [second]
+    assert ids("--status", "completed") == [third, second]
+    assert ids("--cloud", "gcp") == []
     page = terminal("jobs", "--name", name, "--limit", "2", "--json").json
     assert [job["job_id"] for job in page["jobs"]] == [third, second]
-    assert listed("--cursor", page["next_cursor"]) == [first]
+    assert ids("--cursor", page["next_cursor"]) == [first]
 
 
 def test_an_empty_list_says_so_on_stderr(terminal: Terminal, name: str) -> None:

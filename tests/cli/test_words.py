@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.tokens import listing
-from mcp_server.arguments import declared
+from mcp_server.arguments import list_fields
 from mcp_server.cli.words import WORDS, in_terminal_words
 from mcp_server.services.jobs.new_job import NewJob
 
@@ -32,7 +32,7 @@ async def test_each_tool_that_has_a_command_has_a_word(tmp_path: Path) -> None:
 
 
 def test_each_argument_of_a_job_has_a_word_but_those_that_are_plain_words() -> None:
-    offered = {field.name for field in declared(NewJob)}
+    offered = {field.name for field in list_fields(NewJob)}
     assert offered - set(WORDS) == {name for name in offered if "_" not in name}
     assert {WORDS[name] for name in offered & set(WORDS)} >= {"CONFIG", "--own-output"}
     assert "" not in WORDS.values()

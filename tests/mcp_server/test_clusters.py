@@ -39,6 +39,7 @@ class Worker(WorkerCalls):
     def __init__(self, gateway: PrefectGateway) -> None:
         super().__init__(gateway)
         self.clusters = [UP]
+        self.unavailable: dict[str, str] = {}
         self.asked: list[str] = []
         self.refusal: OumiFlowsError | None = None
         self.confirms = True
@@ -53,7 +54,9 @@ class Worker(WorkerCalls):
         name: str = "",
     ) -> T:
         self._asked_for(flow)
-        answer = ClusterList(summary="1 cluster.", clusters=self.clusters)
+        answer = ClusterList(
+            summary="1 cluster.", clusters=self.clusters, unavailable=self.unavailable
+        )
         return answer_type.model_validate(answer.model_dump())
 
     async def order(

@@ -39,11 +39,9 @@ _NO_YAML: Final = "is not valid YAML"
 _QUOTES: Final = 'a reference in braces needs quotes: {LOSS: "${train.metrics.loss}"}'
 
 
-Folder = Annotated[str, Argument(Field(max_length=4096, description="Absolute working folder."))]
-Receiver = Annotated[
-    str | None, Argument(Field(max_length=2000, description="As in run_oumi_job."), NOTIFY)
-]
-ReportedEnds = Annotated[NotifyOn, Argument(Field(description="As in run_oumi_job."), NOTIFY_ON)]
+Folder = Annotated[str, Argument("Absolute working folder.", max_length=4096)]
+Receiver = Annotated[str | None, Argument("As in run_oumi_job.", NOTIFY, max_length=2000)]
+ReportedEnds = Annotated[NotifyOn, Argument("As in run_oumi_job.", NOTIFY_ON)]
 
 
 class NewPipeline(Value):
@@ -53,18 +51,17 @@ class NewPipeline(Value):
     pipeline_path: Annotated[
         str,
         Argument(
-            Field(max_length=4096, description="YAML file; or give steps."),
+            "YAML file; or give steps.",
             Option("Pipeline (YAML).", metavar="FILE", positional=True),
+            max_length=4096,
         ),
     ] = ""
     steps: Annotated[
         list[dict[str, Any]],
         Argument(
-            Field(
-                max_length=100,
-                description="Each: name, run_oumi_job's arguments, needs (list), when (condition), "
-                "each (list; ${item}, ${index}), envs, may_fail.",
-            )
+            "Each: name, run_oumi_job's arguments, needs (list), when (condition), "
+            "each (list; ${item}, ${index}), envs, may_fail.",
+            max_length=100,
         ),
     ] = Field(default_factory=list[dict[str, Any]])
     notify: Receiver = None

@@ -50,20 +50,19 @@ class NewSweep(Value):
     sweep_path: Annotated[
         str,
         Argument(
-            Field(max_length=4096, description="YAML file; or give sweep."),
+            "YAML file; or give sweep.",
             Option("Sweep (YAML).", metavar="FILE", positional=True),
+            max_length=4096,
         ),
     ] = ""
     sweep: Annotated[
         dict[str, Any],
         Argument(
-            Field(
-                max_length=50,
-                description="run_oumi_job's arguments, and space (dotted key: list or {low, high, "
-                "step, log}; or a list of combinations), metric, direction (minimize, maximize), "
-                "search (grid, random, optuna), trials, concurrency, seed, early_stopping "
-                "{after_trials, after_steps}.",
-            )
+            "run_oumi_job's arguments, and space (dotted key: list or {low, high, "
+            "step, log}; or a list of combinations), metric, direction (minimize, maximize), "
+            "search (grid, random, optuna), trials, concurrency, seed, early_stopping "
+            "{after_trials, after_steps}.",
+            max_length=50,
         ),
     ] = Field(default_factory=dict[str, Any])
     notify: Receiver = None

@@ -32,28 +32,21 @@ class NewJob(Value):
     config_path: Annotated[
         str,
         Argument(
-            Field(
-                min_length=1,
-                max_length=4096,
-                description="Oumi config (YAML): absolute, relative to client_cwd, or ~/...",
-            ),
+            "Oumi config (YAML): absolute, relative to client_cwd, or ~/...",
             Option(
                 "Oumi config: a recipe or a job config (YAML).", metavar="CONFIG", positional=True
             ),
+            min_length=1,
+            max_length=4096,
         ),
     ]
     client_cwd: Annotated[
-        str,
-        Argument(
-            Field(
-                min_length=1, max_length=4096, description="Absolute path of your working folder."
-            )
-        ),
+        str, Argument("Absolute path of your working folder.", min_length=1, max_length=4096)
     ]
     command: Annotated[
         str,
         Argument(
-            Field(description="Ignored for a job config."),
+            "Ignored for a job config.",
             Option(
                 "Oumi command: train, analyze, synth, evaluate, infer, tune or quantize; "
                 "ignored for a job config.",
@@ -64,44 +57,30 @@ class NewJob(Value):
     ] = "train"
     job_name: Annotated[
         str | None,
-        Argument(
-            Field(max_length=100, description="A name for people."),
-            Option("Readable name of the job."),
-        ),
+        Argument("A name for people.", Option("Readable name of the job."), max_length=100),
     ] = None
     cloud: Annotated[
         str,
         Argument(
-            Field(max_length=64, description="Oumi cloud; others than local need a job config."),
-            Option("Oumi cloud."),
+            "Oumi cloud; others than local need a job config.", Option("Oumi cloud."), max_length=64
         ),
     ] = LOCAL_CLOUD
     cluster_name: Annotated[
-        str,
-        Argument(
-            Field(max_length=128, description="Cluster; empty: the cloud's default."),
-            Option("Cluster; empty: the cloud's default."),
-        ),
+        str, Argument("Cluster; empty: the cloud's default.", Option(), max_length=128)
     ] = ""
-    skip_preflight: Annotated[
-        bool,
-        Argument(
-            Field(description="Start without the pre-flight checks."),
-            Option("Start without the pre-flight checks."),
-        ),
-    ] = False
+    skip_preflight: Annotated[bool, Argument("Start without the pre-flight checks.", Option())] = (
+        False
+    )
     overrides: Annotated[
         dict[str, OverrideValue],
         Argument(
-            Field(
-                max_length=200,
-                description='Dotted Oumi keys and values, e.g. {"training.max_steps": 60}.',
-            ),
+            'Dotted Oumi keys and values, e.g. {"training.max_steps": 60}.',
             Option(
                 "Replace a value of the config, as in training.max_steps=60; repeatable.",
                 names=("--set", "-s"),
                 metavar="KEY=VALUE",
             ),
+            max_length=200,
         ),
     ] = Field(default_factory=dict[str, OverrideValue])
     envs: dict[str, str] = Field(default_factory=dict[str, str])
@@ -109,56 +88,48 @@ class NewJob(Value):
     max_retries: Annotated[
         int,
         Field(ge=0, le=100),
-        Argument(
-            Field(ge=0, le=100, description="Extra attempts after preemption or a lost node."),
-            Option("Extra attempts after preemption or a lost node."),
-        ),
+        Argument("Extra attempts after preemption or a lost node.", Option(), ge=0, le=100),
     ] = 0
     retry_on: Annotated[
         list[RetryCause],
         Argument(
-            Field(max_length=2, description="Extra causes to retry."),
+            "Extra causes to retry.",
             Option("Extra cause to retry; repeatable.", metavar="CAUSE"),
+            max_length=2,
         ),
     ] = Field(default_factory=list[RetryCause])
     timeout_seconds: Annotated[
         float | None,
         Field(gt=0),
         Argument(
-            Field(
-                ge=1,
-                le=315_576_000,
-                description="Limit of one attempt; after it the job is timed_out.",
-            ),
+            "Limit of one attempt; after it the job is timed_out.",
             Option("Time limit of each attempt, which then ends as timed_out.", metavar="N"),
+            ge=1,
+            le=315_576_000,
         ),
     ] = None
     notify: Annotated[
         str | None,
         Argument(
-            Field(
-                min_length=1,
-                max_length=2000,
-                description="Where to report its end: URL, or Prefect block (type/name).",
-            ),
+            "Where to report its end: URL, or Prefect block (type/name).",
             NOTIFY,
+            min_length=1,
+            max_length=2000,
         ),
     ] = None
-    notify_on: Annotated[
-        NotifyOn, Argument(Field(description="Report every end, or only a bad one."), NOTIFY_ON)
-    ] = NotifyOn.END
+    notify_on: Annotated[NotifyOn, Argument("Report every end, or only a bad one.", NOTIFY_ON)] = (
+        NotifyOn.END
+    )
     autostop_minutes: Annotated[
         int | None,
         Field(ge=1),
         Argument(
-            Field(ge=1, le=525_600, description="Idle minutes until the cluster stops."),
+            "Idle minutes until the cluster stops.",
             Option("Stop the cloud's cluster after this many idle minutes.", metavar="N"),
+            ge=1,
+            le=525_600,
         ),
     ] = None
     own_output: Annotated[
-        bool,
-        Argument(
-            Field(description="Write to a new folder below the config's output."),
-            Option("Write to a new folder below the config's output."),
-        ),
+        bool, Argument("Write to a new folder below the config's output.", Option())
     ] = False

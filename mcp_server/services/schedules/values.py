@@ -28,30 +28,35 @@ class Times(Value):
     cron: Annotated[
         str | None,
         Argument(
-            Field(max_length=200, description="Minute, hour, day, month, weekday: 0 2 * * *"),
+            "Minute, hour, day, month, weekday: 0 2 * * *",
             Option("Minute, hour, day, month and weekday: '0 2 * * *'."),
+            max_length=200,
         ),
     ] = None
     interval_seconds: Annotated[
         float | None,
         Field(ge=1, le=315_576_000),
         Argument(
-            Field(ge=1, le=315_576_000, description="Repeat after this long."),
+            "Repeat after this long.",
             Option("Repeat after this many seconds.", names=("--every",), metavar="SECONDS"),
+            ge=1,
+            le=315_576_000,
         ),
     ] = None
     at: Annotated[
         str | None,
         Argument(
-            Field(max_length=64, description="Once, ISO 8601: 2026-12-24T02:00"),
+            "Once, ISO 8601: 2026-12-24T02:00",
             Option("Once: 2026-12-24T02:00.", metavar="TIME"),
+            max_length=64,
         ),
     ] = None
     timezone: Annotated[
         str,
         Argument(
-            Field(max_length=64, description="IANA name, for cron and at."),
+            "IANA name, for cron and at.",
             Option("Time zone of --cron and --at, an IANA name."),
+            max_length=64,
         ),
     ] = "UTC"
 
@@ -63,15 +68,17 @@ class NewSchedule(Value):
     schedule_name: Annotated[
         str | None,
         Argument(
-            Field(min_length=1, max_length=100, description="For people; unique."),
+            "For people; unique.",
             Option("Readable name of the schedule.", names=("--name",)),
+            min_length=1,
+            max_length=100,
         ),
     ] = None
     """None: the job's."""
     overlap: Annotated[
         Overlap,
         Argument(
-            Field(description="If the previous run has not ended."),
+            "If the previous run has not ended.",
             Option(
                 "What to do while the previous run is still going: skip, queue or allow.",
                 metavar="POLICY",
