@@ -4,7 +4,8 @@ import inspect
 from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Final, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 import click
 import typer
@@ -38,7 +39,7 @@ def as_command(method: Callable[..., Any]) -> Callable[..., Any]:
             value = given.get(field.name)
             if value is not None:
                 values[field.name] = _read(field, value)
-        return method(**flat.fold(values))
+        return method(**_fold(flat, values))
 
     return flat.dress(run)
 
@@ -90,6 +91,8 @@ def _parameter(field: DeclaredField) -> inspect.Parameter | None:
     if get_origin(annotation) in (dict, list):
         annotation = list[str] if isinstance(default, dict) else annotation
         annotation, default = annotation | None, None
+    elif _has_several_types(annotation):
+        annotation = str | None
     elif isinstance(default, Enum):
         choices = click.Choice([choice.value for choice in type(default)])
         annotation, default = str, default.value
@@ -102,6 +105,21 @@ def _parameter(field: DeclaredField) -> inspect.Parameter | None:
         click_type=choices,
     )
     return field.parameter(Annotated[annotation, info], default)
+
+
+def _has_several_types(annotation: Any) -> bool:
+    """Whether a value may be of several types, which typer does not know."""
+    is_union = get_origin(annotation) in (Union, UnionType)
+    return is_union and len(set(get_args(annotation)) - {NoneType}) > 1
+
+
+def _fold(flat: Flat, values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return flat.fold(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        option = flat.fields[str(first["loc"][0])].words
+        raise InvalidArgument(f"{option}: {first['msg']}", "Correct it") from error
 
 
 def _read(field: DeclaredField, value: Any) -> Any:

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
 import typer
+from pydantic import BaseModel
 
 from flows.core.errors import InvalidArgument
 from flows.core.models import NotifyOn, Overlap, RetryCause
-from mcp_server.arguments import DeclaredField, list_fields
+from mcp_server.arguments import Argument, DeclaredField, Option, list_fields
 from mcp_server.cli.arguments import as_command
 from mcp_server.cli.terminal import run
 from mcp_server.services.jobs.new_job import NewJob
@@ -125,3 +127,23 @@ def test_what_is_longer_than_a_tool_takes_is_refused(field: DeclaredField) -> No
     limit = int(field.argument.bounds["max_length"])
     with pytest.raises(InvalidArgument, match=f"{field.words} is {limit + 1} characters long"):
         job_of("c.yaml", field.words, "x" * (limit + 1))
+
+
+class Hands(BaseModel):
+    """A model with an argument of several types."""
+
+    hands: Annotated[int | Literal["all"] | None, Argument("Hands to use.", Option())] = None
+
+
+def test_a_value_of_several_types_is_read_as_the_one_it_fits() -> None:
+    taken: list[object] = []
+
+    def take(*, new: Hands) -> int:
+        taken.append(new.hands)
+        return 0
+
+    for options in ((), ("--hands", "2"), ("--hands", "all")):
+        run_command(take, options)
+    assert taken == [None, 2, "all"]
+    with pytest.raises(InvalidArgument, match="--hands: Input should be a valid integer"):
+        run_command(take, ("--hands", "some"))
