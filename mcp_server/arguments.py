@@ -122,11 +122,7 @@ class Flat:
         offer: Makes the parameter of a field; None: it is not offered.
     """
 
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        offer: Callable[[DeclaredField], inspect.Parameter | None],
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], offer: Offer) -> None:
         signature = inspect.signature(function, eval_str=True)
         self._function = function
         self._models: dict[str, type[BaseModel]] = {}

@@ -86,6 +86,7 @@ class NewSchedule(Value):
         ),
     ] = Overlap.SKIP
     job: NewJob = Field(description="Same.")
+    """A model reads the descriptions of its arguments at run_oumi_job."""
 
 
 class When(Value):
