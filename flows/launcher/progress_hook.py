@@ -129,7 +129,6 @@ class ProgressReports:
         self._first_step = 0
         self._reported_at = -math.inf
         self._loss: float | None = None
-        self._checkpoint_step: int | None = None
 
     @_harmless
     def on_train_begin(self, args: Any, state: TrainingState, control: Any, **_: Any) -> None:
@@ -137,7 +136,6 @@ class ProgressReports:
         self.raw_loss.forget()
         self._began_at = self._clock()
         self._first_step = state.global_step
-        self._checkpoint_step = state.global_step or None
         _sign()
         self._report("begin", state)
 
@@ -172,7 +170,6 @@ class ProgressReports:
     @_harmless
     def on_save(self, args: Any, state: TrainingState, control: Any, **_: Any) -> None:
         """A checkpoint of this step is on disk."""
-        self._checkpoint_step = state.global_step
         _mark(args, state, f"checkpoint-{state.global_step}")
         self._report("save", state)
 
@@ -195,7 +192,6 @@ class ProgressReports:
             "max_steps": state.max_steps if state.max_steps > 0 else None,
             "loss": _as_json(self._loss),
             "eta_seconds": self._eta_seconds(state, elapsed=now - self._began_at),
-            "checkpoint_step": self._checkpoint_step,
         }
         stream = self._stream or sys.stdout
         stream.write(f"\r{MARKER}{json.dumps(report, allow_nan=False)}\r")

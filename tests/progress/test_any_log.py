@@ -61,7 +61,7 @@ SHAPES = [
     "{{{0}: {1}, {2}: {1}}}",
     "{{{0}, {1}}}",
     REPORT_MARKER + '{{"step": {0}, "max_steps": {1}, "loss": {2}}}',
-    REPORT_MARKER + '{{"step": 1, "checkpoint_step": {0}, "eta_seconds": {1}}}',
+    REPORT_MARKER + '{{"step": 1, "max_steps": {0}, "eta_seconds": {1}}}',
     REPORT_MARKER + "{0}",
 ]
 ENDS = ["\n", "\r", " "]

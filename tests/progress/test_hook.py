@@ -90,7 +90,6 @@ def test_a_report_is_complete_in_itself(tmp_path: Path) -> None:
         "max_steps": 10,
         "loss": 1.5,
         "eta_seconds": 16.0,
-        "checkpoint_step": 1,
     }
     path = tmp_path / "log"
     path.write_text(training.stream.getvalue(), newline="")
@@ -102,7 +101,6 @@ def test_a_report_is_complete_in_itself(tmp_path: Path) -> None:
 
 def test_after_a_resume_the_estimate_counts_only_the_steps_since() -> None:
     training = Training(global_step=6)
-    assert training.reports[0]["checkpoint_step"] == 6
     training.step(seconds=5)
     assert training.reports[-1]["eta_seconds"] == 15.0
 

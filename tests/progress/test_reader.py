@@ -171,7 +171,7 @@ def test_a_run_too_short_to_log_a_step_has_the_mean_of_all(tmp_path: Path) -> No
         b"\r  0%|  | 1/0 [00:00<00:00, 1it/s]",
         b'::oumi-flows-progress:: {"step": ' + b"9" * 400 + b', "max_steps": 1}',
         b'::oumi-flows-progress:: {"step": 1, "max_steps": ' + b"9" * 400 + b"}",
-        b'::oumi-flows-progress:: {"step": 1, "checkpoint_step": 1' + b"0" * 30 + b"}",
+        b'::oumi-flows-progress:: {"step": 1, "eta_seconds": 1' + b"0" * 30 + b"}",
         b'::oumi-flows-progress:: {"step": 1, "eta_seconds": "1e999", "loss": []}',
         b"::oumi-flows-progress:: " + b'{"a":' * 3000,
         b"{'loss': '" + b"9" * 5000 + b"', 'step': 1}",

@@ -7,9 +7,10 @@ import os
 import re
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from pydantic import Field
 
@@ -35,6 +36,7 @@ _ERROR_TAIL_BYTES: Final = 4_000
 _SCAN_BYTES: Final = 8 * 2**20
 _SEARCH_BYTES: Final = 64 * 2**20
 
+_T = TypeVar("_T")
 _CURSOR = re.compile(r"([1-9]\d{0,8}):(\d{1,18})", re.ASCII)
 _ERROR = re.compile(
     r"(?:\[rank\d+\]: ?)?"
@@ -88,24 +90,20 @@ def read_tail(
     Raises:
         InvalidArgument: `grep` is not a regular expression, or takes too long.
     """
-    search = LogSearch(grep) if grep else None
-    scan_bytes = _scan_bytes(search, max_bytes)
-    hide = redactor or Redactor()
-    with _opened(path, hide) as (file, size):
-        first = max(0, size - scan_bytes)
-        ends = backward(file, first, size, keep=max(LINE_BYTES, 2 * max_bytes))
+    with _open_log(path, grep=grep, max_bytes=max_bytes, redactor=redactor) as log:
+        first = max(0, log.size - log.scan_bytes)
+        ends = backward(log.file, first, log.size, keep=max(LINE_BYTES, 2 * max_bytes))
         unfinished, waiting = _unfinished(next(ends), longest=max_bytes, final=final)
-        texts = ((end, _text(end.raw, hide)) for end in chain(unfinished, ends))
         tail = _Tail(lines=lines, max_bytes=max_bytes)
-        tail.fill(search.matching(texts) if search else texts)
-    cut_short = not tail.full and (first > 0 or (search is not None and search.gave_up))
+        tail.fill(log.matching((end, log.text(end.raw)) for end in chain(unfinished, ends)))
+    cut_short = not tail.full and (first > 0 or log.gave_up)
     return LogPage(
         lines=tail.texts[::-1],
-        next_offset=size - waiting,
+        next_offset=log.size - waiting,
         truncated=cut_short or tail.cut_bytes > 0,
         cut_bytes=tail.cut_bytes,
         at_eof=True,
-        note=f"At most the last {scan_bytes // 2**20} MiB were looked at." if cut_short else "",
+        note=f"At most the last {log.scan_bytes // 2**20} MiB were looked at." if cut_short else "",
     )
 
 
@@ -136,21 +134,18 @@ def read_from(
     Raises:
         InvalidArgument: `grep` is not a regular expression, or takes too long.
     """
-    search = LogSearch(grep) if grep else None
-    hide = redactor or Redactor()
-    with _opened(path, hide) as (file, size):
-        shrank = offset > size
+    with _open_log(path, grep=grep, max_bytes=max_bytes, redactor=redactor) as log:
+        shrank = offset > log.size
         at = 0 if shrank else offset
-        end = min(size, at + _scan_bytes(search, max_bytes))
-        pieces = forward(file, at, end, longest=max_bytes, final=final and end == size)
-        texts = ((piece, None if piece.raw is None else _text(piece.raw, hide)) for piece in pieces)
+        end = min(log.size, at + log.scan_bytes)
+        pieces = forward(log.file, at, end, longest=max_bytes, final=final and end == log.size)
         page = _Page(lines=lines, max_bytes=max_bytes, at=at)
-        page.fill(search.matching(texts) if search else texts)
-    read_all = page.exhausted and end == size and not (search and search.gave_up)
+        page.fill(log.matching((piece, log.text(piece.raw)) for piece in pieces))
+    read_all = page.exhausted and end == log.size and not log.gave_up
     return LogPage(
         lines=page.texts,
         next_offset=page.at,
-        at_eof=read_all or page.at == size,
+        at_eof=read_all or page.at == log.size,
         note="The log is shorter than it was: reading started at its beginning." if shrank else "",
     )
 
@@ -199,6 +194,37 @@ def error_tail(path: Path, *, lines: int = 20, redactor: Redactor | None = None)
     """The last lines of the log of a job that has ended."""
     page = read_tail(path, lines=lines, max_bytes=_ERROR_TAIL_BYTES, final=True, redactor=redactor)
     return "\n".join(page.lines).strip("\n")
+
+
+@dataclass(frozen=True)
+class _OpenLog:
+    """A log that is open for one page.
+
+    Attributes:
+        file: Its bytes, with secrets masked.
+        size: Its bytes when it was opened.
+        scan_bytes: Bytes to look at, at most.
+    """
+
+    file: MaskedLog
+    size: int
+    scan_bytes: int
+    redactor: Redactor
+    search: LogSearch | None
+
+    def text(self, raw: bytes | None) -> str | None:
+        """A line; a secret that a report of the progress hook stood in the middle of is hidden."""
+        text = None if raw is None else text_of(raw)
+        return self.redactor.text(text) if raw and text and MARKER_BYTES in raw else text
+
+    def matching(self, texts: Iterable[tuple[_T, str | None]]) -> Iterable[tuple[_T, str | None]]:
+        """The lines that contain what is searched for."""
+        return self.search.matching(texts) if self.search else texts
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether the search ended early, because it took long."""
+        return self.search is not None and self.search.gave_up
 
 
 class _Page:
@@ -281,10 +307,6 @@ class _Tail:
             self.cut_bytes += left_out + len(text) - len(kept.encode())
 
 
-def _scan_bytes(search: LogSearch | None, max_bytes: int) -> int:
-    return max(_SEARCH_BYTES if search else _SCAN_BYTES, 4 * max_bytes)
-
-
 def _unfinished(last: EndOfLine, *, longest: int, final: bool) -> tuple[list[EndOfLine], int]:
     """What to take of a last line without newline, and the bytes to leave for the next page."""
     raw, left_out = last
@@ -301,18 +323,22 @@ def _unfinished(last: EndOfLine, *, longest: int, final: bool) -> tuple[list[End
 
 
 @contextmanager
-def _opened(path: Path, redactor: Redactor) -> Generator[tuple[MaskedLog, int]]:
+def _open_log(
+    path: Path, *, grep: str | None, max_bytes: int, redactor: Redactor | None
+) -> Generator[_OpenLog]:
+    """Open a log to read a page of it; one that does not exist yet is empty.
+
+    Raises:
+        InvalidArgument: `grep` is not a regular expression.
+    """
+    search = LogSearch(grep) if grep else None
+    hide = redactor or Redactor()
+    scan_bytes = max(_SEARCH_BYTES if search else _SCAN_BYTES, 4 * max_bytes)
     try:
         file = path.open("rb")
     except FileNotFoundError:
-        yield MaskedLog(io.BytesIO(), 0, redactor), 0
+        yield _OpenLog(MaskedLog(io.BytesIO(), 0, hide), 0, scan_bytes, hide, search)
         return
     with file:
         size = os.fstat(file.fileno()).st_size
-        yield MaskedLog(file, size, redactor), size
-
-
-def _text(raw: bytes, redactor: Redactor) -> str | None:
-    """A line; a secret that a report of the progress hook stood in the middle of is hidden too."""
-    text = text_of(raw)
-    return redactor.text(text) if text and MARKER_BYTES in raw else text
+        yield _OpenLog(MaskedLog(file, size, hide), size, scan_bytes, hide, search)
