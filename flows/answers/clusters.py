@@ -1,6 +1,6 @@
 """Flows about clusters: list them, stop one, destroy one.
 
-A flow looks at the cluster before it orders its end. Until the run has the label `LABEL_ORDERED`
+A flow looks at the cluster before it orders its end. Until the run has the label `oumi.ordered`
 nothing has changed: a cancel of the run before that keeps the cluster.
 """
 
@@ -19,10 +19,10 @@ from flows.core.errors import ClusterNotFound, ClusterUnreachable
 from flows.core.models import ClusterEnd, ClusterList, ClusterState
 from flows.core.names import (
     DOWN_CLUSTER_FLOW,
-    LABEL_ORDERED,
     LIST_CLUSTERS_FLOW,
     STOP_CLUSTER_FLOW,
 )
+from flows.core.run_labels import RunLabels
 from flows.job.run_record import RunRecord
 from flows.job.runtime import current_runtime
 
@@ -114,7 +114,7 @@ async def _about_to_order(cloud: str, cluster_name: str) -> bool:
         Abort: The run was cancelled.
     """
     record = RunRecord.current()
-    was_ordered = bool(record.labels.get(LABEL_ORDERED))
+    was_ordered = record.labels.ordered
     if not was_ordered:
         try:
             await current_runtime().launcher.look_at_cluster(cloud, cluster_name)
@@ -123,7 +123,7 @@ async def _about_to_order(cloud: str, cluster_name: str) -> bool:
                 f"{error.what.rstrip('. ')}; nothing was changed",
                 "Try again once list_clusters shows the cluster",
             ) from error
-        await record.label({LABEL_ORDERED: True})
+        await record.label(RunLabels(ordered=True))
     # A cancel writes its state and then reads the label; this writes the label and then reads the
     # state. So at least one of the two sees the other.
     await record.reload()

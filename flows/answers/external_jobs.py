@@ -9,7 +9,7 @@ from typing import Literal
 from prefect import flow
 
 from flows.answers.answering import answering
-from flows.core.configs.clouds import CONNECTIONS_ENV, named_cluster
+from flows.core.configs.clusters import CONNECTIONS_ENV, named_cluster
 from flows.core.errors import JobAlreadyDone, JobNotFound
 from flows.core.logs.pages import LogPage, read_from, read_tail
 from flows.core.models import ExternalJob, ExternalLog, JobHandle, LogRequest

@@ -24,7 +24,7 @@ async def end_and_conclude(run: FlowRun, *, client: PrefectClient, runtime: Runt
     request = request_of(run)
     with runtime.cancel_request(run.id) as cancel:
         if request is None:
-            cancel.ask(force=record.force_cancel, concluded=False)
+            cancel.ask(force=record.labels.force_cancel, concluded=False)
             await record.conclude(await _end_all_jobs(run, client, runtime, cancel))
             return
         attempt = Attempt(

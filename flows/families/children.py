@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -16,15 +16,17 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Pending, Scheduled
 
 from flows.core import names
+from flows.core.configs.clouds import is_local
 from flows.core.configs.plan import JobPlan, make_plan
 from flows.core.configs.reader import ConfigKind, submitted_config
 from flows.core.errors import EngineUnavailable
 from flows.core.models import JobRequest
 from flows.core.prefect_states import PREFECT_STATE
+from flows.core.run_labels import RunLabels
 from flows.core.settings import Settings
 from flows.core.states import JobState
 from flows.job.prefect_calls import patiently, state_of
-from flows.job.run_record import LabelValue, RunRecord
+from flows.job.run_record import RunRecord
 from flows.job.runtime import CancelRequest
 
 _PAGE: Final = 200
@@ -55,7 +57,7 @@ class Children:
             page = await patiently(partial(self._read, offset=len(found)))
             found += page
             if len(page) < _PAGE:
-                return {str(run.labels.get(names.LABEL_PART, "")): run for run in found}
+                return {RunLabels.read(run.labels).part or "": run for run in found}
 
     async def start(
         self,
@@ -94,29 +96,28 @@ class Children:
     async def retry(self, run: FlowRun, *, fresh: bool) -> None:
         """Start another attempt of a job that has ended."""
         number = await patiently(RunRecord(run, self._client).next_attempt)
-        labels: dict[str, LabelValue] = {names.LABEL_ATTEMPT: number}
+        changes = RunLabels(attempt=number)
         if fresh:
-            labels[names.LABEL_FRESH_ATTEMPT] = number
-        if run.labels.get(names.LABEL_FORCE_CANCEL):
-            labels[names.LABEL_FORCE_CANCEL] = False
+            changes = changes.with_changes(RunLabels(fresh_attempt=number))
+        if RunLabels.read(run.labels).force_cancel:
+            changes = changes.with_changes(RunLabels(force_cancel=False))
         state = Scheduled(
             name=PREFECT_STATE[JobState.RETRYING].name, message=f"Attempt {number} was requested."
         )
-        await patiently(lambda: self._client.update_flow_run_labels(run.id, labels))
+        await self.label(run, changes)
         await patiently(lambda: self._client.set_flow_run_state(run.id, state))
 
     async def cancel(self, run: FlowRun, *, force: bool, message: str) -> None:
         """Request the cancel of a job."""
-        if force and not run.labels.get(names.LABEL_FORCE_CANCEL):
-            label: dict[str, LabelValue] = {names.LABEL_FORCE_CANCEL: True}
-            await patiently(lambda: self._client.update_flow_run_labels(run.id, label))
+        if force and not RunLabels.read(run.labels).force_cancel:
+            await self.label(run, RunLabels(force_cancel=True))
         if state_of(run) is not JobState.CANCELLING:
             state = State[None](type=StateType.CANCELLING, name="Cancelling", message=message)
             await patiently(lambda: self._client.set_flow_run_state(run.id, state))
 
-    async def label(self, run: FlowRun, labels: Mapping[str, LabelValue]) -> None:
-        """Add labels to a job's run."""
-        await patiently(lambda: self._client.update_flow_run_labels(run.id, dict(labels)))
+    async def label(self, run: FlowRun, changes: RunLabels) -> None:
+        """Change the labels of a job's run."""
+        await patiently(lambda: self._client.update_flow_run_labels(run.id, changes.as_labels()))
 
     async def end(self, cancel: CancelRequest) -> list[FlowRun]:
         """End every live job, wait until all are gone, and return all jobs as they ended."""
@@ -169,30 +170,29 @@ class Children:
             name=part,
             state=Pending(),
             task_inputs={
-                str(run.labels.get(names.LABEL_PART)): [TaskRunResult(id=run.parent_task_run_id)]
+                str(RunLabels.read(run.labels).part): [TaskRunResult(id=run.parent_task_run_id)]
                 for run in after
                 if run.parent_task_run_id
             },
         )
         command = names.JOB_COMMAND if plan.kind is ConfigKind.JOB else request.command.value
-        is_local = plan.cloud == names.LOCAL_CLOUD
-        labels: dict[str, LabelValue] = {
-            names.LABEL_ATTEMPT: 1,
-            names.LABEL_WORK_POOL: self._parent.work_pool_name or self._settings.work_pool,
-            names.LABEL_PARENT: str(self._parent.id),
-            names.LABEL_PART: part,
-            names.LABEL_MODEL: plan.model_name[-_PAGE:],
-            names.LABEL_OUTPUT_DIR: plan.output_dir or "",
-        }
+        labels = RunLabels(
+            attempt=1,
+            work_pool=self._parent.work_pool_name or self._settings.work_pool,
+            part_of=str(self._parent.id),
+            part=part,
+            model_name=plan.model_name[-_PAGE:] or None,
+            output_dir=plan.output_dir or None,
+        )
         return await self._client.create_flow_run_from_deployment(
             await self._deployment(),
             parameters={"request": request.model_dump(mode="json")},
             name=request.job_name or part,
             tags=[*names.run_tags(command=command, cloud=plan.cloud), *tags],
-            labels={key: value for key, value in labels.items() if value},
+            labels=labels.as_labels(),
             idempotency_key=f"{self._parent.id}/{part}",
             parent_task_run_id=task_run.id,
-            work_queue_name=None if is_local else names.CLOUD_QUEUE,
+            work_queue_name=None if is_local(plan.cloud) else names.CLOUD_QUEUE,
         )
 
     async def _deployment(self) -> UUID:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -23,15 +24,18 @@ from prefect.client.schemas.objects import FlowRun, State
 from flows.core import names
 from flows.core.metrics import kept_metrics, read_kept, read_metrics
 from flows.core.models import JobProgress
+from flows.core.run_labels import RunLabels
 from flows.core.settings import Settings
 from flows.core.states import JobState
 from flows.families.cancelling import end_and_conclude
 from flows.families.children import Children, Interval
 from flows.job.outcome import Outcome, too_late_to_cancel
 from flows.job.prefect_calls import patiently, retried_at, state_of
+from flows.job.progress_artifact import ProgressArtifact
 from flows.job.reading import Reading
 from flows.job.results import result_files
 from flows.job.run_record import RunRecord
+from flows.job.run_stopwatches import RunStopwatches
 from flows.job.runtime import Runtime, current_runtime
 
 Row = dict[str, Any]
@@ -46,7 +50,7 @@ async def current_parent() -> "AsyncGenerator[Parent]":
     record, runtime = RunRecord.current(), current_runtime()
     try:
         await patiently(record.reload)
-        await patiently(record.measure)
+        await patiently(partial(_measure, record))
         yield Parent(record, record.client, runtime.settings, get_run_logger())
     except asyncio.CancelledError:
         # A process worker cancels by SIGTERM, which arrives here as a cancellation.
@@ -79,6 +83,7 @@ class Parent:
         self._client = client
         self._interval = Interval(settings.poll_min_seconds)
         self._table = Table(record.run, client)
+        self._progress = ProgressArtifact(record)
         self._shown: list[Row] | None = None
         self._metrics: dict[UUID, Mapping[str, float]] = {}
         self.one_part_since: datetime | None = None
@@ -103,14 +108,15 @@ class Parent:
             return
         attempt = await patiently(self._record.attempt)
         labels = self._record.labels
-        if labels.get(names.LABEL_ONE_PART) == attempt:
+        if labels.one_part_attempt == attempt:
             self.one_part_since = asked_at
             return
         failed = [run for run in runs.values() if _failed_before(run, asked_at)]
         for run in failed:
-            fresh = labels.get(names.LABEL_FRESH_ATTEMPT) == attempt
+            fresh = labels.fresh_attempt == attempt
             await self.children.retry(run, fresh=fresh)
-            self.logger.info("Retrying %s: job %s", run.labels.get(names.LABEL_PART), run.id)
+            part = RunLabels.read(run.labels).part
+            self.logger.info("Retrying %s: job %s", part, run.id)
 
     def moves(self, run: FlowRun) -> bool:
         """Whether a job is live or has ended in this attempt of the run."""
@@ -120,12 +126,13 @@ class Parent:
     async def metrics(self, run: FlowRun, *, output_dir: str) -> Mapping[str, float]:
         """The metrics of a job that succeeded; from its run if they are kept there."""
         if run.id not in self._metrics:
-            found = read_kept(run.labels.get(names.LABEL_METRICS))
+            labels = RunLabels.read(run.labels)
+            found = read_kept(labels.metrics)
             if found is None:
-                files = result_files(run.labels, folder=output_dir)
+                files = result_files(labels, folder=output_dir)
                 found = await self.reading.read(f"the results of job {run.id}", read_metrics, files)
                 if found:
-                    await self.children.label(run, {names.LABEL_METRICS: kept_metrics(found)})
+                    await self.children.label(run, RunLabels(metrics=kept_metrics(found)))
             self._metrics[run.id] = found or {}
         return self._metrics[run.id]
 
@@ -145,9 +152,7 @@ class Parent:
         progress = JobProgress(step=over, max_steps=total, percent=round(100 * over / total, 1))
         try:
             await self._table.show(rows, about)
-            await self._record.show_progress(
-                progress, observed_at=datetime.now(UTC), unreachable=None
-            )
+            await self._progress.show(progress, observed_at=datetime.now(UTC), unreachable=None)
         except httpx.HTTPError as error:
             self._shown = None
             self.logger.debug("Parts not shown: %s", error)
@@ -163,8 +168,8 @@ class Parent:
             Abort: The run is in a terminal state already.
         """
         await self._record.refuse_if_concluded()
-        self._record.stop_stopwatch()
-        await patiently(lambda: self._record.label({}))
+        RunStopwatches(self._record).stop()
+        await patiently(lambda: self._record.label(RunLabels()))
         if self._record.is_cancelling:
             outcome = too_late_to_cancel(outcome)
         return outcome.state
@@ -215,8 +220,9 @@ class Table:
 
 
 def _failed_before(run: FlowRun, instant: datetime) -> bool:
-    has_failed = state_of(run) is not JobState.SUCCEEDED and not run.labels.get(names.LABEL_STOPPED)
-    return has_failed and _ended_before(run, instant)
+    if state_of(run) is JobState.SUCCEEDED or RunLabels.read(run.labels).stopped_early:
+        return False
+    return _ended_before(run, instant)
 
 
 def _ended_before(run: FlowRun, instant: datetime) -> bool:
@@ -227,3 +233,9 @@ async def _end_if_cancelling(record: RunRecord, runtime: Runtime) -> None:
     await patiently(record.reload)
     if record.is_cancelling:
         await end_and_conclude(record.run, client=record.client, runtime=runtime)
+
+
+async def _measure(record: RunRecord) -> None:
+    """Start the stopwatch of this attempt."""
+    RunStopwatches(record).start(await record.attempt())
+    await record.label(RunLabels())

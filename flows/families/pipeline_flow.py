@@ -14,6 +14,7 @@ from flows.core.pipelines.references import references_in
 from flows.core.pipelines.results import PartResult
 from flows.core.pipelines.spec import Part, Pipeline
 from flows.core.prefect_states import read_message
+from flows.core.run_labels import RunLabels
 from flows.core.states import JobState, TerminationReason
 from flows.families.parent import Parent, Row, current_parent
 from flows.families.pipeline_progress import HELD, PartState, Place, advance
@@ -91,7 +92,8 @@ class _Run:
 
     async def _result(self, part: Part, run: FlowRun) -> PartResult:
         state = state_of(run)
-        output_dir = part.output_dir or str(run.labels.get(names.LABEL_OUTPUT_DIR, ""))
+        labels = RunLabels.read(run.labels)
+        output_dir = part.output_dir or labels.output_dir or ""
         metrics: Mapping[str, float] = {}
         if state is JobState.SUCCEEDED:
             metrics = await self._parent.metrics(run, output_dir=output_dir)
@@ -99,8 +101,8 @@ class _Run:
             state=state,
             job_id=str(run.id),
             output_dir=output_dir,
-            model_name=str(run.labels.get(names.LABEL_MODEL, "")),
-            log_path=str(run.labels.get(names.LABEL_LOG_PATH, "")),
+            model_name=labels.model_name or "",
+            log_path=labels.log_path or "",
             metrics=metrics,
         )
 

@@ -14,8 +14,8 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 
-from flows.core import names
 from flows.core.prefect_states import TERMINAL_TYPES
+from flows.core.run_labels import RunLabels
 from flows.job.rejoining import go_on, was_retried
 
 _PAGE: Final = 200
@@ -28,13 +28,13 @@ async def settle_parts(client: PrefectClient, *, pool: str) -> None:
 
     A job that was retried since resumes its pipeline or sweep; any other job is cancelled.
     """
-    live = [run for run in await _live_parts(client, pool) if names.LABEL_PARENT in run.labels]
-    ids = {UUID(str(run.labels[names.LABEL_PARENT])) for run in live}
+    live = {run.id: RunLabels.read(run.labels).part_of for run in await _live_parts(client, pool)}
+    ids = {UUID(whole) for whole in live.values() if whole}
     parents = {str(run.id): run for run in await _read_ended(client, ids)} if ids else {}
-    for run in live:
-        parent = parents.get(str(run.labels[names.LABEL_PARENT]))
+    for child_id, whole in live.items():
+        parent = parents.get(whole or "")
         if parent is not None:
-            await _settle(run.id, parent, client)
+            await _settle(child_id, parent, client)
 
 
 async def _settle(child_id: UUID, parent: FlowRun, client: PrefectClient) -> None:

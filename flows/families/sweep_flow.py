@@ -15,6 +15,7 @@ from flows.core.metrics import Point, pick, read_curve
 from flows.core.models import JobRequest
 from flows.core.numbers import to_json
 from flows.core.prefect_states import read_message
+from flows.core.run_labels import RunLabels
 from flows.core.states import JobState, TerminationReason
 from flows.core.sweeps.search import Tried, values_of
 from flows.core.sweeps.spec import Choices, Range, Scalar, Sweep, Values
@@ -120,11 +121,11 @@ class _Run:
     async def _trial(self, name: str, run: FlowRun) -> _Trial:
         state = state_of(run)
         values = self._values(run)
-        stopped = run.labels.get(names.LABEL_STOPPED)
+        stopped = RunLabels.read(run.labels).stopped_early
         if state is JobState.CANCELLED and stopped:
             curve = await self._read_curve(name, run)
             reached = curve[-1].value if curve else None
-            return _Trial(name, values, run, _STOPPED, reached=reached, note=str(stopped))
+            return _Trial(name, values, run, _STOPPED, reached=reached, note=stopped)
         if state is not JobState.SUCCEEDED:
             return _Trial(name, values, run, state, note=_why(run) if state.is_terminal else "")
         metrics = await self._parent.metrics(run, output_dir=_output_dir(run))
@@ -211,21 +212,21 @@ class _Run:
             if trial.run is None or trial.state != JobState.RUNNING:
                 continue
             others = {name: one for name, one in curves.items() if name != trial.name}
-            why = trial.run.labels.get(names.LABEL_STOPPED)
+            why = RunLabels.read(trial.run.labels).stopped_early
             if why is None:
                 why = reason_to_stop(curves[trial.name], others, rule, self._sweep.direction)
                 # Write the label first, so that the trial does not count as failed.
                 if why:
-                    await self._parent.children.label(trial.run, {names.LABEL_STOPPED: why})
+                    await self._parent.children.label(trial.run, RunLabels(stopped_early=why))
             if why:
-                await self._parent.children.cancel(trial.run, force=False, message=str(why))
+                await self._parent.children.cancel(trial.run, force=False, message=why)
                 self._parent.logger.info("Stopped %s early: %s", trial.name, why)
 
     async def _read_curve(self, name: str, run: FlowRun) -> list[Point]:
         """The metric of a trial by step; of a trial that is over it is read once."""
         if name in self._curves:
             return self._curves[name]
-        files = result_files(run.labels)
+        files = result_files(RunLabels.read(run.labels))
         look = f"the metrics of job {run.id}"
         curve = await self._parent.reading.read(look, read_curve, files, self._sweep.metric) or []
         if state_of(run).is_terminal:
@@ -295,7 +296,7 @@ def _parse_value(value: Any, one: Choices | Range) -> Scalar:
 
 
 def _output_dir(run: FlowRun) -> str:
-    return str(run.labels.get(names.LABEL_OUTPUT_DIR, ""))
+    return RunLabels.read(run.labels).output_dir or ""
 
 
 def _note(metrics: Mapping[str, float], metric: str, value: float | None) -> str:

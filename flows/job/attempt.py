@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import httpx
 from prefect.exceptions import ObjectNotFound
 
-from flows.core import names
+from flows.core.configs.clouds import is_local
 from flows.core.errors import (
     ClusterNotFound,
     ConfigNotFound,
@@ -22,19 +22,21 @@ from flows.core.errors import (
 )
 from flows.core.models import JobHandle, JobRequest
 from flows.core.redaction import Redactor, own_redactor, own_secrets, ways_of_writing
+from flows.core.run_labels import RunLabels
 from flows.core.secret_marks import keep_marks, read_marks
 from flows.core.states import JobState, TerminationReason
 from flows.job.hiding_log import HidingLogger
 from flows.job.job_search import JobSearch
 from flows.job.job_watch import JobWatch
 from flows.job.launch_checks import find_blockers
-from flows.job.launch_plan import LaunchPlan
+from flows.job.launch_plan import LaunchPlan, PreparedLaunch
 from flows.job.letting_go import Patience, with_cost
 from flows.job.outcome import Outcome, cancelled_before_launch
 from flows.job.reading import Reading
 from flows.job.reporting import Report
-from flows.job.results import keep_results, with_divergence
+from flows.job.results import keep_results, mark_end, mark_results, with_divergence
 from flows.job.run_record import RunRecord
+from flows.job.run_stopwatches import RunStopwatches
 from flows.job.runtime import CancelRequest, Runtime
 from flows.job.shared_output import jobs_that_shared
 from flows.job.submissions import Submissions
@@ -74,6 +76,7 @@ class Attempt:
     ) -> None:
         self._request = request
         self._record = record
+        self._stopwatches = RunStopwatches(record)
         self._launcher = runtime.launcher
         self._runtime = runtime
         self._settings = runtime.settings
@@ -113,10 +116,10 @@ class Attempt:
                 return await self._take_up(launching)
             return found or await self._launch()
 
-        self._record.start_stopwatch(self.number)
+        self._stopwatches.start(self.number)
         await self._learn_secrets()
         if self.number > 1:  # the reports of an earlier attempt are not this one's
-            await self._record.label({names.LABEL_ATTEMPT: self.number})
+            await self._record.label(RunLabels(attempt=self.number))
         try:
             launched = await self._search.repeat_until_reachable(attach_or_launch)
         except InvalidConfig as error:
@@ -159,10 +162,9 @@ class Attempt:
             )
             outcome = with_divergence(outcome, loss=loss)
         else:
-            look = "the end of the results of a job"
-            self._record.note(
-                await self._reading.read(look, self._plan.final_marks, self.number) or {}
-            )
+            look, labels = "the end of the results of a job", self._record.labels
+            marks = await self._reading.read(look, mark_end, labels, self.number)
+            self._record.note(marks or RunLabels())
         await self._keep_record()
         await self._keep_duration()
         return self._hide_secrets(with_cost(outcome, handle, is_own=not self._request.cluster_name))
@@ -170,7 +172,7 @@ class Attempt:
     async def end(self) -> Outcome:
         """End the job of this attempt if it has one, and wait until it is gone."""
         await self._learn_secrets()
-        self._cancel.ask(force=self._record.force_cancel, concluded=False)
+        self._cancel.ask(force=self._record.labels.force_cancel, concluded=False)
         try:
             found = await self._search.repeat_until_reachable(self._search.attach)
         except (ConfigNotFound, InvalidConfig, Conflict, ClusterNotFound):
@@ -206,7 +208,7 @@ class Attempt:
         if refusal is not None:
             return refusal
         try:
-            job_config = await self._job_config()
+            prepared = await self._prepare()
         except OumiFlowsError as error:
             return Outcome(TerminationReason.INVALID_CONFIG, error.sentences)
         except OSError as error:
@@ -216,31 +218,24 @@ class Attempt:
         await self._unless_cancelled(
             self._launcher.reach(self._request.cloud, await self._search.cluster())
         )
-        return await self._launch_prepared(job_config)
+        return await self._launch_prepared(prepared)
 
     async def _take_up(self, launching: StillLaunching) -> JobHandle | Outcome:
         """Wait for a launch that is under way, within the time limit that its worker kept."""
         if self._cancel.is_wanted:
             raise launching
         try:
-            job_config = await self._job_config()
+            prepared = await self._prepare()
         except (OumiFlowsError, OSError):
             raise launching from None
-        return await self._launch_prepared(job_config, under_way=launching)
+        return await self._launch_prepared(prepared, under_way=launching)
 
     async def _launch_prepared(
-        self, job_config: str, *, under_way: StillLaunching | None = None
+        self, prepared: PreparedLaunch, *, under_way: StillLaunching | None = None
     ) -> JobHandle | Outcome:
         cluster = await self._search.cluster()
         await self._record.show(JobState.LAUNCHING)
-        look = "the contents of a folder of results"
-        marks = await self._reading.read(look, self._plan.result_marks, self.number)
-        labels = {**self._plan.labels, **(marks or {})}
-        if self._request.cloud != names.LOCAL_CLOUD:
-            labels[names.LABEL_CLUSTER] = cluster
-        if self._record.force_cancel and not self._record.is_cancelling:
-            labels[names.LABEL_FORCE_CANCEL] = False  # it was requested for an earlier attempt
-        await self._record.label({**labels, **self._submissions.begin(self.number)})
+        await self._record.label(await self._labels_of_launch(prepared, cluster))
         if self._cancel.is_wanted or self._record.is_cancelling:
             if under_way is not None:
                 raise under_way  # its job is cancelled once it exists
@@ -251,7 +246,7 @@ class Attempt:
         self._recording = asyncio.create_task(self._record_provenance())
         launching = asyncio.ensure_future(
             self._launcher.launch(
-                job_config,
+                prepared.job_config,
                 cloud=self._request.cloud,
                 cluster_name=cluster,
                 key=self._search.key(self.number),
@@ -267,12 +262,30 @@ class Attempt:
             launching.cancel()
             raise
 
-    async def _job_config(self) -> str:
-        """The job config to launch; a later attempt gets the checkpoint to resume from."""
+    async def _labels_of_launch(self, prepared: PreparedLaunch, cluster: str) -> RunLabels:
+        """The labels to write before the job is launched."""
+        labels = self._record.labels.with_changes(prepared.labels)
+        marks = await self._reading.read(
+            "the contents of a folder of results",
+            mark_results,
+            labels,
+            self.number,
+            is_script=prepared.is_script,
+        )
+        changes = prepared.labels.with_changes(marks or RunLabels())
+        if not is_local(self._request.cloud):
+            changes = changes.with_changes(RunLabels(cluster_name=cluster))
+        if labels.force_cancel and not self._record.is_cancelling:
+            # It was requested for an earlier attempt.
+            changes = changes.with_changes(RunLabels(force_cancel=False))
+        return changes.with_changes(self._submissions.begin(self.number))
+
+    async def _prepare(self) -> PreparedLaunch:
+        """Prepare the launch; a later attempt gets the checkpoint to resume from."""
+        record, sharing = self._record, None
         if self.number > 1:
-            record = self._record
-            self._plan.sharing = await jobs_that_shared(record.run, record.client)
-        return await asyncio.to_thread(self._plan.job_config, self.number)
+            sharing = await jobs_that_shared(record.run, record.client)
+        return await asyncio.to_thread(self._plan.prepare, self.number, sharing=sharing)
 
     async def _refusal(self) -> Outcome | None:
         """Say why nothing may be launched; None: it may."""
@@ -314,9 +327,9 @@ class Attempt:
 
     async def _keep_duration(self) -> None:
         """Keep how long the attempt took, and the other labels noted for the run."""
-        self._record.stop_stopwatch()
+        self._stopwatches.stop()
         try:
-            await self._record.label({})
+            await self._record.label(RunLabels())
         except (httpx.HTTPError, ObjectNotFound) as error:
             self._logger.debug("Prefect did not answer: %r", error)
 
@@ -348,7 +361,7 @@ class Attempt:
         self._logger.info("Launched %s on %s", handle.launcher_job_id, handle.cluster_name)
         if self._is_late:
             self._cancel.ask(force=False, concluded=False)
-        if self._request.cloud != names.LOCAL_CLOUD:
+        if not is_local(self._request.cloud):
             # The watch writes the label again. A job must be ended even if its run was deleted.
             with suppress(httpx.HTTPError, ObjectNotFound):
                 await self._record.label_handle(handle, attempt=self.number, log_path=None)

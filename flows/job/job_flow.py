@@ -112,7 +112,7 @@ async def _look_for_cancel(record: RunRecord, cancel: CancelRequest) -> None:
         except httpx.HTTPError:
             continue
         if record.is_cancelling or record.is_concluded:
-            cancel.ask(force=record.force_cancel, concluded=record.is_concluded)
+            cancel.ask(force=record.labels.force_cancel, concluded=record.is_concluded)
 
 
 async def _end_if_cancelling(attempt: Attempt, record: RunRecord) -> None:

@@ -10,6 +10,7 @@ from prefect.exceptions import ObjectNotFound
 from flows.core import names
 from flows.core.errors import ClusterUnreachable, OumiFlowsError
 from flows.core.models import JobHandle
+from flows.core.run_labels import RunLabels
 from flows.core.states import JobState, TerminationReason
 from flows.job.cluster_watch import ClusterWatch, Watched
 from flows.job.letting_go import Patience
@@ -18,6 +19,7 @@ from flows.job.outcome import Outcome, outcome_of
 from flows.job.reading import Reading
 from flows.job.reporting import Report
 from flows.job.run_record import RunRecord
+from flows.job.run_stopwatches import RunStopwatches
 from flows.job.runtime import CancelRequest, CancelState, Runtime
 from flows.launcher.port import LauncherState, Observation
 
@@ -59,6 +61,7 @@ class JobWatch:
         self._handle = handle
         self._attempt = attempt
         self._record = record
+        self._stopwatches = RunStopwatches(record)
         self._runtime = runtime
         self._launcher = runtime.launcher
         self._watcher = runtime.watcher
@@ -77,7 +80,7 @@ class JobWatch:
         self._reading = Reading()
         self._seen: Observation | None = None
         # An earlier watch may have stopped before it could cancel the job.
-        self._cancel_due = record.is_timed_out(attempt)
+        self._cancel_due = self._is_timed_out()
         self._passed_on = CancelState()
         self._cancel_again_at = float("inf")
         self._missing_since: float | None = None
@@ -136,7 +139,7 @@ class JobWatch:
                 self._report.say("The end of the log could not be copied to %s", self._log.path)
             self._seen = self._with_log(self._seen)
             await self._show(self._seen)
-        output_dir = str(self._record.labels.get(names.LABEL_OUTPUT_DIR, ""))
+        output_dir = self._record.labels.output_dir or ""
         return await self._report.finish(outcome, self._seen, output_dir=output_dir)
 
     async def _pass_on_cancel(self, cluster: ClusterWatch) -> None:
@@ -203,7 +206,7 @@ class JobWatch:
 
     def _outcome_of_end(self, seen: Observation) -> Outcome:
         cancelled = self._cancel.is_wanted
-        timed_out = self._record.is_timed_out(self._attempt)
+        timed_out = self._is_timed_out()
         if timed_out and not cancelled and seen.state is LauncherState.CANCELLED:
             return Outcome(
                 TerminationReason.TIMED_OUT,
@@ -237,18 +240,22 @@ class JobWatch:
             elif seen.state is LauncherState.PENDING:
                 # A job may be pending again: Slurm puts preempted jobs back into its queue.
                 await self._record.show(JobState.LAUNCHING)
-                await self._record.runs_no_more()
+                await self._stopwatches.forget_running()
         except (httpx.HTTPError, ObjectNotFound) as error:
             self._logger.debug("Prefect did not answer: %r", error)
 
+    def _is_timed_out(self) -> bool:
+        """Whether we ended this attempt because it ran too long."""
+        return self._record.labels.timed_out_attempt == self._attempt
+
     async def _limit(self) -> None:
         """Request the end of a job that has run for too long."""
-        if self._timeout_seconds is None or self._record.is_timed_out(self._attempt):
+        if self._timeout_seconds is None or self._is_timed_out():
             return
-        if await self._record.running_seconds(attempt=self._attempt) < self._timeout_seconds:
+        if await self._stopwatches.running_seconds(attempt=self._attempt) < self._timeout_seconds:
             return
         # Write the reason first: whatever finds the job ended must know that we ended it.
-        await self._record.label_timed_out(self._attempt)
+        await self._record.label(RunLabels(timed_out_attempt=self._attempt))
         self._report.say(
             "It has run for %g s, its limit. It is cancelled now.", self._timeout_seconds
         )

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Final, TypeVar
 
-from flows.core.configs.clouds import CloudKind, cloud_kinds, kind_of
+from flows.core.configs.clouds import LOOK_THERE, find_kind, kind_of
 from flows.core.errors import ClusterUnreachable, StillLaunching
 from flows.core.models import JobHandle
 from flows.core.settings import Settings
@@ -143,15 +143,5 @@ def with_cost(outcome: Outcome, handle: JobHandle, *, is_own: bool) -> Outcome:
 
 
 def _where_to_look(cloud: str, cluster: str) -> str:
-    match cloud_kinds().get(cloud):
-        case CloudKind.SLURM:
-            return f"Look with `ssh {cluster} squeue --me`, and end it with `scancel`."
-        case CloudKind.SKYPILOT:
-            return (
-                f"Look with list_clusters or `sky queue {cluster}`. The cluster may be billed "
-                "until down_cluster ends it."
-            )
-        case CloudKind.MODAL:
-            return "Look at Modal's dashboard; a sandbox is billed while it runs."
-        case _:
-            return "Look there with list_clusters or the cluster's own commands, and end it there."
+    kind = find_kind(cloud)
+    return kind.where_to_look.format(cluster=cluster) if kind else LOOK_THERE

@@ -7,8 +7,8 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Scheduled
 
-from flows.core import names
 from flows.core.prefect_states import PREFECT_STATE
+from flows.core.run_labels import RunLabels
 from flows.core.states import JobState, TerminationReason
 from flows.job.prefect_calls import patiently, retried_at
 from flows.job.run_record import RunRecord
@@ -20,14 +20,14 @@ async def rejoin(record: RunRecord) -> None:
     Args:
         record: The job, at the beginning of an attempt after its first.
     """
-    parent_id = record.labels.get(names.LABEL_PARENT)
+    parent_id = record.labels.part_of
     if parent_id is None:
         return
-    if record.labels.get(names.LABEL_STOPPED):
+    if record.labels.stopped_early:
         # A retry of a trial that the sweep had stopped must run to its end.
-        await patiently(lambda: record.label({names.LABEL_STOPPED: ""}))
+        await patiently(lambda: record.label(RunLabels(stopped_early="")))
     try:
-        parent = await patiently(lambda: record.client.read_flow_run(UUID(str(parent_id))))
+        parent = await patiently(lambda: record.client.read_flow_run(UUID(parent_id)))
     except ObjectNotFound:
         return
     if await was_retried(record.run.id, parent, record.client):
@@ -53,16 +53,12 @@ async def go_on(child: FlowRun, parent_id: UUID, client: PrefectClient) -> None:
     attempt = await patiently(record.next_attempt)
     await patiently(
         lambda: record.label(
-            {
-                names.LABEL_ONE_PART: attempt,
-                names.LABEL_ATTEMPT: attempt,
-                names.LABEL_FORCE_CANCEL: False,
-            }
+            RunLabels(one_part_attempt=attempt, attempt=attempt, force_cancel=False)
         )
     )
     state = Scheduled(
         name=PREFECT_STATE[JobState.RETRYING].name,
-        message=f"{child.labels.get(names.LABEL_PART)} was retried.",
+        message=f"{RunLabels.read(child.labels).part} was retried.",
     )
     await patiently(lambda: client.set_flow_run_state(parent_id, state))
 

@@ -18,6 +18,7 @@ from flows.core.training.recorder import record_folder
 from flows.job.log_recorder import LogRecorder
 from flows.job.outcome import Outcome
 from flows.job.progress import ProgressReader
+from flows.job.progress_artifact import ProgressArtifact
 from flows.job.reading import Reading
 from flows.job.run_record import RunRecord
 from flows.launcher.port import Observation
@@ -45,7 +46,7 @@ class Report:
     ) -> None:
         self.redactor = own_redactor()
         """Hides secrets in everything that goes to Prefect."""
-        self._record = record
+        self._artifact = ProgressArtifact(record)
         self._logger = logger
         self._interval = interval_seconds
         self._reading = Reading()
@@ -191,7 +192,7 @@ class Report:
 
     async def _write_progress(self, *, observed_at: datetime, unreachable: str | None) -> None:
         try:
-            await self._record.show_progress(
+            await self._artifact.show(
                 self._progress, observed_at=observed_at, unreachable=unreachable
             )
         except (httpx.HTTPError, ObjectNotFound) as error:

@@ -2,7 +2,6 @@
 
 import logging
 import math
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,9 +12,10 @@ from flows.core import names
 from flows.core.divergence import divergence, last_loss
 from flows.core.metrics import ResultFiles, kept_metrics, read_metrics
 from flows.core.result_marks import ResultMarks, marks_of
+from flows.core.run_labels import RunLabels
 from flows.job.outcome import Outcome
 from flows.job.reading import Reading
-from flows.job.run_record import LabelValue, RunRecord
+from flows.job.run_record import RunRecord
 
 
 async def keep_results(
@@ -37,18 +37,17 @@ async def keep_results(
         The last loss of its training; None: it did not train.
     """
     reading = Reading()
-    folder = record.labels.get(names.LABEL_OUTPUT_DIR)
+    folder = record.labels.output_dir
     if own_output and folder:
-        await reading.read("a folder of results", link_latest, Path(str(folder)))
+        await reading.read("a folder of results", link_latest, Path(folder))
     files = result_files(record.labels)
     found = await reading.read("the results of a job", read_metrics, files) or {}
     if loss is not None and not math.isfinite(loss):
         # A training that writes no file of metrics shows it only in its reports.
         found["loss"] = loss
     if found:
-        kept: dict[str, LabelValue] = {names.LABEL_METRICS: kept_metrics(found)}
         try:
-            await record.label(kept)
+            await record.label(RunLabels(metrics=kept_metrics(found)))
         except (httpx.HTTPError, ObjectNotFound) as error:
             logger.warning("The metrics of the job were not kept: %s", error)
     return last_loss(found)
@@ -63,22 +62,45 @@ def with_divergence(outcome: Outcome, *, loss: float | None) -> Outcome:
     return outcome._replace(text=f"{outcome.text.rstrip('. ')}, but {words}.") if words else outcome
 
 
-def result_files(labels: Mapping[str, object], *, folder: str = "") -> ResultFiles:
+def result_files(labels: RunLabels, *, folder: str = "") -> ResultFiles:
     """The files with the results of a job.
 
     Args:
         labels: The labels of its run.
         folder: Its folder of results; empty: the one that its labels name.
     """
-    folder = folder or str(labels.get(names.LABEL_OUTPUT_DIR) or "")
-    log_path = labels.get(names.LABEL_LOG_PATH)
+    folder = folder or labels.output_dir or ""
     # Without marks it is unknown which files of the folder are the job's.
-    before = marks_of(labels.get(names.LABEL_RESULT_MARKS), folder)
+    before = marks_of(labels.result_marks, folder)
     return ResultFiles(
         output_dir=Path(folder) if folder and before else None,
-        log_path=Path(str(log_path)) if log_path else None,
+        log_path=Path(labels.log_path) if labels.log_path else None,
         before=before or ResultMarks(),
     )
+
+
+def mark_results(labels: RunLabels, attempt: int, *, is_script: bool) -> RunLabels:
+    """Mark the contents of the folder of results before an attempt is launched. Blocking.
+
+    Args:
+        labels: The labels of its run, with those of the launch.
+        attempt: The number of the attempt.
+        is_script: Whether a script runs, which decides itself where to resume.
+    """
+    folder = labels.output_dir or ""
+    marks = marks_of(labels.result_marks, folder) or ResultMarks(folder=folder)
+    if not folder or marks.has(attempt):
+        return RunLabels()  # the worker that began the launch wrote them: the job may write by now
+    goes_on = labels.fresh_attempt != attempt
+    if not is_script:
+        goes_on &= labels.resumed_attempt == attempt
+    return _with_marks(marks.next(attempt, goes_on=goes_on))
+
+
+def mark_end(labels: RunLabels, attempt: int) -> RunLabels:
+    """Mark the end of an attempt: later lines of the file are not its own. Blocking."""
+    marks = marks_of(labels.result_marks, labels.output_dir or "")
+    return _with_marks(marks.with_end(attempt)) if marks else RunLabels()
 
 
 def link_latest(folder: Path) -> None:
@@ -95,3 +117,7 @@ def link_latest(folder: Path) -> None:
             draft.unlink(missing_ok=True)
             draft.symlink_to(folder.name, target_is_directory=True)
             draft.replace(link)
+
+
+def _with_marks(marks: ResultMarks) -> RunLabels:
+    return RunLabels(result_marks=marks.model_dump_json(exclude_defaults=True))

@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from flows.core import names
 from flows.core.models import JobRequest
+from flows.core.run_labels import RunLabels
 
 
 def request_of(run: FlowRun) -> JobRequest | None:
@@ -18,12 +19,13 @@ def request_of(run: FlowRun) -> JobRequest | None:
 def known_name(run: FlowRun) -> str:
     """The run's name with its short id, which runs made by a schedule or the UI lack."""
     short = str(run.id)[:8]
+    labels = RunLabels.read(run.labels)
     request = request_of(run)
     if run.name.endswith(short):
         return run.name
-    if words := run.labels.get(names.LABEL_RUN_NAME):
-        return f"{words}-{names.firing(run.id, run.expected_start_time)}"
-    if names.LABEL_ATTEMPT in run.labels:
+    if labels.run_name:
+        return f"{labels.run_name}-{names.firing(run.id, run.expected_start_time)}"
+    if labels.attempt is not None:
         # It was submitted a moment ago: its full name needs an id, which it did not have yet.
         return f"{run.name}-{short}"
     if request is None:

@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.types import DateTime
 
 from flows.core import names
+from flows.core.run_labels import RunLabels
 
 _PAGE: Final = 200
 _PAGES: Final = 5
@@ -39,11 +40,11 @@ async def jobs_that_shared(run: FlowRun, client: PrefectClient) -> Sharing:
     Raises:
         httpx.HTTPError: Prefect did not answer.
     """
-    folder = run.labels.get(names.LABEL_OUTPUT_DIR)
+    folder = RunLabels.read(run.labels).output_dir
     if not folder or run.start_time is None:
         return Sharing()
     runs = await _runs_since(run.start_time, client)
-    return await asyncio.to_thread(_sharing, run, str(folder), runs)
+    return await asyncio.to_thread(_sharing, run, folder, runs)
 
 
 async def _runs_since(began: DateTime, client: PrefectClient) -> list[FlowRun]:
@@ -69,8 +70,8 @@ def _sharing(run: FlowRun, folder: str, others: list[FlowRun]) -> Sharing:
         other
         for other in others
         if other.id != run.id
-        and (named := other.labels.get(names.LABEL_OUTPUT_DIR))
-        and os.path.realpath(str(named)) == place
+        and (named := RunLabels.read(other.labels).output_dir)
+        and os.path.realpath(named) == place
     ]
     return Sharing(
         [f"{other.name} ({other.id})" for other in found],

@@ -6,9 +6,10 @@ from typing import Final
 import httpx
 from prefect.exceptions import ObjectNotFound
 
-from flows.core import names
+from flows.core.configs.clouds import is_local
 from flows.core.models import JobRequest
-from flows.job.run_record import LabelValue, RunRecord
+from flows.core.run_labels import RunLabels
+from flows.job.run_record import RunRecord
 
 _NONE: Final = 0
 
@@ -24,7 +25,7 @@ class Submissions:
 
     def __init__(self, record: RunRecord, request: JobRequest, *, is_new: bool) -> None:
         self._record = record
-        self._is_local = request.cloud == names.LOCAL_CLOUD
+        self._is_local = is_local(request.cloud)
         self._is_adopted = request.launcher_job_id is not None
         self._is_new = is_new
         self._taken_back: int | None = None
@@ -37,7 +38,7 @@ class Submissions:
             return False
         if self._is_local:
             return True
-        if names.LABEL_CLUSTER not in self._record.labels:
+        if self._record.labels.cluster_name is None:
             return False  # it is written before the first launch
         last = self._last
         return True if last is None else attempt <= last
@@ -50,14 +51,14 @@ class Submissions:
         """The last attempt before this one whose job may live; 0: there is none."""
         last = self._last
         last = attempt - 1 if last is None else min(last, attempt - 1)
-        has_ended = self._record.labels.get(names.LABEL_ENDED_ATTEMPT) == last
+        has_ended = self._record.labels.ended_attempt == last
         return _NONE if has_ended or not self.may_have(last) else last
 
-    def begin(self, attempt: int) -> dict[str, LabelValue]:
+    def begin(self, attempt: int) -> RunLabels:
         """The labels to write before an attempt is launched."""
         self._taken_back = None if self.may_have(attempt) else self._last or _NONE
         self._is_new = False
-        return {} if self._is_local else {names.LABEL_SUBMITTED_ATTEMPT: attempt}
+        return RunLabels() if self._is_local else RunLabels(submitted_attempt=attempt)
 
     async def take_back(self) -> None:
         """Note that the last launch submitted nothing."""
@@ -66,15 +67,14 @@ class Submissions:
             return  # an earlier launch of the attempt may have submitted a job
         # If the write fails, the cluster is asked before the next launch.
         with suppress(httpx.HTTPError, ObjectNotFound):
-            await self._record.label({names.LABEL_SUBMITTED_ATTEMPT: before})
+            await self._record.label(RunLabels(submitted_attempt=before))
 
     def end(self, attempt: int) -> None:
         """Note that the end of the job of an attempt was observed."""
         if not self._is_local:
-            self._record.note({names.LABEL_ENDED_ATTEMPT: attempt})
+            self._record.note(RunLabels(ended_attempt=attempt))
 
     @property
     def _last(self) -> int | None:
         """The last attempt that may be submitted; None: an earlier version did not write it."""
-        value = self._record.labels.get(names.LABEL_SUBMITTED_ATTEMPT)
-        return value if isinstance(value, int) else None
+        return self._record.labels.submitted_attempt

@@ -4,9 +4,11 @@ Oumi's registry lists the clouds. The module that defines a cloud there decides 
 without a backend of its own has `OumiBackend`.
 """
 
+import importlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from flows.core.configs.clouds import CLOUD_KINDS
 from flows.core.errors import CloudUnavailable
 from flows.core.models import ClusterStatus, JobHandle
 from flows.core.settings import Settings
@@ -98,14 +100,7 @@ def make_backend(cloud: str, settings: Settings) -> CloudBackend:
     load_oumi()
     from oumi.core.registry import REGISTRY, RegistryType
 
-    from flows.launcher.local import oumi_cloud as local_cloud
-    from flows.launcher.local.backend import LocalBackend
     from flows.launcher.oumi.backend import OumiBackend
-    from flows.launcher.sites.modal import ModalBackend
-    from flows.launcher.sites.polaris import PolarisBackend
-    from flows.launcher.sites.site import SlurmSiteBackend
-    from flows.launcher.sky.backend import SkyBackend
-    from flows.launcher.slurm.backend import SlurmBackend
 
     registry: Any = REGISTRY
     builders: dict[str, Callable[[], Any]] = registry.get_all(RegistryType.CLOUD)
@@ -114,13 +109,14 @@ def make_backend(cloud: str, settings: Settings) -> CloudBackend:
         raise CloudUnavailable(
             f"there is no cloud named {cloud}", f"Use one of: {', '.join(sorted(builders))}"
         )
-    backends: dict[str, Callable[[str, Settings], CloudBackend]] = {
-        local_cloud.__name__: LocalBackend,
-        "oumi.launcher.clouds.frontier_cloud": SlurmSiteBackend,
-        "oumi.launcher.clouds.modal_cloud": ModalBackend,
-        "oumi.launcher.clouds.perlmutter_cloud": SlurmSiteBackend,
-        "oumi.launcher.clouds.polaris_cloud": PolarisBackend,
-        "oumi.launcher.clouds.sky_cloud": SkyBackend,
-        "oumi.launcher.clouds.slurm_cloud": SlurmBackend,
-    }
-    return backends.get(builder.__module__, OumiBackend)(cloud, settings)
+    # Whatever its name, a cloud that another module builds is Oumi's own or a stranger's.
+    kinds = (kind for kind in CLOUD_KINDS if kind.builder == builder.__module__)
+    kind = next(kinds, None)
+    backend = _load(kind.backend) if kind is not None else OumiBackend
+    return backend(cloud, settings)
+
+
+def _load(path: str) -> Callable[[str, Settings], CloudBackend]:
+    """Import a backend by its ``module:class``."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flows.core import names
+from flows.core.configs.clouds import is_local
 from flows.core.configs.yaml_text import dump_yaml, mapping_of_yaml
 from flows.core.errors import InvalidConfig
 from flows.core.private_files import write_private
@@ -23,7 +24,7 @@ def with_job_environment(job_config: str, *, key: str, settings: Settings) -> st
     envs: dict[str, Any] = dict(job.get("envs") or {})
     envs[names.JOB_KEY_ENV] = key
     resources: dict[str, Any] = job.get("resources") or {}
-    if resources.get("cloud") == names.LOCAL_CLOUD:
+    if is_local(str(resources.get("cloud"))):
         existing = envs.get(DEPS_ENV) or os.environ.get(DEPS_ENV)
         deps = _deps_text(existing, working_dir=job.get("working_dir"))
         if deps is not None:

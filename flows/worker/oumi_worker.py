@@ -21,6 +21,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
 from flows.core import names
+from flows.core.run_labels import RunLabels
 from flows.core.server_record import guard_server_port
 from flows.core.settings import Settings
 from flows.families.cancelling import end_and_conclude
@@ -344,7 +345,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             request = self._runtime.cancels.get(run.id)
             if request is not None and run.state is not None:
                 request.ask(
-                    force=bool(run.labels.get(names.LABEL_FORCE_CANCEL)),
+                    force=RunLabels.read(run.labels).force_cancel,
                     concluded=run.state.is_final(),
                 )
 

@@ -22,6 +22,7 @@ from prefect.states import Scheduled
 
 from flows.core import names
 from flows.core.prefect_states import TERMINAL_TYPES
+from flows.core.run_labels import RunLabels
 from flows.worker.ownership import Owner
 
 _PAGE = 200
@@ -118,7 +119,7 @@ class PoolRuns:
 
     def _is_of_this_pool(self, run: FlowRun, *, deployments: set[UUID], is_only_pool: bool) -> bool:
         """Whether a run without a pool belongs to this pool, by its own labels and owner."""
-        pool = run.labels.get(names.LABEL_WORK_POOL)
+        pool = RunLabels.read(run.labels).work_pool
         if pool is not None:
             return pool == self._pool
         if run.infrastructure_pid:

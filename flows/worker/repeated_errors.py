@@ -10,8 +10,8 @@ import httpx
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import Abort, ObjectNotFound, Pause
 
-from flows.core import names
 from flows.core.redaction import Redactor, secrets_of
+from flows.core.run_labels import RunLabels
 from flows.core.states import TerminationReason
 from flows.job.outcome import Outcome
 from flows.job.run_request import request_of
@@ -124,8 +124,8 @@ def outcome_for(run: FlowRun, repeated: Repeated) -> Outcome:
 
 def _has_jobs(run: FlowRun) -> bool:
     """Whether a job of the run may be running: its own, or one of a pipeline or a sweep."""
-    attempt = run.labels.get(names.LABEL_ATTEMPT, 1)
-    return request_of(run) is None or run.labels.get(names.LABEL_LAUNCHED_ATTEMPT) == attempt
+    labels = RunLabels.read(run.labels)
+    return request_of(run) is None or labels.launched_attempt == (labels.attempt or 1)
 
 
 def _kind(error: BaseException) -> str:

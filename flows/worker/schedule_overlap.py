@@ -14,9 +14,9 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 
-from flows.core import names
 from flows.core.models import Overlap
 from flows.core.prefect_states import TERMINAL_TYPES
+from flows.core.run_labels import RunLabels
 from flows.core.states import TerminationReason
 from flows.job.outcome import Outcome
 from flows.job.run_record import RunRecord
@@ -103,7 +103,7 @@ def _policy(run: FlowRun) -> Overlap:
     # The due runs that a worker receives have no state (prefect 3.8), only its name.
     if run.state_name == _ASKED_FOR:
         return Overlap.ALLOW
-    return Overlap(str(run.labels.get(names.LABEL_OVERLAP, Overlap.ALLOW)))
+    return RunLabels.read(run.labels).overlap or Overlap.ALLOW
 
 
 def _first(run: FlowRun, executed: list[FlowRun]) -> FlowRun | None:

@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound
 
 from flows.core import names
+from flows.core.configs.clouds import is_local
 from flows.worker.pool_runs import LATE
 from flows.worker.schedule_overlap import Overlaps
 
@@ -37,9 +38,10 @@ class Slots:
         clouds = [cloud for run in active if (cloud := cloud_of(run))]
         if self._limit is not None and len(clouds) >= self._limit:
             return False
-        return cloud_of(job) != names.LOCAL_CLOUD or (
-            clouds.count(names.LOCAL_CLOUD) < self._local_limit
-        )
+        cloud = cloud_of(job)
+        if cloud is None or not is_local(cloud):
+            return True
+        return sum(map(is_local, clouds)) < self._local_limit
 
 
 class WaitingRuns:

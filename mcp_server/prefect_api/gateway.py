@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from flows.core import names
 from flows.core.errors import EngineUnavailable, OumiFlowsError
 from flows.core.prefect_states import PrefectState
+from flows.core.run_labels import RunLabels
 from mcp_server.prefect_api.answers import (
     BUSY,
     checked_answer,
@@ -152,7 +153,7 @@ class PrefectGateway:
         name: str,
         parameters: Mapping[str, Any],
         tags: list[str],
-        labels: Mapping[str, str | int],
+        labels: RunLabels,
         idempotency_key: str,
         flow: str = names.FLOW_NAME,
         work_queue: str | None = None,
@@ -175,7 +176,7 @@ class PrefectGateway:
             "name": name,
             "parameters": parameters,
             "tags": tags,
-            "labels": {**labels, names.LABEL_WORK_POOL: self._work_pool},
+            "labels": labels.with_changes(RunLabels(work_pool=self._work_pool)).as_labels(),
             "idempotency_key": idempotency_key,
             # They come from our own model; checking them costs the server 6 of 29 ms CPU
             # (prefect 3.8), which delays a burst of submissions.
@@ -241,9 +242,10 @@ class PrefectGateway:
         result = read_answer(expect(answer, run_id), _JUDGED)
         return result.state or (await self.read_run(run_id)).state
 
-    async def patch_labels(self, run_id: str, labels: Mapping[str, str | int | bool]) -> None:
-        """Add labels to a flow run, or replace those of the same key."""
-        expect(await self._call("PATCH", f"/flow_runs/{run_id}/labels", labels), run_id)
+    async def patch_labels(self, run_id: str, changes: RunLabels) -> None:
+        """Change the labels of a flow run."""
+        path = f"/flow_runs/{run_id}/labels"
+        expect(await self._call("PATCH", path, changes.as_labels()), run_id)
 
     async def read_artifacts(self, run_ids: list[str], *, artifact_type: str) -> list[Artifact]:
         """Read artifacts of flow runs, last updated first."""

@@ -1,10 +1,11 @@
 """The parts of Prefect's answers that the gateway reads; it ignores the others."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from flows.core import names, prefect_states
+from flows.core.run_labels import RunLabels
 from flows.core.states import JobState
 
 
@@ -16,6 +17,13 @@ def _known_type(text: str) -> str:
     if text not in prefect_states.STATE_OF_TYPE:
         raise ValueError("not a state type of Prefect")
     return text
+
+
+def _read_labels(labels: object) -> object:
+    return RunLabels.read(cast("dict[str, object]", labels)) if isinstance(labels, dict) else labels
+
+
+_Labels = Annotated[RunLabels, BeforeValidator(_read_labels)]
 
 
 class RunState(_Answer):
@@ -52,13 +60,8 @@ class FlowRun(_Answer):
     idempotency_key: str | None = None
     auto_scheduled: bool = False
     tags: list[str] = []
-    labels: dict[str, Any] = Field(default_factory=dict[str, Any])
+    labels: _Labels = RunLabels()
     parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
-
-    def label(self, key: str) -> str | None:
-        """The label `key` as text; None when it is not set."""
-        value = self.labels.get(key)
-        return None if value is None else str(value)
 
     @property
     def command(self) -> str | None:
@@ -74,8 +77,7 @@ class FlowRun(_Answer):
     @property
     def attempt(self) -> int:
         """The number of the current attempt, from 1."""
-        value = self.label(names.LABEL_ATTEMPT) or ""
-        return int(value) if value.isdecimal() else 1
+        return self.labels.attempt or 1
 
 
 class DeploymentSchedule(_Answer):
@@ -95,18 +97,13 @@ class Deployment(_Answer):
     paused: bool = False
     schedules: list[DeploymentSchedule] = []
     tags: list[str] = []
-    labels: dict[str, Any] = Field(default_factory=dict[str, Any])
+    labels: _Labels = RunLabels()
     parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
     entrypoint: str | None = None
     path: str | None = None
     pull_steps: list[dict[str, Any]] | None = None
     parameter_openapi_schema: dict[str, Any] | None = None
     work_pool_name: str | None = None
-
-    def label(self, key: str) -> str | None:
-        """The label `key` as text; None when it is not set."""
-        value = self.labels.get(key)
-        return None if value is None else str(value)
 
 
 class Artifact(_Answer):

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from flows.core import names
 from flows.core.errors import EngineUnavailable
+from flows.core.run_labels import RunLabels
 from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_api.models import Deployment, FlowRun
 
@@ -55,7 +56,7 @@ class ScheduleGateway:
         schedule: Mapping[str, Any] | None,
         parameters: Mapping[str, Any],
         tags: list[str],
-        labels: Mapping[str, str | int],
+        labels: RunLabels,
         flow: str = names.FLOW_NAME,
         work_queue: str | None = None,
     ) -> Deployment:
@@ -90,7 +91,7 @@ class ScheduleGateway:
             "work_pool_name": own.work_pool_name,
             "parameters": parameters,
             "tags": tags,
-            "labels": labels,
+            "labels": labels.as_labels(),
             "schedules": [{"schedule": schedule, "active": True}] if schedule else [],
         }
         if work_queue is not None:
@@ -131,12 +132,12 @@ class ScheduleGateway:
         await self._gateway.tell("POST", f"/deployments/{deployment_id}/schedule", body)
 
     async def create_run_at(
-        self, deployment_id: str, at: datetime, *, name: str, labels: Mapping[str, str | int]
+        self, deployment_id: str, at: datetime, *, name: str, labels: RunLabels
     ) -> FlowRun | None:
         """Create the single run of a deployment without a schedule, or read it."""
         body = {
             "name": name,
-            "labels": labels,
+            "labels": labels.as_labels(),
             "state": _scheduled_state(at),
             "idempotency_key": "at",
             "enforce_parameter_schema": False,

@@ -11,7 +11,7 @@ from flows.core.checks.file_checks import FileReport, check_files
 from flows.core.checks.launch import read_launch
 from flows.core.checks.notes import Notes
 from flows.core.checks.recipe import guess_type
-from flows.core.checks.target import CLOUDS
+from flows.core.configs.clouds import find_kind, is_local
 from flows.core.configs.reader import ConfigFile, ConfigKind, resolve_config_path
 from flows.core.configs.schema import ConfigType
 from flows.core.configs.yaml_lines import Places
@@ -110,8 +110,8 @@ class CheckService:
         except _NOT_ANSWERED as error:
             _note_no_answer(notes, error, FindingCode.OUMI_NOT_ASKED)
         else:
-            is_local = _target(asked.read, cloud) == LOCAL_CLOUD
-            note_oumi_problems(notes, verdict.problems, is_local=is_local)
+            here = is_local(_target(asked.read, cloud))
+            note_oumi_problems(notes, verdict.problems, is_local=here)
         return _validation(path, config_type, notes.findings)
 
     async def pre_flight(self, config: str, *, client_cwd: str, cloud: str = "") -> PreFlight:
@@ -137,7 +137,7 @@ class CheckService:
                 {
                     "config_path": str(asked.path),
                     "client_cwd": str(asked.folder),
-                    "cloud": cloud if cloud in CLOUDS else "",
+                    "cloud": cloud if find_kind(cloud) else "",
                 },
                 WorkerFindings,
                 timeout_seconds=self._timeout_seconds,

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Final
 
-from flows.core import names
 from flows.core.models import ClusterStatus
 from flows.core.states import JobState
 from mcp_server.prefect_api.gateway import PrefectGateway
@@ -36,7 +35,7 @@ class ClusterJobs:
 
 def name_live_jobs(cluster: ClusterStatus, ours: Sequence[FlowRun]) -> list[str]:
     """List the live jobs of a cluster, each with its state; foreign ones by their ids."""
-    known = {run.label(names.LABEL_LAUNCHER_JOB_ID) for run in ours}
+    known = {run.labels.launcher_job_id for run in ours}
     others = [job for job in cluster.live_jobs or () if job not in known]
     return [*(f"{run.name} ({run.state.job_state})" for run in ours), *others]
 

@@ -5,6 +5,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from flows.core import names
+from flows.core.configs.clouds import is_local
 from flows.core.errors import ClusterNotFound, ClusterUnreachable, OperationTimeout
 from flows.core.models import ClusterEnd, ClusterList, ClusterState, ClusterStatus, Value
 from mcp_server.services.cluster_jobs import ClusterJobs, are_ending, list_some, name_live_jobs
@@ -87,7 +88,7 @@ class ClusterService:
         Raises:
             ClusterNotFound: The cloud has no cluster of that name.
         """
-        if cloud != names.LOCAL_CLOUD:
+        if not is_local(cloud):
             return None
         cluster = await self.find(cloud, cluster_name)
         if are_ending(cluster, await self._jobs.live(cloud, cluster_name)):
@@ -120,7 +121,7 @@ class ClusterService:
     async def _loss(self, cluster: ClusterStatus) -> str:
         """Describe what is lost with a cluster."""
         where = f"cluster {cluster.cluster_name} on {cluster.cloud}"
-        if cluster.cloud != names.LOCAL_CLOUD:
+        if not is_local(cluster.cloud):
             return f"{where}, its disks and what runs on it ({_jobs(cluster)}) are destroyed."
         ours = await self._jobs.live(cluster.cloud, cluster.cluster_name)
         live = name_live_jobs(cluster, ours)
@@ -129,8 +130,7 @@ class ClusterService:
 
     async def _end(self, flow: str, verb: str, cloud: str, cluster_name: str) -> ClusterChange:
         try:
-            is_local = cloud == names.LOCAL_CLOUD
-            if is_local and await self._jobs.live(cloud, cluster_name):
+            if is_local(cloud) and await self._jobs.live(cloud, cluster_name):
                 await self.find(cloud, cluster_name)
                 if left := await self._jobs.end(cloud, cluster_name):
                     first = f"Its jobs end first: {left} Call again."

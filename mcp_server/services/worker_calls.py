@@ -20,6 +20,7 @@ from flows.core.errors import (
 )
 from flows.core.models import Answer
 from flows.core.prefect_states import PREFECT_STATE
+from flows.core.run_labels import RunLabels
 from flows.core.states import JobState
 from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
@@ -100,11 +101,11 @@ class WorkerCalls:
         run = await self._await_end(last, timeout_seconds)
         if run.state.job_state.is_terminal:
             if is_unread:
-                await self._gateway.patch_labels(run.id, {names.LABEL_UNREAD: "no"})
+                await self._gateway.patch_labels(run.id, RunLabels(unread=False))
             return await self._answer(run, answer_type)
         if not run.run_count:
             raise _late(await self._withdraw(run))
-        await self._gateway.patch_labels(run.id, {names.LABEL_UNREAD: "yes"})
+        await self._gateway.patch_labels(run.id, RunLabels(unread=True))
         raise OperationTimeout(
             f"{name} had no answer within {timeout_seconds:g} s and continues",
             "Call again for the answer",
@@ -119,7 +120,7 @@ class WorkerCalls:
         timeout_seconds: float,
         name: str,
     ) -> T | None:
-        """Order work that may take minutes, from a flow that sets `LABEL_ORDERED`.
+        """Order work that may take minutes, from a flow that sets `oumi.ordered`.
 
         A call joins a run of the same order that has not ended, and gets the answer of one that
         ended after the call before it had stopped waiting.
@@ -143,14 +144,14 @@ class WorkerCalls:
         run = await self._await_end(run, timeout_seconds)
         if run.state.job_state.is_terminal:
             if is_unread:
-                await self._gateway.patch_labels(run.id, {names.LABEL_UNREAD: "no"})
+                await self._gateway.patch_labels(run.id, RunLabels(unread=False))
             return await self._answer(run, answer_type)
-        if not run.label(names.LABEL_ORDERED):
+        if not run.labels.ordered:
             run = await self._withdraw(run)
-            if not run.label(names.LABEL_ORDERED):
+            if not run.labels.ordered:
                 raise _late(run)
         if not is_unread:
-            await self._gateway.patch_labels(run.id, {names.LABEL_UNREAD: "yes"})
+            await self._gateway.patch_labels(run.id, RunLabels(unread=True))
         return None
 
     async def _create(
@@ -160,7 +161,7 @@ class WorkerCalls:
             name=name,
             parameters=parameters,
             tags=[names.CALL_TAG],
-            labels={},
+            labels=RunLabels(),
             idempotency_key=key,
             flow=flow,
             work_queue=names.CALL_QUEUE,
@@ -227,7 +228,7 @@ class WorkerCalls:
 
 def _is_unread(run: FlowRun | None) -> bool:
     """Whether the caller stopped waiting for the run's answer."""
-    return run is not None and run.label(names.LABEL_UNREAD) == "yes"
+    return run is not None and run.labels.unread
 
 
 def _can_continue(run: FlowRun) -> bool:

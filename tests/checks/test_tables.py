@@ -21,15 +21,18 @@ from flows.core.checks.needs import API_KEYS
 from flows.core.checks.notes import Notes
 from flows.core.checks.recipe import Dataset
 from flows.core.checks.sync import Sync
-from flows.core.checks.target import CLOUDS, SKY_CLOUDS, SKY_DISK_GB, nearest_gpu
+from flows.core.checks.target import SKY_DISK_GB, nearest_gpu
+from flows.core.configs.clouds import cloud_kinds
 from flows.launcher.oumi.registry import OumiRegistry, Registered
 from flows.machine_checks.hardware import TORCH
 
 
 def test_the_clouds_are_those_of_oumis_registry() -> None:
     registry: Any = REGISTRY
-    assert set(registry.get_all(RegistryType.CLOUD)) == set(CLOUDS)
-    assert {cloud.value for cloud in SkyClient.SupportedClouds} == set(SKY_CLOUDS)
+    assert set(registry.get_all(RegistryType.CLOUD)) == set(cloud_kinds())
+    assert {cloud.value for cloud in SkyClient.SupportedClouds} == {
+        name for name, kind in cloud_kinds().items() if kind.is_sky
+    }
 
 
 def test_the_keys_of_remote_engines_are_those_oumi_reads() -> None:

@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from flows.core.configs.clouds import CloudKind, JobPlace, cloud_kinds, kind_of, place_of
+from flows.core.configs.clouds import CLOUD_KINDS, cloud_kinds, kind_of
+from flows.core.configs.clusters import JobPlace, place_of
 from flows.core.errors import CloudUnavailable, Conflict, InvalidConfig
 
 JOB_ID = "0123abcd-4567-89ef-0123-456789abcdef"
@@ -14,8 +15,9 @@ def place(cloud: str, **given: Any) -> JobPlace:
 
 
 def test_every_cloud_of_oumi_is_of_a_known_kind() -> None:
-    assert set(cloud_kinds().values()) == set(CloudKind)
-    assert kind_of("sky-slurm") is CloudKind.SKYPILOT
+    assert set(cloud_kinds().values()) == set(CLOUD_KINDS)
+    assert kind_of("sky-slurm").is_sky
+    assert [name for name, kind in cloud_kinds().items() if kind.is_local] == ["local"]
     with pytest.raises(CloudUnavailable, match=r"Use one of aws, azure, .*, slurm"):
         kind_of("gpc")
 
@@ -77,7 +79,7 @@ def test_a_cloud_of_a_class_that_we_do_not_know_costs_no_other(
     schema = clouds.load_schema()
     more = {**schema, "clouds": {**schema["clouds"], "moon": "MoonCloud"}}
     monkeypatch.setattr(clouds, "load_schema", lambda: more)
-    assert kind_of("gcp") is CloudKind.SKYPILOT
+    assert kind_of("gcp").is_sky
     assert "moon" not in cloud_kinds()
     with pytest.raises(
         CloudUnavailable, match="class MoonCloud, which oumi-flows does not support"

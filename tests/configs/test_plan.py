@@ -24,11 +24,11 @@ SYNTH = "inference_config: {model: {model_name: m}}\n"
 ENVS = {"PYTHONUNBUFFERED": "1", "COLUMNS": "400"}
 
 
-def plan_for(folder: Path, text: str, *, resume_from: Path | None = None, **fields: Any) -> JobPlan:
+def plan_for(folder: Path, text: str, **fields: Any) -> JobPlan:
     path = folder / "config.yaml"
     path.write_text(text)
     request = JobRequest(config_path=str(path), client_cwd=str(folder), **fields)
-    return make_plan(request, read_config(path), resume_from=resume_from)
+    return make_plan(request, read_config(path))
 
 
 def test_a_training_config_runs_oumi_train_in_the_clients_folder(tmp_path: Path) -> None:
@@ -229,15 +229,6 @@ def test_a_synth_config_names_its_model_in_its_inference_config(tmp_path: Path) 
     assert plan_for(tmp_path, text, command=Command.SYNTH).model_name == "a/b"
 
 
-def test_a_retry_resumes_from_a_checkpoint(tmp_path: Path) -> None:
-    overrides = {"training.resume_from_checkpoint": "older", "training.max_steps": 9}
-    plan = plan_for(tmp_path, MODEL, overrides=overrides, resume_from=tmp_path / "checkpoint-20")
-    assert plan.argv[4:] == [
-        f"--training.resume_from_checkpoint={tmp_path}/checkpoint-20",
-        "--training.max_steps=9",
-    ]
-
-
 def refusal(error: type[OumiFlowsError], folder: Path, text: str, **fields: Any) -> str:
     with pytest.raises(error) as caught:
         plan_for(folder, text, **fields)
@@ -257,14 +248,9 @@ def test_what_cannot_run_is_refused_with_the_reason(tmp_path: Path) -> None:
     assert "did you mean training.max_steps?" in message
 
 
-def test_bad_overrides_and_resuming_what_cannot_are_refused(tmp_path: Path) -> None:
+def test_bad_overrides_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match=r"did you mean training\.max_steps"):
         plan_for(tmp_path, MODEL, overrides={"training.max_stepz": 1})
-    with pytest.raises(InvalidArgument, match="cannot resume"):
-        plan_for(tmp_path, MODEL, command=Command.TUNE, resume_from=tmp_path)
-    assert "run script decides" in refusal(
-        InvalidArgument, tmp_path, "run: x\n", resume_from=tmp_path
-    )
 
 
 def test_an_override_can_give_what_the_config_lacks(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from flows.core.configs.checkpoints import whole_checkpoints
-from flows.core.configs.plan import JobPlan, make_plan
+from flows.core.configs.plan import RESUME_KEY, JobPlan, make_plan
 from flows.core.configs.reader import load_snapshot, read_config, save_snapshot
 from flows.core.models import JobRequest
 
@@ -69,7 +69,7 @@ def test_a_plans_script_trains_and_resumes_from_the_last_whole_checkpoint(tmp_pa
     assert checkpoint is not None
     assert checkpoint.step == 5
     config = load_snapshot(request.config_sha256 or "", snapshots)
+    overrides = {**request.overrides, RESUME_KEY: str(checkpoint.path)}
+    resuming = request.model_copy(update={"overrides": overrides})
     # Step 10 alone is left to log.
-    assert run_plan(make_plan(request, config, resume_from=checkpoint.path)) == pytest.approx(
-        losses[-1:]
-    )
+    assert run_plan(make_plan(resuming, config)) == pytest.approx(losses[-1:])

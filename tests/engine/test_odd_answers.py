@@ -10,6 +10,7 @@ import pytest
 
 from flows.core.errors import EngineUnavailable
 from flows.core.prefect_states import PREFECT_STATE
+from flows.core.run_labels import RunLabels
 from flows.core.settings import Settings
 from flows.core.states import JobState
 from mcp_server.engine import Connection
@@ -118,7 +119,7 @@ async def test_every_kind_of_call_says_that_it_is_no_prefect_server(odd: Odd, ho
         lambda: gateway.filter_runs(RunFilter(), limit=1),
         lambda: gateway.set_state(RUN_ID, cancelling, message="", repeatable=True),
         lambda: gateway.create_run(
-            name="x", parameters={}, tags=[], labels={}, idempotency_key="x"
+            name="x", parameters={}, tags=[], labels=RunLabels(), idempotency_key="x"
         ),
         lambda: gateway.read_logs(RUN_ID, limit=1),
         lambda: gateway.read_states(RUN_ID),

@@ -47,7 +47,7 @@ async def test_a_job_keeps_its_name_when_its_server_dies_before_naming_it(jobs: 
     # What a server sends first; the name with the run's id follows in a call of its own.
     body = {
         "name": "my job",
-        "labels": {names.LABEL_ATTEMPT: 1},
+        "labels": {"oumi.attempt": 1},
         "parameters": {"request": {"config_path": str(config), "client_cwd": str(jobs.folder)}},
     }
     answer = await jobs.rest.post(f"/deployments/{deployment}/create_flow_run", json=body)

@@ -63,7 +63,7 @@ class Family:
         found = await self.bench.client.read_flow_runs(
             flow_run_filter=FlowRunFilter(parent_flow_run_id=mine)
         )
-        return {str(run.labels[names.LABEL_PART]): run for run in found}
+        return {str(run.labels["oumi.part"]): run for run in found}
 
     async def states(self, parent: UUID) -> dict[str, str]:
         """The state of each job there is."""

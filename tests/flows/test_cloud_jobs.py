@@ -34,7 +34,7 @@ async def test_a_job_that_names_no_cluster_has_one_of_its_own(bench: Bench) -> N
         await bench.launcher.launching.wait()
         cluster = names.own_cluster(str(job_id))
         # Known before the launch, so that what comes of it can be found whatever happens.
-        assert (await bench.run(job_id)).labels[names.LABEL_CLUSTER] == cluster
+        assert (await bench.run(job_id)).labels["oumi.cluster_name"] == cluster
         bench.launcher.gate.set()
         job = await bench.launched(job_id)
         job.succeed()
@@ -106,7 +106,7 @@ async def test_a_job_put_back_into_the_queue_of_its_cluster_is_not_called_runnin
 
 
 async def running_since(bench: Bench, job_id: UUID) -> object:
-    return (await bench.run(job_id)).labels.get(names.LABEL_LIMIT_STOPWATCH)
+    return (await bench.run(job_id)).labels.get("oumi.limit_stopwatch")
 
 
 async def test_a_preempted_job_is_launched_again_on_its_cluster(
@@ -269,7 +269,7 @@ async def test_the_log_of_a_cloud_job_is_kept_here_while_it_is_written(bench: Be
     assert log.read_bytes() == job.output
     assert "The job exited with code 1. ValueError: at last" in text
     run = await bench.run(job_id)
-    assert run.labels[names.LABEL_LOG_PATH] == str(log)
+    assert run.labels["oumi.log_path"] == str(log)
     (artifact,) = await bench.client.read_artifacts(
         artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[job_id]))
     )

@@ -16,8 +16,9 @@ from prefect.client.schemas.objects import FlowRun
 from flows.core import names
 from flows.core.errors import ClusterNotFound, ClusterUnreachable, Conflict, InvalidArgument
 from flows.core.models import ClusterState
+from flows.core.run_labels import RunLabels
 from flows.core.states import JobState, TerminationReason
-from flows.job.run_record import LabelValue, RunRecord
+from flows.job.run_record import RunRecord
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.services.cluster_jobs import ClusterJobs
 from mcp_server.services.clusters import ClusterService
@@ -125,9 +126,9 @@ async def test_an_order_that_was_withdrawn_just_before_is_not_given(
 ) -> None:
     note = RunRecord.label
 
-    async def note_and_be_cancelled(record: RunRecord, labels: dict[str, LabelValue]) -> None:
-        await note(record, labels)
-        if names.LABEL_ORDERED in labels:
+    async def note_and_be_cancelled(record: RunRecord, changes: RunLabels) -> None:
+        await note(record, changes)
+        if changes.ordered:
             await bench.cancel(record.run.id)
 
     monkeypatch.setattr(RunRecord, "label", note_and_be_cancelled)

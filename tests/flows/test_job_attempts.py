@@ -16,11 +16,11 @@ from flows.core import names
 from flows.core.errors import LaunchFailed
 from flows.core.models import RetryCause
 from flows.core.provenance import load
+from flows.core.run_labels import RunLabels
 from flows.core.states import JobState, TerminationReason
 from flows.core.stopwatch import Stopwatch
 from flows.job.launch_plan import LaunchPlan
 from flows.job.retries import RETRY_RULES, RetryRule
-from flows.job.run_record import LabelValue
 from flows.job.shared_output import jobs_that_shared
 from tests.flows.bench import PATIENCE_SECONDS, Bench
 from tests.support.waiting import eventually
@@ -145,7 +145,7 @@ async def test_an_attempt_that_was_preempted_is_followed_by_another(bench: Bench
         "Running",
         "Completed",
     ]
-    assert (await bench.run(job_id)).labels[names.LABEL_ATTEMPT] == 2
+    assert (await bench.run(job_id)).labels["oumi.attempt"] == 2
 
 
 async def test_the_last_attempt_that_was_preempted_fails(bench: Bench) -> None:
@@ -222,7 +222,7 @@ async def test_jobs_that_write_to_one_folder_are_known_to_each_other(
     mine: FlowRun | None = None
     tags = names.run_tags(command="train", cloud="local")
     for name, folder in (("mine", "out"), ("other", "link/out"), ("apart", "out2")):
-        labels: dict[str, LabelValue] = {names.LABEL_OUTPUT_DIR: str(tmp_path / folder)}
+        labels = RunLabels(output_dir=str(tmp_path / folder)).as_labels()
         made = await bench.client.create_flow_run_from_deployment(
             bench.deployment_id, name=name, tags=tags, labels=labels
         )
@@ -254,7 +254,7 @@ async def test_the_time_between_attempts_is_no_part_of_the_duration(bench: Bench
 
 
 async def _measured(bench: Bench, job_id: UUID) -> Stopwatch:
-    watch = Stopwatch.parse((await bench.run(job_id)).labels.get(names.LABEL_STOPWATCH))
+    watch = Stopwatch.parse((await bench.run(job_id)).labels.get("oumi.stopwatch"))
     assert watch is not None
     return watch
 
@@ -351,7 +351,7 @@ async def test_what_an_attempt_runs_on_is_recorded_once_at_its_launch(bench: Ben
         await bench.reaches(job_id, JobState.RUNNING)
         (await bench.launched(job_id)).succeed()
         await bench.ending(job_id)
-    sha256 = (await bench.run(job_id)).labels[names.LABEL_PROVENANCE]
+    sha256 = (await bench.run(job_id)).labels["oumi.provenance"]
     record = load(str(sha256), bench.settings.records_dir)
     assert record is not None
     assert "oumi" in record.packages
@@ -376,10 +376,10 @@ async def test_a_record_that_takes_long_keeps_up_neither_watch_nor_cancel(
             assert (await bench.ending(first))[0] is JobState.CANCELLED
             second = await bench.submit("hold")
             await bench.reaches(second, JobState.RUNNING)
-            assert names.LABEL_PROVENANCE not in (await bench.run(second)).labels
+            assert "oumi.provenance" not in (await bench.run(second)).labels
             gate.set()
             (await bench.launched(second)).succeed()
             await bench.ending(second)
     finally:
         gate.set()
-    assert names.LABEL_PROVENANCE in (await bench.run(second)).labels
+    assert "oumi.provenance" in (await bench.run(second)).labels

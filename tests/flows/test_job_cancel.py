@@ -2,13 +2,14 @@
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 from prefect.client.schemas.objects import StateType
 
 from flows.core import names
 from flows.core.states import JobState, TerminationReason
-from flows.job.launch_plan import LaunchPlan
+from flows.job.launch_plan import LaunchPlan, PreparedLaunch
 from tests.flows.bench import PATIENCE_SECONDS, Bench, Outage
 from tests.support.waiting import eventually
 
@@ -38,7 +39,7 @@ async def test_a_job_that_is_still_there_is_not_yet_cancelled(bench: Bench) -> N
             lambda: bench.launcher.calls["observe"] > looks + 3, timeout=PATIENCE_SECONDS
         )
         assert (await bench.run(job_id)).state_name == "Cancelling"
-        await bench.client.update_flow_run_labels(job_id, {names.LABEL_FORCE_CANCEL: True})
+        await bench.client.update_flow_run_labels(job_id, {"oumi.force_cancel": True})
         assert (await bench.ending(job_id))[:2] == CANCELLED
     assert job.cancels == 2
 
@@ -133,14 +134,14 @@ async def test_a_job_cancelled_while_its_launch_is_prepared_is_never_launched(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, gate = threading.Event(), threading.Event()
-    job_config = LaunchPlan.job_config
+    prepare = LaunchPlan.prepare
 
-    def prepare(plan: LaunchPlan, attempt: int) -> str:
+    def prepare_late(plan: LaunchPlan, attempt: int, **given: Any) -> PreparedLaunch:
         begun.set()
         assert gate.wait(PATIENCE_SECONDS)
-        return job_config(plan, attempt)
+        return prepare(plan, attempt, **given)
 
-    monkeypatch.setattr(LaunchPlan, "job_config", prepare)
+    monkeypatch.setattr(LaunchPlan, "prepare", prepare_late)
     async with bench.worker() as worker:
         job_id = await bench.submit("hold")
         await eventually(begun.is_set, timeout=PATIENCE_SECONDS)
@@ -171,7 +172,7 @@ async def test_a_force_is_meant_for_the_attempt_it_was_asked_of(bench: Bench) ->
         job_id = await bench.submit("ignore")
         await bench.launched(job_id)
         await bench.reaches(job_id, JobState.RUNNING)
-        await bench.client.update_flow_run_labels(job_id, {names.LABEL_FORCE_CANCEL: True})
+        await bench.client.update_flow_run_labels(job_id, {"oumi.force_cancel": True})
         await bench.cancel(job_id)
         assert (await bench.ending(job_id))[:2] == CANCELLED
         await bench.retry(job_id)

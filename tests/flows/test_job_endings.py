@@ -213,17 +213,15 @@ async def test_the_handle_is_on_the_run(bench: Bench) -> None:
         job_id = await bench.submit("hold")
         job = await bench.launched(job_id)
         job.log_path = bench.folder / "job.log"
-        await eventually(
-            lambda: _label(bench, job_id, names.LABEL_LOG_PATH), timeout=PATIENCE_SECONDS
-        )
+        await eventually(lambda: _label(bench, job_id, "oumi.log_path"), timeout=PATIENCE_SECONDS)
         labels = (await bench.run(job_id)).labels
         job.succeed()
         await bench.ending(job_id)
     wanted = {
-        names.LABEL_ATTEMPT: 1,
-        names.LABEL_CLUSTER: "local",
-        names.LABEL_LAUNCHER_JOB_ID: names.launch_key(job_id, 1),
-        names.LABEL_LOG_PATH: str(bench.folder / "job.log"),
+        "oumi.attempt": 1,
+        "oumi.cluster_name": "local",
+        "oumi.launcher_job_id": names.launch_key(job_id, 1),
+        "oumi.log_path": str(bench.folder / "job.log"),
     }
     assert labels == {**labels, **wanted}
 

@@ -13,7 +13,6 @@ from prefect.client.schemas.filters import (
     TaskRunFilterFlowRunId,
 )
 
-from flows.core import names
 from flows.core.states import JobState, TerminationReason
 from tests.flows.bench import PATIENCE_SECONDS, Bench
 from tests.support.waiting import eventually
@@ -91,7 +90,7 @@ async def test_jobs_end_and_are_cancelled_whatever_they_print(bench: Bench) -> N
             assert tasks <= 2  # it was executed once
             assert lines < 40
     run = await bench.run(jobs[-1])
-    assert json.loads(str(run.labels[names.LABEL_METRICS])) == {
+    assert json.loads(str(run.labels["oumi.metrics"])) == {
         "a": "inf",
         "loss": "nan",
         "step": "inf",
@@ -122,5 +121,5 @@ async def test_a_report_that_the_loss_is_none_outweighs_an_older_number(bench: B
             file.write('\r::oumi-flows-progress:: {"step": 4, "max_steps": 4, "loss": "inf"}\r')
         job.succeed()
         assert (await bench.ending(job_id))[2].endswith("its last loss is inf.")
-    kept = (await bench.run(job_id)).labels[names.LABEL_METRICS]
+    kept = (await bench.run(job_id)).labels["oumi.metrics"]
     assert json.loads(str(kept)) == {"loss": "inf"}

@@ -48,7 +48,7 @@ async def test_the_metrics_of_a_job_are_kept_on_its_run(bench: Bench) -> None:
         job.log_path.write_text('{"exact_match": 0.75}\n')
         job.succeed()
         assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
-    kept = (await bench.run(job_id)).labels[names.LABEL_METRICS]
+    kept = (await bench.run(job_id)).labels["oumi.metrics"]
     assert json.loads(str(kept)) == {"exact_match": 0.75}
 
 
@@ -64,13 +64,13 @@ async def test_a_run_of_a_schedule_has_its_folder_on_it_and_latest_leads_there(
         await bench.reaches(job_id, JobState.RUNNING)
         run = await bench.run(job_id)
         folder = bench.folder / "out" / names.firing(job_id, run.expected_start_time)
-        assert run.labels[names.LABEL_OUTPUT_DIR] == str(folder)
+        assert run.labels["oumi.output_dir"] == str(folder)
         assert f"out/{folder.name}" in job.config["run"]
         (make(folder) / "metrics_rank0000.jsonl").write_text('{"step": 5, "loss": 0.5}\n')
         job.succeed()
         assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
     assert (bench.folder / "out" / "latest").resolve() == folder.resolve()
-    kept = (await bench.run(job_id)).labels[names.LABEL_METRICS]
+    kept = (await bench.run(job_id)).labels["oumi.metrics"]
     assert json.loads(str(kept)) == {"loss": 0.5, "step": 5.0}
 
 
@@ -86,7 +86,7 @@ async def test_only_what_the_last_attempt_wrote_counts_after_restarts_too(bench:
     config = bench.folder / "train.yaml"
     config.write_text("model: {model_name: tiny}\ntraining: {output_dir: out}\n")
     job_id = await bench.submit_config(config, skip_preflight=True)
-    await bench.client.update_flow_run_labels(job_id, {names.LABEL_OUTPUT_DIR: str(folder)})
+    await bench.client.update_flow_run_labels(job_id, {"oumi.output_dir": str(folder)})
     async with bench.worker():
         first = await bench.launched(job_id)
         log_metrics(folder, loss=3.0, grad_norm=1.0, step=1)
@@ -101,7 +101,7 @@ async def test_only_what_the_last_attempt_wrote_counts_after_restarts_too(bench:
     async with bench.worker():
         second.succeed()
         assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
-    kept = (await bench.run(job_id)).labels[names.LABEL_METRICS]
+    kept = (await bench.run(job_id)).labels["oumi.metrics"]
     assert json.loads(str(kept)) == {"loss": 2.0, "step": 1.0}
 
 
@@ -110,7 +110,7 @@ async def test_a_script_that_was_retried_keeps_what_its_attempts_left(bench: Ben
     folder = make(bench.folder / "out")
     log_metrics(folder, eval_loss=0.1, step=9)
     job_id = await bench.submit("hold")
-    await bench.client.update_flow_run_labels(job_id, {names.LABEL_OUTPUT_DIR: str(folder)})
+    await bench.client.update_flow_run_labels(job_id, {"oumi.output_dir": str(folder)})
     async with bench.worker():
         first = await bench.launched(job_id)
         log_metrics(folder, grad_norm=1.0, step=1)
@@ -123,5 +123,5 @@ async def test_a_script_that_was_retried_keeps_what_its_attempts_left(bench: Ben
         log_metrics(folder, loss=2.0, step=2)
         second.succeed()
         assert (await bench.ending(job_id))[1] is TerminationReason.COMPLETED
-    kept = (await bench.run(job_id)).labels[names.LABEL_METRICS]
+    kept = (await bench.run(job_id)).labels["oumi.metrics"]
     assert json.loads(str(kept)) == {"grad_norm": 1.0, "loss": 2.0, "step": 2.0}

@@ -105,7 +105,7 @@ async def test_an_attempt_becomes_the_one_before_whose_job_is_still_alive(place:
     found = await search.attach(await search.patience())
     assert found == JobHandle(cloud="local", cluster_name=cluster, launcher_job_id=key)
     assert search.number == 1
-    assert place.record.labels[names.LABEL_ATTEMPTS_TAKEN_BACK] == 1
+    assert place.record.labels.attempts_taken_back == 1
 
 
 async def test_nothing_is_found_where_the_last_job_has_ended(place: Place) -> None:

@@ -5,7 +5,6 @@ from uuid import UUID
 
 import pytest
 
-from flows.core import names
 from flows.core.errors import ClusterUnreachable
 from flows.core.states import JobState, TerminationReason
 from flows.launcher.port import LauncherState
@@ -118,8 +117,8 @@ async def test_time_in_a_queue_does_not_count(bench: Bench) -> None:
 
 
 async def _since(bench: Bench, job_id: UUID) -> object:
-    return (await bench.run(job_id)).labels.get(names.LABEL_LIMIT_STOPWATCH)
+    return (await bench.run(job_id)).labels.get("oumi.limit_stopwatch")
 
 
 async def _is_timed_out(bench: Bench, job_id: UUID) -> bool:
-    return names.LABEL_TIMED_OUT_ATTEMPT in (await bench.run(job_id)).labels
+    return "oumi.timed_out_attempt" in (await bench.run(job_id)).labels

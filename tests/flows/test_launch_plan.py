@@ -1,5 +1,6 @@
 """What an attempt launches: where it goes on from, and where it writes."""
 
+import hashlib
 import io
 import logging
 import os
@@ -20,8 +21,9 @@ from flows.core import names
 from flows.core.configs.marks import MARK
 from flows.core.models import Command, JobRequest
 from flows.core.provenance import load
+from flows.core.run_labels import RunLabels
 from flows.core.settings import Settings
-from flows.job.launch_plan import LaunchPlan
+from flows.job.launch_plan import LaunchPlan, PreparedLaunch
 from flows.job.run_record import RunRecord
 from flows.job.shared_output import Sharing
 from flows.launcher.progress_hook import SIGN, ProgressReports
@@ -95,17 +97,21 @@ def plan_of(
     return LaunchPlan(asked, record, settings, logging.getLogger("test"))
 
 
-def script_of(plan: LaunchPlan, attempt: int) -> str:
+def script_of(plan: LaunchPlan, attempt: int, *, sharing: Sharing | None = None) -> str:
     """The command of an attempt, without quotes."""
-    return " ".join(shlex.split(yaml.safe_load(plan.job_config(attempt))["run"]))
+    return script_in(plan.prepare(attempt, sharing=sharing))
+
+
+def script_in(prepared: PreparedLaunch) -> str:
+    return " ".join(shlex.split(yaml.safe_load(prepared.job_config)["run"]))
 
 
 def test_another_attempt_goes_on_from_the_last_checkpoint_of_its_job(folder: Path) -> None:
     path = save(folder, 20, after=60)
     save(folder, 40, after=90, is_whole=False)
-    plan = plan_of(folder, PLAIN)
-    assert script_of(plan, 2).endswith(f"--training.resume_from_checkpoint={path}")
-    assert plan.labels == {names.LABEL_RESUMED_ATTEMPT: 2, names.LABEL_RESUMED_STEP: 20}
+    prepared = plan_of(folder, PLAIN).prepare(2)
+    assert script_in(prepared).endswith(f"--training.resume_from_checkpoint={path}")
+    assert prepared.labels == RunLabels(resumed_attempt=2, resumed_from_step=20)
 
 
 def test_a_checkpoint_that_another_job_left_is_not_taken_for_ours(folder: Path) -> None:
@@ -124,9 +130,9 @@ def test_a_checkpoint_may_look_a_little_older_than_its_job(folder: Path) -> None
 def test_of_two_trainings_in_one_folder_each_goes_on_from_its_own_checkpoint(folder: Path) -> None:
     mine = mark(save(folder, 100, after=60), names.launch_key(RUN_ID, 1))
     mark(save(folder, 460, after=90), names.launch_key(OTHER_ID, 1))
-    plan = plan_of(folder, PLAIN)
-    assert script_of(plan, 2).endswith(f"={mine}")
-    assert plan.labels[names.LABEL_RESUMED_STEP] == 100
+    prepared = plan_of(folder, PLAIN).prepare(2)
+    assert script_in(prepared).endswith(f"={mine}")
+    assert prepared.labels.resumed_from_step == 100
 
 
 def test_a_checkpoint_of_any_attempt_of_the_job_is_its_own_however_old_its_files_look(
@@ -176,7 +182,7 @@ def test_a_checkpoint_without_a_mark_is_not_of_a_job_whose_training_said_that_it
     save(folder, 40, after=60)
     job = folder.parent / "jobs" / names.launch_key(RUN_ID, 1)
     job.mkdir(parents=True)
-    labels = {names.LABEL_LOG_PATH: str(job / "log.txt")}
+    labels = {"oumi.log_path": str(job / "log.txt")}
     assert "resume" in script_of(plan_of(folder, PLAIN, labels=labels), 2)
     (job / SIGN).touch()
     assert "resume" not in script_of(plan_of(folder, PLAIN, labels=labels), 2)
@@ -187,9 +193,9 @@ def test_without_marks_nothing_is_gone_on_from_where_another_job_wrote_meanwhile
 ) -> None:
     save(folder, 40, after=60)
     plan = plan_of(folder, PLAIN)
-    plan.sharing = Sharing(["train-other (01a207af)"])
+    sharing = Sharing(["train-other (01a207af)"])
     with caplog.at_level(logging.INFO):
-        assert "resume" not in script_of(plan, 2)
+        assert "resume" not in script_of(plan, 2, sharing=sharing)
     assert "train-other (01a207af)" in caplog.text
 
 
@@ -204,9 +210,9 @@ def test_without_marks_nothing_is_gone_on_from_beside_a_marked_one_of_another_jo
 def test_beside_a_live_job_a_copy_of_ones_own_checkpoint_is_gone_on_from(folder: Path) -> None:
     path = mark(save(folder, 40, after=60), names.launch_key(RUN_ID, 1))
     plan = plan_of(folder, PLAIN)
-    plan.sharing = Sharing(["train-other (01a207af)"], is_live=True)
+    sharing = Sharing(["train-other (01a207af)"], is_live=True)
     copy = folder / "out" / f"kept-{RUN_ID.hex[:12]}" / "checkpoint-40"
-    assert script_of(plan, 2).endswith(f"={copy}")
+    assert script_of(plan, 2, sharing=sharing).endswith(f"={copy}")
     assert {one.name for one in copy.iterdir()} == {one.name for one in path.iterdir()}
     mark(path, names.launch_key(OTHER_ID, 1))
     later = plan_of(folder, PLAIN)
@@ -225,8 +231,8 @@ def test_a_checkpoint_that_is_written_over_while_it_is_copied_is_passed_over(
 
     monkeypatch.setattr(shutil, "copytree", copytree)
     plan = plan_of(folder, PLAIN)
-    plan.sharing = Sharing(["train-other (01a207af)"], is_live=True)
-    assert "resume" not in script_of(plan, 2)
+    sharing = Sharing(["train-other (01a207af)"], is_live=True)
+    assert "resume" not in script_of(plan, 2, sharing=sharing)
 
 
 def test_taking_a_checkpoint_without_a_mark_is_said(
@@ -242,7 +248,7 @@ def test_an_attempt_before_the_one_that_started_over_is_passed_over_by_its_numbe
     folder: Path,
 ) -> None:
     mark(save(folder, 180, after=60), names.launch_key(RUN_ID, 1))
-    labels = {names.LABEL_FRESH_ATTEMPT: 2, names.LABEL_FRESH_SINCE: BEGAN.timestamp() + 30}
+    labels = {"oumi.fresh_attempt": 2, "oumi.fresh_since": BEGAN.timestamp() + 30}
     assert "resume" not in script_of(plan_of(folder, PLAIN, labels=labels), 3)
     path = mark(save(folder, 20, after=90), names.launch_key(RUN_ID, 2))
     assert script_of(plan_of(folder, PLAIN, labels=labels), 3).endswith(f"={path}")
@@ -256,17 +262,17 @@ def test_a_config_that_goes_on_from_older_jobs_does_not_from_a_live_one(folder: 
 
 def test_what_came_before_a_fresh_attempt_is_not_gone_on_from(folder: Path) -> None:
     save(folder, 180, after=60)
-    plan = plan_of(folder, PLAIN, labels={names.LABEL_FRESH_ATTEMPT: 2})
-    assert "resume" not in script_of(plan, 2)
-    since = plan.labels[names.LABEL_FRESH_SINCE]
-    labels = {names.LABEL_FRESH_ATTEMPT: 2, names.LABEL_FRESH_SINCE: since}
+    prepared = plan_of(folder, PLAIN, labels={"oumi.fresh_attempt": 2}).prepare(2)
+    assert "resume" not in script_in(prepared)
+    since = prepared.labels.fresh_since
+    labels = {"oumi.fresh_attempt": 2, "oumi.fresh_since": since}
     later = plan_of(folder, PLAIN, labels=labels)
     assert "resume" not in script_of(later, 3)
     path = save(folder, 20, after=datetime.now(UTC).timestamp() + 9 - BEGAN.timestamp())
     assert script_of(later, 3).endswith(f"={path}")
 
 
-@pytest.mark.parametrize("labels", [{}, {names.LABEL_FRESH_ATTEMPT: 2}])
+@pytest.mark.parametrize("labels", [{}, {"oumi.fresh_attempt": 2}])
 def test_oumi_is_not_left_to_pick_a_half_written_checkpoint(
     folder: Path, labels: dict[str, Any]
 ) -> None:
@@ -278,7 +284,7 @@ def test_oumi_is_not_left_to_pick_a_half_written_checkpoint(
 
 def test_a_fresh_attempt_begins_anew_whatever_the_config_tries(folder: Path) -> None:
     save(folder, 20, after=60)
-    labels = {names.LABEL_FRESH_ATTEMPT: 2}
+    labels = {"oumi.fresh_attempt": 2}
     script = script_of(plan_of(folder, TRYING, labels=labels), 2)
     assert script.endswith(NOT_TRYING)
 
@@ -291,7 +297,7 @@ def test_a_config_that_goes_on_from_older_jobs_does_so_at_each_attempt(folder: P
 def test_verl_which_knows_its_own_whole_checkpoints_is_left_to_it(folder: Path) -> None:
     text = TRYING.replace("{output_dir", "{trainer_type: VERL_GRPO, output_dir")
     assert "resume" not in script_of(plan_of(folder, text), 2)
-    fresh = plan_of(folder, text, labels={names.LABEL_FRESH_ATTEMPT: 2})
+    fresh = plan_of(folder, text, labels={"oumi.fresh_attempt": 2})
     assert script_of(fresh, 2).endswith(NOT_TRYING)
 
 
@@ -314,10 +320,11 @@ def test_a_run_of_a_schedule_writes_to_a_folder_of_its_own(
 ) -> None:
     plan = plan_of(folder, text, command=command, own_output=True)
     place = own.format("20261124T010000Z-01a207af")
-    assert option + place in script_of(plan, 1).split()
+    prepared = plan.prepare(1)
+    assert option + place in script_in(prepared).split()
     written = folder / place
     written = written.parent if command is Command.INFER else written
-    assert plan.labels == {names.LABEL_OUTPUT_DIR: str(written)}
+    assert prepared.labels == RunLabels(output_dir=str(written))
 
 
 def test_an_attempt_of_a_schedules_run_goes_on_in_its_own_folder(folder: Path) -> None:
@@ -348,8 +355,20 @@ def test_what_a_job_configs_script_trains_on_is_recorded(folder: Path) -> None:
         (project / name).write_text(text)
     job = "resources: {cloud: local}\nworking_dir: project\nrun: oumi train -c train.yaml\n"
     plan = plan_of(folder, job)
-    label = plan.keep_provenance()[names.LABEL_PROVENANCE]
-    record = load(str(label), folder.parent / "home" / "records")
+    label = plan.keep_provenance().provenance
+    record = load(label or "", folder.parent / "home" / "records")
     assert record is not None
     assert record.seed == 7
     assert {str(project / "train.yaml"), str(project / "data.jsonl")} <= set(record.data)
+
+
+@pytest.mark.parametrize("hash_is_known", [True, False])
+def test_a_launch_reads_its_config_once(folder: Path, *, hash_is_known: bool) -> None:
+    text = "resources: {cloud: local}\nrun: echo\n"
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    plan = plan_of(folder, text, config_sha256=sha256 if hash_is_known else None)
+    assert plan.secrets() == []
+    (folder / "config.yaml").unlink()
+    plan.launch()
+    assert script_of(plan, 1) == "echo"
+    assert plan.keep_provenance().provenance

@@ -114,11 +114,11 @@ async def test_a_job_of_a_paused_pool_is_adopted_and_cancelled(bench: Bench) -> 
 
 async def test_what_was_submitted_to_another_pool_is_left_to_that(bench: Bench) -> None:
     job_id = await running(bench)
-    await bench.client.update_flow_run_labels(job_id, {names.LABEL_WORK_POOL: "theirs"})
+    await bench.client.update_flow_run_labels(job_id, {"oumi.work_pool": "theirs"})
     await remake_pool(bench)
     pool_runs = PoolRuns(bench.client, bench.pool, Owner.current(bench.settings.home))
     assert job_id not in [run.id for run in await pool_runs.find_lost()]
-    await bench.client.update_flow_run_labels(job_id, {names.LABEL_WORK_POOL: bench.pool})
+    await bench.client.update_flow_run_labels(job_id, {"oumi.work_pool": bench.pool})
     assert job_id in [run.id for run in await pool_runs.find_lost()]
     async with bench.worker():
         await bench.cancel(job_id)

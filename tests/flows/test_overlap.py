@@ -8,7 +8,6 @@ from uuid import UUID
 import pytest
 from prefect.states import Scheduled
 
-from flows.core import names
 from flows.core.names import launch_key
 from flows.core.states import JobState, TerminationReason
 from flows.worker.schedule_overlap import Overlaps
@@ -28,7 +27,7 @@ async def fire(bench: Bench, overlap: str, *, seconds_ago: float, run: str = "ho
         state=Scheduled(scheduled_time=due),
         name="fuzzy-fox",
     )
-    labels: dict[str, Any] = {names.LABEL_OVERLAP: overlap, names.LABEL_RUN_NAME: "nightly"}
+    labels: dict[str, Any] = {"oumi.overlap": overlap, "oumi.run_name": "nightly"}
     await bench.client.update_flow_run_labels(made.id, labels)
     return made.id
 

@@ -7,7 +7,6 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import Abort, ObjectNotFound
 
-from flows.core import names
 from flows.core.states import TerminationReason
 from flows.worker.repeated_errors import RepeatedErrors, cause_of, is_given_up, outcome_for
 
@@ -67,8 +66,8 @@ async def test_pauses_grow_and_a_cancel_does_not_wait() -> None:
 async def test_a_run_whose_job_may_be_well_is_tried_for_longer() -> None:
     errors = RepeatedErrors(pause_seconds=5)
     run_id = uuid4()
-    launched = run_of(**{names.LABEL_ATTEMPT: 2, names.LABEL_LAUNCHED_ATTEMPT: 2})
-    earlier = run_of(**{names.LABEL_ATTEMPT: 2, names.LABEL_LAUNCHED_ATTEMPT: 1})
+    launched = run_of(**{"oumi.attempt": 2, "oumi.launched_attempt": 2})
+    earlier = run_of(**{"oumi.attempt": 2, "oumi.launched_attempt": 1})
     for _ in range(4):
         errors.add(run_id, raised("no"), is_cancel=False, lasted_seconds=1)
     fifth = errors.add(run_id, raised("no"), is_cancel=False, lasted_seconds=1)

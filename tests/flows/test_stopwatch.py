@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import FlowRun
 
 from flows.core.stopwatch import Instant, Stopwatch, start
 from flows.job.run_record import RunRecord
+from flows.job.run_stopwatches import RunStopwatches
 
 BEGAN = Instant("boot-1", 100.0, 1_000_000.0)
 
@@ -76,8 +77,9 @@ class Attempts:
         self.run = FlowRun(id=uuid4(), flow_id=uuid4())
         self.now = BEGAN
 
-    def worker(self) -> RunRecord:
-        return RunRecord(self.run, cast("PrefectClient", self.labels), now=lambda: self.now)
+    def worker(self) -> RunStopwatches:
+        record = RunRecord(self.run, cast("PrefectClient", self.labels))
+        return RunStopwatches(record, now=lambda: self.now)
 
 
 async def test_a_limit_counts_what_was_measured_before_a_reboot_and_no_gap() -> None:
@@ -106,6 +108,6 @@ async def test_the_limit_of_an_attempt_that_waits_once_more_begins_again() -> No
     attempts = Attempts()
     worker = attempts.worker()
     await worker.running_seconds(attempt=1)
-    await worker.runs_no_more()
+    await worker.forget_running()
     attempts.now = later(50.0)
     assert await worker.running_seconds(attempt=1) == 0.0

@@ -7,7 +7,6 @@ from uuid import UUID
 
 import pytest
 
-from flows.core import names
 from flows.core.states import JobState, TerminationReason
 from tests.flows.bench import PATIENCE_SECONDS, Bench
 from tests.flows.family import Family, family_on
@@ -268,7 +267,7 @@ async def test_a_trial_called_hopeless_is_stopped_though_the_worker_died_before_
         second = (await family.children(parent))["trial-2"]
         await bench.reaches(second.id, JobState.RUNNING)
     # What the worker does first, of two things.
-    await bench.client.update_flow_run_labels(second.id, {names.LABEL_STOPPED: "It was hopeless."})
+    await bench.client.update_flow_run_labels(second.id, {"oumi.stopped_early": "It was hopeless."})
     async with bench.worker():
         assert (await bench.ending(second.id))[0] is JobState.CANCELLED
         await ends_with(family, good, 0.5)

@@ -26,7 +26,7 @@ async def submit(bench: Bench, **request: object) -> UUID:
 
 
 async def force(bench: Bench, job_id: UUID) -> None:
-    await bench.client.update_flow_run_labels(job_id, {names.LABEL_FORCE_CANCEL: True})
+    await bench.client.update_flow_run_labels(job_id, {"oumi.force_cancel": True})
     await bench.cancel(job_id)
 
 

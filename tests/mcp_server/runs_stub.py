@@ -33,7 +33,7 @@ class Runs:
             for run in self.runs.values()
             if run.state.job_state in (wanted.states or ())
             and set(wanted.tags) <= set(run.tags)
-            and run.label("oumi.part_of") == (wanted.parent_id or run.label("oumi.part_of"))
+            and run.labels.part_of == (wanted.parent_id or run.labels.part_of)
         ][:limit]
 
     async def set_state(self, run_id: str, state: PrefectState, **_: object) -> RunState:

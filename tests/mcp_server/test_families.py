@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from flows.core import names
 from flows.core.settings import Settings
 from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
@@ -271,7 +270,7 @@ async def test_a_failed_trial_is_found_behind_many_that_were_stopped_early(
     def run(number: int, why: str) -> FlowRun:
         given = {"id": str(number), "name": "trial", "created": now, "expected_start_time": now}
         return FlowRun.model_validate(
-            {**given, "state": state, "labels": {names.LABEL_STOPPED: why}}
+            {**given, "state": state, "labels": {"oumi.stopped_early": why}}
         )
 
     runs = [run(number, "hopeless") for number in range(2 * MAX_PAGE)]

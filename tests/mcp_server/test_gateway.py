@@ -10,6 +10,7 @@ import pytest
 
 from flows.core.errors import EngineUnavailable, InternalError, JobNotFound
 from flows.core.prefect_states import PREFECT_STATE
+from flows.core.run_labels import RunLabels
 from flows.core.states import JobState
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.run_filter import RunFilter
@@ -142,7 +143,9 @@ async def test_a_deployment_made_anew_is_looked_up_anew(scripted: Scripted) -> N
         (200, {"id": "old"}), (201, RUN), (404, {}), (200, {"id": "new"}), (201, RUN)
     )
     for _ in range(2):
-        await gateway.create_run(name="n", parameters={}, tags=[], labels={}, idempotency_key="k")
+        await gateway.create_run(
+            name="n", parameters={}, tags=[], labels=RunLabels(), idempotency_key="k"
+        )
     assert [request.url.path for request in server.requests] == [
         "/api/deployments/name/oumi-job/default",
         "/api/deployments/old/create_flow_run",
@@ -156,7 +159,9 @@ DEPLOYMENT = (200, {"id": "known"})
 
 
 def create(gateway: PrefectGateway) -> Awaitable[object]:
-    return gateway.create_run(name="n", parameters={}, tags=[], labels={}, idempotency_key="k")
+    return gateway.create_run(
+        name="n", parameters={}, tags=[], labels=RunLabels(), idempotency_key="k"
+    )
 
 
 @pytest.mark.parametrize("error", [httpx2.ReadTimeout, httpx2.ReadError, httpx2.ConnectError])
@@ -253,7 +258,9 @@ async def test_a_link_is_left_out_when_the_engine_is_gone(
 async def test_a_server_without_the_deployment_is_not_an_engine(scripted: Scripted) -> None:
     _, gateway = scripted((404, {}))
     with pytest.raises(EngineUnavailable, match="no deployment oumi-job/default"):
-        await gateway.create_run(name="n", parameters={}, tags=[], labels={}, idempotency_key="k")
+        await gateway.create_run(
+            name="n", parameters={}, tags=[], labels=RunLabels(), idempotency_key="k"
+        )
 
 
 @pytest.mark.parametrize("state", list(JobState))

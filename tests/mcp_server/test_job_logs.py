@@ -9,6 +9,7 @@ import pytest
 
 from flows.core.errors import InvalidArgument
 from flows.core.names import launch_key
+from flows.core.run_labels import RunLabels
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun, RunState
 from mcp_server.services.jobs.logs import LogReader
@@ -38,7 +39,7 @@ class Job:
     async def read(
         self, *, lines: int = 80, cursor: str | None = None, grep: str | None = None
     ) -> JobLogs:
-        labels = {"oumi.attempt": self.attempt, "oumi.log_path": str(self._path())}
+        labels = RunLabels(attempt=self.attempt, log_path=str(self._path()))
         state = "COMPLETED" if self.ended else "RUNNING"
         run = FlowRun(
             id=RUN_ID,
@@ -46,7 +47,7 @@ class Job:
             created=NOW,
             expected_start_time=NOW,
             state=RunState(type=state, name=state.capitalize(), timestamp=NOW),
-            labels=labels if self.started else {},
+            labels=labels if self.started else RunLabels(),
         )
         return await self._reader.read(run, lines=lines, cursor=cursor, grep=grep)
 

@@ -42,7 +42,7 @@ class Runs:
                     {"type": state, "name": state.capitalize(), "timestamp": at}
                 ),
                 "tags": tags,
-                "labels": {names.LABEL_CLUSTER: cluster, names.LABEL_LAUNCHER_JOB_ID: job_id},
+                "labels": {"oumi.cluster_name": cluster, "oumi.launcher_job_id": job_id},
             }
         )
         self.runs.append(run)

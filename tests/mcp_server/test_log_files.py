@@ -14,7 +14,7 @@ RUN_ID = "7c459f95-9c55-451d-aabe-02d71035a5be"
 @pytest.mark.parametrize("shape", ["/data/jobs/{}/log.txt", "/data/logs/cluster/{}.log"])
 def test_the_logs_of_all_attempts_follow_from_the_path_of_one(shape: str) -> None:
     path = shape.format(names.launch_key(RUN_ID, 11))
-    files = LogFiles.of(run_of(RUN_ID, labels={names.LABEL_LOG_PATH: path}))
+    files = LogFiles.of(run_of(RUN_ID, labels={"oumi.log_path": path}))
     assert files is not None
     assert files.attempt == 11
     assert [files.of_attempt(number) for number in (1, 2, 11)] == [
@@ -23,7 +23,7 @@ def test_the_logs_of_all_attempts_follow_from_the_path_of_one(shape: str) -> Non
 
 
 def test_a_path_without_a_launch_key_is_the_log_of_the_last_attempt() -> None:
-    labels = {names.LABEL_LOG_PATH: "/logs/cluster/3.log", names.LABEL_ATTEMPT: 2}
+    labels = {"oumi.log_path": "/logs/cluster/3.log", "oumi.attempt": 2}
     files = LogFiles.of(run_of(RUN_ID, labels=labels))
     assert files is not None
     assert files.attempt == 2

@@ -10,6 +10,7 @@ import pytest
 from mcp.client import Client
 
 from flows.core.errors import InvalidArgument
+from flows.core.run_labels import RunLabels
 from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_api.models import FlowRun, LogLine, RunState
 from mcp_server.services.jobs.logs import LogReader
@@ -71,7 +72,7 @@ class Log:
             created=NOW,
             expected_start_time=NOW,
             state=RunState(type=kind, name=kind.capitalize(), timestamp=NOW),
-            labels={"oumi.log_path": "/no/such/machine/log.txt"},
+            labels=RunLabels(log_path="/no/such/machine/log.txt"),
         )
         page = await self._reader.read(run, lines=lines, cursor=cursor, grep=grep)
         assert page.lines_returned <= lines

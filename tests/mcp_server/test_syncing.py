@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flows.core.configs.clouds import CloudKind
+from flows.core.configs.clouds import CloudKind, kind_of
 from mcp_server.services.jobs.prices import hourly_price
 from mcp_server.services.jobs.syncing import SyncPreview, preview
 
@@ -38,7 +38,7 @@ def job(folder: Path, **more: Any) -> dict[str, Any]:
 
 
 @needs_rsync
-@pytest.mark.parametrize("kind", [CloudKind.SKYPILOT, CloudKind.SLURM])
+@pytest.mark.parametrize("kind", [kind_of("gcp"), kind_of("slurm")])
 def test_ignored_files_are_not_copied_and_reported_if_the_job_uses_them(
     folder: Path, kind: CloudKind
 ) -> None:
@@ -54,14 +54,14 @@ def test_ignored_files_are_not_copied_and_reported_if_the_job_uses_them(
 @needs_rsync
 def test_skypilot_goes_by_its_own_file_where_there_is_one(folder: Path) -> None:
     (folder / ".skyignore").write_text("*.py\n")
-    found = preview(job(folder), kind=CloudKind.SKYPILOT)
+    found = preview(job(folder), kind=kind_of("gcp"))
     assert found is not None
     assert (found.files, found.left_out_but_used) == (7, ["train.py"])
 
 
 @needs_rsync
 def test_oumis_rsync_reads_the_ignored_files_of_the_folder_itself_alone(folder: Path) -> None:
-    found = preview(job(folder), kind=CloudKind.POLARIS)
+    found = preview(job(folder), kind=kind_of("polaris"))
     assert found is not None
     assert found.left_out_but_used == ["data/train.jsonl"]
 
@@ -70,28 +70,28 @@ def test_oumis_rsync_reads_the_ignored_files_of_the_folder_itself_alone(folder: 
 def test_mounted_files_are_counted_too(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("t" * 50)
     mounts = {"~/token": str(tmp_path / "token"), "~/bucket": "s3://bucket"}
-    found = preview(job(folder, file_mounts=mounts), kind=CloudKind.SLURM)
+    found = preview(job(folder, file_mounts=mounts), kind=kind_of("slurm"))
     assert found is not None
     assert (found.files, found.bytes) == (5, 204)
 
 
 def test_nothing_is_copied_to_this_machine_and_to_modal(folder: Path) -> None:
-    assert preview(job(folder), kind=CloudKind.LOCAL) is None
-    found = preview(job(folder), kind=CloudKind.MODAL)
+    assert preview(job(folder), kind=kind_of("local")) is None
+    found = preview(job(folder, resources={"cloud": "modal"}), kind=kind_of("modal"))
     assert found is not None
     assert found.files == 0
 
 
 def test_what_cannot_be_counted_says_why(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(folder))
-    found = preview(job(folder), kind=CloudKind.SLURM)
+    found = preview(job(folder), kind=kind_of("slurm"))
     assert found == SyncPreview(note="Not counted: rsync is not installed here.")
 
     def slow(*_: object, **__: object) -> None:
         raise subprocess.TimeoutExpired("rsync", 10)
 
     monkeypatch.setattr(subprocess, "run", slow)
-    found = preview(job(folder), kind=CloudKind.SLURM)
+    found = preview(job(folder), kind=kind_of("slurm"))
     assert found == SyncPreview(note="Not counted: it takes longer than 10 s.")
 
 

@@ -6,10 +6,10 @@ from flows.core.checks.memory import check_disk, check_memory, room_of
 from flows.core.checks.paths import PathChecks
 from flows.core.checks.requested_resources import check_outputs, check_resources
 from flows.core.checks.secrets import check_secrets
+from flows.core.configs.clouds import is_local
 from flows.core.configs.reader import ConfigFile
 from flows.core.findings import Finding
 from flows.core.models import JobRequest, Value
-from flows.core.names import LOCAL_CLOUD
 
 
 class FileReport(Value):
@@ -54,5 +54,5 @@ def check_request(request: JobRequest, config: ConfigFile) -> list[Finding]:
         envs=request.envs,
     )
     # A submission without a cloud is for this machine.
-    cloud = "" if request.cloud == LOCAL_CLOUD else request.cloud
+    cloud = "" if is_local(request.cloud) else request.cloud
     return check_files(launch, cloud=cloud).findings

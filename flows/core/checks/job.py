@@ -13,6 +13,7 @@ from flows.core.checks.target import Target, parse_accelerator
 from flows.core.checks.values import mapping_of, number_of, text_of
 from flows.core.configs.checks import MISSING
 from flows.core.file_names import expand_home
+from flows.core.names import LOCAL_CLOUD
 
 REMOTE_SCHEMES: Final = ("s3://", "gs://", "r2://", "https://", "http://", "cos://", "oci://",
                          "nebius://", "cw://", "vastdata://", "skypilot:")  # fmt: skip
@@ -124,7 +125,7 @@ def read_job(
         notes: Collects its problems.
     """
     asked = mapping_of(data.get("resources"))
-    named = text_of(asked.get("cloud")) or cloud or "local"
+    named = text_of(asked.get("cloud")) or cloud or LOCAL_CLOUD
     target = Target(
         cloud=named,
         accelerator=parse_accelerator(text_of(asked.get("accelerators")), cloud=named),

@@ -23,8 +23,6 @@ _ON_EVERY_MACHINE: Final = frozenset(
     {"/", "/tmp", "/root", "/home", "/srv", "/run", "/media", "/boot", "/data"}  # noqa: S108
 )
 """Folders that exist on every machine, unlike their content."""
-_SHARED_FILES: Final = frozenset({"slurm", "sky-slurm", "polaris", "frontier", "perlmutter", "k8s"})
-"""Clouds whose nodes may share a file system with this machine."""
 
 _WRITTEN_OUT: Final = {CONFIG_TYPE[command]: keys for command, keys in PATH_KEYS.items()}
 
@@ -206,8 +204,8 @@ class PathChecks:
         severity = _weight_on_cloud(path)
         if severity is None:
             return False
-        cloud = self._launch.target.cloud
-        if cloud in _SHARED_FILES:
+        cloud, kind = self._launch.target.cloud, self._launch.target.kind
+        if kind is not None and kind.shares_files:
             severity = Severity.WARNING
         is_sure = severity is Severity.ERROR
         note(

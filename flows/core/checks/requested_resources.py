@@ -6,14 +6,13 @@ from typing import Final
 from flows.core.checks.job import REMOTE_SCHEMES, Job
 from flows.core.checks.launch import Launch
 from flows.core.checks.lost_failures import lost_failures, sets_pipefail
-from flows.core.checks.target import CLOUDS, nearest_cloud, nearest_gpu
+from flows.core.checks.target import nearest_cloud, nearest_gpu
 from flows.core.checks.values import text_of
-from flows.core.configs.slurm_checks import check_heredocs, check_slurm_job
+from flows.core.configs.clouds import ClusterName, cloud_kinds, find_kind
 from flows.core.errors import InvalidConfig
 from flows.core.file_names import exists
 from flows.core.findings import FindingCode
 
-_QUEUES: Final = ("polaris", "frontier", "perlmutter")
 _STORES: Final = {"s3": "s3://", "gcs": "gs://", "r2": "r2://", "nebius": "nebius://",
                   "azure": "https://", "ibm": "cos://", "oci": "oci://"}  # fmt: skip
 _SAVES: Final = re.compile(
@@ -25,16 +24,16 @@ _INSTALLS_OUMI: Final = re.compile(r"install\b[^\n;&|]*(?:\boumi\b|\s-e\s|\s\.(?
 
 def check_resources(launch: Launch, *, cloud: str) -> None:
     """Note problems of the cloud, and of the resources that a job config requests."""
-    if cloud and cloud not in CLOUDS:
+    if cloud and find_kind(cloud) is None:
         launch.notes.error(
             FindingCode.UNKNOWN_CLOUD,
             f"Oumi has no cloud {cloud!r}",
-            f"Use one of {', '.join(sorted(CLOUDS))}",
+            f"Use one of {', '.join(sorted(cloud_kinds()))}",
             nearest=nearest_cloud(cloud),
         )
     job = launch.job
     if job is None:
-        if cloud in CLOUDS and not launch.target.is_local:
+        if find_kind(cloud) is not None and not launch.target.is_local:
             launch.notes.error(
                 FindingCode.NEEDS_JOB_CONFIG,
                 f"this config runs on this machine alone, not on cloud {cloud!r}",
@@ -53,13 +52,11 @@ def check_resources(launch: Launch, *, cloud: str) -> None:
 
 def _check_cluster_scripts(job: Job) -> None:
     """Note scripts that the launcher would refuse to send to a cluster's queue."""
-    check = {"slurm": check_slurm_job}.get(job.target.cloud)
-    if job.target.cloud in _QUEUES:
-        check = check_heredocs
-    if check is None:
+    kind = job.target.kind
+    if kind is None or kind.check_scripts is None:
         return
     try:
-        check(job.data)
+        kind.check_scripts(job.data)
     except InvalidConfig as error:
         key = error.what.partition(" ")[0]
         job.notes.error(FindingCode.SCRIPT_REFUSED, error.what, error.next_step, key=key)
@@ -67,11 +64,11 @@ def _check_cluster_scripts(job: Job) -> None:
 
 def _check_cloud(job: Job, asked: str) -> None:
     named = job.target.cloud
-    if named not in CLOUDS and named != asked:
+    if job.target.kind is None and named != asked:
         job.notes.error(
             FindingCode.UNKNOWN_CLOUD,
             f"Oumi has no cloud {named!r}",
-            f"Use one of {', '.join(sorted(CLOUDS))}",
+            f"Use one of {', '.join(sorted(cloud_kinds()))}",
             key="resources.cloud",
             nearest=nearest_cloud(named),
         )
@@ -107,8 +104,7 @@ def _check_accelerators(job: Job) -> None:
     needs_gpu = any(
         word in job.run.text for word in ("oumi train", "oumi distributed", "oumi tune")
     )
-    is_bought = job.target.is_sky and job.target.cloud != "sky-slurm"
-    if needs_gpu and is_bought and not text and not job.target.instance_type:
+    if needs_gpu and job.target.is_rented and not text and not job.target.instance_type:
         job.notes.warning(
             FindingCode.NO_GPU,
             "the config requests no accelerators, so the training runs on CPUs",
@@ -198,7 +194,9 @@ def _check_pipes(job: Job) -> None:
 
 
 def _check_account(job: Job) -> None:
-    if job.target.cloud in _QUEUES and not job.data.get("user"):
+    kind = job.target.kind
+    has_queue = kind is not None and kind.cluster_name is ClusterName.QUEUE
+    if has_queue and not job.data.get("user"):
         job.notes.error(
             FindingCode.MISSING_USER,
             f"Oumi's cloud {job.target.cloud} needs user, the account on the cluster",
@@ -210,7 +208,7 @@ def _check_account(job: Job) -> None:
 def check_outputs(launch: Launch) -> None:
     """Note results that are lost when their machine is deleted."""
     job = launch.job
-    if job is None or not launch.target.is_sky or launch.target.cloud == "sky-slurm":
+    if job is None or not launch.target.is_rented:
         return
     if _SAVES.search(job.run.text):
         return

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from flows.core.checks.job import Job
+from flows.core.configs.clouds import Copying
 from flows.core.file_names import is_file, is_folder
 from flows.core.findings import FindingCode
 from flows.core.git_files import IgnoreRules, find_repository
@@ -31,19 +32,22 @@ class Sync:
 
     def leaves_out(self, path: Path) -> str:
         """Say why a file of this machine is not copied to the target; empty if it is."""
-        if self._job.target.is_local:
+        kind = self._job.target.kind
+        if kind is not None and kind.is_local:
             return ""
         try:
             relative = path.relative_to(self._folder)
         except ValueError:
             return f"is outside working_dir {self._folder}"
-        if self._job.target.is_sky:
-            if is_file(self._folder / ".skyignore"):
+        match kind.copying if kind is not None else Copying.NOTHING:
+            case Copying.SKYPILOT if is_file(self._folder / ".skyignore"):
                 return self._left_out_by_skyignore(relative)
-            return self._left_out_by_git(relative)
-        if self._job.target.cloud == "slurm":
-            return self._left_out_by_rsync(relative)
-        return ""
+            case Copying.SKYPILOT:
+                return self._left_out_by_git(relative)
+            case Copying.GITIGNORE_FILTER:
+                return self._left_out_by_rsync(relative)
+            case _:
+                return ""
 
     def check_size(self) -> None:
         """Note a working folder that takes a long time to copy."""

@@ -5,15 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final, NamedTuple
 
-from flows.core.names import LOCAL_CLOUD
-
-SKY_CLOUDS: Final = frozenset(
-    {"aws", "azure", "gcp", "k8s", "lambda", "nebius", "runpod", "sky-slurm"}
-)
-"""The clouds that Oumi 0.9 drives through SkyPilot."""
-
-CLOUDS: Final = SKY_CLOUDS | {LOCAL_CLOUD, "slurm", "modal", "polaris", "frontier", "perlmutter"}
-"""Every cloud in Oumi 0.9's registry; a test compares them."""
+from flows.core.configs.clouds import CloudKind, cloud_kinds, find_kind
 
 SKY_DISK_GB: Final = 256
 """The default disk size of a SkyPilot 0.12 cluster."""
@@ -109,14 +101,24 @@ class Target:
     instance_type: str = ""
 
     @property
+    def kind(self) -> CloudKind | None:
+        """The kind of its cloud; None if Oumi has no such cloud."""
+        return find_kind(self.cloud)
+
+    @property
     def is_local(self) -> bool:
         """Whether it is the worker's own machine."""
-        return self.cloud == LOCAL_CLOUD
+        return self.kind is not None and self.kind.is_local
 
     @property
     def is_sky(self) -> bool:
         """Whether SkyPilot provides it."""
-        return self.cloud in SKY_CLOUDS
+        return self.kind is not None and self.kind.is_sky
+
+    @property
+    def is_rented(self) -> bool:
+        """Whether it, and the files on it, are there for one cluster only."""
+        return self.kind is not None and self.kind.rents_machines
 
 
 def parse_accelerator(text: str, *, cloud: str = "") -> Accelerator | None:
@@ -126,7 +128,8 @@ def parse_accelerator(text: str, *, cloud: str = "") -> Accelerator | None:
     and drops a ``+`` at the end.
     """
     spec = text.strip()
-    if cloud == "slurm":
+    kind = find_kind(cloud)
+    if kind is not None and kind.counts_gpus:
         spec = spec.rstrip("+").rstrip()
         if re.fullmatch(r":?\s*\d+", spec):
             spec = f"GPU:{spec.lstrip(': ')}"
@@ -154,5 +157,5 @@ def _numbers(name: str) -> list[str]:
 def nearest_cloud(name: str) -> str:
     """The cloud with the most similar name; empty if none is similar."""
     others = {"kubernetes": "k8s", "google": "gcp", "amazon": "aws", "sky": "gcp"}
-    close = get_close_matches(name.lower(), sorted(CLOUDS), n=1)
+    close = get_close_matches(name.lower(), sorted(cloud_kinds()), n=1)
     return others.get(name.lower()) or (close[0] if close else "")

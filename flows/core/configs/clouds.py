@@ -1,73 +1,165 @@
-"""The clouds of Oumi, and the cluster that a job gets on each if it names none."""
+"""The clouds of Oumi, and what is known of each."""
 
-import re
-from enum import StrEnum
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Any, Final
 
 from flows.core.configs.schema import load_schema
-from flows.core.errors import CloudUnavailable, Conflict, InvalidArgument, InvalidConfig
-from flows.core.names import LOCAL_CLUSTER, own_cluster
+from flows.core.configs.slurm_checks import check_heredocs, check_slurm_job
+from flows.core.errors import CloudUnavailable
 
-CONNECTIONS_ENV: Final = "OUMI_SLURM_CONNECTIONS"
-"""The Slurm clusters there are, as ``user@host``, separated by commas (oumi 0.9)."""
-
-_CONNECTION: Final = re.compile(r"[\w.-]+@[\w.-]+", re.ASCII)
+LOOK_THERE: Final = "Look there with list_clusters or the cluster's own commands, and end it there."
+"""How a person finds a job on a cloud of which no more is known."""
 
 
-class CloudKind(StrEnum):
-    """The kind of a cloud: the class of Oumi that drives it (oumi 0.9)."""
+class ClusterName(Enum):
+    """What the name of a cluster is."""
 
-    LOCAL = "LocalCloud"
-    SKYPILOT = "SkyCloud"
-    MODAL = "ModalCloud"
-    SLURM = "SlurmCloud"
-    POLARIS = "PolarisCloud"
-    FRONTIER = "FrontierCloud"
-    PERLMUTTER = "PerlmutterCloud"
-
-    @property
-    def makes_clusters(self) -> bool:
-        """Whether a launch creates a cluster of any name."""
-        return self in (CloudKind.SKYPILOT, CloudKind.MODAL)
-
-    @property
-    def keeps_clusters(self) -> bool:
-        """Whether a cluster still exists, and costs money, after its last job ended."""
-        return self is CloudKind.SKYPILOT
-
-    @property
-    def copies_by_rsync(self) -> bool:
-        """Whether Oumi's own rsync copies the working folder, for which a final slash matters."""
-        return self in _DEFAULT_QUEUE
+    ANY = auto()
+    CONNECTION = auto()
+    """``user@host``."""
+    QUEUE = auto()
+    """``queue.user``."""
 
 
-_DEFAULT_QUEUE: Final = {
-    CloudKind.POLARIS: "prod",
-    CloudKind.FRONTIER: "batch",
-    CloudKind.PERLMUTTER: "regular",
-}
-"""The queue that Oumi 0.9 uses if no cluster, ``queue.user``, is named."""
+class Copying(Enum):
+    """How a launch copies the working folder to a cluster."""
+
+    NOTHING = auto()
+    SKYPILOT = auto()
+    """SkyPilot's own rsync, by a .skyignore, else by Git's rules."""
+    GITIGNORE_FILTER = auto()
+    """rsync with a filter that reads the .gitignore of each folder (oumi 0.9)."""
+    GITIGNORE_EXCLUDES = auto()
+    """rsync with the .gitignore of the working folder as a list of excludes (oumi 0.9). A final
+    slash of the folder matters."""
 
 
-class JobPlace(NamedTuple):
-    """Where on a cloud a job runs.
+@dataclass(frozen=True, kw_only=True)
+class CloudKind:
+    """What is known of the clouds that one class of Oumi drives (oumi 0.9).
 
     Attributes:
-        cluster: The cluster's name.
-        user: The account that the job runs as, if the cloud needs one.
-        is_own: Whether the cluster is created for this job alone.
+        driver: The name of the class.
+        cloud: The one cloud that this describes; empty: every other cloud of the class.
+        builder: The module that builds the cloud in Oumi's registry.
+        backend: The backend that speaks for the cloud, as ``module:class``.
+        is_local: Whether it is the worker's own machine.
+        is_sky: Whether SkyPilot provides it.
+        cluster_name: What names a cluster.
+        default_queue: The queue of a cluster ``queue.user`` if none is named.
+        makes_clusters: Whether a launch creates a cluster of any name.
+        keeps_clusters: Whether a cluster still exists, and costs money, after its last job ended.
+        rents_machines: Whether its machines, and the files on them, are there for one cluster only.
+        shares_files: Whether its nodes may share a file system with this machine.
+        counts_gpus: Whether GPUs may be requested by a count alone.
+        copying: How the working folder gets to it.
+        check_scripts: Refuses scripts that it would run wrongly.
+        unchecked: What only the cloud itself can check before a launch; ``{cloud}`` is its name.
+        where_to_look: How a person finds a job left behind there; ``{cluster}`` is its cluster.
     """
 
-    cluster: str
-    user: str | None
-    is_own: bool
+    driver: str
+    cloud: str = ""
+    builder: str
+    backend: str
+    is_local: bool = False
+    is_sky: bool = False
+    cluster_name: ClusterName = ClusterName.ANY
+    default_queue: str = ""
+    makes_clusters: bool = False
+    keeps_clusters: bool = False
+    rents_machines: bool = False
+    shares_files: bool = False
+    counts_gpus: bool = False
+    copying: Copying = Copying.GITIGNORE_EXCLUDES
+    check_scripts: Callable[[Mapping[str, Any]], None] | None = None
+    unchecked: str = "whether {cloud} can be reached and takes the job"
+    where_to_look: str = LOOK_THERE
+
+
+_SKY: Final = CloudKind(
+    driver="SkyCloud",
+    builder="oumi.launcher.clouds.sky_cloud",
+    backend="flows.launcher.sky.backend:SkyBackend",
+    is_sky=True,
+    makes_clusters=True,
+    keeps_clusters=True,
+    rents_machines=True,
+    copying=Copying.SKYPILOT,
+    unchecked="whether {cloud} can be used (its credentials)",
+    where_to_look="Look with list_clusters or `sky queue {cluster}`. The cluster may be billed "
+    "until down_cluster ends it.",
+)
+
+_SLURM_SITE: Final = CloudKind(
+    driver="FrontierCloud",
+    builder="oumi.launcher.clouds.frontier_cloud",
+    backend="flows.launcher.sites.site:SlurmSiteBackend",
+    cluster_name=ClusterName.QUEUE,
+    default_queue="batch",
+    shares_files=True,
+    check_scripts=check_heredocs,
+)
+
+CLOUD_KINDS: Final = (
+    CloudKind(
+        driver="LocalCloud",
+        builder="flows.launcher.local.oumi_cloud",
+        backend="flows.launcher.local.backend:LocalBackend",
+        is_local=True,
+        copying=Copying.NOTHING,
+        unchecked="free disk, memory, GPUs and packages of the worker's machine",
+    ),
+    _SKY,
+    replace(_SKY, cloud="k8s", shares_files=True),
+    replace(_SKY, cloud="sky-slurm", shares_files=True, rents_machines=False),
+    CloudKind(
+        driver="ModalCloud",
+        builder="oumi.launcher.clouds.modal_cloud",
+        backend="flows.launcher.sites.modal:ModalBackend",
+        makes_clusters=True,
+        copying=Copying.NOTHING,
+        where_to_look="Look at Modal's dashboard; a sandbox is billed while it runs.",
+    ),
+    CloudKind(
+        driver="SlurmCloud",
+        builder="oumi.launcher.clouds.slurm_cloud",
+        backend="flows.launcher.slurm.backend:SlurmBackend",
+        cluster_name=ClusterName.CONNECTION,
+        shares_files=True,
+        counts_gpus=True,
+        copying=Copying.GITIGNORE_FILTER,
+        check_scripts=check_slurm_job,
+        where_to_look="Look with `ssh {cluster} squeue --me`, and end it with `scancel`.",
+    ),
+    _SLURM_SITE,
+    replace(
+        _SLURM_SITE,
+        driver="PerlmutterCloud",
+        builder="oumi.launcher.clouds.perlmutter_cloud",
+        default_queue="regular",
+    ),
+    replace(
+        _SLURM_SITE,
+        driver="PolarisCloud",
+        builder="oumi.launcher.clouds.polaris_cloud",
+        backend="flows.launcher.sites.polaris:PolarisBackend",
+        default_queue="prod",
+    ),
+)
+"""Every kind of cloud. A new cloud is a line here, and its backend in flows/launcher."""
 
 
 def cloud_kinds() -> dict[str, CloudKind]:
     """Every cloud in Oumi's registry whose class oumi-flows supports."""
-    kinds = {kind.value: kind for kind in CloudKind}
-    clouds = load_schema()["clouds"]
-    return {name: kinds[driver] for name, driver in clouds.items() if driver in kinds}
+    kinds = {(kind.driver, kind.cloud): kind for kind in CLOUD_KINDS}
+    found = {
+        name: kinds.get((driver, name)) or kinds.get((driver, ""))
+        for name, driver in load_schema()["clouds"].items()
+    }
+    return {name: kind for name, kind in found.items() if kind is not None}
 
 
 def kind_of(cloud: str) -> CloudKind:
@@ -88,106 +180,12 @@ def kind_of(cloud: str) -> CloudKind:
     return known[cloud]
 
 
-def place_of(
-    cloud: str, *, cluster: str, user: str | None, job_id: str, connections: str, config_path: str
-) -> JobPlace:
-    """Find where a job runs.
-
-    Args:
-        cloud: The cloud.
-        cluster: The requested cluster; empty: none.
-        user: The job config's user.
-        job_id: The job's id, for the name of its own cluster.
-        connections: The value of `CONNECTIONS_ENV`.
-        config_path: The config's name in an error.
-
-    Raises:
-        CloudUnavailable: Oumi has no such cloud.
-        Conflict: Cluster and job config name different users.
-        InvalidConfig: The cluster is unknown.
-    """
-    kind = kind_of(cloud)
-    if kind is CloudKind.SLURM:
-        return _slurm(cluster, user, connections=connections, config_path=config_path)
-    if kind in _DEFAULT_QUEUE:
-        return _queue(kind, cloud, cluster, user, config_path=config_path)
-    is_own = kind.makes_clusters and not cluster
-    return JobPlace(cluster or free_cluster(kind, job_id) or "", user, is_own=is_own)
+def find_kind(cloud: str) -> CloudKind | None:
+    """Find the kind of a cloud; None if oumi-flows does not support it."""
+    return cloud_kinds().get(cloud)
 
 
-def named_cluster(cloud: str, cluster: str, *, connections: str) -> str:
-    """Find the cluster of a job that is already running.
-
-    Raises:
-        CloudUnavailable: Oumi has no such cloud.
-        InvalidArgument: The cluster is not given and is unknown.
-    """
-    kind = kind_of(cloud)
-    if cluster or kind is CloudKind.LOCAL:
-        return cluster or LOCAL_CLUSTER
-    known = _connections(connections) if kind is CloudKind.SLURM else []
-    if len(known) != 1:
-        raise InvalidArgument(
-            f"a job on {cloud} is found by its cluster and its id there, but no cluster is given",
-            "Give cluster_name too; list_clusters shows the clusters",
-        )
-    return known[0]
-
-
-def free_cluster(kind: CloudKind, job_id: str) -> str | None:
-    """The cluster of a job that names none, on a cloud where any will do; else None."""
-    if kind is CloudKind.LOCAL:
-        return LOCAL_CLUSTER
-    return own_cluster(job_id) if kind.makes_clusters else None
-
-
-def _slurm(cluster: str, user: str | None, *, connections: str, config_path: str) -> JobPlace:
-    if not cluster:
-        known = _connections(connections)
-        fitting = [name for name in known if user in (None, name.partition("@")[0])]
-        if len(fitting) != 1:
-            found = f"{CONNECTIONS_ENV} has {', '.join(known) or 'none'}"
-            raise InvalidConfig(
-                f"{config_path} does not name a Slurm cluster, and {found}",
-                "Give cluster_name as user@host",
-            )
-        cluster = fitting[0]
-    if not _CONNECTION.fullmatch(cluster):
-        raise InvalidConfig(
-            f"cluster {cluster!r} of cloud 'slurm' is not of the form user@host",
-            "Give cluster_name as user@host",
-        )
-    return JobPlace(
-        cluster, _check_user(cluster.partition("@")[0], user, config_path), is_own=False
-    )
-
-
-def _connections(text: str) -> list[str]:
-    return [name for name in (part.strip() for part in text.split(",")) if name]
-
-
-def _queue(
-    kind: CloudKind, cloud: str, cluster: str, user: str | None, *, config_path: str
-) -> JobPlace:
-    if not cluster:
-        if not user:
-            raise InvalidConfig(
-                f"{config_path} has no user, but a job on cloud {cloud!r} needs one",
-                "Set user, or give cluster_name as queue.user",
-            )
-        cluster = f"{_DEFAULT_QUEUE[kind]}.{user}"
-    if not all(parts := cluster.split(".")) or len(parts) != 2:
-        raise InvalidConfig(
-            f"cluster {cluster!r} of cloud {cloud!r} is not of the form queue.user",
-            "Give cluster_name as queue.user",
-        )
-    return JobPlace(cluster, _check_user(parts[1], user, config_path), is_own=False)
-
-
-def _check_user(of_cluster: str, of_config: str | None, config_path: str) -> str:
-    if of_config not in (None, of_cluster):
-        raise Conflict(
-            f"{config_path} names user {of_config!r}, but the cluster is of user {of_cluster!r}",
-            "Give that user's cluster_name or change the config",
-        )
-    return of_cluster
+def is_local(cloud: str) -> bool:
+    """Whether a cloud is the worker's own machine."""
+    kind = find_kind(cloud)
+    return kind is not None and kind.is_local

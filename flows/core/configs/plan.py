@@ -10,7 +10,8 @@ from pydantic import Field
 
 from flows.core.configs.arguments import command_line
 from flows.core.configs.checks import MISSING, check_config
-from flows.core.configs.clouds import CONNECTIONS_ENV, CloudKind, JobPlace, kind_of, place_of
+from flows.core.configs.clouds import CloudKind, Copying, is_local, kind_of
+from flows.core.configs.clusters import CONNECTIONS_ENV, JobPlace, place_of
 from flows.core.configs.output_paths import written_out
 from flows.core.configs.overrides import apply_overrides, check_overrides
 from flows.core.configs.reader import ConfigFile, ConfigKind
@@ -71,7 +72,6 @@ def make_plan(
     config: ConfigFile,
     *,
     job_id: str = _UNKNOWN_ID,
-    resume_from: Path | str | None = None,
 ) -> JobPlan:
     """Plan what a request runs; the same request and config always give the same plan.
 
@@ -80,7 +80,6 @@ def make_plan(
         config: Its config. The plan runs the file at ``config.path``, so give the copy from the
             submission to run the config as submitted.
         job_id: The job's id, for the name of its own cluster.
-        resume_from: A checkpoint to resume from; only for `train`.
 
     Raises:
         InvalidArgument: The overrides or the cloud do not fit this config.
@@ -90,21 +89,39 @@ def make_plan(
     """
     kind_of(request.cloud)
     if config.kind is ConfigKind.JOB:
-        return _plan_job_config(request, config, job_id, resume_from)
-    return _plan_command(request, config, resume_from)
+        return _plan_job_config(request, config, job_id)
+    return _plan_command(request, config)
 
 
-def _plan_command(
-    request: JobRequest, config: ConfigFile, resume_from: Path | str | None
-) -> JobPlan:
+def output_folder(request: JobRequest, config: ConfigFile) -> Path | None:
+    """Find the absolute folder that a command writes to; None: its config names none.
+
+    Raises:
+        InvalidArgument: The overrides do not fit this config.
+        InvalidConfig: The path cannot be written out.
+    """
     command = request.command
-    if request.cloud != LOCAL_CLOUD:
+    overrides = request.overrides | _paths(config, command, request.overrides, request.envs)
+    data = apply_overrides(config.data, overrides, command)
+    output = _output(data, request)
+    return output.parent if output and command in WRITES_A_FILE else output
+
+
+def _output(data: Mapping[str, Any], request: JobRequest) -> Path | None:
+    """The absolute file or folder that a command writes, by its config with all overrides."""
+    path = str(lookup(data, request.command, OUTPUT_KEY[request.command]) or "")
+    return _absolute(path, request.client_cwd) if path else None
+
+
+def _plan_command(request: JobRequest, config: ConfigFile) -> JobPlan:
+    command = request.command
+    if not is_local(request.cloud):
         raise InvalidArgument(
             f"{request.config_path} is a {command} config and runs on this machine alone, "
             f"not on cloud {request.cloud!r}",
             "Write a job config that runs it there, as guidance://cloud-launch shows",
         )
-    overrides = _with_resume(request.overrides, command, resume_from)
+    overrides = dict(request.overrides)
     check_overrides(overrides, command)
     if command is not Command.ANALYZE:
         check_oumi_reads(config.text, request.config_path)
@@ -118,7 +135,7 @@ def _plan_command(
     model_name = str(lookup(data, command, _MODEL_KEY.get(command, "model.model_name")) or "")
     name = slug(request.job_name or f"{command}-{Path(model_name).name}")
     # Without a path `oumi synth` writes a file named by the time into the working folder.
-    output = _absolute(output_path, request.client_cwd) if output_path else None
+    output = _output(data, request)
     output_dir = output.parent if output and command in WRITES_A_FILE else output
     files = {"config": request.config_path, "working_dir": request.client_cwd}
     if output:
@@ -146,19 +163,12 @@ def _plan_command(
     )
 
 
-def _plan_job_config(
-    request: JobRequest, config: ConfigFile, job_id: str, resume_from: Path | str | None
-) -> JobPlan:
+def _plan_job_config(request: JobRequest, config: ConfigFile, job_id: str) -> JobPlan:
     if request.overrides:
         raise InvalidArgument(
             f"{request.config_path} is a job config, which takes no overrides "
             f"({', '.join(request.overrides)})",
             "Put the values into its run script",
-        )
-    if resume_from is not None:
-        raise InvalidArgument(
-            f"{request.config_path} is a job config, whose run script decides where to resume",
-            "Retry it without a checkpoint",
         )
     data = {key: value for key, value in config.data.items() if value != MISSING}
     resources = data.get("resources", {})
@@ -173,7 +183,7 @@ def _plan_job_config(
     if place.user:
         data["user"] = place.user
     mounts = cast("dict[str, object]", data.get("file_mounts"))
-    if mounts and request.cloud != LOCAL_CLOUD:
+    if mounts and not is_local(request.cloud):
         # A number is a text to Oumi.
         data["file_mounts"] = {to: _mount_source(request, str(path)) for to, path in mounts.items()}
     own_envs = cast("dict[str, object]", data.get("envs", {}))
@@ -190,21 +200,6 @@ def _plan_job_config(
         working_dir=working_dir,
         files=files,
     )
-
-
-def _with_resume(
-    overrides: Mapping[str, OverrideValue], command: Command, resume_from: Path | str | None
-) -> dict[str, OverrideValue]:
-    if resume_from is None:
-        return dict(overrides)
-    if command is not Command.TRAIN:
-        raise InvalidArgument(
-            f"oumi {command} cannot resume from a checkpoint ({resume_from})",
-            "Retry it from the beginning",
-        )
-    # It goes before training.try_resume_from_last_checkpoint, with which Oumi 0.9 takes the
-    # highest checkpoint even when it was only half written.
-    return dict(overrides) | {RESUME_KEY: str(resume_from)}
 
 
 def with_plain_paths(request: JobRequest, config: ConfigFile) -> JobRequest:
@@ -308,14 +303,14 @@ def _working_dir(request: JobRequest, working_dir: object) -> str:
         )
     # rsync copies a folder's content instead of the folder if its path ends in a slash or is a
     # single dot.
-    is_content = text.endswith("/") or (text == "." and kind.copies_by_rsync)
+    is_content = text.endswith("/") or (text == "." and kind.copying is Copying.GITIGNORE_EXCLUDES)
     return f"{str(path).rstrip('/')}/" if is_content else str(path)
 
 
 def _refuse_whole_home(request: JobRequest, kind: CloudKind) -> None:
     """Refuse to copy a home folder, or the root folder, unless the config names it."""
     folder = Path(os.path.normpath(request.client_cwd))
-    if kind is not CloudKind.LOCAL and folder in (Path("/"), Path.home()):
+    if not kind.is_local and folder in (Path("/"), Path.home()):
         raise InvalidConfig(
             f"{request.config_path} has no working_dir, so all of {folder} would be copied to "
             f"cloud {request.cloud!r}",

@@ -7,6 +7,7 @@ from flows.core import names
 from flows.core.models import JobPart, JobStatus
 from flows.core.numbers import to_number
 from flows.core.prefect_states import PREFECT_STATE
+from flows.core.run_labels import RunLabels
 from flows.core.states import JobState
 from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_api.models import Artifact, FlowRun
@@ -47,7 +48,7 @@ class Families:
         """Cancel the parts of a run that was cancelled while no worker had it."""
         for child in await self._children(run, LIVE):
             if force:
-                await self._gateway.patch_labels(child.id, {names.LABEL_FORCE_CANCEL: True})
+                await self._gateway.patch_labels(child.id, RunLabels(force_cancel=True))
             await self._gateway.set_state(
                 child.id,
                 PREFECT_STATE[JobState.CANCELLING],
@@ -59,7 +60,7 @@ class Families:
         """Whether a part can be retried."""
         failed = frozenset({JobState.FAILED, JobState.CRASHED, JobState.CANCELLED})
         children = await self._children(run, failed)
-        return any(not child.labels.get(names.LABEL_STOPPED) for child in children)
+        return any(not child.labels.stopped_early for child in children)
 
     async def _children(self, run: FlowRun, states: frozenset[JobState]) -> list[FlowRun]:
         wanted = RunFilter(parent_id=run.id, states=states)

@@ -13,6 +13,7 @@ from flows.core.errors import InvalidArgument, InvalidConfig
 from flows.core.models import NotifyOn, Value
 from flows.core.pipelines.spec import Pipeline
 from flows.core.pipelines.written import read_pipeline
+from flows.core.run_labels import RunLabels
 from flows.core.states import JobState
 from mcp_server.arguments import Argument, Option
 from mcp_server.prefect_api.gateway import PrefectGateway
@@ -192,7 +193,7 @@ async def submit_parent(
         parameters=parameters,
         tags=[names.TAG, f"{names.COMMAND_TAG}{command}", *tags],
         # By this label a worker knows that the name still lacks its id.
-        labels={names.LABEL_ATTEMPT: 1},
+        labels=RunLabels(attempt=1),
         idempotency_key=idempotency_key or uuid4().hex,
         flow=flow,
         # It waits for no slot: the queue of jobs may be long.

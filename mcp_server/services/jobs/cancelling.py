@@ -12,6 +12,7 @@ from flows.core import names
 from flows.core.errors import Conflict, JobAlreadyDone, OumiFlowsError
 from flows.core.models import Value
 from flows.core.prefect_states import PREFECT_STATE
+from flows.core.run_labels import RunLabels
 from flows.core.states import JobState
 from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
@@ -93,7 +94,7 @@ class Canceller:
             # Prefect sets a run that no worker executes to cancelled at once; its job may run.
             await self._external.cancel(adopted, force=force)
         if force:
-            await self._gateway.patch_labels(run.id, {names.LABEL_FORCE_CANCEL: True})
+            await self._gateway.patch_labels(run.id, RunLabels(force_cancel=True))
         if run.state.job_state is JobState.CANCELLING:
             return JobState.CANCELLING
         after = await self._gateway.set_state(
@@ -229,7 +230,7 @@ def _tag_filters(wanted: JobFilter) -> list[tuple[str, ...]]:
 def _heads(runs: Sequence[FlowRun]) -> list[FlowRun]:
     """Choose the jobs to ask: a part of another one ends with it."""
     ids = {run.id for run in runs}
-    return [run for run in runs if run.label(names.LABEL_PARENT) not in ids]
+    return [run for run in runs if run.labels.part_of not in ids]
 
 
 def _order(run: FlowRun) -> int:
@@ -243,7 +244,7 @@ def _rows(runs: Sequence[FlowRun]) -> list[CancelRow]:
             job_id=run.id,
             name=run.name,
             state=run.state.job_state,
-            part_of=whole if (whole := run.label(names.LABEL_PARENT)) in ids else None,
+            part_of=whole if (whole := run.labels.part_of) in ids else None,
         )
         for run in runs
     ]

@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 
 from pydantic import Field
 
-from flows.core import names, provenance
+from flows.core import provenance
 from flows.core.configs.reader import load_snapshot
 from flows.core.errors import OumiFlowsError
 from flows.core.metrics import ResultFiles, read_kept, read_metrics
@@ -99,7 +99,7 @@ class Comparer:
         }
 
     def _provenance(self, run: FlowRun) -> dict[str, Any]:
-        sha256 = run.label(names.LABEL_PROVENANCE)
+        sha256 = run.labels.provenance
         if sha256 is None:
             return {}
         record = provenance.load(sha256, self._records_dir)
@@ -129,7 +129,7 @@ def _results(side: Side) -> dict[str, Any]:
 
 def _metrics(side: Side) -> Mapping[str, float]:
     """Read the record of the job; if there is none, its own log."""
-    kept = read_kept(side.run.label(names.LABEL_METRICS))
+    kept = read_kept(side.run.labels.metrics)
     if kept is not None:
         return kept
     log_path = side.status.log_path

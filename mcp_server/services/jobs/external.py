@@ -15,6 +15,7 @@ from flows.core.models import (
     JobStatus,
     LogRequest,
 )
+from flows.core.run_labels import RunLabels
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
 from mcp_server.services.jobs.launcher_ids import find_launched
@@ -55,7 +56,7 @@ class ExternalJobs:
         run = await find_launched(self._gateway, job)
         if run is None or not run.state.job_state.is_terminal:
             return run
-        cluster = str(run.label(names.LABEL_CLUSTER))
+        cluster = run.labels.cluster_name or ""
         try:
             seen = await self._ask(job.model_copy(update={"cluster_name": cluster}), end="no")
         except OumiFlowsError:
@@ -116,7 +117,7 @@ class ExternalJobs:
         """
         if not job.cluster_name:
             known = await find_launched(self._gateway, job)
-            cluster = str(known.label(names.LABEL_CLUSTER)) if known else ""
+            cluster = (known.labels.cluster_name if known else None) or ""
             job = job.model_copy(update={"cluster_name": cluster})
         seen = await self._ask(job, end="no")
         request = JobRequest(
@@ -140,11 +141,11 @@ class ExternalJobs:
                 names.cluster_tag(seen.cluster_name),
                 names.launcher_tag(seen.launcher_job_id),
             ],
-            labels={
-                names.LABEL_ATTEMPT: 1,
-                names.LABEL_CLUSTER: seen.cluster_name,
-                names.LABEL_LAUNCHER_JOB_ID: seen.launcher_job_id,
-            },
+            labels=RunLabels(
+                attempt=1,
+                cluster_name=seen.cluster_name,
+                launcher_job_id=seen.launcher_job_id,
+            ),
             idempotency_key=" ".join(["adopt", *handle.model_dump().values(), *again]),
             work_queue=names.CLOUD_QUEUE,
         )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, cast
 
 from flows.core import names
+from flows.core.configs.clouds import is_local
 from flows.core.prefect_states import PREFECT_STATE
 from flows.core.states import JobState
 from mcp_server.prefect_api.models import FlowRun
@@ -72,7 +73,7 @@ class JobFilter:
 def places_of(run: FlowRun) -> set[Place]:
     """Read where a job runs, or every job of a pipeline or a sweep."""
     if own := job_request(run):
-        return {_place(own.cloud, run.label(names.LABEL_CLUSTER) or own.cluster_name)}
+        return {_place(own.cloud, run.labels.cluster_name or own.cluster_name)}
     asked = _requests(run)
     return {_place(one.get("cloud") or "", one.get("cluster_name") or "") for one in asked}
 
@@ -85,7 +86,7 @@ def is_to_come(run: FlowRun) -> bool:
 
 def _place(cloud: str, cluster_name: str) -> Place:
     cloud = cloud or names.LOCAL_CLOUD
-    default = names.LOCAL_CLUSTER if cloud == names.LOCAL_CLOUD else ""
+    default = names.LOCAL_CLUSTER if is_local(cloud) else ""
     return Place(cloud, cluster_name or default)
 
 

@@ -24,7 +24,7 @@ async def find_launched(gateway: PrefectGateway, job: JobHandle) -> FlowRun | No
     found: dict[str, FlowRun] = {}
     for wanted in _questions(job):
         for run in await _read(gateway, wanted, job):
-            cluster = str(run.label(names.LABEL_CLUSTER))
+            cluster = run.labels.cluster_name or ""
             known = found.setdefault(cluster, run)
             if run.expected_start_time > known.expected_start_time:
                 found[cluster] = run
@@ -64,12 +64,12 @@ async def _read(gateway: PrefectGateway, wanted: RunFilter, job: JobHandle) -> l
     for page_number in range(_PAGES):
         page = await gateway.filter_runs(wanted, limit=MAX_PAGE, offset=page_number * MAX_PAGE)
         found += [run for run in page if _is_meant(run, job)]
-        clusters = {run.label(names.LABEL_CLUSTER) for run in found}
+        clusters = {run.labels.cluster_name for run in found}
         if len(page) < MAX_PAGE or len(clusters) > 1 or (found and job.cluster_name):
             break
     return found
 
 
 def _is_meant(run: FlowRun, job: JobHandle) -> bool:
-    is_there = job.cluster_name in ("", run.label(names.LABEL_CLUSTER))
-    return is_there and run.label(names.LABEL_LAUNCHER_JOB_ID) == job.launcher_job_id
+    is_there = job.cluster_name in ("", run.labels.cluster_name)
+    return is_there and run.labels.launcher_job_id == job.launcher_job_id

@@ -24,7 +24,7 @@ class LogFiles(NamedTuple):
     @classmethod
     def of(cls, run: FlowRun) -> "LogFiles | None":
         """Find the log files of a job; None: no attempt has one yet."""
-        label = run.label(names.LABEL_LOG_PATH)
+        label = run.labels.log_path
         if not label:
             return None
         # A retry counts the attempt before the worker labels its log.

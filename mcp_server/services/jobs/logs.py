@@ -6,7 +6,6 @@ from typing import Final, NamedTuple
 
 import anyio.to_thread
 
-from flows.core import names
 from flows.core.errors import InvalidArgument, OumiFlowsError
 from flows.core.logs import pages as logs
 from flows.core.logs.pages import LogCursor, LogPage
@@ -210,5 +209,5 @@ def _answer(
         logs="\n".join(lines),
         next_cursor=next_cursor,
         at_end=at_end,
-        log_path=run.label(names.LABEL_LOG_PATH),
+        log_path=run.labels.log_path,
     )

@@ -9,6 +9,7 @@ from typing import Final
 import anyio.to_thread
 
 from flows.core import names
+from flows.core.configs.clouds import is_local
 from flows.core.configs.leftovers import Leftovers, read_leftovers
 from flows.core.configs.overrides import apply_overrides
 from flows.core.configs.plan import (
@@ -72,7 +73,7 @@ class OutputFolders:
             EngineUnavailable: Prefect does not answer.
         """
         place = _place_of(job.plan)
-        if not place or job.plan.cloud != names.LOCAL_CLOUD or job.request.own_output:
+        if not place or not is_local(job.plan.cloud) or job.request.own_output:
             return job
         live = [
             run
@@ -113,7 +114,7 @@ class OutputFolders:
         folder = os.path.realpath(job.plan.output_dir or "")
         found: list[FlowRun] = []
         for run in live:
-            named, request = run.label(names.LABEL_OUTPUT_DIR), job_request(run)
+            named, request = run.labels.output_dir, job_request(run)
             if not named or request is None or request.own_output:
                 continue
             if os.path.realpath(named) == folder and self._is_same(job, place, request):
@@ -159,7 +160,7 @@ class OutputFolders:
         if not writers:
             wanted = RunFilter(states=ENDED, tags=(f"cloud:{names.LOCAL_CLOUD}",))
             runs = await self._gateway.filter_runs(wanted, limit=MAX_PAGE)
-            same = (run for run in runs if run.label(names.LABEL_OUTPUT_DIR) == str(folder))
+            same = (run for run in runs if run.labels.output_dir == str(folder))
             return [run for run in [next(same, None)] if run is not None]
         found: list[FlowRun] = []
         for one in writers[:_NAMED]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
-from flows.core.configs.clouds import CloudKind, kind_of
+from flows.core.configs.clouds import kind_of
 from flows.core.configs.plan import JobPlan
 from flows.core.findings import Finding, errors_of, first_findings, warnings_of
 from flows.core.models import JobRequest
@@ -73,10 +73,4 @@ def _note_unchecked(jobs: Sequence[Checked]) -> list[str]:
 
 def _of(cloud: str) -> str:
     """Name the checks that only the worker, or the cloud itself, can make."""
-    match kind_of(cloud):
-        case CloudKind.LOCAL:
-            return f"free disk, memory, GPUs and packages of the worker's machine, {_OF_THE_WORKER}"
-        case CloudKind.SKYPILOT:
-            return f"whether {cloud} can be used (its credentials), {_OF_THE_WORKER}"
-        case _:
-            return f"whether {cloud} can be reached and takes the job, {_OF_THE_WORKER}"
+    return f"{kind_of(cloud).unchecked.format(cloud=cloud)}, {_OF_THE_WORKER}"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from flows.core.configs.clouds import CloudKind, kind_of
+from flows.core.configs.clouds import kind_of
 
 _CATALOGUE: Final = Path(".sky/catalogs/v8")
 """Below the home folder (skypilot 0.12); SkyPilot fetches it, cloud by cloud."""
@@ -32,7 +32,7 @@ def hourly_price(job_config: Mapping[str, Any]) -> float | None:
     resources: dict[str, Any] = job_config.get("resources") or {}
     cloud = str(resources.get("cloud"))
     wanted = _wanted_machine(resources)
-    if kind_of(cloud) is not CloudKind.SKYPILOT or wanted is None:
+    if not kind_of(cloud).is_sky or wanted is None:
         return None
     if wanted.accelerator and cloud in _PRICED_APART and not wanted.instance_type:
         return None

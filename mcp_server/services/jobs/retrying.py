@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from flows.core import names
 from flows.core.errors import Conflict
 from flows.core.prefect_states import PREFECT_STATE, PrefectState, attempts_over
+from flows.core.run_labels import RunLabels
 from flows.core.states import JobState
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun, RunState
@@ -36,13 +36,13 @@ class Retrier:
         """
         await self._refuse_pointless(run)
         attempt = _next_attempt(run, await self._gateway.read_states(run.id))
-        labels: dict[str, str | int | bool] = {}
+        changes = RunLabels()
         if not resume:
-            labels[names.LABEL_FRESH_ATTEMPT] = attempt
-        if run.labels.get(names.LABEL_FORCE_CANCEL):
-            labels[names.LABEL_FORCE_CANCEL] = False
-        if labels:
-            await self._gateway.patch_labels(run.id, labels)
+            changes = changes.with_changes(RunLabels(fresh_attempt=attempt))
+        if run.labels.force_cancel:
+            changes = changes.with_changes(RunLabels(force_cancel=False))
+        if changes.model_fields_set:
+            await self._gateway.patch_labels(run.id, changes)
         after = await self._gateway.set_state(
             run.id,
             PREFECT_STATE[JobState.RETRYING],
@@ -54,7 +54,7 @@ class Retrier:
                 f"Prefect refused to retry {run.name}; it is {after.job_state}",
                 "Start a new job with run_oumi_job",
             )
-        await self._gateway.patch_labels(run.id, {names.LABEL_ATTEMPT: attempt})
+        await self._gateway.patch_labels(run.id, RunLabels(attempt=attempt))
 
     async def _refuse_pointless(self, run: FlowRun) -> None:
         if adopted_job(run) is not None:
@@ -84,4 +84,4 @@ def _next_attempt(run: FlowRun, states: Iterable[RunState]) -> int:
         states: Every state it has been in, oldest first.
     """
     over = attempts_over(PrefectState(state.type, state.name) for state in states)
-    return over + 1 - int(run.labels.get(names.LABEL_ATTEMPTS_TAKEN_BACK, 0))
+    return over + 1 - run.labels.attempts_taken_back

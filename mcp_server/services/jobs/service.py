@@ -12,10 +12,11 @@ import anyio
 import anyio.to_thread
 
 from flows.core import names
-from flows.core.configs.clouds import kind_of
+from flows.core.configs.clouds import is_local, kind_of
 from flows.core.errors import JobNotFound
 from flows.core.models import JobHandle, JobStatus
 from flows.core.redaction import hide_tokens
+from flows.core.run_labels import RunLabels
 from flows.core.states import JobState
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
@@ -114,21 +115,21 @@ class JobService:
         checked = await self._outputs.look(checked, idempotency_key=idempotency_key)
         refuse_blocked(checked)
         request = await anyio.to_thread.run_sync(keep_config, checked, self._snapshots_dir)
-        labels: dict[str, str | int] = {
-            names.LABEL_ATTEMPT: 1,
-            names.LABEL_MODEL: shorten(hide_tokens(checked.plan.model_name)),
+        labels = RunLabels(
+            attempt=1,
+            model_name=shorten(hide_tokens(checked.plan.model_name)) or None,
             # The worker names a folder of its own after the run.
-            names.LABEL_OUTPUT_DIR: "" if request.own_output else checked.plan.output_dir or "",
-        }
+            output_dir=None if request.own_output else checked.plan.output_dir or None,
+        )
         notify = await self._notifications.tags(new.notify, new.notify_on)
         # With a key of its own every submission can be sent again safely.
         run = await self._gateway.create_run(
             name=checked.run_name("").rstrip("-"),
             parameters={"request": request.model_dump(mode="json")},
             tags=[*names.run_tags(command=checked.command, cloud=request.cloud), *notify],
-            labels={key: value for key, value in labels.items() if value},
+            labels=labels,
             idempotency_key=idempotency_key or uuid4().hex,
-            work_queue=None if request.cloud == names.LOCAL_CLOUD else names.CLOUD_QUEUE,
+            work_queue=None if is_local(request.cloud) else names.CLOUD_QUEUE,
         )
         refuse_another_request(
             idempotency_key,
@@ -340,7 +341,7 @@ class JobService:
         try:
             return await find_job(self._gateway, reference)
         except JobNotFound:
-            if cloud in ("", names.LOCAL_CLOUD):
+            if not cloud or is_local(cloud):
                 raise
         kind_of(cloud)
         job = JobHandle(cloud=cloud, cluster_name=cluster_name, launcher_job_id=reference.strip())

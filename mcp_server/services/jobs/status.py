@@ -6,12 +6,12 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from flows.core import names, prefect_states
+from flows.core import prefect_states
 from flows.core.divergence import DIVERGED
 from flows.core.models import JobProgress, JobRequest, JobStatus
 from flows.core.numbers import to_count, to_number
-from flows.core.states import JobState, ProcessHolder
-from flows.core.stopwatch import Instant, Stopwatch
+from flows.core.states import JobState
+from flows.core.stopwatch import Instant
 from mcp_server.prefect_api.models import Artifact, FlowRun
 from mcp_server.services.jobs.results import JobRow
 
@@ -57,7 +57,7 @@ def job_status(
     reason, message = prefect_states.read_message(run.state.type, run.state.name, run.state.message)
     if not reachable:
         message = facts.get("unreachable_reason") or message or "The cluster did not answer"
-    request = job_request(run)
+    request, labels = job_request(run), run.labels
     progress = _progress(artifact, state)
     status = JobStatus(
         summary="",
@@ -72,21 +72,23 @@ def job_status(
         command=run.command or (request.command if request else ""),
         config_path=request.config_path if request else "",
         cloud=request.cloud if request else "",
-        cluster_name=run.label(names.LABEL_CLUSTER) or (request.cluster_name if request else ""),
-        launcher_job_id=run.label(names.LABEL_LAUNCHER_JOB_ID),
-        model_name=run.label(names.LABEL_MODEL) or "",
-        output_dir=run.label(names.LABEL_OUTPUT_DIR) or "",
+        cluster_name=labels.cluster_name or (request.cluster_name if request else ""),
+        launcher_job_id=labels.launcher_job_id,
+        model_name=labels.model_name or "",
+        output_dir=labels.output_dir or "",
         attempt=run.attempt,
-        resumed_from_step=_resumed_from_step(run),
+        resumed_from_step=labels.resumed_from_step
+        if labels.resumed_attempt == run.attempt
+        else None,
         created_at=run.created,
         started_at=run.start_time,
         ended_at=run.end_time if state.is_terminal else None,
         duration_seconds=_duration(run, now),
         progress=progress,
         error_tail=error_tail,
-        log_path=run.label(names.LABEL_LOG_PATH),
-        processes_held_by=_holder(run),
-        part_of=run.label(names.LABEL_PARENT),
+        log_path=labels.log_path,
+        processes_held_by=labels.processes_held_by,
+        part_of=labels.part_of,
         url=run_url(ui_url, run.id),
     )
     return status.model_copy(update={"summary": summary_line(status)})
@@ -102,7 +104,7 @@ def job_row(run: FlowRun, *, now: datetime) -> JobRow:
         state=state,
         command=run.command or (request.command if request else ""),
         cloud=request.cloud if request else "",
-        model_name=(run.label(names.LABEL_MODEL) or "")[-_ROW_WORDS:],
+        model_name=(run.labels.model_name or "")[-_ROW_WORDS:],
         created_at=run.created,
         ended_at=run.end_time if state.is_terminal else None,
         duration_seconds=_duration(run, now),
@@ -152,17 +154,6 @@ def progress_words(progress: JobProgress) -> list[str]:
     return parts
 
 
-def _holder(run: FlowRun) -> ProcessHolder | None:
-    text = run.label(names.LABEL_HELD_BY)
-    return ProcessHolder(text) if text in ProcessHolder.__members__.values() else None
-
-
-def _resumed_from_step(run: FlowRun) -> int | None:
-    if run.label(names.LABEL_RESUMED_ATTEMPT) != str(run.attempt):
-        return None
-    return to_count(run.label(names.LABEL_RESUMED_STEP))
-
-
 def _is_of_attempt(artifact: Artifact, run: FlowRun) -> bool:
     """Whether an artifact belongs to the attempt of the status."""
     if run.state.job_state in _BEFORE_A_LAUNCH:
@@ -201,7 +192,7 @@ def _duration(run: FlowRun, now: datetime) -> float | None:
     if run.start_time is None:
         return None
     end = run.end_time if run.state.job_state.is_terminal and run.end_time else None
-    watch = Stopwatch.parse(run.label(names.LABEL_STOPWATCH))
+    watch = run.labels.stopwatch
     if watch is None:
         return max(0.0, round(((end or now) - run.start_time).total_seconds(), 3))
     if watch.since is not None and end is not None:  # the measurement missed its end

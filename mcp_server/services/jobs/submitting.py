@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple, cast
 from flows.core import names
 from flows.core.checks.file_checks import check_request
 from flows.core.configs.checks import parse_command
-from flows.core.configs.clouds import kind_of
+from flows.core.configs.clouds import is_local, kind_of
 from flows.core.configs.plan import JobPlan, make_plan, with_own_output, with_plain_paths
 from flows.core.configs.reader import (
     ConfigFile,
@@ -112,7 +112,7 @@ def check_job(new: NewJob) -> CheckedJob:
     # Fix the paths here, so that the worker's own environment cannot change them.
     request = with_plain_paths(request, config)
     _refuse_secrets(request)
-    if plan.cloud != LOCAL_CLOUD and not plan.is_own_cluster:
+    if not is_local(plan.cloud) and not plan.is_own_cluster:
         # Fix the name here, so that the worker's own environment cannot change it.
         request = request.model_copy(update={"cluster_name": plan.cluster_name})
     findings = [] if new.skip_preflight else check_request(request, config)
@@ -176,7 +176,7 @@ def describe_plan(checked: CheckedJob) -> Submission:
     summary = f"Dry run, nothing was started: {shorten(command)}, in {plan.working_dir}"
     warnings = warnings_of_plan({"": checked})
     answer = _answer(checked, plan.name).model_copy(update={"plan": plan, "warnings": warnings})
-    if plan.cloud == LOCAL_CLOUD:
+    if is_local(plan.cloud):
         return answer.model_copy(update={"summary": f"{summary}."})
     config = cast("dict[str, Any]", parse_yaml(checked.plan.job_config, "the job config"))
     sync = preview(config, kind=kind_of(plan.cloud))

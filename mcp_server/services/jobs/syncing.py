@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from pydantic import Field
 
-from flows.core.configs.clouds import CloudKind
+from flows.core.configs.clouds import CloudKind, Copying
 from flows.core.configs.reader import read_config
 from flows.core.errors import OumiFlowsError
 from flows.core.file_names import exists, is_file, is_folder
@@ -43,10 +43,11 @@ def preview(job_config: Mapping[str, Any], *, kind: CloudKind) -> SyncPreview | 
         job_config: The job config that is launched, its paths absolute.
         kind: Kind of the cloud.
     """
-    if kind is CloudKind.LOCAL:
+    if kind.is_local:
         return None
-    if kind is CloudKind.MODAL:
-        return SyncPreview(files=0, bytes=0, note="Oumi copies no files to modal.")
+    if kind.copying is Copying.NOTHING:
+        cloud = job_config["resources"]["cloud"]
+        return SyncPreview(files=0, bytes=0, note=f"Oumi copies no files to {cloud}.")
     working_dir = str(job_config["working_dir"])
     mounts = cast("Mapping[str, str]", job_config.get("file_mounts") or {})
     sources = [working_dir, *(path for path in mounts.values() if "://" not in path)]
@@ -94,14 +95,14 @@ def _list_copied(source: str, kind: CloudKind) -> Iterator[tuple[str, int]]:
 
 
 def _rules(folder: Path, kind: CloudKind) -> list[str]:
-    if kind is CloudKind.SKYPILOT:
+    if kind.copying is Copying.SKYPILOT:
         # sky/utils/command_runner.py, `_rsync` (skypilot 0.12).
         if exists(folder / ".skyignore"):
             return ["--filter=dir-merge,- .skyignore"]
         excluded = folder / ".git" / "info" / "exclude"
         more = [f"--exclude-from={excluded}"] if exists(excluded) else []
         return ["--filter=dir-merge,- .gitignore", *more]
-    if kind is CloudKind.SLURM:
+    if kind.copying is Copying.GITIGNORE_FILTER:
         return ["--filter=:- .gitignore"]
     # `put_recursive` of Oumi's clients (oumi 0.9).
     ignored = folder / ".gitignore"

@@ -73,7 +73,7 @@ class ScheduleReader:
             name=schedule_name(deployment),
             state=_state(deployment, next_runs, last),
             when=When.of_deployment(deployment).words,
-            overlap=Overlap(deployment.label(names.LABEL_OVERLAP) or Overlap.ALLOW),
+            overlap=deployment.labels.overlap or Overlap.ALLOW,
             command=command,
             config_path=shorten(path, limit=200),
             cloud=cloud,
@@ -99,7 +99,7 @@ class ScheduleReader:
 
 def schedule_name(deployment: Deployment) -> str:
     """Return the name of a schedule for people."""
-    return deployment.label(names.LABEL_SCHEDULE) or deployment.name
+    return deployment.labels.schedule or deployment.name
 
 
 def _what(deployment: Deployment) -> tuple[str, str, str]:

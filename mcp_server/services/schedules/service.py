@@ -14,6 +14,7 @@ import anyio.to_thread
 from flows.core import names
 from flows.core.errors import Conflict, InvalidArgument
 from flows.core.prefect_states import PREFECT_STATE, state_message
+from flows.core.run_labels import RunLabels
 from flows.core.settings import Settings
 from flows.core.states import JobState, TerminationReason
 from mcp_server.autostart import starts_by_itself
@@ -280,13 +281,13 @@ class ScheduleService:
                 made.parameters,
                 notify_tags(made.tags),
                 When.of_deployment(made).words,
-                made.label(names.LABEL_OVERLAP),
+                made.labels.overlap,
             ),
             asked_for=(
                 parameters,
                 list(receivers),
                 checked.when.words,
-                checked.new.overlap.value,
+                checked.new.overlap,
             ),
         )
         return made
@@ -301,10 +302,10 @@ class ScheduleService:
                 )
 
     async def _create_the_run(
-        self, deployment: Deployment, at: datetime, labels: Mapping[str, str | int]
+        self, deployment: Deployment, at: datetime, labels: RunLabels
     ) -> str | None:
         """Create the run of a single time; a repeated call returns the same run."""
-        words = str(labels[names.LABEL_RUN_NAME])
+        words = labels.run_name or ""
         run = await self._gateway.create_run_at(deployment.id, at, name=words, labels=labels)
         if run is None:
             return None
@@ -367,18 +368,17 @@ def make_schedules(settings: Settings, gateway: PrefectGateway) -> ScheduleServi
     )
 
 
-def _labels(checked: _Checked) -> dict[str, str | int]:
+def _labels(checked: _Checked) -> RunLabels:
     """Make the labels of the schedule and of each of its runs."""
-    at = checked.when.at
-    labels: dict[str, str | int] = {
-        names.LABEL_SCHEDULE: checked.name,
-        names.LABEL_RUN_NAME: checked.subject.words,
-        names.LABEL_OVERLAP: checked.new.overlap.value,
-        names.LABEL_FIRES_AT: at.isoformat() if at else "",
-        names.LABEL_ATTEMPT: 1,
-        **checked.subject.labels,
-    }
-    return {key: value for key, value in labels.items() if value}
+    return checked.subject.labels.with_changes(
+        RunLabels(
+            schedule=checked.name,
+            run_name=checked.subject.words,
+            overlap=checked.new.overlap,
+            fires_at=checked.when.at,
+            attempt=1,
+        )
+    )
 
 
 def _deployment_name(words: str, key: str | None) -> str:

@@ -9,6 +9,7 @@ from flows.core.configs.plan import make_plan, with_own_output
 from flows.core.configs.reader import ConfigKind, read_config, resolve_config_path
 from flows.core.errors import InvalidArgument
 from flows.core.redaction import hide_tokens
+from flows.core.run_labels import RunLabels
 from mcp_server.services.families.pipeline_checks import CheckedPipeline, keep_pipeline
 from mcp_server.services.families.pipelines import NewPipeline, checked_pipeline
 from mcp_server.services.jobs.new_job import NewJob
@@ -51,7 +52,7 @@ class Subject(NamedTuple):
     flow: str
     words: str
     tags: list[str]
-    labels: dict[str, str]
+    labels: RunLabels
     answer: dict[str, Any]
     warnings: list[str]
     job_config: str | None
@@ -92,10 +93,10 @@ def _job(new: NewJob, repeats: bool) -> Subject:  # noqa: FBT001 - as its caller
         flow=names.FLOW_NAME,
         words=job.run_name("").rstrip("-"),
         tags=names.run_tags(command=job.command, cloud=request.cloud),
-        labels={
-            names.LABEL_MODEL: shorten(hide_tokens(plan.model_name)),
-            names.LABEL_OUTPUT_DIR: plan.output_dir or "",
-        },
+        labels=RunLabels(
+            model_name=shorten(hide_tokens(plan.model_name)) or None,
+            output_dir=plan.output_dir or None,
+        ),
         answer={key: getattr(shown, key) for key in _OF_THE_JOB},
         warnings=shown.warnings,
         job_config=shown.plan.job_config if shown.plan else None,
@@ -141,7 +142,7 @@ def _pipeline(new: NewJob, path: str) -> Subject:
         flow=names.PIPELINE_FLOW,
         words=printable_name(new.job_name) or checked.name,
         tags=[names.TAG, f"{names.COMMAND_TAG}{names.PIPELINE_COMMAND}"],
-        labels={},
+        labels=RunLabels(),
         answer={**nowhere, "command": names.PIPELINE_COMMAND, "config_path": path},
         warnings=warnings_of_plan(checked.jobs),
         job_config=None,

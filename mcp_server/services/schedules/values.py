@@ -7,7 +7,6 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
-from flows.core import names
 from flows.core.errors import InvalidArgument
 from flows.core.models import Overlap, Value
 from flows.core.states import JobState, TerminationReason
@@ -125,9 +124,9 @@ class When(Value):
     @classmethod
     def of_deployment(cls, deployment: Deployment) -> "When":
         """Times of an existing schedule, with changes made in the Prefect UI."""
-        at = deployment.label(names.LABEL_FIRES_AT)
+        at = deployment.labels.fires_at
         if at or not deployment.schedules:
-            return cls(at=datetime.fromisoformat(at) if at else None)
+            return cls(at=at)
         schedule = deployment.schedules[0].schedule
         return cls(
             cron=schedule.get("cron"),
