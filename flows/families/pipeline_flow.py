@@ -17,7 +17,7 @@ from flows.core.prefect_states import read_message
 from flows.core.run_labels import RunLabels
 from flows.core.states import JobState, TerminationReason
 from flows.families.parent import Parent, Row, current_parent
-from flows.families.pipeline_progress import HELD, PartState, Place, advance
+from flows.families.pipeline_progress import HELD, PartProgress, PartState, advance
 from flows.job.outcome import Outcome
 from flows.job.prefect_calls import state_of
 
@@ -58,19 +58,22 @@ class _Run:
         while True:
             runs = await parent.children.all()
             results, held = await self._results(runs), self._find_held(runs)
-            places = self._places(results, held)
-            if ready := [place for place in places if place.state is PartState.READY]:
-                for place in ready:
-                    runs = await self._start(place, runs)
+            progress = self._progress(results, held)
+            if ready := [one for one in progress if one.state is PartState.READY]:
+                for part_progress in ready:
+                    runs = await self._start(part_progress, runs)
                 results = await self._results(runs)
-                places = self._places(results, held)
-            over = sum(place.state.is_over for place in places)
-            rows = [_row(place, results.get(place.part.name), self._asked) for place in places]
-            about = f"Pipeline **{self._pipeline.name}**: {over} of {len(places)} jobs are over"
+                progress = self._progress(results, held)
+            over = sum(one.state.is_over for one in progress)
+            rows = [
+                _row(part_progress, results.get(part_progress.part.name), self._asked)
+                for part_progress in progress
+            ]
+            about = f"Pipeline **{self._pipeline.name}**: {over} of {len(progress)} jobs are over"
             await parent.show(rows, over=over, total=len(rows), about=about)
-            if over == len(places):
+            if over == len(progress):
                 diverged = [name for name, one in results.items() if has_diverged(one.metrics)]
-                return _outcome(places, runs, diverged=diverged)
+                return _outcome(progress, runs, diverged=diverged)
             await parent.rest()
 
     def _find_held(self, runs: Mapping[str, FlowRun]) -> set[str]:
@@ -83,8 +86,11 @@ class _Run:
                 going.add(part.name)
         return {part.name for part in self._pipeline.parts} - going
 
-    def _places(self, results: Mapping[str, PartResult], held: set[str]) -> list[Place]:
-        return [self._mark_refused(place) for place in advance(self._pipeline, results, held=held)]
+    def _progress(self, results: Mapping[str, PartResult], held: set[str]) -> list[PartProgress]:
+        return [
+            self._mark_refused(part_progress)
+            for part_progress in advance(self._pipeline, results, held=held)
+        ]
 
     async def _results(self, runs: Mapping[str, FlowRun]) -> dict[str, PartResult]:
         parts = [part for part in self._pipeline.parts if part.name in runs]
@@ -106,9 +112,11 @@ class _Run:
             metrics=metrics,
         )
 
-    async def _start(self, place: Place, runs: Mapping[str, FlowRun]) -> dict[str, FlowRun]:
+    async def _start(
+        self, part_progress: PartProgress, runs: Mapping[str, FlowRun]
+    ) -> dict[str, FlowRun]:
         """Start the job of a part; return the jobs with the new one."""
-        part, request = place.part, place.request
+        part, request = part_progress.part, part_progress.request
         if request is None:
             raise ValueError(f"{part.name} is not ready")
         after = [runs[name] for name in part.after if name in runs]
@@ -122,11 +130,11 @@ class _Run:
         self._parent.logger.info("Started %s: job %s", part.name, run.id)
         return {**runs, part.name: run}
 
-    def _mark_refused(self, place: Place) -> Place:
-        why = self._unstartable.get(place.part.name)
-        if why is None or place.state is not PartState.READY:
-            return place
-        return place._replace(state=PartState.FAILED, why=why)
+    def _mark_refused(self, part_progress: PartProgress) -> PartProgress:
+        why = self._unstartable.get(part_progress.part.name)
+        if why is None or part_progress.state is not PartState.READY:
+            return part_progress
+        return part_progress._replace(state=PartState.FAILED, why=why)
 
 
 def _metrics_asked(pipeline: Pipeline) -> dict[str, set[str]]:
@@ -139,32 +147,36 @@ def _metrics_asked(pipeline: Pipeline) -> dict[str, set[str]]:
     return asked
 
 
-def _row(place: Place, result: PartResult | None, asked: Mapping[str, set[str]]) -> Row:
+def _row(
+    part_progress: PartProgress, result: PartResult | None, asked: Mapping[str, set[str]]
+) -> Row:
     """The row of a part in the table."""
-    part = place.part
+    part = part_progress.part
     metrics: Mapping[str, float] = result.metrics if result else {}
     shown = [(name, pick(metrics, name)) for name in sorted(asked.get(part.step, ()))]
     return {
         "step": part.name,
-        "state": result.state if result else place.state.value,
+        "state": result.state if result else part_progress.state.value,
         "metrics": ", ".join(f"{name} {value:.4g}" for name, value in shown if value is not None),
-        "note": place.why or divergence(last_loss(metrics)),
+        "note": part_progress.why or divergence(last_loss(metrics)),
         "job_id": result.job_id if result else "",
     }
 
 
-def _outcome(places: list[Place], runs: Mapping[str, FlowRun], *, diverged: list[str]) -> Outcome:
+def _outcome(
+    progress: list[PartProgress], runs: Mapping[str, FlowRun], *, diverged: list[str]
+) -> Outcome:
     """How a pipeline ends: as the first part that failed and must not."""
-    failed = [place for place in places if place.state is PartState.FAILED]
-    failed = [place for place in failed if not place.part.may_fail]
-    succeeded = sum(place.state is PartState.SUCCEEDED for place in places)
-    count = f"{succeeded} of {len(places)} jobs succeeded"
-    skipped = [place.part.name for place in places if place.state is PartState.SKIPPED]
+    failed = [one for one in progress if one.state is PartState.FAILED]
+    failed = [one for one in failed if not one.part.may_fail]
+    succeeded = sum(one.state is PartState.SUCCEEDED for one in progress)
+    count = f"{succeeded} of {len(progress)} jobs succeeded"
+    skipped = [one.part.name for one in progress if one.state is PartState.SKIPPED]
     if skipped:
         count += f", {len(skipped)} skipped ({', '.join(skipped[:3])})"
     if diverged:
         count += f", {len(diverged)} diverged ({', '.join(diverged[:3])})"
-    if held := [place.part.name for place in places if place.why == HELD]:
+    if held := [one.part.name for one in progress if one.why == HELD]:
         count += (
             f", {len(held)} not started ({', '.join(held[:3])}): retry the pipeline to run them"
         )
@@ -173,13 +185,16 @@ def _outcome(places: list[Place], runs: Mapping[str, FlowRun], *, diverged: list
     if not failed:
         return Outcome(TerminationReason.COMPLETED, f"{count}.")
     # A failure counts before a cancel.
-    ended = [(place, *_ending(place, runs.get(place.part.name))) for place in failed]
-    place, reason, why = min(ended, key=lambda one: one[1].job_state is JobState.CANCELLED)
-    return Outcome(reason, f"{place.part.name} failed: {why.rstrip('.')}; {count}.")
+    ended = [
+        (part_progress, *_ending(part_progress, runs.get(part_progress.part.name)))
+        for part_progress in failed
+    ]
+    part_progress, reason, why = min(ended, key=lambda one: one[1].job_state is JobState.CANCELLED)
+    return Outcome(reason, f"{part_progress.part.name} failed: {why.rstrip('.')}; {count}.")
 
 
-def _ending(place: Place, run: FlowRun | None) -> tuple[TerminationReason, str]:
+def _ending(part_progress: PartProgress, run: FlowRun | None) -> tuple[TerminationReason, str]:
     if run is None or run.state is None:
-        return TerminationReason.INVALID_CONFIG, place.why
+        return TerminationReason.INVALID_CONFIG, part_progress.why
     reason, text = read_message(run.state.type.value, run.state.name or "", run.state.message)
     return reason or TerminationReason.LOST, text

@@ -35,7 +35,7 @@ class PartState(StrEnum):
         return self not in (PartState.WAITING, PartState.READY, PartState.LIVE)
 
 
-class Place(NamedTuple):
+class PartProgress(NamedTuple):
     """One part and its state.
 
     Attributes:
@@ -51,7 +51,7 @@ class Place(NamedTuple):
 
 def advance(
     pipeline: Pipeline, results: Mapping[str, PartResult], *, held: Container[str] = ()
-) -> list[Place]:
+) -> list[PartProgress]:
     """Compute the state of each part of a pipeline, in order.
 
     The same jobs always give the same answer.
@@ -61,17 +61,17 @@ def advance(
         results: The results of its jobs, by the name of their part.
         held: The parts that must not start although they could.
     """
-    places: dict[str, Place] = {}
+    known: dict[str, PartProgress] = {}
     for part in pipeline.parts:
         result = results.get(part.name)
         if result is None:
-            place = _without_job(part, places, results)
-            if place.state is PartState.READY and part.name in held:
-                place = Place(part, PartState.NOT_RUN, HELD)
-            places[part.name] = place
+            one = _without_job(part, known, results)
+            if one.state is PartState.READY and part.name in held:
+                one = PartProgress(part, PartState.NOT_RUN, HELD)
+            known[part.name] = one
         else:
-            places[part.name] = Place(part, _state_of(JobState(result.state)))
-    return list(places.values())
+            known[part.name] = PartProgress(part, _state_of(JobState(result.state)))
+    return list(known.values())
 
 
 def resolve_request(part: Part, lookup: Lookup) -> JobRequest:
@@ -103,28 +103,28 @@ def _finite(key: str, value: OverrideValue) -> OverrideValue:
 
 
 def _without_job(
-    part: Part, places: Mapping[str, Place], results: Mapping[str, PartResult]
-) -> Place:
+    part: Part, known: Mapping[str, PartProgress], results: Mapping[str, PartResult]
+) -> PartProgress:
     condition = Condition(part.when) if part.when else None
     # A step whose condition asks for the state of another step runs however that one ended.
     asked = {one.head for one in condition.references if one.path == "state"} if condition else ()
-    before = [places[name] for name in part.after]
-    if any(not place.state.is_over for place in before):
-        return Place(part, PartState.WAITING)
-    needed = [place for place in before if place.part.step not in asked]
+    before = [known[name] for name in part.after]
+    if any(not one.state.is_over for one in before):
+        return PartProgress(part, PartState.WAITING)
+    needed = [one for one in before if one.part.step not in asked]
     for state, why in ((PartState.FAILED, "failed"), (PartState.NOT_RUN, "did not run")):
-        if missing := [place.part.name for place in needed if place.state is state]:
-            return Place(part, PartState.NOT_RUN, f"{', '.join(missing[:3])} {why}")
-    if skipped := [place.part.name for place in needed if place.state is PartState.SKIPPED]:
-        return Place(part, PartState.SKIPPED, f"{', '.join(skipped[:3])} was skipped")
+        if missing := [one.part.name for one in needed if one.state is state]:
+            return PartProgress(part, PartState.NOT_RUN, f"{', '.join(missing[:3])} {why}")
+    if skipped := [one.part.name for one in needed if one.state is PartState.SKIPPED]:
+        return PartProgress(part, PartState.SKIPPED, f"{', '.join(skipped[:3])} was skipped")
     try:
         if condition and not condition.holds(lookup_for(part, without_diverged(results))):
-            return Place(part, PartState.SKIPPED, f"not {part.when}")
-        return Place(
+            return PartProgress(part, PartState.SKIPPED, f"not {part.when}")
+        return PartProgress(
             part, PartState.READY, request=resolve_request(part, lookup_for(part, results))
         )
     except OumiFlowsError as error:
-        return Place(part, PartState.FAILED, error.sentences)
+        return PartProgress(part, PartState.FAILED, error.sentences)
 
 
 def _state_of(state: JobState) -> PartState:

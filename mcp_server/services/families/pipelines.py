@@ -2,19 +2,15 @@
 
 from pathlib import Path
 from typing import Annotated, Any, Final
-from uuid import uuid4
 
 import anyio.to_thread
 from pydantic import Field
 
 from flows.core import names
-from flows.core.configs.reader import read_config, resolve_config_path
-from flows.core.errors import InvalidArgument, InvalidConfig
+from flows.core.errors import InvalidArgument
 from flows.core.models import NotifyOn, Value
 from flows.core.pipelines.spec import Pipeline
 from flows.core.pipelines.written import read_pipeline
-from flows.core.run_labels import RunLabels
-from flows.core.states import JobState
 from mcp_server.arguments import Argument, Option
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
@@ -25,9 +21,15 @@ from mcp_server.services.families.pipeline_checks import (
     keep_pipeline,
     refuse_shared,
 )
-from mcp_server.services.idempotency import refuse_another_request
-from mcp_server.services.jobs.new_job import NOTIFY, NOTIFY_ON
-from mcp_server.services.jobs.notifications import Notifications, check_receiver, notify_tags
+from mcp_server.services.families.submissions import (
+    FamilySubmission,
+    Folder,
+    Receiver,
+    ReportedEnds,
+    read_yaml,
+    submit_parent,
+)
+from mcp_server.services.jobs.notifications import Notifications, check_receiver
 from mcp_server.services.jobs.output_folders import OUTPUT_CODES, OutputFolders
 from mcp_server.services.jobs.plan_warnings import warnings_of_plan
 from mcp_server.services.jobs.status import run_url
@@ -36,13 +38,6 @@ from mcp_server.services.jobs.submitting import shorten
 _SHOWN: Final = 40
 _WARNINGS: Final = 5
 _TEXT: Final = 120
-_NO_YAML: Final = "is not valid YAML"
-_QUOTES: Final = 'a reference in braces needs quotes: {LOSS: "${train.metrics.loss}"}'
-
-
-Folder = Annotated[str, Argument("Absolute working folder.", max_length=4096)]
-Receiver = Annotated[str | None, Argument("As in run_oumi_job.", NOTIFY, max_length=2000)]
-ReportedEnds = Annotated[NotifyOn, Argument("As in run_oumi_job.", NOTIFY_ON)]
 
 
 class NewPipeline(Value):
@@ -81,20 +76,10 @@ class PlannedStep(Value):
     when: str
 
 
-class PipelineSubmission(Value):
+class PipelineSubmission(FamilySubmission):
     """A pipeline that was started, or would be."""
 
-    summary: str = Field(description="One line a person can read.")
-    job_id: str | None = Field(default=None, description="Id of the whole. Null in a dry run.")
-    name: str
-    state: JobState | None = None
-    dry_run: bool
     steps: list[PlannedStep]
-    warnings: list[str] = Field(
-        default_factory=list[str],
-        description="What pre-flight found; in a dry run also what it skipped.",
-    )
-    url: str | None = None
 
 
 class PipelineService:
@@ -171,63 +156,6 @@ async def tags_of_parts(
                 tags[notify, on] = await notifications.tags(notify, on)
             part_tags[part.name] = tags[notify, on]
     return part_tags
-
-
-async def submit_parent(
-    gateway: PrefectGateway,
-    *,
-    flow: str,
-    command: str,
-    name: str,
-    parameters: dict[str, Any],
-    tags: list[str],
-    idempotency_key: str | None,
-) -> FlowRun:
-    """Create the run of a pipeline or sweep, named as jobs are.
-
-    Raises:
-        Conflict: The key belongs to another request.
-    """
-    run = await gateway.create_run(
-        name=name,
-        parameters=parameters,
-        tags=[names.TAG, f"{names.COMMAND_TAG}{command}", *tags],
-        # By this label a worker knows that the name still lacks its id.
-        labels=RunLabels(attempt=1),
-        idempotency_key=idempotency_key or uuid4().hex,
-        flow=flow,
-        # It waits for no slot: the queue of jobs may be long.
-        work_queue=names.CLOUD_QUEUE,
-    )
-    refuse_another_request(
-        idempotency_key,
-        run,
-        kind=command,
-        made_from=(run.parameters, notify_tags(run.tags)),
-        asked_for=(parameters, tags),
-    )
-    full_name = f"{name}-{run.id[:8]}"
-    if run.name != full_name:
-        await gateway.rename_run(run.id, full_name)
-    return run.model_copy(update={"name": full_name})
-
-
-def read_yaml(path: str, client_cwd: str, what: str) -> tuple[str, dict[str, Any]]:
-    """Read a pipeline's or sweep's YAML file: its absolute path and its content.
-
-    Raises:
-        ConfigNotFound: There is no such file.
-        InvalidConfig: It is no YAML mapping.
-    """
-    if not path:
-        raise InvalidArgument(f"no {what} was given", f"Give {what}_path or its content inline")
-    found = resolve_config_path(path, client_cwd)
-    try:
-        return str(found), read_config(found).data
-    except InvalidConfig as error:
-        if _NO_YAML not in error.what:
-            raise
-        raise InvalidConfig(error.what, f"{error.next_step}; {_QUOTES}") from error
 
 
 def checked_pipeline(new: NewPipeline) -> CheckedPipeline:

@@ -12,7 +12,6 @@ from flows.core.configs.plan import OUTPUT_KEY, WRITES_A_FILE
 from flows.core.configs.reader import ConfigKind
 from flows.core.errors import InvalidArgument, InvalidConfig
 from flows.core.models import NotifyOn, Value
-from flows.core.states import JobState
 from flows.core.sweeps.search import Tried, in_order, values_of
 from flows.core.sweeps.spec import Range, Search, Sweep, Values
 from flows.core.sweeps.written import WrittenSweep, read_sweep
@@ -20,7 +19,8 @@ from mcp_server.arguments import Argument, Option
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
 from mcp_server.services.families.pipeline_checks import as_texts, new_job
-from mcp_server.services.families.pipelines import (
+from mcp_server.services.families.submissions import (
+    FamilySubmission,
     Folder,
     Receiver,
     ReportedEnds,
@@ -69,21 +69,11 @@ class NewSweep(Value):
     notify_on: ReportedEnds = NotifyOn.END
 
 
-class SweepSubmission(Value):
+class SweepSubmission(FamilySubmission):
     """A sweep that was started, or would be."""
 
-    summary: str = Field(description="One line a person can read.")
-    job_id: str | None = Field(default=None, description="Id of the whole. Null in a dry run.")
-    name: str
-    state: JobState | None = None
-    dry_run: bool
     trials: int
     first_values: list[dict[str, Any]] = Field(description="Values of the first trials.")
-    warnings: list[str] = Field(
-        default_factory=list[str],
-        description="What pre-flight found; in a dry run also what it skipped.",
-    )
-    url: str | None = None
 
 
 class SweepService:

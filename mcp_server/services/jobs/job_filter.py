@@ -14,8 +14,8 @@ from mcp_server.services.jobs.status import job_request
 _STATES_OF: Final = {"all": frozenset(JobState), "running": LIVE, "completed": ENDED}
 
 
-class Place(NamedTuple):
-    """Where a job runs or will run."""
+class ClusterAddress(NamedTuple):
+    """The cluster that a job runs on or will run on."""
 
     cloud: str
     cluster_name: str
@@ -60,22 +60,22 @@ class JobFilter:
 
     def takes(self, run: FlowRun) -> bool:
         """Whether a job matches. A pipeline or a sweep is where all its jobs are."""
-        places = places_of(run)
+        addresses = addresses_of(run)
         return (
             run.state.job_state in self.states
             and self.has_name_of(run)
-            and all(self.cloud in ("", place.cloud) for place in places)
-            and all(self.cluster_name in ("", place.cluster_name) for place in places)
-            and bool(places or not (self.cloud or self.cluster_name))
+            and all(self.cloud in ("", one.cloud) for one in addresses)
+            and all(self.cluster_name in ("", one.cluster_name) for one in addresses)
+            and bool(addresses or not (self.cloud or self.cluster_name))
         )
 
 
-def places_of(run: FlowRun) -> set[Place]:
+def addresses_of(run: FlowRun) -> set[ClusterAddress]:
     """Read where a job runs, or every job of a pipeline or a sweep."""
     if own := job_request(run):
-        return {_place(own.cloud, run.labels.cluster_name or own.cluster_name)}
+        return {_address(own.cloud, run.labels.cluster_name or own.cluster_name)}
     asked = _requests(run)
-    return {_place(one.get("cloud") or "", one.get("cluster_name") or "") for one in asked}
+    return {_address(one.get("cloud") or "", one.get("cluster_name") or "") for one in asked}
 
 
 def is_to_come(run: FlowRun) -> bool:
@@ -84,10 +84,10 @@ def is_to_come(run: FlowRun) -> bool:
     return run.auto_scheduled and (run.state.type, run.state.name) == scheduled
 
 
-def _place(cloud: str, cluster_name: str) -> Place:
+def _address(cloud: str, cluster_name: str) -> ClusterAddress:
     cloud = cloud or names.LOCAL_CLOUD
     default = names.LOCAL_CLUSTER if is_local(cloud) else ""
-    return Place(cloud, cluster_name or default)
+    return ClusterAddress(cloud, cluster_name or default)
 
 
 def _requests(run: FlowRun) -> list[dict[str, Any]]:

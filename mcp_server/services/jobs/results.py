@@ -10,13 +10,11 @@ from flows.core.states import JobState
 from mcp_server.services.jobs.syncing import SyncPreview
 
 
-class Submission(Value):
-    """A job that was started, or would be."""
+class DescribedJob(Value):
+    """A job that was started or scheduled, or would be."""
 
     summary: str = Field(description="One line a person can read.")
-    job_id: str | None = Field(default=None, description="Null in a dry run.")
     name: str
-    state: JobState | None = Field(default=None, description="Null in a dry run.")
     dry_run: bool
     command: str
     config_path: str
@@ -24,6 +22,14 @@ class Submission(Value):
     cluster_name: str
     model_name: str
     output_dir: str
+    url: str | None = Field(default=None, description="Its page in the Prefect UI.")
+
+
+class Submission(DescribedJob):
+    """A job that was started, or would be."""
+
+    job_id: str | None = Field(default=None, description="Null in a dry run.")
+    state: JobState | None = Field(default=None, description="Null in a dry run.")
     warnings: list[str] = Field(
         default_factory=list[str], description="What pre-flight found, worst first."
     )
@@ -34,7 +40,6 @@ class Submission(Value):
     hourly_price: float | None = Field(
         default=None, description="US dollars of all nodes; null: unknown."
     )
-    url: str | None = Field(default=None, description="The job's page in the Prefect UI.")
 
 
 class Adoption(Value):

@@ -13,6 +13,7 @@ from flows.core.states import JobState, TerminationReason
 from mcp_server.arguments import Argument, Option
 from mcp_server.prefect_api.models import Deployment
 from mcp_server.services.jobs.new_job import NewJob
+from mcp_server.services.jobs.results import DescribedJob
 
 _CRON_NAMES: Final = frozenset(
     {"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"}
@@ -211,31 +212,21 @@ class ScheduleList(Value):
     next_cursor: str | None = Field(default=None, description="Null: this is the last page.")
 
 
-class ScheduledJob(Value):
+class ScheduledJob(DescribedJob):
     """A schedule that was made, or would be, with its next five times."""
 
-    summary: str = Field(description="One line a person can read.")
     schedule_id: str | None = Field(default=None, description="Null in a dry run.")
-    name: str
     state: ScheduleState | None = Field(default=None, description="Null in a dry run.")
-    dry_run: bool
     when: str
     overlap: Overlap
     next_runs: list[datetime]
     job_id: str | None = Field(default=None, description="The one job of a single time.")
     starts_by_itself: bool = Field(description="Whether the engine starts with this machine.")
-    command: str
-    config_path: str
-    cloud: str
-    cluster_name: str
-    model_name: str
-    output_dir: str
     warnings: list[str] = Field(
         default_factory=list[str],
         description="What pre-flight found; in a dry run also what it skipped.",
     )
     job_config: str | None = Field(default=None, description="What would run; in a dry run.")
-    url: str | None = None
 
 
 class ScheduleChange(Value):

@@ -101,7 +101,7 @@ class MetricsService:
             job_id=run.id,
             name=run.name,
             log_paths=logs.all_attempts() if logs else [],
-            results=read_kept(run.label(names.LABEL_METRICS)) or {},
+            results=read_kept(run.labels.metrics) or {},
             keys=query.keys,
             points=query.points,
             since_step=query.since_step,
