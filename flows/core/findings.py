@@ -39,6 +39,14 @@ class FindingCode(StrEnum):
     OUTPUT_HOLDS_RESULTS = "output_holds_results"
     LOCAL_PATH_ON_CLOUD = "local_path_on_cloud"
     BAD_DATA_FILE = "bad_data_file"
+    BAD_DATA_ROW = "bad_data_row"
+    NO_LABEL_LEFT = "no_label_left"
+    MUCH_TRUNCATED = "much_truncated"
+    EMPTY_ANSWERS = "empty_answers"
+    EQUAL_PAIRS = "equal_pairs"
+    ROLE_ORDER = "role_order"
+    DATA_DUPLICATES = "data_duplicates"
+    DATA_OVERLAP = "data_overlap"
     NOT_SYNCED = "not_synced"
     BIG_WORKING_DIR = "big_working_dir"
     DISK_FULL = "disk_full"
@@ -170,6 +178,7 @@ class WorkerFindings(Answer):
     hf_authenticated: bool | None = None
     repo_access: dict[str, str] = Field(default_factory=dict[str, str])
     dataset_checks: dict[str, str] = Field(default_factory=dict[str, str])
+    training_data: str = ""
     hardware: Hardware | None = None
     cloud_readiness: CloudReadiness | None = None
 
@@ -187,6 +196,9 @@ class PreFlight(Value):
     cloud_readiness: CloudReadiness | None = None
     paths: dict[str, str] = Field(default_factory=dict[str, str])
     dataset_checks: dict[str, str] = Field(default_factory=dict[str, str])
+    training_data: str = Field(
+        default="", description="Which rows were looked at, or why none; see preview_data."
+    )
     suggested_configs: list[str] = Field(default_factory=list[str])
     followed_configs: list[str] = Field(
         default_factory=list[str], description="Configs that the job config runs, checked too."

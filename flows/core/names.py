@@ -15,6 +15,7 @@ EXTERNAL_JOB_FLOW: Final = "external-job"
 EXTERNAL_LOG_FLOW: Final = "external-log"
 PRE_FLIGHT_FLOW: Final = "pre-flight-check"
 JOB_METRICS_FLOW: Final = "job-metrics"
+PREVIEW_FLOW: Final = "preview-data"
 WORK_POOL: Final = "oumi"
 WORKER_TYPE: Final = "oumi"
 

@@ -18,6 +18,7 @@ from flows.machine_checks.credentials import check_credentials
 from flows.machine_checks.hardware import check_hardware
 from flows.machine_checks.hub import Hub
 from flows.machine_checks.repositories import RepositoryChecks
+from flows.machine_checks.training_data import TrainingDataCheck
 
 T = TypeVar("T")
 
@@ -39,6 +40,7 @@ class WorkerChecks:
 
     Attributes:
         environ: The environment of jobs on this machine.
+        data: Looks at the first rows of training data.
     """
 
     machine: Machine
@@ -47,6 +49,7 @@ class WorkerChecks:
     clouds: SkyReadiness
     environ: Mapping[str, str]
     looks: Looks = field(default_factory=Looks)
+    data: TrainingDataCheck = field(default_factory=TrainingDataCheck)
 
     @classmethod
     def of_this_machine(cls) -> "WorkerChecks":
@@ -63,7 +66,11 @@ class WorkerChecks:
         """Check just before a launch; a launch that needs nothing special costs nothing."""
         launch.forget_findings()
         repositories = RepositoryChecks(launch, self.hub, self.registry)
-        await repositories.check()
+        data, _ = await asyncio.gather(
+            _part(launch, "the training data", self.data.check(launch)), repositories.check()
+        )
+        if data:
+            _logger.info("Training data: %s", data)
         needs_look = any(
             recipe.model_name or recipe.engine[1] != "NATIVE" for recipe in launch.recipes
         )
@@ -82,10 +89,11 @@ class WorkerChecks:
         """Run all checks of a launch, with short time limits."""
         launch.forget_findings()
         repositories = RepositoryChecks(launch, self.hub, self.registry)
-        hub, hardware, clouds, _ = await asyncio.gather(
+        hub, hardware, clouds, data, _ = await asyncio.gather(
             _part(launch, "the repositories", repositories.check(within_seconds=_SOON_SECONDS)),
             _part(launch, "the machine", asyncio.to_thread(self._check_machine, launch)),
             _part(launch, "the cloud", self._clouds(launch, within_seconds=_SOON_SECONDS)),
+            _part(launch, "the training data", self.data.check(launch)),
             _part(launch, "Oumi's classes", asyncio.to_thread(_check_with_oumi, launch)),
         )
         found = launch.findings
@@ -95,6 +103,7 @@ class WorkerChecks:
             hf_authenticated=hub,
             repo_access=repositories.access,
             dataset_checks=repositories.datasets,
+            training_data=data or "",
             hardware=_of_target(launch, hardware) if hardware else None,
             cloud_readiness=clouds,
         )

@@ -37,6 +37,7 @@ from mcp_server.services.worker_calls import WorkerCalls
 
 _NAMES: Final = 10
 _LONGEST_NAME: Final = 100
+_LONGEST_NOTE: Final = 300
 
 Suggest = Callable[[str, str], Sequence[str]]
 """Paths of configs that fit a model and a type of config."""
@@ -201,6 +202,7 @@ def _pre_flight(
         cloud_readiness=worker.cloud_readiness if worker else None,
         paths=_few(here.report.paths) if here else {},
         dataset_checks=_few(worker.dataset_checks) if worker else {},
+        training_data=worker.training_data[:_LONGEST_NOTE] if worker else "",
         suggested_configs=list(suggested),
         followed_configs=here.followed if here else [],
     )

@@ -50,7 +50,7 @@ def oumi_problems(
     from flows.launcher.oumi.schema_export import CONFIG_CLASSES
 
     config_class = CONFIG_CLASSES[config_type]
-    content = _on_this_machine(copy.deepcopy(dict(data)), folder)
+    content = on_this_machine(copy.deepcopy(dict(data)), folder)
     left_out: list[str] = []
     for problem in config_problems(content, config_type):
         if problem.kind is not ProblemKind.MISSING_KEY:
@@ -277,10 +277,10 @@ def _drop(value: object, key: str, at: str) -> bool:
     return False
 
 
-def _on_this_machine(value: Any, folder: Path) -> Any:
+def on_this_machine(value: Any, folder: Path) -> Any:
     """Make relative paths absolute, because the worker has another working folder."""
     if isinstance(value, list):
-        return [_on_this_machine(item, folder) for item in cast("list[Any]", value)]
+        return [on_this_machine(item, folder) for item in cast("list[Any]", value)]
     if not isinstance(value, dict):
         return value
     content: dict[Any, Any] = {}
@@ -289,7 +289,7 @@ def _on_this_machine(value: Any, folder: Path) -> Any:
             is_model = name in _MODELS and is_folder(folder / item)
             content[name] = str(folder / item) if item and (name in _FILES or is_model) else item
         else:
-            content[name] = _on_this_machine(item, folder)
+            content[name] = on_this_machine(item, folder)
     return content
 
 
