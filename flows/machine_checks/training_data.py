@@ -9,6 +9,7 @@ from typing import Final
 
 from flows.core.checks.launch import Launch
 from flows.core.checks.recipe import Recipe
+from flows.core.checks.values import items_of, mapping_of
 from flows.core.configs.schema import ConfigType
 from flows.core.errors import InvalidConfig
 from flows.core.findings import FindingCode
@@ -19,7 +20,8 @@ from flows.launcher.job_environment import DEPS_ENV
 from flows.launcher.oumi.data_previews import DataPreviews, needs_process, use_cached_models
 
 _SECONDS: Final = 2.0
-_READING_SECONDS: Final = 1.2
+_READING_PART: Final = 0.6
+"""The part of this time after which no more rows are read."""
 _ROWS: Final = 300
 _BYTES: Final = 1_000_000
 _REMEMBERED: Final = 32
@@ -57,7 +59,7 @@ class TrainingDataCheck:
         return " ".join([await self._check(launch, recipe) for recipe in trainings])
 
     async def _check(self, launch: Launch, recipe: Recipe) -> str:
-        question = _question(launch, recipe)
+        question = _question(launch, recipe, self._within_seconds)
         try:
             preview = await self._look(recipe, question)
         except _NotNow as error:
@@ -96,21 +98,21 @@ class _NotNow(Exception):
     """The rows cannot be looked at in a launch."""
 
 
-def _question(launch: Launch, recipe: Recipe) -> DataQuestion:
+def _question(launch: Launch, recipe: Recipe, within_seconds: float) -> DataQuestion:
     return DataQuestion(
         content=dict(recipe.data),
         folder=str(recipe.base or launch.client_cwd),
         rows=0,
         most_rows=_ROWS,
         most_bytes=_BYTES,
-        seconds=_READING_SECONDS,
+        seconds=_READING_PART * within_seconds,
     )
 
 
 def _key(question: DataQuestion) -> _Key:
     """Identify the answer to a question: the parts of the config that it reads, and its files."""
     content = question.content
-    training = content.get("training") or {}
+    training = mapping_of(content.get("training"))
     kwargs = [training.get(name) for name in ("trainer_type", "trainer_kwargs")]
     text = json.dumps(
         [question.folder, content.get("model"), content.get("data"), kwargs], default=str
@@ -128,14 +130,12 @@ def _states(question: DataQuestion) -> Iterator[tuple[str, int, int]]:
 
 
 def _paths(value: object, folder: Path) -> set[Path]:
-    if isinstance(value, dict):
-        found: set[Path] = set()
-        for name, item in value.items():  # pyright: ignore[reportUnknownVariableType]
-            if isinstance(item, str) and name in ("dataset_path", "model_name", "tokenizer_name"):
-                found |= {folder / item, folder / item / "tokenizer_config.json"}
-            else:
-                found |= _paths(item, folder)  # pyright: ignore[reportUnknownArgumentType]
-        return found
-    if isinstance(value, list):
-        return set().union(*(_paths(item, folder) for item in value))  # pyright: ignore[reportUnknownVariableType]
-    return set()
+    found: set[Path] = set()
+    for item in items_of(value):
+        found |= _paths(item, folder)
+    for name, item in mapping_of(value).items():
+        if isinstance(item, str) and name in ("dataset_path", "model_name", "tokenizer_name"):
+            found |= {folder / item, folder / item / "tokenizer_config.json"}
+        else:
+            found |= _paths(item, folder)
+    return found

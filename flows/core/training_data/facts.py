@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from flows.core.training_data.preview import DataFacts, LongestRow
@@ -158,5 +159,4 @@ def has_wrong_order(roles: Sequence[str]) -> bool:
         _ANSWERS: {"user", "tool"},
         "tool": {"tool", _ANSWERS},
     }
-    pairs = zip(turns, turns[1:], strict=False)
-    return any(after not in allowed.get(before, {after}) for before, after in pairs)
+    return any(after not in allowed.get(before, {after}) for before, after in pairwise(turns))

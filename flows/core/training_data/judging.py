@@ -76,24 +76,25 @@ _Warning = tuple[FindingCode, int | None, int, float, str, str]
 
 def _warnings(facts: DataFacts) -> Iterator[_Warning]:
     rows, built = facts.rows_checked, facts.rows_checked - facts.failed
-    code = FindingCode
+    longest = facts.longest.tokens if facts.longest else 0
+    # fmt: off
     if facts.no_label is not None and facts.no_label < built:
-        yield (code.NO_LABEL_LEFT, facts.no_label, rows, _UNLABELLED,
-               "have no token to learn from", "See them with preview_data, or remove them")  # fmt: skip
-    yield (code.MUCH_TRUNCATED, facts.truncated, rows, _MUCH_TRUNCATED,
-           f"are cut at {facts.max_length} tokens (the longest has "
-           f"{facts.longest.tokens if facts.longest else 0:,})",
-           "Raise model.model_max_length, or split long rows")  # fmt: skip
-    yield (code.EMPTY_ANSWERS, facts.empty, rows, _SOME, "have an empty answer",
-           "Remove them, or the model learns to say nothing")  # fmt: skip
-    yield (code.EQUAL_PAIRS, facts.equal_pairs, rows, _SOME,
-           "have the same chosen and rejected answer", "Remove them: they teach nothing")  # fmt: skip
-    yield (code.ROLE_ORDER, facts.role_order, rows, _SOME,
-           "have turns in an unusual order", "Let user and assistant alternate, and end with "
-           "assistant")  # fmt: skip
-    yield (code.DATA_DUPLICATES, facts.duplicates, rows, _MANY_DUPLICATES,
-           "repeat the prompt and the answer of an earlier row", "Remove the repetitions, "
-           "unless they are meant")  # fmt: skip
+        yield (FindingCode.NO_LABEL_LEFT, facts.no_label, rows, _UNLABELLED,
+               "have no token to learn from", "See them with preview_data, or remove them")
+    yield (FindingCode.MUCH_TRUNCATED, facts.truncated, rows, _MUCH_TRUNCATED,
+           f"are cut at {facts.max_length} tokens (the longest has {longest:,})",
+           "Raise model.model_max_length, or split long rows")
+    yield (FindingCode.EMPTY_ANSWERS, facts.empty, rows, _SOME,
+           "have an empty answer", "Remove them, or the model learns to say nothing")
+    yield (FindingCode.EQUAL_PAIRS, facts.equal_pairs, rows, _SOME,
+           "have the same chosen and rejected answer", "Remove them: they teach nothing")
+    yield (FindingCode.ROLE_ORDER, facts.role_order, rows, _SOME,
+           "have turns in an unusual order",
+           "Let user and assistant alternate, and end with assistant")
+    yield (FindingCode.DATA_DUPLICATES, facts.duplicates, rows, _MANY_DUPLICATES,
+           "repeat the prompt and the answer of an earlier row",
+           "Remove the repetitions, unless they are meant")
+    # fmt: on
 
 
 def _part(count: int, of: int) -> str:

@@ -39,7 +39,7 @@ def _pieces(tokens: list[int], decode: Callable[[list[int]], str]) -> Iterator[s
         if plain:
             yield decode(plain)
             plain = []
-        yield f"{decode([token])}×{count}"
+        yield f"{decode([token])}*{count}"
     if plain:
         yield decode(plain)
 

@@ -133,7 +133,7 @@ class DataPreviews:
 
 
 def use_cached_models(question: DataQuestion) -> DataQuestion:
-    """Name the folders of models that are in the hub's cache, so that the hub is not asked. Blocks."""
+    """Name the folders of models in the hub's cache, so that the hub is not asked. Blocks."""
     model = dict(mapping_of(question.content.get("model")))
     revision = model.get("model_revision")
     for key in ("model_name", "tokenizer_name"):
@@ -159,7 +159,7 @@ def _cached(name: str, revision: str) -> str:
 
 
 def needs_process(question: DataQuestion) -> str:
-    """Say why a question needs a process of its own; "": Oumi's own code reads local text. Blocks."""
+    """Say why a question needs a process of its own; "": a thread can answer it. Blocks."""
     folder = Path(question.folder)
     model = mapping_of(question.content.get("model"))
     for name in filter(None, (model.get("model_name"), model.get("tokenizer_name"))):

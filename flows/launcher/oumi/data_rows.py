@@ -81,9 +81,9 @@ class RowBuilder:
         return self._feed_tokens(row, full)
 
     def _feed_tokens(self, row: Mapping[str, Any], full: int | None) -> Fed:
-        batch = row if self._parts.collator is None else self._parts.collator([self._kept(row)])
-        if self._parts.collator is None:
-            batch = {name: [_list(row[name])] for name in _OF_TEXT if name in row}
+        batch: Any = {name: [_list(row[name])] for name in _OF_TEXT if name in row}
+        if self._parts.collator is not None:
+            batch = self._parts.collator([self._kept(row)])
         if "input_ids" not in batch:
             names = ", ".join(map(str, row))
             raise ValueError(f"the row has no input_ids, only {names or 'nothing'}")
@@ -171,7 +171,7 @@ def _cut(prompt: list[int], answer: list[int], limit: int | None) -> tuple[list[
 
 
 def _length(row: Any) -> int | None:
-    return len(row["input_ids"]) if isinstance(row, Mapping) and "input_ids" in row else None
+    return len(row["input_ids"]) if "input_ids" in row else None
 
 
 def _list(value: Any) -> list[Any]:

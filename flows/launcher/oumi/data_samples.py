@@ -1,6 +1,7 @@
 """Replace the data sets of a split by their first rows, so that no reader sees more."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,40 +55,38 @@ def cut_sample(path: Path, into: Path, question: DataQuestion, *, name: str, key
         reason = error.strerror or " ".join(str(error).split())[:200]
         raise InvalidConfig(
             f"{key} is {path}, which cannot be read ({reason})", "Correct it"
-        ) from error  # noqa: E501
+        ) from error
 
 
 def _cut_parquet(path: Path, into: Path, most_rows: int) -> Sample:
-    from pyarrow import ArrowInvalid, Table
-    from pyarrow.parquet import ParquetFile, write_table
-
+    arrow: Any = import_module("pyarrow")
+    parquet: Any = import_module("pyarrow.parquet")
     with open_regular_file(path) as stream:
         try:
-            file: Any = ParquetFile(stream)
+            file: Any = parquet.ParquetFile(stream)
             total: int = file.metadata.num_rows
             batches: list[Any] = [next(file.iter_batches(batch_size=most_rows))] if total else []
-        except ArrowInvalid as error:
+        except arrow.ArrowInvalid as error:
             raise OSError(str(error)) from error
         schema: Any = file.schema_arrow
     target = into / "sample.parquet"
-    table: Any = Table.from_batches(batches, schema=schema)
-    write_table(table, target)
+    table: Any = arrow.Table.from_batches(batches, schema=schema)
+    parquet.write_table(table, target)
     return Sample(target, table.num_rows, total)
 
 
 def _cut_saved(path: Path, into: Path, most_rows: int, key: str) -> Sample:
     """Cut a folder that `Dataset.save_to_disk` wrote; its files are mapped, not read."""
-    from datasets import Dataset, disable_progress_bars
-
+    datasets: Any = import_module("datasets")
     # The same test as `is_cached_to_disk_hf_dataset` of oumi 0.9.
     if not all(is_file(path / name) for name in ("dataset_info.json", "state.json")):
         raise InvalidConfig(
             f"{key} is {path}, a folder that `datasets` has not saved",
             "Name a file, or a folder that Dataset.save_to_disk wrote",
         )
-    disable_progress_bars()
+    datasets.disable_progress_bars()
     try:
-        whole: Any = Dataset.load_from_disk(str(path))
+        whole: Any = datasets.Dataset.load_from_disk(str(path))
     except (ValueError, json.JSONDecodeError, KeyError) as error:
         raise OSError(str(error)) from error
     target = into / "sample"

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,7 @@ def _load(parts: Parts, params: Any, sample: Sample | None, most_rows: int) -> P
 
 
 def _load_unregistered(params: Any, sample: Sample | None, most_rows: int) -> Part:
-    import datasets
-
+    datasets: Any = import_module("datasets")
     name = params.dataset_name
     if sample is not None and sample.path.is_dir():
         found: Any = datasets.Dataset.load_from_disk(str(sample.path))

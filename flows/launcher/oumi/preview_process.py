@@ -6,6 +6,7 @@ that is not Oumi's runs here, and so does what reads from the network or decodes
 
 import os
 import sys
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -52,8 +53,7 @@ def _read_first_rows_only(most_rows: int) -> None:
 
     Oumi's classes download a data set as a whole (oumi 0.9).
     """
-    import datasets
-
+    datasets: Any = import_module("datasets")
     datasets.disable_progress_bars()
     whole: Any = datasets.load_dataset
 
@@ -71,10 +71,9 @@ def _read_first_rows_only(most_rows: int) -> None:
 
 
 def _table(stream: Any, most_rows: int) -> Any:
-    from datasets import Dataset
-
     rows: list[Any] = list(islice(iter(stream), most_rows))
-    return Dataset.from_list(rows, features=stream.features)
+    table: Any = import_module("datasets").Dataset
+    return table.from_list(rows, features=stream.features)
 
 
 if __name__ == "__main__":

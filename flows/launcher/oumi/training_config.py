@@ -1,6 +1,7 @@
 """Oumi's config, tokenizer and collator of a training, built without its model."""
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -67,7 +68,7 @@ def build_config(question: DataQuestion) -> Any:
     try:
         config = TrainingConfig.from_str(escape_references(dump_yaml(content)))
         config.finalize_and_validate()
-    except Exception as error:  # noqa: BLE001 - Oumi's classes raise anything
+    except Exception as error:
         raise InvalidConfig(f"Oumi refuses the config: {one_line(error)}", "Correct it") from error
     return config
 
@@ -78,18 +79,18 @@ def build_parts(config: Any) -> Parts:
     Raises:
         InvalidConfig: One of them cannot be built.
     """
-    from oumi.builders import build_collator_from_config, build_tokenizer
+    builders: Any = import_module("oumi.builders")
     from oumi.core.configs.internal.supported_models import is_custom_model
 
     tokenizer: Any = None
     try:
         if not is_custom_model(config.model.model_name) or config.model.tokenizer_name:
-            tokenizer = build_tokenizer(config.model)
-    except Exception as error:  # noqa: BLE001 - Transformers raises anything
+            tokenizer = builders.build_tokenizer(config.model)
+    except Exception as error:
         raise _no_tokenizer(config, error) from error
     try:
-        collator: Any = build_collator_from_config(config, tokenizer)
-    except Exception as error:  # noqa: BLE001 - see above
+        collator: Any = builders.build_collator_from_config(config, tokenizer)
+    except Exception as error:
         name = config.data.train.collator_name
         raise InvalidConfig(
             f"the collator {name} cannot be built: {one_line(error)}",
@@ -116,13 +117,10 @@ def _part(content: Mapping[str, Any], key: str, names: frozenset[str]) -> dict[s
 
 def _trl_collator(config: Any, tokenizer: Any) -> Any:
     """The collator that TRL's SFT trainer uses if it is given none (trl 1.6)."""
-    from trl.trainer.sft_trainer import (  # pyright: ignore[reportMissingTypeStubs]
-        DataCollatorForLanguageModeling,
-    )
-
+    sft_trainer: Any = import_module("trl.trainer.sft_trainer")
     kwargs = config.training.trainer_kwargs
     is_padding_free = bool(kwargs.get("padding_free") or kwargs.get("packing"))
-    collator: Any = DataCollatorForLanguageModeling(
+    collator: Any = sft_trainer.DataCollatorForLanguageModeling(
         pad_token_id=tokenizer.pad_token_id,
         max_length=None if is_padding_free else _of_trl(config, "max_length"),
         truncation_mode=_of_trl(config, "truncation_mode"),
@@ -133,9 +131,7 @@ def _trl_collator(config: Any, tokenizer: Any) -> Any:
 
 def _of_trl(config: Any, name: str) -> Any:
     """A value of TRL's config: the given one, else its default."""
-    from trl import SFTConfig  # pyright: ignore[reportMissingTypeStubs]
-
-    fields: Any = SFTConfig.__dataclass_fields__
+    fields: Any = import_module("trl").SFTConfig.__dataclass_fields__
     return config.training.trainer_kwargs.get(name, fields[name].default)
 
 

@@ -31,8 +31,10 @@ _KINDS: Final = {
     "TRL_GKD": "raw",
     "TRL_GOLD": "raw",
 }
-_MASKED: Final = "⟦ and ⟧ enclose what the loss covers; the model reads the rest and learns nothing "\
-    "from it. The first token of a row is never predicted."  # fmt: skip
+_MASKED: Final = (
+    "⟦ and ⟧ enclose what the loss covers; the model reads the rest and learns nothing from it. "
+    "The first token of a row is never predicted."
+)
 _LEGENDS: Final = {
     "preference": f"{_MASKED} Each pair is compared: chosen against rejected.",
     "kto": f"{_MASKED} TRL tokenizes these rows itself; the counts are close.",

@@ -1,6 +1,7 @@
 """Rows of data sets that Oumi has no class for: TRL prepares them before a training (trl 1.6)."""
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -49,24 +50,29 @@ class _Paired:
 
 
 def _for_sft(part: Part, parts: Parts, folder: Path) -> Any:
-    from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportMissingTypeStubs]
-
+    trl: Any = import_module("trl")
     # The method needs of the trainer no more than its tokenizer; a whole one would need the model.
-    trainer: Any = SFTTrainer.__new__(SFTTrainer)
+    trainer: Any = trl.SFTTrainer.__new__(trl.SFTTrainer)
     trainer._tokenizer = parts.tokenizer
     trainer._is_vlm = trainer._is_vision_dataset = False
-    arguments = _arguments(SFTConfig, parts, folder)
-    return trainer._prepare_dataset(part.dataset, parts.tokenizer, arguments, False, None, "train")
+    arguments = _arguments(trl.SFTConfig, parts, folder)
+    return trainer._prepare_dataset(
+        part.dataset,
+        parts.tokenizer,
+        arguments,
+        packing=False,
+        formatting_func=None,
+        dataset_name="train",
+    )
 
 
 def _for_dpo(part: Part, parts: Parts, folder: Path) -> Any:
     from oumi.core.trainers import TrlDpoTrainer
-    from trl import DPOConfig  # pyright: ignore[reportMissingTypeStubs]
 
     trainer: Any = TrlDpoTrainer.__new__(TrlDpoTrainer)
     trainer._tokenizer = parts.tokenizer
     trainer._is_vlm = trainer._is_vision_dataset = False
-    arguments = _arguments(DPOConfig, parts, folder)
+    arguments = _arguments(import_module("trl").DPOConfig, parts, folder)
     return trainer._prepare_dataset(part.dataset, parts.tokenizer, arguments, "train")
 
 
