@@ -44,10 +44,11 @@ def content_of_row(row: Mapping[str, Any]) -> Content:
     prompt = next((key for key in _PROMPTS if key in row), None)
     answer = next((key for key in _ANSWERS if key in row), None)
     if answer is not None:
-        more = str(row.get("input") or "") + f"\0{row['label']}" * ("label" in row)
         text = text_of_chat(row[answer])
+        # The same answer with another judgement is another row.
+        more = [row[key] for key in ("input", "label") if row.get(key) not in (None, "")]
         return Content(
-            text_of_chat(row[prompt]) + more if prompt else more,
+            "\n".join([text_of_chat(row[prompt]) if prompt else "", *map(str, more)]),
             text,
             has_empty_answer=not text.strip(),
         )

@@ -4,6 +4,7 @@ import logging
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -241,6 +242,10 @@ def _quiet() -> Generator[None]:
     def is_of_others(record: logging.LogRecord) -> bool:
         return record.thread != thread
 
+    # Its collators quote each row in a warning, which would go to the worker's log.
+    warnings.filterwarnings(
+        "ignore", message="Could not find (response|instruction) (template|key)"
+    )
     logger = logging.getLogger("oumi")
     logger.addFilter(is_of_others)
     try:
