@@ -24,6 +24,7 @@ from flows.launcher.oumi.trl_rows import prepare_rows
 
 _TEXT_BYTES: Final = 6000
 """Of all shown rows together; an answer holds 12 kB."""
+_QUOTES: Final = "Could not find (response|instruction) (template|key)"
 _KINDS: Final = {
     "TRL_DPO": "preference",
     "TRL_KTO": "kto",
