@@ -1,7 +1,8 @@
 """Find why a job failed, from the end of its log: the most useful error, not the last line.
 
 Python prints a chain of exceptions with the first cause first, and frameworks end it with a vague
-one, such as "An error occurred while generating the dataset".
+one, such as "An error occurred while generating the dataset". Launchers end it with one of their
+own, and the other ranks of a distributed job with what the first failure did to them.
 """
 
 import re
@@ -9,23 +10,17 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from flows.core.logs.pages import last_error
+from flows.core.logs.tracebacks import Chain, Raised, read_chains, strip_prefix
 
 CAUSE_LINES: Final = 400
 """How many last lines of a log are searched for a chain of exceptions."""
 _NEAR_LINES: Final = 20
 """How many last lines of a log can hold the error that ended the job."""
+_LAUNCHER_LINES: Final = 150
+"""How many lines a launcher may print between a failure and its own error."""
 _LINE_LENGTH: Final = 2000
 _ERROR_LENGTH: Final = 400
 
-_RANK: Final = re.compile(r"^\[\w+\d+\]:? ?")
-_HEADER: Final = re.compile(r"Traceback \(most recent call last\)")
-_LINK: Final = re.compile(
-    r"The above exception was the direct cause of the following exception:"
-    r"|During handling of the above exception, another exception occurred:"
-)
-_RAISED: Final = re.compile(r"[A-Za-z_][\w.]*(?:: .*)?")
-_BOX: Final = "│╭╰"
-"""The first character of a line of a traceback that rich prints."""
 _NO_SPACE: Final = re.compile(
     r"No space left on device|\[Errno 28\]|os error 28|Disk quota exceeded|\[Errno 122\]"
 )
@@ -39,6 +34,19 @@ _PLACE: Final = (
 _NAMES: Final = re.compile(r"[\d/'\"`]")
 """Characters of an error that names a row, a file or a key."""
 _GPU_MEMORY: Final = re.compile(r"(?:\w+\.)*OutOfMemoryError: .*")
+_LAUNCHER: Final = re.compile(
+    r"(?:[\w.]+\.)?(?:ChildFailedError|CalledProcessError|ProcessRaisedException|"
+    r"ProcessExitedException|SignalException)\b.*"
+)
+"""Errors of launchers, which say only that a process failed."""
+_CONSEQUENCE: Final = re.compile(
+    r"Connection closed by peer|Connection reset by peer|Broken pipe|remote process exited"
+    r"|DataLoader worker \(pid\(s\)|Application timeout caused pair closure|EOFError$"
+    r"|KeyboardInterrupt$|NCCL communicator was aborted|failed to recv, got 0 bytes"
+    r"|Socket Timeout|^SystemExit"
+)
+"""What a failure does to the other processes of a job."""
+_ROOT_RANK: Final = re.compile(r"^\s*rank\s*: (\d+) \(local_rank: \d+\)")
 
 
 class Cause(NamedTuple):
@@ -47,6 +55,8 @@ class Cause(NamedTuple):
     text: str
     is_out_of_memory: bool
     """Whether the error that ended the job says that a GPU had too little memory."""
+    links: tuple[Raised, ...] = ()
+    """The exceptions that ended it, the first cause first; empty: no traceback shows them."""
 
 
 def find_cause(lines: Sequence[str], *, output_dir: str = "") -> Cause | None:
@@ -56,48 +66,63 @@ def find_cause(lines: Sequence[str], *, output_dir: str = "") -> Cause | None:
         lines: The last lines, `CAUSE_LINES` of them or fewer.
         output_dir: The job's output folder, for a full disk whose path the log does not name.
     """
-    clean = [_RANK.sub("", line[:_LINE_LENGTH]) for line in lines]
-    chains = _chains(clean)
+    cut = [line[:_LINE_LENGTH] for line in lines]
+    clean = [strip_prefix(line)[1] for line in cut]
     near = clean[-_NEAR_LINES:]
-    last = last_error(near) or _last_raised(chains, since=len(clean) - len(near))
-    links = next((chain.links for chain in reversed(chains) if last in chain.links), list[str]())
-    disk = _full_disk([*links, *near], output_dir)
-    if last is None:
+    last = last_error(near)
+    root = _root_chain(read_chains(cut), clean, last)
+    links = tuple(root.links) if root else ()
+    disk = _full_disk([link.text for link in links] + near, output_dir)
+    if not links and last is None:
         return Cause(disk, is_out_of_memory=False) if disk else None
-    text = _best(links) if len(links) > 1 else last[:_ERROR_LENGTH]
-    is_out_of_memory = any(_GPU_MEMORY.fullmatch(error) for error in links or [last])
-    return Cause(f"{disk} {text}".strip(), is_out_of_memory=is_out_of_memory)
+    errors = [link.error for link in links] or [str(last)]
+    text = _best(errors) if len(errors) > 1 else errors[0][:_ERROR_LENGTH]
+    is_out_of_memory = any(_GPU_MEMORY.fullmatch(error) for error in errors)
+    return Cause(f"{disk} {text}".strip(), is_out_of_memory=is_out_of_memory, links=links)
 
 
-class _Chain(NamedTuple):
-    """Exceptions that were printed as one chain, the first cause first."""
+def _root_chain(chains: Sequence[Chain], lines: Sequence[str], last: str | None) -> Chain | None:
+    """The chain of exceptions that ended the job; None if none did.
 
-    links: list[str]
-    end: int
-    """The index of the line with the last of them."""
+    Args:
+        chains: All chains, in the order of their ends.
+        lines: The lines of the log.
+        last: The last error near the end, which may be in no chain.
+    """
+    since = len(lines) - _NEAR_LINES
+    ending = [chain for chain in chains if chain.end >= since and not chain.is_side]
+    if last is not None:
+        holding = [chain for chain in chains if _holds(chain, last)]
+        if not holding and not _is_vague(last):
+            return None
+        ending = holding or ending
+    if not ending:
+        return None
+    root = ending[-1]
+    rank = _first_rank(lines[root.end :])
+    for chain in reversed(chains[: chains.index(root)]):
+        if root.start - chain.end > _LAUNCHER_LINES or chain.is_side:
+            break
+        is_first = rank is not None and chain.rank.endswith(rank) and not root.rank.endswith(rank)
+        if _is_vague(root.links[-1].error) or is_first:
+            root = root if _is_vague(chain.links[-1].error) and not is_first else chain
+    return root
 
 
-def _chains(lines: Sequence[str]) -> list[_Chain]:
-    chains: list[_Chain] = []
-    is_linked = in_traceback = False
-    for at, line in enumerate(lines):
-        if _LINK.match(line.strip()):
-            is_linked, in_traceback = bool(chains), False
-        elif _HEADER.search(line):
-            in_traceback = True
-            if not is_linked:
-                chains.append(_Chain([], at))
-        elif in_traceback and line.strip() and line[0] not in " \t" + _BOX:
-            in_traceback = is_linked = False
-            if _RAISED.fullmatch(line.rstrip()):
-                chains[-1] = _Chain([*chains[-1].links, line.rstrip()], at)
-    return chains
+def _holds(chain: Chain, error: str) -> bool:
+    return any(error in {link.error, link.error.rstrip(":")} for link in chain.links)
 
 
-def _last_raised(chains: Sequence[_Chain], *, since: int) -> str | None:
-    """The last exception of any name, if it is near the end of the log."""
-    near = [chain for chain in chains if chain.links and chain.end >= since]
-    return near[-1].links[-1] if near else None
+def _is_vague(error: str) -> bool:
+    """Whether an error says only that something else failed."""
+    return bool(_LAUNCHER.fullmatch(error) or _CONSEQUENCE.search(error))
+
+
+def _first_rank(lines: Sequence[str]) -> str | None:
+    """The rank that torchrun saw fail first."""
+    roots = [at for at, line in enumerate(lines) if line.startswith("Root Cause")]
+    part = lines[roots[-1] :][:6] if roots else []
+    return next((match[1] for line in part if (match := _ROOT_RANK.match(line))), None)
 
 
 def _best(links: Sequence[str]) -> str:
