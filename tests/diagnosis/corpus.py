@@ -17,7 +17,7 @@ from tests.diagnosis.sick import SICK
 
 LOGS = Path(__file__).with_name("logs")
 SICK_EACH = 24
-HEALTHY = 100
+HEALTHY = 112
 HELD_OUT_SEED = 20261130
 NOW = 1_800_000_000.0
 

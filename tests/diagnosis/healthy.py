@@ -218,8 +218,90 @@ def classification(rng: np.random.Generator) -> Evidence:
     return t.evidence()
 
 
+def domain_blocks(rng: np.random.Generator) -> Evidence:
+    """Data that is sorted by topic, so that the loss goes up and down in blocks."""
+    t = draw(rng, least=150)
+    topics = rng.uniform(0.8, 1.4, 12)[(t.x * int(rng.integers(4, 12))).astype(int)]
+    start = rng.uniform(1.5, 3)
+    t.log("loss", t.noisy(fall(t, start, start * 0.6) * topics, rng.uniform(0.01, 0.08)))
+    t.norms(1.5)
+    return t.evidence()
+
+
+def harder_end(rng: np.random.Generator) -> Evidence:
+    """A curriculum that ends with harder data, on which the loss is higher, and falls."""
+    t = draw(rng, least=150)
+    start = rng.uniform(1.5, 3)
+    level = fall(t, start, start * 0.55, 6.0)
+    last = t.x > rng.uniform(0.6, 0.85)
+    level[last] *= 1 + rng.uniform(0.1, 0.5) * (1 - 0.5 * np.linspace(0, 1, int(last.sum())))
+    t.log("loss", t.noisy(level, rng.uniform(0.01, 0.08)))
+    t.norms()
+    return t.evidence()
+
+
+def heavy_tails(rng: np.random.Generator) -> Evidence:
+    t = draw(rng)
+    start = rng.uniform(1, 3)
+    noise = np.clip(rng.standard_t(3, t.rows) * rng.uniform(0.03, 0.15), -0.8, 3)
+    t.log("loss", fall(t, start, start * 0.6) * (1 + noise))
+    t.log("grad_norm", np.exp(np.clip(0.25 * rng.standard_t(5, t.rows), -2, 2)))
+    return t.evidence()
+
+
+def hiccups(rng: np.random.Generator) -> Evidence:
+    """Steps that take many times as long now and then: saves, other jobs, a machine asleep."""
+    t = draw(rng)
+    t.log("loss", t.noisy(fall(t, 2.0, 1.2), 0.05))
+    t.norms()
+    at = rng.random(t.rows) < rng.uniform(0.01, 0.08)
+    t.gaps[at] *= rng.uniform(2, 40, int(at.sum()))
+    t.gaps[: max(1, t.rows // 50)] *= rng.uniform(1, 30)
+    return t.evidence()
+
+
+def shared_machine(rng: np.random.Generator) -> Evidence:
+    t = draw(rng)
+    t.log("loss", t.noisy(fall(t, 2.0, 1.2), 0.05))
+    t.norms()
+    t.gaps *= rng.uniform(0.75, 1.25, 9)[(t.x * 8).astype(int)]
+    return t.evidence()
+
+
+def little_gpu(rng: np.random.Generator) -> Evidence:
+    """A small model: the GPU has little to do, but it works."""
+    t = draw(rng, least=60)
+    t.gaps *= max(1.0, rng.uniform(1500, 9000) / t.gaps.sum())
+    t.log("loss", t.noisy(fall(t, 2.0, 1.2), 0.05))
+    t.use_gpu(rng.uniform(16, 35), rng.uniform(3, 12), 3e9)
+    return t.evidence()
+
+
+def evaluating_often(rng: np.random.Generator) -> Evidence:
+    """Evaluations that take longer than the training between them, with an idle GPU in them."""
+    t = draw(rng, least=60, most=600)
+    t.log("loss", t.noisy(fall(t, 2.0, 1.0), 0.05))
+    t.evaluate(lambda x: 1.1 + 0.8 * np.exp(-6 * x), int(rng.integers(4, 12)), 0.004)
+    rows = [row for row, _, _ in t.evals["eval_loss"]]
+    for row in rows[:-1]:
+        t.gaps[row + 1] += t.seconds * t.every * rng.uniform(20, 90)
+    t.use_gpu(rng.uniform(40, 90))
+    return t.evidence()
+
+
+def stable_then_decay(rng: np.random.Generator) -> Evidence:
+    t = draw(rng, least=100)
+    t.log("learning_rate", 4e-4 * np.minimum(1, (1 - t.x) * 5))
+    start = rng.uniform(2.5, 11)
+    level = fall(t, start, start * 0.4, 20.0) * (1 - 0.08 * np.maximum(0, t.x - 0.8) * 5)
+    t.log("loss", t.noisy(level, rng.uniform(0.005, 0.04)))
+    t.norms(0.4)
+    return t.evidence()
+
+
 SHAPES = [
     plain, pretraining, warm_restarts, curriculum, grpo, preferences, tiny, small_batches, flat_tail,
     resumed, resumed_within, evaluated, evaluating_now, warming_up, half_precision, continued, epochs,
-    longer_rows, one_spike, classification,
+    longer_rows, one_spike, classification, domain_blocks, harder_end, heavy_tails, hiccups,
+    shared_machine, little_gpu, evaluating_often, stable_then_decay,
 ]  # fmt: skip

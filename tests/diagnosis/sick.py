@@ -62,7 +62,7 @@ def _rises(rng: np.random.Generator) -> Evidence:
     loss = t.values["loss"]
     at = int(rng.uniform(0.2, 0.8) * t.rows)
     best, start = float(np.median(loss[max(0, at - 8) : at])), float(loss[0])
-    top = max(start, best) * rng.uniform(1.3, 4) + 0.3 * best
+    top = max(start, best) * rng.uniform(1.15, 4) + 0.3 * best
     speed = 10 ** rng.uniform(0.8, 3)
     rest = np.maximum(0, t.x - t.x[at])
     level = best + (top - best) * (1 - np.exp(-speed * rest))
@@ -104,7 +104,7 @@ def _rate_zero(rng: np.random.Generator) -> Evidence:
 def _plateau(rng: np.random.Generator, level: float | None = None) -> Training:
     t = draw(rng, least=40)
     level = rng.uniform(0.7, 3) if level is None else level
-    t.log("loss", t.noisy(np.full(t.rows, level), rng.uniform(0.001, 0.012)))
+    t.log("loss", t.noisy(np.full(t.rows, level), rng.uniform(0.001, 0.02)))
     t.norms()
     return t
 
@@ -167,30 +167,30 @@ def _overfits(rng: np.random.Generator) -> Evidence:
     t = draw(rng, least=80)
     start = rng.uniform(1.2, 3)
     t.log("loss", t.noisy(fall(t, start, start * rng.uniform(0.05, 0.5), rng.uniform(2, 6)), rng.uniform(0.01, 0.08)))
-    low, size = rng.uniform(0.2, 0.5), rng.uniform(0.12, 1.0)
+    low, size = rng.uniform(0.15, 0.6), rng.uniform(0.1, 1.0)
     best = start * rng.uniform(0.6, 0.85)
 
     def curve(x: np.ndarray) -> np.ndarray:
         return np.where(x < low, best + (start - best) * (1 - x / low) ** 2, best * (1 + size * (x - low) / (1 - low)))
 
-    t.evaluate(curve, int(rng.integers(6, 40)), rng.uniform(0.001, 0.015))
+    t.evaluate(curve, int(rng.integers(5, 40)), rng.uniform(0.001, 0.015))
     t.norms()
     return t.evidence()
 
 
 def _spiky(rng: np.random.Generator) -> Evidence:
     t = _supervised(rng, least=100)
-    t.norms(rng.uniform(0.2, 5), rng.uniform(0.05, 0.35))
+    t.norms(rng.uniform(0.2, 5), rng.uniform(0.05, 0.4))
     count = max(6, int(t.rows * rng.uniform(0.01, 0.05)))
     at = rng.choice(np.arange(t.rows // 10, t.rows), count, replace=False)
-    t.values["grad_norm"][at] *= rng.uniform(12, 150, count)
+    t.values["grad_norm"][at] *= rng.uniform(8, 150, count)
     t.values["loss"][at] *= rng.uniform(1.0, 1.6, count)
     return t.evidence()
 
 
 def _slows_at_once(rng: np.random.Generator) -> Evidence:
     t = _supervised(rng, least=80)
-    t.gaps[int(t.rows * rng.uniform(0.4, 0.8)) :] *= rng.uniform(2.3, 12)
+    t.gaps[int(t.rows * rng.uniform(0.3, 0.85)) :] *= rng.uniform(2.1, 12)
     return t.evidence()
 
 
@@ -204,7 +204,7 @@ def _slows_bit_by_bit(rng: np.random.Generator) -> Evidence:
 def _stalls(rng: np.random.Generator) -> Evidence:
     t = _supervised(rng, least=8)
     t.events = [{"kind": "phase", "phase": "training", "at": START}]
-    t.silent = max(400.0, float(np.max(t.gaps)) * rng.uniform(12, 60))
+    t.silent = max(400.0, float(np.max(t.gaps)) * rng.uniform(10.5, 60))
     return t.evidence(is_running=True)
 
 
@@ -235,7 +235,7 @@ def _long(rng: np.random.Generator) -> Training:
 
 def _waits_for_data(rng: np.random.Generator) -> Evidence:
     t = _long(rng)
-    t.use_gpu(rng.uniform(0.0, 2.5), 1.5)
+    t.use_gpu(rng.uniform(0.0, 3), 1.5)
     return t.evidence()
 
 

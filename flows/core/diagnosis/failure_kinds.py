@@ -14,13 +14,13 @@ from flows.core.logs.tracebacks import Raised
 _WORDS: Final[Sequence[tuple[FindingKind, str]]] = (
     (
         FindingKind.DISK_FULL,
-        r"No space left on device|\[Errno 28\]|os error 28|Disk quota exceeded|\[Errno 122\]"
-        r"|File too large|os error 27|unexpected pos \d+ vs \d+|PytorchStreamWriter failed writing"
+        r"^The disk is full|No space left on device|\[Errno 28\]|os error 28|Disk quota exceeded|\[Errno 122\]"
+        r"|File too large|os error 27|Wrote only \d+ of \d+ bytes|unexpected pos \d+ vs \d+|PytorchStreamWriter failed writing"
         r"|\d+ requested and \d+ written|basic_ios::clear: iostream error",
     ),
     (
         FindingKind.OUT_OF_MEMORY,
-        r"OutOfMemoryError|out of memory|^MemoryError|\bArrayMemoryError|ArrowMemoryError"
+        r"OutOfMemoryError|out of memory|^MemoryError|ArrayMemoryError|ArrowMemoryError"
         r"|can't allocate memory|[Cc]annot allocate memory|\[Errno 12\]|os error 12|bad_alloc"
         r"|_ALLOC_FAILED|is killed by signal: Killed|killed by signal: Bus error"
         r"|subprocesses has abruptly died during map|unable to allocate shared memory"
@@ -69,7 +69,7 @@ _WORDS: Final[Sequence[tuple[FindingKind, str]]] = (
         r"|undefined symbol|version `(?:GLIBC|CXXABI)|No matching distribution found"
         r"|ResolutionImpossible|Torch not compiled with CUDA|Found no NVIDIA driver"
         r"|NVIDIA driver on your system is too old|CUDA driver version is insufficient"
-        r"|no kernel image is available|CUDA_HOME environment variable is not set"
+        r"|no kernel image is available|CUDA_HOME (?:environment variable is not set|does not exist)"
         r"|CUDA driver initialization failed|Failed to build|metadata-generation-failed"
         r"|setup doesn't support bf16|numpy\.dtype size changed|PTX was compiled with"
         r"|module '?`?\w+'?`? has no attribute|'_OpNamespace'|but Transformers does not recognize"
@@ -98,7 +98,7 @@ _WORDS: Final[Sequence[tuple[FindingKind, str]]] = (
 _PATTERNS: Final = [(kind, re.compile(words, re.MULTILINE)) for kind, words in _WORDS]
 
 _DATA_CODE: Final = re.compile(
-    r"/datasets/(?!__init__)\w+|/torch/utils/data/|collat|/PIL/|/pyarrow/|/gzip\.py|/data_utils\.py"
+    r"/site-packages/datasets/|/torch/utils/data/|collat|/PIL/|/pyarrow/|/gzip\.py|/data_utils\.py"
     r"|/oumi/core/tokenizers/|/oumi/builders/data\.py|/oumi/datasets/"
 )
 """Files whose errors are those of the data they read."""
@@ -127,17 +127,35 @@ def classify_links(links: Sequence[Raised]) -> FindingKind | None:
     """The kind of a chain of exceptions by the first that fits one, then by where it arose."""
     kinds = (classify_error(link.text) for link in links)
     found = next((kind for kind in kinds if kind is not None), None)
-    if found is None and any(map(_is_of_data, links)):
+    if found is None and (links[-1].error == "StopIteration" or any(map(_is_of_data, links))):
         return FindingKind.DATA_ERROR
     return found
 
 
 def classify_lines(lines: Sequence[str]) -> tuple[FindingKind, str] | None:
     """The kind of a failure without a traceback, and the line that shows it."""
-    for line in reversed(lines):
-        for kind, pattern in _NATIVE_PATTERNS:
-            if pattern.search(line):
-                return kind, line
+    roots = [at for at, line in enumerate(lines) if line.startswith("Root Cause")]
+    lines = lines[roots[-1] :] if roots else lines
+    for at in range(len(lines) - 1, -1, -1):
+        kind = next((kind for kind, words in _NATIVE_PATTERNS if words.search(lines[at])), None)
+        if kind is not None:
+            return _classify_thrown(lines, at) or (kind, lines[at])
+    return _first_by_words(lines)
+
+
+def find_assertion(lines: Sequence[str]) -> str | None:
+    """The last assertion that failed on a GPU, which the exception does not name."""
+    return next((line for line in reversed(lines) if "Assertion `" in line), None)
+
+
+def _classify_thrown(lines: Sequence[str], at: int) -> tuple[FindingKind, str] | None:
+    """The kind of a C++ exception that nothing caught, by what it says."""
+    if "terminate called" not in lines[at]:
+        return None
+    return _first_by_words(lines[at : at + 3])
+
+
+def _first_by_words(lines: Sequence[str]) -> tuple[FindingKind, str] | None:
     for kind, pattern in _PATTERNS:
         found = next((line for line in lines if pattern.search(line)), None)
         if found is not None:
@@ -146,4 +164,5 @@ def classify_lines(lines: Sequence[str]) -> tuple[FindingKind, str] | None:
 
 
 def _is_of_data(link: Raised) -> bool:
-    return any(_DATA_CODE.search(file) for file in link.files)
+    is_code = link.error.startswith(("NameError", "SyntaxError", "NotImplementedError"))
+    return not is_code and any(_DATA_CODE.search(file) for file in link.files)

@@ -6,13 +6,19 @@ from typing import Final
 
 from flows.core.diagnosis.advice import advise
 from flows.core.diagnosis.evidence import Ending, Evidence
-from flows.core.diagnosis.failure_kinds import classify_error, classify_lines, classify_links
+from flows.core.diagnosis.failure_kinds import (
+    classify_error,
+    classify_lines,
+    classify_links,
+    find_assertion,
+)
 from flows.core.diagnosis.findings import Finding, FindingKind, FindingSeverity
 from flows.core.logs.error_cause import CAUSE_LINES, Cause, find_cause
 from flows.core.logs.tracebacks import strip_prefix
 from flows.core.states import TerminationReason
 
 _NEAR_LINES: Final = 30
+_DETAILS: Final = 4
 _EVIDENCE: Final = 900
 _SHELL_SIGNAL: Final = 128
 """A shell reports a signal as this exit code plus its number."""
@@ -47,30 +53,33 @@ def _find_kind(evidence: Evidence, ended: Ending) -> tuple[FindingKind, str]:
     lines = list(evidence.log)[-CAUSE_LINES:]
     known = _KIND_OF_REASON.get(ended.reason)
     cause = None if ended.reason in _STOPPED else find_cause(lines, output_dir=evidence.output_dir)
-    kind = _kind_of(cause) if cause else None
-    if cause and kind and kind is not FindingKind.CRASH:
-        return known if known is FindingKind.OUT_OF_MEMORY else kind, cause.text
+    near = [strip_prefix(line)[1] for line in lines[-_NEAR_LINES:]]
+    kind, text = _kind_of(cause, near) if cause else (None, "")
+    if kind and kind is not FindingKind.CRASH:
+        return known if known is FindingKind.OUT_OF_MEMORY else kind, text
     ending = _describe(ended)
     if known:
-        return known, f"{ending} {cause.text if cause else _last_line(lines)}".strip()
-    near = classify_lines([strip_prefix(line)[1] for line in lines[-_NEAR_LINES:]])
-    if near and (cause is None or kind is None):
-        return near[0], f"{near[1].strip()} ({ending.rstrip('.')})"
+        return known, f"{ending} {text or _last_line(lines)}".strip()
+    shown = classify_lines(near) if kind is None else None
+    if shown:
+        return shown[0], f"{shown[1].strip()} ({ending.rstrip('.')})"
     number = _signal_of(ended)
     if kind is None and number is not None:
         return FindingKind.CRASH if number in _FAULTS else FindingKind.KILLED, ending
-    if cause:
-        return FindingKind.CRASH, cause.text
-    return FindingKind.CRASH, f"{ending} {_last_line(lines)}".strip()
+    return FindingKind.CRASH, text or f"{ending} {_last_line(lines)}".strip()
 
 
-def _kind_of(cause: Cause) -> FindingKind | None:
-    """The kind of a cause; None if it says only that something else failed."""
+def _kind_of(cause: Cause, lines: Sequence[str]) -> tuple[FindingKind | None, str]:
+    """The kind of a cause, and what shows it; no kind if it says only that a process failed."""
     if not cause.links:
-        return classify_error(cause.text) or FindingKind.CRASH
-    kind = classify_links(cause.links)
-    is_launcher = all("ChildFailedError" in link.error for link in cause.links)
-    return None if is_launcher else kind or FindingKind.CRASH
+        return classify_error(cause.text) or FindingKind.CRASH, cause.text
+    if all("ChildFailedError" in link.error for link in cause.links):
+        return None, cause.text
+    text = " ".join([cause.text, *cause.links[0].details[:_DETAILS]])
+    assertion = find_assertion(lines) if "device-side assert" in text else None
+    if assertion:
+        return classify_error(assertion) or FindingKind.CRASH, f"{assertion.strip()} {text}"
+    return classify_links(cause.links) or FindingKind.CRASH, text
 
 
 def _signal_of(ended: Ending) -> int | None:
@@ -96,4 +105,4 @@ def _describe(ended: Ending) -> str:
 
 def _last_line(lines: Sequence[str]) -> str:
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return f"Its log names no error; its last line is: {last}" if last else "Its log is empty."
+    return f"The last line of its log: {last}" if last else "Its log is empty."

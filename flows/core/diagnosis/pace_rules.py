@@ -22,6 +22,9 @@ _SILENT_UNSURE_SECONDS: Final = 1800.0
 _GAPS: Final = 10.0
 _LONGEST_GAPS: Final = 3.0
 _IDLE_SECONDS: Final = 600.0
+_IDLE_WINDOW: Final = 1800.0
+_IDLE_SAMPLES: Final = 30
+"""The last samples of the GPU's use count: those of so many seconds, but at least so many."""
 _IDLE_PERCENT: Final = 5.0
 _LITTLE_GPU_BYTES: Final = 600 * 2**20
 """Memory of a GPU that holds no model, only a CUDA context."""
@@ -108,7 +111,9 @@ def find_idle_gpu(evidence: Evidence) -> Finding | None:
         return None
     part = busy.part((busy.times >= main.times[2]) & (busy.times <= main.times[-1]))
     part = part.part(_in_training(part.times, evidence))
-    recent = part.part(part.times >= part.times[-1] - 3 * _IDLE_SECONDS) if len(part.times) else part
+    count = len(part.times)
+    window = count - int(np.searchsorted(part.times, part.times[-1] - _IDLE_WINDOW)) if count else 0
+    recent = part.part(slice(max(0, count - max(window, _IDLE_SAMPLES)), None))
     if len(recent.times) < 20 or recent.times[-1] - recent.times[0] < _IDLE_SECONDS:
         return None
     mean = float(np.mean(recent.values))

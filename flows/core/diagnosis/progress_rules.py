@@ -62,7 +62,9 @@ def _find_constant_reward(reward: Series) -> Finding | None:
 
 def _find_plateau(evidence: Evidence, curves: Curves) -> Finding | None:
     loss = _after_warmup(curves.loss.finite(), curves.rate.finite())
-    if len(loss.values) < _ROWS or _began_late(evidence, curves.loss) or not _is_flat(loss.values):
+    if len(loss.values) < _ROWS or _began_late(evidence, curves.loss) or _warms_up(curves.rate):
+        return None
+    if not _is_flat(loss.values):
         return None
     level = middle(loss.values)
     peak = float(np.max(curves.rate.values)) if len(curves.rate.values) else None
@@ -107,6 +109,12 @@ def _after_warmup(loss: Series, rate: Series) -> Series:
         return loss
     first = int(np.argmax(rate.values >= 0.5 * np.max(rate.values)))
     return loss.since(int(rate.steps[first]))
+
+
+def _warms_up(rate: Series) -> bool:
+    """Whether the learning rate still rises."""
+    values = rate.values
+    return len(values) > 3 and bool(values[-1] > 1.01 * values[len(values) // 2])
 
 
 def _began_late(evidence: Evidence, loss: Series) -> bool:

@@ -26,7 +26,7 @@ _NO_SPACE: Final = re.compile(
 )
 _HALF_WRITTEN: Final = re.compile(r"unexpected pos \d+ vs \d+|PytorchStreamWriter failed writing")
 """Torch's errors for a checkpoint that it could not write completely (torch 2.10,
-caffe2/serialize/inline_container.cc)."""
+caffe2/serialize/inline_container.cc); so it ends too where memory lacked, not space."""
 _PLACE: Final = (
     re.compile(r"(?:No space left on device|Disk quota exceeded)[^']{0,20}: '([^']+)'"),
     re.compile(r"'([^']+)': (?:No space left on device|Disk quota exceeded)"),
@@ -36,7 +36,7 @@ _NAMES: Final = re.compile(r"[\d/'\"`]")
 _GPU_MEMORY: Final = re.compile(r"(?:\w+\.)*OutOfMemoryError: .*")
 _LAUNCHER: Final = re.compile(
     r"(?:[\w.]+\.)?(?:ChildFailedError|CalledProcessError|ProcessRaisedException|"
-    r"ProcessExitedException|SignalException)\b.*"
+    r"ProcessExitedException|SignalException)\b.*|.*Engine core initialization failed.*"
 )
 """Errors of launchers, which say only that a process failed."""
 _CONSEQUENCE: Final = re.compile(
@@ -67,10 +67,11 @@ def find_cause(lines: Sequence[str], *, output_dir: str = "") -> Cause | None:
         output_dir: The job's output folder, for a full disk whose path the log does not name.
     """
     cut = [line[:_LINE_LENGTH] for line in lines]
-    clean = [strip_prefix(line)[1] for line in cut]
+    chains = read_chains(cut)
+    clean = _without_sides([strip_prefix(line)[1] for line in cut], chains)
     near = clean[-_NEAR_LINES:]
     last = last_error(near)
-    root = _root_chain(read_chains(cut), clean, last)
+    root = _root_chain([chain for chain in chains if not chain.is_side], clean, last)
     links = tuple(root.links) if root else ()
     disk = _full_disk([link.text for link in links] + near, output_dir)
     if not links and last is None:
@@ -81,6 +82,15 @@ def find_cause(lines: Sequence[str], *, output_dir: str = "") -> Cause | None:
     return Cause(f"{disk} {text}".strip(), is_out_of_memory=is_out_of_memory, links=links)
 
 
+def _without_sides(lines: Sequence[str], chains: Sequence[Chain]) -> list[str]:
+    """The lines, those empty of exceptions that were raised while Python cleaned up."""
+    kept = list(lines)
+    for chain in chains:
+        if chain.is_side:
+            kept[chain.start : chain.end + 1] = [""] * (chain.end + 1 - chain.start)
+    return kept
+
+
 def _root_chain(chains: Sequence[Chain], lines: Sequence[str], last: str | None) -> Chain | None:
     """The chain of exceptions that ended the job; None if none did.
 
@@ -89,10 +99,9 @@ def _root_chain(chains: Sequence[Chain], lines: Sequence[str], last: str | None)
         lines: The lines of the log.
         last: The last error near the end, which may be in no chain.
     """
-    since = len(lines) - _NEAR_LINES
-    ending = [chain for chain in chains if chain.end >= since and not chain.is_side]
+    ending = [chain for chain in chains if chain.end >= len(lines) - _reach(chain)]
     if last is not None:
-        holding = [chain for chain in chains if _holds(chain, last)]
+        holding = [chain for chain in ending if _holds(chain, last)]
         if not holding and not _is_vague(last):
             return None
         ending = holding or ending
@@ -101,12 +110,20 @@ def _root_chain(chains: Sequence[Chain], lines: Sequence[str], last: str | None)
     root = ending[-1]
     rank = _first_rank(lines[root.end :])
     for chain in reversed(chains[: chains.index(root)]):
-        if root.start - chain.end > _LAUNCHER_LINES or chain.is_side:
+        if root.start - chain.end > _LAUNCHER_LINES:
             break
-        is_first = rank is not None and chain.rank.endswith(rank) and not root.rank.endswith(rank)
-        if _is_vague(root.links[-1].error) or is_first:
-            root = root if _is_vague(chain.links[-1].error) and not is_first else chain
+        is_first = rank is not None and chain.rank == f"rank{rank}" != root.rank
+        if is_first or (_is_vague(root.links[-1].error) and not _is_vague(chain.links[-1].error)):
+            root = chain
     return root
+
+
+def _reach(chain: Chain) -> int:
+    """How far from the end of the log a chain can be that ended the job.
+
+    Launchers print the state of every rank below their own error.
+    """
+    return _LAUNCHER_LINES if _LAUNCHER.fullmatch(chain.links[-1].error) else _NEAR_LINES
 
 
 def _holds(chain: Chain, error: str) -> bool:
@@ -138,7 +155,8 @@ def _best(links: Sequence[str]) -> str:
 def _full_disk(lines: Sequence[str], output_dir: str) -> str:
     """Say that a disk was full, and where; empty if no line says so."""
     full = [line for line in lines if _NO_SPACE.search(line)]
-    if not full and not any(map(_HALF_WRITTEN.search, lines)):
+    is_torn = any(map(_HALF_WRITTEN.search, lines)) and "MemoryError" not in lines
+    if not full and not is_torn:
         return ""
     found = (match[1] for line in full for place in _PLACE if (match := place.search(line)))
     where = next(found, output_dir)

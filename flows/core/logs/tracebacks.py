@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-_PREFIX: Final = re.compile(r"^(?:\[(?P<rank>rank\d+|default\d+|\w+\d+)\]:? ?|\((?:\w+ )?pid=\d+\) )")
+_PREFIX: Final = re.compile(
+    r"^(?:\[(?P<rank>\w+\d+)\]:? ?"
+    r"|(?P<process>\((?:\w+ )?pid=\d+\)) (?:[A-Z]+ [\d:. -]+\[[\w.:]+\] ?)?)"
+)
 """Marks of the process that wrote a line: torchrun's, and those of Ray and vLLM."""
 _HEADER: Final = re.compile(r"Traceback \(most recent call last\)")
 _LINK: Final = re.compile(
@@ -64,7 +67,9 @@ class Chain:
 def strip_prefix(line: str) -> tuple[str, str]:
     """Split a line into the mark of the process that wrote it and the rest."""
     match = _PREFIX.match(line)
-    return (match["rank"] or "", line[match.end() :]) if match else ("", line)
+    if not match:
+        return "", line
+    return match["rank"] or match["process"], line[match.end() :]
 
 
 def read_chains(lines: Sequence[str]) -> list[Chain]:

@@ -91,10 +91,11 @@ def _import_tools() -> None:
     import transformers  # noqa: F401
     from trl import SFTConfig, SFTTrainer  # noqa: F401
 
-    # The import of the module replaces the function of the same name.
+    # Each scene imports this module itself, which replaces the function of the same name.
     function = oumi.train
     import oumi.train
 
+    del sys.modules["oumi.train"]
     oumi.train = function
     torch.set_num_threads(1)
     gc.collect()
