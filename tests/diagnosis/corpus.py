@@ -16,7 +16,7 @@ from tests.diagnosis.healthy import SHAPES
 from tests.diagnosis.sick import SICK
 
 LOGS = Path(__file__).with_name("logs")
-SICK_EACH = 24
+SICK_EACH = 60
 HEALTHY = 112
 HELD_OUT_SEED = 20261130
 NOW = 1_800_000_000.0
@@ -89,7 +89,12 @@ def _written() -> Iterable[Case]:
         signal = facts.get("signal")
         code = None if signal else facts.get("exit_code", 1)
         reason = TerminationReason(facts.get("reason", TerminationReason.NONZERO_EXIT))
-        yield Case(facts["name"], facts["kind"], "written", _ended(facts["log"], Ending(reason, code, signal)))
+        yield Case(
+            facts["name"],
+            facts["kind"],
+            "written",
+            _ended(facts["log"], Ending(reason, code, signal)),
+        )
 
 
 def _ended(log: str, ended: Ending) -> Evidence:

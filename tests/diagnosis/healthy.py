@@ -1,5 +1,7 @@
 """Healthy trainings of many shapes, in which no rule may find anything."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from flows.core.diagnosis.evidence import Evidence
@@ -17,7 +19,10 @@ def plain(rng: np.random.Generator) -> Evidence:
 
 def pretraining(rng: np.random.Generator) -> Evidence:
     t = draw(rng, least=200)
-    t.log("train/loss", t.noisy(fall(t, rng.uniform(9.5, 11.5), rng.uniform(2.5, 3.8)), rng.uniform(0.003, 0.03)))
+    t.log(
+        "train/loss",
+        t.noisy(fall(t, rng.uniform(9.5, 11.5), rng.uniform(2.5, 3.8)), rng.uniform(0.003, 0.03)),
+    )
     t.norms(rng.uniform(0.3, 2))
     return t.evidence()
 
@@ -39,10 +44,12 @@ def curriculum(rng: np.random.Generator) -> Evidence:
     level = np.zeros(t.rows)
     edges = [0.0, *np.sort(rng.uniform(0.2, 0.8, int(rng.integers(1, 4)))), 1.01]
     now = rng.uniform(1.0, 3.0)
-    for start, end in zip(edges, edges[1:]):
+    for start, end in pairwise(edges):
         inside = (t.x >= start) & (t.x < end)
         low = now * rng.uniform(0.55, 0.8)
-        level[inside] = low + (now - low) * np.exp(-rng.uniform(4, 12) * (t.x[inside] - start) / (end - start))
+        level[inside] = low + (now - low) * np.exp(
+            -rng.uniform(4, 12) * (t.x[inside] - start) / (end - start)
+        )
         now = low * rng.uniform(1.1, 1.6)
     t.log("loss", t.noisy(level, rng.uniform(0.01, 0.06)))
     t.norms()
@@ -91,16 +98,30 @@ def small_batches(rng: np.random.Generator) -> Evidence:
 def flat_tail(rng: np.random.Generator) -> Evidence:
     t = draw(rng, least=200)
     start = rng.uniform(0.8, 4)
-    t.log("loss", t.noisy(fall(t, start, start * rng.uniform(0.01, 0.7), rng.uniform(40, 300)), rng.uniform(0.005, 0.1)))
+    t.log(
+        "loss",
+        t.noisy(
+            fall(t, start, start * rng.uniform(0.01, 0.7), rng.uniform(40, 300)),
+            rng.uniform(0.005, 0.1),
+        ),
+    )
     t.rate(shape="constant")
     t.norms()
-    t.evaluate(lambda x: start * 0.7 * np.ones(len(x)), int(rng.integers(3, 30)), rng.uniform(0.001, 0.02))
+    t.evaluate(
+        lambda x: start * 0.7 * np.ones(len(x)), int(rng.integers(3, 30)), rng.uniform(0.001, 0.02)
+    )
     return t.evidence()
 
 
 def resumed(rng: np.random.Generator) -> Evidence:
     rows = int(rng.integers(30, 800))
-    t = Training(rng, rows, int(rng.choice([1, 10])), float(rng.uniform(0.5, 10)), first=int(rng.integers(200, 9000)))
+    t = Training(
+        rng,
+        rows,
+        int(rng.choice([1, 10])),
+        float(rng.uniform(0.5, 10)),
+        first=int(rng.integers(200, 9000)),
+    )
     level = rng.uniform(0.5, 5)
     t.log("loss", t.noisy(level * (1 - rng.uniform(0, 0.05) * t.x), rng.uniform(0.003, 0.1)))
     t.rate(10 ** rng.uniform(-7, -5), "linear", 0.0)
@@ -119,7 +140,11 @@ def resumed_within(rng: np.random.Generator) -> Evidence:
     t.gaps[cut] += rng.uniform(600, 50_000)
     at = START + float(np.cumsum(t.gaps)[cut] - 0.5 * t.seconds)
     t.events = [
-        {"kind": "save", "step": int(t.steps[cut - 1]), "at": START + float(np.cumsum(t.gaps)[cut - 1])},
+        {
+            "kind": "save",
+            "step": int(t.steps[cut - 1]),
+            "at": START + float(np.cumsum(t.gaps)[cut - 1]),
+        },
         {"kind": "begin", "step": int(t.steps[cut - 1]), "at": at},
     ]
     return t.evidence()
@@ -131,7 +156,11 @@ def evaluated(rng: np.random.Generator) -> Evidence:
     end = start * rng.uniform(0.4, 0.85)
     t.log("loss", t.noisy(fall(t, start, end), rng.uniform(0.01, 0.08)))
     rise = rng.uniform(0, 0.02)
-    t.evaluate(lambda x: end * 1.05 + (start - end) * np.exp(-9 * x) + end * rise * x, int(rng.integers(2, 25)), rng.uniform(0.001, 0.01))
+    t.evaluate(
+        lambda x: end * 1.05 + (start - end) * np.exp(-9 * x) + end * rise * x,
+        int(rng.integers(2, 25)),
+        rng.uniform(0.001, 0.01),
+    )
     t.norms()
     return t.evidence()
 
@@ -147,7 +176,10 @@ def evaluating_now(rng: np.random.Generator) -> Evidence:
     if rng.random() < 0.5:
         t.phase = phase
     else:
-        t.events = [{"kind": "phase", "phase": "training", "at": START}, {"kind": "phase", "phase": phase, "at": end + 1}]
+        t.events = [
+            {"kind": "phase", "phase": "training", "at": START},
+            {"kind": "phase", "phase": phase, "at": end + 1},
+        ]
     return t.evidence(is_running=True)
 
 

@@ -166,12 +166,22 @@ def _collapses_to_zero(rng: np.random.Generator) -> Evidence:
 def _overfits(rng: np.random.Generator) -> Evidence:
     t = draw(rng, least=80)
     start = rng.uniform(1.2, 3)
-    t.log("loss", t.noisy(fall(t, start, start * rng.uniform(0.05, 0.5), rng.uniform(2, 6)), rng.uniform(0.01, 0.08)))
+    t.log(
+        "loss",
+        t.noisy(
+            fall(t, start, start * rng.uniform(0.05, 0.5), rng.uniform(2, 6)),
+            rng.uniform(0.01, 0.08),
+        ),
+    )
     low, size = rng.uniform(0.15, 0.6), rng.uniform(0.1, 1.0)
     best = start * rng.uniform(0.6, 0.85)
 
     def curve(x: np.ndarray) -> np.ndarray:
-        return np.where(x < low, best + (start - best) * (1 - x / low) ** 2, best * (1 + size * (x - low) / (1 - low)))
+        return np.where(
+            x < low,
+            best + (start - best) * (1 - x / low) ** 2,
+            best * (1 + size * (x - low) / (1 - low)),
+        )
 
     t.evaluate(curve, int(rng.integers(5, 40)), rng.uniform(0.001, 0.015))
     t.norms()

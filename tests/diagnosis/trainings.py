@@ -35,7 +35,9 @@ class Training:
         self.gaps = self.every * self.seconds * jitter
         self.rate()
 
-    def rate(self, peak: float | None = None, shape: str | None = None, warmup: float = 0.05) -> None:
+    def rate(
+        self, peak: float | None = None, shape: str | None = None, warmup: float = 0.05
+    ) -> None:
         peak = 10 ** self.rng.uniform(-5, -3.3) if peak is None else peak
         shape = str(self.rng.choice(["cosine", "linear", "constant"])) if shape is None else shape
         rest = np.clip((self.x - warmup) / max(1e-9, 1 - warmup), 0, 1)
@@ -44,7 +46,9 @@ class Training:
             "linear": 1 - rest,
             "constant": np.ones(self.rows),
         }[shape]
-        self.values["learning_rate"] = peak * curve * np.clip((self.x + 1e-3) / max(warmup, 1e-3), 0, 1)
+        self.values["learning_rate"] = (
+            peak * curve * np.clip((self.x + 1e-3) / max(warmup, 1e-3), 0, 1)
+        )
 
     def log(self, name: str, values: np.ndarray) -> None:
         self.values[name] = np.asarray(values, dtype=float)
@@ -62,20 +66,25 @@ class Training:
         at = np.unique(np.linspace(0, self.rows - 1, count + 1).astype(int)[1:])
         levels = curve(self.x[at]) * np.exp(self.rng.normal(0, sigma, len(at)))
         self.gaps[np.minimum(at + 1, self.rows - 1)] += self.seconds * self.rng.uniform(1, 30)
-        self.evals["eval_loss"] = [(int(row), float(level), 0.0) for row, level in zip(at, levels)]
+        self.evals["eval_loss"] = [
+            (int(row), float(level), 0.0) for row, level in zip(at, levels, strict=True)
+        ]
 
     def use_gpu(self, level: float, sigma: float = 8.0, memory: float = 4e10) -> None:
         end = START + self.gaps.sum()
         times = np.arange(START - 60, end + 60, max(5.0, (end - START) / 800))
         busy = np.clip(self.rng.normal(level, sigma, len(times)), 0, 100)
-        self.usage["gpu0_utilisation"] = Series.of((0, t, v) for t, v in zip(times, busy))
+        self.usage["gpu0_utilisation"] = Series.of(
+            (0, t, v) for t, v in zip(times, busy, strict=True)
+        )
         self.usage["gpu0_memory_bytes"] = Series.of((0, t, memory) for t in times)
 
     def evidence(self, *, is_running: bool | None = None, **config: float) -> Evidence:
         running = bool(self.rng.random() < 0.5) if is_running is None else is_running
         times = START + np.cumsum(self.gaps)
         series = {
-            name: Series.of(zip(self.steps, times, values)) for name, values in self.values.items()
+            name: Series.of(zip(self.steps, times, values, strict=True))
+            for name, values in self.values.items()
         }
         for name, points in self.evals.items():
             series[name] = Series.of(
@@ -83,7 +92,12 @@ class Training:
                 for row, level, _ in points
             )
         silent = self.silent if self.silent is not None else self.rng.uniform(0, 2) * self.gaps[-1]
-        begin = {"kind": "begin", "at": START, "step": self.first, "max_steps": int(self.steps[-1]) * 2}
+        begin = {
+            "kind": "begin",
+            "at": START,
+            "step": self.first,
+            "max_steps": int(self.steps[-1]) * 2,
+        }
         return Evidence(
             now=float(times[-1]) + silent,
             is_running=running,

@@ -54,6 +54,9 @@ class ConfigFacts(NamedTuple):
     gradient_checkpointing: bool | None = None
 
 
+_UNKNOWN: Final = ConfigFacts()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """Everything known of a training. All parts but `now` may be missing.
@@ -79,6 +82,6 @@ class Evidence:
     log: Sequence[str] = ()
     ended: Ending | None = None
     usage: Mapping[str, Series] = field(default_factory=dict[str, Series])
-    config: ConfigFacts = ConfigFacts()
+    config: ConfigFacts = _UNKNOWN
     phase: str = ""
     output_dir: str = ""

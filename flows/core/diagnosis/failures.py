@@ -60,10 +60,10 @@ def _find_kind(evidence: Evidence, ended: Ending) -> tuple[FindingKind, str]:
     ending = _describe(ended)
     if known:
         return known, f"{ending} {text or _last_line(lines)}".strip()
-    shown = classify_lines(near) if kind is None else None
+    number = _signal_of(ended)
+    shown = None if kind else classify_lines(near, is_signal=number is not None)
     if shown:
         return shown[0], f"{shown[1].strip()} ({ending.rstrip('.')})"
-    number = _signal_of(ended)
     if kind is None and number is not None:
         return FindingKind.CRASH if number in _FAULTS else FindingKind.KILLED, ending
     return FindingKind.CRASH, text or f"{ending} {_last_line(lines)}".strip()

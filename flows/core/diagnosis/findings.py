@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from pydantic import ConfigDict, Field
+from pydantic import AliasChoices, ConfigDict, Field
 
 from flows.core.models import Answer, Value
 
@@ -48,14 +48,16 @@ class FindingSeverity(StrEnum):
 class Finding(Value):
     """One thing that is wrong."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
     kind: FindingKind
     severity: FindingSeverity
     evidence: str = Field(description="Steps, numbers, or the line of the log that show it.")
-    try_: list[str] = Field(alias="try", description="What to try, the smallest change first.")
+    try_: list[str] = Field(
+        validation_alias=AliasChoices("try_", "try"),
+        serialization_alias="try",
+        description="What to try, the smallest change first.",
+    )
 
 
 class Diagnosis(Answer):

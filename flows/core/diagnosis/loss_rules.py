@@ -112,7 +112,10 @@ def find_overfitting(curves: Curves) -> Finding | None:
     rises = float(np.mean(np.diff(held.values[at:]) > 0))
     if end - best < max(0.05 * best, 3 * sigma) or rises < 0.6 or float(after[-1]) < 1.04 * best:
         return None
-    then, now = _loss_around(loss, int(held.steps[at])), middle(loss.values[-_width(len(loss[0])) :])
+    then, now = (
+        _loss_around(loss, int(held.steps[at])),
+        middle(loss.values[-_width(len(loss[0])) :]),
+    )
     if not now < then - max(0.03 * then, 2 * noise(loss.values) / np.sqrt(_width(len(loss[0])))):
         return None
     return Finding(

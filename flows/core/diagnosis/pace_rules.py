@@ -126,7 +126,8 @@ def find_idle_gpu(evidence: Evidence) -> Finding | None:
     return Finding(
         kind=FindingKind.GPU_IDLE,
         severity=FindingSeverity.WARNING,
-        evidence=text + (", and holds no model: the training runs on the CPU." if is_unused else "."),
+        evidence=text
+        + (", and holds no model: the training runs on the CPU." if is_unused else "."),
         try_=_use_gpu() if is_unused else _feed_gpu(),
     )
 
@@ -216,7 +217,11 @@ def _last_signs(evidence: Evidence) -> list[float]:
 def _work_meanwhile(evidence: Evidence, since: float) -> str:
     busy = evidence.usage.get("gpu0_utilisation", EMPTY)
     busy = busy.part(busy.times > since)
-    return f" Meanwhile the GPU is busy {np.mean(busy.values):.0f} %." if len(busy.times) else ""
+    return (
+        f" Meanwhile the GPU is busy {float(np.mean(busy.values)):.0f} %."
+        if len(busy.times)
+        else ""
+    )
 
 
 def _in_training(times: Floats, evidence: Evidence) -> np.ndarray:

@@ -138,6 +138,4 @@ def _raise_rate(peak: float | None) -> str:
 
 def _finding(text: str, steps: list[str], *, sure: bool) -> Finding:
     severity = FindingSeverity.ERROR if sure else FindingSeverity.WARNING
-    return Finding(
-        kind=FindingKind.NO_PROGRESS, severity=severity, evidence=text, try_=steps
-    )
+    return Finding(kind=FindingKind.NO_PROGRESS, severity=severity, evidence=text, try_=steps)

@@ -36,9 +36,7 @@ def _find_in_curves(evidence: Evidence, curves: Curves) -> Iterable[Finding | No
     broken = find_not_finite(evidence, curves)
     if broken and broken.severity is FindingSeverity.ERROR:
         return [broken]
-    causes = (
-        find_no_progress(evidence, curves) or find_collapsed(curves) or find_diverging(curves)
-    )
+    causes = find_no_progress(evidence, curves) or find_collapsed(curves) or find_diverging(curves)
     if causes:
         return [broken, causes]
     return [broken, find_overfitting(curves), find_spiky(curves)]

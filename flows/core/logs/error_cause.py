@@ -138,7 +138,7 @@ def _is_vague(error: str) -> bool:
 def _first_rank(lines: Sequence[str]) -> str | None:
     """The rank that torchrun saw fail first."""
     roots = [at for at, line in enumerate(lines) if line.startswith("Root Cause")]
-    part = lines[roots[-1] :][:6] if roots else []
+    part = lines[roots[-1] : roots[-1] + 6] if roots else lines[:0]
     return next((match[1] for line in part if (match := _ROOT_RANK.match(line))), None)
 
 

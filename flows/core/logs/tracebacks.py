@@ -119,21 +119,20 @@ class _Reader:
         if self._chain is None:
             return
         if self._in_traceback:
-            self._take_traceback(at, line)
+            self._take_traceback(self._chain, at, line)
         elif self._details and not self._is_linked:
             self._details = 0 if _NO_DETAIL.match(line) else self._details - 1
             if self._details:
                 last = self._chain.links[-1]
                 self._chain.links[-1] = last._replace(details=(*last.details, line.strip()))
 
-    def _take_traceback(self, at: int, line: str) -> None:
-        assert self._chain is not None
+    def _take_traceback(self, chain: Chain, at: int, line: str) -> None:
         frame = _FRAME.match(line)
         if frame:
             self._files = [*self._files[-_FRAMES:], frame["file"]]
         elif line[0] not in " \t" + _BOX:
             self._in_traceback = False
             if _RAISED.fullmatch(line.rstrip()):
-                self._chain.links.append(Raised(line.rstrip(), (), tuple(self._files)))
-                self._chain.end = at
+                chain.links.append(Raised(line.rstrip(), (), tuple(self._files)))
+                chain.end = at
                 self._details = _DETAILS

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tests.diagnosis.provoking import (
@@ -25,6 +26,8 @@ from tests.diagnosis.provoking import (
     broken_programs,
     full_disks,
     hub_and_packages,
+    later_data,
+    later_machine,
     little_memory,
     no_failures,
 )
@@ -41,6 +44,8 @@ MODULES = (
     broken_programs,
     full_disks,
     hub_and_packages,
+    later_data,
+    later_machine,
     little_memory,
     no_failures,
 )
@@ -79,13 +84,16 @@ def main() -> None:
         (LOGS / f"{scene.name}.log").write_text(log)
         index[scene.name] = {"kind": scene.kind, "exit_code": code}
         index_path.write_text(json.dumps(index, indent=1, sort_keys=True) + "\n")
-        print(f"{scene.name:42} {scene.kind:14} {code:4}  {log.rstrip().rsplit(chr(10), 1)[-1][:120]}", flush=True)
+        print(
+            f"{scene.name:42} {scene.kind:14} {code:4}  {log.rstrip().rsplit(chr(10), 1)[-1][:120]}",
+            flush=True,
+        )
 
 
 def _import_tools() -> None:
     import datasets  # noqa: F401
     import oumi
-    import oumi.cli.main  # noqa: F401
+    import oumi.cli.main
     import peft  # noqa: F401
     import torch
     import transformers  # noqa: F401
@@ -145,7 +153,7 @@ def _be(script: Path, log: int) -> None:
         code = end.code if isinstance(end.code, int) else int(bool(end.code))
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  # as Python itself would show it
         if error.__traceback__:
             error.__traceback__ = error.__traceback__.tb_next
         sys.excepthook(type(error), error, error.__traceback__)
@@ -166,10 +174,8 @@ def _wait(pid: int) -> int:
         print("too long", flush=True)
         os.killpg(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     return os.waitstatus_to_exitcode(status)
 
 

@@ -19,7 +19,9 @@ for one in range(1, {ranks}):
 if rank:
     os.dup2(os.open("rank.log", os.O_WRONLY | os.O_CREAT), 2)
 """
-_GROUP = 'dist.init_process_group("gloo", rank=rank, world_size={ranks}, timeout=timedelta(seconds=2))\n'
+_GROUP = (
+    'dist.init_process_group("gloo", rank=rank, world_size={ranks}, timeout=timedelta(seconds=2))\n'
+)
 
 
 def _ranks(name: str, body: str, *, port: int, ranks: int = 2, group: bool = True) -> Scene:

@@ -27,8 +27,16 @@ constants.HUGGINGFACE_CO_URL_TEMPLATE = constants.ENDPOINT + "/{{repo_id}}/resol
 import huggingface_hub.hf_api as hf_api
 hf_api.api.endpoint = constants.ENDPOINT
 """
-_GATED = (403, "GatedRepo", "Access to model meta-llama/Llama-3.1-8B is restricted and you are not in the authorized list. Visit https://huggingface.co/meta-llama/Llama-3.1-8B to ask for access.")
-_ANONYMOUS = (401, "GatedRepo", "Access to model meta-llama/Llama-3.1-8B is restricted. You must have access to it and be authenticated to access it. Please log in.")
+_GATED = (
+    403,
+    "GatedRepo",
+    "Access to model meta-llama/Llama-3.1-8B is restricted and you are not in the authorized list. Visit https://huggingface.co/meta-llama/Llama-3.1-8B to ask for access.",
+)
+_ANONYMOUS = (
+    401,
+    "GatedRepo",
+    "Access to model meta-llama/Llama-3.1-8B is restricted. You must have access to it and be authenticated to access it. Please log in.",
+)
 _MISSING = (404, "RepoNotFound", "Repository not found")
 _PRIVATE = (401, "RepoNotFound", "Invalid username or password.")
 _REVISION = (404, "RevisionNotFound", "Invalid rev id: v9")
@@ -106,27 +114,64 @@ _HUB_SCENES = [
     Scene("offline-download", "hub_access", _DOWNLOAD),
     Scene("offline-snapshot", "hub_access", _SNAPSHOT),
     Scene("offline-tokenizer", "hub_access", _TOKENIZER),
-    Scene("offline-dataset", "hub_access", "from datasets import load_dataset\nload_dataset('yahma/alpaca-cleaned')"),
+    Scene(
+        "offline-dataset",
+        "hub_access",
+        "from datasets import load_dataset\nload_dataset('yahma/alpaca-cleaned')",
+    ),
     Scene("model-folder-missing", "hub_access", _MODEL.format(name="/models/llama-finetuned")),
-    Scene("model-folder-empty", "hub_access", "import os\nos.makedirs('empty')" + _MODEL.format(name="empty")),
-    Scene("model-folder-without-weights", "hub_access", """
+    Scene(
+        "model-folder-empty",
+        "hub_access",
+        "import os\nos.makedirs('empty')" + _MODEL.format(name="empty"),
+    ),
+    Scene(
+        "model-folder-without-weights",
+        "hub_access",
+        """
 import os, shutil
 os.makedirs("half")
-shutil.copy("data/model/config.json", "half")""" + _MODEL.format(name="half")),
-    Scene("adapter-missing", "hub_access", """
+shutil.copy("data/model/config.json", "half")"""
+        + _MODEL.format(name="half"),
+    ),
+    Scene(
+        "adapter-missing",
+        "hub_access",
+        """
 from tiny import *
 from peft import PeftModel
 PeftModel.from_pretrained(model(), "adapters/final")
-"""),
-    Scene("adapter-offline", "hub_access", """
+""",
+    ),
+    Scene(
+        "adapter-offline",
+        "hub_access",
+        """
 from tiny import *
 from peft import PeftModel
 PeftModel.from_pretrained(model(), "team/lora-adapter")
-"""),
-    Scene("oumi-offline-model", "hub_access", _OUMI_MODEL.format(name="meta-llama/Llama-3.2-1B", dataset=_ROWS, more="")),
-    Scene("oumi-model-folder-missing", "hub_access", _OUMI_MODEL.format(name="./models/none", dataset=_ROWS, more="")),
-    Scene("oumi-offline-dataset", "hub_access", _OUMI_MODEL.format(name="data/model", dataset="yahma/alpaca-cleaned", more="")),
-    Scene("oumi-adapter-missing", "hub_access", _OUMI_MODEL.format(name="data/model", dataset=_ROWS, more=", adapter_model: adapters/none")),
+""",
+    ),
+    Scene(
+        "oumi-offline-model",
+        "hub_access",
+        _OUMI_MODEL.format(name="meta-llama/Llama-3.2-1B", dataset=_ROWS, more=""),
+    ),
+    Scene(
+        "oumi-model-folder-missing",
+        "hub_access",
+        _OUMI_MODEL.format(name="./models/none", dataset=_ROWS, more=""),
+    ),
+    Scene(
+        "oumi-offline-dataset",
+        "hub_access",
+        _OUMI_MODEL.format(name="data/model", dataset="yahma/alpaca-cleaned", more=""),
+    ),
+    Scene(
+        "oumi-adapter-missing",
+        "hub_access",
+        _OUMI_MODEL.format(name="data/model", dataset=_ROWS, more=", adapter_model: adapters/none"),
+    ),
 ]
 
 
@@ -139,93 +184,153 @@ _PACKAGE_SCENES = [
     _package("module-missing-inside", "import transformers\nimport flash_attn_interface.ops"),
     _package("name-missing", "from transformers import AutoModelForCausalLMWithHead"),
     _package("name-missing-trl", "from trl import SFTTrainer, DataCollatorForCompletionOnlyLM"),
-    _package("flash-attention-missing", """
+    _package(
+        "flash-attention-missing",
+        """
 from transformers import AutoModelForCausalLM
 AutoModelForCausalLM.from_pretrained("data/model", attn_implementation="flash_attention_2")
-"""),
-    _package("flash-attention-3-missing", """
+""",
+    ),
+    _package(
+        "flash-attention-3-missing",
+        """
 from transformers import AutoModelForCausalLM
 AutoModelForCausalLM.from_pretrained("data/model", attn_implementation="flash_attention_3")
-"""),
-    _package("bitsandbytes-missing", """
+""",
+    ),
+    _package(
+        "bitsandbytes-missing",
+        """
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 AutoModelForCausalLM.from_pretrained("data/model", quantization_config=BitsAndBytesConfig(load_in_4bit=True))
-"""),
-    _package("bitsandbytes-optimizer-missing", """
+""",
+    ),
+    _package(
+        "bitsandbytes-optimizer-missing",
+        """
 from tiny import *
 from datasets import Dataset
 sft(Dataset.from_list(rows(8)), optim="adamw_bnb_8bit").train()
-"""),
-    _package("liger-missing", """
+""",
+    ),
+    _package(
+        "liger-missing",
+        """
 from tiny import *
 from datasets import Dataset
 sft(Dataset.from_list(rows(8)), use_liger_kernel=True).train()
-"""),
-    _package("vllm-missing", """
+""",
+    ),
+    _package(
+        "vllm-missing",
+        """
 from vllm import LLM
 LLM("data/model")
-"""),
-    _package("deepspeed-missing", """
+""",
+    ),
+    _package(
+        "deepspeed-missing",
+        """
 from tiny import *
 from datasets import Dataset
 sft(Dataset.from_list(rows(8)), deepspeed={"zero_optimization": {"stage": 2}}).train()
-"""),
-    _package("package-version-missing", """
+""",
+    ),
+    _package(
+        "package-version-missing",
+        """
 from importlib.metadata import version
 version("flash-attn")
-"""),
-    _package("version-too-old", """
+""",
+    ),
+    _package(
+        "version-too-old",
+        """
 from transformers.utils.versions import require_version
 require_version("torch>=99.0", "Upgrade torch to use this recipe.")
-"""),
+""",
+    ),
     _package("no-gpu-driver", "python -c 'import torch; torch.zeros(2).cuda()'\n", shell=True),
     _package("shared-library-missing", "import ctypes\nctypes.CDLL('libcudnn_ops_infer.so.8')"),
-    _package("extension-missing", """
+    _package(
+        "extension-missing",
+        """
 import os
 os.makedirs("fast_ops")
 open("fast_ops/__init__.py", "w").write("from fast_ops._C import forward")
 import fast_ops
-"""),
-    _package("broken-shared-object", """
+""",
+    ),
+    _package(
+        "broken-shared-object",
+        """
 import os
 os.makedirs("fast_kernels")
 open("fast_kernels/__init__.py", "w").write("from . import _C")
 open("fast_kernels/_C.so", "wb").write(b"not a library")
 import fast_kernels
-"""),
-    _package("undefined-symbol", """
+""",
+    ),
+    _package(
+        "undefined-symbol",
+        """
 import subprocess, sysconfig
 code = "extern void torch_new_symbol(void); void *PyInit__ops(void) { torch_new_symbol(); return 0; }"
 open("ops.c", "w").write(code)
 subprocess.run(["gcc", "-shared", "-fPIC", "-o", "_ops.so", "ops.c"], check=True)
 import _ops
-"""),
-    _package("shell-command-missing", "set -e\necho starting\naccelerate-launch2 train.py\n", shell=True),
-    _package("shell-python-module-missing", "python -m axolotl.cli.train config.yaml\n", shell=True),
-    _package("pip-no-version", "pip install --no-index 'flash-attn==9.9.9' && python train.py\n", shell=True),
-    _package("pip-conflict", "pip install --no-index --dry-run 'torch==2.10.0' 'torch==2.4.0'\n", shell=True),
+""",
+    ),
+    _package(
+        "shell-command-missing", "set -e\necho starting\naccelerate-launch2 train.py\n", shell=True
+    ),
+    _package(
+        "shell-python-module-missing", "python -m axolotl.cli.train config.yaml\n", shell=True
+    ),
+    _package(
+        "pip-no-version",
+        "pip install --no-index 'flash-attn==9.9.9' && python train.py\n",
+        shell=True,
+    ),
+    _package(
+        "pip-conflict",
+        "pip install --no-index --dry-run 'torch==2.10.0' 'torch==2.4.0'\n",
+        shell=True,
+    ),
     _package("torch-operator-missing", "import torch\ntorch.ops.flash_attn.fwd(1)"),
-    _package("numpy-api-gone", """
+    _package(
+        "numpy-api-gone",
+        """
 import numpy
 numpy.float(1)
-"""),
-    _package("transformers-too-new-model", """
+""",
+    ),
+    _package(
+        "transformers-too-new-model",
+        """
 import json, pathlib, shutil
 shutil.copytree("data/model", "model")
 config = json.loads(pathlib.Path("model/config.json").read_text())
 pathlib.Path("model/config.json").write_text(json.dumps(config | {"model_type": "llama9", "architectures": ["Llama9"]}))
 from transformers import AutoModelForCausalLM
 AutoModelForCausalLM.from_pretrained("model")
-"""),
-    _package("sentencepiece-missing", """
+""",
+    ),
+    _package(
+        "sentencepiece-missing",
+        """
 import sys
 sys.modules["sentencepiece"] = None
 import sentencepiece
-"""),
-    _package("extra-missing", """
+""",
+    ),
+    _package(
+        "extra-missing",
+        """
 import importlib.metadata, pkg_resources
 pkg_resources.require("oumi-nothing>=3")
-"""),
+""",
+    ),
 ]
 
 SCENES = [*_HUB_SCENES, *_PACKAGE_SCENES]
