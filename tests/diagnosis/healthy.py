@@ -314,7 +314,7 @@ def evaluating_often(rng: np.random.Generator) -> Evidence:
     t = draw(rng, least=60, most=600)
     t.log("loss", t.noisy(fall(t, 2.0, 1.0), 0.05))
     t.evaluate(lambda x: 1.1 + 0.8 * np.exp(-6 * x), int(rng.integers(4, 12)), 0.004)
-    rows = [row for row, _, _ in t.evals["eval_loss"]]
+    rows = [row for row, _ in t.evals["eval_loss"]]
     for row in rows[:-1]:
         t.gaps[row + 1] += t.seconds * t.every * rng.uniform(20, 90)
     t.use_gpu(rng.uniform(40, 90))
@@ -332,8 +332,8 @@ def stable_then_decay(rng: np.random.Generator) -> Evidence:
 
 
 SHAPES = [
-    plain, pretraining, warm_restarts, curriculum, grpo, preferences, tiny, small_batches, flat_tail,
-    resumed, resumed_within, evaluated, evaluating_now, warming_up, half_precision, continued, epochs,
-    longer_rows, one_spike, classification, domain_blocks, harder_end, heavy_tails, hiccups,
-    shared_machine, little_gpu, evaluating_often, stable_then_decay,
+    plain, pretraining, warm_restarts, curriculum, grpo, preferences, tiny, small_batches,
+    flat_tail, resumed, resumed_within, evaluated, evaluating_now, warming_up, half_precision,
+    continued, epochs, longer_rows, one_spike, classification, domain_blocks, harder_end, heavy_tails,
+    hiccups, shared_machine, little_gpu, evaluating_often, stable_then_decay,
 ]  # fmt: skip

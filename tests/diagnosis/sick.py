@@ -256,7 +256,9 @@ def _on_the_processor(rng: np.random.Generator) -> Evidence:
 
 
 SICK: dict[FindingKind, list[_Draw]] = {
-    FindingKind.NOT_FINITE: [_lost_for_good, _infinite, _hidden_by_filter, _gradients_lost, _lost_once],
+    FindingKind.NOT_FINITE: [
+        _lost_for_good, _infinite, _hidden_by_filter, _gradients_lost, _lost_once,
+    ],
     FindingKind.DIVERGING: [_rises, _rises, _spikes_and_settles, _runs_away],
     FindingKind.NO_PROGRESS: [
         _rate_zero, _rate_too_low, _all_masked, _frozen, _untrained, _guessing, _equal_rewards,

@@ -23,7 +23,7 @@ class Training:
     first: int = 0
     values: dict[str, np.ndarray] = field(default_factory=dict)
     events: list[dict[str, object]] = field(default_factory=list)
-    evals: dict[str, list[tuple[int, float, float]]] = field(default_factory=dict)
+    evals: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     usage: dict[str, Series] = field(default_factory=dict)
     phase: str = ""
     silent: float | None = None
@@ -66,30 +66,24 @@ class Training:
         at = np.unique(np.linspace(0, self.rows - 1, count + 1).astype(int)[1:])
         levels = curve(self.x[at]) * np.exp(self.rng.normal(0, sigma, len(at)))
         self.gaps[np.minimum(at + 1, self.rows - 1)] += self.seconds * self.rng.uniform(1, 30)
-        self.evals["eval_loss"] = [
-            (int(row), float(level), 0.0) for row, level in zip(at, levels, strict=True)
-        ]
+        self.evals["eval_loss"] = list(zip(at.tolist(), levels.tolist(), strict=True))
 
     def use_gpu(self, level: float, sigma: float = 8.0, memory: float = 4e10) -> None:
         end = START + self.gaps.sum()
         times = np.arange(START - 60, end + 60, max(5.0, (end - START) / 800))
         busy = np.clip(self.rng.normal(level, sigma, len(times)), 0, 100)
-        self.usage["gpu0_utilisation"] = Series.of(
-            (0, t, v) for t, v in zip(times, busy, strict=True)
-        )
-        self.usage["gpu0_memory_bytes"] = Series.of((0, t, memory) for t in times)
+        none = np.zeros(len(times), dtype=np.int64)
+        self.usage["gpu0_utilisation"] = Series(none, times, busy)
+        self.usage["gpu0_memory_bytes"] = Series(none, times, np.full(len(times), memory))
 
     def evidence(self, *, is_running: bool | None = None, **config: float) -> Evidence:
         running = bool(self.rng.random() < 0.5) if is_running is None else is_running
         times = START + np.cumsum(self.gaps)
-        series = {
-            name: Series.of(zip(self.steps, times, values, strict=True))
-            for name, values in self.values.items()
-        }
+        series = {name: Series(self.steps, times, values) for name, values in self.values.items()}
         for name, points in self.evals.items():
             series[name] = Series.of(
                 (int(self.steps[row]), float(times[row]) + 0.5 * self.seconds, level)
-                for row, level, _ in points
+                for row, level in points
             )
         silent = self.silent if self.silent is not None else self.rng.uniform(0, 2) * self.gaps[-1]
         begin = {

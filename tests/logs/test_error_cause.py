@@ -107,10 +107,54 @@ def test_a_full_disk_that_was_overcome_long_ago_is_no_cause() -> None:
 
 def test_a_gpu_without_memory_is_a_lack_of_memory() -> None:
     error = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
-    assert find_cause(traceback(error)) == Cause(error, is_out_of_memory=True)
-    assert find_cause(traceback("ValueError: OutOfMemoryError: no")) == Cause(
-        "ValueError: OutOfMemoryError: no", is_out_of_memory=False
-    )
+    assert find_cause([error]) == Cause(error, is_out_of_memory=True)
+    cause = find_cause(traceback(error))
+    assert cause is not None
+    assert (cause.text, cause.is_out_of_memory) == (error, True)
+    cause = find_cause(traceback("ValueError: OutOfMemoryError: no"))
+    assert cause is not None
+    assert not cause.is_out_of_memory
+
+
+def test_a_file_torn_for_lack_of_memory_is_no_full_disk() -> None:
+    lines = [*traceback("MemoryError"), "", DURING, "", *traceback(TORN)]
+    assert text_of(lines) == f"{TORN} (after MemoryError)"
+
+
+RANKS = [
+    "W1130 12:00:01.000000 7 torch/distributed/elastic/multiprocessing/api.py:908] Sending",
+    *traceback("torch.distributed.elastic.multiprocessing.errors.ChildFailedError:"),
+    *["-" * 60] * 12,
+    "Root Cause (first observed failure):",
+    "[0]:",
+    "  time      : 2026-11-30_12:00:01",
+    "  host      : node-1",
+    "  rank      : 1 (local_rank: 1)",
+    "  exitcode  : 1 (pid: 8)",
+    *["=" * 60] * 8,
+]
+
+
+def test_the_error_of_a_launcher_is_no_cause() -> None:
+    assert text_of([*traceback("ValueError: row 9"), *RANKS]) == "ValueError: row 9"
+    called = "subprocess.CalledProcessError: Command '['x']' returned non-zero exit status 1."
+    assert text_of([*traceback("KeyError: 'a'"), *traceback(called)]) == "KeyError: 'a'"
+
+
+def test_of_two_ranks_the_one_that_failed_first_counts() -> None:
+    def of_rank(number: int, error: str) -> list[str]:
+        return [f"[rank{number}]: {line}" for line in traceback(error)]
+
+    first, second = of_rank(1, "ValueError: no rows"), of_rank(0, "RuntimeError: NaN")
+    mixed = [line for pair in zip(first, second, strict=True) for line in pair]
+    assert text_of([*mixed, *RANKS]) == "ValueError: no rows"
+
+
+def test_an_exception_raised_while_python_cleans_up_is_no_cause() -> None:
+    noise = ["Exception ignored in: <function Pool.__del__ at 0x7f>"]
+    noise += traceback("AttributeError: 'NoneType' object has no attribute 'terminate'")
+    assert text_of([*traceback("RuntimeError: the end"), *noise]) == "RuntimeError: the end"
+    assert find_cause(["step 1", *noise]) is None
 
 
 def test_a_log_without_an_error_names_no_cause() -> None:

@@ -112,7 +112,9 @@ def find_idle_gpu(evidence: Evidence) -> Finding | None:
     part = busy.part((busy.times >= main.times[2]) & (busy.times <= main.times[-1]))
     part = part.part(_in_training(part.times, evidence))
     count = len(part.times)
-    window = count - int(np.searchsorted(part.times, part.times[-1] - _IDLE_WINDOW)) if count else 0
+    if not count:
+        return None
+    window = int(np.count_nonzero(part.times >= part.times[-1] - _IDLE_WINDOW))
     recent = part.part(slice(max(0, count - max(window, _IDLE_SAMPLES)), None))
     if len(recent.times) < 20 or recent.times[-1] - recent.times[0] < _IDLE_SECONDS:
         return None
@@ -134,7 +136,7 @@ def find_idle_gpu(evidence: Evidence) -> Finding | None:
 
 def _use_gpu() -> list[str]:
     return [
-        "Check that torch sees the GPU: python -c 'import torch; print(torch.cuda.is_available())'.",
+        "Check that torch sees the GPU: torch.cuda.is_available() in the job's environment.",
         "Set model.device_map to auto or cuda, and remove training.trainer_kwargs.use_cpu.",
         "Install a build of torch for the CUDA of the driver.",
     ]
@@ -217,11 +219,9 @@ def _last_signs(evidence: Evidence) -> list[float]:
 def _work_meanwhile(evidence: Evidence, since: float) -> str:
     busy = evidence.usage.get("gpu0_utilisation", EMPTY)
     busy = busy.part(busy.times > since)
-    return (
-        f" Meanwhile the GPU is busy {float(np.mean(busy.values)):.0f} %."
-        if len(busy.times)
-        else ""
-    )
+    if not len(busy.times):
+        return ""
+    return f" Meanwhile the GPU is busy {float(np.mean(busy.values)):.0f} %."
 
 
 def _in_training(times: Floats, evidence: Evidence) -> np.ndarray:
