@@ -334,6 +334,6 @@ def stable_then_decay(rng: np.random.Generator) -> Evidence:
 SHAPES = [
     plain, pretraining, warm_restarts, curriculum, grpo, preferences, tiny, small_batches,
     flat_tail, resumed, resumed_within, evaluated, evaluating_now, warming_up, half_precision,
-    continued, epochs, longer_rows, one_spike, classification, domain_blocks, harder_end, heavy_tails,
-    hiccups, shared_machine, little_gpu, evaluating_often, stable_then_decay,
+    continued, epochs, longer_rows, one_spike, classification, domain_blocks, harder_end,
+    heavy_tails, hiccups, shared_machine, little_gpu, evaluating_often, stable_then_decay,
 ]  # fmt: skip

@@ -79,7 +79,7 @@ def _classify_thrown(lines: Sequence[str], at: int) -> tuple[FindingKind, str] |
     """The kind of a C++ exception that nothing caught, by what it says."""
     if "terminate called" not in lines[at]:
         return None
-    return _first_by_words(lines[at : at + 3])
+    return _first_by_words(lines[at + 1 : at + 3]) or _first_by_words([lines[at]])
 
 
 def _first_by_words(lines: Sequence[str]) -> tuple[FindingKind, str] | None:

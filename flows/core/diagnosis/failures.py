@@ -75,7 +75,10 @@ def _kind_of(cause: Cause, lines: Sequence[str]) -> tuple[FindingKind | None, st
         return classify_error(cause.text) or FindingKind.CRASH, cause.text
     if all("ChildFailedError" in link.error for link in cause.links):
         return None, cause.text
-    text = " ".join([cause.text, *cause.links[0].details[:_DETAILS]])
+    details = dict.fromkeys(
+        line for link in (cause.links[0], cause.links[-1]) for line in link.details[:_DETAILS]
+    )
+    text = " ".join([cause.text, *details])
     assertion = find_assertion(lines) if "device-side assert" in text else None
     if assertion:
         return classify_error(assertion) or FindingKind.CRASH, f"{assertion.strip()} {text}"
