@@ -11,10 +11,11 @@ from tests.lab.fixture import sky_lab, slurm_lab
 from tests.support.isolation import SessionIsolation
 from tests.support.leaks import assert_nothing_left
 from tests.support.prefect_server import prefect
+from tests.support.prepared import prepared
 from tests.support.stack import stack
 
 # Fixtures that many folders use: imported once, as each import makes another one of them.
-__all__ = ["prefect", "sky_lab", "slurm_lab", "stack"]
+__all__ = ["prefect", "prepared", "sky_lab", "slurm_lab", "stack"]
 
 _ISOLATION = pytest.StashKey[SessionIsolation]()
 

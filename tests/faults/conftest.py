@@ -11,6 +11,7 @@ from flows.core.settings import Settings
 from flows.launcher.local.store import LocalStore
 from mcp_server.engine import Engine
 from tests.support.job_driver import JobDriver, job_driver
+from tests.support.prepared import PreparedEngine
 from tests.support.shifted_clock import ShiftedClock, can_shift_clocks
 from tests.support.stack import Stack
 from tests.support.waiting import eventually_sync
@@ -54,9 +55,10 @@ def env(home: Path, clock: ShiftedClock | None) -> dict[str, str]:
 
 
 @pytest.fixture
-def engine(home: Path, env: dict[str, str]) -> Iterator[Engine]:
+def engine(home: Path, env: dict[str, str], prepared: PreparedEngine) -> Iterator[Engine]:
     """An engine of the test's own, whose worker is still loading Oumi."""
     settings = Settings(home=home, local_slots=4, engine_timeout_seconds=120)
+    prepared.copy_to(home)
     engine = Engine(settings, environ=env)
     try:
         engine.ensure()

@@ -12,6 +12,7 @@ import pytest
 from flows.core.settings import Settings
 from mcp_server.engine import Connection, Engine
 from tests.support.control_groups import groups_left
+from tests.support.prepared import PreparedEngine
 
 REPOSITORY = Path(__file__).parents[2]
 OUMI_FLOWS = Path(sys.executable).with_name("oumi-flows")
@@ -48,12 +49,15 @@ class Stack:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, prepared: PreparedEngine
+) -> Iterator[Stack]:
     """The session's engine: up and warm on first use, down at the end."""
     home = tmp_path_factory.mktemp("stack") / "home with space"
     env = {**os.environ, "OUMI_FLOWS_HOME": str(home), "OUMI_FLOWS_LOCAL_SLOTS": "2"}
     env |= WORKER_SECRET
     settings = Settings(home=home, local_slots=2, engine_timeout_seconds=180)
+    prepared.copy_to(home)
     engine = Engine(settings, environ=env)
     try:
         engine.up(wait_for_worker=True)
