@@ -39,11 +39,15 @@ class EngineKeeper:
     Args:
         ensure: Finds or starts the engine.
         timeout_seconds: How long a caller waits for it.
+        check_seconds: How long between two looks of `keep`.
     """
 
-    def __init__(self, ensure: Ensure, *, timeout_seconds: float) -> None:
+    def __init__(
+        self, ensure: Ensure, *, timeout_seconds: float, check_seconds: float = CHECK_SECONDS
+    ) -> None:
         self._ensure = ensure
         self._timeout_seconds = timeout_seconds
+        self._check_seconds = check_seconds
         self._connection: EngineConnection | None = None
         self._looking: asyncio.Task[EngineConnection] | None = None
         self._starts_all = False
@@ -111,7 +115,7 @@ class EngineKeeper:
                 # A call that needs the engine reports the error.
                 self._connection = None
             first = False
-            await anyio.sleep(CHECK_SECONDS)
+            await anyio.sleep(self._check_seconds)
 
     async def tell_until_up(self, tell: Callable[[str], Awaitable[None]]) -> None:
         """Tell each new phase of the look under way, until the engine is up."""

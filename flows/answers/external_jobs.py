@@ -86,7 +86,9 @@ async def external_log(job: JobHandle, part: LogRequest) -> ExternalLog:
     if seen.log_path is not None:
         path, complete = Path(seen.log_path), True
     else:
-        copy = LogCopy(runtime.launcher, handle, path, interval_seconds=1)
+        copy = LogCopy(
+            runtime.launcher, handle, path, interval_seconds=1, intervals=runtime.intervals
+        )
         complete = await copy.catch_up()
     ended = seen.state.is_terminal and complete
 

@@ -5,14 +5,14 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 from flows.core.errors import OumiFlowsError
 from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.launcher.port import Launcher, Observation
 
-_GROWTH = 1.3
-"""Factor between two polling intervals while nothing changes."""
+_GROWTH: Final = 1.3
 
 
 @dataclass
@@ -47,7 +47,10 @@ class Watched:
 class ClusterWatch:
     """Looks at one cluster at growing intervals while any of its jobs is watched."""
 
-    def __init__(self, launcher: Launcher, settings: Settings, *, cloud: str, cluster: str) -> None:
+    def __init__(
+        self, launcher: Launcher, settings: Settings, *, cloud: str, cluster: str, growth: float
+    ) -> None:
+        self._growth = growth
         self._launcher = launcher
         self._settings = settings
         self._cloud = cloud
@@ -83,7 +86,7 @@ class ClusterWatch:
         while self._jobs:
             self._hurry.clear()
             changed = await self._look()
-            interval = shortest if changed else min(interval * _GROWTH, longest)
+            interval = shortest if changed else min(interval * self._growth, longest)
             # A burst of jobs hurries once for each of them.
             await asyncio.sleep(shortest)
             with suppress(TimeoutError):
@@ -111,9 +114,16 @@ class ClusterWatch:
 
 
 class Watcher:
-    """The cluster watches of one process."""
+    """The cluster watches of one process.
 
-    def __init__(self, launcher: Launcher, settings: Settings) -> None:
+    Args:
+        launcher: Asks the clusters.
+        settings: The shortest and the longest polling interval.
+        growth: Factor between two polling intervals while nothing changes.
+    """
+
+    def __init__(self, launcher: Launcher, settings: Settings, *, growth: float = _GROWTH) -> None:
+        self._growth = growth
         self._launcher = launcher
         self._settings = settings
         self._clusters: dict[tuple[str, str], ClusterWatch] = {}
@@ -124,7 +134,13 @@ class Watcher:
         key = (handle.cloud, handle.cluster_name)
         cluster = self._clusters.get(key)
         if cluster is None:
-            cluster = ClusterWatch(self._launcher, self._settings, cloud=key[0], cluster=key[1])
+            cluster = ClusterWatch(
+                self._launcher,
+                self._settings,
+                cloud=key[0],
+                cluster=key[1],
+                growth=self._growth,
+            )
             self._clusters[key] = cluster
         watched = cluster.add(handle.launcher_job_id)
         try:

@@ -65,7 +65,12 @@ async def run_job(request: JobRequest) -> "State[Any]":
         outcome = too_late_to_cancel(outcome)
     # A worker only runs a run that has a deployment.
     elif record.run.deployment_id is not None:
-        delay = retry_delay_seconds(request, attempt=attempt.number, reason=outcome.reason)
+        delay = retry_delay_seconds(
+            request,
+            attempt=attempt.number,
+            reason=outcome.reason,
+            first_seconds=runtime.intervals.retry,
+        )
         if delay is not None:
             await record.await_retry(seconds=delay, message=state_message(*outcome))
     return outcome.state

@@ -23,13 +23,6 @@ from flows.job.run_stopwatches import RunStopwatches
 from flows.job.runtime import CancelRequest, CancelState, Runtime
 from flows.launcher.port import LauncherState, Observation
 
-_VANISHED_AFTER_SECONDS = 5.0
-"""How long a job must be missing on its cluster before it counts as lost."""
-
-_CANCEL_AGAIN_SECONDS = 10.0
-"""How long a cancelled job may live before it is cancelled again. A cancel may have no effect
-without an error: SkyPilot cancels no job that it is still submitting (skypilot 0.12)."""
-
 
 class JobWatch:
     """Follows one job: passes a cancel on, reports what the job says, decides how it ended.
@@ -66,6 +59,7 @@ class JobWatch:
         self._launcher = runtime.launcher
         self._watcher = runtime.watcher
         self._settings = runtime.settings
+        self._intervals = runtime.intervals
         self._cancel = cancel
         self._report = report
         self._timeout_seconds = timeout_seconds
@@ -76,6 +70,7 @@ class JobWatch:
             handle,
             self._settings.jobs_dir / self._key / "log.txt",
             interval_seconds=self._settings.progress_interval_seconds,
+            intervals=runtime.intervals,
         )
         self._reading = Reading()
         self._seen: Observation | None = None
@@ -151,7 +146,7 @@ class JobWatch:
             return
         if await self._is_another():
             return
-        self._cancel_again_at = now + _CANCEL_AGAIN_SECONDS
+        self._cancel_again_at = now + self._intervals.cancel_again
         try:
             order = self._launcher.cancel(self._handle, force=self._cancel.is_forced)
             await self._patience.ask(order)
@@ -269,7 +264,7 @@ class JobWatch:
         now = asyncio.get_running_loop().time()
         if self._missing_since is None:
             self._missing_since = now
-        if now - self._missing_since < _VANISHED_AFTER_SECONDS:
+        if now - self._missing_since < self._intervals.vanished:
             return None
         where = f"{self._handle.cloud}/{self._handle.cluster_name}"
         if self._cancel.is_wanted:

@@ -10,15 +10,11 @@ from typing import Final
 from flows.core.errors import CloudUnavailable, OumiFlowsError
 from flows.core.models import JobHandle
 from flows.core.private_files import make_private, open_private
+from flows.job.intervals import USUAL, Intervals
 from flows.launcher.port import Launcher
 
 _CHUNK_BYTES: Final = 1_000_000
 _GROWTH: Final = 1.5
-_LONGEST_SECONDS: Final = 30.0
-"""Longest interval between two looks at a log that does not grow."""
-_REST_SECONDS: Final = 15.0
-"""How long the rest of the log of a job that has ended may take."""
-_SETTLE_SECONDS: Final = 0.5
 
 
 class LogCopy:
@@ -32,15 +28,26 @@ class LogCopy:
         handle: The job.
         path: The file.
         interval_seconds: Shortest interval between two looks.
+        intervals: How long other waits are.
+        chunk_bytes: How much is read at once.
     """
 
     def __init__(
-        self, launcher: Launcher, handle: JobHandle, path: Path, *, interval_seconds: float
+        self,
+        launcher: Launcher,
+        handle: JobHandle,
+        path: Path,
+        *,
+        interval_seconds: float,
+        intervals: Intervals = USUAL,
+        chunk_bytes: int = _CHUNK_BYTES,
     ) -> None:
         self.path = path
         self._launcher = launcher
         self._handle = handle
         self._interval = interval_seconds
+        self._intervals = intervals
+        self._chunk_bytes = chunk_bytes
         self._following: asyncio.Task[None] | None = None
 
     @property
@@ -57,14 +64,13 @@ class LogCopy:
         """Copy the rest of the log of a job that has ended; return whether all of it was read."""
         self.stop()
         await self.catch_up()
-        # The lines that a node wrote may take a moment to become visible here.
-        await asyncio.sleep(_SETTLE_SECONDS)
+        await asyncio.sleep(self._intervals.log_settle)
         return await self.catch_up()
 
     async def catch_up(self) -> bool:
         """Copy what is there now; return whether that worked in reasonable time."""
         try:
-            async with asyncio.timeout(_REST_SECONDS):
+            async with asyncio.timeout(self._intervals.log_rest):
                 await self._copy_all()
         except (OumiFlowsError, OSError, TimeoutError):
             return False
@@ -76,7 +82,7 @@ class LogCopy:
             self._following.cancel()
 
     async def _follow(self) -> None:
-        interval = self._interval
+        interval, longest = self._interval, self._intervals.log_longest
         while True:
             grew = False
             try:
@@ -85,7 +91,7 @@ class LogCopy:
                 return  # logs of its cloud cannot be read
             except (OumiFlowsError, OSError):
                 pass  # the next round asks again
-            interval = self._interval if grew else min(interval * _GROWTH, _LONGEST_SECONDS)
+            interval = self._interval if grew else min(interval * _GROWTH, longest)
             await asyncio.sleep(interval)
 
     async def _copy_all(self) -> bool:
@@ -93,7 +99,9 @@ class LogCopy:
         grew = False
         while True:
             offset = await asyncio.to_thread(self._size)
-            chunk = await self._launcher.read_log(self._handle, offset=offset, limit=_CHUNK_BYTES)
+            chunk = await self._launcher.read_log(
+                self._handle, offset=offset, limit=self._chunk_bytes
+            )
             if not chunk:
                 return grew
             await asyncio.to_thread(self._append, chunk, offset)

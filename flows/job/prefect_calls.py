@@ -12,7 +12,8 @@ from flows.core.prefect_states import job_state
 from flows.core.states import JobState
 
 _TOO_MANY: Final = 429
-_PATIENCE_SECONDS: Final = 2.0
+_FIRST_PAUSE_SECONDS: Final = 0.2
+_LONGEST_PAUSE_SECONDS: Final = 2.0
 
 T = TypeVar("T")
 
@@ -36,6 +37,7 @@ def retried_at(history: "Iterable[State[Any]]") -> datetime | None:
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:
     """Return the result of a call to Prefect; repeat it while Prefect does not answer."""
+    pause = _FIRST_PAUSE_SECONDS
     while True:
         try:
             return await call()
@@ -44,4 +46,5 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
                 raise
         except (httpx.TransportError, TimeoutError):
             pass
-        await asyncio.sleep(_PATIENCE_SECONDS)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)

@@ -6,7 +6,6 @@ from typing import Final
 from flows.core.models import JobRequest, RetryCause
 from flows.core.states import TerminationReason
 
-_DELAY_SECONDS: Final = 10.0
 _DELAY_MAX_SECONDS: Final = 600.0
 
 
@@ -41,7 +40,7 @@ RETRY_RULES: Final[dict[TerminationReason, RetryRule]] = {
 
 
 def retry_delay_seconds(
-    request: JobRequest, *, attempt: int, reason: TerminationReason
+    request: JobRequest, *, attempt: int, reason: TerminationReason, first_seconds: float
 ) -> float | None:
     """Seconds to wait before the next attempt; None: the job is not retried.
 
@@ -49,9 +48,10 @@ def retry_delay_seconds(
         request: Says how many retries there may be, and after which ends.
         attempt: The attempt that ended, from 1.
         reason: Why it ended.
+        first_seconds: The wait after the first attempt; it doubles with each later one.
     """
     retried = RETRY_RULES[reason]
     asked = retried is RetryRule.WHEN_ASKED and RetryCause(reason) in request.retry_on
     if attempt > request.max_retries or not (retried is RetryRule.ALWAYS or asked):
         return None
-    return min(_DELAY_SECONDS * 2 ** (attempt - 1), _DELAY_MAX_SECONDS)
+    return min(first_seconds * 2 ** (attempt - 1), _DELAY_MAX_SECONDS)

@@ -12,6 +12,7 @@ from flows.core.errors import ClusterUnreachable, OumiFlowsError
 from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.job.cluster_watch import Watcher
+from flows.job.intervals import USUAL, Intervals
 from flows.launcher.port import Launcher
 from flows.machine_checks.checks import WorkerChecks
 
@@ -113,11 +114,13 @@ class Runtime:
         *,
         observes_cancels: bool,
         checks: WorkerChecks | None = None,
+        intervals: Intervals = USUAL,
     ) -> None:
         self.launcher = launcher
         self.checks = checks
         """The checks on this machine before a launch; None: none."""
         self.settings = settings
+        self.intervals = intervals
         self.watcher = Watcher(launcher, settings)
         self.observes_cancels = observes_cancels
         """Whether the worker fills `cancels`; otherwise a run looks at its own state."""

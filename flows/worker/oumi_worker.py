@@ -26,6 +26,7 @@ from flows.core.server_record import guard_server_port
 from flows.core.settings import Settings
 from flows.families.cancelling import end_and_conclude
 from flows.families.settling import settle_parts
+from flows.job.intervals import USUAL, Intervals
 from flows.job.job_flow import run_job
 from flows.job.run_request import known_name
 from flows.job.runtime import Runtime, set_current_runtime
@@ -38,10 +39,8 @@ from flows.worker.in_process_engine import InProcessFlowRunEngine, LastingRunEng
 from flows.worker.ownership import Owner
 from flows.worker.pool_runs import LATE, PoolRuns
 from flows.worker.repeated_errors import RepeatedErrors, cause_of, is_given_up, outcome_for
+from flows.worker.schedule_overlap import LONGEST_QUEUE
 from flows.worker.slots import Slots, WaitingRuns
-
-_SWEEP_SECONDS = 5.0
-"""Interval at which a worker looks for orphaned runs and for deleted ones."""
 
 _LOST_SWEEPS = 3
 """One of so many looks also searches for runs that have lost their work pool."""
@@ -62,6 +61,8 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
     Args:
         settings: The settings; None: those of the environment.
         launcher: Launches the jobs; None: Oumi's launcher.
+        intervals: How long it and its runs wait.
+        longest_queue: The most runs of one schedule that wait for each other.
     """
 
     type = names.WORKER_TYPE
@@ -73,20 +74,24 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         *args: Any,
         settings: Settings | None = None,
         launcher: Launcher | None = None,
+        intervals: Intervals = USUAL,
+        longest_queue: int = LONGEST_QUEUE,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._settings = settings or Settings()
         checks = WorkerChecks.of_this_machine() if launcher is None else None
         launcher = launcher or OumiLauncher(self._settings)
-        self._runtime = Runtime(launcher, self._settings, observes_cancels=True, checks=checks)
-        self._owner = Owner.current(self._settings.home)
-        self._slots = Slots(
-            limit=self._limit,
-            local_limit=self._settings.local_slots or max(1, len(visible_gpus())),
+        self._runtime = Runtime(
+            launcher, self._settings, observes_cancels=True, checks=checks, intervals=intervals
         )
+        self._intervals = intervals
+        self._longest_queue = longest_queue
+        self._owner = Owner.current(self._settings.home)
+        local_limit = self._settings.local_slots or max(1, len(visible_gpus()))
+        self._slots = Slots(limit=self._limit, local_limit=local_limit)
         self._flows = DeployedFlows()
-        self._errors = RepeatedErrors(pause_seconds=_SWEEP_SECONDS)
+        self._errors = RepeatedErrors(pause_seconds=intervals.sweep)
         self._active: dict[UUID, FlowRun] = {}
         self._starting = asyncio.Semaphore(self._settings.start_concurrency)
         self._clock_ahead: float | None = None
@@ -110,15 +115,13 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
     async def setup(self) -> None:
         """Begin to load Oumi, to observe cancels and to look for orphaned runs."""
         await super().setup()
-        interval = self._settings.worker_poll_seconds
+        interval, sweep = self._settings.worker_poll_seconds, self._intervals.sweep
         self._loops = [
             asyncio.create_task(self._warm_up(), name="warm up"),
             asyncio.create_task(self._forever(self._observe_cancels, interval), name="cancels"),
-            asyncio.create_task(self._forever(self._adopt_orphans, _SWEEP_SECONDS), name="orphans"),
-            asyncio.create_task(self._forever(self._observe_clock, _SWEEP_SECONDS), name="clock"),
-            asyncio.create_task(
-                self._forever(self._observe_deletions, _SWEEP_SECONDS), name="deletions"
-            ),
+            asyncio.create_task(self._forever(self._adopt_orphans, sweep), name="orphans"),
+            asyncio.create_task(self._forever(self._observe_clock, sweep), name="clock"),
+            asyncio.create_task(self._forever(self._observe_deletions, sweep), name="deletions"),
         ]
 
     async def teardown(self, *exc_info: Any) -> None:
@@ -387,11 +390,11 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
 
     @property
     def _waiting(self) -> WaitingRuns:
-        return WaitingRuns(self.client, self._logger)
+        return WaitingRuns(self.client, self._logger, longest_queue=self._longest_queue)
 
     @property
     def _pool_runs(self) -> PoolRuns:
-        return PoolRuns(self.client, self._work_pool_name, self._owner)
+        return PoolRuns(self.client, self._work_pool_name, self._owner, intervals=self._intervals)
 
 
 def _is_cancelling(run: FlowRun) -> bool:

@@ -33,10 +33,10 @@ class Owner(NamedTuple):
     started: int
 
     @classmethod
-    def current(cls, home: Path) -> "Owner":
+    def current(cls, home: Path, *, system_file: Path = _SYSTEM_FILE) -> "Owner":
         """This process on this machine; `home` is OUMI_FLOWS_HOME."""
         pid = os.getpid()
-        machine = f"{_boot()}@{_home_id(home)}{_system_id()}"
+        machine = f"{_boot()}@{_home_id(home)}{_system_id(system_file)}"
         return cls(machine, pid, _start_time(pid) or 0)
 
     @classmethod
@@ -66,10 +66,10 @@ def _boot() -> str:
     return boot_id() or str(int(psutil.boot_time()))
 
 
-def _system_id() -> str:
+def _system_id(file: Path) -> str:
     """The system's id, which differs between machines that share a home; empty if there is none."""
     try:
-        number = _SYSTEM_FILE.read_bytes().strip()
+        number = file.read_bytes().strip()
     except OSError:
         return ""
     # The id itself must stay secret.

@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
@@ -23,13 +23,11 @@ from prefect.states import Scheduled
 from flows.core import names
 from flows.core.prefect_states import TERMINAL_TYPES
 from flows.core.run_labels import RunLabels
+from flows.job.intervals import USUAL, Intervals
 from flows.worker.ownership import Owner
 
-_PAGE = 200
+_PAGE: Final = 200
 """Most flow runs the API returns at once (prefect 3.8)."""
-
-_UNOWNED_SECONDS = 15.0
-"""Age at which a pending run without an owner counts as orphaned: its worker died too early."""
 
 LATE = "Late"
 """The state name of a run that waits for a slot or a worker. Any other Scheduled state would undo a
@@ -38,9 +36,6 @@ scheduled (prefect 3.8)."""
 
 _STEP = timedelta(seconds=5)
 """How far ahead a time must be to show that the clock was set back after it."""
-
-_CLAIM_SECONDS = 1.0
-"""Longer than a worker takes to read that a run is orphaned and to write itself on it."""
 
 _ENDING = [StateType.CANCELLING, *(StateType(name) for name in sorted(TERMINAL_TYPES))]
 # A paused run is one of them: its job keeps running and must be watched.
@@ -54,12 +49,24 @@ class PoolRuns:
         client: The client of the worker.
         pool: The pool's name.
         owner: The worker's process.
+        intervals: How old an orphan is, and how long a claim takes.
+        page: How many flow runs the API is asked for at once.
     """
 
-    def __init__(self, client: PrefectClient, pool: str, owner: Owner) -> None:
+    def __init__(
+        self,
+        client: PrefectClient,
+        pool: str,
+        owner: Owner,
+        *,
+        intervals: Intervals = USUAL,
+        page: int = _PAGE,
+    ) -> None:
         self._client = client
         self._pool = pool
         self._owner = owner
+        self._intervals = intervals
+        self._page = page
 
     async def find_ending(self, ids: list[UUID]) -> list[FlowRun]:
         """Find the runs among `ids` that are being cancelled or have a terminal state."""
@@ -83,7 +90,8 @@ class PoolRuns:
     async def find_orphans(self) -> list[FlowRun]:
         """Find runs that should be executed, and that no other worker executes."""
         found = await self._read(_EXECUTING, ids=None)
-        return [run for run in found if is_orphan(run, self._owner, now=datetime.now(UTC))]
+        now = datetime.now(UTC)
+        return [run for run in found if self._is_orphan(run, now=now)]
 
     async def bring_forward(self) -> None:
         """Reschedule runs whose start time is far ahead because the clock was set back."""
@@ -114,8 +122,11 @@ class PoolRuns:
             run
             for run in found
             if self._is_of_this_pool(run, deployments=ours, is_only_pool=is_only)
-            and (_is_due(run, now=now) or is_orphan(run, self._owner, now=now))
+            and (_is_due(run, now=now) or self._is_orphan(run, now=now))
         ]
+
+    def _is_orphan(self, run: FlowRun, *, now: datetime) -> bool:
+        return is_orphan(run, self._owner, now=now, unowned_seconds=self._intervals.unowned)
 
     def _is_of_this_pool(self, run: FlowRun, *, deployments: set[UUID], is_only_pool: bool) -> bool:
         """Whether a run without a pool belongs to this pool, by its own labels and owner."""
@@ -134,12 +145,12 @@ class PoolRuns:
 
     async def _deployments(self) -> set[UUID]:
         ours = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._pool]))
-        found = await self._client.read_deployments(work_pool_filter=ours, limit=_PAGE)
+        found = await self._client.read_deployments(work_pool_filter=ours, limit=self._page)
         return {deployment.id for deployment in found}
 
     async def _is_only_pool(self) -> bool:
         """Whether no other pool runs Oumi jobs, so that runs without a pool belong to this one."""
-        pools = await self._client.read_work_pools(limit=_PAGE)
+        pools = await self._client.read_work_pools(limit=self._page)
         return [pool.name for pool in pools if pool.type == names.WORKER_TYPE] == [self._pool]
 
     async def claim(self, run: FlowRun) -> FlowRun | None:
@@ -151,7 +162,7 @@ class PoolRuns:
         owner = str(self._owner)
         if run.infrastructure_pid != owner:
             await self._client.update_flow_run(run.id, infrastructure_pid=owner)
-            await asyncio.sleep(_CLAIM_SECONDS)
+            await asyncio.sleep(self._intervals.claim)
         run = await self._client.read_flow_run(run.id)
         is_ours = run.infrastructure_pid == owner
         return run if is_ours and run.state is not None and run.state.type in _EXECUTING else None
@@ -171,9 +182,9 @@ class PoolRuns:
     async def _pages(self, **filters: Any) -> list[FlowRun]:
         found: list[FlowRun] = []
         while True:
-            page = await self._client.read_flow_runs(**filters, limit=_PAGE, offset=len(found))
+            page = await self._client.read_flow_runs(**filters, limit=self._page, offset=len(found))
             found += page
-            if len(page) < _PAGE:
+            if len(page) < self._page:
                 return found
 
 
@@ -202,7 +213,9 @@ def delay_after_step(run: FlowRun, *, now: datetime) -> timedelta | None:
     return None if is_appointment else delay
 
 
-def is_orphan(run: FlowRun, us: Owner, *, now: datetime) -> bool:
+def is_orphan(
+    run: FlowRun, us: Owner, *, now: datetime, unowned_seconds: float = USUAL.unowned
+) -> bool:
     """Whether no other worker executes a run that should be executed."""
     if run.state is not None and run.state.is_scheduled():
         return False
@@ -213,5 +226,5 @@ def is_orphan(run: FlowRun, us: Owner, *, now: datetime) -> bool:
         # The worker that proposed Pending may not have written itself on the run yet.
         since = run.state.timestamp if run.state else run.created
         # A time far ahead was written before the clock was set back: the run is older than that.
-        return since is not None and abs((now - since).total_seconds()) > _UNOWNED_SECONDS
+        return since is not None and abs((now - since).total_seconds()) > unowned_seconds
     return True

@@ -48,10 +48,12 @@ class Overlaps:
 
     Args:
         client: The client of the worker.
+        longest: The most runs of one schedule that wait for each other.
     """
 
-    def __init__(self, client: PrefectClient) -> None:
+    def __init__(self, client: PrefectClient, *, longest: int = LONGEST_QUEUE) -> None:
         self._client = client
+        self._longest = longest
 
     async def find_held(self, due: Sequence[FlowRun], *, active: Iterable[FlowRun]) -> list[Held]:
         """Find the due runs that must not start now.
@@ -72,9 +74,9 @@ class Overlaps:
                 continue
             waiting[run.deployment_id] += 1
             why = f"{known_name(first)} had not ended."
-            too_many = waiting[run.deployment_id] > LONGEST_QUEUE
+            too_many = waiting[run.deployment_id] > self._longest
             if too_many:
-                why += f" {LONGEST_QUEUE} runs waited for it already."
+                why += f" {self._longest} runs waited for it already."
             found.append(Held(run, why, for_good=policy is Overlap.SKIP or too_many))
         return found
 

@@ -12,7 +12,7 @@ from prefect.exceptions import ObjectNotFound
 from flows.core import names
 from flows.core.configs.clouds import is_local
 from flows.worker.pool_runs import LATE
-from flows.worker.schedule_overlap import Overlaps
+from flows.worker.schedule_overlap import LONGEST_QUEUE, Overlaps
 
 
 class Slots:
@@ -50,12 +50,18 @@ class WaitingRuns:
     Args:
         client: The client of the worker.
         logger: The log of the worker.
+        longest_queue: The most runs of one schedule that wait for each other.
     """
 
     def __init__(
-        self, client: PrefectClient, logger: "logging.Logger | logging.LoggerAdapter[Any]"
+        self,
+        client: PrefectClient,
+        logger: "logging.Logger | logging.LoggerAdapter[Any]",
+        *,
+        longest_queue: int = LONGEST_QUEUE,
     ) -> None:
         self._client = client
+        self._overlaps = Overlaps(client, longest=longest_queue)
         self._logger = logger
 
     async def show(self, run: FlowRun, why: str) -> None:
@@ -80,12 +86,11 @@ class WaitingRuns:
         Returns:
             The runs that must not start now.
         """
-        overlaps = Overlaps(self._client)
-        held = await overlaps.find_held(due, active=active)
+        held = await self._overlaps.find_held(due, active=active)
         for one in held:
             try:
                 if one.for_good:
-                    await overlaps.skip(one)
+                    await self._overlaps.skip(one)
                 else:
                     await self.show(one.run, one.why)
             except ObjectNotFound:

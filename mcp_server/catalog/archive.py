@@ -9,21 +9,23 @@ from typing import Final
 
 from flows.core.configs.reader import MAX_CONFIG_BYTES
 from flows.core.errors import ConfigNotFound
-from mcp_server.catalog.folder import MAX_FILES
 
 _FOLDER: Final = "configs"
 _SUFFIXES: Final = (".yaml", ".yml")
-MAX_UNPACKED: Final = 500_000_000
-"""Far more bytes than Oumi's repository has."""
-
 _MAX_MEMBERS: Final = 100_000
 _NEXT_STEP: Final = "Set OUMI_FLOWS_CONFIGS_URL to a .tar.gz of Oumi's repository"
 
 
-def extract_configs(archive: Path, into: Path) -> int:
+def extract_configs(archive: Path, into: Path, *, max_files: int, max_bytes: int) -> int:
     """Write the YAML files below the archive's ``<root>/configs`` into `into`; their number.
 
     Skip links, absolute names and names with ``..``, so that no file is written elsewhere.
+
+    Args:
+        archive: The archive.
+        into: The folder.
+        max_files: The most configs that an archive of Oumi has.
+        max_bytes: The most bytes that it unpacks to.
 
     Raises:
         ConfigNotFound: It is no such archive, is damaged, or unpacks to too many bytes.
@@ -31,9 +33,9 @@ def extract_configs(archive: Path, into: Path) -> int:
     """
     count = 0
     try:
-        with _Bounded(archive) as unpacked:
+        with _Bounded(archive, max_bytes) as unpacked:
             with tarfile.open(fileobj=unpacked, mode="r|") as tar:
-                for name, text in _configs(tar):
+                for name, text in _configs(tar, max_files):
                     target = into / name
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(text)
@@ -50,10 +52,10 @@ def extract_configs(archive: Path, into: Path) -> int:
     return count
 
 
-def _configs(tar: tarfile.TarFile) -> Iterator[tuple[PurePosixPath, bytes]]:
+def _configs(tar: tarfile.TarFile, max_files: int) -> Iterator[tuple[PurePosixPath, bytes]]:
     found = 0
     for number, member in enumerate(tar):
-        if number > _MAX_MEMBERS or found > MAX_FILES:
+        if number > _MAX_MEMBERS or found > max_files:
             raise _TooMuch("too many files")
         parts = PurePosixPath(member.name).parts
         name = PurePosixPath(*parts[2:])
@@ -82,11 +84,14 @@ class _TooMuch(Exception):
 class _Bounded(gzip.GzipFile):
     """A file whose reading fails beyond the size of any archive of Oumi."""
 
-    _unpacked = 0
+    def __init__(self, archive: Path, max_bytes: int) -> None:
+        super().__init__(archive)
+        self._max_bytes = max_bytes
+        self._unpacked = 0
 
     def read(self, size: int | None = -1) -> bytes:
         content = super().read(size)
         self._unpacked += len(content)
-        if self._unpacked > MAX_UNPACKED:
-            raise _TooMuch(f"more than {MAX_UNPACKED:,} bytes unpacked")
+        if self._unpacked > self._max_bytes:
+            raise _TooMuch(f"more than {self._max_bytes:,} bytes unpacked")
         return content

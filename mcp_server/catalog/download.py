@@ -13,9 +13,6 @@ from flows.core.models import Value
 if TYPE_CHECKING:
     import httpx2
 
-MAX_BYTES: Final = 100_000_000
-"""Oumi 0.9's archive has 4 MB; a much larger file is not it."""
-
 _CONNECT_SECONDS: Final = 5.0
 _SILENCE_SECONDS: Final = 15.0
 _MAX_REDIRECTS: Final = 5
@@ -36,6 +33,7 @@ def download(
     target: Path,
     *,
     timeout_seconds: float,
+    max_bytes: int,
     now: Callable[[], float] = time.monotonic,
 ) -> Download:
     """Fetch `url` into the file `target`.
@@ -47,6 +45,7 @@ def download(
         url: Where it is.
         target: Where to put it; it appears there complete.
         timeout_seconds: Limit of the whole transfer.
+        max_bytes: Limit of the file's size.
         now: A monotonic clock.
 
     Raises:
@@ -63,7 +62,7 @@ def download(
         with httpx2.Client(
             timeout=limits, follow_redirects=True, max_redirects=_MAX_REDIRECTS
         ) as client:
-            return _Transfer(client, url, target).run(
+            return _Transfer(client, url, target, max_bytes).run(
                 late=lambda: now() > deadline, limit=timeout_seconds
             )
     except httpx2.TimeoutException as error:
@@ -74,8 +73,9 @@ def download(
 
 
 class _Transfer:
-    def __init__(self, client: "httpx2.Client", url: str, target: Path) -> None:
+    def __init__(self, client: "httpx2.Client", url: str, target: Path, max_bytes: int) -> None:
         self._client = client
+        self._max_bytes = max_bytes
         self._url = url
         self._target = target
         self._part = target.with_name(f"{target.name}.part")
@@ -100,9 +100,9 @@ class _Transfer:
                 for chunk in response.iter_raw():
                     file.write(chunk)
                     size += len(chunk)
-                    if size > MAX_BYTES:
+                    if size > self._max_bytes:
                         self._forget()
-                        raise _too_large(self._url)
+                        raise _too_large(self._url, self._max_bytes)
                     if late():
                         raise _too_slow(self._url, limit)
         with self._part.open("rb") as file:
@@ -152,9 +152,9 @@ def _strong(etag: str | None) -> str | None:
     return etag if etag and not etag.startswith("W/") else None
 
 
-def _too_large(url: str) -> OumiFlowsError:
+def _too_large(url: str, limit: int) -> OumiFlowsError:
     return ConfigNotFound(
-        f"{url} has more than {MAX_BYTES:,} bytes, so it is not Oumi's archive",
+        f"{url} has more than {limit:,} bytes, so it is not Oumi's archive",
         "Set OUMI_FLOWS_CONFIGS_URL to the address of the archive",
     )
 

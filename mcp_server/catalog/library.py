@@ -20,6 +20,7 @@ from flows.core.errors import ConfigNotFound, Conflict, OumiFlowsError
 from flows.core.models import Value
 from flows.core.private_files import make_private
 from flows.core.settings import Settings
+from mcp_server.catalog.folder import MAX_FILES
 
 OFF: Final = "off"
 """The value of ``OUMI_FLOWS_CONFIGS_URL`` that turns fetching off."""
@@ -48,6 +49,23 @@ class LibraryStatus(Value):
     path: str | None = None
 
 
+class LibraryLimits(Value):
+    """What no archive of Oumi exceeds.
+
+    Attributes:
+        archive_bytes: Size of the archive; that of Oumi 0.9 has 4 MB.
+        unpacked_bytes: Far more than Oumi's repository has.
+        files: Number of configs.
+    """
+
+    archive_bytes: int = 100_000_000
+    unpacked_bytes: int = 500_000_000
+    files: int = MAX_FILES
+
+
+_LIMITS: Final = LibraryLimits()
+
+
 class OumiLibrary:
     """Finds and fetches Oumi's configs. Only `fetch` and the thread of `refresh` use the network.
 
@@ -55,6 +73,7 @@ class OumiLibrary:
         settings: The folders and the address of the library.
         oumi_version: The installed Oumi; empty: none.
         now: The time, in seconds.
+        limits: What an archive may have.
     """
 
     def __init__(
@@ -63,10 +82,12 @@ class OumiLibrary:
         *,
         oumi_version: str | None = None,
         now: Callable[[], float] = time.time,
+        limits: LibraryLimits = _LIMITS,
     ) -> None:
         self._settings = settings
         self.oumi_version = _installed_version() if oumi_version is None else oumi_version
         self._now = now
+        self._limits = limits
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -175,7 +196,10 @@ class OumiLibrary:
             shutil.rmtree(left, ignore_errors=True)
         archive = home / f"oumi-{self.oumi_version}.tar.gz"
         fetched = download(
-            self.url, archive, timeout_seconds=self._settings.configs_timeout_seconds
+            self.url,
+            archive,
+            timeout_seconds=self._settings.configs_timeout_seconds,
+            max_bytes=self._limits.archive_bytes,
         )
         try:
             wanted = self._settings.configs_sha256
@@ -187,7 +211,12 @@ class OumiLibrary:
             with tempfile.TemporaryDirectory(dir=home, prefix=_NEW) as temporary:
                 new = Path(temporary, "library")
                 new.mkdir()
-                count = extract_configs(archive, new / "configs")
+                count = extract_configs(
+                    archive,
+                    new / "configs",
+                    max_files=self._limits.files,
+                    max_bytes=self._limits.unpacked_bytes,
+                )
                 record = fetched.model_dump() | {
                     "configs": count,
                     "fetched_at": datetime.now(UTC).isoformat(),

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -24,6 +24,22 @@ from oumi_flows import python_command
 _FILE: Final = "prefect.yaml"
 _PACKAGE: Final = Path(__file__).parents[1]
 _ANY: Final[TypeAdapter[Any]] = TypeAdapter(Any)
+
+
+class RunPrefect(Protocol):
+    """Runs the Prefect command; returns how it failed, or an empty text."""
+
+    def __call__(
+        self,
+        arguments: list[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        log_fd: int,
+        timeout: float,
+    ) -> str:
+        """Run it with `arguments`, its output in `log_fd`, for `timeout` seconds at most."""
+        ...
 
 
 class DeployedRecord(Value):
@@ -50,6 +66,7 @@ class Deployments:
         environ: What the Prefect command inherits.
         version: The version of oumi-flows that is installed.
         definition: The file to apply; None: ours.
+        run: Runs the Prefect command.
     """
 
     def __init__(
@@ -60,7 +77,9 @@ class Deployments:
         *,
         version: str,
         definition: Path | None = None,
+        run: RunPrefect | None = None,
     ) -> None:
+        self._run = run or run_prefect
         self._files = files
         self._settings = settings
         self._environ = environ
@@ -117,7 +136,9 @@ class Deployments:
             ended = self._run(
                 ["--no-prompt", "deploy", "--all", "--prefect-file", str(self._render())],
                 env=worker_environment(connection, self._files, self._environ, self._settings),
+                cwd=self._files.folder,
                 log_fd=log.fileno(),
+                timeout=self._settings.engine_timeout_seconds,
             )
         found = self._deployment_id(api)
         if ended or found is None:
@@ -132,27 +153,6 @@ class Deployments:
             DeployedRecord(digest=self._digest, deployment_id=found),
         )
         self._were_ours = True
-
-    def _run(self, arguments: list[str], *, env: Mapping[str, str], log_fd: int) -> str:
-        """Run the Prefect command; return how it failed, or an empty text."""
-        try:
-            done = subprocess.run(
-                python_command("prefect", *arguments),
-                env=dict(env),
-                cwd=self._files.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log_fd,
-                stderr=log_fd,
-                timeout=self._settings.engine_timeout_seconds,
-                start_new_session=True,
-                umask=0o077,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return f"took more than {self._settings.engine_timeout_seconds:g} s"
-        except OSError as error:
-            return f"could not be started ({error})"
-        return f"exited with {done.returncode}" if done.returncode else ""
 
     def _deployment_id(self, api: Rest) -> str | None:
         found = api.get(f"/deployments/name/{self._name}", _DEPLOYMENT)
@@ -179,6 +179,30 @@ class Deployments:
             definition = self._definition.read_text()
         parts = [definition, self._settings.work_pool, self._version, _parameters()]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def run_prefect(
+    arguments: list[str], *, env: Mapping[str, str], cwd: Path, log_fd: int, timeout: float
+) -> str:
+    """Run the Prefect command; return how it failed, or an empty text."""
+    try:
+        done = subprocess.run(
+            python_command("prefect", *arguments),
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=log_fd,
+            stderr=log_fd,
+            timeout=timeout,
+            start_new_session=True,
+            umask=0o077,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"took more than {timeout:g} s"
+    except OSError as error:
+        return f"could not be started ({error})"
+    return f"exited with {done.returncode}" if done.returncode else ""
 
 
 def _parameters() -> str:

@@ -1,7 +1,7 @@
 """Calls Prefect's REST API; no other module does."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -102,6 +102,9 @@ class PrefectGateway:
         timeout_seconds: Limit of one call.
         work_pool: The pool that jobs are submitted to.
         transport: Carries the requests; None: the network.
+        busy_delays: Waits in seconds before the repetitions of a call that the server is too busy
+            for.
+        naming_seconds: How long the naming of a run may take.
     """
 
     def __init__(
@@ -111,8 +114,12 @@ class PrefectGateway:
         timeout_seconds: float,
         work_pool: str = names.WORK_POOL,
         transport: httpx2.AsyncBaseTransport | None = None,
+        busy_delays: Sequence[float] = _BUSY_DELAYS,
+        naming_seconds: float = _NAMING_SECONDS,
     ) -> None:
         self._engine = engine
+        self._busy_delays = busy_delays
+        self._naming_seconds = naming_seconds
         self._work_pool = work_pool
         self._timeout_seconds = timeout_seconds
         self._transport = transport
@@ -194,7 +201,7 @@ class PrefectGateway:
     async def rename_run(self, run_id: str, name: str) -> None:
         """Name a flow run if Prefect answers soon; the worker that takes it names it, too."""
         with suppress(OumiFlowsError, TimeoutError):
-            async with asyncio.timeout(_NAMING_SECONDS):
+            async with asyncio.timeout(self._naming_seconds):
                 expect(await self._call("PATCH", f"/flow_runs/{run_id}", {"name": name}), run_id)
 
     async def read_run(self, run_id: str) -> FlowRun:
@@ -364,7 +371,7 @@ class PrefectGateway:
         timeout: float | None = None,
     ) -> httpx2.Response:
         """Send one request; repeat it a few times while the server answers that it is busy."""
-        for delay in (*_BUSY_DELAYS, None):
+        for delay in (*self._busy_delays, None):
             if not connection.is_served:
                 raise httpx2.ConnectError("The embedded server does not hold its port")
             try:

@@ -15,7 +15,7 @@ from mcp_server.catalog.catalog import STARTER_PREFIX, Catalog, Config
 from mcp_server.catalog.entry import Entry
 from mcp_server.catalog.library import LibraryState, LibraryStatus, OumiLibrary
 
-REFRESH_AFTER_SECONDS: Final = 3.0
+FETCH_AFTER_SECONDS: Final = 3.0
 """Long enough not to slow the start of the server."""
 
 _ROWS_BYTES: Final = 10_000
@@ -89,11 +89,19 @@ class CatalogService:
     Args:
         catalog: The catalogue.
         fetches: Whether to fetch the library when it is missing.
+        fetch_after_seconds: How long after the start of the server.
     """
 
-    def __init__(self, catalog: Catalog, *, fetches: bool = True) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        fetches: bool = True,
+        fetch_after_seconds: float = FETCH_AFTER_SECONDS,
+    ) -> None:
         self.catalog = catalog
         self._fetches = fetches
+        self._fetch_after_seconds = fetch_after_seconds
 
     @property
     def library(self) -> OumiLibrary:
@@ -102,7 +110,7 @@ class CatalogService:
 
     async def fetch_later(self) -> None:
         """Fetch Oumi's library once the server has started."""
-        await anyio.sleep(REFRESH_AFTER_SECONDS)
+        await anyio.sleep(self._fetch_after_seconds)
         await anyio.to_thread.run_sync(self._refresh)
 
     async def search(

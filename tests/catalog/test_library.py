@@ -13,10 +13,8 @@ import pytest
 
 from flows.core.errors import ConfigNotFound, Conflict, OperationTimeout, OumiFlowsError
 from flows.core.settings import Settings
-from mcp_server.catalog import archive as archive_module
-from mcp_server.catalog import download as download_module
 from mcp_server.catalog.catalog import Catalog
-from mcp_server.catalog.library import LibraryState, OumiLibrary
+from mcp_server.catalog.library import LibraryLimits, LibraryState, OumiLibrary
 from tests.catalog.archive_server import (
     CONFIG,
     Answer,
@@ -64,6 +62,10 @@ def settings(server: ArchiveServer, tmp_path: Path) -> Settings:
 @pytest.fixture
 def library(settings: Settings) -> OumiLibrary:
     return OumiLibrary(settings, oumi_version="0.9")
+
+
+def with_limits(settings: Settings, **limits: int) -> OumiLibrary:
+    return OumiLibrary(settings, oumi_version="0.9", limits=LibraryLimits(**limits))
 
 
 def with_settings(settings: Settings, **changes: object) -> OumiLibrary:
@@ -255,23 +257,18 @@ def test_a_url_that_is_none_is_an_error(settings: Settings, url: str) -> None:
 
 @pytest.mark.parametrize("answer", [endless, whole])
 def test_a_huge_archive_is_not_taken(
-    library: OumiLibrary,
-    settings: Settings,
-    server: ArchiveServer,
-    answer: Answer,
-    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings, server: ArchiveServer, answer: Answer
 ) -> None:
-    monkeypatch.setattr(download_module, "MAX_BYTES", 1000)
     server.answers = [answer]
     with pytest.raises(ConfigNotFound, match="more than 1,000 bytes"):
-        library.fetch()
+        with_limits(settings, archive_bytes=1000).fetch()
     assert not list(settings.catalog_dir.glob("*.part"))
 
 
 def test_an_archive_that_unpacks_to_far_too_much_is_not_taken(
-    library: OumiLibrary, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, server: ArchiveServer
 ) -> None:
-    monkeypatch.setattr(archive_module, "MAX_UNPACKED", 1_000_000)
+    library = with_limits(settings, unpacked_bytes=1_000_000)
     server.content = bomb(5_000_000)
     with pytest.raises(ConfigNotFound, match="1,000,000 bytes unpacked"):
         library.fetch()
@@ -279,12 +276,11 @@ def test_an_archive_that_unpacks_to_far_too_much_is_not_taken(
 
 
 def test_an_archive_of_too_many_files_is_not_taken(
-    library: OumiLibrary, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, server: ArchiveServer
 ) -> None:
-    monkeypatch.setattr(archive_module, "MAX_FILES", 10)
     server.content = tar_gz({f"configs/{number}.yaml": CONFIG for number in range(20)})
     with pytest.raises(ConfigNotFound, match="too many files"):
-        library.fetch()
+        with_limits(settings, files=10).fetch()
 
 
 def test_nothing_is_written_outside_whatever_the_members_are_called(

@@ -1,5 +1,6 @@
 """What Oumi's own classes say. Imports Oumi once."""
 
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,7 @@ def test_the_hub_is_not_asked_and_its_setting_stays_as_it_was(
     def asked(*_: Any, **__: Any) -> None:
         raise AssertionError("the network was used")
 
-    monkeypatch.setattr("socket.socket.connect", asked)
+    monkeypatch.setattr(socket.socket, "connect", asked)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     text = "{model: {model_name: org/name}, data: {train: {datasets: [{dataset_name: a}]}}}"
     assert problems(text) == []

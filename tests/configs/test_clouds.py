@@ -4,6 +4,7 @@ import pytest
 
 from flows.core.configs.clouds import CLOUD_KINDS, cloud_kinds, kind_of
 from flows.core.configs.clusters import JobPlace, place_of
+from flows.core.configs.schema import load_schema
 from flows.core.errors import CloudUnavailable, Conflict, InvalidConfig
 
 JOB_ID = "0123abcd-4567-89ef-0123-456789abcdef"
@@ -71,17 +72,11 @@ def test_the_users_of_cluster_and_config_must_agree(cloud: str, cluster: str) ->
         place(cloud, cluster=cluster, user="x")
 
 
-def test_a_cloud_of_a_class_that_we_do_not_know_costs_no_other(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from flows.core.configs import clouds
-
-    schema = clouds.load_schema()
-    more = {**schema, "clouds": {**schema["clouds"], "moon": "MoonCloud"}}
-    monkeypatch.setattr(clouds, "load_schema", lambda: more)
-    assert kind_of("gcp").is_sky
-    assert "moon" not in cloud_kinds()
+def test_a_cloud_of_a_class_that_we_do_not_know_costs_no_other() -> None:
+    drivers = {**load_schema()["clouds"], "moon": "MoonCloud"}
+    assert kind_of("gcp", drivers).is_sky
+    assert "moon" not in cloud_kinds(drivers)
     with pytest.raises(
         CloudUnavailable, match="class MoonCloud, which oumi-flows does not support"
     ):
-        kind_of("moon")
+        kind_of("moon", drivers)

@@ -151,9 +151,8 @@ def test_a_pipe_among_the_files_of_a_repository_keeps_nothing_waiting(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     (tmp_path / "included").write_text(f"[core]\nexcludesFile = {hostile}/own\n")
     repository = find_repository(hostile)
-    if repository is None:
-        assert name == ".git/HEAD"
-    else:
+    assert (repository is None) is (name == ".git/HEAD")
+    if repository is not None:
         IgnoreRules(repository, home=tmp_path).find("a.bin")
     provenance([], client_cwd=str(hostile), seed=None)
 

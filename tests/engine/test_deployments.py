@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, cast
 
-import pytest
 from pydantic import TypeAdapter
 
 from flows.core.settings import Settings
@@ -27,6 +26,11 @@ class Server:
         return shape.validate_python({"id": self.pools[pool], "work_pool_name": pool})
 
 
+def succeed(*_: object, **__: object) -> str:
+    """What `prefect deploy` does without failing."""
+    return ""
+
+
 class Process:
     """One that looks after the deployments of a home."""
 
@@ -34,16 +38,12 @@ class Process:
         settings = Settings(home=home, work_pool=pool)
         self._files = EngineFiles(settings)
         self._files.prepare()
-        self._deployments = Deployments(self._files, settings, {}, version=version)
+        self._deployments = Deployments(self._files, settings, {}, version=version, run=succeed)
 
     def are_current(self, server: Server) -> bool:
         return self._deployments.are_current(cast("Rest", server))
 
-    def apply(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        def succeed(*_: object, **__: object) -> str:
-            return ""
-
-        monkeypatch.setattr(self._deployments, "_run", succeed)
+    def apply(self, server: Server) -> None:
         connection = Connection(api_url="http://localhost/api", ui_url="", embedded=True)
         self._deployments.apply(connection, cast("Rest", server))
 
@@ -51,29 +51,25 @@ class Process:
         return self._files.read(self._files.deployed_record, DeployedRecord)
 
 
-def test_two_versions_do_not_undo_each_others_deployment_for_ever(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_versions_do_not_undo_each_others_deployment_for_ever(tmp_path: Path) -> None:
     server = Server(oumi="one")
     old, new = Process(tmp_path), Process(tmp_path, version="2")
     assert not old.are_current(server)
-    old.apply(server, monkeypatch)
+    old.apply(server)
     assert not new.are_current(server)
-    new.apply(server, monkeypatch)
+    new.apply(server)
     assert old.are_current(server)
     assert new.are_current(server)
     # One that starts afterwards brings its own once more.
     assert not Process(tmp_path).are_current(server)
 
 
-def test_a_process_that_saw_its_own_leaves_what_came_after(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_saw_its_own_leaves_what_came_after(tmp_path: Path) -> None:
     server = Server(oumi="one")
-    Process(tmp_path).apply(server, monkeypatch)
+    Process(tmp_path).apply(server)
     old = Process(tmp_path)
     assert old.are_current(server)
-    Process(tmp_path, version="2").apply(server, monkeypatch)
+    Process(tmp_path, version="2").apply(server)
     assert old.are_current(server)
     server.pools["oumi"] = "another"
     assert not old.are_current(server)
@@ -81,12 +77,12 @@ def test_a_process_that_saw_its_own_leaves_what_came_after(
     assert not old.are_current(server)
 
 
-def test_each_pool_has_a_record_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_pool_has_a_record_of_its_own(tmp_path: Path) -> None:
     server = Server(oumi="one", theirs="two")
     ours, theirs = Process(tmp_path), Process(tmp_path, pool="theirs")
-    ours.apply(server, monkeypatch)
+    ours.apply(server)
     assert not theirs.are_current(server)
-    theirs.apply(server, monkeypatch)
+    theirs.apply(server)
     for process, wanted in ((ours, "one"), (theirs, "two")):
         assert process.are_current(server)
         recorded = process.recorded()

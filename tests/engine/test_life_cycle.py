@@ -210,12 +210,14 @@ def test_a_worker_is_told_first_of_what_somebody_waits_for(engine: Engine) -> No
     assert [queue["name"] for queue in ranked] == [CALL_QUEUE, CLOUD_QUEUE, "default"]
 
 
-def test_a_killed_worker_is_replaced(engine: Engine) -> None:
+def test_a_killed_worker_is_replaced(engine: Engine, home: Path) -> None:
     before = engine.status()
     kill(before.worker.pid)
     eventually_sync(lambda: not engine.status().worker.alive)
-    assert engine.status().problem == "The worker is not running, so jobs wait" or (
-        "Its log says" in str(engine.status().problem)
+    with (home / "engine" / "worker.log").open("a") as log:
+        log.write("\nMemoryError: no room\n")
+    assert engine.status().problem == (
+        "The worker is not running, so jobs wait. Its log says: MemoryError: no room"
     )
 
     engine.ensure()

@@ -96,8 +96,14 @@ def test_another_process_with_the_same_pid_is_not_the_recorded_one() -> None:
     assert not ProcessRecord(pid=os.getpid(), identity=f"{mine}0").is_alive
 
 
-def test_stopping_a_record_of_a_reused_pid_touches_nobody() -> None:
-    stop_process(ProcessRecord(pid=os.getpid(), identity="someone else"), grace_seconds=0)
+def test_stopping_a_record_of_a_reused_pid_touches_nobody(spawn) -> None:
+    record = spawn("import time; time.sleep(600)")
+
+    stop_process(ProcessRecord(pid=record.pid, identity=f"{record.identity}0"), grace_seconds=0)
+
+    assert record.is_alive
+    stop_process(record, grace_seconds=10)
+    assert not record.is_alive
 
 
 def test_a_zombie_is_not_alive() -> None:

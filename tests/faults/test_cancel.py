@@ -143,7 +143,12 @@ async def test_jobs_cancelled_the_moment_they_are_submitted_leave_nothing(jobs: 
         status = await jobs.reaching(job_id, "cancelled")
         assert status["termination_reason"] == "user_cancelled"
         assert job_processes(job_id) == []
-    started = ledger.read_text().split() if ledger.exists() else []
+    # One that was left in peace shows that the ledger is written.
+    last = await jobs.submit(script, name="last")
+    await eventually(lambda: ledger.exists() and last.replace("-", "") in ledger.read_text())
+    await by_tool(jobs, last)
+    await jobs.reaching(last, "cancelled")
+    started = ledger.read_text().split()
     assert len(started) == len(set(started))
 
 
@@ -165,11 +170,12 @@ async def test_a_job_deaf_to_sigterm_is_cancelled_by_force_with_its_daemons(
 async def test_two_cancels_at_once_agree(jobs: JobDriver) -> None:
     job_id = await jobs.submit(STUBBORN)
     await daemons_of(jobs, job_id)
-    answers = await asyncio.gather(
-        *(jobs.call("cancel_job", job_id=job_id, force=force) for force in (True, True, False)),
+    _, *answers = await asyncio.gather(
         by_ui(jobs, job_id),
+        *(jobs.call("cancel_job", job_id=job_id, force=force) for force in (True, True, False)),
     )
-    assert {answer["state"] for answer in answers if answer} <= {"cancelling", "cancelled"}
+    assert len(answers) == 3
+    assert {answer["state"] for answer in answers} <= {"cancelling", "cancelled"}
     status = await jobs.reaching(job_id, "cancelled")
     assert status["termination_reason"] == "user_cancelled"
     assert job_processes(job_id) == []

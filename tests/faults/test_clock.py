@@ -20,7 +20,7 @@ def test_a_worker_is_still_known_to_live_after_the_clock_was_set(
     assert owner is not None
     boot_time = psutil.boot_time()
     # Of its value depends every start time that psutil tells.
-    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot_time + 1)
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: boot_time + 1)
     assert owner.is_alive(me)
 
 

@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,6 +19,7 @@ from flows.core import names
 from flows.core.prefect_states import job_state, read_message
 from flows.core.settings import Settings
 from flows.core.states import JobState, TerminationReason
+from flows.job.intervals import Intervals
 from flows.worker.oumi_worker import OumiWorker
 from mcp_server.engine import Connection
 from tests.support.fake_launcher import FakeJob, FakeLauncher
@@ -26,6 +27,8 @@ from tests.support.waiting import eventually
 
 PATIENCE_SECONDS = 60.0
 """Long enough for a machine with other things to do."""
+
+INTERVALS = Intervals(sweep=1.0, log_settle=0.0)
 
 Ending = tuple[JobState, TerminationReason | None, str]
 
@@ -41,6 +44,8 @@ class Bench:
     launcher: FakeLauncher
     folder: Path
     writes: "Writes"
+    intervals: Intervals = INTERVALS
+    """Those of its workers."""
 
     async def submit(self, run: str, *, setup: str = "", **request: Any) -> UUID:
         """Submit a job config whose script is `run`; its id."""
@@ -60,6 +65,10 @@ class Bench:
             self.deployment_id, parameters=parameters
         )
         return run.id
+
+    def wait(self, **seconds: float) -> None:
+        """Have its next workers wait other times than usual."""
+        self.intervals = replace(self.intervals, **seconds)
 
     async def run(self, job_id: UUID) -> FlowRun:
         return await self.client.read_flow_run(job_id)
@@ -124,6 +133,8 @@ class Bench:
         settings: Settings | None = None,
         say: Callable[[str], None] | None = None,
         checks: Any = None,
+        before: Callable[[str], None] | None = None,
+        **options: Any,
     ) -> AsyncGenerator["BenchWorker"]:
         """A worker that is cut off, as by a kill, at the end of the context.
 
@@ -131,13 +142,19 @@ class Bench:
             settings: Its settings, if not those of the bench.
             say: Receives every line of its log.
             checks: What it checks before a launch.
+            before: Called with "look" or "execution" before each of them, which an error of it
+                takes the place of.
+            options: More arguments of the worker.
         """
         worker = BenchWorker(
             work_pool_name=self.pool,
             name=f"bench-{uuid4().hex[:8]}",
             settings=settings or self.settings,
             launcher=self.launcher,
+            intervals=self.intervals,
+            **options,
         )
+        worker.before = before
         if say is not None:
             worker.tell(say)
         worker.check(checks)
@@ -156,11 +173,22 @@ class BenchWorker(OumiWorker):
     type = "oumi-bench"
     looks = 0
     """How often it has asked what is due."""
+    before: Callable[[str], None] | None = None
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
         runs = await super().get_and_submit_flow_runs()
         self.looks += 1
         return runs
+
+    async def _execute(self, run: FlowRun) -> None:
+        if self.before is not None:
+            self.before("execution")
+        await super()._execute(run)
+
+    async def _observe_cancels(self) -> None:
+        if self.before is not None:
+            self.before("look")
+        await super()._observe_cancels()
 
     @property
     def active(self) -> list[UUID]:

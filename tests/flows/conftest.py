@@ -26,9 +26,6 @@ from tests.support.stack import Stack
 async def bench(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncGenerator[Bench]:
-    monkeypatch.setattr("flows.worker.oumi_worker._SWEEP_SECONDS", 1.0)
-    monkeypatch.setattr("flows.job.prefect_calls._PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr("flows.job.log_copy._SETTLE_SECONDS", 0.0)
     settings = Settings(
         home=tmp_path / "home",
         local_slots=4,

@@ -112,7 +112,7 @@ async def running_since(bench: Bench, job_id: UUID) -> object:
 async def test_a_preempted_job_is_launched_again_on_its_cluster(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.job.retries._DELAY_SECONDS", 0.1)
+    bench.wait(retry=0.1)
     async with bench.worker():
         job_id = await submit(bench, max_retries=1)
         first = await bench.launched(job_id)
@@ -280,7 +280,7 @@ async def test_the_log_of_a_cloud_job_is_kept_here_while_it_is_written(bench: Be
 async def test_a_log_that_stalls_keeps_up_neither_watch_nor_cancel(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.job.log_copy._REST_SECONDS", 0.1)
+    bench.wait(log_rest=0.1)
     bench.launcher.log_gate.clear()
     async with bench.worker():
         job_id = await submit(bench)
@@ -324,7 +324,7 @@ async def test_a_job_of_an_id_that_another_has_now_is_not_taken_for_ours(bench: 
 async def test_a_job_whose_id_was_given_to_another_is_gone_and_the_other_left_alone(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, *, is_cancelled: bool
 ) -> None:
-    monkeypatch.setattr("flows.job.job_watch._VANISHED_AFTER_SECONDS", 0.3)
+    bench.wait(vanished=0.3)
     bench.launcher.counts_ids = True
     async with bench.worker():
         job_id = await submit(bench, cluster_name="ours")

@@ -99,13 +99,11 @@ async def test_intervals_grow_while_nothing_changes_and_start_over_when_somethin
 
 
 async def test_whoever_is_in_a_hurry_does_not_wait_for_the_interval(
-    launcher: TimedLauncher, monkeypatch: pytest.MonkeyPatch
+    launcher: TimedLauncher,
 ) -> None:
-    monkeypatch.setattr("flows.job.cluster_watch._GROWTH", 1e6)
-    async with watcher(launcher, longest=600).watch(await launcher.job("job")) as (
-        watched,
-        cluster,
-    ):
+    settings = Settings(poll_min_seconds=0.02, poll_max_seconds=600)
+    watching = Watcher(launcher, settings, growth=1e6)
+    async with watching.watch(await launcher.job("job")) as (watched, cluster):
         await looks(watched, 2)
         cluster.hurry()
         await looks(watched, 3)

@@ -29,8 +29,8 @@ pytestmark = pytest.mark.engine
 
 
 @pytest.fixture(autouse=True)
-def retry_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.job.retries._DELAY_SECONDS", 0.2)
+def retry_soon(bench: Bench) -> None:
+    bench.wait(retry=0.2)
 
 
 async def test_a_restarted_worker_attaches_to_the_job_it_finds(bench: Bench) -> None:
@@ -78,7 +78,7 @@ async def test_a_worker_cut_off_during_a_launch_leaves_one_job(bench: Bench) -> 
 async def test_a_job_that_vanished_while_nobody_watched_is_lost_and_not_launched_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.job.job_watch._VANISHED_AFTER_SECONDS", 0.3)
+    bench.wait(vanished=0.3)
     async with bench.worker():
         job_id = await bench.submit("hold")
         job = await bench.launched(job_id)
@@ -92,7 +92,7 @@ async def test_a_job_that_vanished_while_nobody_watched_is_lost_and_not_launched
 async def test_a_pending_run_whose_worker_died_is_adopted(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.worker.pool_runs._UNOWNED_SECONDS", 0.2)
+    bench.wait(unowned=0.2)
     job_id = await bench.submit("exit 0")
     await bench.set_state(job_id, StateType.PENDING)
     async with bench.worker():

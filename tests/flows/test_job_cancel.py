@@ -81,7 +81,7 @@ async def test_a_queued_job_is_cancelled_and_never_launched(bench: Bench) -> Non
 async def test_a_run_cancelled_before_its_worker_began_it_is_never_launched(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.worker.pool_runs._UNOWNED_SECONDS", 0.2)
+    bench.wait(unowned=0.2)
     async with bench.worker() as worker:
         pending = await bench.submit("hold")
         await bench.set_state(pending, StateType.PENDING)
@@ -156,7 +156,7 @@ async def test_a_job_cancelled_while_its_launch_is_prepared_is_never_launched(
 async def test_a_cancel_that_came_to_nothing_is_sent_again_with_the_same_grace(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.job.job_watch._CANCEL_AGAIN_SECONDS", 0.2)
+    bench.wait(cancel_again=0.2)
     async with bench.worker():
         job_id = await bench.submit("ignore")
         job = await bench.launched(job_id)

@@ -102,7 +102,7 @@ async def test_a_job_ends_as_the_launcher_says(
 async def test_a_job_that_the_cluster_no_longer_knows_is_lost(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.job.job_watch._VANISHED_AFTER_SECONDS", 0.3)
+    bench.wait(vanished=0.3)
     async with bench.worker():
         job_id = await bench.submit("hold")
         job = await bench.launched(job_id)

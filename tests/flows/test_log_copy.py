@@ -1,25 +1,21 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flows.core.errors import CloudUnavailable
 from flows.core.models import JobHandle
+from flows.job.intervals import Intervals
 from flows.job.log_copy import LogCopy
 from tests.support.fake_launcher import FakeJob, FakeLauncher
 from tests.support.waiting import eventually
 
 HANDLE = JobHandle(cloud="gcp", cluster_name="c", launcher_job_id="1")
 CHUNK = 7
-
-
-@pytest.fixture(autouse=True)
-def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.job.log_copy._CHUNK_BYTES", CHUNK)
-    monkeypatch.setattr("flows.job.log_copy._SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr("flows.job.log_copy._LONGEST_SECONDS", 0.02)
+INTERVALS = Intervals(log_settle=0.0, log_longest=0.02)
 
 
 class Log:
@@ -40,12 +36,19 @@ class Log:
     async def is_copied(self) -> None:
         await eventually(lambda: self.copied == self.job.output, interval=0.005)
 
-    def copy(self) -> LogCopy:
-        return LogCopy(self.launcher, HANDLE, self.path, interval_seconds=0.01)
+    def copy(self, intervals: Intervals) -> LogCopy:
+        return LogCopy(
+            self.launcher,
+            HANDLE,
+            self.path,
+            interval_seconds=0.01,
+            intervals=intervals,
+            chunk_bytes=CHUNK,
+        )
 
     @asynccontextmanager
-    async def followed(self) -> AsyncGenerator[LogCopy]:
-        copy = self.copy()
+    async def followed(self, intervals: Intervals = INTERVALS) -> AsyncGenerator[LogCopy]:
+        copy = self.copy(intervals)
         copy.start()
         try:
             yield copy
@@ -104,11 +107,8 @@ async def test_a_log_that_cannot_be_reached_is_tried_again(log: Log) -> None:
         await log.is_copied()
 
 
-async def test_a_log_that_stalls_at_the_end_is_given_up(
-    log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flows.job.log_copy._REST_SECONDS", 0.05)
-    async with log.followed() as copy:
+async def test_a_log_that_stalls_at_the_end_is_given_up(log: Log) -> None:
+    async with log.followed(replace(INTERVALS, log_rest=0.05)) as copy:
         log.write(b"seen")
         await log.is_copied()
         log.launcher.log_gate.clear()

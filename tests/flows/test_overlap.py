@@ -83,10 +83,9 @@ async def test_runs_that_may_overlap_do(bench: Bench) -> None:
             assert (await bench.ending(run))[1] is TerminationReason.COMPLETED
 
 
-async def test_a_queue_has_an_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.worker.schedule_overlap.LONGEST_QUEUE", 1)
+async def test_a_queue_has_an_end(bench: Bench) -> None:
     first, second, third = [await fire(bench, "queue", seconds_ago=ago) for ago in (30, 20, 10)]
-    async with bench.worker():
+    async with bench.worker(longest_queue=1):
         job = await bench.launched(first)
         state, reason, text = await bench.ending(third)
         assert (state, reason) == (JobState.CANCELLED, TerminationReason.SKIPPED)

@@ -91,17 +91,14 @@ def test_a_machine_that_changes_its_name_is_the_same(
     assert me._replace(machine=f"another-boot@{machine}").is_alive(now) is False
 
 
-def test_a_machine_that_shares_the_home_folder_is_another(
-    me: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_that_shares_the_home_folder_is_another(me: Owner, tmp_path: Path) -> None:
     system = tmp_path / "system"
     system.write_text("0123456789abcdef0123456789abcdef\n")
-    monkeypatch.setattr(ownership, "_SYSTEM_FILE", system)
-    assert Owner.current(tmp_path).is_alive(me) is None
+    assert Owner.current(tmp_path, system_file=system).is_alive(me) is None
     # And a system without a number of its own, as in a container, is known by the folder's.
-    monkeypatch.setattr(ownership, "_SYSTEM_FILE", tmp_path / "none")
-    container = Owner.current(tmp_path)
-    assert container.is_alive(Owner.current(tmp_path)) is True
+    none = tmp_path / "none"
+    container = Owner.current(tmp_path, system_file=none)
+    assert container.is_alive(Owner.current(tmp_path, system_file=none)) is True
 
 
 def test_an_owner_that_an_earlier_version_wrote_is_known_by_its_machines_name(me: Owner) -> None:

@@ -306,7 +306,6 @@ async def test_a_pipeline_taken_up_while_the_server_is_out_goes_on(
     family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench, reload = family.bench, RunRecord.reload
-    monkeypatch.setattr("flows.job.prefect_calls._PATIENCE_SECONDS", 0.1)
     async with bench.worker():
         parent = await family.submit(family.step("train"))
         job = await family.launched(parent, "train")

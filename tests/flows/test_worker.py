@@ -1,6 +1,7 @@
 """What a worker survives, and which runs it takes."""
 
 import asyncio
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import httpx
@@ -11,7 +12,7 @@ from prefect.exceptions import Abort, ObjectNotFound, Pause
 from prefect.workers._worker_channel._sync import WorkPoolWorkerChannel
 
 from flows.core.states import JobState, TerminationReason
-from flows.worker.in_process_engine import run_in_process
+from flows.job.intervals import Intervals
 from flows.worker.ownership import Owner
 from flows.worker.pool_runs import PoolRuns
 from tests.flows.bench import PATIENCE_SECONDS, Bench, Outage
@@ -32,20 +33,16 @@ pytestmark = pytest.mark.engine
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_no_run_ends_with_another(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: BaseException
-) -> None:
-    failed: list[FlowRun] = []
+async def test_no_run_ends_with_another(bench: Bench, error: BaseException) -> None:
+    failed: list[str] = []
 
-    async def run(flow: object, run: FlowRun) -> object:
-        if not failed:
-            failed.append(run)
+    def fail_once(deed: str) -> None:
+        if deed == "execution" and not failed:
+            failed.append(deed)
             raise error
-        return await run_in_process(flow, run)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("flows.worker.oumi_worker.run_in_process", run)
-    monkeypatch.setattr("flows.worker.pool_runs._UNOWNED_SECONDS", 0.2)
-    async with bench.worker():
+    bench.wait(unowned=0.2)
+    async with bench.worker(before=fail_once):
         first = await bench.submit("exit 0")
         await eventually(lambda: failed, timeout=PATIENCE_SECONDS)
         second = await bench.submit("exit 0")
@@ -65,7 +62,7 @@ async def test_a_run_that_meets_the_same_error_again_and_again_is_given_up(
     await bench.cancel(cancelled)
     monkeypatch.setattr(bench.launcher, "launch", broken)
     monkeypatch.setattr(bench.launcher, "find", broken)
-    monkeypatch.setattr("flows.worker.pool_runs._UNOWNED_SECONDS", 0.2)
+    bench.wait(unowned=0.2)
     async with bench.worker():
         started = await bench.submit("hold")
         for job_id in (started, cancelled):
@@ -112,20 +109,15 @@ async def test_a_worker_that_may_not_speak_to_the_server_says_so(
         outage.failing = None
 
 
-async def test_a_look_that_fails_is_followed_by_another(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_look_that_fails_is_followed_by_another(bench: Bench) -> None:
     failed: list[str] = []
-    ending = PoolRuns.find_ending
 
-    async def fail_once(self: PoolRuns, ids: object) -> list[FlowRun]:
-        if not failed:
-            failed.append("once")
+    def fail_once(deed: str) -> None:
+        if deed == "look" and not failed:
+            failed.append(deed)
             raise ValueError("not what was expected")
-        return await ending(self, ids)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(PoolRuns, "find_ending", fail_once)
-    async with bench.worker():
+    async with bench.worker(before=fail_once):
         job_id = await bench.submit("hold")
         await bench.launched(job_id)
         await eventually(lambda: failed, timeout=PATIENCE_SECONDS)
@@ -182,17 +174,15 @@ async def test_a_run_that_waits_for_a_slot_is_shown_as_queued_once(bench: Bench)
         assert (await bench.ending(second))[1] is TerminationReason.COMPLETED
 
 
-async def test_of_two_workers_that_see_an_orphan_one_takes_it(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flows.worker.pool_runs._CLAIM_SECONDS", 0.5)
+async def test_of_two_workers_that_see_an_orphan_one_takes_it(bench: Bench) -> None:
+    waits = replace(bench.intervals, claim=0.5)
     job_id = await bench.submit("hold")
     await bench.set_state(job_id, StateType.RUNNING)
     me = Owner.current(bench.settings.home)
     dead = me._replace(started=me.started - 1)
     await bench.client.update_flow_run(job_id, infrastructure_pid=str(dead))
     others = [me._replace(started=me.started + n) for n in range(3)]
-    workers = [PoolRuns(bench.client, bench.pool, owner) for owner in others]
+    workers = [PoolRuns(bench.client, bench.pool, owner, intervals=waits) for owner in others]
     seen = [await worker.find_orphans() for worker in workers]
     assert [[run.id for run in runs] for runs in seen] == [[job_id]] * 3
     claims = zip(workers, seen, strict=True)
@@ -213,26 +203,25 @@ async def test_a_run_that_ended_since_it_was_seen_is_not_taken(bench: Bench) -> 
 
 @pytest.mark.parametrize("kind", [StateType.PENDING, StateType.RUNNING])
 async def test_a_run_that_another_worker_executes_is_no_orphan(
-    bench: Bench, kind: StateType, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, kind: StateType
 ) -> None:
-    monkeypatch.setattr("flows.worker.pool_runs._UNOWNED_SECONDS", 0.0)
     job_id = await bench.submit("hold")
     await bench.set_state(job_id, kind)
     me = Owner.current(bench.settings.home)
     await bench.client.update_flow_run(job_id, infrastructure_pid=str(me))
-    another = PoolRuns(bench.client, bench.pool, me._replace(machine="boot@elsewhere"))
-    monkeypatch.setattr(Owner, "is_alive", lambda owner, us: owner == me)
+    neighbour = me._replace(started=me.started - 1)
+    another = PoolRuns(bench.client, bench.pool, neighbour, intervals=Intervals(unowned=0.0))
     assert await another.find_orphans() == []
+    await bench.client.update_flow_run(job_id, infrastructure_pid=str(neighbour))
+    # The same look finds one of a worker that is gone.
+    assert [run.id for run in await another.find_orphans()] == [job_id]
 
 
-async def test_more_runs_than_a_page_are_all_seen(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flows.worker.pool_runs._PAGE", 2)
+async def test_more_runs_than_a_page_are_all_seen(bench: Bench) -> None:
     ids = [await bench.submit("hold") for _ in range(5)]
     for job_id in ids:
         await bench.cancel(job_id)
-    pool = PoolRuns(bench.client, bench.pool, Owner.current(bench.settings.home))
+    pool = PoolRuns(bench.client, bench.pool, Owner.current(bench.settings.home), page=2)
     assert {run.id for run in await pool.find_ending(ids)} == set(ids)
 
 

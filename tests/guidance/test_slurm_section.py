@@ -1,6 +1,7 @@
 """What the guide to clouds says of Slurm is what the back end for it does."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
@@ -8,9 +9,9 @@ import yaml
 from flows.core.configs.slurm_checks import check_slurm_job
 from flows.core.errors import InvalidArgument, InvalidConfig
 from flows.core.settings import Settings
-from flows.launcher.slurm import backend as slurm_backend
 from flows.launcher.slurm.backend import SlurmBackend
 from flows.launcher.slurm.script import batch_script, sbatch
+from flows.launcher.slurm.ssh import LoginNode
 from tests.guidance.markdown import Guide
 
 KEY = "oumi-0123456789abcdef0123456789abcdef-1"
@@ -22,13 +23,17 @@ def section() -> str:
     return text[text.index("## Slurm over ssh") :].partition("\n## ")[0]
 
 
-class Node:
+class Node(LoginNode):
     """A login node that takes every script and file."""
 
-    def __init__(self, address: str) -> None:
+    made: ClassVar[list["Node"]] = []
+
+    def __init__(self, address: str, *, timeout_seconds: float) -> None:
+        super().__init__(address, timeout_seconds=timeout_seconds)
         self.address = address
         self.limits: list[float] = []
         self.scripts: list[str] = []
+        self.made.append(self)
 
     def run(self, script: str) -> bytes:
         self.scripts.append(script)
@@ -39,20 +44,17 @@ class Node:
 
 
 @pytest.fixture
-def nodes(monkeypatch: pytest.MonkeyPatch) -> list[Node]:
-    made: list[Node] = []
-
-    def node(address: str, *, timeout_seconds: float) -> Node:
-        made.append(Node(address))
-        return made[-1]
-
-    monkeypatch.setattr(slurm_backend, "LoginNode", node)
-    return made
+def nodes() -> list[Node]:
+    """The nodes that were reached."""
+    Node.made.clear()
+    return Node.made
 
 
 def launch(folder: Path, *, cluster: str = "me@anywhere", **fields: object) -> None:
     config = {"working_dir": str(folder), "run": "true", "resources": {"cloud": "slurm"}, **fields}
-    SlurmBackend("slurm", Settings()).launch(yaml.safe_dump(config), cluster_name=cluster, key=KEY)
+    SlurmBackend("slurm", Settings(), node_type=Node).launch(
+        yaml.safe_dump(config), cluster_name=cluster, key=KEY
+    )
 
 
 def test_any_login_node_will_do_the_user_may_be_left_out_and_an_hour_is_the_limit(
@@ -82,7 +84,7 @@ def test_another_user_and_storage_mounts_are_refused(
 
 def test_a_cluster_of_slurm_is_neither_stopped_nor_taken_down(section: str) -> None:
     assert "`stop_cluster` and `down_cluster` are refused there" in section
-    backend = SlurmBackend("slurm", Settings())
+    backend = SlurmBackend("slurm", Settings(), node_type=Node)
     for call in (backend.stop, backend.down):
         with pytest.raises(InvalidArgument):
             call("me@anywhere")

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from flows.core.errors import CloudUnavailable, ClusterUnreachable
-from flows.launcher.sky import client as sky_client
+from flows.launcher.sky.client import SkyClient
 from flows.launcher.sky.server import SkyServer
 from tests.support.no_sky import no_api_server
 
@@ -157,9 +157,12 @@ def _versions() -> dict[str, str]:
 
 
 @pytest.fixture
-def scripted(server: SkyServer, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
-    monkeypatch.setattr(sky_client, "_SILENCE_SECONDS", 0.3)
-    monkeypatch.setattr(sky_client, "_HEALTH_SECONDS", 0.3)
+def impatient() -> SkyServer:
+    return SkyServer(SkyClient(silence_seconds=0.3, health_seconds=0.3))
+
+
+@pytest.fixture
+def scripted(url: str) -> Iterator[Scripted]:
     scripted = Scripted(url)
     thread = threading.Thread(target=scripted.http.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -171,28 +174,28 @@ def scripted(server: SkyServer, url: str, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def test_a_result_that_is_long_in_coming_is_asked_for_again(
-    server: SkyServer, scripted: Scripted
+    impatient: SkyServer, scripted: Scripted
 ) -> None:
     scripted.silent["/api/get"] = 2
     with pytest.raises(ClusterUnreachable, match="has forgotten it"):
-        server.result("r1")
+        impatient.result("r1")
     got = [path for path in scripted.asked if path != "/api/status"]
     assert got == ["/api/get", "/api/health"] * 2 + ["/api/get"]
 
 
-def test_a_server_that_falls_silent_is_given_up(server: SkyServer, scripted: Scripted) -> None:
+def test_a_server_that_falls_silent_is_given_up(impatient: SkyServer, scripted: Scripted) -> None:
     scripted.silent = {"/api/get": 1, "/api/health": 9}
     with pytest.raises(ClusterUnreachable, match="could not be asked for the result of a launch"):
-        server.result("r1")
+        impatient.result("r1")
     assert scripted.asked == ["/api/get", "/api/health"]
 
 
 def test_a_launch_that_the_server_has_forgotten_is_not_one_that_failed(
-    server: SkyServer, scripted: Scripted, tmp_path: Path
+    impatient: SkyServer, scripted: Scripted, tmp_path: Path
 ) -> None:
     with pytest.raises(ClusterUnreachable, match="was restarted during the launch"):
-        server.wait_for_launch("r1", tmp_path / "launch.log")
+        impatient.wait_for_launch("r1", tmp_path / "launch.log")
     scripted.known = [{"request_id": "r1"}]
     with pytest.raises(Exception, match="not found") as refused:
-        server.wait_for_launch("r1", tmp_path / "launch.log")
+        impatient.wait_for_launch("r1", tmp_path / "launch.log")
     assert not isinstance(refused.value, ClusterUnreachable)

@@ -17,6 +17,15 @@ from tests.support.waiting import eventually_sync
 CLUSTER = "local"
 
 
+def broken_bash(folder: Path) -> Path:
+    """A bash that no system can start, alone in a folder below `folder`."""
+    bash = folder / "bin" / "bash"
+    bash.parent.mkdir()
+    bash.write_text("#!/no/such/interpreter\n")
+    bash.chmod(0o755)
+    return bash
+
+
 @dataclass
 class Jobs:
     """Jobs of one store; `reopened()` is what a restarted process would see."""

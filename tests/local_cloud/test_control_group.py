@@ -16,7 +16,7 @@ from flows.launcher.local.control_group import ControlGroup
 from flows.launcher.local.job import LocalJob
 from flows.launcher.local.job_folder import JobFolder
 from flows.launcher.local.store import LocalStore
-from tests.local_cloud.jobs import CLUSTER, Jobs, is_gone
+from tests.local_cloud.jobs import CLUSTER, Jobs, broken_bash, is_gone
 from tests.support.control_groups import can_make_groups, delegated_group
 from tests.support.waiting import eventually_sync
 
@@ -138,9 +138,10 @@ def test_the_record_of_the_end_has_the_cpu_time_of_every_process(jobs: Jobs) -> 
 
 @needs_groups
 def test_a_job_that_could_not_be_started_leaves_no_group(
-    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shutil.which", lambda _name: "/no/such/bash")
+    bash = broken_bash(tmp_path)
+    monkeypatch.setenv("PATH", str(bash.parent))
     job = jobs.ended(jobs.launch("true"))
     assert job.reason is TerminationReason.LAUNCH_FAILED
     assert not group_of(job).path.exists()

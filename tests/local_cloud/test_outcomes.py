@@ -18,7 +18,7 @@ from flows.core.private_files import JOB_UMASK_ENV
 from flows.core.states import JobState, TerminationReason
 from flows.launcher.local.followed_log import followed_log
 from flows.launcher.local.store import LocalStore
-from tests.local_cloud.jobs import CLUSTER, Jobs
+from tests.local_cloud.jobs import CLUSTER, Jobs, broken_bash
 
 
 def test_a_script_that_ends_well_succeeds(jobs: Jobs) -> None:
@@ -93,12 +93,13 @@ def test_a_missing_working_directory_fails_with_the_reason_in_the_log(
 
 
 def test_a_missing_bash_fails_the_launch_with_the_reason_in_the_log(
-    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shutil.which", lambda _name: "/no/such/bash")
+    bash = broken_bash(tmp_path)
+    monkeypatch.setenv("PATH", str(bash.parent))
     job = jobs.ended(jobs.launch("true"))
     assert (job.state, job.reason) == (JobState.FAILED, TerminationReason.LAUNCH_FAILED)
-    assert "cannot start /no/such/bash" in job.log_path.read_text()
+    assert f"cannot start {bash}" in job.log_path.read_text()
 
 
 @pytest.mark.parametrize("name", ["a b", "it's", 'say "hi"', "$HOME", "-n", "ümlaut", "a\nb", "*"])

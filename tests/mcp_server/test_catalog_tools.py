@@ -1,6 +1,7 @@
 """The catalogue's tools, without an engine."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from flows.core.errors import EngineUnavailable
 from flows.core.settings import Settings
 from mcp_server.catalog.catalog import RECIPES_DIR
 from mcp_server.server import Options, build_server, make_parts
-from mcp_server.services import catalog as service_module
+from mcp_server.services.catalog import CatalogService
 from tests.catalog.archive_server import CONFIG, archive_server, held, tar_gz
 from tests.support.waiting import eventually
 
@@ -122,13 +123,15 @@ async def test_nothing_found_says_which_term_nothing_has(client: Client) -> None
 
 
 async def test_a_server_fetches_oumis_library_by_itself_and_answers_meanwhile(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(service_module, "REFRESH_AFTER_SECONDS", 0)
     with archive_server(tar_gz({"configs/recipes/acme/train.yaml": CONFIG})) as source:
         source.answers = [held]
         settings = Settings(home=tmp_path / "home", configs_url=source.url)
-        async with Client(build_server(make_parts(settings, no_engine), Options())) as client:
+        parts = make_parts(settings, no_engine)
+        catalog = CatalogService(parts.catalog.catalog, fetch_after_seconds=0)
+        server = build_server(replace(parts, catalog=catalog), Options())
+        async with Client(server) as client:
             await eventually(source.waiting.is_set)
             answer = await call(client, "search_configs", query=["acme"])
             assert "are being fetched" in answer["summary"]

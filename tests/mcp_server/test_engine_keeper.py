@@ -107,29 +107,23 @@ async def test_a_failed_look_is_reported_to_waiting_calls_and_repeated_later() -
     assert (await keeper.connection()).api_url.endswith("/api")
 
 
-async def test_the_keeper_looks_again_and_again(
-    engine: SlowEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mcp_server.engine_keeper.CHECK_SECONDS", 0.01)
+async def test_the_keeper_looks_again_and_again(engine: SlowEngine) -> None:
     engine.let_up.set()
-    keeper = EngineKeeper(engine.ensure, timeout_seconds=10)
+    keeper = EngineKeeper(engine.ensure, timeout_seconds=10, check_seconds=0.01)
     keeping = asyncio.create_task(keeper.keep())
     await eventually(lambda: engine.looks >= 3)
     keeping.cancel()
     keeper.close()
 
 
-async def test_what_goes_wrong_in_a_look_does_not_end_the_keeper(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("mcp_server.engine_keeper.CHECK_SECONDS", 0.01)
+async def test_what_goes_wrong_in_a_look_does_not_end_the_keeper() -> None:
     looks: list[bool] = []
 
     def ensure(*, report: Report, after_down: bool) -> PrefectServer:
         looks.append(after_down)
         raise AttributeError("'list' object has no attribute 'get'")
 
-    keeper = EngineKeeper(ensure, timeout_seconds=10)
+    keeper = EngineKeeper(ensure, timeout_seconds=10, check_seconds=0.01)
     keeping = asyncio.create_task(keeper.keep())
     await eventually(lambda: len(looks) >= 3)
     assert not keeping.done()
@@ -161,10 +155,7 @@ async def test_a_call_that_meets_a_look_in_the_background_starts_what_a_person_s
         await background
 
 
-async def test_an_engine_that_a_person_stopped_comes_back_for_a_call_only(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("mcp_server.engine_keeper.CHECK_SECONDS", 0.01)
+async def test_an_engine_that_a_person_stopped_comes_back_for_a_call_only() -> None:
     server = PrefectServer(port=1, auth_string="a:b")
     looks: list[bool] = []
 
@@ -174,7 +165,7 @@ async def test_an_engine_that_a_person_stopped_comes_back_for_a_call_only(
             raise EngineUnavailable("The engine was stopped", "Start it")
         return server
 
-    keeper = EngineKeeper(ensure, timeout_seconds=10)
+    keeper = EngineKeeper(ensure, timeout_seconds=10, check_seconds=0.01)
     keeping = asyncio.create_task(keeper.keep())
     await eventually(lambda: len(looks) >= 3)
     assert looks[:3] == [True, False, False]

@@ -53,14 +53,16 @@ Scripted = Callable[..., tuple[ScriptedPrefect, PrefectGateway]]
 
 
 @pytest.fixture
-async def scripted(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scripted]:
-    monkeypatch.setattr("mcp_server.prefect_api.gateway._BUSY_DELAYS", (0.0, 0.0, 0.0, 0.0))
+async def scripted() -> AsyncIterator[Scripted]:
     gateways: list[PrefectGateway] = []
 
     def make(*answers: Any) -> tuple[ScriptedPrefect, PrefectGateway]:
         server = ScriptedPrefect(*answers)
         transport = httpx2.MockTransport(server)
-        gateways.append(PrefectGateway(server, timeout_seconds=5, transport=transport))
+        gateway = PrefectGateway(
+            server, timeout_seconds=5, transport=transport, busy_delays=[0.0] * 4
+        )
+        gateways.append(gateway)
         return server, gateways[-1]
 
     yield make
@@ -227,17 +229,15 @@ async def test_a_name_that_cannot_be_given_is_left_to_the_worker(
     assert server.answers == []
 
 
-async def test_a_server_that_does_not_name_a_run_soon_keeps_nobody_waiting(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("mcp_server.prefect_api.gateway._NAMING_SECONDS", 0.01)
-
+async def test_a_server_that_does_not_name_a_run_soon_keeps_nobody_waiting() -> None:
     async def hang(request: httpx2.Request) -> httpx2.Response:
         await asyncio.Event().wait()
         raise AssertionError
 
     transport = httpx2.MockTransport(hang)
-    gateway = PrefectGateway(ScriptedPrefect(), timeout_seconds=60, transport=transport)
+    gateway = PrefectGateway(
+        ScriptedPrefect(), timeout_seconds=60, transport=transport, naming_seconds=0.01
+    )
     await asyncio.wait_for(gateway.rename_run(RUN_ID, "another"), timeout=5)
     await gateway.aclose()
 

@@ -95,7 +95,9 @@ async def test_the_prompts_name_tools_and_arguments_that_exist(parts: Parts) -> 
         known = {name for tool in tools for name in tool.input_schema["properties"]}
         known |= {name for tool in tools for name in (tool.output_schema or {})["properties"]}
         known |= {tool.name for tool in tools}
-        for prompt in (await client.list_prompts()).prompts:
+        prompts = (await client.list_prompts()).prompts
+        assert prompts
+        for prompt in prompts:
             arguments = {argument.name: "given" for argument in prompt.arguments or []}
             message = (await client.get_prompt(prompt.name, arguments)).messages[0].content
             text = getattr(message, "text", "")

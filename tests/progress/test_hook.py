@@ -350,11 +350,20 @@ def test_loaded_by_oumi_it_joins_the_callbacks_of_every_trainer(transformers: Mo
     assert sys.path == search_path
 
 
-def test_transformers_without_the_list_or_the_class_is_left_alone(
-    transformers: ModuleType,
+def test_transformers_without_the_list_is_left_alone(
+    transformers: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    del transformers.DEFAULT_CALLBACKS
+    monkeypatch.delattr(transformers, "DEFAULT_CALLBACKS")
     load_as_oumi_does()
+    assert not hasattr(transformers, "DEFAULT_CALLBACKS")
+
+
+def test_transformers_without_the_class_is_left_alone(
+    transformers: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(sys.modules["transformers"], "TrainerCallback")
+    load_as_oumi_does()
+    assert transformers.DEFAULT_CALLBACKS == []
 
 
 def test_without_transformers_nothing_is_imported(

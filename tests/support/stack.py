@@ -49,9 +49,7 @@ class Stack:
 
 
 @pytest.fixture(scope="session")
-def stack(
-    tmp_path_factory: pytest.TempPathFactory, prepared: PreparedEngine
-) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, prepared: PreparedEngine) -> Iterator[Stack]:
     """The session's engine: up and warm on first use, down at the end."""
     home = tmp_path_factory.mktemp("stack") / "home with space"
     env = {**os.environ, "OUMI_FLOWS_HOME": str(home), "OUMI_FLOWS_LOCAL_SLOTS": "2"}

@@ -152,25 +152,34 @@ CLOUD_KINDS: Final = (
 """Every kind of cloud. A new cloud is a line here, and its backend in flows/launcher."""
 
 
-def cloud_kinds() -> dict[str, CloudKind]:
-    """Every cloud in Oumi's registry whose class oumi-flows supports."""
+def cloud_kinds(drivers: Mapping[str, str] | None = None) -> dict[str, CloudKind]:
+    """Every cloud in Oumi's registry whose class oumi-flows supports.
+
+    Args:
+        drivers: The class of each cloud; None: those of Oumi's registry.
+    """
     kinds = {(kind.driver, kind.cloud): kind for kind in CLOUD_KINDS}
+    clouds: Mapping[str, str] = load_schema()["clouds"] if drivers is None else drivers
     found = {
         name: kinds.get((driver, name)) or kinds.get((driver, ""))
-        for name, driver in load_schema()["clouds"].items()
+        for name, driver in clouds.items()
     }
     return {name: kind for name, kind in found.items() if kind is not None}
 
 
-def kind_of(cloud: str) -> CloudKind:
+def kind_of(cloud: str, drivers: Mapping[str, str] | None = None) -> CloudKind:
     """Find the kind of a cloud.
+
+    Args:
+        cloud: Its name.
+        drivers: The class of each cloud; None: those of Oumi's registry.
 
     Raises:
         CloudUnavailable: Oumi has no such cloud.
     """
-    known = cloud_kinds()
+    known = cloud_kinds(drivers)
     if cloud not in known:
-        driver = load_schema()["clouds"].get(cloud)
+        driver = (load_schema()["clouds"] if drivers is None else drivers).get(cloud)
         raise CloudUnavailable(
             f"Oumi drives cloud {cloud!r} by its class {driver}, which oumi-flows does not support"
             if driver

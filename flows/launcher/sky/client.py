@@ -30,9 +30,19 @@ sky/server/stream_utils.py). Without this limit the client waits for ever on a d
 
 
 class SkyClient:
-    """The requests of SkyPilot's client that every use of its API server needs."""
+    """The requests of SkyPilot's client that every use of its API server needs.
 
-    def __init__(self) -> None:
+    Args:
+        silence_seconds: How long the server may send nothing. The client that
+            was asked last decides that for all of its process.
+        health_seconds: How long it may take to say that it is well.
+    """
+
+    def __init__(
+        self, *, silence_seconds: float = _SILENCE_SECONDS, health_seconds: float = _HEALTH_SECONDS
+    ) -> None:
+        self._silence_seconds = silence_seconds
+        self._health_seconds = health_seconds
         self.stdout_is_stderr = _StdoutIsStderr()
 
     def load(self) -> None:
@@ -49,7 +59,7 @@ class SkyClient:
         # Every call goes through this function before it starts a server (skypilot 0.12,
         # sky/server/common.py, check_server_healthy_or_start_fn).
         common._start_api_server = _start_nothing  # pyright: ignore[reportPrivateUsage]
-        _bound_reads()
+        _bound_reads(self._silence_seconds)
         handlers: list[Any] = logging.getLogger("sky").handlers
         for handler in handlers:
             if getattr(handler, "stream", None) is sys.stdout:
@@ -70,7 +80,7 @@ class SkyClient:
             except requests.exceptions.ReadTimeout:
                 # The request has not ended, or the connection is dead. The loop asks again.
                 common.make_authenticated_request(
-                    "GET", "/api/health", retry=False, timeout=_HEALTH_SECONDS
+                    "GET", "/api/health", retry=False, timeout=self._health_seconds
                 )
 
     def list_requests(self, what: str, **which: Any) -> list[dict[str, Any]]:
@@ -151,8 +161,8 @@ def _start_nothing(*_args: object, **_kwargs: object) -> Never:
     raise exceptions.ApiServerConnectionError(common.get_server_url())
 
 
-@functools.cache
-def _bound_reads() -> None:
+@functools.lru_cache(maxsize=1)
+def _bound_reads(silence_seconds: float) -> None:
     """Limit every read of the client, in all of this process."""
     from requests.adapters import HTTPAdapter
     from sky.server import rest
@@ -161,9 +171,7 @@ def _bound_reads() -> None:
         def send(self, *args: Any, **options: Any) -> Any:
             given = options.get("timeout")
             connect, read = cast("Any", given) if isinstance(given, tuple) else (given, given)
-            return super().send(
-                *args, **{**options, "timeout": (connect, read or _SILENCE_SECONDS)}
-            )
+            return super().send(*args, **{**options, "timeout": (connect, read or silence_seconds)})
 
     session: Any = rest._session  # pyright: ignore[reportPrivateUsage]
     for scheme in ("http://", "https://"):

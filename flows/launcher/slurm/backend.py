@@ -45,10 +45,14 @@ class SlurmBackend(LastingClusters):
     Args:
         cloud: Its name in Oumi's registry.
         settings: The settings of this process.
+        node_type: Reaches a login node.
     """
 
-    def __init__(self, cloud: str, settings: Settings) -> None:
+    def __init__(
+        self, cloud: str, settings: Settings, *, node_type: type[LoginNode] = LoginNode
+    ) -> None:
         super().__init__(cloud)
+        self._node_type = node_type
         self._settings = settings
 
     def reach(self, cluster_name: str) -> None:
@@ -177,7 +181,7 @@ class SlurmBackend(LastingClusters):
         )
 
     def _node(self, address: str) -> LoginNode:
-        return LoginNode(address, timeout_seconds=self._settings.launcher_timeout_seconds)
+        return self._node_type(address, timeout_seconds=self._settings.launcher_timeout_seconds)
 
     def _handle(self, address: str, job_id: str) -> JobHandle:
         return JobHandle(cloud=self._cloud, cluster_name=address, launcher_job_id=job_id)

@@ -175,7 +175,7 @@ def in_memory(folder: Path) -> Subject:
         holds="hold",
         ignores="ignore",
         release=lambda handle: launcher.jobs[handle.launcher_job_id].succeed(),
-        launched=lambda key: list(launcher.jobs).count(key),
+        launched=lambda key: int(key in launcher.jobs),
         unreachable=unreachable,
         forget=forget,
         slots=2,
@@ -187,7 +187,11 @@ def in_memory(folder: Path) -> Subject:
 def on_local(launcher: Launcher, folder: Path) -> Subject:
     """The durable local cloud; a file with a job's name ends that job."""
     jobs = Settings().local_dir / "local" / "jobs"
-    wait = waits_for(f"{folder}/$OUMI_FLOWS_JOB_KEY")
+    ledger = folder / "ledger"
+    wait = f"echo $OUMI_FLOWS_JOB_KEY >> '{ledger}'\n" + waits_for(f"{folder}/$OUMI_FLOWS_JOB_KEY")
+
+    def launched(key: str) -> int:
+        return ledger.read_text().split().count(key) if ledger.exists() else 0
 
     def forget(handle: JobHandle) -> None:
         record = JobFolder(jobs / handle.launcher_job_id).process_record()
@@ -205,7 +209,7 @@ def on_local(launcher: Launcher, folder: Path) -> Subject:
         holds=wait,
         ignores=f'trap "" TERM\n{wait}',
         release=lambda handle: (folder / handle.launcher_job_id).touch(),
-        launched=lambda key: int((jobs / key).exists()),
+        launched=launched,
         forget=forget,
         slots=2,
         forces=True,

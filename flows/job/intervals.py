@@ -1,0 +1,37 @@
+"""How long a worker waits between two tries or looks."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """The waits of a worker and of its runs, in seconds.
+
+    Attributes:
+        sweep: Between two looks for orphaned runs and for deleted ones.
+        unowned: Age at which a pending run without an owner counts as orphaned: its worker died
+            too early.
+        claim: Longer than a worker takes to read that a run is orphaned and to write itself on it.
+        retry: Before the first retry of a job; it doubles with each.
+        vanished: How long a job must be missing on its cluster before it counts as lost.
+        cancel_again: How long a cancelled job may live before it is cancelled again. A cancel may
+            have no effect without an error: SkyPilot cancels no job that it is still submitting
+            (skypilot 0.12).
+        log_longest: Longest between two looks at a log that does not grow.
+        log_rest: How long the rest of the log of a job that has ended may take.
+        log_settle: How long the lines that a node wrote may take to become visible here.
+    """
+
+    sweep: float = 5.0
+    unowned: float = 15.0
+    claim: float = 1.0
+    retry: float = 10.0
+    vanished: float = 5.0
+    cancel_again: float = 10.0
+    log_longest: float = 30.0
+    log_rest: float = 15.0
+    log_settle: float = 0.5
+
+
+USUAL: Final = Intervals()
