@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +13,23 @@ from tests.support.isolation import SessionIsolation
 from tests.support.leaks import assert_nothing_left
 from tests.support.prefect_server import prefect
 from tests.support.prepared import prepared
-from tests.support.stack import stack
+from tests.support.stack import cold_stack, stack
 
 # Fixtures that many folders use: imported once, as each import makes another one of them.
-__all__ = ["prefect", "prepared", "sky_lab", "slurm_lab", "stack"]
+__all__ = ["cold_stack", "prefect", "prepared", "sky_lab", "slurm_lab", "stack"]
 
 _ISOLATION = pytest.StashKey[SessionIsolation]()
+
+_LONG_SECONDS = {
+    "faults/test_kills.py": 80.0,
+    "e2e/test_demo.py": 70.0,
+    "engine/test_life_cycle.py": 65.0,
+    "e2e/test_stdout.py": 60.0,
+    "checks/test_corpus.py": 45.0,
+    "e2e/test_secrets.py": 40.0,
+    "e2e/test_schedules.py": 35.0,
+}
+"""How long files take that have few tests, on two cores; the order alone depends on it."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,8 +44,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # What takes long first, so that no process is left with it at the end.
-    items.sort(key=lambda item: item.get_closest_marker("engine") is None)
+    # The file that takes longest first, so that no process is left with it at the end.
+    seconds: dict[Path, float] = defaultdict(float)
+    for item in items:
+        seconds[item.path] += 2.0 if item.get_closest_marker("engine") else 0.2
+    for name, known in _LONG_SECONDS.items():
+        if (path := Path(__file__).parent / name) in seconds:
+            seconds[path] = known
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 Answer = Callable[["Handler"], None]
 CONFIG = b"model:\n  model_name: acme/Thing-1B\ntraining:\n  trainer_type: TRL_SFT\n"
@@ -107,7 +108,7 @@ def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarIn
 def whole(handler: Handler) -> None:
     """All of it, or what the Range header asks for if it is still the same."""
     archive = handler.archive
-    headers = {"ETag": archive.etag} if archive.etag else {}
+    headers: dict[str, Any] = {"ETag": archive.etag} if archive.etag else {}
     wanted = handler.headers.get("Range")
     if wanted and handler.headers.get("If-Range") == archive.etag:
         start = int(wanted.removeprefix("bytes=").removesuffix("-"))
@@ -123,7 +124,7 @@ def whole(handler: Handler) -> None:
 def cut(handler: Handler) -> None:
     """Half of it, then the connection goes."""
     archive = handler.archive
-    headers = {"ETag": archive.etag} if archive.etag else {}
+    headers: dict[str, Any] = {"ETag": archive.etag} if archive.etag else {}
     handler.begin(Content_Length=str(len(archive.content)), **headers)
     handler.wfile.write(archive.content[: len(archive.content) // 2])
 

@@ -167,7 +167,8 @@ async def test_name_servers_that_are_silent_hold_up_nothing_else_and_are_remembe
 
 @pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
 async def test_offline_it_is_never_asked(server: HubServer, tmp_path: Path, variable: str) -> None:
-    hub = hub_at(server, tmp_path, **{variable: "1"})
+    environ: dict[str, Any] = {variable: "1"}
+    hub = hub_at(server, tmp_path, **environ)
     assert await access(hub, "org/valid") is Access.OFFLINE
     assert server.asked == []
 

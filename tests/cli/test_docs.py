@@ -1,6 +1,7 @@
 """docs/cli.md says what the commands take; the text of its tables is the help's own."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from mcp_server.cli.terminal import build_app
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 
 
-def commands() -> dict[str, click.Command]:
+def commands() -> Mapping[str, click.Command]:
     group = typer.main.get_command(build_app(cast(Any, None), Output(), Settings()))
     assert isinstance(group, click.Group)
     return group.commands

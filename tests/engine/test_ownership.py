@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,7 @@ sys.stdin.read()
 KNOCK = """
 import socket, sys
 from pathlib import Path
+from typing import Any
 from flows.core.server_record import guard_server_port
 port, folder = int(sys.argv[1]), Path(sys.argv[2])
 guard_server_port(f"http://127.0.0.1:{port}/api", folder)
@@ -288,7 +290,7 @@ def test_the_password_stays_with_the_port_and_the_folder(
     assert (files.read_auth() == "oumi:secret") is is_kept
 
 
-def make_server(files: EngineFiles, **settings: object) -> Server:
+def make_server(files: EngineFiles, **settings: Any) -> Server:
     return Server(
         files,
         Settings(home=files.home, **settings),

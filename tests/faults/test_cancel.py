@@ -170,10 +170,11 @@ async def test_a_job_deaf_to_sigterm_is_cancelled_by_force_with_its_daemons(
 async def test_two_cancels_at_once_agree(jobs: JobDriver) -> None:
     job_id = await jobs.submit(STUBBORN)
     await daemons_of(jobs, job_id)
-    _, *answers = await asyncio.gather(
-        by_ui(jobs, job_id),
-        *(jobs.call("cancel_job", job_id=job_id, force=force) for force in (True, True, False)),
+    pressed = asyncio.create_task(by_ui(jobs, job_id))
+    answers = await asyncio.gather(
+        *(jobs.call("cancel_job", job_id=job_id, force=force) for force in (True, True, False))
     )
+    await pressed
     assert len(answers) == 3
     assert {answer["state"] for answer in answers} <= {"cancelling", "cancelled"}
     status = await jobs.reaching(job_id, "cancelled")

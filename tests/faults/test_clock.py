@@ -15,12 +15,14 @@ from tests.support.shifted_clock import ShiftedClock, can_shift_clocks
 def test_a_worker_is_still_known_to_live_after_the_clock_was_set(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    from psutil import _pslinux
+
     me = Owner.current(tmp_path)
     owner = Owner.parse(str(me))
     assert owner is not None
     boot_time = psutil.boot_time()
     # Of its value depends every start time that psutil tells.
-    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: boot_time + 1)
+    monkeypatch.setattr(_pslinux, "boot_time", lambda: boot_time + 1)
     assert owner.is_alive(me)
 
 

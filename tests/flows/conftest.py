@@ -24,7 +24,7 @@ from tests.support.stack import Stack
 
 @pytest.fixture
 async def bench(
-    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cold_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncGenerator[Bench]:
     settings = Settings(
         home=tmp_path / "home",
@@ -34,7 +34,7 @@ async def bench(
         progress_interval_seconds=0.1,
         worker_poll_seconds=0.4,
     )
-    connection = stack.connection
+    connection = cold_stack.connection
     with temporary_settings(
         {
             PREFECT_API_URL: connection.api_url,

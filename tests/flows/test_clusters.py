@@ -34,7 +34,7 @@ CLUSTER = "shared"
 
 @pytest.fixture
 async def clusters(
-    bench: Bench, stack: Stack, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, cold_stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncGenerator[ClusterService]:
     from flows.answers import clusters as cluster
 
@@ -49,7 +49,9 @@ async def clusters(
         )
         for flow in (names.LIST_CLUSTERS_FLOW, names.STOP_CLUSTER_FLOW, names.DOWN_CLUSTER_FLOW)
     ]
-    gateway = PrefectGateway(Running(stack.connection), timeout_seconds=30, work_pool=bench.pool)
+    gateway = PrefectGateway(
+        Running(cold_stack.connection), timeout_seconds=30, work_pool=bench.pool
+    )
     async with bench.worker():
         job = await bench.submit("hold", cluster_name=CLUSTER)
         await bench.reaches(job, JobState.RUNNING)

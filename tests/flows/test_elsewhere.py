@@ -47,12 +47,12 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def environ(stack: Stack, tmp_path: Path) -> Mapping[str, str]:
+def environ(cold_stack: Stack, tmp_path: Path) -> Mapping[str, str]:
     """Of a process that has nothing to do with our engine but the server."""
     return {
         **os.environ,
-        "PREFECT_API_URL": stack.connection.api_url,
-        "PREFECT_API_AUTH_STRING": stack.connection.auth_string or "",
+        "PREFECT_API_URL": cold_stack.connection.api_url,
+        "PREFECT_API_AUTH_STRING": cold_stack.connection.auth_string or "",
         "PREFECT_WORKER_QUERY_SECONDS": "0.5",
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "OUMI_FLOWS_HOME": str(tmp_path / "home"),
@@ -139,9 +139,9 @@ async def test_a_process_worker_runs_jobs_and_cancels_them(
 
 @pytest.mark.nightly  # a process for each of three runs, and Oumi in each
 async def test_a_process_worker_ends_the_jobs_of_a_pipeline_that_is_cancelled(
-    bench: Bench, stack: Stack, environ: Mapping[str, str]
+    bench: Bench, cold_stack: Stack, environ: Mapping[str, str]
 ) -> None:
-    async with process_worker(bench, environ), family_on(bench, stack.connection) as family:
+    async with process_worker(bench, environ), family_on(bench, cold_stack.connection) as family:
         parent = await family.submit(
             family.step("train", CHILD), family.step("after", "exit 0", needs=["train"])
         )

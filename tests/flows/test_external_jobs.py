@@ -1,6 +1,7 @@
 """Jobs that oumi-flows did not launch, through the service, the API, the flows and a launcher."""
 
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ from tests.support.stack import Stack
 
 pytestmark = pytest.mark.engine
 
-Place = dict[str, str]
+Place = dict[str, Any]
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def handle(place: Place) -> JobHandle:
 
 
 @pytest.fixture
-async def jobs(bench: Bench, stack: Stack) -> AsyncGenerator[JobService]:
+async def jobs(bench: Bench, cold_stack: Stack) -> AsyncGenerator[JobService]:
     deployments = [
         await bench.client.create_deployment(
             flow_id=await bench.client.create_flow_from_name(flow),
@@ -49,7 +50,9 @@ async def jobs(bench: Bench, stack: Stack) -> AsyncGenerator[JobService]:
         )
         for flow in (names.EXTERNAL_JOB_FLOW, names.EXTERNAL_LOG_FLOW)
     ]
-    gateway = PrefectGateway(Running(stack.connection), timeout_seconds=30, work_pool=bench.pool)
+    gateway = PrefectGateway(
+        Running(cold_stack.connection), timeout_seconds=30, work_pool=bench.pool
+    )
     async with bench.worker():
         yield JobService(gateway, snapshots_dir=bench.folder, records_dir=bench.folder)
     await gateway.aclose()

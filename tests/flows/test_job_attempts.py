@@ -195,10 +195,8 @@ async def test_the_progress_of_an_attempt_does_not_outlive_it(bench: Bench, tmp_
                 type=ArtifactFilterType(any_=["progress"]),
             )
         )
-        metadata = found[0].metadata_ if found else {}
-        return {
-            key: metadata[key] for key in ("attempt", "step", "loss") if key in (metadata or {})
-        }
+        metadata = (found[0].metadata_ if found else None) or {}
+        return {key: metadata[key] for key in ("attempt", "step", "loss") if key in metadata}
 
     async with bench.worker():
         job_id = await bench.submit("hold")

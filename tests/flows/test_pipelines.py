@@ -20,8 +20,8 @@ pytestmark = pytest.mark.engine
 
 
 @pytest.fixture
-async def family(bench: Bench, stack: Stack) -> AsyncGenerator[Family]:
-    async with family_on(bench, stack.connection) as made:
+async def family(bench: Bench, cold_stack: Stack) -> AsyncGenerator[Family]:
+    async with family_on(bench, cold_stack.connection) as made:
         yield made
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateDetails, StateType
 
 from flows.worker.ownership import Owner
 from flows.worker.pool_runs import delay_after_step, is_orphan
@@ -36,8 +36,8 @@ def scheduled(
     *, noted: timedelta, delay: timedelta, runs: int = 0, by_schedule: bool = False
 ) -> FlowRun:
     """A run that waits, as noted some time from now."""
-    state = State[None](type=StateType.SCHEDULED, timestamp=NOW + noted)
-    state.state_details.scheduled_time = NOW + noted + delay
+    details = StateDetails.model_validate({"scheduled_time": NOW + noted + delay})
+    state = State[None](type=StateType.SCHEDULED, timestamp=NOW + noted, state_details=details)
     return FlowRun(
         id=uuid4(), flow_id=uuid4(), state=state, run_count=runs, auto_scheduled=by_schedule
     )

@@ -3,6 +3,7 @@
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -10,6 +11,7 @@ from flows.core.models import JobProgress
 from flows.core.states import TerminationReason
 from flows.job.outcome import Outcome
 from flows.job.reporting import Report
+from flows.job.run_record import RunRecord
 from flows.launcher.port import LauncherState, Observation
 
 
@@ -53,7 +55,7 @@ def record() -> Record:
 
 @pytest.fixture
 async def report(record: Record, logger: logging.Logger) -> Report:
-    return Report(record, logger, interval_seconds=0)
+    return Report(cast("RunRecord", record), logger, interval_seconds=0)
 
 
 def seen(log: Path, state: LauncherState = LauncherState.RUNNING) -> Observation:

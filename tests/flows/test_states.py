@@ -1,7 +1,7 @@
 """The tables between Prefect's states and ours are total, and a message survives both ways."""
 
 import pytest
-from prefect.client.schemas.objects import TERMINAL_STATES, StateType
+from prefect.client.schemas.objects import TERMINAL_STATES, State, StateType
 from prefect.states import (
     AwaitingConcurrencySlot,
     AwaitingRetry,
@@ -16,7 +16,6 @@ from prefect.states import (
     Retrying,
     Running,
     Scheduled,
-    State,
 )
 
 from flows.core.prefect_states import (

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.engine
 
 
 @pytest.fixture
-async def calls(bench: Bench, stack: Stack) -> AsyncGenerator[WorkerCalls]:
+async def calls(bench: Bench, cold_stack: Stack) -> AsyncGenerator[WorkerCalls]:
     deployment_id = await bench.client.create_deployment(
         flow_id=await bench.client.create_flow_from_name("double"),
         name=bench.pool,
@@ -35,7 +35,7 @@ async def calls(bench: Bench, stack: Stack) -> AsyncGenerator[WorkerCalls]:
         entrypoint="tests.flows.questions.double",
     )
     # No engine of ours keeps the workers of the bench's pool up.
-    elsewhere = Running(stack.connection.model_copy(update={"embedded": False}))
+    elsewhere = Running(cold_stack.connection.model_copy(update={"embedded": False}))
     gateway = PrefectGateway(elsewhere, timeout_seconds=30, work_pool=bench.pool)
     yield WorkerCalls(gateway)
     await gateway.aclose()

@@ -4,12 +4,15 @@ Reads ``{"configs": [[type, yaml], ...], "defaults": [key, ...], "imports": [...
 input and writes what it found out to the last line of standard output, as JSON.
 """
 
+# pyright: reportPrivateImportUsage=false
+# Neither sky nor trl says what it exports.
+
 import importlib
 import inspect
 import json
 import sys
 from importlib.metadata import metadata, version
-from typing import Any
+from typing import Any, cast
 
 import lm_eval.api.task as lm_eval_task
 import oumi.core.configs as oumi_configs
@@ -88,7 +91,8 @@ def load(kind: str, text: str) -> list[str]:
     """What Oumi itself says against a config; that files are not here is no matter."""
     try:
         if kind == "analyze":
-            TypedAnalyzeConfig.from_dict(OmegaConf.to_container(OmegaConf.create(text)))
+            content = OmegaConf.to_container(OmegaConf.create(text))
+            TypedAnalyzeConfig.from_dict(cast("dict[str, Any]", content))
         else:
             OmegaConf.to_object(
                 OmegaConf.merge(OmegaConf.structured(CONFIGS[kind]), OmegaConf.create(text))

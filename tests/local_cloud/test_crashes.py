@@ -11,6 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,7 +138,7 @@ def test_a_supervisor_killed_at_any_instant_leaves_no_false_end(jobs: Jobs, seed
     assert jobs.reopened().get(CLUSTER, "key") == job
 
 
-def submitted_only(jobs: Jobs, monkeypatch: pytest.MonkeyPatch, **fields: object) -> JobFolder:
+def submitted_only(jobs: Jobs, monkeypatch: pytest.MonkeyPatch, **fields: Any) -> JobFolder:
     """A job as a launcher leaves it that died before it started the supervisor."""
     with monkeypatch.context() as patch:
         patch.setattr(type(jobs.store), "_supervise", lambda *_: None)

@@ -3,6 +3,7 @@
 import random
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ def lines_of(data: bytes) -> list[str]:
     return [text for line in raw if (text := shown(line)) is not None]
 
 
-def read_all(path: Path, offset: int = 0, **kwargs: int) -> list[str]:
+def read_all(path: Path, offset: int = 0, **kwargs: Any) -> list[str]:
     texts: list[str] = []
     while True:
         page = read_from(path, offset, **{"lines": 50, **kwargs}, final=True)

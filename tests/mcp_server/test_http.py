@@ -199,7 +199,7 @@ async def test_a_websocket_is_closed() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    async def fail(*_: Any) -> None:
+    async def fail(*_: Any) -> Any:
         pytest.fail("was passed on")
 
     await BearerGate(fail, TOKEN)({"type": "websocket", "headers": []}, fail, send)

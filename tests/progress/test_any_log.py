@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +18,8 @@ from flows.core.models import JobProgress
 from flows.core.numbers import COUNT_MAX
 from flows.job.progress import ProgressReader
 
-EXAMPLES = 10_000
+EXAMPLES = 2_000
+NIGHTLY_EXAMPLES = 100_000
 
 WORDS = [
     *("", "?", ":", "0", "1", "7", "-1", "0.5", "00:01", "1:00:00", "1_0", "0x" + "f" * 6000),
@@ -102,15 +105,18 @@ def place() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_any_log_can_be_read() -> None:
+@pytest.mark.parametrize(
+    "examples", [EXAMPLES, pytest.param(NIGHTLY_EXAMPLES, marks=pytest.mark.nightly)]
+)
+def test_any_log_can_be_read(examples: int) -> None:
     with place() as folder:
         log, other = folder / "log", folder / "metrics_rank0000.jsonl"
 
         @settings(
-            max_examples=EXAMPLES,
+            max_examples=examples,
             deadline=None,
             database=None,
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=cast("list[HealthCheck]", list(HealthCheck)),
         )
         @given(text=LOGS)
         def check(text: str) -> None:

@@ -45,7 +45,7 @@ class Clock:
 class Training:
     """A trainer's calls to the hook, and what came of them."""
 
-    def __init__(self, **state: int) -> None:
+    def __init__(self, **state: Any) -> None:
         self.stream = io.StringIO()
         self.clock = Clock()
         self.hook = ProgressReports(stream=self.stream, clock=self.clock)
@@ -148,7 +148,7 @@ class Trainer:
 class Watched(Training):
     """A training whose steps go through a trainer that the hook watches."""
 
-    def __init__(self, **state: int) -> None:
+    def __init__(self, **state: Any) -> None:
         super().__init__(**state)
 
         class Own(Trainer):
@@ -346,7 +346,7 @@ def test_loaded_by_oumi_it_joins_the_callbacks_of_every_trainer(transformers: Mo
     (callback,) = transformers.DEFAULT_CALLBACKS
     assert issubclass(callback, FakeCallback)
     assert callback().on_epoch_end() == "inherited"
-    assert callback.on_save is not None
+    assert getattr(callback, "on_save", None) is not None
     assert sys.path == search_path
 
 

@@ -26,6 +26,7 @@ class Stack:
 
     env: Mapping[str, str]
     connection: Connection
+    engine: Engine
 
     def cli(self, *args: str, check: bool = True, timeout: float = 120.0) -> str:
         """Run ``oumi-flows ARGS`` and return what it printed on stdout.
@@ -49,8 +50,10 @@ class Stack:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, prepared: PreparedEngine) -> Iterator[Stack]:
-    """The session's engine: up and warm on first use, down at the end."""
+def cold_stack(
+    tmp_path_factory: pytest.TempPathFactory, prepared: PreparedEngine
+) -> Iterator[Stack]:
+    """The session's engine from its first use to the end; its worker may still be loading Oumi."""
     home = tmp_path_factory.mktemp("stack") / "home with space"
     env = {**os.environ, "OUMI_FLOWS_HOME": str(home), "OUMI_FLOWS_LOCAL_SLOTS": "2"}
     env |= WORKER_SECRET
@@ -58,8 +61,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory, prepared: PreparedEngine) ->
     prepared.copy_to(home)
     engine = Engine(settings, environ=env)
     try:
-        engine.up(wait_for_worker=True)
-        yield Stack(env=env, connection=engine.connection())
+        yield Stack(env=env, connection=engine.ensure(), engine=engine)
     finally:
         engine.down()
     assert groups_left(settings.local_dir) == []
+
+
+@pytest.fixture(scope="session")
+def stack(cold_stack: Stack) -> Stack:
+    """The session's engine, up and warm."""
+    cold_stack.engine.up(wait_for_worker=True)
+    return cold_stack

@@ -3,7 +3,7 @@
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import anyio
 
@@ -12,12 +12,30 @@ T = TypeVar("T")
 _INTERVAL_SECONDS = 0.05
 
 
+@overload
 async def eventually(
-    check: Callable[[], T | Awaitable[T]],
+    check: Callable[[], Awaitable[T | Literal[False] | None]],
+    *,
+    timeout: float = ...,
+    interval: float = ...,
+) -> T: ...
+
+
+@overload
+async def eventually(
+    check: Callable[[], T | Literal[False] | None],
+    *,
+    timeout: float = ...,
+    interval: float = ...,
+) -> T: ...
+
+
+async def eventually(
+    check: Callable[[], Any],
     *,
     timeout: float = 10.0,
     interval: float = _INTERVAL_SECONDS,
-) -> T:
+) -> Any:
     """The first truthy value of `check()`.
 
     Raises:
@@ -36,7 +54,10 @@ async def eventually(
 
 
 def eventually_sync(
-    check: Callable[[], T], *, timeout: float = 10.0, interval: float = _INTERVAL_SECONDS
+    check: Callable[[], T | Literal[False] | None],
+    *,
+    timeout: float = 10.0,
+    interval: float = _INTERVAL_SECONDS,
 ) -> T:
     """The first truthy value of `check()`.
 
