@@ -63,6 +63,19 @@ async def measure_on(report: Report, made: Bench, runs: int) -> None:
     report.add("the same tail, without MCP and Prefect", OURS, await repeat(read, runs), "ms")
     report.add("80 lines from the end", "tail -n 80", tail(log, runs), "ms")
 
+    async def search() -> None:
+        await asyncio.to_thread(read_tail, log, lines=80, grep="absent")
+
+    few = max(1, runs // 10)
+    report.add("a search of 32 MiB that finds nothing", OURS, await repeat(search, few), "ms")
+    hard = log.with_name("hard")
+    hard.write_text("a" * 5000 + "!\n")
+
+    async def search_hard() -> None:
+        await asyncio.to_thread(read_tail, hard, lines=80, grep="(a+)+$")
+
+    report.add("a search for (a+)+$ in 5,000 a", OURS, await repeat(search_hard, runs), "ms")
+
 
 async def cursor_at_start(client: Client, job_id: str) -> str:
     """A cursor near the log's beginning."""

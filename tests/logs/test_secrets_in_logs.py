@@ -65,11 +65,11 @@ def test_a_tail_that_is_cut_inside_a_secret_shows_nothing_of_it(log: Path) -> No
     assert not _leaks(error_tail(long, redactor=REDACTOR))
 
 
-@pytest.mark.parametrize("pattern", ["horse", "hf_", "c[a-z]+-h", "AbCd", "^(?!.*correct)"])
+@pytest.mark.parametrize("pattern", ["horse", "hf_", "c[a-z]+-h", "AbCd", "with [^c]+ and"])
 def test_a_search_meets_only_what_is_shown(log: Path, pattern: str) -> None:
     found = read_tail(log, lines=99, grep=pattern, redactor=REDACTOR).lines
     on = read_from(log, 0, lines=99, grep=pattern, redactor=REDACTOR).lines
-    assert (len(found), len(on)) == ((20, 20) if pattern.startswith("^(?!") else (0, 0))
+    assert (len(found), len(on)) == ((20, 20) if "[^c]" in pattern else (0, 0))
 
 
 def test_a_line_that_is_still_written_does_not_show_how_a_secret_begins(tmp_path: Path) -> None:

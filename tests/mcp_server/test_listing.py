@@ -193,7 +193,8 @@ async def test_the_server_says_what_it_is_for(client: Client) -> None:
 def test_importing_the_server_loads_nothing_heavy() -> None:
     code = (
         "import sys, mcp_server.server, mcp_server.transports.http\n"
-        "heavy = {'prefect', 'oumi', 'torch', 'sky', 'transformers', 'sqlalchemy', 'fastapi'}\n"
+        "heavy = {'prefect', 'oumi', 'torch', 'sky', 'transformers', 'sqlalchemy', 'fastapi',\n"
+        "         'optuna', 're2'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -34,7 +34,7 @@ from flows.core.redaction import Redactor
 MAX_BYTES: Final = 12_000
 _ERROR_TAIL_BYTES: Final = 4_000
 _SCAN_BYTES: Final = 8 * 2**20
-_SEARCH_BYTES: Final = 64 * 2**20
+_SEARCH_BYTES: Final = 32 * 2**20
 
 _T = TypeVar("_T")
 _CURSOR = re.compile(r"([1-9]\d{0,8}):(\d{1,18})", re.ASCII)
@@ -88,7 +88,7 @@ def read_tail(
         redactor: What to hide, before anything is searched or cut; None: tokens of known shapes.
 
     Raises:
-        InvalidArgument: `grep` is not a regular expression, or takes too long.
+        InvalidArgument: `grep` cannot be used.
     """
     with _open_log(path, grep=grep, max_bytes=max_bytes, redactor=redactor) as log:
         first = max(0, log.size - log.scan_bytes)
@@ -132,7 +132,7 @@ def read_from(
         redactor: What to hide, before anything is searched or cut; None: tokens of known shapes.
 
     Raises:
-        InvalidArgument: `grep` is not a regular expression, or takes too long.
+        InvalidArgument: `grep` cannot be used.
     """
     with _open_log(path, grep=grep, max_bytes=max_bytes, redactor=redactor) as log:
         shrank = offset > log.size

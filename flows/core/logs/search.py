@@ -1,118 +1,148 @@
 """Searching lines with a pattern someone else wrote, in bounded time and memory."""
 
-import subprocess
-import sys
+import importlib
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from flows.core.errors import InvalidArgument
 
-_FIRST_BATCH_BYTES: Final = 2**18
-_MAX_BATCH_BYTES: Final = 2**22
-BATCH_SECONDS: Final = 2.0
-SEARCH_SECONDS: Final = 2.0
-_MAX_PATTERN = 1000
-_BAD_PATTERN = 2
+_BATCH: Final = 2**16
+"""Characters that are searched at once: 40 times as fast as line by line."""
+SEARCH_CPU_SECONDS: Final = 3.0
+_MAX_PATTERN: Final = 1000
+# RE2 takes time in proportion to the text, but with 5 ns a byte for most patterns and, for the
+# worst ones, 12 ns a byte and instruction (google-re2 1.1): `a.{900}c` takes 35 µs a byte.
+_MAX_PROGRAM: Final = 5000
 
-# A match of `re` can backtrack for ever while it holds the interpreter's lock, and nothing in
-# the same process can stop it; a child costs 15 ms. The limits outlive a parent that is killed.
-_CHILD = f"""
-import re, resource, sys
-for kind, limit in ((resource.RLIMIT_CPU, 5), (resource.RLIMIT_AS, 2**30)):
-    try:
-        resource.setrlimit(kind, (limit, limit))
-    except (OSError, ValueError):
-        pass
-pattern, *lines = sys.stdin.buffer.read().decode("utf-8", "surrogatepass").split("\\n")
-try:
-    find = re.compile(bytes.fromhex(pattern).decode("utf-8", "surrogatepass")).search
-except (re.error, RecursionError, OverflowError) as error:
-    sys.stdout.write(str(error))
-    sys.exit({_BAD_PATTERN})
-sys.stdout.write("".join("1" if find(line) else "0" for line in lines))
-"""
+_UNKNOWN: Final = re.compile(r"invalid (?:perl operator|escape sequence): (.+)", re.DOTALL)
+# Many lines are searched as one text, so what stands for the ends of a text is refused.
+_OF_TEXTS: Final = re.compile(r"(?:\\[^AzC]|[^\\])*(\\[AzC])", re.DOTALL)
+_NAMES: Final = {
+    "(?=": "a look-ahead",
+    "(?!": "a look-ahead",
+    "(?<=": "a look-behind",
+    "(?<!": "a look-behind",
+    "(?>": "an atomic group",
+    "(?(": "a condition",
+    "(?P": "a back reference",
+    "\\k": "a back reference",
+    **{f"\\{number}": "a back reference" for number in range(1, 10)},
+}
 
 T = TypeVar("T")
+
+
+class _Match(Protocol):
+    def start(self) -> int: ...
+
+
+class _Pattern(Protocol):
+    @property
+    def programsize(self) -> int: ...
+
+    def search(self, text: bytes, pos: int) -> _Match | None: ...
 
 
 class LogSearch:
     """One search through the lines of a log.
 
     Args:
-        pattern: Regular expression in the syntax of ``re``.
-        clock: Seconds, monotonic.
+        pattern: Regular expression in the syntax of RE2.
+        clock: CPU seconds of this thread.
 
     Raises:
-        InvalidArgument: `pattern` is not a regular expression.
+        InvalidArgument: `pattern` is not a regular expression, uses what RE2 does not support, or
+            is too large.
     """
 
-    def __init__(self, pattern: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, pattern: str, *, clock: Callable[[], float] = time.thread_time) -> None:
         if len(pattern) > _MAX_PATTERN:
             raise InvalidArgument(
                 f"grep is {len(pattern)} characters long, over the limit of {_MAX_PATTERN}",
                 "Search for a shorter part of it",
             )
-        self._pattern = pattern
+        self._pattern = _compile(pattern)
         self._clock = clock
-        self._ends_at = clock() + SEARCH_SECONDS
+        self._spent = 0.0
         self.gave_up = False
-        self._matches([""])
 
     def matching(self, lines: Iterable[tuple[T, str | None]]) -> Iterator[tuple[T, str | None]]:
         """The same lines, with None for the text of each that contains no match.
 
-        After `SEARCH_SECONDS` it stops early and sets `gave_up`.
-
-        Raises:
-            InvalidArgument: The pattern takes too long.
+        After `SEARCH_CPU_SECONDS` of matching it stops early and sets `gave_up`.
         """
         batch: list[tuple[T, str | None]] = []
-        size, enough = 0, _FIRST_BATCH_BYTES
+        size = 0
         for line in lines:
+            if self._spent > SEARCH_CPU_SECONDS:
+                self.gave_up = True
+                return
             batch.append(line)
             size += len(line[1] or "") + 1
-            if size >= enough:
+            if size >= _BATCH:
                 yield from self._searched(batch)
-                batch, size, enough = [], 0, min(2 * enough, _MAX_BATCH_BYTES)
-                if self._clock() > self._ends_at:
-                    self.gave_up = True
-                    return
+                batch, size = [], 0
         yield from self._searched(batch)
 
     def _searched(self, batch: list[tuple[T, str | None]]) -> Iterator[tuple[T, str | None]]:
-        texts = [text for _, text in batch if text is not None]
-        matches = iter(self._matches(texts))
-        for item, text in batch:
-            found = text is not None and next(matches)
-            yield item, text if found else None
+        began = self._clock()
+        found = self._found([text or "" for _, text in batch])
+        self._spent += self._clock() - began
+        for number, (item, text) in enumerate(batch):
+            yield item, text if number in found else None
 
-    def _matches(self, texts: list[str]) -> list[bool]:
-        if not texts:
-            return []
-        lines = [self._pattern.encode("utf-8", "surrogatepass").hex(), *texts]
-        try:
-            child = subprocess.run(
-                [sys.executable, "-I", "-S", "-c", _CHILD],
-                input="\n".join(lines).encode("utf-8", "surrogatepass"),
-                capture_output=True,
-                timeout=BATCH_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise self._too_costly() from error
-        answer = child.stdout.decode("utf-8", "replace")
-        if child.returncode == _BAD_PATTERN:
-            raise InvalidArgument(
-                f"grep {self._pattern!r} is not a regular expression: {answer}",
-                "Correct it, or put a backslash before characters such as ( [ * to find them",
-            )
-        if child.returncode != 0:
-            raise self._too_costly()
-        return [match == "1" for match in answer]
+    def _found(self, texts: list[str]) -> set[int]:
+        """The indices of the lines that match."""
+        joined = "\n".join(texts).encode("utf-8", "replace")
+        found: set[int] = set()
+        number = at = 0
+        while at <= len(joined) and (match := self._pattern.search(joined, at)):
+            number += joined.count(b"\n", at, match.start())
+            found.add(number)
+            at = joined.find(b"\n", match.start()) + 1
+            if at == 0:
+                break
+            number += 1
+        return found
 
-    def _too_costly(self) -> InvalidArgument:
-        return InvalidArgument(
-            f"grep {self._pattern!r} takes too much time or memory",
-            "Use a simpler pattern, best a plain word, without nested * and +",
+
+def _compile(pattern: str) -> _Pattern:
+    # Only a search needs it: it takes 20 ms to import. It has no types.
+    re2 = importlib.import_module("re2")
+    re2.purge()  # its cache would keep 128 patterns of up to 8 MiB each
+    options = re2.Options()
+    options.log_errors = False
+    options.never_capture = True
+    options.never_nl = True
+    if of_texts := _OF_TEXTS.match(pattern):
+        raise _not_supported(pattern, of_texts[1])
+    try:
+        # With (?m), ^ and $ stand for the ends of a line.
+        compiled: _Pattern = re2.compile(
+            b"(?m)" + pattern.encode("utf-8", "surrogatepass"), options
         )
+    except re2.error as error:
+        why = error.args[0].decode("utf-8", "replace")
+        if unknown := _UNKNOWN.fullmatch(why):
+            raise _not_supported(pattern, unknown[1]) from error
+        raise InvalidArgument(
+            f"grep {pattern!r} is not a regular expression: {why.replace('(?m)', '', 1)}",
+            "Correct it, or put a backslash before characters such as ( [ * to find them",
+        ) from error
+    if compiled.programsize > _MAX_PROGRAM:
+        raise InvalidArgument(
+            f"grep {pattern!r} takes too much time or memory",
+            "Use a simpler pattern, best a plain word, without large counts such as {900}",
+        )
+    return compiled
+
+
+def _not_supported(pattern: str, fragment: str) -> InvalidArgument:
+    what = f"{_NAMES[fragment]}, {fragment}" if fragment in _NAMES else fragment
+    return InvalidArgument(
+        f"grep {pattern!r} uses {what}, which is not supported",
+        "Use the syntax of RE2, which has no look-arounds and no back references; "
+        "^ and $ stand for the ends of a line",
+    )
