@@ -90,6 +90,8 @@ def pick(metrics: Mapping[str, float], name: str) -> float | None:
 def read_curve(files: ResultFiles, metric: str) -> list[Point]:
     """Read the values of a metric by step; values may be not finite. Blocking.
 
+    Each log record is searched for the metric as `pick` does.
+
     After a resume the later value of a step counts. Steps that the resumed attempt has not reached
     are left out.
     """
@@ -97,11 +99,18 @@ def read_curve(files: ResultFiles, metric: str) -> list[Point]:
     points: dict[int, float] = {}
     for event in events:
         step = to_count(next((event[key] for key in _STEP_KEYS if key in event), None))
-        if step is not None and metric in event:
+        value = pick(event, metric)
+        if step is not None and value is not None:
             if points and step < next(reversed(points)):
                 points = {at: value for at, value in points.items() if at < step}
-            points[step] = event[metric]
+            points[step] = value
     return [Point(step, value) for step, value in points.items()]
+
+
+def read_losses(files: ResultFiles) -> list[Point]:
+    """Read the loss of a training by step; values may be not finite. Blocking."""
+    curves = [read_curve(files, name) for name in _STEP_LOSSES]
+    return max(curves, key=len)
 
 
 def _events(files: ResultFiles) -> Iterator[dict[str, float]]:

@@ -14,20 +14,26 @@ def reason_to_stop(
     others: Mapping[str, Sequence[Point]],
     rule: EarlyStopping,
     direction: Direction,
+    *,
+    losses: Sequence[Point] = (),
 ) -> str | None:
     """Say why a trial should be stopped; None: it should go on.
+
+    Optuna's own median pruner compares with trials that are complete, not with those that run.
 
     Args:
         curve: The trial's metric by step so far.
         others: The metric by step of every other trial, by name.
         rule: When to judge.
         direction: Which way is better.
+        losses: The trial's training loss by step so far; it only shows whether it diverged.
     """
-    if not curve or curve[-1].step < rule.after_steps:
+    for name, points in (("it", curve), ("its loss", losses)):
+        if _may_be_judged(points, rule) and not math.isfinite(points[-1].value):
+            return f"diverged: at step {points[-1].step} {name} was {to_json(points[-1].value)}"
+    if not _may_be_judged(curve, rule):
         return None
-    step, last = curve[-1]
-    if not math.isfinite(last):
-        return f"diverged: at step {step} it was {to_json(last)}"
+    step = curve[-1].step
     bests = [
         _best(other, step, direction) for other in others.values() if _has_reached(other, step)
     ]
@@ -37,6 +43,10 @@ def reason_to_stop(
     if not direction.better(typical, best):
         return None
     return f"at step {step} its best was {best:.4g}, the median of {len(bests)} is {typical:.4g}"
+
+
+def _may_be_judged(points: Sequence[Point], rule: EarlyStopping) -> bool:
+    return bool(points) and points[-1].step >= rule.after_steps
 
 
 def _has_reached(curve: Sequence[Point], step: int) -> bool:

@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from flows.core import names
 from flows.core.divergence import divergence, has_diverged, last_loss
 from flows.core.errors import OumiFlowsError
-from flows.core.metrics import Point, pick, read_curve
+from flows.core.metrics import Point, pick, read_curve, read_losses
 from flows.core.models import JobRequest
 from flows.core.numbers import to_json
 from flows.core.prefect_states import read_message
@@ -214,7 +214,13 @@ class _Run:
             others = {name: one for name, one in curves.items() if name != trial.name}
             why = RunLabels.read(trial.run.labels).stopped_early
             if why is None:
-                why = reason_to_stop(curves[trial.name], others, rule, self._sweep.direction)
+                why = reason_to_stop(
+                    curves[trial.name],
+                    others,
+                    rule,
+                    self._sweep.direction,
+                    losses=await self._read_losses(trial.run),
+                )
                 # Write the label first, so that the trial does not count as failed.
                 if why:
                     await self._parent.children.label(trial.run, RunLabels(stopped_early=why))
@@ -232,6 +238,10 @@ class _Run:
         if state_of(run).is_terminal:
             self._curves[name] = curve
         return curve
+
+    async def _read_losses(self, run: FlowRun) -> list[Point]:
+        look = f"the losses of job {run.id}"
+        return await self._parent.reading.read(look, read_losses, result_files(run.labels)) or []
 
     def _rank(self, trials: list[_Trial]) -> list[_Trial]:
         """Sort the trials: the best first, then diverged ones, then those without a value."""

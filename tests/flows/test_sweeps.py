@@ -140,6 +140,37 @@ async def test_a_hopeless_trial_is_stopped_and_not_retried(family: Family) -> No
     assert "its best was 7.5, the median of 2 is 1" in parts["trial-3"].note
 
 
+async def test_a_trial_is_judged_by_the_metric_of_the_sweep_and_its_own_loss(
+    family: Family,
+) -> None:
+    bench = family.bench
+    async with bench.worker():
+        parent = await family.sweep(
+            search="grid",
+            metric="accuracy",
+            direction="maximize",
+            space={"envs.A": [1, 2, 3]},
+            concurrency=1,
+            early_stopping={"after_trials": 1, "after_steps": 10},
+        )
+        first = await family.launched(parent, "trial-1")
+        says(first, bench.folder, '{"loss": 0.1, "accuracy": 0.9, "step": 10}')
+        await once_noticed(family, first)
+        behind = await family.launched(parent, "trial-2")
+        says(behind, bench.folder, '{"loss": 0.01, "accuracy": 0.4, "step": 10}')
+        diverged = await family.launched(parent, "trial-3")
+        says(diverged, bench.folder, '{"loss": NaN, "step": 10}')
+        state, _, text = await bench.ending(parent)
+    assert (state, text.split("; ")[1]) == (
+        JobState.SUCCEEDED,
+        "0 of 3 trials failed, 2 were stopped early.",
+    )
+    assert (behind.cancels, diverged.cancels) == (1, 1)
+    parts = {part.name: part for part in (await family.jobs.status(str(parent))).parts}
+    assert "its best was 0.4, the median of 1 is 0.9" in parts["trial-2"].note
+    assert "at step 10 its loss was nan" in parts["trial-3"].note
+
+
 async def test_a_sweep_goes_on_where_it_was_after_its_worker_was_killed(family: Family) -> None:
     bench = family.bench
     async with bench.worker():

@@ -193,6 +193,16 @@ def test_a_trial_whose_metric_is_not_finite_any_more_is_hopeless(
     assert reason_to_stop(curve(last), {}, rule, direction) is None  # too early
 
 
+def test_a_trial_whose_loss_is_not_finite_any_more_is_hopeless_whatever_the_metric() -> None:
+    rule = EarlyStopping(after_trials=3, after_steps=20)
+    for metric in ([], curve(0.5), curve(0.5, 0.6)):
+        why = reason_to_stop(metric, {}, rule, Direction.MAXIMIZE, losses=curve(1.0, math.nan))
+        assert why == "diverged: at step 20 its loss was nan"
+    early = reason_to_stop([], {}, rule, Direction.MAXIMIZE, losses=curve(math.nan))
+    fine = reason_to_stop([], {}, rule, Direction.MAXIMIZE, losses=curve(1.0, 9.0))
+    assert (early, fine) == (None, None)
+
+
 @pytest.mark.parametrize("direction", Direction)
 def test_others_that_diverged_are_behind_every_trial(direction: Direction) -> None:
     rule = EarlyStopping(after_trials=1, after_steps=1)
