@@ -26,7 +26,7 @@ COMMAND_TAG: Final = "command:"
 CLUSTER_TAG: Final = "cluster:"
 LAUNCHER_TAG: Final = "launcher_job:"
 """Prefixes of the tags that identify a job's handle: Prefect finds runs by tags, not by the values
-of labels (prefect 3.8)."""
+of labels (prefect 3.9)."""
 
 JOB_COMMAND: Final = "job"
 """Used as the command of a job config, whose scripts can run any command."""

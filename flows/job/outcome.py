@@ -51,7 +51,7 @@ def outcome_of(seen: Observation, *, cancelled: bool) -> Outcome:
 def too_late_to_cancel(outcome: Outcome) -> Outcome:
     """The outcome of a job that ended by itself while its cancel was under way.
 
-    A run that is being cancelled can only end cancelled (prefect 3.8).
+    A run that is being cancelled can only end cancelled (prefect 3.9).
     """
     if outcome.reason.job_state is JobState.CANCELLED:
         return outcome

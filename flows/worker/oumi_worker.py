@@ -265,7 +265,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             return  # its cancel was not tried yet
         outcome = outcome_for(run, repeated)
         self._logger.error("Flow run %s: %s", run.id, outcome.text)
-        # Without force, the server accepts only Cancelled after Cancelling (prefect 3.8).
+        # Without force, the server accepts only Cancelled after Cancelling (prefect 3.9).
         await self.client.set_flow_run_state(run.id, outcome.state, force=True)
         self._errors.forget(run.id)
 

@@ -27,12 +27,12 @@ from flows.job.intervals import USUAL, Intervals
 from flows.worker.ownership import Owner
 
 _PAGE: Final = 200
-"""Most flow runs the API returns at once (prefect 3.8)."""
+"""Most flow runs the API returns at once (prefect 3.9)."""
 
 LATE = "Late"
 """The state name of a run that waits for a slot or a worker. Any other Scheduled state would undo a
 cancel that came since the run was read: the server refuses this one alone unless the run is still
-scheduled (prefect 3.8)."""
+scheduled (prefect 3.9)."""
 
 _STEP = timedelta(seconds=5)
 """How far ahead a time must be to show that the clock was set back after it."""

@@ -24,7 +24,7 @@ from flows.job.run_request import known_name
 
 LONGEST_QUEUE: Final = 20
 """Runs of one schedule that wait for each other. A worker sees the first 200 due runs of its pool
-(prefect 3.8): a schedule that fires faster than its runs end would hide all other jobs from it."""
+(prefect 3.9): a schedule that fires faster than its runs end would hide all other jobs from it."""
 
 _UNFINISHED = [kind for kind in StateType if kind.value not in TERMINAL_TYPES]
 _ASKED_FOR = "AwaitingRetry"

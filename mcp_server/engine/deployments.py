@@ -112,7 +112,7 @@ class Deployments:
     def ensure_pool(self, api: Rest) -> None:
         """Create the work pool and its queues, if the server has none of that name.
 
-        The server hands a worker 200 runs at a time (prefect 3.8). Runs that a caller waits for,
+        The server hands a worker 200 runs at a time (prefect 3.9). Runs that a caller waits for,
         and runs that need no slot, must not queue behind any number of local jobs.
         """
         pool = self._settings.work_pool

@@ -13,7 +13,7 @@ _NOT_FOR_OTHERS: Final = "http_token"
 
 _QUIET: Final = {"DO_NOT_TRACK": "1", "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
 
-# For a server that only we use. Prefect 3.8.8; the defaults are in parentheses.
+# For a server that only we use. Prefect 3.9.1; the defaults are in parentheses.
 _SERVER: Final = {
     "PREFECT__SERVER_FINAL": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

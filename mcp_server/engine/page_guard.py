@@ -11,7 +11,7 @@ HOSTS: Final = ("127.0.0.1", "localhost")
 
 _POLICY: Final = {
     "default-src": "'self'",
-    # Pixi.js, which draws a run's graph, compiles functions (prefect 3.8).
+    # Pixi.js, which draws a run's graph, compiles functions (prefect 3.9).
     "script-src": "'self' 'unsafe-eval'",
     "style-src": "'self' 'unsafe-inline'",
     "img-src": "'self' data: blob:",
@@ -27,7 +27,7 @@ _POLICY: Final = {
 class PageGuard:
     """Prefect's application, for pages of its own address alone.
 
-    Prefect's UI calls an analytics host although analytics are off (prefect 3.8.8): the policy
+    Prefect's UI calls an analytics host although analytics are off (prefect 3.9.1): the policy
     keeps its pages from calling any host but the server.
 
     Args:

@@ -93,6 +93,6 @@ def no_prefect(path: str, reason: str) -> EngineUnavailable:
     """Make the error for an answer that no Prefect server gives."""
     return EngineUnavailable(
         f"The server that answers {path} is no known Prefect server: {reason}",
-        "Run `oumi-flows doctor`; see that PREFECT_API_URL, if it is set, names a Prefect 3.8 "
+        "Run `oumi-flows doctor`; see that PREFECT_API_URL, if it is set, names a Prefect 3.9 "
         "server",
     )

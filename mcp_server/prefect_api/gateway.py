@@ -34,7 +34,7 @@ from mcp_server.prefect_api.models import (
 from mcp_server.prefect_api.run_filter import RunFilter
 
 MAX_PAGE: Final = 200
-"""The largest limit that Prefect 3.8 accepts; a larger one is a 422."""
+"""The largest limit that Prefect 3.9 accepts; a larger one is a 422."""
 
 _HEARTBEATS: Final = timedelta(seconds=65)
 """A live worker sends two heartbeats in this time (prefect 3.8)."""

@@ -45,7 +45,7 @@ async def find_launched(gateway: PrefectGateway, job: JobHandle) -> FlowRun | No
 
 
 def _questions(job: JobHandle) -> list[RunFilter]:
-    """Filters for Prefect, which finds tags but no values of labels (prefect 3.8).
+    """Filters for Prefect, which finds tags but no values of labels (prefect 3.9).
 
     Jobs that an earlier version launched have no tags of their handle: search the live ones and
     the last ones.

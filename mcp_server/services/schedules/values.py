@@ -241,7 +241,7 @@ class ScheduleChange(Value):
 
 
 def _check_cron(cron: str) -> None:
-    """Refuse what Prefect 3.8 reads beyond minutes: seconds, years, and random times.
+    """Refuse what Prefect 3.9 reads beyond minutes: seconds, years, and random times.
 
     Raises:
         InvalidArgument: It is not five fields, nor a name for five.
