@@ -102,7 +102,6 @@ class Overlaps:
 
 def _policy(run: FlowRun) -> Overlap:
     """The policy of the run's schedule; a retry that was requested always starts."""
-    # The due runs that a worker receives have no state (prefect 3.8), only its name.
     if run.state_name == _ASKED_FOR:
         return Overlap.ALLOW
     return RunLabels.read(run.labels).overlap or Overlap.ALLOW

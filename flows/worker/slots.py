@@ -66,7 +66,6 @@ class WaitingRuns:
 
     async def show(self, run: FlowRun, why: str) -> None:
         """Show that a run waits, and why."""
-        # The due runs that a worker receives have no state (prefect 3.8), only its name.
         if run.state_name in (LATE, "AwaitingRetry"):
             return
         state = State(type=StateType.SCHEDULED, name=LATE, message=why)
