@@ -10,6 +10,7 @@ import anyio
 import anyio.to_thread
 
 from flows.core.errors import EngineUnavailable, InternalError, OumiFlowsError
+from flows.core.foreign_errors import translate_foreign
 from mcp_server.prefect_api.gateway import EngineConnection
 
 CHECK_SECONDS: Final = 5.0
@@ -133,23 +134,24 @@ class EngineKeeper:
 
     async def _look(self, *, after_down: bool) -> EngineConnection:
         try:
-            self._connection = await anyio.to_thread.run_sync(
-                partial(self._ensure, report=self._report, after_down=after_down),
-                abandon_on_cancel=True,
-                limiter=self._threads,
-            )
-        except OumiFlowsError:
-            raise
-        except Exception as error:
-            # Any defect, such as an odd file of Prefect's, reaches the callers as an error; the
-            # MCP server keeps running.
-            raise InternalError(
-                f"The state of the engine could not be read ({type(error).__name__}: {error})",
-                "Run `oumi-flows doctor`",
-            ) from error
+            # Any defect, such as an odd file of Prefect's, reaches the callers as an error; the MCP
+            # server keeps running.
+            with translate_foreign(_unreadable):
+                self._connection = await anyio.to_thread.run_sync(
+                    partial(self._ensure, report=self._report, after_down=after_down),
+                    abandon_on_cancel=True,
+                    limiter=self._threads,
+                )
+            return self._connection
         finally:
             self._looking = None
-        return self._connection
 
     def _report(self, phase: str) -> None:
         self.phase = phase
+
+
+def _unreadable(error: Exception) -> InternalError:
+    return InternalError(
+        f"The state of the engine could not be read ({type(error).__name__}: {error})",
+        "Run `oumi-flows doctor`",
+    )

@@ -77,9 +77,8 @@ def write_private(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(draft).replace(path)
-    except BaseException:
+    finally:
         Path(draft).unlink(missing_ok=True)
-        raise
 
 
 def read_or_make(path: Path, *, make: Callable[[], str], accept: Callable[[str], bool]) -> str:

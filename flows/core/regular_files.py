@@ -54,7 +54,7 @@ def open_regular_file(
         # The first check keeps us from opening a device; the file may have been replaced since.
         _check_regular(os.fstat(descriptor), path)
         return os.fdopen(descriptor, "rb")
-    except BaseException:
+    except OSError:
         os.close(descriptor)
         raise
 

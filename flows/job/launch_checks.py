@@ -4,7 +4,8 @@ import asyncio
 import logging
 
 from flows.core.errors import OumiFlowsError
-from flows.core.findings import errors_of, list_errors, warnings_of
+from flows.core.findings import Finding, errors_of, list_errors, warnings_of
+from flows.core.foreign_errors import note_defects
 from flows.job.launch_plan import LaunchPlan
 from flows.machine_checks.checks import WorkerChecks
 
@@ -19,11 +20,9 @@ async def find_blockers(
         launch = await asyncio.to_thread(plan.launch)
     except OumiFlowsError:
         return ""  # building the job config comes next and reports the error
-    try:
+    found: list[Finding] = []
+    with note_defects(lambda error: logger.error("The pre-flight check failed", exc_info=error)):
         found = await checks.before_launch(launch)
-    except Exception:  # the edge of a check: its defects must not fail the job
-        logger.exception("The pre-flight check failed")
-        return ""
     for warning in warnings_of(found):
         logger.warning("Pre-flight: %s", warning.text)
     errors = errors_of(found)

@@ -3,7 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, ParamSpec, TypeVar
+
+from flows.core.foreign_errors import note_defects
 
 _LIMIT_SECONDS: Final = 60.0
 """Longest time of one read: a file system may never answer."""
@@ -42,14 +45,16 @@ class Reading:
 
     async def wait_for(self, what: str, look: Awaitable[T]) -> T | None:
         """Do the same for a `look` that needs no thread."""
-        try:
-            async with asyncio.timeout(self._limit):
-                return await look
-        except TimeoutError:
-            self._stuck.add(what)
-            self._logger.warning("Reading %s took too long and was given up", what)
-        except Exception:  # the edge: a defect of ours or an odd file says nothing about the job
-            if what not in self._failed:
-                self._failed.add(what)
-                self._logger.exception("Could not read %s", what)
+        with note_defects(partial(self._note, what)):
+            try:
+                async with asyncio.timeout(self._limit):
+                    return await look
+            except TimeoutError:
+                self._stuck.add(what)
+                self._logger.warning("Reading %s took too long and was given up", what)
         return None
+
+    def _note(self, what: str, error: Exception) -> None:
+        if what not in self._failed:
+            self._failed.add(what)
+            self._logger.error("Could not read %s", what, exc_info=error)

@@ -104,12 +104,15 @@ def start_call(function: Callable[[], T]) -> "Future[T]":
     answer: Future[T] = Future()
     # From here on, cancelling a waiter does not cancel the call.
     answer.set_running_or_notify_cancel()
-
-    def call() -> None:
-        try:
-            answer.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - raised where the result is read
-            answer.set_exception(error)
-
-    threading.Thread(target=call, daemon=True, name="bounded").start()
+    threading.Thread(target=fulfil, args=(answer, function), daemon=True, name="bounded").start()
     return answer
+
+
+def fulfil(answer: "Future[T]", function: Callable[[], T]) -> None:
+    """Call a function, and put its result or its error into a future, as an executor does."""
+    try:
+        result = function()
+    except BaseException as error:  # noqa: BLE001 - raised where the result is read
+        answer.set_exception(error)
+    else:
+        answer.set_result(result)

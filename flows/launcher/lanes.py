@@ -7,6 +7,8 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from flows.launcher.bounded import fulfil
+
 T = TypeVar("T")
 
 
@@ -60,11 +62,5 @@ class _Lane:
                     self._threads -= 1
                     return
                 future, function = self._waiting.popleft()
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                result = function()
-            except BaseException as error:  # noqa: BLE001 - raised where the result is read
-                future.set_exception(error)
-            else:
-                future.set_result(result)
+            if future.set_running_or_notify_cancel():
+                fulfil(future, function)

@@ -1,13 +1,17 @@
 """Clusters that exist whether or not Oumi uses them, such as those of Slurm."""
 
+import logging
 from abc import ABC, abstractmethod
 from functools import partial
 from typing import Final, Never
 
 from flows.core.errors import InvalidArgument, InvalidConfig
+from flows.core.foreign_errors import note_defects
 from flows.core.models import ClusterState, ClusterStatus
 from flows.launcher.bounded import Looks
 from flows.launcher.port import Observation
+
+_logger = logging.getLogger("prefect.oumi.launcher")
 
 _ANSWER_SECONDS: Final = 1.5
 """How long a cluster may take to list its jobs when all clusters are listed."""
@@ -61,11 +65,11 @@ class LastingClusters(ABC):
 
     def live_jobs(self, cluster_name: str) -> list[str] | None:
         """The ids of jobs that have not ended; None if the cluster does not answer."""
-        try:
+        # Whatever a cloud's client raises, the other clusters are still listed.
+        with note_defects(partial(_logger.debug, "%s does not list its jobs: %r", cluster_name)):
             jobs = self.observe(cluster_name)
-        except Exception:  # noqa: BLE001 - of any cloud; the other clusters are still listed
-            return None
-        return [job_id for job_id, job in jobs.items() if not job.state.is_terminal]
+            return [job_id for job_id, job in jobs.items() if not job.state.is_terminal]
+        return None
 
     def look_at(self, cluster_name: str) -> None:
         """Refuse, as `stop` does."""

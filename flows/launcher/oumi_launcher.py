@@ -6,9 +6,11 @@ once, in a thread. Each cloud has a backend; see `clouds`.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from flows.core.errors import ClusterUnreachable, LaunchFailed, OumiFlowsError
+from flows.core.foreign_errors import translate_foreign
 from flows.core.models import ClusterStatus, JobHandle
 from flows.core.settings import Settings
 from flows.launcher.bounded import Looks
@@ -74,12 +76,8 @@ class OumiLauncher:
 
         The time limit counts for the cluster, not for loading Oumi.
         """
-        try:
+        with translate_foreign(partial(_not_started, cloud)):
             await self._launches.run("backend", lambda: self._backend(cloud), timeout=None)
-        except OumiFlowsError:
-            raise
-        except Exception as error:
-            raise _not_started(cloud, error) from error
         await self._call(cloud, cluster_name, lambda backend: backend.reach(cluster_name))
 
     async def launch(
@@ -97,18 +95,13 @@ class OumiLauncher:
         """
 
         def launch() -> JobHandle:
-            try:
-                backend = self._backend(cloud)
-                return backend.launch(
+            with translate_foreign(partial(_not_started, cloud)):
+                return self._backend(cloud).launch(
                     job_config,
                     cluster_name=cluster_name,
                     key=key,
                     autostop_minutes=autostop_minutes,
                 )
-            except OumiFlowsError:
-                raise
-            except Exception as error:
-                raise _not_started(cloud, error) from error
 
         return await self._launches.run((cloud, cluster_name), launch, timeout=None)
 
@@ -228,18 +221,16 @@ class OumiLauncher:
     ) -> T:
         """Await the answer of a cloud; turn every exception into an error of flows.core.errors."""
         where = "/".join(filter(None, (cloud, cluster_name)))
-        try:
-            return await answer
-        except OumiFlowsError:
-            raise
-        except TimeoutError as error:
-            raise ClusterUnreachable(
-                f"{where} did not answer within {limit:g} s", ASKS_AGAIN
-            ) from error
-        except Exception as error:
-            raise ClusterUnreachable(
+
+        def unreachable(error: Exception) -> ClusterUnreachable:
+            if isinstance(error, TimeoutError):
+                return ClusterUnreachable(f"{where} did not answer within {limit:g} s", ASKS_AGAIN)
+            return ClusterUnreachable(
                 f"{where} could not be asked: {first_line(error)}", ASKS_AGAIN
-            ) from error
+            )
+
+        with translate_foreign(unreachable):
+            return await answer
 
     def _backend(self, cloud: str) -> CloudBackend:
         backend = self._backends.get(cloud)

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 from flows.core.checks.config_errors import note_oumi_problems
 from flows.core.checks.launch import Launch
 from flows.core.findings import CloudReadiness, Finding, FindingCode, Gpu, Hardware, WorkerFindings
+from flows.core.foreign_errors import note_defects
 from flows.launcher.bounded import Looks, in_time
 from flows.launcher.oumi.machine import Machine
 from flows.launcher.oumi.registry import OumiRegistry
@@ -144,16 +145,18 @@ class WorkerChecks:
 
 async def _part(launch: Launch, what: str, check: Awaitable[T]) -> T | None:
     """Run one part of the checks; None if it raised, so that the other parts still count."""
-    try:
-        return await check
-    except Exception as error:  # the edge of a check, which asks libraries of all kinds
-        _logger.exception("The check of %s failed", what)
+
+    def note(error: Exception) -> None:
+        _logger.error("The check of %s failed", what, exc_info=error)
         launch.notes.warning(
             FindingCode.WORKER_NOT_ASKED,
             f"the check of {what} failed ({type(error).__name__}), so its findings are missing",
             "Read the worker's log, and report the error",
         )
-        return None
+
+    with note_defects(note):
+        return await check
+    return None
 
 
 def _check_with_oumi(launch: Launch) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 
 from flows.core import names
+from flows.core.foreign_errors import translate_foreign
 from flows.job.job_flow import run_job
 
 _ENTRY_POINTS: Final = {
@@ -89,8 +91,7 @@ class DeployedFlows:
 
 
 def _load(entrypoint: str) -> Flow[Any, Any]:
-    try:
-        now = _EARLIER.get(entrypoint, entrypoint)
+    now = _EARLIER.get(entrypoint, entrypoint)
+    # Importing a module can raise anything.
+    with translate_foreign(partial(FlowNotLoaded, entrypoint)):
         return load_flow_from_entrypoint(now, use_placeholder_flow=False)
-    except Exception as error:  # importing a module can raise anything
-        raise FlowNotLoaded(entrypoint, error) from error

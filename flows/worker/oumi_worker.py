@@ -21,6 +21,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
 from flows.core import names
+from flows.core.foreign_errors import note_defects
 from flows.core.run_labels import RunLabels
 from flows.core.server_record import guard_server_port
 from flows.core.settings import Settings
@@ -322,23 +323,23 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
                 execution.cancel()
 
     async def _warm_up(self) -> None:
-        try:
+        # The next use of Oumi raises the error again.
+        with note_defects(lambda error: self._logger.error("Oumi was not loaded", exc_info=error)):
             await self._runtime.launcher.warm_up()
-        except Exception:  # the edge of a task; the next use of Oumi raises the error again
-            self._logger.exception("Oumi was not loaded")
-        else:
             self._logger.info("Oumi is loaded.")
 
     async def _forever(self, look: Callable[[], Awaitable[None]], interval: float) -> None:
         """Call `look` again and again; a server that does not answer is asked again."""
         while True:
-            try:
+            with note_defects(self._note_failed_look):
                 await look()
-            except _API_ERRORS as error:
-                self._logger.debug("Prefect did not answer: %r", error)
-            except Exception:  # the edge of a loop on which cancels and restarts depend
-                self._logger.exception("Looking at the pool's runs failed")
             await asyncio.sleep(interval)
+
+    def _note_failed_look(self, error: Exception) -> None:
+        if isinstance(error, _API_ERRORS):
+            self._logger.debug("Prefect did not answer: %r", error)
+        else:
+            self._logger.error("Looking at the pool's runs failed", exc_info=error)
 
     async def _observe_cancels(self) -> None:
         """Pass a cancel or a terminal state on the server to the active runs."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.core.errors import ClusterNotFound, ClusterUnreachable
+from flows.launcher.sky.errors import translate_errors
 from flows.launcher.sky.server import SkyServer
 from flows.launcher.sky.values import SkyCluster, SkyClusterState, SkyJob, SkyRequest
 
@@ -71,7 +72,8 @@ class FakeSky(SkyServer):
         if cluster_name not in self.known:
             raise ClusterNotFound(f"no cluster {cluster_name}", "See list_clusters")
         if self.ssh_error is not None:
-            raise self.ssh_error
+            with translate_errors("the jobs"):
+                raise self.ssh_error
         if self.known[cluster_name].state is not SkyClusterState.UP:
             return None
         return list(self.jobs[cluster_name])
@@ -102,7 +104,8 @@ class FakeSky(SkyServer):
             raise ClusterUnreachable("it was restarted", "oumi-flows asks again by itself")
         if self.refusal is not None:
             self._conclude(request_id, "FAILED")
-            raise self.refusal
+            with translate_errors("a launch"):
+                raise self.refusal
         return self.finish(request_id)
 
     def finish(self, request_id: str) -> str:

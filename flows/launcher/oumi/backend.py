@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from flows.core.configs.slurm_checks import check_heredocs
 from flows.core.configs.yaml_text import escape_references, mapping_of_yaml
 from flows.core.errors import CloudUnavailable, ClusterNotFound, InvalidConfig
+from flows.core.foreign_errors import translate_foreign
 from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.core.states import TerminationReason
@@ -150,12 +151,14 @@ def read_job(job_config: str) -> "JobConfig":
     """
     from oumi.core.configs import JobConfig
 
-    try:
-        return JobConfig.from_str(escape_references(job_config))
-    except Exception as error:  # of Oumi, OmegaConf or YAML (oumi 0.9)
-        raise InvalidConfig(
+    def refuse(error: Exception) -> InvalidConfig:
+        return InvalidConfig(
             f"Oumi cannot read the job config: {first_line(error)}", "Correct the config"
-        ) from error
+        )
+
+    # Oumi 0.9, OmegaConf and YAML raise different errors.
+    with translate_foreign(refuse):
+        return JobConfig.from_str(escape_references(job_config))
 
 
 def observation(status: "JobStatus") -> Observation:

@@ -1,10 +1,15 @@
 """The fields of Oumi's config classes: their types and defaults."""
 
 import dataclasses
+import logging
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from flows.core.foreign_errors import note_defects
+
+_logger = logging.getLogger("prefect.oumi.checks")
 
 
 @cache
@@ -23,10 +28,9 @@ def init_defaults(cls: type[Any]) -> dict[str, Any]:
             found[field.name] = field.default
         elif field.default_factory is not dataclasses.MISSING:
             factory: Callable[[], Any] = field.default_factory
-            try:
+            # Some defaults need another setting.
+            with note_defects(partial(_logger.debug, "No default of %s: %r", field.name)):
                 found[field.name] = factory()
-            except Exception:  # noqa: BLE001, S112 - the default needs another setting
-                continue
     return found
 
 

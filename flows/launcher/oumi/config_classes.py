@@ -9,6 +9,7 @@ import copy
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast, get_origin
 
@@ -18,6 +19,7 @@ from flows.core.configs.schema import ConfigType
 from flows.core.configs.yaml_text import dump_yaml, escape_references
 from flows.core.file_names import is_folder
 from flows.core.findings import OumiProblem
+from flows.core.foreign_errors import error_of
 from flows.launcher.loading import load_oumi
 from flows.launcher.oumi.class_fields import (
     class_in,
@@ -177,10 +179,6 @@ class _Checker:
         return None
 
 
-def _same(found: Exception | None, error: Exception) -> bool:
-    return found is not None and str(found) == str(error)
-
-
 def _problem(key: str, error: Exception) -> OumiProblem:
     from oumi.exceptions import HardwareException
 
@@ -221,16 +219,12 @@ def _analyze_problems(config_class: Any, content: dict[str, Any]) -> list[OumiPr
     """List the errors of `oumi analyze` 0.9, which reads its config itself, one error at a time."""
     problems: list[OumiProblem] = []
     for _ in range(_MOST):
-        try:
-            config_class.from_dict(copy.deepcopy(content))
-        except Exception as error:  # noqa: BLE001 - Oumi's classes raise anything
-            key = next(
-                (k for k in _entries(content) if _is_cured(config_class, content, k, error)), ""
-            )
-            problems.append(_problem(key, error))
-            if not key or not _drop(content, key, ""):
-                break
-        else:
+        error = error_of(partial(config_class.from_dict, copy.deepcopy(content)))
+        if error is None:
+            break
+        key = next((k for k in _entries(content) if _is_cured(config_class, content, k, error)), "")
+        problems.append(_problem(key, error))
+        if not key or not _drop(content, key, ""):
             break
     return problems
 
@@ -247,11 +241,8 @@ def _entries(content: Mapping[str, Any]) -> Iterator[str]:
 def _is_cured(config_class: Any, content: dict[str, Any], key: str, error: Exception) -> bool:
     without = copy.deepcopy(content)
     _drop(without, key, "")
-    try:
-        config_class.from_dict(without)
-    except Exception as other:  # noqa: BLE001 - Oumi's classes raise anything
-        return not _same(other, error)
-    return True
+    other = error_of(partial(config_class.from_dict, without))
+    return other is None or str(other) != str(error)
 
 
 def _drop(value: object, key: str, at: str) -> bool:

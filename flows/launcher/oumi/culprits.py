@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from flows.core.checks.values import mapping_of
 from flows.core.configs.checks import MISSING
+from flows.core.foreign_errors import error_of
 from flows.launcher.oumi.class_fields import init_defaults
 
 
@@ -21,14 +22,16 @@ class Attempt:
     def __call__(self, fields: Mapping[str, Any]) -> tuple[object, Exception | None]:
         """Build and check the object; return it, None if it could not be built, and the error."""
         built: Any = None
-        try:
+
+        def build() -> None:
+            nonlocal built
             built = self.cls(**copy.deepcopy(dict(fields)))
             if self._is_final and hasattr(built, "__finalize_and_validate__"):
                 # Its children have been finalized by now, each by itself.
                 copy.deepcopy(built).__finalize_and_validate__()
-        except Exception as error:  # noqa: BLE001 - Oumi's classes raise anything
-            return built, error
-        return built, None
+
+        error = error_of(build)
+        return built, error
 
 
 def find_culprit(
@@ -95,9 +98,8 @@ def _without(cls: type[Any], fields: Mapping[str, Any], key: str) -> dict[str, A
     if default == MISSING:
         return None
     setattr(holder, leaf, copy.deepcopy(default))
-    try:
-        # What Oumi derives from it, such as a dtype from its name.
-        getattr(holder, "__post_init__", lambda: None)()
-    except Exception:  # noqa: BLE001 - then it is not this key alone
+    # What Oumi derives from it, such as a dtype from its name; if that fails, it is not this key
+    # alone.
+    if error_of(getattr(holder, "__post_init__", lambda: None)) is not None:
         return None
     return {**fields, name: changed}

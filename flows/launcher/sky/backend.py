@@ -16,7 +16,6 @@ from flows.core.errors import (
     InvalidConfig,
     JobNotFound,
     LaunchFailed,
-    OumiFlowsError,
     StillLaunching,
 )
 from flows.core.models import ClusterStatus, JobHandle
@@ -25,7 +24,7 @@ from flows.launcher.first_contact import nothing_submitted
 from flows.launcher.oumi.backend import read_job
 from flows.launcher.port import ASKS_AGAIN, Observation
 from flows.launcher.sky.clusters import SkyClusters
-from flows.launcher.sky.errors import cancelled_launch, first_line
+from flows.launcher.sky.errors import SkyFailed, cancelled_launch
 from flows.launcher.sky.key_locks import KeyLocks
 from flows.launcher.sky.log import SkyLogs
 from flows.launcher.sky.observations import observation_of, observe_end_with_cluster
@@ -221,9 +220,7 @@ class SkyBackend:
             jobs = self._server.queue(cluster_name)
         except ClusterNotFound:
             return None
-        except OumiFlowsError:
-            raise
-        except Exception:  # noqa: BLE001 - of the cluster's ssh or cloud
+        except SkyFailed:
             jobs = self._queue(cluster_name)
         jobs = jobs or []
         self._cancel_doubles(cluster_name, jobs)
@@ -252,10 +249,8 @@ class SkyBackend:
                 return jobs
         except ClusterNotFound:
             return None
-        except OumiFlowsError:
-            raise
-        except Exception as error:  # noqa: BLE001 - of the cluster's ssh or cloud; see below
-            why = f"cluster {cluster_name} on {self._cloud} does not answer: {first_line(error)}"
+        except SkyFailed as error:
+            why = f"cluster {cluster_name} on {self._cloud} does not answer: {error}"
         # Without a refresh, SkyPilot reports a cluster that its cloud took away as up.
         cluster = self._server.cluster(cluster_name, refresh=True)
         if cluster is None or cluster.state is SkyClusterState.STOPPED:
@@ -302,11 +297,9 @@ class SkyBackend:
         log = self._folder / cluster_name / f"{key}.launch.log"
         try:
             job_id = self._server.wait_for_launch(request_id, log)
-        except OumiFlowsError:
-            raise
-        except Exception as error:  # of SkyPilot or a cloud
+        except SkyFailed as error:
             raise LaunchFailed(
-                f"{self._cloud} could not start the job on {cluster_name}: {first_line(error)}",
+                f"{self._cloud} could not start the job on {cluster_name}: {error}",
                 f"Read SkyPilot's log of it, {log} on the worker; correct the cause and retry",
             ) from error
         # A launch that the server has forgotten may have made an earlier job.

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from flows.core.errors import ClusterNotFound, ClusterUnreachable
+from flows.core.errors import ClusterNotFound, ClusterUnreachable, OumiFlowsError
 from flows.core.models import ClusterState, ClusterStatus
 from flows.launcher.bounded import Looks
+from flows.launcher.sky.errors import SkyFailed
 from flows.launcher.sky.server import SkyServer
 from flows.launcher.sky.values import SkyCluster, SkyClusterState
 
@@ -139,8 +140,8 @@ class SkyClusters:
             return None
         try:
             jobs = self._server.queue(cluster.name)
-        except Exception:  # noqa: BLE001 - of the cluster's ssh; the others are still listed
-            return None
+        except (OumiFlowsError, SkyFailed):
+            return None  # the others are still listed
         if jobs is None:
             return None
         return [job.job_id for job in jobs if not job.state.is_terminal]

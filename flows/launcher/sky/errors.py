@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Generator
+from functools import partial
 from typing import Final
 
 from flows.core.errors import (
@@ -11,6 +12,7 @@ from flows.core.errors import (
     InvalidArgument,
     LaunchCancelled,
 )
+from flows.core.foreign_errors import translate_foreign
 from flows.launcher.port import ASKS_AGAIN
 
 HOW_TO_START: Final = (
@@ -20,20 +22,37 @@ HOW_TO_START: Final = (
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
+class SkyFailed(Exception):
+    """SkyPilot, a cloud or a cluster's ssh failed; has the first line of what it says."""
+
+
 @contextlib.contextmanager
 def translate_errors(what: str) -> Generator[None]:
-    """Translate the errors of a request for `what`, if the server did not answer it."""
+    """Translate every error of a request for `what`.
+
+    The client raises what the server's own libraries raised: any builtin exception, and `Exception`
+    itself for one that it does not know (skypilot 0.12, `deserialize_exception`).
+
+    Raises:
+        ClusterNotFound: SkyPilot knows no such cluster.
+        ClusterUnreachable: The server did not answer.
+        SkyFailed: Anything else.
+    """
+    with translate_foreign(partial(_translate, what)):
+        yield
+
+
+def _translate(what: str, error: Exception) -> Exception:
     from sky import exceptions
 
-    try:
-        yield
-    except exceptions.ClusterDoesNotExist as error:
-        raise ClusterNotFound(first_line(error), "See the clusters in list_clusters") from error
-    except cannot_be_asked() as error:
-        raise ClusterUnreachable(
+    if isinstance(error, exceptions.ClusterDoesNotExist):
+        return ClusterNotFound(first_line(error), "See the clusters in list_clusters")
+    if isinstance(error, cannot_be_asked()):
+        return ClusterUnreachable(
             f"the SkyPilot API server could not be asked for {what}: {first_line(error)}",
             f"{ASKS_AGAIN}; if no server runs: {HOW_TO_START}",
-        ) from error
+        )
+    return SkyFailed(first_line(error))
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from flows.core.errors import ClusterUnreachable, OumiFlowsError
 from flows.core.findings import CloudReadiness
-from flows.launcher.sky.errors import first_line
+from flows.launcher.sky.errors import SkyFailed, translate_errors
 from flows.launcher.sky.server import SkyServer
 
 
@@ -22,18 +22,19 @@ class SkyReadiness:
         If SkyPilot does not answer, the readiness is unknown.
         """
         try:
-            self._server.check()
-            enabled = self._server.enabled_clouds()
-            name = self._server.cloud_name(cloud)
-            ready = name in enabled or self._server.check_cloud(name)
+            with translate_errors(f"cloud {cloud}"):
+                self._server.check()
+                enabled = self._server.enabled_clouds()
+                name = self._server.cloud_name(cloud)
+                ready = name in enabled or self._server.check_cloud(name)
         except ClusterUnreachable as error:
             return CloudReadiness(target_cloud=cloud, reason=error.what)
         except OumiFlowsError as error:
             return CloudReadiness(
                 target_cloud=cloud, target_cloud_ready=False, reason=error.sentences
             )
-        except Exception as error:  # noqa: BLE001 - of SkyPilot, which raises anything
-            return CloudReadiness(target_cloud=cloud, reason=f"SkyPilot: {first_line(error)}")
+        except SkyFailed as error:
+            return CloudReadiness(target_cloud=cloud, reason=f"SkyPilot: {error}")
         return CloudReadiness(
             target_cloud=cloud,
             target_cloud_ready=ready,

@@ -2,16 +2,19 @@
 
 import io
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from flows.core.errors import CloudUnavailable, ClusterUnreachable
+from flows.core.foreign_errors import error_of
 from flows.core.private_files import make_private, open_private
 from flows.launcher.bounded import call_within
 from flows.launcher.port import ASKS_AGAIN
 from flows.launcher.sky.client import SkyClient, sky_cloud, task_of
 from flows.launcher.sky.errors import (
     HOW_TO_START,
+    SkyFailed,
     cancelled_launch,
     first_line,
     translate_errors,
@@ -120,11 +123,11 @@ class SkyServer:
             ClusterNotFound: There is no such cluster.
         """
         sky = self._client.import_sky()
-        try:
-            with translate_errors(f"the jobs of {cluster_name}"):
+        with translate_errors(f"the jobs of {cluster_name}"):
+            try:
                 jobs: list[Any] = self._client.get(sky.queue(cluster_name, all_users=True))
-        except sky.exceptions.ClusterNotUpError:
-            return None
+            except sky.exceptions.ClusterNotUpError:
+                return None
         return [
             SkyJob(
                 job_id=str(job.job_id),
@@ -170,7 +173,7 @@ class SkyServer:
         Raises:
             LaunchCancelled: A user cancelled it.
             ClusterUnreachable: Its result is unknown, among others.
-            Exception: Of SkyPilot, with the cause of its failure.
+            SkyFailed: It failed; has the cause.
         """
         sky = self._client.import_sky()
         make_private(log_path.parent)
@@ -185,7 +188,7 @@ class SkyServer:
             except sky.exceptions.RequestCancelled as error:
                 raise cancelled_launch() from error
         if job_id is None:
-            raise RuntimeError("SkyPilot made the cluster and submitted no job")
+            raise SkyFailed("SkyPilot made the cluster and submitted no job")
         return str(job_id)
 
     def result(self, request_id: str) -> str:
@@ -240,11 +243,9 @@ class SkyServer:
         sky = self._client.import_sky()
         resources = next(iter(task_of(job).resources))
         feature = sky.clouds.CloudImplementationFeatures.STOP
-        try:
-            resources.cloud.check_features_are_supported(resources, {feature})
-        except Exception:  # noqa: BLE001 - or only the server has the cloud's package
-            return False
-        return True
+        # It also fails where only the server has the cloud's package.
+        check = partial(resources.cloud.check_features_are_supported, resources, {feature})
+        return error_of(check) is None
 
     def cloud_name(self, cloud: str) -> str:
         """SkyPilot's name of one of Oumi's clouds."""

@@ -1,15 +1,20 @@
 """The answers of SkyPilot's API server (skypilot 0.12), as frozen values."""
 
 import json
+import logging
 import re
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final
 
 import yaml
 
+from flows.core.foreign_errors import note_defects
 from flows.core.models import Value
 from flows.launcher.port import LauncherState
+
+_logger = logging.getLogger("prefect.oumi.launcher")
 
 STATE_OF_SKY: Final = {
     "INIT": LauncherState.PENDING,
@@ -167,11 +172,10 @@ def _cloud_of(record: Any) -> str:
 
 def _hourly_cost(record: Any) -> float | None:
     """The price of all nodes; None where SkyPilot has no price list, or cannot load it."""
-    try:
+    with note_defects(partial(_logger.debug, "No price of cluster %s: %r", record.name)):
         # A cloud without prices, such as Slurm, costs 0 there.
         return record.handle.get_hourly_price() or None
-    except Exception:  # noqa: BLE001 - of any catalog
-        return None
+    return None
 
 
 def request_of(item: dict[str, Any]) -> SkyRequest:
