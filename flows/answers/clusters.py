@@ -4,6 +4,7 @@ A flow looks at the cluster before it orders its end. Until the run has the labe
 nothing has changed: a cancel of the run before that keeps the cluster.
 """
 
+from functools import partial
 from typing import Any
 
 from prefect import flow, task
@@ -144,14 +145,18 @@ def _may_pass(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
     return isinstance(state.data, ClusterUnreachable)
 
 
-@task(
-    task_run_name="stop {cluster_name}",
+_patient_task = partial(
+    task,
     cache_policy=NO_CACHE,
     persist_result=False,
     retries=_RETRIES,
     retry_delay_seconds=_RETRY_DELAYS_SECONDS,
     retry_condition_fn=_may_pass,
 )
+"""A task that is tried again while its cluster does not answer."""
+
+
+@_patient_task(task_run_name="stop {cluster_name}")
 async def stop(cloud: str, cluster_name: str) -> None:
     """Stop a cluster; a stopped one stays stopped."""
     runtime = current_runtime()
@@ -159,14 +164,7 @@ async def stop(cloud: str, cluster_name: str) -> None:
         await runtime.launcher.stop_cluster(cloud, cluster_name)
 
 
-@task(
-    task_run_name="down {cluster_name}",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=_RETRIES,
-    retry_delay_seconds=_RETRY_DELAYS_SECONDS,
-    retry_condition_fn=_may_pass,
-)
+@_patient_task(task_run_name="down {cluster_name}")
 async def down(cloud: str, cluster_name: str) -> None:
     """Destroy a cluster; one that an earlier try destroyed is gone."""
     runtime = current_runtime()

@@ -67,16 +67,17 @@ class OumiFlowsError(Exception):
     @property
     def sentences(self) -> str:
         """What happened, to what, and what to do next, on one line."""
-        return " ".join(f"{_sentence(self.what)} {_sentence(self.next_step)}".split())
+        return " ".join(f"{sentence(self.what)} {sentence(self.next_step)}".split())
 
     def __str__(self) -> str:
         """The line ``CODE: what happened, to what. What to do next.`` of logs and tools."""
         return f"{self.code}: {self.sentences}"
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """`text` with one full stop at its end; empty if it is."""
     text = text.rstrip(". ")
-    return text if text.endswith(("?", "!")) else f"{text}."
+    return text if not text or text.endswith(("?", "!")) else f"{text}."
 
 
 class InvalidArgument(OumiFlowsError):

@@ -6,6 +6,7 @@ from typing import Final
 
 from pydantic import Field
 
+from flows.core.errors import sentence
 from flows.core.models import Answer, Value
 
 SHOWN: Final = 20
@@ -110,7 +111,7 @@ class Finding(Value):
         """The finding on one line."""
         said = not self.line or f"line {self.line}" in self.message
         where = "" if said else f" (line {self.line})"
-        return " ".join(f"{_sentence(self.message + where)} {_sentence(self.fix)}".split())
+        return " ".join(f"{sentence(self.message + where)} {sentence(self.fix)}".split())
 
 
 class OumiProblem(Value):
@@ -252,8 +253,3 @@ def list_errors(errors: Sequence[Finding]) -> str:
 
 def _shorten(text: str) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
-
-
-def _sentence(text: str) -> str:
-    text = text.rstrip(". ")
-    return text if not text or text.endswith(("?", "!")) else f"{text}."

@@ -4,10 +4,14 @@ Nothing else does, except the outermost edges of processes. What an error means 
 say.
 """
 
+import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import Final
 
 from flows.core.errors import OumiFlowsError
+
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 @contextmanager
@@ -49,3 +53,14 @@ def error_of(call: Callable[[], object]) -> Exception | None:
     with note_defects(found.append):
         call()
     return found[0] if found else None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, without colours; its type if it has no text."""
+    lines = without_colours(str(error)).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
+
+
+def without_colours(text: str) -> str:
+    """A text without what colours it in a terminal."""
+    return _COLOUR.sub("", text)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -11,9 +10,9 @@ from uuid import UUID
 from prefect import Task
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
-from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRunResult
+from prefect.client.schemas.objects import FlowRun, TaskRunResult
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Pending, Scheduled
+from prefect.states import Cancelling, Pending, Scheduled
 
 from flows.core import names
 from flows.core.configs.clouds import is_local
@@ -25,14 +24,14 @@ from flows.core.prefect_states import PREFECT_STATE
 from flows.core.run_labels import RunLabels
 from flows.core.settings import Settings
 from flows.core.states import JobState
-from flows.job.prefect_calls import patiently, state_of
+from flows.job.prefect_calls import patiently, read_all_runs, state_of
 from flows.job.run_record import RunRecord
 from flows.job.runtime import CancelRequest
 
-_PAGE: Final = 200
 _GROWTH: Final = 1.5
 _LONGEST_POLL_SECONDS: Final = 5.0
 _CREATION_SECONDS: Final = 30.0
+_NAME_CHARS: Final = 200
 
 
 class Children:
@@ -52,12 +51,10 @@ class Children:
 
     async def all(self) -> dict[str, FlowRun]:
         """Read all jobs, by the name of their part, in one query for each 200."""
-        found: list[FlowRun] = []
-        while True:
-            page = await patiently(partial(self._read, offset=len(found)))
-            found += page
-            if len(page) < _PAGE:
-                return {RunLabels.read(run.labels).part or "": run for run in found}
+        ours = FlowRunFilterParentFlowRunId(any_=[self._parent.id])
+        wanted = FlowRunFilter(parent_flow_run_id=ours)
+        found = await patiently(lambda: read_all_runs(self._client, flow_run_filter=wanted))
+        return {RunLabels.read(run.labels).part or "": run for run in found}
 
     async def start(
         self,
@@ -112,7 +109,7 @@ class Children:
         if force and not RunLabels.read(run.labels).force_cancel:
             await self.label(run, RunLabels(force_cancel=True))
         if state_of(run) is not JobState.CANCELLING:
-            state = State[None](type=StateType.CANCELLING, name="Cancelling", message=message)
+            state = Cancelling(message=message)
             await patiently(lambda: self._client.set_flow_run_state(run.id, state))
 
     async def label(self, run: FlowRun, changes: RunLabels) -> None:
@@ -135,15 +132,6 @@ class Children:
             # A forced cancel may follow an ordinary one.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(cancel.wait_for_change(requested), interval.next())
-
-    async def _read(self, *, offset: int) -> list[FlowRun]:
-        return await self._client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(
-                parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[self._parent.id])
-            ),
-            limit=_PAGE,
-            offset=offset,
-        )
 
     def _plan(self, request: JobRequest) -> JobPlan:
         config = submitted_config(
@@ -181,7 +169,7 @@ class Children:
             work_pool=self._parent.work_pool_name or self._settings.work_pool,
             part_of=str(self._parent.id),
             part=part,
-            model_name=plan.model_name[-_PAGE:] or None,
+            model_name=plan.model_name[-_NAME_CHARS:] or None,
             output_dir=plan.output_dir or None,
         )
         return await self._client.create_flow_run_from_deployment(

@@ -12,13 +12,14 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.states import Cancelling
 
 from flows.core.prefect_states import TERMINAL_TYPES
 from flows.core.run_labels import RunLabels
+from flows.job.prefect_calls import read_all_runs
 from flows.job.rejoining import go_on, was_retried
 
-_PAGE: Final = 200
 _LIVE: Final = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED]
 _ENDED: Final = [StateType(name) for name in sorted(TERMINAL_TYPES)]
 
@@ -46,32 +47,26 @@ async def _settle(child_id: UUID, parent: FlowRun, client: PrefectClient) -> Non
         await go_on(child, parent.id, client)
     else:
         message = "Its pipeline or sweep has ended."
-        state = State[None](type=StateType.CANCELLING, name="Cancelling", message=message)
-        await client.set_flow_run_state(child_id, state)
+        await client.set_flow_run_state(child_id, Cancelling(message=message))
 
 
 async def _live_parts(client: PrefectClient, pool: str) -> list[FlowRun]:
-    found: list[FlowRun] = []
-    while True:
-        page = await client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(
-                parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=False),
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_LIVE)),
-            ),
-            limit=_PAGE,
-            offset=len(found),
-        )
-        found += page
-        if len(page) < _PAGE:
-            # Runs of a deleted pool have no pool.
-            return [run for run in found if run.work_pool_name in (pool, None)]
+    found = await read_all_runs(
+        client,
+        flow_run_filter=FlowRunFilter(
+            parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=False),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_LIVE)),
+        ),
+    )
+    # Runs of a deleted pool have no pool.
+    return [run for run in found if run.work_pool_name in (pool, None)]
 
 
 async def _read_ended(client: PrefectClient, ids: Iterable[UUID]) -> list[FlowRun]:
-    return await client.read_flow_runs(
+    return await read_all_runs(
+        client,
         flow_run_filter=FlowRunFilter(
             id=FlowRunFilterId(any_=list(ids)),
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_ENDED)),
         ),
-        limit=_PAGE,
     )

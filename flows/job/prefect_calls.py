@@ -6,10 +6,14 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import httpx
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 
 from flows.core.prefect_states import job_state
 from flows.core.states import JobState
+
+PAGE: Final = 200
+"""Most flow runs the API returns at once (prefect 3.8)."""
 
 _TOO_MANY: Final = 429
 _FIRST_PAUSE_SECONDS: Final = 0.2
@@ -33,6 +37,18 @@ def retried_at(history: "Iterable[State[Any]]") -> datetime | None:
             asked_at = state.timestamp
         has_ended = state.is_final()
     return asked_at
+
+
+async def read_all_runs(
+    client: PrefectClient, *, page: int = PAGE, **filters: Any
+) -> list[FlowRun]:
+    """Read all runs that match, page by page; `filters` as in `PrefectClient.read_flow_runs`."""
+    found: list[FlowRun] = []
+    while True:
+        runs = await client.read_flow_runs(**filters, limit=page, offset=len(found))
+        found += runs
+        if len(runs) < page:
+            return found
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:

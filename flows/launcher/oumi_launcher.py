@@ -10,14 +10,13 @@ from functools import partial
 from typing import TypeVar
 
 from flows.core.errors import ClusterUnreachable, LaunchFailed, OumiFlowsError
-from flows.core.foreign_errors import translate_foreign
+from flows.core.foreign_errors import first_line, translate_foreign
 from flows.core.models import ClusterStatus, JobHandle
 from flows.core.settings import Settings
 from flows.launcher.bounded import Looks
 from flows.launcher.clouds import CloudBackend, known_clouds, make_backend
 from flows.launcher.lanes import Lanes
 from flows.launcher.loading import load_oumi
-from flows.launcher.oumi.backend import first_line
 from flows.launcher.port import ASKS_AGAIN, Clusters, Observation
 from flows.launcher.sky.client import load_if_used
 

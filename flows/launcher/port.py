@@ -12,7 +12,7 @@ ASKS_AGAIN: Final = "oumi-flows asks again by itself"
 
 
 class LauncherState(StrEnum):
-    """The state of a job, as its launcher reports it."""
+    """The state of a job, as its launcher reports it; the values are Oumi's (oumi 0.9)."""
 
     PENDING = "pending"
     RUNNING = "running"

@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
@@ -24,10 +23,8 @@ from flows.core import names
 from flows.core.prefect_states import TERMINAL_TYPES
 from flows.core.run_labels import RunLabels
 from flows.job.intervals import USUAL, Intervals
+from flows.job.prefect_calls import PAGE, read_all_runs
 from flows.worker.ownership import Owner
-
-_PAGE: Final = 200
-"""Most flow runs the API returns at once (prefect 3.9)."""
 
 LATE = "Late"
 """The state name of a run that waits for a slot or a worker. Any other Scheduled state would undo a
@@ -60,7 +57,7 @@ class PoolRuns:
         owner: Owner,
         *,
         intervals: Intervals = USUAL,
-        page: int = _PAGE,
+        page: int = PAGE,
     ) -> None:
         self._client = client
         self._pool = pool
@@ -111,7 +108,7 @@ class PoolRuns:
         """
         states = FlowRunFilter(state=_in_state([StateType.SCHEDULED, *_EXECUTING]))
         named = FlowFilter(name=FlowFilterName(any_=sorted(names.JOB_FLOWS)))
-        found = await self._pages(flow_run_filter=states, flow_filter=named)
+        found = await read_all_runs(self._client, flow_run_filter=states, flow_filter=named)
         found = [run for run in found if run.work_pool_name is None]
         if not found:
             return []
@@ -175,17 +172,11 @@ class PoolRuns:
             state=_in_state(types) if types is not None else None,
         )
         if ids is not None:  # they may have lost their pool meanwhile
-            return await self._pages(flow_run_filter=wanted)
+            return await read_all_runs(self._client, page=self._page, flow_run_filter=wanted)
         pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._pool]))
-        return await self._pages(flow_run_filter=wanted, work_pool_filter=pool)
-
-    async def _pages(self, **filters: Any) -> list[FlowRun]:
-        found: list[FlowRun] = []
-        while True:
-            page = await self._client.read_flow_runs(**filters, limit=self._page, offset=len(found))
-            found += page
-            if len(page) < self._page:
-                return found
+        return await read_all_runs(
+            self._client, page=self._page, flow_run_filter=wanted, work_pool_filter=pool
+        )
 
 
 def _is_due(run: FlowRun, *, now: datetime) -> bool:

@@ -11,9 +11,9 @@ from flows.core.errors import ClusterUnreachable, InvalidArgument, InvalidConfig
 from flows.core.settings import Settings
 from flows.core.states import JobState, TerminationReason
 from flows.launcher.clouds import CloudBackend
+from flows.launcher.local.backend import observation_of
 from flows.launcher.local.job import LocalJob
 from flows.launcher.local.job_folder import JobFolder
-from flows.launcher.local.observations import STATE_OF_LOCAL, observation_of
 from flows.launcher.oumi import backend as oumi_backend
 from flows.launcher.oumi_launcher import OumiLauncher
 from flows.launcher.port import LauncherState
@@ -36,11 +36,9 @@ def test_every_state_of_oumi_is_one_of_ours_and_both_agree_on_its_end(
 ) -> None:
     from oumi.core.launcher import JobState as OumiState
 
-    table = oumi_backend.STATE_OF_OUMI
-    assert set(table) == {state.value for state in OumiState}
-    terminal = {"succeeded", "failed", "cancelled"}
-    assert {value for value, state in table.items() if state.is_terminal} == terminal
-    assert set(table.values()) == set(LauncherState)
+    assert {state.value for state in OumiState} == set(LauncherState)
+    terminal = {OumiState.SUCCEEDED.value, OumiState.FAILED.value, OumiState.CANCELLED.value}
+    assert {state for state in LauncherState if state.is_terminal} == terminal
 
 
 def test_every_job_state_has_one_of_oumis(oumi_launcher: OumiLauncher) -> None:
@@ -52,13 +50,6 @@ def test_every_job_state_has_one_of_oumis(oumi_launcher: OumiLauncher) -> None:
     live = {OumiState.PENDING, OumiState.RUNNING}
     assert {state for state in OUMI_STATE if OUMI_STATE[state] in live} == {
         state for state in JobState if not state.is_terminal
-    }
-
-
-def test_every_job_state_has_one_of_the_launchers(oumi_launcher: OumiLauncher) -> None:
-    assert set(STATE_OF_LOCAL) == set(JobState)
-    assert {state for state, seen in STATE_OF_LOCAL.items() if seen.is_terminal} == {
-        state for state in JobState if state.is_terminal
     }
 
 

@@ -128,15 +128,6 @@ def test_groups_that_a_job_made_itself_go_with_its_own(jobs: Jobs) -> None:
 
 
 @needs_groups
-def test_the_record_of_the_end_has_the_cpu_time_of_every_process(jobs: Jobs) -> None:
-    job = jobs.ended(jobs.launch("(for i in $(seq 20000); do :; done) & wait"))
-    record = JobFolder(job.job_dir).exit_record()
-    assert record is not None
-    assert record.cpu_seconds is not None
-    assert 0 < record.cpu_seconds < 60
-
-
-@needs_groups
 def test_a_job_that_could_not_be_started_leaves_no_group(
     jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

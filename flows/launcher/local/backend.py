@@ -2,15 +2,16 @@
 
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from flows.core.errors import ClusterUnreachable
 from flows.core.models import JobHandle
-from flows.launcher.local.observations import observation_of
-from flows.launcher.local.oumi_cloud import LocalCluster
-from flows.launcher.oumi.backend import OumiBackend, read_job
-from flows.launcher.port import Observation
+from flows.launcher.local.job import LocalJob
+from flows.launcher.local.oumi_cloud import OUMI_STATE, LocalCluster
+from flows.launcher.oumi.backend import OumiBackend, read_job, why_it_ended
+from flows.launcher.port import LauncherState, Observation
 
 _END_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 0.2
@@ -105,3 +106,18 @@ class LocalBackend(OumiBackend):
                     "Cancel them with cancel_job and force=true",
                 )
             never.wait(_LOOK_SECONDS)
+
+
+def observation_of(job: LocalJob) -> Observation:
+    """Observe a job of the store."""
+    message = job.state.upper()
+    if job.reason is not None:
+        message = why_it_ended(job.reason, exit_code=job.exit_code, signal=job.signal)
+    return Observation(
+        state=LauncherState(OUMI_STATE[job.state].value),
+        observed_at=datetime.now(UTC),
+        reason=job.reason,
+        message=message,
+        log_path=str(job.log_path),
+        held_by=job.held_by,
+    )

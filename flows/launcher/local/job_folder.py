@@ -24,6 +24,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -75,9 +76,6 @@ class ProcessRecord(NamedTuple):
     """Folder of the job's control group; empty: the system allowed none."""
 
 
-_PROCESS_FIELDS: Final = frozenset(ProcessRecord._fields)
-
-
 class ExitRecord(NamedTuple):
     """How a job ended; `reason` is a TerminationReason."""
 
@@ -87,10 +85,6 @@ class ExitRecord(NamedTuple):
     phase: str
     started_at: float | None
     ended_at: float
-    cpu_seconds: float | None = None
-    """CPU time of all its processes; None without a control group."""
-    memory_peak_bytes: int | None = None
-    """The most memory they had together; None without the memory controller in the group."""
 
 
 class JobFolder:
@@ -171,11 +165,8 @@ class JobFolder:
 
     def process_record(self) -> ProcessRecord | None:
         """Who runs the job; None if it was never started."""
-        fields = _read(self._process_path)
-        if fields is None:
-            return None
-        # A job started before an upgrade may have fields here that are no longer used.
-        return ProcessRecord(**{name: fields[name] for name in fields.keys() & _PROCESS_FIELDS})
+        fields = _read(self._process_path, ProcessRecord._fields)
+        return None if fields is None else ProcessRecord(**fields)
 
     def record_exit(self, record: ExitRecord, *, reserved: bool) -> bool:
         """Record how the job ended; False, without a change, if that is already on record.
@@ -198,7 +189,7 @@ class JobFolder:
 
     def exit_record(self) -> ExitRecord | None:
         """How the job ended; None if it has not."""
-        fields = _read(self._exit_path)
+        fields = _read(self._exit_path, ExitRecord._fields)
         return None if fields is None else ExitRecord(**fields)
 
     @staticmethod
@@ -240,9 +231,13 @@ def _grace(text: bytes) -> float | None:
     return float(text) if text.strip() else None
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """Read the fields of a record; None if it does not exist, or a power failure damaged it."""
+def _read(path: Path, names: Collection[str] = ()) -> dict[str, Any] | None:
+    """Read fields of a record; None if it does not exist, or a power failure damaged it.
+
+    A job started before an upgrade may have fields that are no longer used: they are left out.
+    """
     try:
-        return json.loads(path.read_bytes())
+        fields = json.loads(path.read_bytes())
     except (FileNotFoundError, json.JSONDecodeError):
         return None
+    return {name: value for name, value in fields.items() if name in names}

@@ -127,9 +127,6 @@ class Supervisor:
         reason = self._wait_for_end(self._sampler(started_at))
         now = time.time() if since is None else started_at + time.monotonic() - since
         status = self._tree.exit_status
-        group = self._tree.group
-        used = group.cpu_seconds() if group else None
-        peak = group.memory_peak_bytes() if group else None
         # Before the end is on record: if this process dies in between, its successor does both.
         self._tree.remove_group()
         return ExitRecord(
@@ -139,8 +136,6 @@ class Supervisor:
             phase=self._folder.phase(),
             started_at=started_at,
             ended_at=max(now, started_at),
-            cpu_seconds=used,
-            memory_peak_bytes=peak,
         )
 
     def _wait_for_end(self, sampler: UsageSampler) -> TerminationReason:

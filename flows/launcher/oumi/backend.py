@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from flows.core.configs.slurm_checks import check_heredocs
 from flows.core.configs.yaml_text import escape_references, mapping_of_yaml
 from flows.core.errors import CloudUnavailable, ClusterNotFound, InvalidConfig
-from flows.core.foreign_errors import translate_foreign
+from flows.core.foreign_errors import first_line, translate_foreign
 from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.core.states import TerminationReason
@@ -19,15 +19,6 @@ from flows.launcher.signals import signal_from_outside
 if TYPE_CHECKING:
     from oumi.core.configs import JobConfig
     from oumi.core.launcher import BaseCluster, JobStatus
-
-STATE_OF_OUMI: Final = {
-    "pending": LauncherState.PENDING,
-    "running": LauncherState.RUNNING,
-    "succeeded": LauncherState.SUCCEEDED,
-    "failed": LauncherState.FAILED,
-    "cancelled": LauncherState.CANCELLED,
-}
-"""Oumi's `JobState` values (oumi 0.9) and ours; a test walks every member."""
 
 _NAME_LENGTH: Final = 30
 
@@ -164,16 +155,10 @@ def read_job(job_config: str) -> "JobConfig":
 def observation(status: "JobStatus") -> Observation:
     """Translate Oumi's status of a job, which has no reason for its end."""
     return Observation(
-        state=STATE_OF_OUMI[status.state.value],
+        state=LauncherState(status.state.value),
         observed_at=datetime.now(UTC),
         message=status.status,
     )
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its name."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def why_it_ended(

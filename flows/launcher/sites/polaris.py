@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from flows.core.errors import ClusterUnreachable
+from flows.core.foreign_errors import first_line
 from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.core.states import TerminationReason
-from flows.launcher.oumi.backend import first_line, why_it_ended
+from flows.launcher.oumi.backend import why_it_ended
 from flows.launcher.port import ASKS_AGAIN, LauncherState, Observation
 from flows.launcher.signals import signal_from_outside
 from flows.launcher.sites.site import SiteBackend

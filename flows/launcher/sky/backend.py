@@ -25,7 +25,6 @@ from flows.launcher.oumi.backend import read_job
 from flows.launcher.port import ASKS_AGAIN, Observation
 from flows.launcher.sky.clusters import SkyClusters
 from flows.launcher.sky.errors import SkyFailed, cancelled_launch
-from flows.launcher.sky.key_locks import KeyLocks
 from flows.launcher.sky.log import SkyLogs
 from flows.launcher.sky.observations import observation_of, observe_end_with_cluster
 from flows.launcher.sky.server import SkyServer
@@ -61,7 +60,7 @@ class SkyBackend:
         self._folder = settings.home / "sky"
         self._logs = SkyLogs(self._server, self._folder)
         self._clusters = SkyClusters(self._server, timeout_seconds=settings.launch_timeout_seconds)
-        self._launching = KeyLocks()
+        self._launching: dict[str, threading.Lock] = {}
         # Names of the observed jobs. A new cluster of the same name gives their ids to other jobs.
         self._names: dict[JobHandle, str] = {}
         self._ended: set[JobHandle] = set()
@@ -93,7 +92,7 @@ class SkyBackend:
         """
         job = _read_job_as(job_config, key)
         self.reach(cluster_name)
-        with self._launching.of(key):
+        with self._launching.setdefault(key, threading.Lock()):
             with nothing_submitted():
                 launch = self._last_launch(cluster_name, key)
             if launch is not None and launch.is_live:

@@ -1,7 +1,6 @@
 """SkyPilot's errors (skypilot 0.12), translated into those of flows.core.errors."""
 
 import contextlib
-import re
 from collections.abc import Generator
 from functools import partial
 from typing import Final
@@ -12,14 +11,13 @@ from flows.core.errors import (
     InvalidArgument,
     LaunchCancelled,
 )
-from flows.core.foreign_errors import translate_foreign
+from flows.core.foreign_errors import first_line, translate_foreign, without_colours
 from flows.launcher.port import ASKS_AGAIN
 
 HOW_TO_START: Final = (
     "Start one with `sky api start` on the worker's machine, or set SKYPILOT_API_SERVER_ENDPOINT "
     "for the worker"
 )
-_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class SkyFailed(Exception):
@@ -93,15 +91,9 @@ def cancelled_launch() -> LaunchCancelled:
     )
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, without colours."""
-    lines = _COLOUR.sub("", str(error)).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
-
-
 def _one_line(error: BaseException) -> str:
     """All of an error's text, without colours, in one line."""
-    return " ".join(_COLOUR.sub("", str(error)).split()) or type(error).__name__
+    return " ".join(without_colours(str(error)).split()) or type(error).__name__
 
 
 def cannot_be_asked() -> tuple[type[Exception], ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from flows.core.errors import ClusterUnreachable, OumiFlowsError
+from flows.core.foreign_errors import without_colours
 from flows.core.private_files import make_private, open_private
 from flows.launcher.port import ASKS_AGAIN
 from flows.launcher.sky.values import LAUNCH_KEY
@@ -16,7 +17,6 @@ _MOMENT_SECONDS: Final = 2.0
 _REST_SECONDS: Final = 10.0
 """How long a reader waits for the rest of the log of a job that has ended."""
 _LOOK_SECONDS: Final = 0.1
-_COLOUR: Final = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 _KEY: Final = re.compile(rf"^\({LAUNCH_KEY.pattern}, pid=\d+\) ")
 """The launch key, which SkyPilot puts before each line of a job of that name."""
 _OF_A_PROCESS: Final = re.compile(r"^\([^()\n]*\bpid=\d+[^()\n]*\) ")
@@ -145,7 +145,7 @@ def _lines(stream: Iterable[str]) -> Iterator[str]:
     for chunk in stream:
         end = _END.search(chunk)
         before = chunk if end is None else chunk[: end.start()]
-        line = _COLOUR.sub("", before)
+        line = without_colours(before)
         if not _ASIDE.match(line):
             held += _KEY.sub("", line)
         if end is not None or _OF_A_PROCESS.match(line):

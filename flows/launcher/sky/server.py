@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from flows.core.errors import CloudUnavailable, ClusterUnreachable
-from flows.core.foreign_errors import error_of
+from flows.core.foreign_errors import error_of, first_line
 from flows.core.private_files import make_private, open_private
 from flows.launcher.bounded import call_within
 from flows.launcher.port import ASKS_AGAIN
@@ -16,7 +16,6 @@ from flows.launcher.sky.errors import (
     HOW_TO_START,
     SkyFailed,
     cancelled_launch,
-    first_line,
     translate_errors,
     translate_refusals,
 )
