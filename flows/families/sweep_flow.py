@@ -241,7 +241,12 @@ class _Run:
 
     async def _read_losses(self, run: FlowRun) -> list[Point]:
         look = f"the losses of job {run.id}"
-        return await self._parent.reading.read(look, read_losses, result_files(run.labels)) or []
+        return (
+            await self._parent.reading.read(
+                look, read_losses, result_files(RunLabels.read(run.labels))
+            )
+            or []
+        )
 
     def _rank(self, trials: list[_Trial]) -> list[_Trial]:
         """Sort the trials: the best first, then diverged ones, then those without a value."""

@@ -72,7 +72,7 @@ class RecordedEvents:
             "config": _config(args) | _model_facts(model) | _data_facts(train_dataloader),
         }
         self._recorder.note("begin", facts)
-        self._enter("train", state)
+        self._enter("training", state)
 
     @_harmless
     def on_log(
@@ -92,12 +92,12 @@ class RecordedEvents:
     @_harmless
     def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """An evaluation runs."""
-        self._enter("evaluate", state)
+        self._enter("evaluation", state)
 
     @_harmless
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """A training step runs."""
-        self._enter("train", state)
+        self._enter("training", state)
 
     @_harmless
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -111,7 +111,7 @@ class RecordedEvents:
         """The training ended by itself; what follows saves the model."""
         if state.is_world_process_zero:
             self._recorder.note("end", {"step": state.global_step})
-        self._enter("save", state)
+        self._enter("saving", state)
 
     def _enter(self, phase: str, state: Any) -> None:
         if phase != self._phase and state.is_world_process_zero:

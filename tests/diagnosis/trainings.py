@@ -73,7 +73,7 @@ class Training:
         times = np.arange(START - 60, end + 60, max(5.0, (end - START) / 800))
         busy = np.clip(self.rng.normal(level, sigma, len(times)), 0, 100)
         none = np.zeros(len(times), dtype=np.int64)
-        self.usage["gpu0_utilisation"] = Series(none, times, busy)
+        self.usage["gpu0_utilization_percent"] = Series(none, times, busy)
         self.usage["gpu0_memory_bytes"] = Series(none, times, np.full(len(times), memory))
 
     def evidence(self, *, is_running: bool | None = None, **config: float) -> Evidence:

@@ -68,7 +68,7 @@ class Evidence:
         events: The events of the training record, in order.
         log: The last lines of the log, without secrets.
         ended: How the job ended; None: it has not.
-        usage: Resources by time: `ram_bytes`, `cpu_seconds`, `gpu0_utilisation` (percent),
+        usage: Resources by time: `ram_bytes`, `cpu_seconds`, `gpu0_utilization_percent` (percent),
             `gpu0_memory_bytes`; the steps of these series mean nothing.
         config: What the config says.
         phase: What the training does now, such as ``evaluation``; empty: not known.

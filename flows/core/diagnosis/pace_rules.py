@@ -106,7 +106,7 @@ def find_stalled(evidence: Evidence) -> Finding | None:
 
 def find_idle_gpu(evidence: Evidence) -> Finding | None:
     """Find a GPU that does next to nothing while the training makes steps."""
-    busy, main = evidence.usage.get("gpu0_utilisation", EMPTY).finite(), _main(evidence)
+    busy, main = evidence.usage.get("gpu0_utilization_percent", EMPTY).finite(), _main(evidence)
     if len(main.times) < 5:
         return None
     part = busy.part((busy.times >= main.times[2]) & (busy.times <= main.times[-1]))
@@ -217,7 +217,7 @@ def _last_signs(evidence: Evidence) -> list[float]:
 
 
 def _work_meanwhile(evidence: Evidence, since: float) -> str:
-    busy = evidence.usage.get("gpu0_utilisation", EMPTY)
+    busy = evidence.usage.get("gpu0_utilization_percent", EMPTY)
     busy = busy.part(busy.times > since)
     if not len(busy.times):
         return ""

@@ -69,6 +69,11 @@ class ControlGroup:
                     os.kill(pid, signal.SIGKILL)
         return None
 
+    def cpu_seconds(self) -> float | None:
+        """CPU time used in the group so far; None where the kernel does not report it."""
+        used = flat_numbers(self._read("cpu.stat")).get("usage_usec")
+        return None if used is None else used / 1e6
+
     def remove(self) -> None:
         """Remove the group and the groups that a job created below it; one with processes stays."""
         for folder in reversed(self._folders()):

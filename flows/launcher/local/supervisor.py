@@ -124,7 +124,9 @@ class Supervisor:
             started_at: Wall-clock time of the start.
             since: Monotonic time of the start, if this process started the job.
         """
-        reason = self._wait_for_end(self._sampler(started_at))
+        sampler = self._sampler(started_at)
+        reason = self._wait_for_end(sampler)
+        sampler.finish()
         now = time.time() if since is None else started_at + time.monotonic() - since
         status = self._tree.exit_status
         # Before the end is on record: if this process dies in between, its successor does both.

@@ -87,6 +87,13 @@ class UsageSampler:
         wait = min(max(age * _GROWTH, _FIRST_SECONDS), _LONGEST_SECONDS)
         self._due_at = time.monotonic() + wait
 
+    def finish(self) -> None:
+        """Record the CPU time of a job that has ended, where that is known exactly."""
+        cpu = self._cpu_seconds()
+        if cpu is not None:
+            with suppress(OSError):
+                self._recorder.log(int(time.time() - self._started_at) + 1, {CPU: cpu})
+
     def _read(self) -> dict[str, float]:
         live = {pid: used for pid in self._pids() if (used := _read_process(pid)) is not None}
         ram = sum(used.ram_bytes for used in live.values())

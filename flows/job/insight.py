@@ -1,0 +1,120 @@
+"""Looks at the training of a running job: its health, what it uses, and a page for people."""
+
+import base64
+import time
+from pathlib import Path
+from typing import Final
+
+from flows.core.diagnosis.findings import Diagnosis, Health
+from flows.core.diagnosis.reading import diagnose_job
+from flows.core.diagnosis.request import DiagnosisRequest
+from flows.core.models import Value
+from flows.core.numbers import to_json
+from flows.core.redaction import Redactor
+from flows.core.states import TerminationReason
+from flows.core.training.chart import draw_metrics
+from flows.core.training.recorder import record_folder
+from flows.core.training.summary import read_metrics
+from flows.core.training.usage import Usage, read_usage
+from flows.core.training.values import JobMetrics, MetricsRequest, Point
+
+_SHARE: Final = 0.01
+"""Share of one processor that the looks of a worker may take, over all its jobs."""
+_POINTS: Final = 300
+
+
+class Insight(Value):
+    """What one look found.
+
+    Attributes:
+        page: Markdown for people: health, chart, last values; empty: there is nothing to show.
+    """
+
+    diagnosis: Diagnosis
+    usage: Usage | None
+    page: str = ""
+
+
+class LookRate:
+    """Limits how often a worker looks at the trainings of its jobs.
+
+    Args:
+        seconds: Least time between two looks at one job.
+    """
+
+    def __init__(self, seconds: float = 30.0) -> None:
+        self.seconds = seconds
+        self._free_at = 0.0
+
+    def take_turn(self) -> bool:
+        """Whether a look may begin now."""
+        return time.monotonic() >= self._free_at
+
+    def note_cost(self, seconds: float) -> None:
+        """Let the next look wait for the time that this one took."""
+        self._free_at = time.monotonic() + seconds / _SHARE * (1 - _SHARE)
+
+
+def look_at_training(
+    log_path: Path,
+    *,
+    hide: Redactor,
+    reason: TerminationReason | None = None,
+    output_dir: str = "",
+) -> Insight:
+    """Read the record beside a log, diagnose it and draw it. Blocking.
+
+    Args:
+        log_path: The log of the last attempt.
+        hide: Hides secrets.
+        reason: Why the job ended; None: it runs.
+        output_dir: Where it writes its results.
+    """
+    request = DiagnosisRequest(
+        log_paths=[str(log_path)],
+        is_running=reason is None,
+        now=time.time(),
+        reason=reason,
+        output_dir=output_dir,
+    )
+    diagnosis = diagnose_job(request, hide)
+    metrics = read_metrics(MetricsRequest(job_id="", log_paths=[str(log_path)], points=_POINTS))
+    page = hide.data(write_page(metrics, diagnosis))
+    return Insight(diagnosis=diagnosis, usage=read_usage(record_folder(log_path)), page=page)
+
+
+def write_page(metrics: JobMetrics, diagnosis: Diagnosis) -> str:
+    """Write the Markdown that the Prefect UI (3.9) shows; it renders images from data URLs."""
+    if not metrics.keys:
+        return ""
+    chart = base64.b64encode(draw_metrics([metrics])).decode()
+    rows = [
+        f"| {one.key} | {_text(one.last.value)} | {one.last.step} | {_best(one.best)} |"
+        for one in metrics.keys
+    ]
+    return "\n".join(
+        [
+            _health_line(diagnosis),
+            "",
+            f"![metrics](data:image/png;base64,{chart})",
+            "",
+            "| metric | last | step | best |",
+            "| --- | --- | --- | --- |",
+            *rows,
+        ]
+    )
+
+
+def _health_line(diagnosis: Diagnosis) -> str:
+    if diagnosis.health is Health.OK:
+        return "Health: **ok**"
+    return f"Health: **{diagnosis.health}**. {diagnosis.summary}"
+
+
+def _best(best: Point | None) -> str:
+    return "" if best is None else f"{_text(best.value)} at step {best.step}"
+
+
+def _text(value: float) -> str:
+    shown = to_json(value)
+    return shown if isinstance(shown, str) else f"{shown:.6g}"
