@@ -3,12 +3,11 @@
 import base64
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from flows.core.diagnosis.findings import Diagnosis, Health
 from flows.core.diagnosis.reading import diagnose_job
 from flows.core.diagnosis.request import DiagnosisRequest
-from flows.core.models import Value
 from flows.core.numbers import to_json
 from flows.core.redaction import Redactor
 from flows.core.states import TerminationReason
@@ -23,16 +22,30 @@ _SHARE: Final = 0.01
 _POINTS: Final = 300
 
 
-class Insight(Value):
+class Insight(NamedTuple):
     """What one look found.
 
     Attributes:
-        page: Markdown for people: health, chart, last values; empty: there is nothing to show.
+        diagnosis: How the training does.
+        usage: What the job uses of its machine; None: that is not known.
     """
 
     diagnosis: Diagnosis
     usage: Usage | None
-    page: str = ""
+
+    def as_metadata(self, *, limit: int) -> dict[str, str]:
+        """Write it as metadata of an artifact, each value with at most `limit` characters."""
+        found = {"health": self.diagnosis.health.value}
+        if self.usage is not None:
+            gpus = self.usage.gpus
+            text = self.usage.model_dump_json(exclude_none=True)
+            while len(text) > limit and gpus:
+                gpus = gpus[:-1]
+                text = self.usage.model_copy(update={"gpus": gpus}).model_dump_json(
+                    exclude_none=True
+                )
+            found["usage"] = text
+        return found
 
 
 class LookRate:
@@ -62,7 +75,7 @@ def look_at_training(
     reason: TerminationReason | None = None,
     output_dir: str = "",
 ) -> Insight:
-    """Read the record beside a log, diagnose it and draw it. Blocking.
+    """Read the record beside a log, and diagnose it. Blocking.
 
     Args:
         log_path: The log of the last attempt.
@@ -77,14 +90,20 @@ def look_at_training(
         reason=reason,
         output_dir=output_dir,
     )
-    diagnosis = diagnose_job(request, hide)
-    metrics = read_metrics(MetricsRequest(job_id="", log_paths=[str(log_path)], points=_POINTS))
-    page = hide.data(write_page(metrics, diagnosis))
-    return Insight(diagnosis=diagnosis, usage=read_usage(record_folder(log_path)), page=page)
+    return Insight(diagnose_job(request, hide), read_usage(record_folder(log_path)))
+
+
+def draw_page(log_path: Path, diagnosis: Diagnosis) -> str:
+    """Draw the page of the job that writes a log. Blocking."""
+    request = MetricsRequest(job_id="", log_paths=[str(log_path)], points=_POINTS)
+    return write_page(read_metrics(request), diagnosis)
 
 
 def write_page(metrics: JobMetrics, diagnosis: Diagnosis) -> str:
-    """Write the Markdown that the Prefect UI (3.9) shows; it renders images from data URLs."""
+    """Write Markdown with health, chart and last values; empty if there is no metric.
+
+    The Prefect UI (3.9) renders images from data URLs in it.
+    """
     if not metrics.keys:
         return ""
     chart = base64.b64encode(draw_metrics([metrics])).decode()

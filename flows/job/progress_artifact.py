@@ -2,16 +2,10 @@
 
 from datetime import datetime
 from typing import Final
-from uuid import UUID
-
-from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
-from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterFlowRunId,
-    ArtifactFilterType,
-)
 
 from flows.core.models import JobProgress
+from flows.job.insight import Insight
+from flows.job.run_artifact import RunArtifact
 from flows.job.run_record import RunRecord
 
 _METADATA_LIMIT: Final = 500
@@ -27,42 +21,21 @@ class ProgressArtifact:
 
     def __init__(self, record: RunRecord) -> None:
         self._record = record
-        self._client = record.client
-        self._id: UUID | None = None
+        self._artifact = RunArtifact(record, kind="progress", prefix="job")
 
     async def show(
-        self, progress: JobProgress, *, observed_at: datetime, unreachable: str | None
+        self,
+        progress: JobProgress,
+        *,
+        observed_at: datetime,
+        unreachable: str | None,
+        insight: Insight | None = None,
     ) -> None:
         """Create or update the artifact, which names its attempt.
 
         Raises:
             httpx.HTTPError: Prefect did not answer.
         """
-        metadata = self._metadata(progress, observed_at=observed_at, unreachable=unreachable)
-        data, description = progress.percent or 0.0, describe(progress)
-        if self._id is None:
-            self._id = await self._find()
-        if self._id is None:
-            run_id = self._record.run.id
-            created = await self._client.create_artifact(
-                ArtifactCreate(
-                    key=f"job-{run_id}",
-                    type="progress",
-                    data=data,
-                    description=description,
-                    metadata_=metadata,
-                    flow_run_id=run_id,
-                )
-            )
-            self._id = created.id
-        else:
-            await self._client.update_artifact(
-                self._id, ArtifactUpdate(data=data, description=description, metadata_=metadata)
-            )
-
-    def _metadata(
-        self, progress: JobProgress, *, observed_at: datetime, unreachable: str | None
-    ) -> dict[str, str]:
         known = progress.model_dump(exclude_none=True, exclude={"percent"})
         metadata = {key: str(value) for key, value in known.items()} | {
             "attempt": str(self._record.labels.attempt or 1),
@@ -71,20 +44,11 @@ class ProgressArtifact:
         }
         if unreachable:
             metadata["unreachable_reason"] = unreachable[:_METADATA_LIMIT]
-        return metadata
-
-    async def _find(self) -> UUID | None:
-        run = self._record.run
-        if run.run_count <= 1:
-            return None
-        found = await self._client.read_artifacts(
-            artifact_filter=ArtifactFilter(
-                flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]),
-                type=ArtifactFilterType(any_=["progress"]),
-            ),
-            limit=1,
+        if insight is not None:
+            metadata |= insight.as_metadata(limit=_METADATA_LIMIT)
+        await self._artifact.write(
+            progress.percent or 0.0, description=describe(progress), metadata=metadata
         )
-        return found[0].id if found else None
 
 
 def describe(progress: JobProgress) -> str:
