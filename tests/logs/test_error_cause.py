@@ -116,6 +116,11 @@ def test_a_gpu_without_memory_is_a_lack_of_memory() -> None:
     assert not cause.is_out_of_memory
 
 
+def test_a_traceback_whose_header_is_cut_off_is_read_too() -> None:
+    lines = [*traceback("ValueError: row 9")[1:], "", DURING, "", *traceback("RuntimeError: x")]
+    assert text_of(lines) == "ValueError: row 9 (then RuntimeError: x)"
+
+
 def test_a_file_torn_for_lack_of_memory_is_no_full_disk() -> None:
     lines = [*traceback("MemoryError"), "", DURING, "", *traceback(TORN)]
     assert text_of(lines) == f"{TORN} (after MemoryError)"

@@ -26,6 +26,8 @@ _BOX: Final = "│╭╰"
 _NO_DETAIL: Final = re.compile(r"^(?:\[[WEI]\d|[WEI]\d{4} |Exception ignored|\s*\d{1,3}%\||\{')")
 """Begins of lines that belong to no message: of torch's own log, a progress bar, metrics."""
 _DETAILS: Final = 12
+_FIRST_LINES: Final = 4
+"""A frame within so many first lines belongs to a traceback that began before them."""
 _FRAMES: Final = 60
 
 
@@ -82,6 +84,12 @@ def read_chains(lines: Sequence[str]) -> list[Chain]:
     return sorted((chain for chain in found if chain.links), key=lambda chain: chain.end)
 
 
+def _is_cut(lines: Sequence[str]) -> bool:
+    """Whether lines are those of a traceback whose header is above them."""
+    first = next((line for line in lines if _HEADER.search(line) or _FRAME.match(line)), "")
+    return bool(_FRAME.match(first))
+
+
 class _Reader:
     """Reads the lines of one process."""
 
@@ -96,6 +104,8 @@ class _Reader:
     def read(self, lines: Sequence[tuple[int, str]]) -> Iterator[Chain]:
         """Read the chains, each when the next one begins."""
         before = ""
+        if _is_cut([line for _, line in lines[:_FIRST_LINES]]):
+            self._begin(lines[0][0], is_side=False)
         for at, line in lines:
             if _LINK.match(line.strip()):
                 self._is_linked, self._in_traceback, self._details = True, False, 0
