@@ -12,6 +12,7 @@ import yaml
 
 from flows.core.diagnosis.evidence import ConfigFacts, Ending, Evidence
 from flows.core.states import TerminationReason
+from flows.core.training.series import Series
 from tests.diagnosis.healthy import SHAPES
 from tests.diagnosis.sick import SICK
 
@@ -28,7 +29,8 @@ class Case(NamedTuple):
     Attributes:
         name: Names it in a failure of the test.
         kind: The kind of finding that it must give; empty: none.
-        origin: ``curve``, ``provoked`` (a log of the real tools) or ``written`` (one by hand).
+        origin: ``curve``, ``real curve``, ``provoked`` (a log of the real tools) or ``written`` (a
+            log written by hand).
         evidence: What is known of it.
     """
 
@@ -40,7 +42,7 @@ class Case(NamedTuple):
 
 def read_cases() -> list[Case]:
     """All cases, always the same."""
-    return [*_sick(), *_healthy(), *_provoked(), *_written()]
+    return [*_sick(), *_healthy(), *_real(), *_provoked(), *_written()]
 
 
 def held_out(cases: Iterable[Case]) -> set[str]:
@@ -72,6 +74,24 @@ def _healthy() -> Iterable[Case]:
         draw = SHAPES[number % len(SHAPES)]
         name = f"healthy-{draw.__name__}-{number}"
         yield Case(name, "", "curve", draw(_rng(name)))
+
+
+def _real() -> Iterable[Case]:
+    """Curves of real trainings of a tiny model; see `provoking/curves.py`."""
+    for name, facts in json.loads((LOGS / "curves.json").read_text()).items():
+        yield Case(name, facts["kind"], "real curve", _trained(facts["history"]))
+
+
+def _trained(history: list[dict[str, float]]) -> Evidence:
+    points: dict[str, list[tuple[int, float, float]]] = {}
+    for number, row in enumerate(history):
+        for metric, value in row.items():
+            if metric != "step":
+                at = NOW + number
+                points.setdefault(metric, []).append((int(row["step"]), at, value))
+    series = {metric: Series.of(rows) for metric, rows in points.items()}
+    ended = Ending(TerminationReason.COMPLETED, 0)
+    return Evidence(now=NOW + len(history), series=series, ended=ended)
 
 
 def _provoked() -> Iterable[Case]:

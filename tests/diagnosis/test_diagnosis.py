@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flows.core.configs.schema import ConfigType, load_schema
 from flows.core.diagnosis.advice import advise, save_gpu_memory
@@ -21,6 +23,10 @@ CUDA = (
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total "
     "capacity of 79.11 GiB of which 1.02 GiB is free."
 )
+METRICS = [
+    "loss", "eval_loss", "grad_norm", "learning_rate", "reward", "kl", "num_tokens",
+    "gpu0_utilisation", "rewards/chosen",
+]  # fmt: skip
 FAILED = Ending(TerminationReason.NONZERO_EXIT, 1)
 
 
@@ -102,6 +108,32 @@ def test_silence_outside_of_training_is_no_stall(phase: str) -> None:
     assert diagnose(replace(silent, phase=phase)).findings == []
     events = [{"kind": "phase", "phase": phase, "at": 50.0}]
     assert diagnose(replace(silent, events=events)).findings == []
+
+
+def test_a_training_that_has_made_all_steps_is_no_stall() -> None:
+    loss = Series.of((step, float(step), 2.0 - step / 100) for step in range(50))
+    events = [{"kind": "begin", "step": 0, "max_steps": 49, "at": -1.0}]
+    done = Evidence(now=9000.0, is_running=True, series={"loss": loss}, events=events)
+    assert diagnose(done).findings == []
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    values=st.lists(st.floats(width=64), max_size=60),
+    names=st.lists(st.sampled_from(METRICS), max_size=4),
+    jump=st.integers(0, 5),
+    log=st.lists(st.text(max_size=40), max_size=5),
+    is_running=st.booleans(),
+)
+def test_any_record_can_be_diagnosed(
+    values: list[float], names: list[str], jump: int, log: list[str], is_running: bool
+) -> None:
+    rows = [(at * jump, float(at), value) for at, value in enumerate(values)]
+    series = {name: Series.of(rows[number:]) for number, name in enumerate(names)}
+    ended = None if is_running else FAILED
+    diagnose(
+        Evidence(now=1e9, is_running=is_running, series=series, usage=series, log=log, ended=ended)
+    )
 
 
 def test_a_job_that_was_stopped_for_its_time_limit_may_have_stalled() -> None:

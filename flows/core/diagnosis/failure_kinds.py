@@ -11,6 +11,8 @@ from flows.core.logs.tracebacks import Raised
 _PATTERNS: Final = [
     (kind, re.compile("|".join(words), re.MULTILINE)) for kind, words in WORDS.items()
 ]
+_DECISIVE: Final = frozenset({FindingKind.DISK_FULL, FindingKind.OUT_OF_MEMORY})
+_WORKER_CRASH: Final = re.compile(r"killed by signal: (?:Segmentation fault|Aborted)")
 _DATA_CODE: Final = re.compile(
     r"/(?:site|dist)-packages/datasets/|/torch/utils/data/|collat|/PIL/|/pyarrow/|/gzip\.py"
     r"|/data_utils\.py|/oumi/core/(?:tokenizers|datasets)/|/oumi/builders/data\.py|/oumi/datasets/"
@@ -42,9 +44,14 @@ def classify_error(text: str) -> FindingKind | None:
 
 
 def classify_links(links: Sequence[Raised]) -> FindingKind | None:
-    """The kind of a chain of exceptions by the first that fits one, then by where it arose."""
-    kinds = (classify_error(link.text) for link in links)
-    found = next((kind for kind in kinds if kind is not None), None)
+    """The kind of a chain of exceptions by the first that fits one, then by where it arose.
+
+    A lack of memory or of space counts wherever it stands: it makes connections fail first.
+    """
+    if any(_WORKER_CRASH.search(link.error) for link in links):
+        return FindingKind.CRASH
+    kinds = [kind for link in links if (kind := classify_error(link.text))]
+    found = next((kind for kind in kinds if kind in _DECISIVE), kinds[0] if kinds else None)
     if found is None and (links[-1].error == "StopIteration" or any(map(_is_of_data, links))):
         return FindingKind.DATA_ERROR
     return found

@@ -16,8 +16,6 @@ _HIDDEN_BY: Final = ("entropy", "mean_token_accuracy", "train/entropy")
 _LOST_GRADIENTS: Final = 10
 """Rows in a row without finite gradients after which nothing is learned. Half-precision training
 skips a few such steps while it looks for its scale."""
-_LOG_TWO: Final = float(np.log(2))
-"""The loss of preference learning that has learned nothing."""
 
 
 def find_not_finite(evidence: Evidence, curves: Curves) -> Finding | None:
@@ -183,11 +181,11 @@ def _not_finite(name: str, series: Series, bad: np.ndarray, evidence: Evidence) 
         kind=FindingKind.NOT_FINITE,
         severity=FindingSeverity.WARNING if is_over else FindingSeverity.ERROR,
         evidence=text,
-        try_=_mend(name, is_first=not len(before.steps), evidence=evidence),
+        try_=_list_remedies(name, is_first=not len(before.steps), evidence=evidence),
     )
 
 
-def _mend(name: str, *, is_first: bool, evidence: Evidence) -> list[str]:
+def _list_remedies(name: str, *, is_first: bool, evidence: Evidence) -> list[str]:
     if name == "eval_loss":
         return ["Check the validation data: rows without a trained token have no loss."]
     rate = evidence.config.learning_rate

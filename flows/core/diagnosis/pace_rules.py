@@ -79,7 +79,7 @@ def find_stalled(evidence: Evidence) -> Finding | None:
         return None
     pace = _pace(evidence)
     main = _main(evidence)
-    if len(pace.gaps) < 2 or any(event.get("kind") == "end" for event in evidence.events[-1:]):
+    if len(pace.gaps) < 2 or _is_over(evidence, int(main.steps[-1])):
         return None
     last = max([float(main.times[-1]), *_last_signs(evidence)])
     silent = evidence.now - last
@@ -198,6 +198,18 @@ def _ratio(values: Floats, steps: Integers, pace: _Pace, tail: int) -> float:
     is_late = steps >= pace.steps[-tail]
     late, early = middle(values[is_late]), middle(values[~is_late][: max(5, len(values) // 2)])
     return max(1.0, late / early) if early > 0 and np.isfinite(late) else 1.0
+
+
+def _is_over(evidence: Evidence, step: int) -> bool:
+    """Whether all steps are done; saving the model may take long."""
+    for event in reversed(evidence.events):
+        if event.get("kind") == "end":
+            return True
+        if event.get("kind") == "begin":
+            most = event.get("max_steps")
+            return isinstance(most, int) and 0 < most <= step
+    most = evidence.config.max_steps
+    return most is not None and 0 < most <= step
 
 
 def _last_phase(events: Sequence[Mapping[str, Any]]) -> str:

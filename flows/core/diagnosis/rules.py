@@ -5,6 +5,8 @@ A false alarm costs more than a miss, so every rule asks for more than one sign.
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from flows.core.diagnosis.curves import Curves, pick_curves
 from flows.core.diagnosis.evidence import Evidence
 from flows.core.diagnosis.failures import find_failure
@@ -23,8 +25,9 @@ from flows.core.diagnosis.progress_rules import find_no_progress
 def diagnose(evidence: Evidence) -> Diagnosis:
     """Find what is wrong with a training."""
     curves = pick_curves(evidence.series)
-    failure = find_failure(evidence)
-    found = [failure, *_find_in_curves(evidence, curves), *_find_in_pace(evidence)]
+    with np.errstate(all="ignore"):  # values of any size
+        measured = [*_find_in_curves(evidence, curves), *_find_in_pace(evidence)]
+    found = [find_failure(evidence), *measured]
     findings = [finding for finding in found if finding is not None]
     findings.sort(key=lambda finding: finding.severity is not FindingSeverity.ERROR)
     health = _health(evidence, findings)
