@@ -106,7 +106,8 @@ def find_overfitting(curves: Curves) -> Finding | None:
     if len(after) < 2 or best <= 0:
         return None
     end = middle(after[-3:])
-    sigma = noise(held.values) if count > 5 else 0.0
+    since = held.values[at:] if len(after) >= 5 else held.values
+    sigma = noise(since) if count > 5 else 0.0
     rises = float(np.mean(np.diff(held.values[at:]) > 0))
     if end - best < max(0.05 * best, 3 * sigma) or rises < 0.6 or float(after[-1]) < 1.04 * best:
         return None

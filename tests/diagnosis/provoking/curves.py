@@ -48,15 +48,9 @@ def _sft(count: int = 300, *, change: Callable[[Any], None] | None = None, **mor
     from tiny import rows, sft
 
     torch.manual_seed(1)
-    held = rows(400)[340:] if more.get("eval_strategy") else None
+    held = Dataset.from_list(rows(400)[340:]) if "eval_strategy" in more else None
     settings = {"logging_steps": 2, "learning_rate": 5e-3, "max_steps": 80} | more
-    trainer = sft(Dataset.from_list(rows(count)), **settings)
-    if held:
-        columns = ["input_ids"]
-        prepared = sft(Dataset.from_list(held)).train_dataset
-        trainer.eval_dataset = prepared.select_columns(
-            [name for name in prepared.column_names if name in {*columns, "seq_lengths", "labels"}]
-        )
+    trainer = sft(Dataset.from_list(rows(count)), held, **settings)
     if change:
         change(trainer)
     trainer.train()

@@ -30,12 +30,14 @@ def write(path, lines):
     return path
 
 
-def sft(data, **more):
+def sft(data, held=None, **more):
     from trl import SFTConfig, SFTTrainer
 
     settings = {"max_steps": 6, "logging_steps": 2, "per_device_train_batch_size": 4, **more}
     args = SFTConfig("out", use_cpu=True, report_to=[], save_strategy="no", **settings)
-    return SFTTrainer(model(), args, train_dataset=data, processing_class=tokenizer())
+    return SFTTrainer(
+        model(), args, train_dataset=data, eval_dataset=held, processing_class=tokenizer()
+    )
 
 
 def limit_memory(extra_bytes):
