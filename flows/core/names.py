@@ -17,6 +17,8 @@ PRE_FLIGHT_FLOW: Final = "pre-flight-check"
 JOB_METRICS_FLOW: Final = "job-metrics"
 DIAGNOSE_FLOW: Final = "diagnose-job"
 PREVIEW_FLOW: Final = "preview-data"
+HEALTH_EVENT: Final = "oumi-flows.job.health"
+"""Prefect event of a job whose health changed; docs/diagnosis.md describes it."""
 WORK_POOL: Final = "oumi"
 WORKER_TYPE: Final = "oumi"
 

@@ -40,6 +40,7 @@ from flows.job.run_stopwatches import RunStopwatches
 from flows.job.runtime import CancelRequest, Runtime
 from flows.job.shared_output import jobs_that_shared
 from flows.job.submissions import Submissions
+from flows.job.training_watch import TrainingWatch
 
 T = TypeVar("T")
 
@@ -83,7 +84,10 @@ class Attempt:
         self._cancel = cancel
         self._logger = logger = HidingLogger(logger, own_redactor())
         self._report = Report(
-            record, logger, interval_seconds=self._settings.progress_interval_seconds
+            record,
+            logger,
+            interval_seconds=self._settings.progress_interval_seconds,
+            training=TrainingWatch(record, runtime, logger),
         )
         self._submissions = Submissions(record, request, is_new=is_new)
         self._plan = LaunchPlan(request, record, self._settings, logger)

@@ -17,7 +17,7 @@ from flows.core.training.summary import read_metrics
 from flows.core.training.usage import Usage, read_usage
 from flows.core.training.values import JobMetrics, MetricsRequest, Point
 
-_SHARE: Final = 0.01
+_SHARE: Final = 0.05
 """Share of one processor that the looks of a worker may take, over all its jobs."""
 _POINTS: Final = 300
 

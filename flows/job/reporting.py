@@ -15,12 +15,14 @@ from flows.core.models import JobProgress
 from flows.core.redaction import own_redactor
 from flows.core.states import JobState, TerminationReason
 from flows.core.training.recorder import record_folder
+from flows.job.insight import Insight
 from flows.job.log_recorder import LogRecorder
 from flows.job.outcome import Outcome
 from flows.job.progress import ProgressReader
 from flows.job.progress_artifact import ProgressArtifact
 from flows.job.reading import Reading
 from flows.job.run_record import RunRecord
+from flows.job.training_watch import TrainingWatch
 from flows.launcher.port import Observation
 
 _LINES_PER_UPDATE = 20
@@ -43,10 +45,13 @@ class Report:
         logger: "logging.Logger | logging.LoggerAdapter[logging.Logger]",
         *,
         interval_seconds: float,
+        training: TrainingWatch | None = None,
     ) -> None:
         self.redactor = own_redactor()
         """Hides secrets in everything that goes to Prefect."""
         self._artifact = ProgressArtifact(record)
+        self._training = training
+        self._insight: Insight | None = None
         self._logger = logger
         self._interval = interval_seconds
         self._reading = Reading()
@@ -73,8 +78,12 @@ class Report:
             path = Path(seen.log_path)
             await self._reading.read("the metrics of a job", self._record_metrics, path, rest=final)
             await self._forward(path, final=final)
+        insight = None
+        if seen.log_path and self._training and not final:
+            insight = await self._training.look(Path(seen.log_path), hide=self.redactor)
+        self._insight = insight or self._insight
         stale = now - self._shown_at > _SHOW_SECONDS
-        if progress is not None or self._said_unreachable or stale:
+        if progress is not None or insight is not None or self._said_unreachable or stale:
             self._said_unreachable = False
             self._shown_at = now
             self._progress = progress or self._progress
@@ -108,6 +117,8 @@ class Report:
         if seen is None:
             return outcome
         await self.update(seen, final=True)
+        if seen.log_path and self._training:
+            await self._conclude_training(self._training, outcome, seen, output_dir)
         if outcome.reason.job_state is not JobState.FAILED or not seen.log_path:
             return outcome
         path = Path(seen.log_path)
@@ -121,6 +132,19 @@ class Report:
         is_exit = outcome.reason is TerminationReason.NONZERO_EXIT
         reason = TerminationReason.OUT_OF_MEMORY if is_exit and cause.is_out_of_memory else None
         return Outcome(reason or outcome.reason, f"{outcome.text} {cause.text}")
+
+    async def _conclude_training(
+        self, training: TrainingWatch, outcome: Outcome, seen: Observation, output_dir: str
+    ) -> None:
+        insight = await training.conclude(
+            Path(seen.log_path or ""),
+            hide=self.redactor,
+            reason=outcome.reason,
+            output_dir=output_dir,
+        )
+        if insight is not None:
+            self._insight = insight
+            await self._show(observed_at=seen.observed_at, unreachable=None)
 
     @property
     def loss(self) -> float | None:
@@ -193,7 +217,10 @@ class Report:
     async def _write_progress(self, *, observed_at: datetime, unreachable: str | None) -> None:
         try:
             await self._artifact.show(
-                self._progress, observed_at=observed_at, unreachable=unreachable
+                self._progress,
+                observed_at=observed_at,
+                unreachable=unreachable,
+                insight=self._insight,
             )
         except (httpx.HTTPError, ObjectNotFound) as error:
             self._logger.debug("Progress not shown: %s", error)

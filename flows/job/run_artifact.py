@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import UUID
 
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -20,11 +21,19 @@ class RunArtifact:
         record: The run.
         kind: Type of the artifact in Prefect: ``progress`` or ``markdown``.
         prefix: The artifact's key is this and the id of the run.
+        client: Prefect's API; None: the client that the run uses.
     """
 
-    def __init__(self, record: RunRecord, *, kind: str, prefix: str) -> None:
+    def __init__(
+        self,
+        record: RunRecord,
+        *,
+        kind: str,
+        prefix: str,
+        client: PrefectClient | None = None,
+    ) -> None:
         self._record = record
-        self._client = record.client
+        self._client = client or record.client
         self._kind = kind
         self._key = f"{prefix}-{record.run.id}"
         self._id: UUID | None = None
@@ -55,10 +64,8 @@ class RunArtifact:
             )
 
     async def _find(self) -> UUID | None:
-        """Find the artifact of an earlier attempt, or of a worker that had the run before."""
+        """Find the artifact that was written before."""
         run = self._record.run
-        if run.run_count <= 1:
-            return None
         found = await self._client.read_artifacts(
             artifact_filter=ArtifactFilter(
                 flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]),

@@ -2,16 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Generator
+from collections.abc import Coroutine, Generator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from flows.core.errors import ClusterUnreachable, OumiFlowsError
 from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.job.cluster_watch import Watcher
+from flows.job.insight import LookRate
 from flows.job.intervals import USUAL, Intervals
 from flows.launcher.port import Launcher
 from flows.machine_checks.checks import WorkerChecks
@@ -125,7 +126,10 @@ class Runtime:
         self.observes_cancels = observes_cancels
         """Whether the worker fills `cancels`; otherwise a run looks at its own state."""
         self.cancels: dict[UUID, CancelRequest] = {}
-        self._late_ends: set[asyncio.Task[None]] = set()
+        self.look_rate = LookRate()
+        self.drawing = asyncio.Lock()
+        """Held by the run whose chart is drawn."""
+        self._late: set[asyncio.Task[None]] = set()
         self._ended_clusters: dict[tuple[str, str], float] = {}
 
     @contextmanager
@@ -163,9 +167,18 @@ class Runtime:
             with suppress(OumiFlowsError):
                 await self.launcher.cancel(await launching, force=True)
 
-        task = asyncio.create_task(end(), name="end of a late launch")
-        self._late_ends.add(task)
-        task.add_done_callback(self._late_ends.discard)
+        self._keep(asyncio.create_task(end(), name="end of a late launch"))
+
+    async def do_later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what no run waits for; in a process that ends with its run, wait for it."""
+        if self.observes_cancels:
+            self._keep(asyncio.create_task(work, name="work after a job"))
+        else:
+            await work
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
 
 
 _current: ContextVar[Runtime | None] = ContextVar("oumi_flows_runtime", default=None)

@@ -1,0 +1,133 @@
+"""Shows how the training of a run does: its health, its use of the machine, a page for people."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Final
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.events import Event, Resource
+from prefect.events.clients import get_events_client
+from prefect.exceptions import ObjectNotFound
+
+from flows.core.diagnosis.findings import Health
+from flows.core.names import HEALTH_EVENT
+from flows.core.redaction import Redactor
+from flows.core.states import TerminationReason
+from flows.job.insight import Insight, LookRate, draw_page, look_at_training
+from flows.job.reading import Reading
+from flows.job.run_artifact import RunArtifact
+from flows.job.run_record import RunRecord
+from flows.job.runtime import Runtime
+
+_WORSE: Final = frozenset({Health.WARNING, Health.BAD})
+
+
+class TrainingWatch:
+    """Looks at the training of one run, now and then.
+
+    Args:
+        record: The run.
+        runtime: Shares the time for looks among all runs of this process.
+        logger: The run's log.
+    """
+
+    def __init__(
+        self,
+        record: RunRecord,
+        runtime: Runtime,
+        logger: "logging.Logger | logging.LoggerAdapter[logging.Logger]",
+    ) -> None:
+        self._record = record
+        self._runtime = runtime
+        self._rate: LookRate = runtime.look_rate
+        self._logger = logger
+        self._reading = Reading()
+        self._due_at = time.monotonic() + self._rate.seconds
+        self._health: Health | None = None
+
+    async def look(self, log_path: Path, *, hide: Redactor) -> Insight | None:
+        """Look at a running job; None if no look is due, or it failed."""
+        if time.monotonic() < self._due_at or not self._rate.take_turn():
+            return None
+        self._due_at = time.monotonic() + self._rate.seconds
+        began_at = time.monotonic()
+        insight = await self._reading.read(
+            "the training of a job", look_at_training, log_path, hide=hide
+        )
+        if insight is not None:
+            await self._tell(insight)
+            await self._draw(log_path, insight, hide=hide)
+        self._rate.note_cost(time.monotonic() - began_at)
+        return insight
+
+    async def conclude(
+        self, log_path: Path, *, hide: Redactor, reason: TerminationReason, output_dir: str
+    ) -> Insight | None:
+        """Look at a job that has ended; its page is drawn while the run goes on to its end."""
+        insight = await self._reading.read(
+            "the training of a job",
+            look_at_training,
+            log_path,
+            hide=hide,
+            reason=reason,
+            output_dir=output_dir,
+        )
+        if insight is not None:
+            await self._tell(insight)
+            await self._runtime.do_later(self._draw(log_path, insight, hide=hide))
+        return insight
+
+    async def _tell(self, insight: Insight) -> None:
+        """Report a change of health, in the run's log and as an event of Prefect."""
+        was, now = self._health, insight.diagnosis.health
+        if now is was:
+            return
+        self._health = now
+        if now in _WORSE:
+            self._logger.warning("Health: %s", insight.diagnosis.summary)
+        if was is None and now not in _WORSE:
+            return  # a training that does well is no news
+        await self._reading.wait_for("an event, to send it", self._emit(insight, was))
+
+    async def _emit(self, insight: Insight, was: Health | None) -> None:
+        diagnosis = insight.diagnosis
+        event = Event(
+            event=HEALTH_EVENT,
+            resource=Resource(
+                {
+                    "prefect.resource.id": f"prefect.flow-run.{self._record.run.id}",
+                    "prefect.resource.name": self._record.run.name,
+                    "oumi.health": diagnosis.health.value,
+                }
+            ),
+            payload={
+                "health": diagnosis.health.value,
+                "was": None if was is None else was.value,
+                "findings": [finding.kind.value for finding in diagnosis.findings],
+                "summary": diagnosis.summary,
+            },
+        )
+        async with get_events_client() as client:
+            await client.emit(event)
+
+    async def _draw(self, log_path: Path, insight: Insight, *, hide: Redactor) -> None:
+        async with self._runtime.drawing:
+            page = await self._reading.read(
+                "the metrics of a job, to draw them", draw_page, log_path, insight.diagnosis
+            )
+        if page:
+            description = f"Metrics and health: {insight.diagnosis.health}"
+            await self._reading.wait_for(
+                "the page of metrics, to keep it", self._keep(hide.data(page), description)
+            )
+
+    async def _keep(self, page: str, description: str) -> None:
+        # The run's own client may be closed by now.
+        async with get_client() as client:
+            artifact = RunArtifact(self._record, kind="markdown", prefix="metrics", client=client)
+            try:
+                await artifact.write(page, description=description, metadata={})
+            except (httpx.HTTPError, ObjectNotFound) as error:
+                self._logger.debug("Metrics not shown: %s", error)
