@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from flows.core.names import LOCAL_CLOUD
 from flows.core.numbers import Number
-from flows.core.states import JobState, ProcessHolder, TerminationReason
+from flows.core.states import Health, JobState, ProcessHolder, TerminationReason
 
 
 class Command(StrEnum):
@@ -116,6 +116,26 @@ class JobProgress(Value):
     eta_seconds: float | None = None
 
 
+class GpuUsage(Value):
+    """What a GPU does."""
+
+    utilization_percent: float | None = None
+    memory_bytes: float | None = Field(default=None, description="Of all processes on the GPU.")
+    power_watts: float | None = None
+
+
+class Usage(Value):
+    """What a job uses of its machine; values that are not known are null."""
+
+    ram_bytes: float | None = Field(
+        default=None, description="Resident memory of all processes; shared pages count for each."
+    )
+    ram_peak_bytes: float | None = None
+    cpu_seconds: float | None = None
+    disk_written_bytes: float | None = None
+    gpus: list[GpuUsage] = Field(default_factory=list[GpuUsage])
+
+
 class JobPart(Value):
     """A job that a pipeline or a sweep consists of."""
 
@@ -154,6 +174,10 @@ class JobStatus(Value):
     ended_at: datetime | None = None
     duration_seconds: float | None = None
     progress: JobProgress = JobProgress()
+    health: Health = Field(
+        default=Health.UNKNOWN, description="How the training does; diagnose_job says why."
+    )
+    usage: Usage | None = Field(default=None, description="What a local job uses.")
     error_tail: str = Field(default="", description="Last lines of a job that failed.")
     log_path: str | None = None
     processes_held_by: ProcessHolder | None = Field(

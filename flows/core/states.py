@@ -74,3 +74,12 @@ _STATE_OF_REASON = {
     TerminationReason.INVALID_CONFIG: JobState.FAILED,
     TerminationReason.UNSTARTABLE: JobState.CRASHED,
 }
+
+
+class Health(StrEnum):
+    """How a training does."""
+
+    OK = "ok"
+    WARNING = "warning"
+    BAD = "bad"
+    UNKNOWN = "unknown"

@@ -5,16 +5,17 @@ import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from flows.core.diagnosis.findings import Diagnosis, Health
+from flows.core.diagnosis.findings import Diagnosis
 from flows.core.diagnosis.reading import diagnose_job
 from flows.core.diagnosis.request import DiagnosisRequest
+from flows.core.models import Usage
 from flows.core.numbers import to_json
 from flows.core.redaction import Redactor
-from flows.core.states import TerminationReason
+from flows.core.states import Health, TerminationReason
 from flows.core.training.chart import draw_metrics
 from flows.core.training.recorder import record_folder
 from flows.core.training.summary import read_metrics
-from flows.core.training.usage import Usage, read_usage
+from flows.core.training.usage import read_usage
 from flows.core.training.values import JobMetrics, MetricsRequest, Point
 
 _SHARE: Final = 0.05

@@ -11,10 +11,9 @@ from prefect.events import Event, Resource
 from prefect.events.clients import get_events_client
 from prefect.exceptions import ObjectNotFound
 
-from flows.core.diagnosis.findings import Health
 from flows.core.names import HEALTH_EVENT
 from flows.core.redaction import Redactor
-from flows.core.states import TerminationReason
+from flows.core.states import Health, TerminationReason
 from flows.job.insight import Insight, LookRate, draw_page, look_at_training
 from flows.job.reading import Reading
 from flows.job.run_artifact import RunArtifact

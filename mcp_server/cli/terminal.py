@@ -23,6 +23,7 @@ from mcp_server.cli.job_commands import JobCommands
 from mcp_server.cli.output import Output
 from mcp_server.cli.schedule_commands import ScheduleCommands
 from mcp_server.cli.serve import serve
+from mcp_server.cli.training_commands import TrainingCommands
 from mcp_server.engine import Engine
 
 
@@ -104,6 +105,7 @@ def build_app(backend: Backend, output: Output, settings: Settings) -> typer.Typ
     for commands in (
         jobs,
         FamilyCommands(backend, output, jobs),
+        TrainingCommands(backend, output),
         ConfigCommands(backend, output),
         CheckCommands(backend, output),
         ScheduleCommands(backend, output),

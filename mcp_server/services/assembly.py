@@ -10,10 +10,13 @@ from mcp_server.services.catalog import CatalogService
 from mcp_server.services.checks import CheckService, make_checks
 from mcp_server.services.cluster_jobs import ClusterJobs
 from mcp_server.services.clusters import ClusterService
+from mcp_server.services.data_preview import DataPreviewService
 from mcp_server.services.families.pipelines import PipelineService
 from mcp_server.services.families.sweeps import SweepService
 from mcp_server.services.jobs.service import JobService
 from mcp_server.services.schedules.service import ScheduleService, make_schedules
+from mcp_server.services.training.diagnosis import DiagnosisService
+from mcp_server.services.training.metrics import MetricsService
 from mcp_server.services.worker_calls import WorkerCalls
 
 
@@ -29,6 +32,9 @@ class Services:
     schedules: ScheduleService
     pipelines: PipelineService
     sweeps: SweepService
+    metrics: MetricsService
+    diagnosis: DiagnosisService
+    data: DataPreviewService
 
 
 def make_gateway(settings: Settings, engine: EngineSource) -> PrefectGateway:
@@ -48,6 +54,7 @@ def make_services(settings: Settings, gateway: PrefectGateway, *, fetches: bool 
     """
     configs = Catalog(OumiLibrary(settings))
     snapshots_dir = settings.snapshots_dir
+    calls = WorkerCalls(gateway)
     return Services(
         gateway=gateway,
         jobs=JobService(
@@ -56,10 +63,13 @@ def make_services(settings: Settings, gateway: PrefectGateway, *, fetches: bool 
             records_dir=settings.records_dir,
             home=settings.home,
         ),
-        clusters=ClusterService(WorkerCalls(gateway), ClusterJobs(gateway)),
+        clusters=ClusterService(calls, ClusterJobs(gateway)),
         checks=make_checks(settings, gateway, configs),
         catalog=CatalogService(configs, fetches=fetches),
         schedules=make_schedules(settings, gateway),
         pipelines=PipelineService(gateway, snapshots_dir=snapshots_dir),
         sweeps=SweepService(gateway, snapshots_dir=snapshots_dir),
+        metrics=MetricsService(gateway, calls),
+        diagnosis=DiagnosisService(gateway, calls, snapshots_dir=snapshots_dir, home=settings.home),
+        data=DataPreviewService(calls),
     )

@@ -1,5 +1,6 @@
 """How a method becomes a tool: strict arguments, structured results, errors of one line."""
 
+import base64
 import difflib
 import json
 from collections.abc import Callable
@@ -9,13 +10,21 @@ import pydantic_core
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
-from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
+from mcp_types import (
+    CallToolResult,
+    ContentBlock,
+    ImageContent,
+    InputRequiredResult,
+    TextContent,
+    ToolAnnotations,
+)
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from flows.core.configs.yaml_text import MAX_INTEGER_BITS
 from flows.core.errors import ErrorCode, InternalError, InvalidArgument, OumiFlowsError, ReadOnly
 from flows.core.redaction import own_redactor
 from mcp_server.inert_text import inert_json, one_line
+from mcp_server.services.illustrated import Illustrated
 from mcp_server.tools.arguments import one_by_one
 from mcp_server.tools.schemas import of_arguments, of_results
 
@@ -156,9 +165,11 @@ class StrictMetadata(FuncMetadata):
         if "\N{REPLACEMENT CHARACTER}" in text:
             content = pydantic_core.from_json(text)
         text = inert_json(text)
-        return CallToolResult(
-            content=[TextContent(type="text", text=text)], structured_content=content
-        )
+        shown: list[ContentBlock] = [TextContent(type="text", text=text)]
+        if isinstance(result, Illustrated) and result.png:
+            data = base64.b64encode(result.png).decode()
+            shown.append(ImageContent(type="image", data=data, mime_type="image/png"))
+        return CallToolResult(content=shown, structured_content=content)
 
 
 def as_tool_error(error: BaseException) -> ToolError:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from flows.core.configs.schema import ConfigType, load_schema
 from flows.core.diagnosis.advice import advise, save_gpu_memory
 from flows.core.diagnosis.evidence import ConfigFacts, Ending, Evidence
-from flows.core.diagnosis.findings import Diagnosis, Finding, FindingKind, Health
+from flows.core.diagnosis.findings import Diagnosis, Finding, FindingKind
 from flows.core.diagnosis.rules import diagnose
-from flows.core.states import TerminationReason
+from flows.core.states import Health, TerminationReason
 from flows.core.training.series import Series
 from tests.diagnosis.corpus import Case, read_cases
 from tests.diagnosis.trainings import Training

@@ -7,8 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from flows.core.models import GpuUsage, Usage
 from flows.core.training.record import TrainingRecord
-from flows.core.training.usage import GpuUsage, Usage, read_usage
+from flows.core.training.usage import read_usage
 from flows.launcher.local.usage_sampler import Gpus, UsageSampler
 from tests.support.waiting import eventually_sync
 

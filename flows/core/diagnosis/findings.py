@@ -5,15 +5,7 @@ from enum import StrEnum
 from pydantic import AliasChoices, ConfigDict, Field
 
 from flows.core.models import Answer, Value
-
-
-class Health(StrEnum):
-    """How a training does."""
-
-    OK = "ok"
-    WARNING = "warning"
-    BAD = "bad"
-    UNKNOWN = "unknown"
+from flows.core.states import Health
 
 
 class FindingKind(StrEnum):

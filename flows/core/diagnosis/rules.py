@@ -10,7 +10,7 @@ import numpy as np
 from flows.core.diagnosis.curves import Curves, pick_curves
 from flows.core.diagnosis.evidence import Evidence
 from flows.core.diagnosis.failures import find_failure
-from flows.core.diagnosis.findings import Diagnosis, Finding, FindingSeverity, Health
+from flows.core.diagnosis.findings import Diagnosis, Finding, FindingSeverity
 from flows.core.diagnosis.loss_rules import (
     find_collapsed,
     find_diverging,
@@ -20,6 +20,7 @@ from flows.core.diagnosis.loss_rules import (
 )
 from flows.core.diagnosis.pace_rules import find_idle_gpu, find_slow, find_stalled
 from flows.core.diagnosis.progress_rules import find_no_progress
+from flows.core.states import Health
 
 
 def diagnose(evidence: Evidence) -> Diagnosis:

@@ -3,9 +3,7 @@
 import os
 from pathlib import Path
 
-from pydantic import Field
-
-from flows.core.models import Value
+from flows.core.models import GpuUsage, Usage
 from flows.core.regular_files import open_regular_file
 from flows.core.training.recorder import ROW, file_name
 from flows.core.training.usage_names import (
@@ -20,26 +18,6 @@ from flows.core.training.usage_names import (
     USAGE_SEGMENT,
     gpu_metric,
 )
-
-
-class GpuUsage(Value):
-    """What a GPU does."""
-
-    utilization_percent: float | None = None
-    memory_bytes: float | None = Field(default=None, description="Of all processes on the GPU.")
-    power_watts: float | None = None
-
-
-class Usage(Value):
-    """What a job uses of its machine; values that are not known are null."""
-
-    ram_bytes: float | None = Field(
-        default=None, description="Resident memory of all processes; shared pages count for each."
-    )
-    ram_peak_bytes: float | None = None
-    cpu_seconds: float | None = None
-    disk_written_bytes: float | None = None
-    gpus: list[GpuUsage] = Field(default_factory=list[GpuUsage])
 
 
 def read_usage(record: Path) -> Usage | None:

@@ -1,6 +1,7 @@
 """Makes the status of a job from its flow run in Prefect."""
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -8,9 +9,9 @@ from pydantic import ValidationError
 
 from flows.core import prefect_states
 from flows.core.divergence import DIVERGED
-from flows.core.models import JobProgress, JobRequest, JobStatus
+from flows.core.models import JobProgress, JobRequest, JobStatus, Usage
 from flows.core.numbers import to_count, to_number
-from flows.core.states import JobState
+from flows.core.states import Health, JobState
 from flows.core.stopwatch import Instant
 from mcp_server.prefect_api.models import Artifact, FlowRun
 from mcp_server.services.jobs.results import JobRow
@@ -85,6 +86,8 @@ def job_status(
         ended_at=run.end_time if state.is_terminal else None,
         duration_seconds=_duration(run, now),
         progress=progress,
+        health=_health(facts),
+        usage=_usage(facts),
         error_tail=error_tail,
         log_path=labels.log_path,
         processes_held_by=labels.processes_held_by,
@@ -92,6 +95,20 @@ def job_status(
         url=run_url(ui_url, run.id),
     )
     return status.model_copy(update={"summary": summary_line(status)})
+
+
+def _health(facts: Mapping[str, str]) -> Health:
+    try:
+        return Health(facts.get("health", Health.UNKNOWN))
+    except ValueError:  # of a later version
+        return Health.UNKNOWN
+
+
+def _usage(facts: Mapping[str, str]) -> Usage | None:
+    try:
+        return Usage.model_validate_json(facts["usage"])
+    except (KeyError, ValidationError):
+        return None
 
 
 def job_row(run: FlowRun, *, now: datetime) -> JobRow:

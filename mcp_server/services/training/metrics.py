@@ -1,7 +1,7 @@
 """Reads the metrics of jobs, where their training records are, and draws them."""
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import anyio
 from pydantic import Field
@@ -18,6 +18,7 @@ from flows.core.training.values import (
 )
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
+from mcp_server.services.illustrated import Illustrated
 from mcp_server.services.jobs.finding import find_job
 from mcp_server.services.jobs.log_files import LogFiles
 from mcp_server.services.worker_calls import WorkerCalls
@@ -39,23 +40,11 @@ class MetricsQuery(Value):
     since_step: int | None = None
 
 
-class MetricsAnswer(Value):
-    """The metrics of jobs."""
+class MetricsAnswer(Illustrated):
+    """The metrics of jobs; its picture is a chart of them."""
 
     summary: str = Field(description="One line a person can read.")
     jobs: list[JobMetrics]
-
-
-class Metrics(NamedTuple):
-    """The metrics of jobs, and a chart of them.
-
-    Attributes:
-        answer: The metrics.
-        png: The chart; empty if none was asked for or there is nothing to draw.
-    """
-
-    answer: MetricsAnswer
-    png: bytes
 
 
 class MetricsService:
@@ -70,7 +59,9 @@ class MetricsService:
         self._gateway = gateway
         self._calls = calls
 
-    async def read(self, references: Sequence[str], query: MetricsQuery, *, draw: bool) -> Metrics:
+    async def read(
+        self, references: Sequence[str], query: MetricsQuery, *, draw: bool
+    ) -> MetricsAnswer:
         """Read the metrics of jobs.
 
         Args:
@@ -87,15 +78,12 @@ class MetricsService:
         jobs = [await self._of_job(run, query) for run in unique]
         _refuse_unknown_keys(jobs, query.keys)
         answer = MetricsAnswer(summary=_summarise(jobs), jobs=jobs)
-        png = await anyio.to_thread.run_sync(_draw, jobs) if draw else b""
-        return Metrics(answer, png)
+        if not draw:
+            return answer
+        return answer.with_picture(await anyio.to_thread.run_sync(_draw, jobs))
 
     async def _of_job(self, run: FlowRun, query: MetricsQuery) -> JobMetrics:
-        if run.has_parts:
-            raise InvalidArgument(
-                f"{run.name} consists of other jobs and has no metrics of its own",
-                f"Call get_job_status with job_id {run.id}, and ask for the job_ids of its parts",
-            )
+        refuse_family(run)
         logs = LogFiles.of(run)
         request = MetricsRequest(
             job_id=run.id,
@@ -115,6 +103,19 @@ class MetricsService:
             timeout_seconds=_WORKER_SECONDS,
         )
         return answer.job
+
+
+def refuse_family(run: FlowRun) -> None:
+    """Refuse a pipeline or a sweep.
+
+    Raises:
+        InvalidArgument: The run consists of other jobs.
+    """
+    if run.has_parts:
+        raise InvalidArgument(
+            f"{run.name} consists of other jobs and trains nothing itself",
+            f"Call get_job_status with job_id {run.id}, and ask for the job_ids of its parts",
+        )
 
 
 def _read(request: MetricsRequest) -> JobMetrics:
