@@ -61,7 +61,10 @@ class TrainingDataCheck:
     async def _check(self, launch: Launch, recipe: Recipe) -> str:
         question = _question(launch, recipe, self._within_seconds)
         try:
-            preview = await self._look(recipe, question)
+            async with asyncio.timeout(self._within_seconds):
+                preview = await self._look(recipe, question)
+        except TimeoutError:
+            return f"Not looked at: it takes longer than {self._within_seconds:g} s."
         except _NotNow as error:
             return f"Not looked at: {error}."
         except BadRow as error:
@@ -87,7 +90,7 @@ class TrainingDataCheck:
             raise _NotNow(f"{reason}; preview_data shows the rows")
         found = await self._previews.at_once(question, within_seconds=self._within_seconds)
         if found is None:
-            raise _NotNow(f"it takes longer than {self._within_seconds:g} s")
+            raise TimeoutError
         if len(self._known) >= _REMEMBERED:
             self._known.pop(next(iter(self._known)))
         self._known[key] = found

@@ -65,7 +65,7 @@ async def test_a_reader_that_hangs_is_ended_with_all_it_started(tmp_path: Path) 
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", r"crashed \(signal 11\)"),
         ("raise MemoryError", "took more memory"),
         ("import pathlib, sys; pathlib.Path(sys.argv[2]).write_text("
-         "'INVALID_CONFIG: it is wrong. Mend it.'); sys.exit(1)", "it is wrong"),
+         "'INVALID_CONFIG: it is wrong. Correct it.'); sys.exit(1)", "it is wrong"),
     ],
 )  # fmt: skip
 async def test_a_reader_that_crashes_is_an_error_that_says_how(

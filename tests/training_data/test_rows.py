@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -156,3 +157,30 @@ def test_an_answer_with_long_rows_of_any_script_stays_small(folder: Path) -> Non
     answer = preview(folder, config(max_length=20_000), rows=10)
     assert len(answer.rows) == 10
     assert len(answer.model_dump_json()) < 12_000
+
+
+def test_images_are_shown_by_their_shapes() -> None:
+    import torch
+
+    from flows.launcher.oumi.data_rows import RowBuilder
+    from flows.launcher.oumi.training_config import Parts
+
+    class Letters:
+        """A tokenizer whose tokens are letters."""
+
+        model_max_length = 99
+
+        def decode(self, tokens: list[int], *, skip_special_tokens: bool) -> str:
+            return "".join(map(chr, tokens))
+
+    def collate(rows: list[dict[str, str]]) -> dict[str, torch.Tensor]:
+        ids = torch.tensor([[ord(letter) for letter in rows[0]["conversation_json"]]])
+        labels = ids.clone()
+        labels[0, :-2] = -100
+        return {"input_ids": ids, "labels": labels, "pixel_values": torch.zeros(1, 3, 8, 8)}
+
+    trainer = SimpleNamespace(trainer_type=SimpleNamespace(name="TRL_SFT"))
+    builder = RowBuilder(Parts(SimpleNamespace(training=trainer), Letters(), collate, None))
+    fed = builder.feed({"conversation_json": "IIIIIIIIIIIIa cat"}, None)
+    assert fed.write() == "I*12a c⟦at⟧"
+    assert fed.shapes == {"pixel_values": [1, 3, 8, 8]}

@@ -102,7 +102,7 @@ class DataPreviews:
                     str(asked),
                     str(answered),
                     cwd=question.folder,
-                    env=self._own_environment(folder, envs),
+                    env=self._own_environment(envs),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -116,7 +116,7 @@ class DataPreviews:
                 await asyncio.shield(_end(process))
             return _read_answer(answered, log, process.returncode)
 
-    def _own_environment(self, folder: Path, envs: Mapping[str, str]) -> dict[str, str]:
+    def _own_environment(self, envs: Mapping[str, str]) -> dict[str, str]:
         root = str(Path(__file__).parents[3])
         paths = [root, *filter(None, [self._environ.get("PYTHONPATH")])]
         return {
@@ -126,7 +126,6 @@ class DataPreviews:
             "PYTHONSAFEPATH": "1",
             "PYTHONPATH": os.pathsep.join(paths),
             "CUDA_VISIBLE_DEVICES": "",
-            "HF_DATASETS_CACHE": str(folder / "cache"),
             "DO_NOT_TRACK": "1",
             "TOKENIZERS_PARALLELISM": "false",
         }

@@ -13,7 +13,9 @@ _IGNORED: Final = -100
 _NO_LIMIT: Final = 1_000_000_000
 _KEPT_BY_TRL: Final = ("input_ids", "labels", "seq_lengths", "completion_mask", "assistant_masks")
 """The columns of text that TRL's SFT trainer keeps (trl 1.6)."""
-_OF_TEXT: Final = frozenset({"input_ids", "labels", "attention_mask", "token_type_ids"})
+_OF_TEXT: Final = frozenset(
+    {"input_ids", "labels", "attention_mask", "token_type_ids", "position_ids"}
+)
 _PAIRS: Final = (
     ("prompt_ids", "chosen_ids", "rejected_ids"),
     ("prompt_input_ids", "chosen_input_ids", "rejected_input_ids"),
@@ -96,7 +98,7 @@ class RowBuilder:
         trained[:1] = [False] * len(trained[:1])
         size = Size(len(ids), max(full or 0, len(ids)), sum(trained))
         shapes = {name: list(value.shape) for name, value in batch.items()
-                  if name not in _OF_TEXT and len(getattr(value, "shape", ())) > 2}  # fmt: skip
+                  if name not in _OF_TEXT and hasattr(value, "shape")}  # fmt: skip
         return Fed(lambda: masked_text(ids, trained, self._decode), size, shapes)
 
     def _kept(self, row: Mapping[str, Any]) -> Mapping[str, Any]:

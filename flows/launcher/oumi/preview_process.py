@@ -59,10 +59,14 @@ def _read_first_rows_only(most_rows: int) -> None:
 
     def first_rows(*args: Any, **kwargs: Any) -> Any:
         wants_stream = kwargs.pop("streaming", False)
-        found: Any = whole(*args, **kwargs, streaming=True)
+        try:
+            found: Any = whole(*args, **kwargs, streaming=True)
+        except ConnectionError:
+            # It may be in the cache, from which nothing is streamed (datasets 4.8).
+            found = whole(*args, **kwargs, streaming=wants_stream)
         if wants_stream:
             return found
-        if isinstance(found, datasets.IterableDatasetDict):
+        if isinstance(found, dict):
             return datasets.DatasetDict({str(name): _table(part, most_rows)
                                          for name, part in found.items()})  # fmt: skip
         return _table(found, most_rows)
