@@ -220,8 +220,8 @@ def _clean_of(rng: random.Random) -> Iterator[Case]:
     yield Case("packed", config(split={"pack": True}), files)
     yield Case("validation", config(validation=True), {**files, "val.jsonl": chats(rng)})
     yield Case("talks", config(max_length=512), {"train.jsonl": [_long_talk(rng) for _ in rows]})
-    labels = {"assistant_only": True}
-    yield Case("labels for HF", config(trainer="HF", **labels), files)
+    labels = config(trainer="HF", assistant_only=True)
+    yield Case("labels for HF", labels, files)
     alpaca: list[Row] = [
         {"instruction": f"Add to {rng.random()}", "input": str(rng.random()), "output": "Done."}
         for _ in rows
@@ -235,8 +235,12 @@ def _clean_of(rng: random.Random) -> Iterator[Case]:
     ]
     kto = config(name="trl-lib/kto-mix-14k", trainer="TRL_KTO")
     yield Case("feedback", kto, {"train.jsonl": feedback})
-    named = {"hf_dataset_path": "mine", "prompt_column": "ask", "response_column": "say"}
-    reader = {"name": "PromptResponseDataset", **named}
+    named: dict[str, Any] = {
+        "hf_dataset_path": "mine",
+        "prompt_column": "ask",
+        "response_column": "say",
+    }
+    reader: dict[str, Any] = {"name": "PromptResponseDataset", **named}
     yield Case("parquet", config(path="train.parquet", **reader), {"train.parquet": _columns(rng)})
     yield Case("saved", config(path="saved", **reader), {"saved": _columns(rng)})
 

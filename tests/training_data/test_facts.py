@@ -1,6 +1,7 @@
 """What is counted in rows, and what becomes a finding."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -86,7 +87,7 @@ def test_rows_are_counted() -> None:
     }
 
 
-def facts(**given: int) -> DataFacts:
+def facts(**given: Any) -> DataFacts:
     return DataFacts(rows_checked=1000, rows_total=1000, max_length=8, **given)
 
 

@@ -125,7 +125,7 @@ def test_validation_is_compared_with_train(folder: Path) -> None:
     ],
 )
 def test_data_that_cannot_be_read_is_named(
-    folder: Path, rows: list[str], given: dict[str, str], said: str
+    folder: Path, rows: list[str], given: dict[str, Any], said: str
 ) -> None:
     (folder / "train.jsonl").write_text("\n".join(rows))
     with pytest.raises(InvalidConfig) as error:
@@ -135,7 +135,11 @@ def test_data_that_cannot_be_read_is_named(
 
 def test_a_wrong_column_is_named_with_the_columns_there_are(folder: Path) -> None:
     lines(folder / "train.jsonl", {"ask": "a", "say": "b"})
-    reader = {"hf_dataset_path": "mine", "prompt_column": "ask", "response_column": "answer"}
+    reader: dict[str, Any] = {
+        "hf_dataset_path": "mine",
+        "prompt_column": "ask",
+        "response_column": "answer",
+    }
     facts = preview(folder, config(name="PromptResponseDataset", **reader)).facts
     assert facts.failed == 1
     assert facts.first_failure.endswith("there is no column 'answer'; its columns are ask, say")

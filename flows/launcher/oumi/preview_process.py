@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from flows.core.errors import OumiFlowsError
 from flows.core.training_data.preview import DataQuestion
@@ -67,8 +67,10 @@ def _read_first_rows_only(most_rows: int) -> None:
         if wants_stream:
             return found
         if isinstance(found, dict):
-            return datasets.DatasetDict({str(name): _table(part, most_rows)
-                                         for name, part in found.items()})  # fmt: skip
+            splits = cast("dict[str, Any]", found)
+            return datasets.DatasetDict(
+                {name: _table(part, most_rows) for name, part in splits.items()}
+            )
         return _table(found, most_rows)
 
     datasets.load_dataset = first_rows

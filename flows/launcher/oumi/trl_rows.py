@@ -51,11 +51,17 @@ class _Paired:
 
 def _for_sft(part: Part, parts: Parts, folder: Path) -> Any:
     trl: Any = import_module("trl")
-    # The method needs of the trainer no more than its tokenizer; a whole one would need the model.
+    # The method needs no more of the trainer than this; a whole one would need the model.
     trainer: Any = trl.SFTTrainer.__new__(trl.SFTTrainer)
     trainer._tokenizer = parts.tokenizer
     trainer._is_vlm = trainer._is_vision_dataset = False
     arguments = _arguments(trl.SFTConfig, parts, folder)
+    module: Any = import_module("trl.trainer.sft_trainer")
+    trainer.chat_template = None
+    if arguments.assistant_only_loss and not module.has_generation_markers(
+        parts.tokenizer.chat_template
+    ):
+        trainer.chat_template = module.get_training_chat_template(parts.tokenizer)
     return trainer._prepare_dataset(
         part.dataset,
         parts.tokenizer,
