@@ -9,7 +9,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 PYTEST_ARGS ?=
 
-.PHONY: help install demo test test-slow test-cluster test-sky check nightly conformance bench lock clean
+.PHONY: help install demo test test-slow test-cluster test-sky check nightly conformance bench pictures lock clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 22
@@ -57,6 +57,9 @@ conformance: $(INSTALLED)  ## Run the MCP conformance suite and the Inspector's 
 
 bench: $(INSTALLED)  ## Measure the numbers of docs/benchmarks.md.
 	@$(BIN)/python -m benchmarks --page docs/benchmarks.md
+
+pictures: $(INSTALLED)  ## Take the pictures of the README, with a real job and a browser.
+	@$(BIN)/python scripts/pictures.py
 
 lock:  ## Resolve pyproject.toml into requirements.lock, with the hashes of every file.
 	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
