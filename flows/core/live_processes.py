@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from flows.core.models import Value
+from flows.core.stopwatch import boot_id
 
 _PROC: Final = Path("/proc")
-_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _THREADS_FIELD: Final = 17
 _START_TICKS_FIELD: Final = 19
 """Counted from the one after the state (proc_pid_stat(5))."""
@@ -51,14 +51,13 @@ def identity_of(pid: int) -> str | None:
         return _psutil_identity(pid)
     try:
         stat = (_PROC / str(pid) / "stat").read_bytes()
-        boot = _BOOT_ID.read_text().strip()
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The command name in parentheses may itself hold spaces and parentheses.
     state, *fields = stat[stat.rindex(b")") + 2 :].split()
     if state in b"ZX" and int(fields[_THREADS_FIELD - 1]) <= 1:
         return None
-    return f"{boot}:{int(fields[_START_TICKS_FIELD - 1])}"
+    return f"{boot_id()}:{int(fields[_START_TICKS_FIELD - 1])}"
 
 
 def works_in(pid: int, folder: Path) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple, cast
 
+from flows.core.checks.values import items_of, mapping_of, text_of
 from flows.core.configs.schema import ConfigType
 from flows.core.configs.yaml_text import parse_yaml
 from flows.core.errors import InvalidConfig
@@ -173,10 +174,10 @@ def _description(text: str) -> str:
 
 
 def _job(entry: Entry, config: Mapping[str, Any]) -> Entry:
-    resources = _mapping(config.get("resources"))
-    run = _text(config.get("run"))
+    resources = mapping_of(config.get("resources"))
+    run = text_of(config.get("run"))
     command = _COMMAND.search(run)
-    accelerators = _text(resources.get("accelerators"))
+    accelerators = text_of(resources.get("accelerators"))
     if accelerators and ":" not in accelerators:
         accelerators += ":1"
     nodes = config.get("num_nodes")
@@ -185,7 +186,7 @@ def _job(entry: Entry, config: Mapping[str, Any]) -> Entry:
     return entry._replace(
         task=_TASK_OF_COMMAND[command[1]] if command else "",
         gpu=accelerators or entry.gpu,
-        cloud=_text(resources.get("cloud")),
+        cloud=text_of(resources.get("cloud")),
         runs=tuple(dict.fromkeys(_CONFIG_OPTION.findall(run))),
     )
 
@@ -204,17 +205,17 @@ def _same_catalogue(job_path: str, name: str) -> str:
 def _model_name(config: Mapping[str, Any], config_type: ConfigType | None) -> str:
     holder = config
     if config_type in (ConfigType.SYNTHESIS, ConfigType.JUDGE):
-        holder = _mapping(config.get("inference_config"))
+        holder = mapping_of(config.get("inference_config"))
     elif config_type is ConfigType.ASYNC_EVALUATION:
-        holder = _mapping(config.get("evaluation"))
-    return _text(_mapping(holder.get("model")).get("model_name"))
+        holder = mapping_of(config.get("evaluation"))
+    return text_of(mapping_of(holder.get("model")).get("model_name"))
 
 
 def _training_task(config: Mapping[str, Any], path: str) -> str:
-    training = _mapping(config.get("training"))
-    trainer = _text(training.get("trainer_type")).upper().removeprefix("TRAINERTYPE.")
+    training = mapping_of(config.get("training"))
+    trainer = text_of(training.get("trainer_type")).upper().removeprefix("TRAINERTYPE.")
     task = _TASK_OF_TRAINER.get(trainer, "sft")
-    from_scratch = _mapping(config.get("model")).get("load_pretrained_weights") is False
+    from_scratch = mapping_of(config.get("model")).get("load_pretrained_weights") is False
     if task == "sft" and (from_scratch or "pretrain" in path.lower()):
         return "pretraining"
     return task
@@ -225,74 +226,63 @@ def _technique(config: Mapping[str, Any], config_type: ConfigType | None) -> str
     technique = ""
     match config_type:
         case ConfigType.TRAINING:
-            if _mapping(config.get("training")).get("use_peft") is not True:
+            if mapping_of(config.get("training")).get("use_peft") is not True:
                 technique = "full"
             else:
-                q_lora = _mapping(config.get("peft")).get("q_lora") is True
+                q_lora = mapping_of(config.get("peft")).get("q_lora") is True
                 technique = "qlora" if q_lora else "lora"
         case ConfigType.INFERENCE:
-            technique = _text(config.get("engine")).lower()
+            technique = text_of(config.get("engine")).lower()
         case ConfigType.SYNTHESIS:
-            technique = _text(_mapping(config.get("inference_config")).get("engine")).lower()
+            technique = text_of(mapping_of(config.get("inference_config")).get("engine")).lower()
         case ConfigType.JUDGE:
             kinds = ("rule", "rubric")
             technique = next((kind for kind in kinds if config.get(f"{kind}_judge_params")), "llm")
         case ConfigType.EVALUATION:
             tasks = _mappings(config.get("tasks"))
-            backends = dict.fromkeys(_text(task.get("evaluation_backend")) for task in tasks)
+            backends = dict.fromkeys(text_of(task.get("evaluation_backend")) for task in tasks)
             technique = " ".join(name for name in backends if name)
         case ConfigType.QUANTIZATION:
-            technique = _text(config.get("method"))
+            technique = text_of(config.get("method"))
         case ConfigType.TUNING:
-            technique = _text(_mapping(config.get("tuning")).get("tuner_type")).lower()
+            technique = text_of(mapping_of(config.get("tuning")).get("tuner_type")).lower()
         case _:
             pass
     return technique
 
 
 def _datasets(config: Mapping[str, Any]) -> Iterator[str]:
-    data = _mapping(config.get("data"))
+    data = mapping_of(config.get("data"))
     for split in ("train", "validation", "test"):
-        for dataset in _mappings(_mapping(data.get(split)).get("datasets")):
+        for dataset in _mappings(mapping_of(data.get(split)).get("datasets")):
             yield from _texts(dataset.get("dataset_name"))
     yield from _texts(config.get("dataset_name"))
-    tasks = config.get("tasks") or _mapping(config.get("evaluation")).get("tasks")
+    tasks = config.get("tasks") or mapping_of(config.get("evaluation")).get("tasks")
     for task in _mappings(tasks):
         yield from _texts(task.get("task_name"))
-    strategy = _mapping(config.get("strategy_params"))
+    strategy = mapping_of(config.get("strategy_params"))
     for source in _mappings(strategy.get("input_data")):
         yield from _texts(source.get("path"))
 
 
 def _uses(config: Mapping[str, Any]) -> Iterator[str]:
-    training = _mapping(config.get("training"))
+    training = mapping_of(config.get("training"))
     yield from _texts(training.get("trainer_type"))
     for name in ("fsdp", "deepspeed"):
-        if _mapping(config.get(name)).get(f"enable_{name}") is True:
+        if mapping_of(config.get(name)).get(f"enable_{name}") is True:
             yield name
     rewards = training.get("reward_functions")
-    if isinstance(rewards, list):
-        for reward in cast("list[object]", rewards):
-            yield from _texts(reward)
+    for reward in items_of(rewards):
+        yield from _texts(reward)
     for name in ("gkd", "gold"):
-        yield from _texts(_mapping(training.get(name)).get("teacher_model_name_or_path"))
+        yield from _texts(mapping_of(training.get(name)).get("teacher_model_name_or_path"))
     for name in ("grpo", "gold"):
-        if _mapping(training.get(name)).get("use_vllm") is True:
+        if mapping_of(training.get(name)).get("use_vllm") is True:
             yield "vllm"
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
-
-
 def _mappings(value: object) -> Iterator[Mapping[str, Any]]:
-    if isinstance(value, list):
-        for item in cast("list[object]", value):
-            yield _mapping(item)
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return map(mapping_of, items_of(value))
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from flows.core.errors import EngineUnavailable
 from flows.core.names import WORK_POOL
-from flows.core.private_files import close_files, make_private
+from flows.core.private_files import close_files, make_private, write_private
 from flows.core.server_record import SERVER_RECORD
 from flows.core.settings import Settings
 from mcp_server.engine.values import Connection
@@ -137,12 +137,8 @@ class EngineFiles:
 
     def write(self, path: Path, record: BaseModel) -> None:
         """Replace the record in `path`; readers see the old one or the new one."""
-        new = path.with_suffix(".new")
         with self.explain_errors():
-            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(fd, "w") as file:
-                file.write(record.model_dump_json(indent=2))
-            new.replace(path)
+            write_private(path, record.model_dump_json(indent=2))
 
     def read_auth(self) -> str | None:
         """The embedded server's ``user:password``, if it has one yet."""
@@ -156,12 +152,8 @@ class EngineFiles:
         if known is not None and not renew:
             return known
         drawn = f"oumi:{secrets.token_urlsafe(24)}"
-        new = self.auth.with_suffix(".new")
         with self.explain_errors():
-            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(fd, "w") as file:
-                file.write(drawn + "\n")
-            new.replace(self.auth)
+            write_private(self.auth, f"{drawn}\n")
         return drawn
 
     def begin_log(self, path: Path) -> int:

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from flows.core import names
 from flows.core.errors import EngineUnavailable
 from flows.core.run_labels import RunLabels
+from mcp_server.prefect_api.answers import no_deployment
 from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_api.models import Deployment, FlowRun
 
@@ -75,10 +76,7 @@ class ScheduleGateway:
         known = names.deployment(self._work_pool, flow=flow)
         own = await self.by_name(known)
         if own is None:
-            raise EngineUnavailable(
-                f"The Prefect server has no deployment {known}",
-                "Run `oumi-flows up`, or `prefect deploy --all` against your own server",
-            )
+            raise no_deployment(known)
         body: dict[str, Any] = {
             "name": name,
             "description": description,

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from typing import Final
 
-_TIMEOUT_SECONDS: Final = 10.0
+_SECONDS: Final = 10.0
 
 
 def visible_gpus() -> list[str]:
@@ -15,17 +15,25 @@ def visible_gpus() -> list[str]:
         names = [name.strip() for name in chosen.split(",")]
         # CUDA itself stops at the first entry that is not a device.
         return [name for name in names if name and name != "-1"]
+    count = sum(line.startswith("GPU ") for line in nvidia_smi("-L", within_seconds=_SECONDS))
+    return [str(number) for number in range(count)]
+
+
+def nvidia_smi(*arguments: str, within_seconds: float) -> list[str]:
+    """The lines that NVIDIA's tool prints; none where it is missing, fails or takes too long.
+
+    It does not use CUDA, whose context takes memory on each GPU for as long as the process lives.
+    """
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
     try:
-        listing = subprocess.run(
-            [tool, "-L"], capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=True
-        ).stdout
+        done = subprocess.run(
+            [tool, *arguments], capture_output=True, text=True, timeout=within_seconds, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return []
-    count = sum(line.startswith("GPU ") for line in listing.splitlines())
-    return [str(number) for number in range(count)]
+    return done.stdout.splitlines()
 
 
 def shares(gpus: list[str], slots: int) -> list[str]:

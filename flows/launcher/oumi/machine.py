@@ -3,8 +3,6 @@
 import os
 import platform
 import re
-import shutil
-import subprocess
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +13,7 @@ from typing import Final
 import psutil
 
 from flows.core.findings import Gpu, Hardware
+from flows.launcher.local.gpus import nvidia_smi
 
 _SECONDS: Final = 5.0
 _FRESH_SECONDS: Final = 30.0
@@ -103,28 +102,12 @@ def _torch_build() -> str:
 
 
 def _nvidia_gpus() -> tuple[list[Gpu], str | None]:
-    """The GPUs that a job here would see, and the driver's version.
-
-    This does not use CUDA: its context would take memory on each GPU for as long as the worker
-    lives.
-    """
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return [], None
-    try:
-        listing = subprocess.run(
-            [tool, f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=True,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return [], None
+    """The GPUs that a job here would see, and the driver's version."""
+    query = (f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits")
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus: list[Gpu] = []
     driver: str | None = None
-    for line in listing.splitlines():
+    for line in nvidia_smi(*query, within_seconds=_SECONDS):
         fields = [field.strip() for field in line.split(",")]
         if len(fields) != _QUERY.count(",") + 1:
             continue

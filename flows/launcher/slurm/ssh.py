@@ -61,7 +61,7 @@ class LoginNode:
             *("-o", f"ControlPersist={_PERSIST_SECONDS}"),
         ]
 
-    def run(self, script: str, *, timeout_seconds: float | None = None) -> bytes:
+    def run(self, script: str) -> bytes:
         """Run a bash script there and return what it prints.
 
         The script goes through standard input: no list of processes shows it, and none of its lines
@@ -78,7 +78,7 @@ class LoginNode:
         done = self._call(
             [*self._ssh, "--", self._address, "exec bash -l -s"],
             stdin=text.encode(),
-            timeout=timeout_seconds or self._timeout_seconds,
+            timeout=self._timeout_seconds,
         )
         if done.returncode in (_TRANSPORT_FAILED, CANNOT_TELL):
             raise self._unreachable(done.stderr)
