@@ -1,7 +1,7 @@
 """The commands that show what a training learns and how it does."""
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -14,13 +14,14 @@ from flows.core.errors import InvalidArgument
 from flows.core.file_names import expand_home
 from flows.core.numbers import to_json
 from flows.core.states import Health
-from flows.core.training.values import POINTS, JobMetrics, MetricSummary, Point
+from flows.core.training.values import POINTS, MetricSummary, Point
 from flows.core.training_data.preview import MOST_ROWS, DataPreview, Split
 from mcp_server.cli.arguments import current_folder
 from mcp_server.cli.commands import Commands
 from mcp_server.cli.exits import Exit
 from mcp_server.cli.options import AsJson, JobId
 from mcp_server.cli.output import Output
+from mcp_server.cli.plot import plot
 from mcp_server.services.training.metrics import MetricsAnswer, MetricsQuery
 
 _STYLE: Final = {
@@ -30,8 +31,6 @@ _STYLE: Final = {
     Health.UNKNOWN: "dim",
 }
 _FILE_POINTS: Final = 100_000
-_COLUMNS: Final = 78
-_ROWS: Final = 14
 _Key = Annotated[
     list[str],
     typer.Option(
@@ -183,24 +182,7 @@ def _at(point: Point | None) -> str:
 def _show_plots(answer: MetricsAnswer, output: Output) -> None:
     output.line(answer.summary)
     for key in dict.fromkeys(one.key for job in answer.jobs for one in job.keys):
-        output.text(_plot(key, answer.jobs))
-
-
-def _plot(key: str, jobs: Sequence[JobMetrics]) -> str:
-    # Loaded to draw only.
-    import plotext
-
-    plotext.clear_figure()
-    plotext.theme("clear")
-    plotext.plot_size(_COLUMNS, _ROWS)
-    plotext.title(key)
-    for job in jobs:
-        for one in job.keys:
-            finite = [(step, value) for step, value in one.series if abs(value) < float("inf")]
-            if one.key == key and finite:
-                label = (job.name or job.job_id)[:24] if len(jobs) > 1 else None
-                plotext.plot(*zip(*finite, strict=True), label=label, marker="braille")
-    return str(plotext.build())
+        output.text(plot(key, answer.jobs))
 
 
 def _show_diagnosis(found: Diagnosis, output: Output) -> None:
