@@ -75,7 +75,7 @@ class TrainingDataCheck:
             return f"Not looked at: {error.what}."
         for found in judge(preview.facts):
             recipe.notes.add(found.severity, found.code, found.message, found.fix, key="data.train")
-        return " ".join(preview.notes) or f"All {preview.facts.rows_checked:,} rows were read."
+        return " ".join(preview.notes) or f"All rows were read: {preview.facts.rows_checked:,}."
 
     async def _look(self, recipe: Recipe, question: DataQuestion) -> DataPreview:
         if recipe.envs.get(DEPS_ENV):

@@ -99,7 +99,7 @@ class _Reading:
             self.notes.append(f"Reading stopped after {self.question.seconds:g} s.")
         kind = self._kind(loaded)
         findings = judge(facts, split=split)
-        begin = self.notes[0] if self.notes else f"All {facts.rows_checked:,} rows were read."
+        begin = self.notes[0] if self.notes else f"All rows were read: {facts.rows_checked:,}."
         found = findings[0].text if findings else "Nothing is wrong."
         more = f" And {len(findings) - 1} more." if len(findings) > 1 else ""
         return DataPreview(
