@@ -42,7 +42,8 @@ _Split = Annotated[
     typer.Option(
         "--split",
         click_type=click.Choice(["train", "validation", "test"]),
-        help="Which data to show.",
+        metavar="SPLIT",
+        help="Which data to show: train, validation or test.",
     ),
 ]
 
@@ -60,7 +61,7 @@ class TrainingCommands(Commands):
         self,
         *,
         ids: Annotated[list[str], typer.Argument(metavar="ID...", help="One to five jobs.")],
-        key: _Key = [],  # noqa: B006 - read only
+        key: _Key = None,
         points: Annotated[
             int, typer.Option("--points", min=4, help="Most points of each series.")
         ] = POINTS,
@@ -80,7 +81,7 @@ class TrainingCommands(Commands):
         target = _target(to)
         if target is not None and target.suffix != ".png":
             points = max(points, _FILE_POINTS)
-        query = MetricsQuery(keys=key, points=points, since_step=since_step)
+        query = MetricsQuery(keys=key or [], points=points, since_step=since_step)
         draw = target is not None and target.suffix == ".png"
         answer = self._backend.use(lambda services: services.metrics.read(ids, query, draw=draw))
         if target is not None:
