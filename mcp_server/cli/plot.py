@@ -27,4 +27,4 @@ def plot(key: str, jobs: Sequence[JobMetrics]) -> str:
                 label = (job.name or job.job_id)[:_NAME_CHARS] if len(jobs) > 1 else None
                 steps, values = zip(*finite, strict=True)
                 plotext.plot(steps, values, label=label, marker="braille")
-    return str(plotext.build())
+    return str(plotext.uncolorize(plotext.build()))

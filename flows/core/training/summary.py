@@ -30,8 +30,9 @@ _OTHERS: Final = 100
 def read_metrics(request: MetricsRequest) -> JobMetrics:
     """Read metrics of a job. Blocking: it reads files."""
     record = TrainingRecord([record_folder(Path(path)) for path in request.log_paths])
-    recorded = [name for name in record.names() if name not in STEP_NAMES]
-    names = [*recorded, *(name for name in request.results if name not in recorded)]
+    recorded = record.names()
+    known = dict.fromkeys([*recorded, *request.results])
+    names = [name for name in known if name not in STEP_NAMES]
     chosen = [key for key in request.keys if key in names] or main_metrics(names)
     points = _share(request.points, len(chosen))
     summaries: list[MetricSummary] = []
