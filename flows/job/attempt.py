@@ -32,6 +32,7 @@ from flows.job.launch_checks import find_blockers
 from flows.job.launch_plan import LaunchPlan, PreparedLaunch
 from flows.job.letting_go import Patience, with_cost
 from flows.job.outcome import Outcome, cancelled_before_launch
+from flows.job.progress_artifact import ProgressArtifact
 from flows.job.reading import Reading
 from flows.job.reporting import Report
 from flows.job.results import keep_results, mark_end, mark_results, with_divergence
@@ -84,7 +85,7 @@ class Attempt:
         self._cancel = cancel
         self._logger = logger = HidingLogger(logger, own_redactor())
         self._report = Report(
-            record,
+            ProgressArtifact(record),
             logger,
             interval_seconds=self._settings.progress_interval_seconds,
             training=TrainingWatch(record, runtime, logger),

@@ -21,7 +21,6 @@ from flows.job.outcome import Outcome
 from flows.job.progress import ProgressReader
 from flows.job.progress_artifact import ProgressArtifact
 from flows.job.reading import Reading
-from flows.job.run_record import RunRecord
 from flows.job.training_watch import TrainingWatch
 from flows.launcher.port import Observation
 
@@ -37,11 +36,18 @@ _SHOW_SECONDS = 60.0
 
 
 class Report:
-    """Reads a job's log file as it grows, and shows progress and new lines on the run."""
+    """Reads a job's log file as it grows, and shows progress and new lines on the run.
+
+    Args:
+        artifact: Shows the progress.
+        logger: The run's log.
+        interval_seconds: Least time between two reads.
+        training: Looks at the training; None: nothing does.
+    """
 
     def __init__(
         self,
-        record: RunRecord,
+        artifact: ProgressArtifact,
         logger: "logging.Logger | logging.LoggerAdapter[logging.Logger]",
         *,
         interval_seconds: float,
@@ -49,7 +55,7 @@ class Report:
     ) -> None:
         self.redactor = own_redactor()
         """Hides secrets in everything that goes to Prefect."""
-        self._artifact = ProgressArtifact(record)
+        self._artifact = artifact
         self._training = training
         self._insight: Insight | None = None
         self._logger = logger

@@ -122,12 +122,13 @@ class RecordedEvents:
 @functools.cache
 def process_recorder() -> Any:
     """Make the recorder of this process."""
-    module = _load_recorder()
+    module = load_recorder()
     log_path = Path(os.environ["OUMI_FLOWS_JOB_DIR"], "log.txt")
     return module.Recorder(module.record_folder(log_path))
 
 
-def _load_recorder() -> ModuleType:
+def load_recorder() -> ModuleType:
+    """Load the module that writes records."""
     spec = importlib.util.spec_from_file_location("oumi_flows_recorder", _RECORDER)
     if spec is None or spec.loader is None:
         raise ImportError(f"{_RECORDER} cannot be loaded")

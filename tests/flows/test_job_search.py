@@ -17,6 +17,7 @@ from flows.job.attempt import Attempt
 from flows.job.job_search import JobSearch
 from flows.job.launch_plan import LaunchPlan
 from flows.job.outcome import Outcome, cancelled_before_launch
+from flows.job.progress_artifact import ProgressArtifact
 from flows.job.reporting import Report
 from flows.job.run_record import RunRecord
 from flows.job.runtime import CancelRequest, Runtime
@@ -76,7 +77,7 @@ class Place:
             record=self.record,
             runtime=self.runtime,
             cancel=self.cancel,
-            report=Report(self.record, LOGGER, interval_seconds=0),
+            report=Report(ProgressArtifact(self.record), LOGGER, interval_seconds=0),
             submissions=Submissions(self.record, self.request, is_new=is_new),
             plan=LaunchPlan(self.request, self.record, self.settings, LOGGER),
         )

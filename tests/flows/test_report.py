@@ -9,20 +9,26 @@ import pytest
 
 from flows.core.models import JobProgress
 from flows.core.states import TerminationReason
+from flows.job.insight import Insight
 from flows.job.outcome import Outcome
+from flows.job.progress_artifact import ProgressArtifact
 from flows.job.reporting import Report
-from flows.job.run_record import RunRecord
 from flows.launcher.port import LauncherState, Observation
 
 
-class Record:
+class Artifact:
     """The progress put on a run."""
 
     def __init__(self) -> None:
         self.shown: list[tuple[JobProgress, str | None]] = []
 
-    async def show_progress(
-        self, progress: JobProgress, *, observed_at: datetime, unreachable: str | None
+    async def show(
+        self,
+        progress: JobProgress,
+        *,
+        observed_at: datetime,
+        unreachable: str | None,
+        insight: Insight | None,
     ) -> None:
         self.shown.append((progress, unreachable))
 
@@ -49,13 +55,13 @@ def logger(lines: Lines) -> logging.Logger:
 
 
 @pytest.fixture
-def record() -> Record:
-    return Record()
+def artifact() -> Artifact:
+    return Artifact()
 
 
 @pytest.fixture
-async def report(record: Record, logger: logging.Logger) -> Report:
-    return Report(cast("RunRecord", record), logger, interval_seconds=0)
+async def report(artifact: Artifact, logger: logging.Logger) -> Report:
+    return Report(cast("ProgressArtifact", artifact), logger, interval_seconds=0)
 
 
 def seen(log: Path, state: LauncherState = LauncherState.RUNNING) -> Observation:
@@ -100,14 +106,14 @@ async def test_a_log_without_a_newline_is_no_flood(
 
 
 async def test_an_unreachable_job_is_reported_once_and_so_is_its_return(
-    report: Report, record: Record, lines: Lines, tmp_path: Path
+    report: Report, artifact: Artifact, lines: Lines, tmp_path: Path
 ) -> None:
     await report.show_unreachable("timed out after 3 s", observed=None)
     await report.show_unreachable("timed out after 4 s", observed=None)
-    assert [unreachable for _, unreachable in record.shown] == ["timed out after 3 s"]
+    assert [unreachable for _, unreachable in artifact.shown] == ["timed out after 3 s"]
     assert len(lines.texts) == 1
     await report.update(seen(tmp_path / "log"))
-    assert [unreachable for _, unreachable in record.shown] == ["timed out after 3 s", None]
+    assert [unreachable for _, unreachable in artifact.shown] == ["timed out after 3 s", None]
 
 
 @pytest.mark.parametrize("reason", [TerminationReason.TIMED_OUT, TerminationReason.PREEMPTED])

@@ -46,7 +46,7 @@ class Finding(Value):
     severity: FindingSeverity
     evidence: str = Field(description="Steps, numbers, or the line of the log that show it.")
     try_: list[str] = Field(
-        validation_alias=AliasChoices("try_", "try"),
+        validation_alias=AliasChoices("try", "try_"),
         serialization_alias="try",
         description="What to try, the smallest change first.",
     )

@@ -64,7 +64,7 @@ def _share(points: int, keys: int) -> int:
     """Points of each series; an answer with the usual number keeps within its bytes."""
     if points > POINTS:
         return points
-    return max(_LEAST_POINTS, min(points, _SERIES_BYTES // _POINT_BYTES // keys))
+    return max(_LEAST_POINTS, min(points, _SERIES_BYTES // _POINT_BYTES // max(keys, 1)))
 
 
 def _summarise(key: str, series: Series, points: int) -> MetricSummary:
