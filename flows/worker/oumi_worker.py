@@ -45,10 +45,8 @@ from flows.worker.slots import Slots, WaitingRuns
 
 _LOST_SWEEPS = 3
 """One of so many looks also searches for runs that have lost their work pool."""
-
 _STEP_SECONDS = 5.0
 """How far the wall clock must go back at once to count as set back."""
-
 _API_ERRORS = (httpx.HTTPError, TimeoutError)
 
 

@@ -293,7 +293,7 @@ class _Tail:
                     return
 
     def _take(self, end: EndOfLine, text: bytes) -> None:
-        # What was left out of a rewritten line are states that nobody asked for.
+        # Of a rewritten line, only earlier states were left out, which no reader wants.
         left_out = end.left_out if end.left_out and not last_state(end.raw) else 0
         if len(text) < self._room and not self.cut_bytes:
             self.texts.append(text.decode())

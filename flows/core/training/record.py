@@ -110,21 +110,21 @@ class TrainingRecord:
 
     def read(self, name: str) -> Series:
         """Read the values of a metric by step."""
-        return _join(name, self._recorded) if self._has(name) else _join(name, self._logs)
+        return _join(name, self._trainings) if self._has(name) else _join(name, self._log_parts)
 
     def events(self) -> list[Mapping[str, Any]]:
         """Read what happened, in order."""
         return [event for segment in self._segments for event in segment.events()]
 
     def _has(self, name: str) -> bool:
-        return any(name in segment.names() for segment, _ in self._recorded)
+        return any(name in segment.names() for segment, _ in self._trainings)
 
     @cached_property
-    def _recorded(self) -> list[tuple[Segment, int]]:
+    def _trainings(self) -> list[tuple[Segment, int]]:
         return _starts(one for one in self._segments if not one.is_of_log)
 
     @cached_property
-    def _logs(self) -> list[tuple[Segment, int]]:
+    def _log_parts(self) -> list[tuple[Segment, int]]:
         return _starts(one for one in self._segments if one.is_of_log)
 
 

@@ -157,10 +157,10 @@ def _describe(job: JobMetrics) -> str:
     if main.best is not None and main.best.step != main.last.step:
         said += f", best {main.best.value:.4g} at step {main.best.step}"
     odd = [f"{one.not_finite} values of {one.key}" for one in job.keys if one.not_finite]
-    return f"{said}{'; not finite: ' + ', '.join(odd) if odd else ''}{_cut(job.keys)}."
+    return f"{said}{'; not finite: ' + ', '.join(odd) if odd else ''}{_note_of_cut(job.keys)}."
 
 
-def _cut(keys: Sequence[MetricSummary]) -> str:
+def _note_of_cut(keys: Sequence[MetricSummary]) -> str:
     cut = max((one.count - len(one.series) for one in keys), default=0)
     most = max((one.count for one in keys), default=0)
     return f"; series thinned from up to {most} values" if cut else ""
