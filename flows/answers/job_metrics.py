@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.answers.answering import answering
 from flows.core.names import JOB_METRICS_FLOW
-from flows.core.training.summary import read_metrics
+from flows.core.training.summary import describe_metrics
 from flows.core.training.values import JobMetricsAnswer, MetricsRequest
 
 
@@ -22,5 +22,5 @@ async def job_metrics(request: MetricsRequest) -> JobMetricsAnswer:
     Args:
         request: The job, its logs and what to read.
     """
-    job = await asyncio.to_thread(read_metrics, request)
+    job = await asyncio.to_thread(describe_metrics, request)
     return JobMetricsAnswer(summary=f"{len(job.keys)} metrics.", job=job)

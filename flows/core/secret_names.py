@@ -1,4 +1,4 @@
-"""Which names hold secrets, and which values are too common to be one. The only rule of it.
+"""Which names hold secrets, and which values are too common to be a secret.
 
 Everything that hides, refuses or reports a secret by the name it is given under asks here:
 environment variables, overrides, keys of configs, options and assignments in scripts and logs.

@@ -1,8 +1,8 @@
 """What looks like a secret wherever it stands: tokens of services, keys, what follows an option.
 
-A log is searched fast or not at all, so expressions are tried only where they can match: those of
-tokens on the long words of a text, each once, and those of what is said on texts that have a word
-of theirs. 4 MB of a training's log take a second, where every expression on every line takes forty.
+A log is searched fast or not at all, so expressions are tried only where they can match. Those of
+tokens are tried on the distinct long words of a text; the others on texts that contain one of their
+trigger words. 4 MB of a training's log take a second; every expression on every line takes forty.
 """
 
 import re

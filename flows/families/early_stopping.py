@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from flows.core.metrics import Point
 from flows.core.numbers import to_json
+from flows.core.result_metrics import Point
 from flows.core.sweeps.spec import Direction, EarlyStopping
 
 

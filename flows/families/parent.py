@@ -22,8 +22,8 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State
 
 from flows.core import names
-from flows.core.metrics import kept_metrics, read_kept, read_metrics
 from flows.core.models import JobProgress
+from flows.core.result_metrics import kept_metrics, read_kept, read_metrics
 from flows.core.run_labels import RunLabels
 from flows.core.settings import Settings
 from flows.core.states import JobState

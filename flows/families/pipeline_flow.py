@@ -9,11 +9,11 @@ from prefect.client.schemas.objects import FlowRun, State
 from flows.core import names
 from flows.core.divergence import divergence, has_diverged, last_loss
 from flows.core.errors import OumiFlowsError
-from flows.core.metrics import pick
 from flows.core.pipelines.references import references_in
 from flows.core.pipelines.results import PartResult
 from flows.core.pipelines.spec import Part, Pipeline
 from flows.core.prefect_states import read_message
+from flows.core.result_metrics import pick
 from flows.core.run_labels import RunLabels
 from flows.core.states import JobState, TerminationReason
 from flows.families.parent import Parent, Row, current_parent

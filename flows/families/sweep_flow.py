@@ -11,10 +11,10 @@ from prefect.client.schemas.objects import FlowRun, State
 from flows.core import names
 from flows.core.divergence import divergence, has_diverged, last_loss
 from flows.core.errors import OumiFlowsError
-from flows.core.metrics import Point, pick, read_curve, read_losses
 from flows.core.models import JobRequest
 from flows.core.numbers import to_json
 from flows.core.prefect_states import read_message
+from flows.core.result_metrics import Point, pick, read_curve, read_losses
 from flows.core.run_labels import RunLabels
 from flows.core.states import JobState, TerminationReason
 from flows.core.sweeps.search import Tried, values_of

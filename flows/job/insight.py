@@ -14,7 +14,7 @@ from flows.core.redaction import Redactor
 from flows.core.states import Health, TerminationReason
 from flows.core.training.chart import draw_metrics
 from flows.core.training.recorder import record_folder
-from flows.core.training.summary import read_metrics
+from flows.core.training.summary import describe_metrics
 from flows.core.training.usage import read_usage
 from flows.core.training.values import JobMetrics, MetricsRequest, Point
 
@@ -97,7 +97,7 @@ def look_at_training(
 def draw_page(log_path: Path, diagnosis: Diagnosis) -> str:
     """Draw the page of the job that writes a log. Blocking."""
     request = MetricsRequest(job_id="", log_paths=[str(log_path)], points=_POINTS)
-    return write_page(read_metrics(request), diagnosis)
+    return write_page(describe_metrics(request), diagnosis)
 
 
 def write_page(metrics: JobMetrics, diagnosis: Diagnosis) -> str:

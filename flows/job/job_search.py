@@ -79,8 +79,8 @@ class JobSearch:
     async def attach(self, patience: Patience) -> JobHandle | None:
         """Find the job that this attempt already launched, if there is one.
 
-        If the job of the previous attempt still lives, this attempt becomes the previous one: that
-        one was given up, or its launch counted as failed, before its job started.
+        If the job of the previous attempt still lives, follow it and take its number: it was given
+        up too early, or its launch counted as failed before its job started.
         """
         handle = None
         if self._submissions.may_have(self.number):

@@ -10,8 +10,8 @@ from prefect.exceptions import ObjectNotFound
 
 from flows.core import names
 from flows.core.divergence import divergence, last_loss
-from flows.core.metrics import ResultFiles, kept_metrics, read_metrics
 from flows.core.result_marks import ResultMarks, marks_of
+from flows.core.result_metrics import ResultFiles, kept_metrics, read_metrics
 from flows.core.run_labels import RunLabels
 from flows.job.outcome import Outcome
 from flows.job.reading import Reading

@@ -14,7 +14,7 @@ from flows.core.foreign_errors import first_line, translate_foreign
 from flows.core.models import ClusterStatus, JobHandle
 from flows.core.settings import Settings
 from flows.launcher.bounded import Looks
-from flows.launcher.clouds import CloudBackend, known_clouds, make_backend
+from flows.launcher.cloud_backend import CloudBackend, known_clouds, make_backend
 from flows.launcher.lanes import Lanes
 from flows.launcher.loading import load_oumi
 from flows.launcher.port import ASKS_AGAIN, Clusters, Observation

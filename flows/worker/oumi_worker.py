@@ -37,11 +37,11 @@ from flows.launcher.port import Launcher
 from flows.machine_checks.checks import WorkerChecks
 from flows.worker.deployed_flows import DeployedFlows, FlowNotLoaded
 from flows.worker.in_process_engine import InProcessFlowRunEngine, LastingRunEngine, run_in_process
+from flows.worker.job_limits import Slots, WaitingRuns
 from flows.worker.ownership import Owner
 from flows.worker.pool_runs import LATE, PoolRuns
 from flows.worker.repeated_errors import RepeatedErrors, cause_of, is_given_up, outcome_for
 from flows.worker.schedule_overlap import LONGEST_QUEUE
-from flows.worker.slots import Slots, WaitingRuns
 
 _LOST_SWEEPS = 3
 """One of so many looks also searches for runs that have lost their work pool."""

@@ -27,9 +27,8 @@ from flows.job.prefect_calls import PAGE, read_all_runs
 from flows.worker.ownership import Owner
 
 LATE = "Late"
-"""The state name of a run that waits for a slot or a worker. Any other Scheduled state would undo a
-cancel that came since the run was read: the server refuses this one alone unless the run is still
-scheduled (prefect 3.9)."""
+"""The state name of a run that waits for a slot or a worker. It is the only name that the server
+refuses once the run is no longer scheduled (prefect 3.9), so it cannot undo a later cancel."""
 
 _STEP = timedelta(seconds=5)
 """How far ahead a time must be to show that the clock was set back after it."""

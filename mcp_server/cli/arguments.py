@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from flows.core.configs.yaml_text import parse_yaml
 from flows.core.errors import InvalidArgument
 from flows.core.models import OverrideValue
-from mcp_server.arguments import DeclaredField, Flat
+from mcp_server.declared_arguments import DeclaredField, Flat
 
 _FOLDER: Final = "client_cwd"
 _VALUE: Final[TypeAdapter[OverrideValue]] = TypeAdapter(OverrideValue)

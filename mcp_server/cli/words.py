@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from mcp_server.arguments import list_fields
+from mcp_server.declared_arguments import list_fields
 from mcp_server.services.jobs.new_job import NewJob
 
 WORDS: Final = {

@@ -49,7 +49,7 @@ class Server:
 
     @property
     def process(self) -> ProcessRecord | None:
-        """The recorded process, alive or not; not that of the folder this one is a copy of."""
+        """The recorded process, alive or dead; None if this folder is a copy of its own."""
         record = self._record()
         process = record.process if record else None
         if process is None or (process.is_alive and not process.works_in(self._files.folder)):

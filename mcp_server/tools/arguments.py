@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mcp_server.arguments import DeclaredField, Flat
+from mcp_server.declared_arguments import DeclaredField, Flat
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from pydantic import BaseModel
 
 from flows.core.errors import InvalidArgument
 from flows.core.models import NotifyOn, Overlap, RetryCause
-from mcp_server.arguments import Argument, DeclaredField, Option, list_fields
 from mcp_server.cli.arguments import as_command
 from mcp_server.cli.terminal import run
+from mcp_server.declared_arguments import Argument, DeclaredField, Option, list_fields
 from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.schedules.values import NewSchedule, Times
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.tokens import listing
-from mcp_server.arguments import list_fields
 from mcp_server.cli.words import WORDS, in_terminal_words
+from mcp_server.declared_arguments import list_fields
 from mcp_server.services.jobs.new_job import NewJob
 
 NO_COMMAND = {"get_docs", "get_started", "list_modules"}

@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 from prefect.client.schemas.objects import FlowRun
 
-from flows.worker.slots import Slots, cloud_of
+from flows.worker.job_limits import Slots, cloud_of
 
 
 def job(cloud: str | None = None) -> FlowRun:

@@ -6,7 +6,7 @@ import pytest
 
 from flows.core.configs.clouds import cloud_kinds
 from flows.core.settings import Settings
-from flows.launcher.clouds import CloudBackend, make_backend
+from flows.launcher.cloud_backend import CloudBackend, make_backend
 from flows.launcher.lasting_clusters import LastingClusters
 from flows.launcher.local.backend import LocalBackend
 from flows.launcher.oumi.backend import OumiBackend

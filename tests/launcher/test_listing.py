@@ -10,7 +10,7 @@ import pytest
 from flows.core.errors import ClusterUnreachable
 from flows.core.models import ClusterState, ClusterStatus
 from flows.core.settings import Settings
-from flows.launcher.clouds import CloudBackend
+from flows.launcher.cloud_backend import CloudBackend
 from flows.launcher.lasting_clusters import LastingClusters
 from flows.launcher.oumi_launcher import OumiLauncher
 from flows.launcher.port import Observation

@@ -10,7 +10,7 @@ import pytest
 from flows.core.errors import ClusterUnreachable, InvalidArgument, InvalidConfig, LaunchFailed
 from flows.core.settings import Settings
 from flows.core.states import JobState, TerminationReason
-from flows.launcher.clouds import CloudBackend
+from flows.launcher.cloud_backend import CloudBackend
 from flows.launcher.local.backend import observation_of
 from flows.launcher.local.job import LocalJob
 from flows.launcher.local.job_folder import JobFolder

@@ -13,7 +13,7 @@ from flows.core.errors import ClusterNotFound, ClusterUnreachable, JobNotFound
 from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.core.states import TerminationReason
-from flows.launcher.clouds import make_backend
+from flows.launcher.cloud_backend import make_backend
 from flows.launcher.oumi.backend import OumiBackend, short_name
 from flows.launcher.port import LauncherState
 from flows.launcher.sites.polaris import STATE_OF_PBS

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.core.metrics import (
+from flows.core.result_marks import ResultMarks, marks_of
+from flows.core.result_metrics import (
     Point,
     ResultFiles,
     kept_metrics,
@@ -16,7 +17,6 @@ from flows.core.metrics import (
     read_kept,
     read_metrics,
 )
-from flows.core.result_marks import ResultMarks, marks_of
 
 # As `oumi train` 0.9 writes them; after the resume from step 10 steps repeat.
 TRAINING = [

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flows.core.logs.lines import REPORT_MARKER
-from flows.core.metrics import ResultFiles, kept_metrics, read_curve, read_kept, read_metrics
 from flows.core.models import JobProgress
 from flows.core.numbers import COUNT_MAX
+from flows.core.result_metrics import ResultFiles, kept_metrics, read_curve, read_kept, read_metrics
 from flows.job.progress import ProgressReader
 
 EXAMPLES = 2_000

@@ -11,8 +11,8 @@ import pytest
 
 from flows.core.divergence import has_diverged
 from flows.core.logs.pages import read_tail
-from flows.core.metrics import ResultFiles, read_metrics
 from flows.core.models import JobProgress
+from flows.core.result_metrics import ResultFiles, read_metrics
 from flows.job.progress import ProgressReader
 from flows.launcher.job_environment import deps_file_text
 

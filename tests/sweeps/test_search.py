@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from flows.core.errors import InvalidConfig
-from flows.core.metrics import Point
 from flows.core.models import JobRequest
+from flows.core.result_metrics import Point
 from flows.core.sweeps.search import Tried, values_of
 from flows.core.sweeps.spec import Direction, EarlyStopping, Search, Sweep
 from flows.core.sweeps.written import read_sweep

@@ -63,7 +63,7 @@ class Pipes:
         self._piped, self._alternative = [], []
 
     def close(self, *, is_command: bool) -> None:
-        """End it; return whether it is in the position of a command."""
+        """End the last group; `is_command`: whether it stands where a command can."""
         start, self._piped, pipefail = self._groups.pop()
         if pipefail is not None:
             self.pipefail = pipefail

@@ -51,7 +51,7 @@ class CloudKind:
         default_queue: The queue of a cluster ``queue.user`` if none is named.
         makes_clusters: Whether a launch creates a cluster of any name.
         keeps_clusters: Whether a cluster still exists, and costs money, after its last job ended.
-        rents_machines: Whether its machines, and the files on them, are there for one cluster only.
+        rents_machines: Whether its machines, and the files on them, come and go with one cluster.
         shares_files: Whether its nodes may share a file system with this machine.
         counts_gpus: Whether GPUs may be requested by a count alone.
         copying: How the working folder gets to it.

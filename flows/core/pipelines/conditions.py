@@ -1,8 +1,7 @@
 """Evaluate conditions such as ``${evaluate.metrics.exact_match} > 0.8``, never as Python code.
 
-A comparison with a number that is not finite is neither true nor false, and neither is its
-negation: its value is NaN, and NaN spreads as in three-valued logic. A condition holds only if it
-is true.
+A comparison with a number that is not finite is unknown (held as NaN), and so is its negation;
+`and` and `or` follow three-valued logic. A condition holds only if it is true.
 """
 
 import ast

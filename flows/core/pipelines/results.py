@@ -7,9 +7,9 @@ from typing import Any, Protocol, cast
 
 from flows.core.divergence import has_diverged
 from flows.core.errors import InvalidConfig
-from flows.core.metrics import pick
 from flows.core.models import OverrideValue
 from flows.core.pipelines.references import FIELDS, INDEX, ITEM, Lookup, Reference
+from flows.core.result_metrics import pick
 
 
 @dataclass(frozen=True)

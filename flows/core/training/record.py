@@ -93,7 +93,7 @@ class Segment:
 class TrainingRecord:
     """The records of a job's attempts as one.
 
-    A later segment ran the steps after its first one again, so of those its values count. What
+    Where segments overlap, the values of the later one count. What
     was read from the log counts for metrics that no training recorded itself.
 
     Args:

@@ -27,7 +27,7 @@ _OTHERS: Final = 100
 """Names of other metrics that are listed."""
 
 
-def read_metrics(request: MetricsRequest) -> JobMetrics:
+def describe_metrics(request: MetricsRequest) -> JobMetrics:
     """Read metrics of a job. Blocking: it reads files."""
     record = TrainingRecord([record_folder(Path(path)) for path in request.log_paths])
     recorded = record.names()

@@ -71,7 +71,7 @@ class ControlGroup:
 
     def cpu_seconds(self) -> float | None:
         """CPU time used in the group so far; None where the kernel does not report it."""
-        used = flat_numbers(self._read("cpu.stat")).get("usage_usec")
+        used = read_counters(self._read("cpu.stat")).get("usage_usec")
         return None if used is None else used / 1e6
 
     def remove(self) -> None:
@@ -123,7 +123,7 @@ def own_group(controller: str = "") -> Path | None:
     return None
 
 
-def flat_numbers(text: str) -> dict[str, int]:
+def read_counters(text: str) -> dict[str, int]:
     """The numbers of a file that has a name and a value in each line."""
     pairs = (line.split() for line in text.splitlines())
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}

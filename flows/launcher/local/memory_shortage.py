@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from flows.launcher.local.control_group import flat_numbers, own_group
+from flows.launcher.local.control_group import own_group, read_counters
 
 _MACHINE: Final = Path("/proc/vmstat")
 _KEY: Final = "oom_kill"
@@ -78,7 +78,7 @@ def _shared() -> list[Path]:
 def _count(file: Path) -> int | None:
     """The kernel's count in `file`; None where it has none."""
     try:
-        return flat_numbers(file.read_text()).get(_KEY)
+        return read_counters(file.read_text()).get(_KEY)
     except OSError:
         return None
 

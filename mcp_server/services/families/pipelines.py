@@ -11,7 +11,7 @@ from flows.core.errors import InvalidArgument
 from flows.core.models import NotifyOn, Value
 from flows.core.pipelines.spec import Pipeline
 from flows.core.pipelines.written import read_pipeline
-from mcp_server.arguments import Argument, Option
+from mcp_server.declared_arguments import Argument, Option
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
 from mcp_server.services.families.pipeline_checks import (

@@ -11,7 +11,7 @@ from flows.core.errors import InvalidArgument, InvalidConfig
 from flows.core.models import NotifyOn, Value
 from flows.core.run_labels import RunLabels
 from flows.core.states import JobState
-from mcp_server.arguments import Argument
+from mcp_server.declared_arguments import Argument
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
 from mcp_server.services.idempotency import refuse_another_request

@@ -15,7 +15,7 @@ from flows.core.models import NotifyOn, Value
 from flows.core.sweeps.search import Tried, in_order, values_of
 from flows.core.sweeps.spec import Range, Search, Sweep, Values
 from flows.core.sweeps.written import WrittenSweep, read_sweep
-from mcp_server.arguments import Argument, Option
+from mcp_server.declared_arguments import Argument, Option
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
 from mcp_server.services.families.pipeline_checks import as_texts, new_job

@@ -9,8 +9,8 @@ from pydantic import Field
 from flows.core import provenance
 from flows.core.configs.reader import load_snapshot
 from flows.core.errors import OumiFlowsError
-from flows.core.metrics import ResultFiles, read_kept, read_metrics
 from flows.core.models import JobRequest, JobStatus, Value
+from flows.core.result_metrics import ResultFiles, read_kept, read_metrics
 from mcp_server.prefect_api.models import FlowRun
 from mcp_server.services.jobs.redactors import Redactors
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from flows.core.models import NotifyOn, OverrideValue, RetryCause, Value
 from flows.core.names import LOCAL_CLOUD
-from mcp_server.arguments import Argument, Option
+from mcp_server.declared_arguments import Argument, Option
 
 CommandName = Literal["train", "analyze", "synth", "evaluate", "eval", "infer", "tune", "quantize"]
 
@@ -88,7 +88,12 @@ class NewJob(Value):
     max_retries: Annotated[
         int,
         Field(ge=0, le=100),
-        Argument("Extra attempts after preemption or a lost node.", Option(), ge=0, le=100),
+        Argument(
+            "Extra attempts after preemption, a lost node, a failed launch or a kill.",
+            Option(),
+            ge=0,
+            le=100,
+        ),
     ] = 0
     retry_on: Annotated[
         list[RetryCause],

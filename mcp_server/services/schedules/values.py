@@ -10,7 +10,7 @@ from pydantic import Field
 from flows.core.errors import InvalidArgument
 from flows.core.models import Overlap, Value
 from flows.core.states import JobState, TerminationReason
-from mcp_server.arguments import Argument, Option
+from mcp_server.declared_arguments import Argument, Option
 from mcp_server.prefect_api.models import Deployment
 from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.jobs.results import DescribedJob

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from flows.core import names
 from flows.core.errors import InvalidArgument
-from flows.core.metrics import read_kept
 from flows.core.models import Value
+from flows.core.result_metrics import read_kept
 from flows.core.training.values import (
     JobMetrics,
     JobMetricsAnswer,
@@ -120,9 +120,9 @@ def refuse_family(run: FlowRun) -> None:
 
 def _read(request: MetricsRequest) -> JobMetrics:
     # It loads numpy, which the MCP server does without until then.
-    from flows.core.training.summary import read_metrics
+    from flows.core.training.summary import describe_metrics
 
-    return read_metrics(request)
+    return describe_metrics(request)
 
 
 def _draw(jobs: Sequence[JobMetrics]) -> bytes:
