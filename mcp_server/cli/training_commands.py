@@ -32,10 +32,8 @@ _STYLE: Final = {
 }
 _FILE_POINTS: Final = 100_000
 _Key = Annotated[
-    list[str],
-    typer.Option(
-        "--key", "-k", metavar="NAME", help="A metric; repeatable. Default: the main ones."
-    ),
+    list[str] | None,
+    typer.Option("--key", "-k", metavar="NAME", help="A metric. Default: the main ones."),
 ]
 _Split = Annotated[
     str,
