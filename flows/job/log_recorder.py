@@ -62,7 +62,6 @@ class LogRecorder:
             pass
         if self._state != before:
             self._recorder.close()
-            self._recorder.segment.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_private(self._state_path, json.dumps(self._state._asdict()))
 
     def _read_part(self) -> bool:

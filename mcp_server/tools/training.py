@@ -6,6 +6,7 @@ from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from flows.core.diagnosis.findings import Diagnosis
+from flows.core.numbers import COUNT_MAX
 from flows.core.training.values import POINTS
 from flows.core.training_data.preview import MOST_ROWS, DataPreview, Split
 from mcp_server.services.data_preview import DataPreviewService
@@ -43,7 +44,9 @@ class TrainingTools:
     async def get_job_metrics(
         self,
         *,
-        job_ids: Annotated[list[JobId], Field(min_length=1, max_length=5)],
+        job_ids: Annotated[
+            list[JobId], Field(min_length=1, max_length=5, description="One to five jobs.")
+        ],
         keys: Annotated[
             list[Annotated[str, Field(max_length=200)]],
             Field(max_length=20, description="Names of metrics; empty: the most telling ones."),
@@ -51,13 +54,15 @@ class TrainingTools:
         points: Annotated[
             int, Field(ge=4, le=2000, description="Most points of each series.")
         ] = POINTS,
-        since_step: Annotated[int | None, Field(ge=0, description="First step.")] = None,
+        since_step: Annotated[
+            int | None, Field(ge=0, le=COUNT_MAX, description="First step.")
+        ] = None,
         image: Annotated[bool, Field(description="Add a chart (PNG).")] = True,
     ) -> MetricsAnswer:
-        """Read the curves of 1 to 5 running or ended jobs: loss, learning rate, evaluations, etc.
+        """Read and draw the curves of jobs: loss, learning rate, evaluations, etc.
 
-        Gives first, last, min, max and best value, a thinned series that keeps spikes, and a chart
-        of all jobs. NaN and infinities are "nan", "inf", "-inf". diagnose_job judges the curves.
+        Each with first, last, min, max, best and a thinned series that keeps spikes; diagnose_job
+        judges them.
         """
         query = MetricsQuery(keys=keys, points=points, since_step=since_step)
         return await self._metrics.read(job_ids, query, draw=image)
@@ -65,8 +70,7 @@ class TrainingTools:
     async def diagnose_job(self, *, job_id: JobId) -> Diagnosis:
         """Find what is wrong with a running or failed job, why, and what to try first.
 
-        Divergence, plateaus, overfitting, stalls, memory, data and hub errors, crashes; each with
-        its evidence. Use it when health is not ok, and after every failure.
+        Use it when health is not ok, and after every failure.
         """
         return await self._diagnosis.diagnose(job_id)
 

@@ -336,7 +336,7 @@ async def test_what_a_job_ended_for_decides_whether_it_is_tried_again(bench: Ben
                     assert names.launch_key(job_id, 2) not in bench.launcher.jobs
 
 
-def test_the_retry_table_has_every_reason() -> None:
+async def test_the_retry_table_has_every_reason() -> None:
     assert set(RETRY_RULES) == set(TerminationReason)
     assert {reason for reason, it in RETRY_RULES.items() if it is RetryRule.WHEN_ASKED} == set(
         RetryCause

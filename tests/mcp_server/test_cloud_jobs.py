@@ -60,7 +60,8 @@ async def test_a_dry_run_shows_the_whole_job_config_without_its_secrets(
     assert SECRET not in str(plan)
     counted = 2 if shutil.which("rsync") else None
     assert (plan["hourly_price"], plan["sync"]["files"]) == (None, counted)
-    assert plan["summary"].endswith("MB are copied; hourly price unknown.")
+    copied = "MB are copied" if counted else "files to copy not counted"
+    assert plan["summary"].endswith(f"{copied}; hourly price unknown.")
 
 
 async def test_a_job_is_submitted_to_a_cloud_with_a_cluster_of_its_own(

@@ -104,7 +104,9 @@ class Recorder:
         return file
 
     def _make_folder(self) -> None:
-        self.segment.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The mode of `mkdir` is not that of the parents it makes.
+        self.segment.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.segment.mkdir(mode=0o700, exist_ok=True)
 
 
 def record_folder(log_path: Path) -> Path:

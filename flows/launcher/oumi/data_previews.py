@@ -8,7 +8,6 @@ classes read from local files, of which it sees a sample. Everything else has a 
 import asyncio
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -27,8 +26,9 @@ from flows.core.file_names import exists, is_file, is_folder
 from flows.core.training_data.preview import DataPreview, DataQuestion
 from flows.launcher.bounded import in_time
 from flows.launcher.loading import load_oumi
+from oumi_flows import python_command
 
-_COMMAND: Final = (sys.executable, "-m", "flows.launcher.oumi.preview_process")
+_COMMAND: Final = tuple(python_command("flows.launcher.oumi.preview_process"))
 _LOADING_SECONDS: Final = 60.0
 """How long a process may take before it begins to read, on a busy machine."""
 _GRACE_SECONDS: Final = 5.0
