@@ -5,7 +5,7 @@ Loads numpy, so the MCP server imports this module only to answer a question abo
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 ROW: Final = np.dtype([("step", "<i8"), ("at", "<f8"), ("value", "<f8")])
 """A row of a file of the record; see `flows.core.training.recorder`."""
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+Floats = NDArray[np.floating[Any]]
+Integers = NDArray[np.signedinteger[Any]]
 
 
 class Series(NamedTuple):

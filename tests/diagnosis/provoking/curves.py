@@ -83,7 +83,7 @@ def _grpo(reward: Callable[..., list[float]]) -> Any:
         per_device_train_batch_size=4, num_generations=4, max_completion_length=8, learning_rate=1e-3,
     )  # fmt: skip
     data = Dataset.from_list([{"prompt": f"{n} + 1"} for n in range(8)] * 4)
-    trainer = GRPOTrainer(MODEL, reward, args=args, train_dataset=data)
+    trainer = GRPOTrainer(MODEL, reward, args=args, train_dataset=data)  # pyright: ignore[reportArgumentType]
     trainer.train()
     return trainer
 
