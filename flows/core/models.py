@@ -30,6 +30,12 @@ class RetryCause(StrEnum):
     TIMED_OUT = TerminationReason.TIMED_OUT
 
 
+class StopOn(StrEnum):
+    """The health of a running training at which its job is stopped."""
+
+    BAD = "bad"
+
+
 class Overlap(StrEnum):
     """What happens to a schedule's run while the previous one has not ended."""
 
@@ -91,6 +97,10 @@ class JobRequest(Value):
     )
     timeout_seconds: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="Limit of one attempt, from when it runs. None: no limit."
+    )
+    stop_on: list[StopOn] = Field(
+        default_factory=list[StopOn],
+        description="Health of the running training at which the job is stopped.",
     )
     autostop_minutes: Annotated[int, Field(ge=1)] | None = Field(
         default=None,

@@ -66,6 +66,8 @@ class RunLabels(Value):
         provenance: Hash of the last attempt's provenance record, kept under OUMI_FLOWS_HOME.
         stopwatch: How long the run's attempts took, without the time between them.
         limit_stopwatch: How long an attempt with a limit has been running; None: it waits.
+        stopped_attempt: The attempt that we ended because of its health.
+        stopped_for: What was wrong with its training.
         timed_out_attempt: The attempt that we ended because it exceeded its time limit.
         resumed_from_step: The step of the checkpoint that `resumed_attempt` resumed from.
         schedule: The name of the schedule that made the run.
@@ -108,6 +110,8 @@ class RunLabels(Value):
     provenance: str | None = None
     stopwatch: _Measured = None
     limit_stopwatch: _Measured = None
+    stopped_attempt: int | None = None
+    stopped_for: str | None = None
     timed_out_attempt: int | None = None
     resumed_attempt: int | None = None
     resumed_from_step: int | None = None

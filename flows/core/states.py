@@ -51,6 +51,7 @@ class TerminationReason(StrEnum):
     LOST = "lost"
     INVALID_CONFIG = "invalid_config"
     UNSTARTABLE = "unstartable"
+    DIVERGED = "diverged"
 
     @property
     def job_state(self) -> JobState:
@@ -73,6 +74,7 @@ _STATE_OF_REASON = {
     TerminationReason.LOST: JobState.CRASHED,
     TerminationReason.INVALID_CONFIG: JobState.FAILED,
     TerminationReason.UNSTARTABLE: JobState.CRASHED,
+    TerminationReason.DIVERGED: JobState.FAILED,
 }
 
 

@@ -88,7 +88,7 @@ class Attempt:
             ProgressArtifact(record),
             logger,
             interval_seconds=self._settings.progress_interval_seconds,
-            training=TrainingWatch(record, runtime, logger),
+            training=TrainingWatch(record, runtime, logger, is_close=bool(request.stop_on)),
         )
         self._submissions = Submissions(record, request, is_new=is_new)
         self._plan = LaunchPlan(request, record, self._settings, logger)
@@ -150,6 +150,7 @@ class Attempt:
             cancel=self._cancel,
             report=self._report,
             timeout_seconds=self._request.timeout_seconds,
+            stop_on=self._request.stop_on,
             is_ours=self._search.adopted_job is None,
         )
         outcome = await watch.outcome()

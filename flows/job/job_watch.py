@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
+from typing import Final
 
 import httpx
 from prefect.exceptions import ObjectNotFound
 
 from flows.core import names
 from flows.core.errors import ClusterUnreachable, OumiFlowsError
-from flows.core.models import JobHandle
+from flows.core.models import JobHandle, StopOn
 from flows.core.run_labels import RunLabels
-from flows.core.states import JobState, TerminationReason
+from flows.core.states import Health, JobState, TerminationReason
 from flows.job.cluster_watch import ClusterWatch, Watched
 from flows.job.letting_go import Patience
 from flows.job.log_copy import LogCopy
@@ -22,6 +23,9 @@ from flows.job.run_record import RunRecord
 from flows.job.run_stopwatches import RunStopwatches
 from flows.job.runtime import CancelRequest, CancelState, Runtime
 from flows.launcher.port import LauncherState, Observation
+
+_WHY_CHARS: Final = 500
+"""Longest text about a training that is kept as a label."""
 
 
 class JobWatch:
@@ -35,6 +39,7 @@ class JobWatch:
         cancel: The cancel request of the run.
         report: Passes on the log and the progress.
         timeout_seconds: How long it may run; None: without a limit.
+        stop_on: The health of its training at which it is stopped.
         is_ours: Whether oumi-flows launched it, so that its name on the launcher is our key.
     """
 
@@ -48,6 +53,7 @@ class JobWatch:
         cancel: CancelRequest,
         report: Report,
         timeout_seconds: float | None,
+        stop_on: Sequence[StopOn] = (),
         is_ours: bool,
     ) -> None:
         self._is_ours = is_ours
@@ -63,6 +69,7 @@ class JobWatch:
         self._cancel = cancel
         self._report = report
         self._timeout_seconds = timeout_seconds
+        self._stops_when_bad = StopOn.BAD in stop_on
         self._logger = logging.getLogger("prefect.oumi.watch")
         self._key = names.launch_key(record.run.id, attempt)
         self._log = LogCopy(
@@ -75,7 +82,7 @@ class JobWatch:
         self._reading = Reading()
         self._seen: Observation | None = None
         # An earlier watch may have stopped before it could cancel the job.
-        self._cancel_due = self._is_timed_out()
+        self._cancel_due = self._is_timed_out() or self._is_stopped()
         self._passed_on = CancelState()
         self._cancel_again_at = float("inf")
         self._missing_since: float | None = None
@@ -189,6 +196,8 @@ class JobWatch:
         if seen.state.is_terminal:
             return self._outcome_of_end(seen)
         await self._report.update(seen)
+        if self._stops_when_bad and self._report.health is Health.BAD:
+            await self._stop()
         return None
 
     def _with_log(self, seen: Observation) -> Observation:
@@ -207,6 +216,9 @@ class JobWatch:
                 TerminationReason.TIMED_OUT,
                 f"Ended, because it ran longer than its limit of {self._timeout_seconds:g} s.",
             )
+        if self._is_stopped() and not cancelled and seen.state is LauncherState.CANCELLED:
+            why = self._record.labels.stopped_for or "its training's health was bad"
+            return Outcome(TerminationReason.DIVERGED, f"Stopped, as stop_on asks: {why}")
         outcome = outcome_of(seen, cancelled=cancelled)
         is_alien = outcome.reason is TerminationReason.CANCELLED_EXTERNALLY
         if is_alien and self._runtime.has_ended_cluster(
@@ -242,6 +254,24 @@ class JobWatch:
     def _is_timed_out(self) -> bool:
         """Whether we ended this attempt because it ran too long."""
         return self._record.labels.timed_out_attempt == self._attempt
+
+    def _is_stopped(self) -> bool:
+        """Whether we ended this attempt because of its health."""
+        return self._record.labels.stopped_attempt == self._attempt
+
+    async def _stop(self) -> None:
+        """Request the end of a job whose training does badly."""
+        if self._is_stopped() or self._cancel.is_wanted:
+            return
+        why = self._report.what_is_wrong[:_WHY_CHARS]
+        # Write the reason first: whatever finds the job ended must know that we ended it.
+        try:
+            await self._record.label(RunLabels(stopped_attempt=self._attempt, stopped_for=why))
+        except (httpx.HTTPError, ObjectNotFound) as error:
+            self._logger.debug("Prefect did not answer: %r", error)
+            return
+        self._report.say("It is stopped, as stop_on asks: %s", why)
+        self._cancel_due = True
 
     async def _limit(self) -> None:
         """Request the end of a job that has run for too long."""

@@ -13,7 +13,7 @@ from flows.core.logs.error_cause import CAUSE_LINES, Cause, find_cause
 from flows.core.logs.pages import LogPage, error_tail, read_from, read_tail
 from flows.core.models import JobProgress
 from flows.core.redaction import own_redactor
-from flows.core.states import JobState, TerminationReason
+from flows.core.states import Health, JobState, TerminationReason
 from flows.core.training.recorder import record_folder
 from flows.job.insight import Insight
 from flows.job.log_recorder import LogRecorder
@@ -151,6 +151,16 @@ class Report:
         if insight is not None:
             self._insight = insight
             await self._show(observed_at=seen.observed_at, unreachable=None)
+
+    @property
+    def health(self) -> Health:
+        """How the training did at the last look."""
+        return self._insight.diagnosis.health if self._insight else Health.UNKNOWN
+
+    @property
+    def what_is_wrong(self) -> str:
+        """What was wrong with the training at the last look."""
+        return self._insight.diagnosis.summary if self._insight else ""
 
     @property
     def loss(self) -> float | None:

@@ -28,6 +28,7 @@ RETRY_RULES: Final[dict[TerminationReason, RetryRule]] = {
     TerminationReason.INVALID_CONFIG: RetryRule.NEVER,
     TerminationReason.SETUP_FAILED: RetryRule.NEVER,
     TerminationReason.OUT_OF_MEMORY: RetryRule.NEVER,
+    TerminationReason.DIVERGED: RetryRule.NEVER,
     # It was tried several times already.
     TerminationReason.UNSTARTABLE: RetryRule.NEVER,
     # The cancel was requested.

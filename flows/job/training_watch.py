@@ -20,6 +20,7 @@ from flows.job.run_artifact import RunArtifact
 from flows.job.run_record import RunRecord
 from flows.job.runtime import Runtime
 
+_CLOSE_SECONDS: Final = 5.0
 _WORSE: Final = frozenset({Health.WARNING, Health.BAD})
 
 
@@ -30,6 +31,7 @@ class TrainingWatch:
         record: The run.
         runtime: Shares the time for looks among all runs of this process.
         logger: The run's log.
+        is_close: Whether something waits for a change of health, so that looks are more frequent.
     """
 
     def __init__(
@@ -37,27 +39,33 @@ class TrainingWatch:
         record: RunRecord,
         runtime: Runtime,
         logger: "logging.Logger | logging.LoggerAdapter[logging.Logger]",
+        *,
+        is_close: bool = False,
     ) -> None:
         self._record = record
         self._runtime = runtime
         self._rate: LookRate = runtime.look_rate
         self._logger = logger
         self._reading = Reading()
-        self._due_at = time.monotonic() + self._rate.seconds
+        self._seconds = _CLOSE_SECONDS if is_close else self._rate.seconds
+        self._due_at = time.monotonic() + self._seconds
+        self._drawn_at = float("-inf")
         self._health: Health | None = None
 
     async def look(self, log_path: Path, *, hide: Redactor) -> Insight | None:
         """Look at a running job; None if no look is due, or it failed."""
         if time.monotonic() < self._due_at or not self._rate.take_turn():
             return None
-        self._due_at = time.monotonic() + self._rate.seconds
+        self._due_at = time.monotonic() + self._seconds
         began_at = time.monotonic()
         insight = await self._reading.read(
             "the training of a job", look_at_training, log_path, hide=hide
         )
         if insight is not None:
             await self._tell(insight)
-            await self._draw(log_path, insight, hide=hide)
+            if time.monotonic() - self._drawn_at >= self._rate.seconds:
+                self._drawn_at = time.monotonic()
+                await self._draw(log_path, insight, hide=hide)
         self._rate.note_cost(time.monotonic() - began_at)
         return insight
 

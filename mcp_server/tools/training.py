@@ -45,11 +45,12 @@ class TrainingTools:
         self,
         *,
         job_ids: Annotated[
-            list[JobId], Field(min_length=1, max_length=5, description="One to five jobs.")
+            list[Annotated[str, Field(min_length=1, max_length=200)]],
+            Field(min_length=1, max_length=5, description="Jobs, as job_id elsewhere."),
         ],
         keys: Annotated[
             list[Annotated[str, Field(max_length=200)]],
-            Field(max_length=20, description="Names of metrics; empty: the most telling ones."),
+            Field(max_length=20, description="Metrics; empty: the main ones."),
         ] = [],  # noqa: B006 - read only
         points: Annotated[
             int, Field(ge=4, le=2000, description="Most points of each series.")
@@ -82,7 +83,7 @@ class TrainingTools:
         split: Annotated[Split, Field(description="Which data.")] = "train",
         rows: Annotated[int, Field(ge=0, le=MOST_ROWS, description="Rows to show.")] = 3,
     ) -> DataPreview:
-        """Show training rows as the model will see them, and count defects in the first rows.
+        """Show training rows as the model will see them, and count defects.
 
         The loss covers only the text between ⟦ and ⟧. Use it before training on new data.
         """

@@ -67,6 +67,25 @@ async def test_a_job_that_diverges_is_seen_by_client_prefect_and_automations(
     assert "not_finite" in json.dumps(payload["summary"])
 
 
+STAYS_BAD = f"""
+{DIVERGES}
+sleep 600
+"""
+
+
+async def test_a_job_that_is_to_stop_when_it_does_badly_is_gone_and_says_why(
+    stack: Stack, tmp_path: Path
+) -> None:
+    config = tmp_path / "job.yaml"
+    config.write_text(yaml.safe_dump({"name": "stays-bad", "run": STAYS_BAD}))
+    async with mcp_session(stack) as session:
+        job_id = await session.submit(config, stop_on=["bad"], max_retries=3)
+        ended = await session.wait(job_id)
+    assert (ended["state"], ended["termination_reason"]) == ("failed", "diverged")
+    assert ended["attempt"] == 1
+    assert "not_finite" in ended["message"]
+
+
 async def ask(connection: Connection, path: str, body: dict[str, Any]) -> Any:
     async with httpx2.AsyncClient(
         base_url=connection.api_url, headers=dict(connection.headers), timeout=30

@@ -25,11 +25,10 @@ class Session:
         assert result.structured_content is not None
         return result.structured_content
 
-    async def submit(self, config: Path) -> str:
+    async def submit(self, config: Path, **arguments: Any) -> str:
         """Start a job; its id."""
-        job = await self.call(
-            "run_oumi_job", config_path=str(config), client_cwd=str(config.parent), dry_run=False
-        )
+        where = {"config_path": str(config), "client_cwd": str(config.parent)}
+        job = await self.call("run_oumi_job", **where, dry_run=False, **arguments)
         self.submitted.append(job["job_id"])
         return job["job_id"]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from flows.core.models import NotifyOn, OverrideValue, RetryCause, Value
+from flows.core.models import NotifyOn, OverrideValue, RetryCause, StopOn, Value
 from flows.core.names import LOCAL_CLOUD
 from mcp_server.declared_arguments import Argument, Option
 
@@ -113,6 +113,14 @@ class NewJob(Value):
             le=315_576_000,
         ),
     ] = None
+    stop_on: Annotated[
+        list[StopOn],
+        Argument(
+            "Stop it at this health; it ends as diverged.",
+            Option("Stop the job at this health of its training: bad.", metavar="HEALTH"),
+            max_length=1,
+        ),
+    ] = Field(default_factory=list[StopOn])
     notify: Annotated[
         str | None,
         Argument(
