@@ -21,6 +21,7 @@ NAMES = [
     "catalogue",
     "checking",
     "log_reading",
+    "metrics",
     "cancelling",
     "burst",
     "watching",
