@@ -25,7 +25,7 @@ demo: $(INSTALLED)  ## Train a tiny model offline, submitted by a real MCP clien
 
 test: $(INSTALLED)  ## Install the tests' tools and run the default suite.
 	@scripts/provision
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-slow: $(INSTALLED)  ## Run the slow tests, which the default suite leaves out (about 5 minutes).
 	@scripts/provision
