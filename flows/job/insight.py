@@ -12,7 +12,6 @@ from flows.core.models import Usage
 from flows.core.numbers import to_json
 from flows.core.redaction import Redactor
 from flows.core.states import Health, TerminationReason
-from flows.core.training.chart import draw_metrics
 from flows.core.training.recorder import record_folder
 from flows.core.training.summary import describe_metrics
 from flows.core.training.usage import read_usage
@@ -107,6 +106,9 @@ def write_page(metrics: JobMetrics, diagnosis: Diagnosis) -> str:
     """
     if not metrics.keys:
         return ""
+    # matplotlib takes half a second to load, which a worker's start must not.
+    from flows.core.training.chart import draw_metrics
+
     chart = base64.b64encode(draw_metrics([metrics])).decode()
     rows = [
         f"| {one.key} | {_text(one.last.value)} | {one.last.step} | {_best(one.best)} |"

@@ -177,7 +177,7 @@ class World:
         environ |= dict.fromkeys(given, "x")
         return WorkerChecks(
             machine=FakeMachine(case.options),
-            hub=Hub(environ, timeout_seconds=0.5),
+            hub=Hub(environ, timeout_seconds=2.0),
             registry=OumiRegistry(),
             clouds=FakeClouds(case.options),
             environ=environ,
