@@ -6,6 +6,7 @@ import pytest
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
+    ArtifactFilterType,
     LogFilter,
     LogFilterFlowRunId,
 )
@@ -271,7 +272,10 @@ async def test_the_log_of_a_cloud_job_is_kept_here_while_it_is_written(bench: Be
     run = await bench.run(job_id)
     assert run.labels["oumi.log_path"] == str(log)
     (artifact,) = await bench.client.read_artifacts(
-        artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[job_id]))
+        artifact_filter=ArtifactFilter(
+            flow_run_id=ArtifactFilterFlowRunId(any_=[job_id]),
+            type=ArtifactFilterType(any_=["progress"]),
+        )
     )
     assert artifact.metadata_ is not None
     assert (artifact.metadata_["step"], artifact.metadata_["loss"]) == ("7", "0.5")

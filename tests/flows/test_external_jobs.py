@@ -54,7 +54,12 @@ async def jobs(bench: Bench, cold_stack: Stack) -> AsyncGenerator[JobService]:
         Running(cold_stack.connection), timeout_seconds=30, work_pool=bench.pool
     )
     async with bench.worker():
-        yield JobService(gateway, snapshots_dir=bench.folder, records_dir=bench.folder)
+        yield JobService(
+            gateway,
+            snapshots_dir=bench.folder,
+            records_dir=bench.folder,
+            look_seconds=PATIENCE_SECONDS,
+        )
     await gateway.aclose()
     for deployment_id in deployments:
         await bench.client.delete_deployment(deployment_id)

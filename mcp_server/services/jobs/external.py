@@ -24,7 +24,7 @@ from mcp_server.services.jobs.results import Adoption, JobLogs
 from mcp_server.services.jobs.status import job_request, summary_line
 from mcp_server.services.worker_calls import WorkerCalls
 
-_LOOK_SECONDS: Final = 2.3
+LOOK_SECONDS: Final = 2.3
 """How long to wait for a look; a late one continues, and the next call gets its answer."""
 _TIMEOUT_SECONDS: Final = 60.0
 _CURSOR: Final = re.compile(r"external:(\d{1,18})", re.ASCII)
@@ -38,10 +38,12 @@ class ExternalJobs:
 
     Args:
         gateway: Prefect's API.
+        look_seconds: How long one look waits for the worker's answer.
     """
 
-    def __init__(self, gateway: PrefectGateway) -> None:
+    def __init__(self, gateway: PrefectGateway, *, look_seconds: float = LOOK_SECONDS) -> None:
         self._gateway = gateway
+        self._look_seconds = look_seconds
         self._calls = WorkerCalls(gateway)
 
     async def ours(self, job: JobHandle) -> FlowRun | None:
@@ -164,7 +166,7 @@ class ExternalJobs:
                 flow, asked, answer_type, timeout_seconds=_TIMEOUT_SECONDS, name=name
             )
         return await self._calls.call_again(
-            flow, asked, answer_type, timeout_seconds=_LOOK_SECONDS, name=name
+            flow, asked, answer_type, timeout_seconds=self._look_seconds, name=name
         )
 
 

@@ -26,7 +26,7 @@ from mcp_server.services.families.listing import Families
 from mcp_server.services.idempotency import refuse_another_request
 from mcp_server.services.jobs.cancelling import WAIT_SECONDS, CancelledJobs, Canceller
 from mcp_server.services.jobs.comparing import Comparer, Comparison, Side
-from mcp_server.services.jobs.external import ExternalJobs, adoption
+from mcp_server.services.jobs.external import LOOK_SECONDS, ExternalJobs, adoption
 from mcp_server.services.jobs.finding import find_job
 from mcp_server.services.jobs.job_filter import JobFilter
 from mcp_server.services.jobs.listing import newest_jobs
@@ -70,6 +70,7 @@ class JobService:
         records_dir: Where records of code, packages and data of jobs are kept.
         home: Where workers leave marks of their secrets.
         now: The clock.
+        look_seconds: How long one look at a job of others waits for the worker's answer.
     """
 
     def __init__(
@@ -80,13 +81,14 @@ class JobService:
         records_dir: Path,
         home: Path | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._gateway = gateway
         self._snapshots_dir = snapshots_dir
         redactors = Redactors(snapshots_dir, home)
         self._comparer = Comparer(snapshots_dir, records_dir, redactors)
         self._now = now
-        self._external = ExternalJobs(gateway)
+        self._external = ExternalJobs(gateway, look_seconds=look_seconds)
         self._families = Families(gateway)
         self._outputs = OutputFolders(gateway, snapshots_dir=snapshots_dir)
         self._logs = LogReader(gateway, redactors)
