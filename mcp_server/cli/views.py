@@ -7,8 +7,8 @@ from typing import Final, Protocol
 
 from rich.text import Text
 
-from flows.core.models import ClusterList, JobStatus
-from flows.core.states import JobState
+from flows.core.models import ClusterList, JobStatus, Usage
+from flows.core.states import Health, JobState
 from mcp_server.cli.output import Output
 from mcp_server.cli.words import in_terminal_words
 from mcp_server.engine import EngineFinding, EngineSeverity, EngineStatus
@@ -103,6 +103,8 @@ def show_status(status: JobStatus, output: Output) -> None:
             ("started", _local(status.started_at)),
             ("ended", _local(status.ended_at)),
             ("duration", _duration(status.duration_seconds)),
+            ("health", "" if status.health is Health.UNKNOWN else status.health),
+            ("used", _usage(status.usage)),
             ("output", status.output_dir),
             ("log", status.log_path or ""),
             ("Prefect UI", status.url or ""),
@@ -110,6 +112,21 @@ def show_status(status: JobStatus, output: Output) -> None:
     )
     _show_parts(status, output)
     _show_error_tail(status, output)
+
+
+def _usage(usage: Usage | None) -> str:
+    """Peak memory, processor time, and what each GPU does."""
+    if usage is None:
+        return ""
+    parts: list[str] = []
+    if usage.ram_peak_bytes:
+        parts.append(f"{usage.ram_peak_bytes / 1e9:.1f} GB of memory at most")
+    if usage.cpu_seconds is not None:
+        parts.append(f"{usage.cpu_seconds:.0f} s of processor time")
+    for number, gpu in enumerate(usage.gpus):
+        if gpu.utilization_percent is not None:
+            parts.append(f"GPU {number} at {gpu.utilization_percent:.0f} %")
+    return ", ".join(parts)
 
 
 def show_end(status: JobStatus, output: Output) -> None:
