@@ -93,6 +93,7 @@ class EngineKeeper:
                 if self._looking is None:
                     self._starts_all = after_down
                     self._looking = asyncio.create_task(self._look(after_down=after_down))
+                    self._looking.add_done_callback(_take_error)
                 # Others wait for the same look: one caller's time-out must not end it.
                 return await asyncio.shield(self._looking)
         except TimeoutError as error:
@@ -148,6 +149,12 @@ class EngineKeeper:
 
     def _report(self, phase: str) -> None:
         self.phase = phase
+
+
+def _take_error(look: "asyncio.Task[EngineConnection]") -> None:
+    """Take the error of a look whose callers may all have been cancelled meanwhile."""
+    if not look.cancelled():
+        look.exception()
 
 
 def _unreadable(error: Exception) -> InternalError:

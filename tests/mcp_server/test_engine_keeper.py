@@ -1,6 +1,7 @@
 """Bringing the engine up in the background."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable
 
@@ -173,3 +174,26 @@ async def test_an_engine_that_a_person_stopped_comes_back_for_a_call_only() -> N
     assert await keeper.revive() is server
     keeping.cancel()
     keeper.close()
+
+
+async def test_a_failed_look_that_no_call_waits_for_any_more_is_no_error_of_the_process(
+    engine: SlowEngine,
+) -> None:
+    def ensure(*, report: Report, after_down: bool) -> PrefectServer:
+        engine.ensure(report=report, after_down=after_down)
+        raise EngineUnavailable("There is no engine", "Start one")
+
+    errors: list[object] = []
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+    others = asyncio.all_tasks()
+    call = asyncio.create_task(EngineKeeper(ensure, timeout_seconds=10).connection())
+    await eventually(lambda: engine.looks)
+    call.cancel()
+    engine.let_up.set()
+    await asyncio.wait(asyncio.all_tasks() - others, timeout=20)
+    del call
+    gc.collect()
+    loop.set_exception_handler(before)
+    assert errors == []
