@@ -13,12 +13,6 @@ from uuid import UUID
 import httpx
 from prefect import get_run_logger
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
-from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterFlowRunId,
-    ArtifactFilterType,
-)
 from prefect.client.schemas.objects import FlowRun, State
 
 from flows.core import names
@@ -34,6 +28,7 @@ from flows.job.prefect_calls import patiently, retried_at, state_of
 from flows.job.progress_artifact import ProgressArtifact
 from flows.job.reading import Reading
 from flows.job.results import result_files
+from flows.job.run_artifact import RunArtifact
 from flows.job.run_record import RunRecord
 from flows.job.run_stopwatches import RunStopwatches
 from flows.job.runtime import Runtime, current_runtime
@@ -82,7 +77,7 @@ class Parent:
         self._record = record
         self._client = client
         self._interval = Interval(settings.poll_min_seconds)
-        self._table = Table(record.run, client)
+        self._table = RunArtifact(record, kind=names.PARTS_ARTIFACT, prefix="parts")
         self._progress = ProgressArtifact(record)
         self._shown: list[Row] | None = None
         self._metrics: dict[UUID, Mapping[str, float]] = {}
@@ -151,7 +146,7 @@ class Parent:
         self._interval.reset()
         progress = JobProgress(step=over, max_steps=total, percent=round(100 * over / total, 1))
         try:
-            await self._table.show(rows, about)
+            await self._table.write(json.dumps(rows), description=about)
             await self._progress.show(progress, observed_at=datetime.now(UTC), unreachable=None)
         except httpx.HTTPError as error:
             self._shown = None
@@ -173,50 +168,6 @@ class Parent:
         if self._record.is_cancelling:
             outcome = too_late_to_cancel(outcome)
         return outcome.state
-
-
-class Table:
-    """The one table artifact of a run.
-
-    Args:
-        run: The run.
-        client: Prefect's API.
-    """
-
-    def __init__(self, run: FlowRun, client: PrefectClient) -> None:
-        self._run = run
-        self._client = client
-        self._artifact: UUID | None = None
-
-    async def show(self, rows: list[Row], about: str) -> None:
-        """Create or replace the table."""
-        if self._artifact is None:
-            self._artifact = await self._find()
-        data = json.dumps(rows)
-        if self._artifact is None:
-            created = await self._client.create_artifact(
-                ArtifactCreate(
-                    key=f"parts-{self._run.id}",
-                    type=names.PARTS_ARTIFACT,
-                    data=data,
-                    description=about,
-                    flow_run_id=self._run.id,
-                )
-            )
-            self._artifact = created.id
-        else:
-            update = ArtifactUpdate(data=data, description=about)
-            await self._client.update_artifact(self._artifact, update)
-
-    async def _find(self) -> UUID | None:
-        found = await self._client.read_artifacts(
-            artifact_filter=ArtifactFilter(
-                flow_run_id=ArtifactFilterFlowRunId(any_=[self._run.id]),
-                type=ArtifactFilterType(any_=[names.PARTS_ARTIFACT]),
-            ),
-            limit=1,
-        )
-        return found[0].id if found else None
 
 
 def _failed_before(run: FlowRun, instant: datetime) -> bool:

@@ -73,21 +73,32 @@ class Report:
         """Write one line to the run's log."""
         self._logger.warning("%s", self.redactor.text(text % args))
 
-    async def update(self, seen: Observation, *, final: bool = False) -> None:
-        """Read new lines and progress, at most once per interval unless `final`."""
-        now = asyncio.get_running_loop().time()
-        if not final and now - self._updated_at < self._interval:
+    async def update(self, seen: Observation) -> None:
+        """Read new lines and progress, at most once per interval."""
+        if asyncio.get_running_loop().time() - self._updated_at < self._interval:
             return
-        self._updated_at = now
+        progress = await self._read_new(seen, final=False)
+        insight = None
+        if seen.log_path and self._training:
+            insight = await self._training.look(Path(seen.log_path), hide=self.redactor)
+        await self._show_news(seen, progress, insight)
+
+    async def _read_new(self, seen: Observation, *, final: bool) -> JobProgress | None:
+        """Read and pass on what is new in the log; return the progress if it changed."""
+        self._updated_at = asyncio.get_running_loop().time()
         progress = await self._reading.read("the progress of a job", self._read, seen.log_path)
         if seen.log_path:
             path = Path(seen.log_path)
             await self._reading.read("the metrics of a job", self._record_metrics, path, rest=final)
             await self._forward(path, final=final)
-        insight = None
-        if seen.log_path and self._training and not final:
-            insight = await self._training.look(Path(seen.log_path), hide=self.redactor)
+        return progress
+
+    async def _show_news(
+        self, seen: Observation, progress: JobProgress | None, insight: Insight | None
+    ) -> None:
+        """Show what changed; also what did not, if it was shown long ago."""
         self._insight = insight or self._insight
+        now = asyncio.get_running_loop().time()
         stale = now - self._shown_at > _SHOW_SECONDS
         if progress is not None or insight is not None or self._said_unreachable or stale:
             self._said_unreachable = False
@@ -122,9 +133,16 @@ class Report:
         """
         if seen is None:
             return outcome
-        await self.update(seen, final=True)
+        progress = await self._read_new(seen, final=True)
+        insight = None
         if seen.log_path and self._training:
-            await self._conclude_training(self._training, outcome, seen, output_dir)
+            insight = await self._training.conclude(
+                Path(seen.log_path),
+                hide=self.redactor,
+                reason=outcome.reason,
+                output_dir=output_dir,
+            )
+        await self._show_news(seen, progress, insight)
         if outcome.reason.job_state is not JobState.FAILED or not seen.log_path:
             return outcome
         path = Path(seen.log_path)
@@ -138,19 +156,6 @@ class Report:
         is_exit = outcome.reason is TerminationReason.NONZERO_EXIT
         reason = TerminationReason.OUT_OF_MEMORY if is_exit and cause.is_out_of_memory else None
         return Outcome(reason or outcome.reason, f"{outcome.text} {cause.text}")
-
-    async def _conclude_training(
-        self, training: TrainingWatch, outcome: Outcome, seen: Observation, output_dir: str
-    ) -> None:
-        insight = await training.conclude(
-            Path(seen.log_path or ""),
-            hide=self.redactor,
-            reason=outcome.reason,
-            output_dir=output_dir,
-        )
-        if insight is not None:
-            self._insight = insight
-            await self._show(observed_at=seen.observed_at, unreachable=None)
 
     @property
     def health(self) -> Health:

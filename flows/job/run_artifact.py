@@ -21,33 +21,38 @@ class RunArtifact:
         record: The run.
         kind: Type of the artifact in Prefect: ``progress`` or ``markdown``.
         prefix: The artifact's key is this and the id of the run.
-        client: Prefect's API; None: the client that the run uses.
     """
 
-    def __init__(
-        self,
-        record: RunRecord,
-        *,
-        kind: str,
-        prefix: str,
-        client: PrefectClient | None = None,
-    ) -> None:
+    def __init__(self, record: RunRecord, *, kind: str, prefix: str) -> None:
         self._record = record
-        self._client = client or record.client
         self._kind = kind
         self._key = f"{prefix}-{record.run.id}"
         self._id: UUID | None = None
 
-    async def write(self, data: Any, *, description: str, metadata: dict[str, str]) -> None:
+    async def write(
+        self,
+        data: Any,
+        *,
+        description: str,
+        metadata: dict[str, str] | None = None,
+        client: PrefectClient | None = None,
+    ) -> None:
         """Create or update the artifact.
+
+        Args:
+            data: Its content.
+            description: Markdown beside it.
+            metadata: Facts for programs.
+            client: Prefect's API; None: the client that the run uses.
 
         Raises:
             httpx.HTTPError: Prefect did not answer.
         """
+        client = client or self._record.client
         if self._id is None:
-            self._id = await self._find()
+            self._id = await self._find(client)
         if self._id is None:
-            created = await self._client.create_artifact(
+            created = await client.create_artifact(
                 ArtifactCreate(
                     key=self._key,
                     type=self._kind,
@@ -59,14 +64,16 @@ class RunArtifact:
             )
             self._id = created.id
         else:
-            await self._client.update_artifact(
+            await client.update_artifact(
                 self._id, ArtifactUpdate(data=data, description=description, metadata_=metadata)
             )
 
-    async def _find(self) -> UUID | None:
-        """Find the artifact that was written before."""
+    async def _find(self, client: PrefectClient) -> UUID | None:
+        """Find the artifact of an earlier attempt, or of a worker that had the run before."""
         run = self._record.run
-        found = await self._client.read_artifacts(
+        if run.run_count <= 1:
+            return None
+        found = await client.read_artifacts(
             artifact_filter=ArtifactFilter(
                 flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]),
                 key=ArtifactFilterKey(any_=[self._key]),

@@ -47,6 +47,7 @@ class TrainingWatch:
         self._rate: LookRate = runtime.look_rate
         self._logger = logger
         self._reading = Reading()
+        self._page = RunArtifact(record, kind="markdown", prefix="metrics")
         self._seconds = _CLOSE_SECONDS if is_close else self._rate.seconds
         self._due_at = time.monotonic() + self._seconds
         self._drawn_at = float("-inf")
@@ -65,7 +66,8 @@ class TrainingWatch:
             await self._tell(insight)
             if time.monotonic() - self._drawn_at >= self._rate.seconds:
                 self._drawn_at = time.monotonic()
-                await self._draw(log_path, insight, hide=hide)
+                # Not awaited: it may wait for the charts of other runs, and a cancel must not.
+                await self._runtime.do_later(self._draw(log_path, insight, hide=hide))
         self._rate.note_cost(time.monotonic() - began_at)
         return insight
 
@@ -96,6 +98,10 @@ class TrainingWatch:
             self._logger.warning("Health: %s", insight.diagnosis.summary)
         if was is None and now not in _WORSE:
             return  # a training that does well is no news
+        # The end of a job does not wait for the connection that an event needs.
+        await self._runtime.do_later(self._send(insight, was))
+
+    async def _send(self, insight: Insight, was: Health | None) -> None:
         await self._reading.wait_for("an event, to send it", self._emit(insight, was))
 
     async def _emit(self, insight: Insight, was: Health | None) -> None:
@@ -121,20 +127,21 @@ class TrainingWatch:
 
     async def _draw(self, log_path: Path, insight: Insight, *, hide: Redactor) -> None:
         async with self._runtime.drawing:
+            began_at = time.monotonic()
             page = await self._reading.read(
                 "the metrics of a job, to draw them", draw_page, log_path, insight.diagnosis
             )
-        if page:
-            description = f"Metrics and health: {insight.diagnosis.health}"
-            await self._reading.wait_for(
-                "the page of metrics, to keep it", self._keep(hide.data(page), description)
-            )
+            self._rate.note_cost(time.monotonic() - began_at)
+            if page:
+                description = f"Metrics and health: {insight.diagnosis.health}"
+                await self._reading.wait_for(
+                    "the page of metrics, to keep it", self._keep(hide.data(page), description)
+                )
 
     async def _keep(self, page: str, description: str) -> None:
         # The run's own client may be closed by now.
         async with get_client() as client:
-            artifact = RunArtifact(self._record, kind="markdown", prefix="metrics", client=client)
             try:
-                await artifact.write(page, description=description, metadata={})
+                await self._page.write(page, description=description, client=client)
             except (httpx.HTTPError, ObjectNotFound) as error:
                 self._logger.debug("Metrics not shown: %s", error)
