@@ -34,6 +34,7 @@ def calls(folder: Path, job_id: str) -> dict[str, dict[str, Any]]:
         "cancel_job": {"job_id": job_id},
         "cancel_jobs": {},
         "list_jobs": {},
+        "annotate_job": {"job_id": job_id, "note": "a base line"},
         "compare_jobs": {"a": job_id, "b": job_id},
         "retry_job": {"job_id": "00000000"},
         "adopt_job": {"cloud": "gcp", "cluster_name": "none", "launcher_job_id": "1"},

@@ -23,13 +23,15 @@ class Option:
         help: What a person reads; empty: what a model reads.
         names: Names of the option, such as ``("--set", "-s")``; empty: the argument's name.
         metavar: What stands for the value; None: its type.
-        positional: Whether it has no name; it is required then.
+        positional: Whether it has no name; it is required then,
+        optional: unless this says otherwise.
     """
 
     help: str = ""
     names: tuple[str, ...] = ()
     metavar: str | None = None
     positional: bool = False
+    optional: bool = False
 
 
 class Argument:

@@ -15,6 +15,7 @@ from flows.core.errors import JobNotFound, OumiFlowsError
 from flows.core.redaction import own_redactor
 from mcp_server.guidance import GUIDES, read_guide
 from mcp_server.inert_text import inert_json, one_line, visible
+from mcp_server.services.jobs.job_filter import JobFilter
 from mcp_server.services.jobs.service import JobService
 from mcp_server.watching import COMPLETED_URI, RUNNING_URI
 
@@ -41,13 +42,13 @@ def add_resources(server: MCPServer[None], jobs: JobService) -> None:
     async def running_jobs() -> str:
         """Jobs that have not ended."""
         async with _translate_errors():
-            return _json(await jobs.list(status="running", limit=_ROWS))
+            return _json(await jobs.list(JobFilter(status="running"), limit=_ROWS))
 
     @server.resource(COMPLETED_URI, title="Completed jobs", mime_type=_JSON)
     async def completed_jobs() -> str:
         """Jobs that have ended, in any way."""
         async with _translate_errors():
-            return _json(await jobs.list(status="completed", limit=_ROWS))
+            return _json(await jobs.list(JobFilter(status="completed"), limit=_ROWS))
 
     @server.resource("jobs://{job_id}", title="Job status", mime_type=_JSON)
     async def job(job_id: str) -> str:

@@ -21,6 +21,7 @@ class Command(StrEnum):
     INFER = "infer"
     TUNE = "tune"
     QUANTIZE = "quantize"
+    JUDGE = "judge"
 
 
 class RetryCause(StrEnum):
@@ -197,6 +198,12 @@ class JobStatus(Value):
         default_factory=list[JobPart], description="Steps of a pipeline, trials of a sweep."
     )
     part_of: str | None = Field(default=None, description="The pipeline or sweep it belongs to.")
+    from_job: str | None = Field(default=None, description="The job that it runs again.")
+    note: str = ""
+    tags: list[str] = Field(default_factory=list[str], description="Tags that people gave it.")
+    cost: float | None = Field(
+        default=None, description="US dollars so far, estimated; null: no price is known."
+    )
     url: str | None = Field(default=None, description="The job's page in the Prefect UI.")
 
 

@@ -17,6 +17,7 @@ PRE_FLIGHT_FLOW: Final = "pre-flight-check"
 JOB_METRICS_FLOW: Final = "job-metrics"
 DIAGNOSE_FLOW: Final = "diagnose-job"
 PREVIEW_FLOW: Final = "preview-data"
+LAST_CHECKPOINT_FLOW: Final = "last-checkpoint"
 HEALTH_EVENT: Final = "oumi-flows.job.health"
 """Prefect event of a job whose health changed; docs/diagnosis.md describes it."""
 WORK_POOL: Final = "oumi"
@@ -71,6 +72,9 @@ TRIAL_ENV: Final = "OUMI_FLOWS_TRIAL"
 NOTIFY_TAG: Final = "notify-"
 """Prefix of the tags of runs whose end sends a notification."""
 
+_OWN_TAGS: Final = frozenset({TAG, "auto-scheduled"})
+_OWN_TAG_STARTS: Final = (f"{TAG}-", COMMAND_TAG, CLUSTER_TAG, LAUNCHER_TAG, NOTIFY_TAG, "cloud:")
+
 JOB_KEY_ENV: Final = "OUMI_FLOWS_JOB_KEY"
 """Environment variable of every process of a job; its value is the launch key."""
 
@@ -116,6 +120,11 @@ def firing(flow_run_id: UUID | str, due: datetime | None) -> str:
 def run_tags(*, command: str, cloud: str) -> list[str]:
     """The tags of a job's flow run; for a job config the command is `JOB_COMMAND`."""
     return [TAG, f"{COMMAND_TAG}{command}", cloud_tag(cloud)]
+
+
+def is_own_tag(tag: str) -> bool:
+    """Whether a tag of a run is one that oumi-flows or Prefect sets, not a person's."""
+    return tag in _OWN_TAGS or tag.startswith(_OWN_TAG_STARTS)
 
 
 def cloud_tag(cloud: str) -> str:

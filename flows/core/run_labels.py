@@ -87,6 +87,9 @@ class RunLabels(Value):
         stopped_early: Why a sweep cancelled the trial; empty: it was retried afterwards.
         one_part_attempt: The attempt in which a single part is retried; no other part is retried
             or started.
+        from_job: The job whose config and arguments this one uses again.
+        note: What a person noted about the job; empty: nothing any more.
+        hourly_price: US dollars an hour of all nodes, when it was submitted; None: unknown.
     """
 
     # A person, or another client of Prefect, may have written a number where a text belongs.
@@ -127,6 +130,9 @@ class RunLabels(Value):
     result_marks: str | None = None
     stopped_early: str | None = None
     one_part_attempt: int | None = None
+    from_job: str | None = None
+    note: str | None = None
+    hourly_price: float | None = None
 
     @classmethod
     def read(cls, labels: Mapping[str, object]) -> Self:

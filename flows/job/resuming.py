@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from flows.core.configs.checkpoints import Checkpoint
 from flows.core.configs.overrides import apply_overrides
+from flows.core.configs.own_checkpoints import OwnCheckpoints, Owner
 from flows.core.configs.plan import RESUME_KEY, TRY_RESUME_KEY, lookup, output_folder
 from flows.core.configs.reader import ConfigFile, ConfigKind
 from flows.core.models import Command, JobRequest, OverrideValue
 from flows.core.run_labels import RunLabels
-from flows.job.own_checkpoints import OwnCheckpoints, Owner
 from flows.job.run_record import RunRecord
 from flows.job.shared_output import Sharing
 from flows.launcher.progress_hook import SIGN

@@ -1,6 +1,7 @@
 """Arguments of commands that a model declares."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
@@ -17,6 +18,7 @@ from flows.core.models import OverrideValue
 from mcp_server.declared_arguments import DeclaredField, Flat
 
 _FOLDER: Final = "client_cwd"
+_MORE: Final = re.compile(r"\+\d+")
 _VALUE: Final[TypeAdapter[OverrideValue]] = TypeAdapter(OverrideValue)
 
 
@@ -84,8 +86,10 @@ def _parameter(field: DeclaredField) -> inspect.Parameter | None:
         return None
     text = option.help or field.argument.description
     if option.positional:
-        argument = typer.Argument(metavar=option.metavar, help=text)
-        return field.parameter(Annotated[str, argument], inspect.Parameter.empty)
+        metavar = f"[{field.words}]" if option.optional else option.metavar
+        argument = typer.Argument(metavar=metavar, help=text)
+        default = field.default if option.optional else inspect.Parameter.empty
+        return field.parameter(Annotated[str, argument], default)
     annotation: Any = field.info.annotation
     default, choices, bounds = field.default, None, field.argument.bounds
     if get_origin(annotation) in (dict, list):
@@ -141,6 +145,9 @@ def _parse_pairs(texts: Iterable[str], option: str) -> dict[str, OverrideValue]:
             raise InvalidArgument(
                 f"{option} {text!r} is not KEY=VALUE", f"Write it as {option} training.max_steps=60"
             )
+        if _MORE.fullmatch(value):  # YAML reads +200 as 200
+            pairs[key] = value
+            continue
         try:
             pairs[key] = _VALUE.validate_python(parse_yaml(value, f"{option} {key}"))
         except ValidationError as error:

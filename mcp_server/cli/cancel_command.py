@@ -13,7 +13,17 @@ from mcp_server.cli import views
 from mcp_server.cli.commands import Commands
 from mcp_server.cli.exits import Exit
 from mcp_server.cli.following import Patience, watch
-from mcp_server.cli.options import AsJson, NamePart, OnCloud, Status, Yes, agrees
+from mcp_server.cli.options import (
+    AsJson,
+    ModelPart,
+    NamePart,
+    OnCloud,
+    Since,
+    Status,
+    Tag,
+    Yes,
+    agrees,
+)
 from mcp_server.cli.output import Output
 from mcp_server.services.jobs.cancelling import CancelledJobs
 from mcp_server.services.jobs.job_filter import JobFilter
@@ -47,6 +57,9 @@ class CancelCommand(Commands):
         status: Status = "all",
         cloud: OnCloud = "",
         name: NamePart = "",
+        tag: Tag = "",
+        model: ModelPart = "",
+        since: Since = "",
         yes: Yes = False,
         force: Annotated[
             bool, typer.Option("--force", help="Kill the job at once, without a grace period.")
@@ -57,14 +70,16 @@ class CancelCommand(Commands):
         as_json: AsJson = False,
     ) -> Exit:
         """Cancel a job, or every matching job with --all."""
-        wanted = JobFilter(status=status, cloud=cloud, name=name)
+        wanted = JobFilter.read(
+            status=status, cloud=cloud, name=name, tag=tag, model=model, since=since
+        )
         if bool(job_id) == all_jobs:
             raise InvalidArgument(
                 "cancel takes the ID of a job, or --all", "Give one of the two, and not both"
             )
         if not all_jobs and wanted != JobFilter():
             raise InvalidArgument(
-                "--status, --cloud and --name go with --all", "Add --all or leave them out"
+                "The filters of jobs go with --all", "Add --all or leave them out"
             )
         if all_jobs:
             return self._cancel_all(wanted, yes=yes, force=force, wait=wait, as_json=as_json)

@@ -12,9 +12,21 @@ from mcp_server.cli.arguments import check_key, check_length
 from mcp_server.cli.commands import Commands
 from mcp_server.cli.exits import EXIT_OF_STATE, Exit
 from mcp_server.cli.following import Patience, display_of, follow_log, watch
-from mcp_server.cli.options import AsJson, Cursor, JobId, Lines, NamePart, OnCloud, Status
+from mcp_server.cli.options import (
+    AsJson,
+    Cursor,
+    JobId,
+    Lines,
+    ModelPart,
+    NamePart,
+    OnCloud,
+    Since,
+    Status,
+    Tag,
+)
 from mcp_server.cli.output import Output
 from mcp_server.services.assembly import Services
+from mcp_server.services.jobs.job_filter import JobFilter
 from mcp_server.services.jobs.logs import DEFAULT_LINES
 from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.jobs.results import Adoption, JobLogs, Submission
@@ -62,7 +74,9 @@ class JobCommands(Commands):
         if dry_run and follow:
             raise InvalidArgument("--watch does not go with --dry-run", "Leave one of them out")
         if dry_run:
-            plan = self._backend.use(lambda services: services.jobs.plan(new), needs_engine=False)
+            plan = self._backend.use(
+                lambda services: services.jobs.plan(new), needs_engine=bool(new.from_job)
+            )
             return self._write(plan, views.show_plan, as_json=as_json)
         key = check_key(idempotency_key)
         job = self._backend.use(lambda services: services.jobs.submit(new, idempotency_key=key))
@@ -75,6 +89,9 @@ class JobCommands(Commands):
         status: Status = "all",
         cloud: OnCloud = "",
         name: NamePart = "",
+        tag: Tag = "",
+        model: ModelPart = "",
+        since: Since = "",
         limit: Annotated[
             int, typer.Option("--limit", min=1, max=100, help="Jobs to list at most.")
         ] = 20,
@@ -82,10 +99,11 @@ class JobCommands(Commands):
         as_json: AsJson = False,
     ) -> Exit:
         """List jobs, the newest first."""
+        wanted = JobFilter.read(
+            status=status, cloud=cloud, name=name, tag=tag, model=model, since=since
+        )
         page = self._backend.use(
-            lambda services: services.jobs.list(
-                status=status, cloud=cloud, name=name, limit=limit, cursor=cursor
-            )
+            lambda services: services.jobs.list(wanted, limit=limit, cursor=cursor)
         )
         return self._write(page, views.show_jobs, as_json=as_json)
 

@@ -47,6 +47,14 @@ OnCloud = Annotated[str, typer.Option("--cloud", help="Only jobs on this cloud."
 NamePart = Annotated[
     str, typer.Option("--name", metavar="TEXT", help="Only jobs whose name contains this.")
 ]
+Tag = Annotated[str, typer.Option("--tag", metavar="TAG", help="Only jobs with this tag.")]
+ModelPart = Annotated[
+    str, typer.Option("--model", metavar="TEXT", help="Only jobs whose model's name contains this.")
+]
+Since = Annotated[
+    str,
+    typer.Option("--since", metavar="TIME", help="Only jobs since this ISO time, or for 2h, 3d."),
+]
 
 
 def agrees(question: str) -> bool:

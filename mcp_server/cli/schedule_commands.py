@@ -59,7 +59,7 @@ class ScheduleCommands(Commands):
                 if dry_run
                 else services.schedules.schedule(new, idempotency_key=key)
             ),
-            needs_engine=not dry_run,
+            needs_engine=not dry_run or bool(new.job.from_job),
         )
         return self._write(made, views.show_schedule, as_json=as_json)
 

@@ -20,6 +20,7 @@ from mcp_server.cli.engine_commands import EngineCommands
 from mcp_server.cli.exits import EXIT_CODES
 from mcp_server.cli.family_commands import FamilyCommands
 from mcp_server.cli.job_commands import JobCommands
+from mcp_server.cli.note_command import NoteCommand
 from mcp_server.cli.output import Output
 from mcp_server.cli.schedule_commands import ScheduleCommands
 from mcp_server.cli.serve import serve
@@ -112,6 +113,7 @@ def build_app(backend: Backend, output: Output, settings: Settings) -> typer.Typ
         ClusterCommands(backend, output),
         CancelCommand(backend, output),
         CompareCommand(backend, output),
+        NoteCommand(backend, output),
         EngineCommands(backend, output),
     ):
         commands.add_to(app)

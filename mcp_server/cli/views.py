@@ -13,7 +13,7 @@ from mcp_server.cli.output import Output
 from mcp_server.cli.words import in_terminal_words
 from mcp_server.engine import EngineFinding, EngineSeverity, EngineStatus
 from mcp_server.services.catalog import ConfigSearch
-from mcp_server.services.jobs.results import JobList, Submission
+from mcp_server.services.jobs.results import JobList, JobRow, Submission
 from mcp_server.services.schedules.values import ScheduledJob, ScheduleList
 
 STYLE_OF_STATE: Final[Mapping[JobState, str]] = {
@@ -105,6 +105,10 @@ def show_status(status: JobStatus, output: Output) -> None:
             ("duration", _duration(status.duration_seconds)),
             ("health", "" if status.health is Health.UNKNOWN else status.health),
             ("used", _usage(status.usage)),
+            ("cost", "" if status.cost is None else f"${status.cost:.2f} so far, estimated"),
+            ("from job", status.from_job or ""),
+            ("tags", ", ".join(status.tags)),
+            ("note", status.note),
             ("output", status.output_dir),
             ("log", status.log_path or ""),
             ("Prefect UI", status.url or ""),
@@ -146,8 +150,10 @@ def show_end(status: JobStatus, output: Output) -> None:
 def show_jobs(jobs: JobList, output: Output) -> None:
     """Show a page of jobs."""
     if jobs.jobs:
+        optional = {"USED": _used, "NOTE": _noted}
+        shown = {head: of for head, of in optional.items() if any(map(of, jobs.jobs))}
         output.table(
-            ["ID", "STATE", "NAME", "CLOUD", "CREATED", "DURATION"],
+            ["ID", "STATE", "NAME", "CLOUD", "CREATED", "DURATION", *shown],
             (
                 [
                     Text(job.job_id[:_SHORT_ID]),
@@ -156,6 +162,7 @@ def show_jobs(jobs: JobList, output: Output) -> None:
                     Text(job.cloud),
                     Text(_local(job.created_at)),
                     Text(_duration(job.duration_seconds)),
+                    *(Text(of(job)) for of in shown.values()),
                 ]
                 for job in jobs.jobs
             ),
@@ -164,6 +171,18 @@ def show_jobs(jobs: JobList, output: Output) -> None:
         output.note(jobs.summary)
     if jobs.next_cursor:
         output.note(f"There are more: add --cursor {jobs.next_cursor}")
+
+
+def _noted(job: JobRow) -> str:
+    """Tags and note."""
+    return " ".join([*(f"#{tag}" for tag in job.tags), job.note]).strip()
+
+
+def _used(job: JobRow) -> str:
+    """Peak memory and cost."""
+    memory = f"{job.ram_peak_bytes / 1e9:.1f} GB" if job.ram_peak_bytes else ""
+    cost = "" if job.cost is None else f"${job.cost:.2f}"
+    return ", ".join(filter(None, (memory, cost)))
 
 
 def show_configs(found: ConfigSearch, output: Output) -> None:

@@ -10,6 +10,7 @@ WORDS: Final = {
     # A name of one plain word, such as command, stays.
     **{field.name: field.words for field in list_fields(NewJob) if "_" in field.name},
     "adopt_job": "`oumi-flows adopt`",
+    "annotate_job": "`oumi-flows note`",
     "cancel_job": "`oumi-flows cancel`",
     "cancel_jobs": "`oumi-flows cancel --all`",
     "client_cwd": "the current folder",

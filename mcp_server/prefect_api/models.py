@@ -70,6 +70,11 @@ class FlowRun(_Answer):
         return next((tag.removeprefix(prefix) for tag in self.tags if tag.startswith(prefix)), None)
 
     @property
+    def own_tags(self) -> list[str]:
+        """The tags that people gave it."""
+        return sorted(tag for tag in self.tags if not names.is_own_tag(tag))
+
+    @property
     def has_parts(self) -> bool:
         """Whether it is a pipeline or a sweep."""
         return self.command in (names.PIPELINE_COMMAND, names.SWEEP_COMMAND)
@@ -109,6 +114,7 @@ class Deployment(_Answer):
 class Artifact(_Answer):
     """An artifact of a flow run."""
 
+    flow_run_id: str | None = None
     data: Any = None
     metadata: Annotated[dict[str, str], BeforeValidator(lambda known: known or {})] = Field(
         default_factory=dict[str, str], alias="metadata_"

@@ -18,28 +18,39 @@ class ListPlace(NamedTuple):
     """The ids of jobs expected at that instant that earlier pages had."""
 
 
-def encode_list(page: list[FlowRun], place: ListPlace | None) -> str:
-    """Encode the cursor after `page`, which began at `place`."""
+def place_after(page: list[FlowRun], place: ListPlace | None) -> ListPlace:
+    """Return the place after `page`, which began at `place`."""
     before = page[-1].expected_start_time
     seen = [run.id for run in page if run.expected_start_time == before]
     if place and place.before == before:
         seen += place.seen
-    text = json.dumps([before.isoformat(), seen], separators=(",", ":"))
+    return ListPlace(before, tuple(seen))
+
+
+def encode_list(place: ListPlace, kept: str) -> str:
+    """Encode the cursor of a list.
+
+    Args:
+        place: Where the page ended.
+        kept: What the next call needs besides, such as the filter of the list.
+    """
+    text = json.dumps([place.before.isoformat(), place.seen, kept], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def decode_list(cursor: str | None) -> ListPlace | None:
-    """Decode a cursor; None for the beginning.
+def decode_list(cursor: str | None) -> tuple[ListPlace | None, str | None]:
+    """Decode a cursor, and what was kept in it; None for the beginning.
 
     Raises:
         InvalidArgument: It is not a cursor of a list of jobs.
     """
     if not cursor:
-        return None
+        return None, None
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
-        before, seen = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        return ListPlace(datetime.fromisoformat(before), tuple(str(item) for item in seen))
+        before, seen, kept = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        place = ListPlace(datetime.fromisoformat(before), tuple(str(item) for item in seen))
+        return place, str(kept)
     except (ValueError, TypeError) as error:
         raise InvalidArgument(
             "cursor is not one that list_jobs gave",

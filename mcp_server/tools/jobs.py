@@ -7,6 +7,7 @@ from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from flows.core.models import JobHandle, JobStatus
+from mcp_server.services.jobs.annotating import NOTE_MAX, TAG_MAX, TAGS_MAX, Annotation
 from mcp_server.services.jobs.cancelling import CancelledJobs
 from mcp_server.services.jobs.comparing import Comparison
 from mcp_server.services.jobs.job_filter import JobFilter
@@ -23,7 +24,7 @@ JobId = Annotated[
     Field(
         min_length=1,
         max_length=200,
-        description="Job id, unique prefix of it (8+ characters), or name of a live job.",
+        description="Job id, its first 8+ characters, or name of a live job.",
     ),
 ]
 Cloud = Annotated[
@@ -50,12 +51,13 @@ ListStatus = Literal[
     "crashed",
 ]
 
-ListedStatus = Annotated[
-    ListStatus, Field(description="running: jobs that have not ended; completed: jobs that have.")
-]
+ListedStatus = Annotated[ListStatus, Field(description="running: not ended; completed: ended.")]
 OnCloud = Annotated[str, Field(max_length=64, description="Only jobs on this cloud.")]
 NamePart = Annotated[str, Field(max_length=100, description="Only jobs whose name contains this.")]
-Force = Annotated[bool, Field(description="True: kill at once; False: let the job stop by itself.")]
+Tag = Annotated[str, Field(max_length=100, description="Only jobs with this tag.")]
+ModelPart = Annotated[str, Field(max_length=200, description="Only jobs of such a model.")]
+Since = Annotated[str, Field(max_length=40, description="ISO time, or 2h, 3d.")]
+Force = Annotated[bool, Field(description="Kill at once, without time to stop.")]
 
 
 class JobTools:
@@ -100,6 +102,7 @@ class JobTools:
                 changes=always,
             ),
             make_tool(self.list_jobs, title="List jobs"),
+            make_tool(self.annotate_job, title="Note and tag a job", changes=always),
             make_tool(self.compare_jobs, title="Compare two jobs"),
             make_tool(
                 self.retry_job,
@@ -220,9 +223,12 @@ class JobTools:
     async def cancel_jobs(
         self,
         *,
-        status: ListedStatus = "all",
+        status: Annotated[str, Field(max_length=20, description="As in list_jobs.")] = "all",
         cloud: OnCloud = "",
         name: NamePart = "",
+        tag: Tag = "",
+        model: ModelPart = "",
+        since: Since = "",
         confirm: Annotated[
             bool, Field(description="False: only list the jobs it would end.")
         ] = False,
@@ -233,7 +239,9 @@ class JobTools:
         By default it only returns a preview: show it to the person, then call again with
         confirm=true. It keeps planned runs of schedules: see update_schedule.
         """
-        wanted = JobFilter(status=status, cloud=cloud, name=name)
+        wanted = JobFilter.read(
+            status=status, cloud=cloud, name=name, tag=tag, model=model, since=since
+        )
         if not confirm:
             return await self._jobs.preview_cancel_all(wanted)
         return await self._jobs.cancel_all(wanted, force=force)
@@ -262,13 +270,32 @@ class JobTools:
         status: ListedStatus = "all",
         cloud: OnCloud = "",
         name: NamePart = "",
+        tag: Tag = "",
+        model: ModelPart = "",
+        since: Since = "",
         limit: Annotated[int, Field(ge=1, le=100, description="Jobs to return at most.")] = 20,
         cursor: Cursor = None,
     ) -> JobList:
-        """List jobs, newest first, each with its state and id."""
-        return await self._jobs.list(
-            status=status, cloud=cloud, name=name, limit=limit, cursor=cursor
+        """List jobs, newest first: state, id, duration, cost, notes. cursor keeps the filters."""
+        wanted = JobFilter.read(
+            status=status, cloud=cloud, name=name, tag=tag, model=model, since=since
         )
+        return await self._jobs.list(wanted, limit=limit, cursor=cursor)
+
+    async def annotate_job(
+        self,
+        *,
+        job_id: JobId,
+        note: Annotated[
+            str | None, Field(max_length=NOTE_MAX, description="Replaces its note; '' removes it.")
+        ] = None,
+        tags: Annotated[
+            list[Annotated[str, Field(max_length=TAG_MAX)]] | None,
+            Field(max_length=TAGS_MAX, description="Replace its tags."),
+        ] = None,
+    ) -> Annotation:
+        """Note something about a job, such as what it tried, and tag it to find it later."""
+        return await self._jobs.annotate(job_id, note=note, tags=tags)
 
     async def compare_jobs(self, *, a: JobId, b: JobId) -> Comparison:
         """Compare two jobs: request, config, code, packages, data, results."""

@@ -3,6 +3,7 @@
 from typing import Any, Final, cast
 
 _NULL: Final = {"type": "null"}
+_EMPTY: Final = (None, "", [], {})
 _NAMES: Final = ("properties", "$defs")
 """Under these, keys are names and no keywords."""
 
@@ -10,7 +11,7 @@ _NAMES: Final = ("properties", "$defs")
 def of_arguments(schema: object) -> object:
     """Shorten the schema of arguments: a model reads all of it for every tool.
 
-    Drop titles, and the defaults null, "", [] and {}: optional arguments may be omitted anyway.
+    Drop titles, and the defaults null, false, "", [] and {}: optional arguments may be left out.
     Write definitions where they are used, as some clients need.
     """
     definitions = cast("dict[str, Any]", schema).get("$defs", {})
@@ -32,7 +33,7 @@ def _of_arguments(schema: object, definitions: dict[str, Any]) -> object:
             short[key] = {name: _of_arguments(part, definitions) for name, part in value.items()}
         elif not (
             key in ("title", "$defs")
-            or (key == "default" and value in (None, "", [], {}))
+            or (key == "default" and (value in _EMPTY or value is False))
             or (key == "additionalProperties" and value is True)
         ):
             short[key] = _of_arguments(value, definitions)

@@ -117,6 +117,7 @@ TEXTS = [
     field
     for field in list_fields(NewJob)
     if field.words
+    and not (field.argument.option and field.argument.option.positional)
     and "max_length" in field.argument.bounds
     and isinstance(field.default, str | None)
 ]

@@ -88,7 +88,7 @@ def test_jobs_are_filtered_and_listed_page_by_page(terminal: Terminal, name: str
 
 def test_an_empty_list_says_so_on_stderr(terminal: Terminal, name: str) -> None:
     done = terminal("jobs", "--name", name)
-    assert (done.code, done.out, done.err) == (0, "", "0 jobs.\n")
+    assert (done.code, done.out, done.err) == (0, "", f"0 jobs named {name!r}.\n")
 
 
 @pytest.mark.parametrize("arguments", [("--status", "odd"), ("--limit", "0"), ("--limit", "101")])

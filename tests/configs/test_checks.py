@@ -27,7 +27,7 @@ def test_eval_is_short_for_evaluate() -> None:
     assert parse_command("eval") is Command.EVALUATE
 
 
-@pytest.mark.parametrize("text", ["trian", "", "judge", "Train", "train; rm -rf /", "x" * 500])
+@pytest.mark.parametrize("text", ["trian", "", "chat", "Train", "train; rm -rf /", "x" * 500])
 def test_an_unknown_command_is_answered_with_the_known_ones(text: str) -> None:
     with pytest.raises(InvalidArgument, match="train, analyze, synth, evaluate, infer") as caught:
         parse_command(text)
@@ -118,7 +118,7 @@ def test_no_more_than_ten_problems_are_shown() -> None:
         ("{strategy: GENERAL}", Command.TRAIN, "use the command synth"),
         ("{method: bnb_4bit, output_path: x}", Command.EVALUATE, "use the command quantize"),
         ("{analyzers: []}", Command.TRAIN, "like an analyze config: use the command analyze"),
-        ("{judge_params: {}}", Command.TRAIN, "a judge config, which no job command runs"),
+        ("{judge_params: {}}", Command.TRAIN, "a judge config: use the command judge"),
         ("{evaluation: {}}", Command.TRAIN, "an async evaluation config, which no job command"),
     ],
 )  # fmt: skip

@@ -413,3 +413,30 @@ def test_planning_imports_nothing_heavy() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+JUDGE = """
+judge_params: {prompt_template: "{text}"}
+rule_judge_params:
+  rule_type: regex
+  input_fields: [text]
+  rule_config: {pattern: '[0-9]+', match_mode: search}
+  response_format: XML
+  judgment_type: BOOL
+"""
+
+
+def test_a_judge_takes_its_files_as_options(tmp_path: Path) -> None:
+    files = {"input_path": "rows.jsonl", "output_path": "s.jsonl"}
+    more = {"judge_params.system_instruction": "Be fair"}
+    plan = plan_for(tmp_path, JUDGE, command=Command.JUDGE, overrides=files | more)
+    assert plan.argv == [
+        *("oumi", "judge", "dataset", "-c", f"{tmp_path}/config.yaml"),
+        *("--input=rows.jsonl", "--output=s.jsonl", "--judge_params.system_instruction=Be fair"),
+    ]
+    assert plan.files["output"] == str(tmp_path / "s.jsonl")
+    with pytest.raises(InvalidArgument, match="nothing to judge"):
+        plan_for(tmp_path, JUDGE, command=Command.JUDGE)
+    text = f"{JUDGE}input_path: rows.jsonl\n"
+    with pytest.raises(InvalidConfig, match="no judge config has"):
+        plan_for(tmp_path, text, command=Command.JUDGE, overrides=files)

@@ -47,6 +47,9 @@ EVERY = RunLabels(
     result_marks="[]",
     stopped_early="",
     one_part_attempt=2,
+    from_job="source",
+    note="a base line",
+    hourly_price=1.5,
 )
 ON_THE_RUN = {
     "oumi.attempt": 3,
@@ -84,6 +87,9 @@ ON_THE_RUN = {
     "oumi.result_marks": "[]",
     "oumi.stopped_early": "",
     "oumi.one_part_attempt": 2,
+    "oumi.from_job": "source",
+    "oumi.note": "a base line",
+    "oumi.hourly_price": 1.5,
 }
 
 

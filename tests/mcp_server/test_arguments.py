@@ -58,7 +58,7 @@ async def test_a_wrong_call_is_refused_in_one_line(
     [
         ({"client_cwd": "relative"}, "INVALID_ARGUMENT: client_cwd 'relative' is not absolute"),
         ({"client_cwd": "/no/such/folder"}, "INVALID_ARGUMENT: client_cwd"),
-        ({"client_cwd": ""}, "INVALID_ARGUMENT: run_oumi_job: client_cwd"),
+        ({"client_cwd": ""}, "INVALID_ARGUMENT: client_cwd '' is not a path"),
         ({"config_path": "tinny.yaml"}, "CONFIG_NOT_FOUND: "),
         ({"config_path": "."}, "INVALID_CONFIG: "),
         ({"config_path": "bad.yaml"}, "INVALID_CONFIG: "),

@@ -11,6 +11,7 @@ from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import Tool
 
+from benchmarks.tokens import size
 from flows.core.settings import Settings
 from flows.core.states import JobState
 from mcp_server.guidance import GUIDES
@@ -27,6 +28,7 @@ TOOLS = [
     "cancel_jobs",
     "adopt_job",
     "list_jobs",
+    "annotate_job",
     "compare_jobs",
     "retry_job",
     "get_job_metrics",
@@ -70,13 +72,9 @@ async def test_the_tools_are_those_of_the_contract(client: Client) -> None:
 async def test_the_list_of_tools_is_small(client: Client) -> None:
     tools = await tools_of(client)
     sent = [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in tools]
-    whole = json.dumps(sent)
-    read = sum(
-        len(tool.name) + len(tool.description or "") + len(json.dumps(tool.input_schema))
-        for tool in tools
-    )
+    read = sum(size([tool.name, tool.description, tool.input_schema]) for tool in tools)
     assert read <= 24_000
-    assert len(whole) <= 75_000
+    assert size(sent) <= 75_000
 
 
 async def test_every_tool_is_annotated_described_and_strict(client: Client) -> None:
@@ -123,6 +121,7 @@ async def test_the_tools_that_only_read_say_so(client: Client) -> None:
     }
     changing = {
         *("run_oumi_job", "run_pipeline", "run_sweep", "cancel_job", "adopt_job", "retry_job"),
+        "annotate_job",
         *("cancel_jobs", "schedule_job", "update_schedule"),
         *("stop_cluster", "down_cluster"),
     }

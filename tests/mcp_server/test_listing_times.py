@@ -7,6 +7,7 @@ import pytest
 from mcp.client import Client
 
 from mcp_server.server import Parts
+from mcp_server.services.jobs.job_filter import JobFilter
 from mcp_server.services.jobs.service import JobService
 from tests.mcp_server.calls import ok
 from tests.mcp_server.prefect_stub import PrefectServer
@@ -24,7 +25,7 @@ def set_back(parts: Parts, tmp_path: Path) -> JobService:
 
 
 async def listed(jobs: JobService, status: str) -> list[str]:
-    return [job.job_id for job in (await jobs.list(status=status, limit=100)).jobs]
+    return [job.job_id for job in (await jobs.list(JobFilter(status=status), limit=100)).jobs]
 
 
 async def test_jobs_whose_times_lie_ahead_are_listed(
@@ -67,7 +68,7 @@ async def test_pages_of_jobs_whose_times_lie_ahead_hold_each_once(
     seen: list[str] = []
     cursor = None
     while len(seen) < 6:
-        page = await set_back.list(status="all", limit=2, cursor=cursor)
+        page = await set_back.list(limit=2, cursor=cursor)
         seen += [job.job_id for job in page.jobs]
         cursor = page.next_cursor
         if cursor is None:

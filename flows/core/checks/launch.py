@@ -32,6 +32,8 @@ _CODES: Final = {
 }
 
 _MEANT: Final = {
+    (Command.JUDGE, "input"): "input_path",
+    (Command.JUDGE, "output"): "output_path",
     (Command.QUANTIZE, "model"): "model.model_name",
     (Command.QUANTIZE, "output"): "output_path",
     (Command.ANALYZE, "output"): "output_path",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from flows.core.configs.overrides import ANALYZE_OPTIONS
+from flows.core.configs.schema import JUDGE_OPTIONS
 from flows.core.configs.yaml_text import escape_interpolation, quote, reads_as
 from flows.core.models import Command, OverrideValue
 
@@ -35,7 +36,8 @@ def command_line(
         overrides: The dotted keys that replace the config's values.
         output_path: The output path of the config with its overrides.
     """
-    argv = ["oumi", command.value, "-c", str(config_path)]
+    words = ["judge", "dataset"] if command is Command.JUDGE else [command.value]
+    argv = ["oumi", *words, "-c", str(config_path)]
     if command is Command.QUANTIZE:
         # Without the option its default replaces the config's output_path.
         argv.append(f"--output={output_path}")
@@ -48,6 +50,8 @@ def _argument(command: Command, key: str, value: OverrideValue) -> str:
         return f"{ANALYZE_OPTIONS[key]}={value}"
     if key in _PLAIN_OPTIONS.get(command, ()) and value is not None:
         return f"--{key}={value}"
+    if command is Command.JUDGE and key in JUDGE_OPTIONS:
+        return f"{JUDGE_OPTIONS[key]}={value}"
     text = _yaml(value)
     is_plain = isinstance(value, list) or text == str(value)
     if key in _SHADOWED or not is_plain:

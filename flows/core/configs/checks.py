@@ -132,9 +132,9 @@ def _other_type(data: Mapping[str, Any], config_type: ConfigType) -> str:
     for command, other in CONFIG_TYPE.items():
         if data.keys() <= fields_of(root_spec(other)).keys():
             return f"It looks like {_with_article(other)} config: use the command {command}"
-    for other in (ConfigType.JUDGE, ConfigType.ASYNC_EVALUATION):
-        if data.keys() <= fields_of(root_spec(other)).keys():
-            return f"It looks like {_with_article(other)} config, which no job command runs"
+    other = ConfigType.ASYNC_EVALUATION
+    if data.keys() <= fields_of(root_spec(other)).keys():
+        return f"It looks like {_with_article(other)} config, which no job command runs"
     return ""
 
 

@@ -33,6 +33,7 @@ PATH_KEYS: Final[dict[Command, tuple[str, ...]]] = {
         "inference_config.output_path",
         "inference_config.progress_path",
     ),
+    Command.JUDGE: ("output_path",),
     Command.ANALYZE: ("output_path",),
     Command.QUANTIZE: ("output_path",),
 }

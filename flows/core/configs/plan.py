@@ -15,7 +15,7 @@ from flows.core.configs.clusters import CONNECTIONS_ENV, JobPlace, place_of
 from flows.core.configs.output_paths import written_out
 from flows.core.configs.overrides import apply_overrides, check_overrides
 from flows.core.configs.reader import ConfigFile, ConfigKind
-from flows.core.configs.schema import CONFIG_TYPE, fields_of, root_spec
+from flows.core.configs.schema import CONFIG_TYPE, JUDGE_OPTIONS, fields_of, root_spec
 from flows.core.configs.yaml_text import check_oumi_reads, dump_yaml
 from flows.core.errors import Conflict, InvalidArgument, InvalidConfig
 from flows.core.file_names import exists, expand_home, is_folder
@@ -32,9 +32,13 @@ OUTPUT_KEY: Final = {
     Command.QUANTIZE: "output_path",
     Command.INFER: "output_path",
     Command.SYNTH: "output_path",
+    Command.JUDGE: "output_path",
 }
-WRITES_A_FILE: Final = frozenset({Command.INFER, Command.SYNTH})
-_MODEL_KEY: Final = {Command.SYNTH: "inference_config.model.model_name"}
+WRITES_A_FILE: Final = frozenset({Command.INFER, Command.SYNTH, Command.JUDGE})
+_MODEL_KEY: Final = {
+    Command.SYNTH: "inference_config.model.model_name",
+    Command.JUDGE: "inference_config.model.model_name",
+}
 _ENVS: Final = {
     # Without it Oumi's metric lines arrive in one burst when the process exits.
     "PYTHONUNBUFFERED": "1",
@@ -128,6 +132,8 @@ def _plan_command(request: JobRequest, config: ConfigFile) -> JobPlan:
     overrides |= _paths(config, command, overrides, request.envs)
     data = apply_overrides(config.data, overrides, command)
     check_config(data, command, name=request.config_path)
+    if command is Command.JUDGE:
+        _check_judge(config.data, overrides, request.config_path)
     _refuse_interactive(data, command, request.config_path)
 
     output_path = str(lookup(data, command, OUTPUT_KEY[command]) or "")
@@ -239,6 +245,22 @@ def with_own_output(request: JobRequest, config: ConfigFile, folder: str) -> Job
     is_file = request.command in WRITES_A_FILE
     own = path.parent / folder / path.name if is_file else path / folder
     return request.model_copy(update={"overrides": request.overrides | {key: str(own)}})
+
+
+def _check_judge(
+    data: Mapping[str, Any], overrides: Mapping[str, OverrideValue], path: str
+) -> None:
+    """Check what `oumi judge` takes as options alone."""
+    if given := JUDGE_OPTIONS.keys() & data.keys():
+        raise InvalidConfig(
+            f"{path} has {', '.join(sorted(given))}, which no judge config has",
+            "Give it as an override",
+        )
+    if not overrides.get("input_path"):
+        raise InvalidArgument(
+            "oumi judge has nothing to judge: no override input_path was given",
+            'Give a JSONL file, {"input_path": "a.jsonl"}; output_path is where the scores go',
+        )
 
 
 def _refuse_interactive(data: Mapping[str, Any], command: Command, path: str) -> None:

@@ -49,7 +49,7 @@ def resolve_config_path(config_path: str, client_cwd: str) -> Path:
         InvalidArgument: `client_cwd` or `config_path` cannot be used.
         ConfigNotFound: There is no such file; the message suggests similar names.
     """
-    folder = _client_folder(client_cwd)
+    folder = find_client_folder(client_cwd)
     if not config_path.strip() or "\0" in config_path:
         raise InvalidArgument(
             f"config_path {config_path!r} is not a path", "Give the path of an Oumi config (YAML)"
@@ -137,7 +137,12 @@ def is_job_config(data: Mapping[str, Any]) -> bool:
     return not _JOB_KEYS.isdisjoint(data)
 
 
-def _client_folder(client_cwd: str) -> Path:
+def find_client_folder(client_cwd: str) -> Path:
+    """Find the folder that a client works in.
+
+    Raises:
+        InvalidArgument: It is not an absolute path of a folder that can be entered.
+    """
     next_step = "Give the absolute path of the folder you work in"
     if not client_cwd.strip() or "\0" in client_cwd:
         raise InvalidArgument(f"client_cwd {client_cwd!r} is not a path", next_step)

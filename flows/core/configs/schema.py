@@ -35,8 +35,13 @@ CONFIG_TYPE: Final[dict[Command, ConfigType]] = {
     Command.INFER: ConfigType.INFERENCE,
     Command.TUNE: ConfigType.TUNING,
     Command.QUANTIZE: ConfigType.QUANTIZATION,
+    Command.JUDGE: ConfigType.JUDGE,
 }
 """The type of config that each command loads."""
+
+
+JUDGE_OPTIONS: Final = {"input_path": "--input", "output_path": "--output"}
+"""Keys of overrides that `oumi judge` 0.9 takes as options alone; its config has no such keys."""
 
 
 class FieldSpec(TypedDict, total=False):
@@ -44,7 +49,8 @@ class FieldSpec(TypedDict, total=False):
 
     ``kind`` is ``str int float bool path any enum list dict object union``. ``of`` is the type of
     a list's items or a mapping's values, ``keys`` of a mapping's keys, ``name`` the enum or class,
-    ``members`` the types of a union.
+    ``members`` the types of a union. Oumi's own value is ``default`` if it is a text, else
+    ``initial``.
     """
 
     kind: Required[str]
@@ -55,6 +61,7 @@ class FieldSpec(TypedDict, total=False):
     optional: bool
     required: bool
     default: str
+    initial: str | int | float | bool
 
 
 class Schema(TypedDict):
@@ -87,6 +94,16 @@ def root_spec(config_type: ConfigType) -> FieldSpec:
 def fields_of(spec: FieldSpec) -> dict[str, FieldSpec]:
     """The fields of an ``object``."""
     return load_schema()["classes"][spec.get("name", "")]
+
+
+def initial_value(config_type: ConfigType, key: str) -> object:
+    """Oumi's own value of a dotted key; None: it has none, or it is no single value."""
+    spec = root_spec(config_type)
+    for part in key.split("."):
+        if spec["kind"] != "object" or part not in fields_of(spec):
+            return None
+        spec = fields_of(spec)[part]
+    return spec.get("initial", spec.get("default"))
 
 
 def enum_members(spec: FieldSpec) -> list[str]:

@@ -6,6 +6,7 @@ checks configs against that file, because importing Oumi takes seconds.
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from enum import Enum
 from importlib.metadata import version
@@ -22,7 +23,7 @@ from oumi.analyze.config import TypedAnalyzeConfig
 from oumi.cli.main import get_app
 from oumi.core.registry import REGISTRY, RegistryType
 
-from flows.core.configs.schema import SCHEMA_PATH, ConfigType, FieldSpec, Schema
+from flows.core.configs.schema import JUDGE_OPTIONS, SCHEMA_PATH, ConfigType, FieldSpec, Schema
 from flows.core.models import Command
 
 CONFIG_CLASSES: dict[ConfigType, type[Any]] = {
@@ -46,6 +47,10 @@ def export_schema() -> Schema:
     exporter = Exporter()
     roots = exporter.export_roots()
     _accept_short_analyzers(exporter.classes)
+    # The command takes them as options; they are keys of overrides alone.
+    exporter.classes[roots[ConfigType.JUDGE]] |= {
+        key: {"kind": "path", "optional": True} for key in JUDGE_OPTIONS
+    }
     return Schema(
         oumi=version("oumi"),
         clouds=_clouds(),
@@ -114,6 +119,10 @@ class Exporter:
             spec["required"] = True
         elif isinstance(field.default, str) and not isinstance(field.default, Enum):
             spec["default"] = field.default
+        elif isinstance(field.default, Enum):
+            spec["initial"] = field.default.name
+        elif isinstance(field.default, bool | int | float) and math.isfinite(field.default):
+            spec["initial"] = field.default
         return spec
 
     def _spec(self, hint: Any) -> FieldSpec:
@@ -155,7 +164,8 @@ def _clouds() -> dict[str, str]:
 def _options() -> dict[Command, list[str]]:
     """The long options that each command declares, the negative ones included."""
     group = typer.main.get_command(get_app())
-    commands = cast("click.Group", group).commands
+    commands = dict(cast("click.Group", group).commands)
+    commands[Command.JUDGE] = cast("click.Group", commands[Command.JUDGE]).commands["dataset"]
     return {
         command: sorted(
             option.removeprefix("--")

@@ -126,13 +126,17 @@ def new_job(arguments: Mapping[str, Any], *, client_cwd: str) -> NewJob:
     Raises:
         InvalidArgument: One of them is unknown, missing or of the wrong type.
     """
+    if "from_job" in arguments:
+        raise InvalidArgument("from_job is for a job alone", "Give its config_path")
+    if not arguments.get("config_path"):
+        raise InvalidArgument("config_path: Field required", "Correct it")
     try:
         return NewJob.model_validate({**arguments, "client_cwd": client_cwd})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(str(part) for part in first["loc"][:2])
         if first["type"] == "extra_forbidden":
-            known = [*NewJob.model_fields.keys() - {"client_cwd"}, *_STEP_KEYS]
+            known = [*NewJob.model_fields.keys() - {"client_cwd", "from_job"}, *_STEP_KEYS]
             close = get_close_matches(key, known, n=1)
             hint = f"Did you mean {close[0]}?" if close else f"Use {', '.join(sorted(known))}"
             raise InvalidArgument(f"there is no key {key!r}", hint) from error

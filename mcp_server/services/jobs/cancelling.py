@@ -121,7 +121,9 @@ class Canceller:
         states = wanted.states & LIVE
         found: dict[str, FlowRun] = {}
         for tags in _tag_filters(wanted) if states else ():
-            asked = RunFilter(states=states, tags=tags, name_like=wanted.name or None)
+            asked = RunFilter(
+                states=states, tags=tags, name_like=wanted.name or None, after=wanted.after
+            )
             for offset in range(0, _MOST, MAX_PAGE):
                 page = await self._gateway.filter_runs(
                     asked, limit=MAX_PAGE, offset=offset, oldest_first=True
@@ -222,9 +224,10 @@ class Canceller:
 def _tag_filters(wanted: JobFilter) -> list[tuple[str, ...]]:
     """Tags for Prefect's filter; pipelines have no tag of a cloud."""
     if not wanted.cloud:
-        return [()]
+        return [wanted.tags]
+    tag = (wanted.tag,) if wanted.tag else ()
     families = (names.PIPELINE_COMMAND, names.SWEEP_COMMAND)
-    return [(f"cloud:{wanted.cloud}",), *((f"{names.COMMAND_TAG}{one}",) for one in families)]
+    return [wanted.tags, *((f"{names.COMMAND_TAG}{one}", *tag) for one in families)]
 
 
 def _heads(runs: Sequence[FlowRun]) -> list[FlowRun]:

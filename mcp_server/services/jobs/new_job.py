@@ -11,7 +11,9 @@ from flows.core.models import NotifyOn, OverrideValue, RetryCause, StopOn, Value
 from flows.core.names import LOCAL_CLOUD
 from mcp_server.declared_arguments import Argument, Option
 
-CommandName = Literal["train", "analyze", "synth", "evaluate", "eval", "infer", "tune", "quantize"]
+CommandName = Literal[
+    "train", "analyze", "synth", "evaluate", "eval", "infer", "tune", "quantize", "judge"
+]
 
 NOTIFY: Final = Option(
     "Receiver of a notification at the end: a URL, or a Prefect block, type/name.",
@@ -34,21 +36,37 @@ class NewJob(Value):
         Argument(
             "Oumi config (YAML): absolute, relative to client_cwd, or ~/...",
             Option(
-                "Oumi config: a recipe or a job config (YAML).", metavar="CONFIG", positional=True
+                "Oumi config: a recipe or a job config (YAML).",
+                metavar="CONFIG",
+                positional=True,
+                optional=True,
             ),
-            min_length=1,
             max_length=4096,
         ),
-    ]
+    ] = ""
     client_cwd: Annotated[
-        str, Argument("Absolute path of your working folder.", min_length=1, max_length=4096)
-    ]
+        str, Argument("Absolute path of your working folder.", max_length=4096)
+    ] = ""
+    from_job: Annotated[
+        str | None,
+        Argument(
+            "Job to run again, with its config and arguments; overrides "
+            '{"training.max_steps": "+200"} continues its training.',
+            Option(
+                "Instead of CONFIG: a job whose config and arguments to use again; "
+                "-s training.max_steps=+200 continues its training.",
+                names=("--from",),
+                metavar="ID",
+            ),
+            max_length=200,
+        ),
+    ] = None
     command: Annotated[
         str,
         Argument(
             "Ignored for a job config.",
             Option(
-                "Oumi command: train, analyze, synth, evaluate, infer, tune or quantize; "
+                "Oumi command: train, analyze, synth, evaluate, infer, tune, quantize or judge; "
                 "ignored for a job config.",
                 names=("--command", "-c"),
             ),

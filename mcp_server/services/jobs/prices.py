@@ -3,9 +3,11 @@
 import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from flows.core.configs.clouds import kind_of
+from flows.core.configs.plan import JobPlan
+from flows.core.configs.yaml_text import parse_yaml
 
 _CATALOGUE: Final = Path(".sky/catalogs/v8")
 """Below the home folder (skypilot 0.12); SkyPilot fetches it, cloud by cloud."""
@@ -21,6 +23,13 @@ class _Wanted(NamedTuple):
     region: str | None
     zone: str | None
     price: str
+
+
+def price_of(plan: JobPlan) -> float | None:
+    """Price what a job runs on, as `hourly_price` does. Blocking: it reads the catalogue."""
+    if not kind_of(plan.cloud).is_sky:
+        return None
+    return hourly_price(cast("dict[str, Any]", parse_yaml(plan.job_config, "the job config")))
 
 
 def hourly_price(job_config: Mapping[str, Any]) -> float | None:

@@ -63,6 +63,10 @@ class JobRow(Value):
     created_at: datetime
     ended_at: datetime | None = None
     duration_seconds: float | None = None
+    cost: float | None = Field(default=None, description="US dollars so far, estimated.")
+    ram_peak_bytes: float | None = None
+    note: str = ""
+    tags: list[str] = Field(default_factory=list[str])
 
 
 class JobList(Value):

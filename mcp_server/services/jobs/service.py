@@ -1,7 +1,7 @@
 """The use cases of jobs; the tools and the terminal both call this."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -18,33 +18,37 @@ from flows.core.models import JobHandle, JobStatus
 from flows.core.redaction import hide_tokens
 from flows.core.run_labels import RunLabels
 from flows.core.states import JobState
-from mcp_server.prefect_api.gateway import PrefectGateway
+from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
 from mcp_server.prefect_api.run_filter import RunFilter
-from mcp_server.services import cursors
 from mcp_server.services.families.listing import Families
 from mcp_server.services.idempotency import refuse_another_request
+from mcp_server.services.jobs.annotating import Annotation, Annotator
 from mcp_server.services.jobs.cancelling import WAIT_SECONDS, CancelledJobs, Canceller
 from mcp_server.services.jobs.comparing import Comparer, Comparison, Side
 from mcp_server.services.jobs.external import LOOK_SECONDS, ExternalJobs, adoption
 from mcp_server.services.jobs.finding import find_job
-from mcp_server.services.jobs.job_filter import JobFilter
-from mcp_server.services.jobs.listing import newest_jobs
+from mcp_server.services.jobs.job_filter import EVERY_JOB, JobFilter
+from mcp_server.services.jobs.listing import JobLister
 from mcp_server.services.jobs.logs import LogReader
 from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.jobs.notifications import Notifications, notify_tags
 from mcp_server.services.jobs.output_folders import OutputFolders
+from mcp_server.services.jobs.prices import price_of
 from mcp_server.services.jobs.redactors import Redactors
+from mcp_server.services.jobs.reruns import Requested, Reruns
 from mcp_server.services.jobs.results import Adoption, JobList, JobLogs, Submission
 from mcp_server.services.jobs.retrying import Retrier
-from mcp_server.services.jobs.status import job_request, job_row, job_status, run_url
+from mcp_server.services.jobs.status import job_request, job_status, run_url
 from mcp_server.services.jobs.submitting import (
+    CheckedJob,
     check_job,
     describe_plan,
     describe_submission,
     keep_config,
     refuse_blocked,
     shorten,
+    with_notes,
 )
 
 _POLL_SECONDS: Final = 0.2
@@ -95,12 +99,16 @@ class JobService:
         self._canceller = Canceller(gateway)
         self._retrier = Retrier(gateway, self._families)
         self._notifications = Notifications(gateway)
+        self._lister = JobLister(gateway, now=now)
+        self._annotator = Annotator(gateway)
+        self._reruns = Reruns(gateway, snapshots_dir=snapshots_dir)
 
     async def plan(self, new: NewJob) -> Submission:
         """Return what `submit` would start; start nothing."""
-        checked = await anyio.to_thread.run_sync(check_job, new)
-        checked = await self._outputs.look_at(checked)
-        return await anyio.to_thread.run_sync(describe_plan, checked)
+        asked = await self._reruns.fill_in(new)
+        checked = await self._outputs.look_at(await _check(asked))
+        plan = await anyio.to_thread.run_sync(describe_plan, checked)
+        return with_notes(plan, asked)
 
     async def submit(self, new: NewJob, *, idempotency_key: str | None = None) -> Submission:
         """Start a job; it is durable when this returns.
@@ -112,7 +120,8 @@ class JobService:
         Raises:
             Conflict: The key belongs to a job with other arguments.
         """
-        checked = await anyio.to_thread.run_sync(check_job, new)
+        asked = await self._reruns.fill_in(new)
+        checked = await _check(asked)
         refuse_blocked(checked)
         checked = await self._outputs.look(checked, idempotency_key=idempotency_key)
         refuse_blocked(checked)
@@ -122,7 +131,10 @@ class JobService:
             model_name=shorten(hide_tokens(checked.plan.model_name)) or None,
             # The worker names a folder of its own after the run.
             output_dir=None if request.own_output else checked.plan.output_dir or None,
+            hourly_price=await anyio.to_thread.run_sync(price_of, checked.plan),
         )
+        if asked.source is not None:
+            labels = labels.with_changes(asked.source.labels)
         notify = await self._notifications.tags(new.notify, new.notify_on)
         # With a key of its own every submission can be sent again safely.
         run = await self._gateway.create_run(
@@ -145,7 +157,7 @@ class JobService:
             await self._gateway.rename_run(run.id, name)
             run = run.model_copy(update={"name": name})
         url = run_url(await self._gateway.ui_url(), run.id)
-        return describe_submission(checked, run, url=url)
+        return with_notes(describe_submission(checked, run, url=url), asked)
 
     async def status(self, reference: str, *, cloud: str = "", cluster_name: str = "") -> JobStatus:
         """Read the status of a job.
@@ -265,50 +277,32 @@ class JobService:
         return await self._canceller.cancel_all(wanted, force=force)
 
     async def list(
-        self,
-        *,
-        status: str = "all",
-        cloud: str = "",
-        name: str = "",
-        limit: int = 20,
-        cursor: str | None = None,
+        self, wanted: JobFilter = EVERY_JOB, *, limit: int = 20, cursor: str | None = None
     ) -> JobList:
         """List jobs, newest first.
 
         Args:
-            status: `all`, `running` (every job that has not ended), `completed` (every one that
-                has), or a job state other than running. Only `scheduled` lists planned runs of
-                schedules.
-            cloud: Only jobs on this cloud.
-            name: Only jobs whose name contains this.
+            wanted: Which jobs. Only status `scheduled` lists planned runs of schedules.
             limit: Jobs to return at most.
-            cursor: Where an earlier call ended.
+            cursor: Where an earlier call ended; it also keeps that call's filter.
         """
-        place = cursors.decode_list(cursor)
-        now = self._now()
-        meant = JobFilter(status=status, cloud=cloud, name=name)
-        wanted = RunFilter(
-            states=meant.states,
-            tags=(f"cloud:{cloud}",) if cloud else (),
-            name_like=name or None,
-            before=place.before if place else None,
-            excluded_ids=place.seen if place else (),
-        )
-        # Planned runs of schedules would come first and hide all jobs.
-        if status == JobState.SCHEDULED:
-            runs = await self._gateway.filter_runs(wanted, limit=limit + 1)
-        else:
-            runs = await newest_jobs(self._gateway, wanted, now=now, limit=limit + 1)
-        page, more = runs[:limit], len(runs) > limit
-        shown = [job_row(run, now=now) for run in page if meant.has_name_of(run)]
-        kind = "" if status == "all" else f" {status}"
-        where = f" on {cloud}" if cloud else ""
-        return JobList(
-            summary=f"{len(shown)}{kind} job{'s' * (len(shown) != 1)}{where}"
-            + (", and there are more." if more else "."),
-            jobs=shown,
-            next_cursor=cursors.encode_list(page, place) if more else None,
-        )
+        return await self._lister.read_page(wanted, limit=limit, cursor=cursor)
+
+    async def annotate(
+        self, reference: str, *, note: str | None = None, tags: Sequence[str] | None = None
+    ) -> Annotation:
+        """Note something about a job, and tag it.
+
+        Args:
+            reference: Id, unique id prefix or unique live name.
+            note: The note; empty: none any more; None: as before.
+            tags: All tags that people give it; None: as before.
+
+        Raises:
+            InvalidArgument: Neither is given, or one of them cannot be used.
+        """
+        run = await find_job(self._gateway, reference)
+        return await self._annotator.annotate(run, note=note, tags=tags)
 
     async def retry(self, reference: str, *, resume: bool = True) -> JobStatus:
         """Start another attempt of a job that failed, crashed or was cancelled.
@@ -332,7 +326,15 @@ class JobService:
             b: That of the other.
         """
         one, other = await self._side(a), await self._side(b)
-        return await anyio.to_thread.run_sync(self._comparer.compare, one, other)
+        commands = {side.run.command for side in (one, other) if side.run.command}
+        others = [run for command in sorted(commands) for run in await self._succeeded(command)]
+        return await anyio.to_thread.run_sync(self._comparer.compare, one, other, others)
+
+    async def _succeeded(self, command: str) -> Sequence[FlowRun]:
+        """Read the last jobs of a command that succeeded."""
+        succeeded = frozenset({JobState.SUCCEEDED})
+        wanted = RunFilter(states=succeeded, tags=(f"{names.COMMAND_TAG}{command}",))
+        return await self._gateway.filter_runs(wanted, limit=MAX_PAGE)
 
     async def _side(self, reference: str) -> Side:
         run = await find_job(self._gateway, reference)
@@ -366,6 +368,12 @@ class JobService:
             error_tail=tail,
         )
         return await self._families.with_parts(status, run) if run.has_parts else status
+
+
+async def _check(asked: Requested) -> CheckedJob:
+    """Check a job, with the config of its source if it has one."""
+    config = asked.source.config if asked.source else None
+    return await anyio.to_thread.run_sync(check_job, asked.new, config)
 
 
 def _news(status: JobStatus) -> tuple[object, ...]:

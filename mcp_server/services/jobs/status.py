@@ -18,6 +18,7 @@ from mcp_server.services.jobs.results import JobRow
 
 _MESSAGE_LIMIT: Final = 1000
 _ROW_WORDS: Final = 100
+_ROW_TAGS: Final = 5
 _BEFORE_A_LAUNCH: Final = frozenset(
     {JobState.SCHEDULED, JobState.QUEUED, JobState.PENDING, JobState.RETRYING}
 )
@@ -92,6 +93,10 @@ def job_status(
         log_path=labels.log_path,
         processes_held_by=labels.processes_held_by,
         part_of=labels.part_of,
+        from_job=labels.from_job,
+        note=labels.note or "",
+        tags=run.own_tags,
+        cost=_cost(run, now),
         url=run_url(ui_url, run.id),
     )
     return status.model_copy(update={"summary": summary_line(status)})
@@ -111,8 +116,15 @@ def _usage(facts: Mapping[str, str]) -> Usage | None:
         return None
 
 
-def job_row(run: FlowRun, *, now: datetime) -> JobRow:
-    """Make the row of the job of `run` in a list."""
+def job_row(run: FlowRun, artifact: Artifact | None = None, *, now: datetime) -> JobRow:
+    """Make the row of the job of `run` in a list.
+
+    Args:
+        run: The flow run.
+        artifact: Its progress artifact, which has what it used.
+        now: The time of this observation.
+    """
+    usage = _usage(artifact.metadata) if artifact else None
     request = job_request(run)
     state = run.state.job_state
     return JobRow(
@@ -125,7 +137,21 @@ def job_row(run: FlowRun, *, now: datetime) -> JobRow:
         created_at=run.created,
         ended_at=run.end_time if state.is_terminal else None,
         duration_seconds=_duration(run, now),
+        cost=_cost(run, now),
+        ram_peak_bytes=usage.ram_peak_bytes if usage else None,
+        note=_cut(run.labels.note or ""),
+        tags=run.own_tags[:_ROW_TAGS],
     )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _ROW_WORDS else f"{text[: _ROW_WORDS - 3]}..."
+
+
+def _cost(run: FlowRun, now: datetime) -> float | None:
+    """What the attempts of a job cost so far, in US dollars; None: no price is known."""
+    price, seconds = run.labels.hourly_price, _duration(run, now)
+    return None if price is None or seconds is None else round(price * seconds / 3600, 4)
 
 
 def job_name(run: FlowRun, request: JobRequest | None) -> str:

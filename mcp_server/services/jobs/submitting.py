@@ -11,6 +11,7 @@ from flows.core.configs.plan import JobPlan, make_plan, with_own_output, with_pl
 from flows.core.configs.reader import (
     ConfigFile,
     ConfigKind,
+    find_client_folder,
     read_config,
     resolve_config_path,
     save_snapshot,
@@ -36,6 +37,7 @@ from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.jobs.notifications import check_receiver
 from mcp_server.services.jobs.plan_warnings import found_in, warnings_of_plan
 from mcp_server.services.jobs.prices import hourly_price
+from mcp_server.services.jobs.reruns import Requested
 from mcp_server.services.jobs.results import Submission
 from mcp_server.services.jobs.status import job_name
 from mcp_server.services.jobs.syncing import SyncPreview, preview
@@ -71,8 +73,12 @@ class CheckedJob(NamedTuple):
         return names.run_name(run_id, command=self.request.command, model=model, job_name=words)
 
 
-def check_job(new: NewJob) -> CheckedJob:
+def check_job(new: NewJob, config: ConfigFile | None = None) -> CheckedJob:
     """Read the config and make every check of the job that this machine can.
+
+    Args:
+        new: The job.
+        config: Its config, if that is the copy of another job's.
 
     Raises:
         InvalidArgument: An argument cannot be used.
@@ -83,7 +89,12 @@ def check_job(new: NewJob) -> CheckedJob:
     """
     if new.notify is not None:
         check_receiver(new.notify)
-    path = resolve_config_path(new.config_path, new.client_cwd)
+    if config is None:
+        config = _read_config(new)
+        path = config.path
+    else:
+        path = Path(new.config_path)
+        find_client_folder(new.client_cwd)
     given = new.model_dump(include=set(JobRequest.model_fields))
     request = JobRequest.model_validate(
         given
@@ -101,7 +112,6 @@ def check_job(new: NewJob) -> CheckedJob:
         raise InvalidArgument(
             f"Clusters on {request.cloud} do not stop themselves", "Leave autostop_minutes out"
         )
-    config = read_config(path)
     if new.own_output and config.kind is ConfigKind.JOB:
         raise InvalidArgument(
             f"{path} is a job config, whose script says where it writes", "Leave own_output out"
@@ -117,6 +127,12 @@ def check_job(new: NewJob) -> CheckedJob:
         request = request.model_copy(update={"cluster_name": plan.cluster_name})
     findings = [] if new.skip_preflight else check_request(request, config)
     return CheckedJob(request, plan, config, findings)
+
+
+def _read_config(new: NewJob) -> ConfigFile:
+    if not new.config_path:
+        raise InvalidArgument("no config was given", "Give config_path or from_job")
+    return read_config(resolve_config_path(new.config_path, new.client_cwd))
 
 
 def refuse_blocked(job: CheckedJob) -> None:
@@ -165,6 +181,19 @@ def describe_submission(checked: CheckedJob, run: FlowRun, *, url: str | None) -
             "cluster_name": _cluster_name(checked, run),
             "output_dir": output_dir(checked, run),
             "url": url,
+        }
+    )
+
+
+def with_notes(answer: Submission, asked: Requested) -> Submission:
+    """Add what a person must know of the source of a job to its description."""
+    if asked.source is None or not asked.source.notes:
+        return answer
+    notes = asked.source.notes
+    return answer.model_copy(
+        update={
+            "summary": " ".join([answer.summary, *notes]),
+            "warnings": [*notes, *answer.warnings],
         }
     )
 

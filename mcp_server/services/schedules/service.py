@@ -26,6 +26,7 @@ from mcp_server.services.families.pipelines import tags_of_parts
 from mcp_server.services.idempotency import refuse_another_request
 from mcp_server.services.jobs.notifications import Notifications, notify_tags
 from mcp_server.services.jobs.output_folders import OUTPUT_CODES, OutputFolders
+from mcp_server.services.jobs.reruns import Reruns
 from mcp_server.services.schedules.preview import next_times
 from mcp_server.services.schedules.reading import NEXT_RUNS, ScheduleReader, schedule_name
 from mcp_server.services.schedules.subjects import Subject, check_subject
@@ -90,6 +91,7 @@ class ScheduleService:
         self._runs = runs
         self._notifications = Notifications(runs)
         self._outputs = OutputFolders(runs, snapshots_dir=snapshots_dir)
+        self._reruns = Reruns(runs, snapshots_dir=snapshots_dir)
         self._reader = ScheduleReader(gateway, now)
         self._snapshots_dir = snapshots_dir
         self._preview = preview
@@ -233,7 +235,8 @@ class ScheduleService:
             )
         now = self._now()
         when = When.of(new.times, now=now)
-        check = partial(check_subject, new.job, repeats=when.at is None)
+        asked = await self._reruns.fill_in(new.job)
+        check = partial(check_subject, asked, repeats=when.at is None)
         subject = await anyio.to_thread.run_sync(check)
         schedule = when.prefect_schedule(anchor=now)
         next_runs = await self._preview(schedule) if schedule else [when.at or now]

@@ -14,6 +14,7 @@ from mcp_server.services.families.pipeline_checks import CheckedPipeline, keep_p
 from mcp_server.services.families.pipelines import NewPipeline, checked_pipeline
 from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.jobs.plan_warnings import warnings_of_plan
+from mcp_server.services.jobs.reruns import Requested
 from mcp_server.services.jobs.submitting import (
     ANY_FIRING,
     CheckedJob,
@@ -23,6 +24,7 @@ from mcp_server.services.jobs.submitting import (
     printable_name,
     refuse_blocked,
     shorten,
+    with_notes,
 )
 
 _OF_THE_JOB: Final = frozenset(
@@ -62,22 +64,26 @@ class Subject(NamedTuple):
     keep: Callable[[Path, Mapping[str, list[str]]], dict[str, Any]]
 
 
-def check_subject(new: NewJob, *, repeats: bool) -> Subject:
+def check_subject(asked: Requested, *, repeats: bool) -> Subject:
     """Make every check of a job or pipeline to schedule that this machine can.
 
     Args:
-        new: The job; or, if its config is a pipeline's file, that pipeline.
+        asked: The job; or, if its config is a pipeline's file, that pipeline.
         repeats: Whether it will run several times.
 
     Raises:
         OumiFlowsError: It cannot be run.
     """
-    path = resolve_config_path(new.config_path, new.client_cwd)
-    return _pipeline(new, str(path)) if "steps" in read_config(path).data else _job(new, repeats)
+    new = asked.new
+    if asked.source is None and new.config_path:
+        path = resolve_config_path(new.config_path, new.client_cwd)
+        if "steps" in read_config(path).data:
+            return _pipeline(new, str(path))
+    return _job(asked, repeats=repeats)
 
 
-def _job(new: NewJob, repeats: bool) -> Subject:  # noqa: FBT001 - as its caller's
-    job = check_job(new)
+def _job(asked: Requested, *, repeats: bool) -> Subject:
+    job = check_job(asked.new, asked.source.config if asked.source else None)
     refuse_blocked(job)
     plan = job.plan
     # A single run has no other run whose results it could overwrite.
@@ -96,9 +102,9 @@ def _job(new: NewJob, repeats: bool) -> Subject:  # noqa: FBT001 - as its caller
         labels=RunLabels(
             model_name=shorten(hide_tokens(plan.model_name)) or None,
             output_dir=plan.output_dir or None,
-        ),
+        ).with_changes(asked.source.labels if asked.source else RunLabels()),
         answer={key: getattr(shown, key) for key in _OF_THE_JOB},
-        warnings=shown.warnings,
+        warnings=with_notes(shown, asked).warnings,
         job_config=shown.plan.job_config if shown.plan else None,
         work_queue=None,
         pipeline=None,
@@ -114,7 +120,7 @@ def _example(job: CheckedJob) -> CheckedJob:
 
 
 def _pipeline(new: NewJob, path: str) -> Subject:
-    nothing = NewJob(config_path="", client_cwd="")
+    nothing = NewJob()
     alien = [
         key
         for key in NewJob.model_fields

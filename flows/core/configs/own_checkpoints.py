@@ -20,6 +20,7 @@ class Owner(Value):
         inherits: Whether its config resumes from checkpoints of other jobs.
         marks: Whether its earlier attempts are known to mark their checkpoints.
         sharing: Other jobs that wrote to the folder since it began, for people.
+        ended_at: When its last attempt ended; None: it has not ended.
     """
 
     job_id: UUID
@@ -29,6 +30,7 @@ class Owner(Value):
     inherits: bool = False
     marks: bool = False
     sharing: Sequence[str] = ()
+    ended_at: float | None = None
 
 
 class OwnCheckpoints:
@@ -106,6 +108,8 @@ class OwnCheckpoints:
         since = owner.began_at - COARSE_SECONDS if owner.fresh_since is None else owner.fresh_since
         if checkpoint.written_at < since:
             return "it is older than the job, or than the attempt that started over"
+        if owner.ended_at is not None and checkpoint.written_at > owner.ended_at + COARSE_SECONDS:
+            return "it has no mark, and it is younger than the end of the job"
         if owner.marks or any(mark and mark.job_id == owner.job_id for _, mark in self._found):
             return "it has no mark, and this job marks its checkpoints"
         others = [*owner.sharing, *self._others()]
