@@ -46,10 +46,11 @@ class Overlap(StrEnum):
 
 
 class NotifyOn(StrEnum):
-    """Which ends of a job send a notification."""
+    """What of a job sends a notification: its end, a bad end, also bad health while it runs."""
 
     END = "end"
     FAILURE = "failure"
+    BAD = "bad"
 
 
 OverrideValue = str | int | float | bool | None | list[str | int | float | bool | None]

@@ -4,6 +4,7 @@ Replicates are runs of one config with different seeds.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from statistics import fmean, variance
@@ -14,6 +15,7 @@ from pydantic import Field
 from flows.core.models import Value
 from flows.core.numbers import Number
 
+_SEED: Final = re.compile(r"(^|[._\]])(\w*_)?seed$", re.IGNORECASE)
 _ERROR: Final = 0.05
 """How often results without a difference are called different at most."""
 
@@ -47,6 +49,11 @@ class Difference(NamedTuple):
     low: float | None
     high: float | None
     verdict: Verdict
+
+
+def is_seed(key: str) -> bool:
+    """Whether a key, or the name of an environment variable, is that of a seed."""
+    return _SEED.search(key) is not None
 
 
 def estimate(values: Sequence[float]) -> Estimate:

@@ -12,6 +12,7 @@ from flows.core import names
 from flows.core.divergence import divergence, has_diverged, last_loss
 from flows.core.errors import OumiFlowsError
 from flows.core.models import JobRequest
+from flows.core.noise import Verdict
 from flows.core.numbers import to_json
 from flows.core.prefect_states import read_message
 from flows.core.result_metrics import Point, pick, read_curve, read_losses
@@ -21,6 +22,7 @@ from flows.core.sweeps.search import Tried, values_of
 from flows.core.sweeps.spec import Choices, Range, Scalar, Sweep, Values
 from flows.families.early_stopping import reason_to_stop
 from flows.families.parent import Parent, Row, current_parent
+from flows.families.replicated import Config, Standing, config_of, stand
 from flows.job.outcome import Outcome
 from flows.job.prefect_calls import state_of
 from flows.job.results import result_files
@@ -259,7 +261,16 @@ class _Run:
 
         return sorted(trials, key=place)
 
+    def _standings(self, trials: list[_Trial]) -> dict[Config, Standing]:
+        known = [
+            (trial.values, trial.value)
+            for trial in trials
+            if trial.can_win and trial.value is not None
+        ]
+        return stand(known, self._sweep.direction)
+
     def _leaderboard(self, trials: list[_Trial]) -> list[Row]:
+        standings = self._standings(trials)
         return [
             {
                 "rank": rank if trial.can_win else None,
@@ -267,11 +278,23 @@ class _Run:
                 "state": str(trial.state),
                 self._sweep.metric: None if trial.value is None else to_json(trial.value),
                 **trial.values,
-                "note": trial.note,
+                "note": trial.note or _note_of_seeds(trial, standings),
                 "job_id": str(trial.run.id) if trial.run else "",
             }
             for rank, trial in enumerate(self._rank(trials), start=1)
         ]
+
+    def _describe_noise(self, trials: list[_Trial]) -> str:
+        """Say which config is best over its seeds; empty if there are no replicates."""
+        standings = self._standings(trials)
+        if not standings:
+            return ""
+        best, standing = next(one for one in standings.items() if one[1].verdict is None)
+        same = [one for one in standings.values() if one.verdict is Verdict.NOT_DISTINGUISHABLE]
+        said = f"over seeds {_describe(dict(best)) or 'the only config'} is best, {standing.words}"
+        if same:
+            said += f"; {len(same)} other configs are not distinguishable from it"
+        return f"{said}; "
 
     def _ending(self, trials: list[_Trial]) -> Outcome:
         ranked = self._rank(trials)
@@ -288,7 +311,7 @@ class _Run:
             return Outcome(
                 TerminationReason.USER_CANCELLED if left else TerminationReason.COMPLETED,
                 f"Best is {best.name}: {self._sweep.metric} {best.value:.6g} with "
-                f"{_describe(best.values)}; {count}.",
+                f"{_describe(best.values)}; {self._describe_noise(trials)}{count}.",
             )
         if diverged and not failed:
             return Outcome(
@@ -300,6 +323,11 @@ class _Run:
         why = first.note.rstrip(".")
         text = f"No trial left the metric {self._sweep.metric}; {first.name}: {why}; {count}."
         return Outcome(_reason(first.run), text)
+
+
+def _note_of_seeds(trial: _Trial, standings: Mapping[Config, Standing]) -> str:
+    standing = standings.get(config_of(trial.values)) if trial.can_win else None
+    return standing.words if standing else ""
 
 
 def _parse_value(value: Any, one: Choices | Range) -> Scalar:

@@ -41,7 +41,7 @@ from flows.job.run_stopwatches import RunStopwatches
 from flows.job.runtime import CancelRequest, Runtime
 from flows.job.shared_output import jobs_that_shared
 from flows.job.submissions import Submissions
-from flows.job.training_watch import TrainingWatch
+from flows.job.training_watch import TrainingWatch, is_awaited
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ class Attempt:
             ProgressArtifact(record),
             logger,
             interval_seconds=self._settings.progress_interval_seconds,
-            training=TrainingWatch(record, runtime, logger, is_close=bool(request.stop_on)),
+            training=TrainingWatch(record, runtime, logger, is_close=is_awaited(request, record)),
         )
         self._submissions = Submissions(record, request, is_new=is_new)
         self._plan = LaunchPlan(request, record, self._settings, logger)

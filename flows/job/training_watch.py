@@ -7,11 +7,12 @@ from typing import Final
 
 import httpx
 from prefect.client.orchestration import get_client
-from prefect.events import Event, Resource
+from prefect.events import Event, RelatedResource, Resource
 from prefect.events.clients import get_events_client
 from prefect.exceptions import ObjectNotFound
 
-from flows.core.names import HEALTH_EVENT
+from flows.core.models import JobRequest, NotifyOn
+from flows.core.names import HEALTH_EVENT, NOTIFY_TAG
 from flows.core.redaction import Redactor
 from flows.core.states import Health, TerminationReason
 from flows.job.insight import Insight, LookRate, draw_page, look_at_training
@@ -22,6 +23,12 @@ from flows.job.runtime import Runtime
 
 _CLOSE_SECONDS: Final = 5.0
 _WORSE: Final = frozenset({Health.WARNING, Health.BAD})
+
+
+def is_awaited(request: JobRequest, record: RunRecord) -> bool:
+    """Whether something waits for a change of health: `stop_on`, or a notification."""
+    prefix = f"{NOTIFY_TAG}{NotifyOn.BAD}:"
+    return bool(request.stop_on) or any(tag.startswith(prefix) for tag in record.run.tags)
 
 
 class TrainingWatch:
@@ -63,7 +70,7 @@ class TrainingWatch:
             "the training of a job", look_at_training, log_path, hide=hide
         )
         if insight is not None:
-            await self._tell(insight)
+            await self._tell(insight, is_running=True)
             if time.monotonic() - self._drawn_at >= self._rate.seconds:
                 self._drawn_at = time.monotonic()
                 # Not awaited: it may wait for the charts of other runs, and a cancel must not.
@@ -84,11 +91,11 @@ class TrainingWatch:
             output_dir=output_dir,
         )
         if insight is not None:
-            await self._tell(insight)
+            await self._tell(insight, is_running=False)
             await self._runtime.do_later(self._draw(log_path, insight, hide=hide))
         return insight
 
-    async def _tell(self, insight: Insight) -> None:
+    async def _tell(self, insight: Insight, *, is_running: bool) -> None:
         """Report a change of health, in the run's log and as an event of Prefect."""
         was, now = self._health, insight.diagnosis.health
         if now is was:
@@ -99,12 +106,13 @@ class TrainingWatch:
         if was is None and now not in _WORSE:
             return  # a training that does well is no news
         # The end of a job does not wait for the connection that an event needs.
-        await self._runtime.do_later(self._send(insight, was))
+        await self._runtime.do_later(self._send(insight, was, is_running=is_running))
 
-    async def _send(self, insight: Insight, was: Health | None) -> None:
-        await self._reading.wait_for("an event, to send it", self._emit(insight, was))
+    async def _send(self, insight: Insight, was: Health | None, *, is_running: bool) -> None:
+        sending = self._emit(insight, was, is_running=is_running)
+        await self._reading.wait_for("an event, to send it", sending)
 
-    async def _emit(self, insight: Insight, was: Health | None) -> None:
+    async def _emit(self, insight: Insight, was: Health | None, *, is_running: bool) -> None:
         diagnosis = insight.diagnosis
         event = Event(
             event=HEALTH_EVENT,
@@ -113,8 +121,15 @@ class TrainingWatch:
                     "prefect.resource.id": f"prefect.flow-run.{self._record.run.id}",
                     "prefect.resource.name": self._record.run.name,
                     "oumi.health": diagnosis.health.value,
+                    "oumi.running": "yes" if is_running else "no",
                 }
             ),
+            related=[
+                RelatedResource(
+                    {"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"}
+                )
+                for tag in self._record.run.tags
+            ],
             payload={
                 "health": diagnosis.health.value,
                 "was": None if was is None else was.value,

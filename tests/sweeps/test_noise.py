@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from flows.core.noise import Verdict, compare, estimate
+from flows.core.sweeps.spec import Direction
+from flows.families.replicated import stand
 
 TRIALS = 4000
 Draw = Callable[[np.random.Generator, int], list[float]]
@@ -72,3 +74,38 @@ def test_one_result_has_no_interval() -> None:
         pytest.approx(-0.484, abs=1e-3),
         pytest.approx(4.484, abs=1e-3),
     )
+
+
+def trials(rates: dict[float, list[float]]) -> list[tuple[dict[str, object], float]]:
+    return [
+        ({"training.learning_rate": rate, "training.seed": seed}, loss)
+        for rate, losses in rates.items()
+        for seed, loss in enumerate(losses)
+    ]
+
+
+def test_configs_of_a_sweep_are_compared_over_their_seeds() -> None:
+    found = stand(
+        trials({1e-3: [2.0, 2.02, 1.98], 2e-3: [2.01, 1.99, 2.03], 3e-3: [3.0, 3.02, 2.98]}),
+        Direction.MINIMIZE,
+    )
+    assert [one.verdict for one in found.values()] == [
+        None,
+        Verdict.NOT_DISTINGUISHABLE,
+        Verdict.DIFFERENT,
+    ]
+    assert next(iter(found.values())).words.endswith("the best config")
+
+
+def test_a_sweep_without_seeds_has_no_standings() -> None:
+    assert stand(trials({1e-3: [2.0], 2e-3: [1.0]}), Direction.MINIMIZE) == {}
+
+
+def test_the_best_of_equal_configs_is_seldom_called_different() -> None:
+    random = np.random.default_rng(20261201)
+    boards, wrong = 600, 0
+    for _ in range(boards):
+        rates = {float(number): normal(random, 3) for number in range(8)}
+        found = stand(trials(rates), Direction.MINIMIZE)
+        wrong += any(one.verdict is Verdict.DIFFERENT for one in found.values())
+    assert wrong / boards <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / boards)

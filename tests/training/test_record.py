@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from flows.core.training.chart import draw_metrics
 from flows.core.training.record import Segment, TrainingRecord, read_segments
-from flows.core.training.recorder import LOG_SEGMENT, ROW, Recorder, file_name
+from flows.core.training.recorder import LOG_SEGMENT, ROW, Recorder, file_name, record_folder
 from flows.core.training.series import Series, greatest, least, thin
+from flows.core.training.summary import describe_metrics
+from flows.core.training.values import MetricsRequest
 
 
 def steps_of(series: Series) -> list[int]:
@@ -181,3 +184,23 @@ def test_a_disk_that_refuses_a_row_loses_no_earlier_or_later_one(tmp_path: Path)
 def test_there_is_no_record_where_there_is_no_folder(tmp_path: Path) -> None:
     record = TrainingRecord([tmp_path / "gone"])
     assert (record.names(), record.events(), steps_of(record.read("loss"))) == ([], [], [])
+
+
+def test_what_the_last_attempt_used_is_a_metric_of_its_own(tmp_path: Path) -> None:
+    for attempt, ram in enumerate([1e9, 3e9]):
+        Recorder(tmp_path / str(attempt), "usage").log(10, {"ram_bytes": ram})
+        Recorder(tmp_path / str(attempt)).log(attempt, {"loss": 1.0})
+    record = TrainingRecord([tmp_path / "0", tmp_path / "1"])
+    assert (record.names(), record.usage_names()) == (["loss"], ["usage/ram_bytes"])
+    series = record.read("usage/ram_bytes")
+    assert (steps_of(series), values_of(series)) == ([10], [3e9])
+    log = tmp_path / "job" / "log.txt"
+    folder = record_folder(log)
+    Recorder(folder, "usage").log(10, {"ram_bytes": 3e9})
+    Recorder(folder).log(1, {"loss": 1.0})
+    request = MetricsRequest(job_id="a", log_paths=[str(log)])
+    found = describe_metrics(request)
+    assert ([one.key for one in found.keys], found.other_keys) == (["loss"], ["usage/ram_bytes"])
+    found = describe_metrics(request.model_copy(update={"keys": ["usage/ram_bytes"]}))
+    assert [one.key for one in found.keys] == ["usage/ram_bytes"]
+    assert draw_metrics([found]).startswith(b"\x89PNG")

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from flows.core.training.usage_names import USAGE_PREFIX
 from flows.core.training.values import JobMetrics, MetricSummary
 
 _DPI: Final = 100
@@ -68,7 +69,7 @@ def _finish(axes: Axes, key: str, shown: list[MetricSummary], *, has_legend: boo
     least = min((one.min.value for one in shown if one.min), default=0.0)
     greatest = max((one.max.value for one in shown if one.max), default=0.0)
     axes.set_title(key, fontsize=10)
-    axes.set_xlabel("step", fontsize=8)
+    axes.set_xlabel("seconds" if key.startswith(USAGE_PREFIX) else "step", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(visible=True, alpha=0.3)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))

@@ -19,7 +19,7 @@ from flows.core.training.recorder import (
     file_name,
 )
 from flows.core.training.series import EMPTY, ROW, Series, join, last_pass
-from flows.core.training.usage_names import USAGE_SEGMENT
+from flows.core.training.usage_names import USAGE_PREFIX, USAGE_SEGMENT
 
 _EVENTS_BYTES: Final = 2**23
 _SEGMENTS_MAX: Final = 500
@@ -103,13 +103,21 @@ class TrainingRecord:
     def __init__(self, folders: Sequence[Path]) -> None:
         found = [segment for folder in folders for segment in read_segments(folder)]
         self._segments = [segment for segment in found if not segment.is_of_usage]
+        # Its steps are seconds of an attempt: those of several attempts do not go together.
+        self._usage = next((one for one in reversed(found) if one.is_of_usage), None)
 
     def names(self) -> list[str]:
-        """List the names of all metrics."""
+        """List the names of all metrics that the training has."""
         return sorted({name for segment in self._segments for name in segment.names()})
 
+    def usage_names(self) -> list[str]:
+        """List the names of what the last attempt used, such as ``usage/ram_bytes``."""
+        return [f"{USAGE_PREFIX}{name}" for name in self._usage.names()] if self._usage else []
+
     def read(self, name: str) -> Series:
-        """Read the values of a metric by step."""
+        """Read the values of a metric by step; of usage by second of the last attempt."""
+        if name.startswith(USAGE_PREFIX):
+            return self._usage.read(name.removeprefix(USAGE_PREFIX)) if self._usage else EMPTY
         return _join(name, self._trainings) if self._has(name) else _join(name, self._log_parts)
 
     def events(self) -> list[Mapping[str, Any]]:

@@ -30,10 +30,11 @@ _OTHERS: Final = 100
 def describe_metrics(request: MetricsRequest) -> JobMetrics:
     """Read metrics of a job. Blocking: it reads files."""
     record = TrainingRecord([record_folder(Path(path)) for path in request.log_paths])
-    recorded = record.names()
-    known = dict.fromkeys([*recorded, *request.results])
+    usage = record.usage_names()
+    recorded = {*record.names(), *usage}
+    known = dict.fromkeys([*record.names(), *request.results])
     names = [name for name in known if name not in STEP_NAMES]
-    chosen = [key for key in request.keys if key in names] or main_metrics(names)
+    chosen = [key for key in request.keys if key in (*names, *usage)] or main_metrics(names)
     points = _share(request.points, len(chosen))
     summaries: list[MetricSummary] = []
     for key in chosen:
@@ -42,7 +43,7 @@ def describe_metrics(request: MetricsRequest) -> JobMetrics:
             series = series.since(request.since_step)
         if len(series.steps):
             summaries.append(_summarise(key, series, points))
-    others = [hide_tokens(name) for name in names if name not in chosen]
+    others = [hide_tokens(name) for name in (*names, *usage) if name not in chosen]
     return JobMetrics(
         job_id=request.job_id, name=request.name, keys=summaries, other_keys=others[:_OTHERS]
     )

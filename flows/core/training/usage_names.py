@@ -4,6 +4,8 @@ from typing import Final
 
 USAGE_SEGMENT: Final = "usage"
 """Name of the segment of the record; its steps are whole seconds since the job began."""
+USAGE_PREFIX: Final = "usage/"
+"""Prefix of these metrics among those of a job."""
 RAM: Final = "ram_bytes"
 RAM_PEAK: Final = "ram_peak_bytes"
 CPU: Final = "cpu_seconds"

@@ -16,6 +16,7 @@ from flows.core.configs.yaml_text import parse_yaml
 from flows.core.errors import OumiFlowsError
 from flows.core.models import Command, JobRequest, Value
 from flows.core.names import TRIAL_ENV
+from flows.core.noise import is_seed
 from flows.core.numbers import to_number
 from flows.core.regular_files import NotRegular, TooLarge, read_regular_file
 from mcp_server.prefect_api.models import FlowRun
@@ -24,7 +25,6 @@ RESOLVED: Final = Path("telemetry") / "training_config.yaml"
 """The config as Oumi 0.9 trained with it, below the output folder."""
 
 _RESOLVED_BYTES: Final = 2**20
-_SEED: Final = re.compile(r"(^|[._\]])(\w*_)?seed$", re.IGNORECASE)
 _NAMES: Final = ("run_name", "logging_dir", "output_dir", "output_path")
 _PART: Final = re.compile(r"[\w-]+")
 _LATE_SECONDS: Final = 60.0
@@ -52,7 +52,7 @@ def replicate_key(request: JobRequest, config: ConfigFile) -> str:
     data: Mapping[str, Any] = config.data
     if config.kind is ConfigKind.COMMAND:
         data = apply_overrides(config.data, request.overrides, request.command)
-    envs = {key: value for key, value in request.envs.items() if not _is_seed(key)}
+    envs = {key: value for key, value in request.envs.items() if not is_seed(key)}
     envs.pop(TRIAL_ENV, None)
     left = {key: value for key, value in flatten(data).items() if not _varies(key)}
     command = request.command if config.kind is ConfigKind.COMMAND else config.kind
@@ -87,11 +87,7 @@ def flatten(value: object, prefix: str = "") -> dict[str, object]:
 
 
 def _varies(key: str) -> bool:
-    return _is_seed(key) or key.rpartition(".")[2] in _NAMES
-
-
-def _is_seed(key: str) -> bool:
-    return _SEED.search(key) is not None
+    return is_seed(key) or key.rpartition(".")[2] in _NAMES
 
 
 def _base(config: ConfigFile, command: Command, key: str) -> object:
@@ -150,9 +146,9 @@ def _look_up(data: object, key: str) -> object:
 def _same(one: object, other: object) -> bool:
     """Whether two values mean the same to Oumi: 1e-4 and 0.0001, ADAMW and adamw."""
     if isinstance(one, list) and isinstance(other, list):
-        pair = cast("list[object]", one), cast("list[object]", other)
-        return len(pair[0]) == len(pair[1]) and all(map(_same, *pair))
-    return _same_scalar(one, other)
+        ours, theirs = cast("list[object]", one), cast("list[object]", other)
+        return len(ours) == len(theirs) and all(map(_same, ours, theirs))
+    return not isinstance(one, list) and _same_scalar(one, other)
 
 
 def _same_scalar(one: object, other: object) -> bool:

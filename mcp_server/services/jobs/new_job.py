@@ -20,7 +20,9 @@ NOTIFY: Final = Option(
     metavar="RECEIVER",
 )
 NOTIFY_ON: Final = Option(
-    "end: whenever it ends; failure: only if it failed or crashed.", metavar="WHEN"
+    "end: whenever it ends; failure: only if it failed or crashed; bad: also when the health of "
+    "its training turns bad.",
+    metavar="WHEN",
 )
 
 
@@ -148,7 +150,7 @@ class NewJob(Value):
             max_length=2000,
         ),
     ] = None
-    notify_on: Annotated[NotifyOn, Argument("Report every end, or only a bad one.", NOTIFY_ON)] = (
+    notify_on: Annotated[NotifyOn, Argument("bad: failures and bad health.", NOTIFY_ON)] = (
         NotifyOn.END
     )
     autostop_minutes: Annotated[

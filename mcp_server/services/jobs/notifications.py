@@ -1,4 +1,4 @@
-"""Notifies a receiver that a job has ended, through Prefect's automations and blocks.
+"""Notifies a receiver that a job has ended or runs badly, through Prefect's automations and blocks.
 
 Each receiver has one automation, for the runs that carry its tag. So a notification needs only the
 Prefect server, covers the runs of schedules, whose tags come from their deployment, and can be
@@ -7,12 +7,13 @@ read, changed and switched off in the Prefect UI.
 
 import hashlib
 import re
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from flows.core.errors import InvalidArgument
 from flows.core.models import NotifyOn
-from flows.core.names import NOTIFY_TAG
+from flows.core.names import HEALTH_EVENT, NOTIFY_TAG
+from flows.core.states import Health
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import BlockDocument
 from mcp_server.prefect_api.notifications import NotificationGateway
@@ -25,6 +26,7 @@ _MARK: Final = 12
 _TYPES: Final = {
     NotifyOn.END: ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"],
     NotifyOn.FAILURE: ["FAILED", "CRASHED"],
+    NotifyOn.BAD: ["FAILED", "CRASHED"],
 }
 
 _STATE: Final = (
@@ -32,16 +34,39 @@ _STATE: Final = (
     "'CANCELLED': 'cancelled'}[event.resource['prefect.state-type']]"
 )
 _MESSAGE: Final = "event.resource['prefect.state-message'][:1000]"
-_WORDS: Final = f"event.resource.name ~ ' has ' ~ {_STATE} ~ ': ' ~ {_MESSAGE}"
-_PAYLOAD: Final = (
-    "{{ {"
-    f"'text': {_WORDS}, "
-    "'job_id': flow_run.id|string, "
-    "'name': event.resource.name, "
-    f"'state': {_STATE}, "
-    f"'message': {_MESSAGE}, "
-    "'url': flow_run|ui_url"
-    "} | tojson }}"
+
+
+class _Text(NamedTuple):
+    """What a notification says, as Jinja expressions of Prefect.
+
+    Attributes:
+        subject: One line: the job and what is the matter.
+        state: A job state, or `running` of a job whose health turned bad.
+        message: What happened.
+    """
+
+    subject: str
+    state: str
+    message: str
+
+    @property
+    def payload(self) -> str:
+        """The body of a call."""
+        return (
+            "{{ {"
+            f"'text': {self.subject} ~ ': ' ~ {self.message}, "
+            "'job_id': flow_run.id|string, "
+            "'name': event.resource.name, "
+            f"'state': {self.state}, "
+            f"'message': {self.message}, "
+            "'url': flow_run|ui_url"
+            "} | tojson }}"
+        )
+
+
+_OF_END: Final = _Text(f"event.resource.name ~ ' has ' ~ {_STATE}", _STATE, _MESSAGE)
+_OF_HEALTH: Final = _Text(
+    "event.resource.name ~ ' runs badly'", "'running'", "event.payload['summary'][:1000]"
 )
 
 
@@ -70,7 +95,11 @@ class Notifications:
         check_receiver(notify)
         block = await (self._webhook(notify) if _is_url(notify) else self._block_named(notify))
         tag = f"{NOTIFY_TAG}{on}:{block.name}"
-        await self._ensure_automation(tag, on, _action(block))
+        name = f"oumi-flows: {tag}"
+        await self._ensure_automation(name, tag, _trigger(tag, on), _action(block, _OF_END))
+        if on is NotifyOn.BAD:
+            action = _action(block, _OF_HEALTH)
+            await self._ensure_automation(f"{name}: health", tag, _health_trigger(tag), action)
         return [tag]
 
     async def _webhook(self, url: str) -> BlockDocument:
@@ -95,16 +124,17 @@ class Notifications:
             )
         return found
 
-    async def _ensure_automation(self, tag: str, on: NotifyOn, action: dict[str, Any]) -> None:
-        name = f"oumi-flows: {tag}"
+    async def _ensure_automation(
+        self, name: str, tag: str, trigger: dict[str, Any], action: dict[str, Any]
+    ) -> None:
         if await self._gateway.automations(name):
             return
         await self._gateway.create_automation(
             {
                 "name": name,
-                "description": f"Tells of the {on} of Oumi jobs with the tag {tag}.",
+                "description": f"Notifies of Oumi jobs with the tag {tag}.",
                 "enabled": True,
-                "trigger": _trigger(tag, on),
+                "trigger": trigger,
                 "actions": [action],
             }
         )
@@ -140,36 +170,46 @@ def _is_url(notify: str) -> bool:
 
 
 def _trigger(tag: str, on: NotifyOn) -> dict[str, Any]:
+    """The trigger of the ends of jobs."""
+    match = {
+        "prefect.state-type": _TYPES[on],
+        # A run that a schedule skipped needs no notification.
+        "prefect.state-message": "!skipped: *",
+    }
+    return _of_runs(tag, match, "prefect.flow-run.*")
+
+
+def _health_trigger(tag: str) -> dict[str, Any]:
+    """The trigger of a health that turns bad while the job runs; its end has one of its own."""
+    return _of_runs(tag, {"oumi.health": Health.BAD, "oumi.running": "yes"}, HEALTH_EVENT)
+
+
+def _of_runs(tag: str, match: dict[str, Any], event: str) -> dict[str, Any]:
     return {
         "type": "event",
         "posture": "Reactive",
-        "match": {
-            "prefect.resource.id": "prefect.flow-run.*",
-            "prefect.state-type": _TYPES[on],
-            # A run that a schedule skipped needs no notification.
-            "prefect.state-message": "!skipped: *",
-        },
+        "match": {"prefect.resource.id": "prefect.flow-run.*", **match},
         "match_related": {
             "prefect.resource.role": "tag",
             "prefect.resource.id": f"prefect.tag.{tag}",
         },
-        "expect": ["prefect.flow-run.*"],
+        "expect": [event],
         "for_each": ["prefect.resource.id"],
         "threshold": 1,
         "within": 0,
     }
 
 
-def _action(block: BlockDocument) -> dict[str, Any]:
+def _action(block: BlockDocument, text: "_Text") -> dict[str, Any]:
     if not block.has_capability(_NOTIFIES):
         return {
             "type": "call-webhook",
             "block_document_id": block.id,
-            "payload": _PAYLOAD,
+            "payload": text.payload,
         }
     return {
         "type": "send-notification",
         "block_document_id": block.id,
-        "subject": "{{ event.resource.name ~ ' has ' ~ " + _STATE + " }}",
-        "body": "{{ " + _MESSAGE + " ~ '\n' ~ (flow_run|ui_url) }}",
+        "subject": "{{ " + text.subject + " }}",
+        "body": "{{ " + text.message + " ~ '\n' ~ (flow_run|ui_url) }}",
     }
