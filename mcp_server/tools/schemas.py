@@ -3,7 +3,7 @@
 from typing import Any, Final, cast
 
 _NULL: Final = {"type": "null"}
-_EMPTY: Final = (None, "", [], {})
+_EMPTY: Final[tuple[object, ...]] = (None, "", [], {})
 _NAMES: Final = ("properties", "$defs")
 """Under these, keys are names and no keywords."""
 
