@@ -65,7 +65,10 @@ class Settings(BaseSettings):
         default=4, ge=1, le=64, description="Runs a worker starts at the same time."
     )
     worker_poll_seconds: float = Field(
-        default=0.5, gt=0, description="Interval at which a worker looks for runs and cancels."
+        default=0.5,
+        gt=0,
+        description="Interval at which a worker looks for runs and cancels while Prefect's events "
+        "do not come. While they do, it looks at once at news, and else every 8 s.",
     )
     api_timeout_seconds: float = Field(
         default=30.0, gt=0, description="Limit of one call to the Prefect API."

@@ -5,6 +5,7 @@ a two-task flow submitted at once to an embedded SQLite server on 2 cores: 0.6 r
 with `prefect.flow_engine.run_flow_async`, 5.2 with this subclass (docs/architecture.md).
 """
 
+import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -16,8 +17,10 @@ from prefect.exceptions import Abort
 from prefect.flow_engine import AsyncFlowRunEngine
 from prefect.results import ResultStore
 
+from flows.core import names
 from flows.core.prefect_states import PREFECT_STATE, state_message
 from flows.core.states import JobState, TerminationReason
+from flows.job.runtime import Runtime
 
 _RUNNING = PREFECT_STATE[JobState.RUNNING]
 _LAUNCHING = PREFECT_STATE[JobState.LAUNCHING]
@@ -116,3 +119,22 @@ async def run_in_process(
                 await engine.call_flow_fn()
 
     return engine.state
+
+
+async def run_until_cancelled(flow: Flow[Any, Any], run: FlowRun, *, runtime: Runtime) -> bool:
+    """Run a flow that is no job; return whether it was cancelled and interrupted."""
+    has_parts = flow.name in names.PARENT_FLOWS
+    engine_type = LastingRunEngine if has_parts else InProcessFlowRunEngine
+    with runtime.cancel_request(run.id) as cancel:
+        execution = asyncio.create_task(run_in_process(flow, run, engine_type=engine_type))
+        wanted = asyncio.create_task(cancel.wait_until_wanted())
+        try:
+            await asyncio.wait({execution, wanted}, return_when=asyncio.FIRST_COMPLETED)
+            if not execution.done():
+                execution.cancel()
+                await asyncio.wait({execution})
+                return not cancel.is_concluded
+            return (await execution).is_cancelling()
+        finally:
+            wanted.cancel()
+            execution.cancel()

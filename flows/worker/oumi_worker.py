@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import httpx
-from prefect import Flow
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect.context import AsyncClientContext
-from prefect.exceptions import Abort, ObjectNotFound, Pause
+from prefect.events.clients import get_events_subscriber
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
@@ -36,11 +36,17 @@ from flows.launcher.oumi_launcher import OumiLauncher
 from flows.launcher.port import Launcher
 from flows.machine_checks.checks import WorkerChecks
 from flows.worker.deployed_flows import DeployedFlows, FlowNotLoaded
-from flows.worker.in_process_engine import InProcessFlowRunEngine, LastingRunEngine, run_in_process
+from flows.worker.in_process_engine import run_in_process, run_until_cancelled
 from flows.worker.job_limits import Slots, WaitingRuns
 from flows.worker.ownership import Owner
 from flows.worker.pool_runs import LATE, PoolRuns
-from flows.worker.repeated_errors import RepeatedErrors, cause_of, is_given_up, outcome_for
+from flows.worker.repeated_errors import (
+    RepeatedErrors,
+    error_of_execution,
+    give_up_if_too_often,
+    is_cancelling,
+)
+from flows.worker.run_news import RunNews, Subscribe
 from flows.worker.schedule_overlap import LONGEST_QUEUE
 
 _LOST_SWEEPS = 3
@@ -62,6 +68,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         launcher: Launches the jobs; None: Oumi's launcher.
         intervals: How long it and its runs wait.
         longest_queue: The most runs of one schedule that wait for each other.
+        subscribe: Connects to the server's events.
     """
 
     type = names.WORKER_TYPE
@@ -75,6 +82,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         launcher: Launcher | None = None,
         intervals: Intervals = USUAL,
         longest_queue: int = LONGEST_QUEUE,
+        subscribe: Subscribe = get_events_subscriber,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -96,6 +104,18 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         self._clock_ahead: float | None = None
         self._loops: list[asyncio.Task[None]] = []
         self._sweeps = 0
+        often = self._settings.worker_poll_seconds
+        # Runs that are due by then are in the answer to a look, and expected.
+        seldom = max(often, 0.8 * self._prefetch_seconds)
+        self._news = RunNews(
+            is_active=self._active.__contains__,
+            often=often,
+            seldom=seldom,
+            retry_seconds=intervals.sweep,
+            logger=self._logger,
+            subscribe=subscribe,
+        )
+        self._looking = asyncio.Lock()
 
     async def start(
         self,
@@ -117,6 +137,11 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         interval, sweep = self._settings.worker_poll_seconds, self._intervals.sweep
         self._loops = [
             asyncio.create_task(self._warm_up(), name="warm up"),
+            asyncio.create_task(self._news.follow(), name="news"),
+            asyncio.create_task(self._news.due.follow(self.get_and_submit_flow_runs), name="due"),
+            asyncio.create_task(
+                self._news.ends.follow(self._guarded(self._observe_cancels)), name="ends"
+            ),
             asyncio.create_task(self._forever(self._observe_cancels, interval), name="cancels"),
             asyncio.create_task(self._forever(self._adopt_orphans, sweep), name="orphans"),
             asyncio.create_task(self._forever(self._observe_clock, sweep), name="clock"),
@@ -140,13 +165,20 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         return OumiWorkerResult(identifier=str(self._owner), status_code=0)
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
-        """Do what the base class does; a server that does not answer must not end the worker."""
-        try:
-            return await super().get_and_submit_flow_runs()
-        except _API_ERRORS as error:
-            self._logger.warning("Prefect did not answer: %r", error)
-            await asyncio.sleep(1)
-            return []
+        """Do what the base class does, when it is due; its loop calls this very often.
+
+        A server that does not answer must not end the worker.
+        """
+        async with self._looking:
+            if not self._news.due.is_due():
+                return []
+            try:
+                with self._news.due.looking():
+                    return await super().get_and_submit_flow_runs()
+            except _API_ERRORS as error:
+                self._logger.warning("Prefect did not answer: %r", error)
+                await asyncio.sleep(1)
+                return []
 
     async def sync_with_backend(self) -> None:
         """Do what the base class does; it would end the worker after half an hour of failures."""
@@ -175,6 +207,9 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
     async def _start(self, due: list[FlowRun]) -> list[FlowRun]:
         now = datetime.now(UTC)
         due = [run for run in due if run.id not in self._active]
+        for at in (run.next_scheduled_start_time for run in due):
+            if at is not None and at > now:
+                self._news.due.expect((at - now).total_seconds())
         due = [run for run in due if (run.next_scheduled_start_time or now) <= now]
         held = await self._waiting.hold_back(due, active=self._active.values())
         started: list[FlowRun] = []
@@ -218,55 +253,24 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         """Run `execute` to its end; no error of it may end another run."""
         began_at = asyncio.get_running_loop().time()
         try:
-            error = await self._error_of(execute, run)
+            error = await error_of_execution(execute, run, logger=self._logger)
             if error is None:
                 self._errors.forget(run.id)
             else:
                 lasted_seconds = asyncio.get_running_loop().time() - began_at
-                await self._after_error(run, error, lasted_seconds=lasted_seconds)
+                await give_up_if_too_often(
+                    run,
+                    error,
+                    errors=self._errors,
+                    lasted_seconds=lasted_seconds,
+                    client=self.client,
+                    logger=self._logger,
+                )
         except (ObjectNotFound, *_API_ERRORS) as failure:
             self._logger.info("Flow run %s was not given up: %r", run.id, failure)
         finally:
             self._active.pop(run.id, None)
-
-    async def _error_of(
-        self, execute: Callable[[FlowRun], Awaitable[None]], run: FlowRun
-    ) -> BaseException | None:
-        """Execute a run; return the error if it says something about the run."""
-        try:
-            await execute(run)
-        except (Abort, Pause) as signal:
-            self._logger.info("Stopped executing flow run %s: %s", run.id, signal)
-            return cause_of(signal)
-        except ObjectNotFound:
-            self._logger.info("Flow run %s was deleted", run.id)
-        except _API_ERRORS as error:
-            self._logger.warning("Lost contact with flow run %s: %r", run.id, error)
-            return cause_of(error)
-        except Exception as error:
-            self._logger.exception("Flow run %s is executed again after an error", run.id)
-            return cause_of(error)
-        return None
-
-    async def _after_error(
-        self, run: FlowRun, error: BaseException, *, lasted_seconds: float
-    ) -> None:
-        """Give up a run that had the same error too often; other runs are executed again."""
-        repeated = self._errors.add(
-            run.id, error, is_cancel=_is_cancelling(run), lasted_seconds=lasted_seconds
-        )
-        if not repeated.is_too_often:
-            return
-        run = await self.client.read_flow_run(run.id)
-        if run.state is None or run.state.is_final() or not is_given_up(run, repeated):
-            return
-        if _is_cancelling(run) and not repeated.is_cancel:
-            return  # its cancel was not tried yet
-        outcome = outcome_for(run, repeated)
-        self._logger.error("Flow run %s: %s", run.id, outcome.text)
-        # Without force, the server accepts only Cancelled after Cancelling (prefect 3.9).
-        await self.client.set_flow_run_state(run.id, outcome.state, force=True)
-        self._errors.forget(run.id)
+            self._news.due.tell()  # one that waits for this slot
 
     async def _begin(self, run: FlowRun) -> None:
         """Execute a run that is due."""
@@ -293,32 +297,14 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         flow = await self._flows.of(run, client=self.client)
         if flow is run_job:
             state = await run_in_process(run_job, run)
-            is_cancelling = state.is_cancelling()
+            must_end = state.is_cancelling()
         else:
-            is_cancelling = await self._execute_until_cancelled(flow, run)
-            if flow.name in names.PARENT_FLOWS and not is_cancelling:
+            must_end = await run_until_cancelled(flow, run, runtime=self._runtime)
+            if flow.name in names.PARENT_FLOWS and not must_end:
                 await settle_parts(self.client, pool=self._work_pool_name)
-        if is_cancelling:
+        if must_end:
             run = await self.client.read_flow_run(run.id)
             await end_and_conclude(run, client=self.client, runtime=self._runtime)
-
-    async def _execute_until_cancelled(self, flow: Flow[Any, Any], run: FlowRun) -> bool:
-        """Run a flow that is no job; return whether it was cancelled and interrupted."""
-        has_parts = flow.name in names.PARENT_FLOWS
-        engine_type = LastingRunEngine if has_parts else InProcessFlowRunEngine
-        with self._runtime.cancel_request(run.id) as cancel:
-            execution = asyncio.create_task(run_in_process(flow, run, engine_type=engine_type))
-            wanted = asyncio.create_task(cancel.wait_until_wanted())
-            try:
-                await asyncio.wait({execution, wanted}, return_when=asyncio.FIRST_COMPLETED)
-                if not execution.done():
-                    execution.cancel()
-                    await asyncio.wait({execution})
-                    return not cancel.is_concluded
-                return (await execution).is_cancelling()
-            finally:
-                wanted.cancel()
-                execution.cancel()
 
     async def _warm_up(self) -> None:
         # The next use of Oumi raises the error again.
@@ -329,9 +315,17 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
     async def _forever(self, look: Callable[[], Awaitable[None]], interval: float) -> None:
         """Call `look` again and again; a server that does not answer is asked again."""
         while True:
+            await self._guarded(look)()
+            await asyncio.sleep(interval)
+
+    def _guarded(self, look: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """Return the look, unable to fail."""
+
+        async def guarded_look() -> None:
             with note_defects(self._note_failed_look):
                 await look()
-            await asyncio.sleep(interval)
+
+        return guarded_look
 
     def _note_failed_look(self, error: Exception) -> None:
         if isinstance(error, _API_ERRORS):
@@ -340,10 +334,12 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             self._logger.error("Looking at the pool's runs failed", exc_info=error)
 
     async def _observe_cancels(self) -> None:
-        """Pass a cancel or a terminal state on the server to the active runs."""
-        if not self._active:
+        """Pass a cancel or a terminal state on the server to the active runs, when it is due."""
+        if not self._active or not self._news.ends.is_due():
             return
-        for run in await self._pool_runs.find_ending(list(self._active)):
+        with self._news.ends.looking():
+            ending = await self._pool_runs.find_ending(list(self._active))
+        for run in ending:
             request = self._runtime.cancels.get(run.id)
             if request is not None and run.state is not None:
                 request.ask(
@@ -370,7 +366,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
     async def _adopt_orphans(self) -> None:
         """Adopt the orphaned runs of this pool; settle jobs whose pipeline or sweep has ended."""
         for run in await self._pool_runs.find_orphans():
-            is_due = self._errors.is_due(run.id, is_cancel=_is_cancelling(run))
+            is_due = self._errors.is_due(run.id, is_cancel=is_cancelling(run))
             if run.id not in self._active and is_due:
                 self._spawn(self._take_up, run)
         if self._sweeps % _LOST_SWEEPS == 0:
@@ -394,7 +390,3 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
     @property
     def _pool_runs(self) -> PoolRuns:
         return PoolRuns(self.client, self._work_pool_name, self._owner, intervals=self._intervals)
-
-
-def _is_cancelling(run: FlowRun) -> bool:
-    return run.state is not None and run.state.is_cancelling()

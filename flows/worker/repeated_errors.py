@@ -3,10 +3,13 @@
 import asyncio
 import os
 import traceback
+from collections.abc import Awaitable, Callable
+from logging import Logger, LoggerAdapter
 from typing import Final, NamedTuple
 from uuid import UUID
 
 import httpx
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import Abort, ObjectNotFound, Pause
 
@@ -101,6 +104,69 @@ def cause_of(error: BaseException) -> BaseException | None:
     if cause is None or isinstance(cause, httpx.HTTPError | TimeoutError | ObjectNotFound):
         return None
     return cause
+
+
+async def error_of_execution(
+    execute: Callable[[FlowRun], Awaitable[None]],
+    run: FlowRun,
+    *,
+    logger: "Logger | LoggerAdapter[Logger]",
+) -> BaseException | None:
+    """Execute a run; return the error if it says something about the run."""
+    try:
+        await execute(run)
+    except (Abort, Pause) as signal:
+        logger.info("Stopped executing flow run %s: %s", run.id, signal)
+        return cause_of(signal)
+    except ObjectNotFound:
+        logger.info("Flow run %s was deleted", run.id)
+    except (httpx.HTTPError, TimeoutError) as error:
+        logger.warning("Lost contact with flow run %s: %r", run.id, error)
+        return cause_of(error)
+    except Exception as error:
+        logger.exception("Flow run %s is executed again after an error", run.id)
+        return cause_of(error)
+    return None
+
+
+async def give_up_if_too_often(
+    run: FlowRun,
+    error: BaseException,
+    *,
+    errors: "RepeatedErrors",
+    lasted_seconds: float,
+    client: PrefectClient,
+    logger: "Logger | LoggerAdapter[Logger]",
+) -> None:
+    """Give up a run that had the same error too often; another run is executed again.
+
+    Args:
+        run: The run, as it was when its execution began.
+        error: How this execution ended.
+        errors: The errors of executions before.
+        lasted_seconds: How long this execution lasted.
+        client: Sets the run's state.
+        logger: The worker's log.
+    """
+    is_cancel = is_cancelling(run)
+    repeated = errors.add(run.id, error, is_cancel=is_cancel, lasted_seconds=lasted_seconds)
+    if not repeated.is_too_often:
+        return
+    run = await client.read_flow_run(run.id)
+    if run.state is None or run.state.is_final() or not is_given_up(run, repeated):
+        return
+    if is_cancelling(run) and not repeated.is_cancel:
+        return  # its cancel was not tried yet
+    outcome = outcome_for(run, repeated)
+    logger.error("Flow run %s: %s", run.id, outcome.text)
+    # Without force, the server accepts only Cancelled after Cancelling (prefect 3.9).
+    await client.set_flow_run_state(run.id, outcome.state, force=True)
+    errors.forget(run.id)
+
+
+def is_cancelling(run: FlowRun) -> bool:
+    """Whether the run is to end as cancelled."""
+    return run.state is not None and run.state.is_cancelling()
 
 
 def is_given_up(run: FlowRun, repeated: Repeated) -> bool:
