@@ -36,6 +36,8 @@ def calls(folder: Path, job_id: str) -> dict[str, dict[str, Any]]:
         "list_jobs": {},
         "annotate_job": {"job_id": job_id, "note": "a base line"},
         "compare_jobs": {"a": job_id, "b": job_id},
+        "get_job_results": {"job_id": job_id},
+        "collect_results": {"job_id": "00000000", "into": str(folder / "results")},
         "retry_job": {"job_id": "00000000"},
         "adopt_job": {"cloud": "gcp", "cluster_name": "none", "launcher_job_id": "1"},
         "run_pipeline": {"client_cwd": cwd, "steps": [{"name": "a", "config_path": "quick.yaml"}]},

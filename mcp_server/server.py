@@ -48,6 +48,7 @@ from mcp_server.tools.edge import as_tool_error, refuse_changes
 from mcp_server.tools.guide import GuideTools
 from mcp_server.tools.jobs import JobTools
 from mcp_server.tools.pipelines import PipelineTools
+from mcp_server.tools.results import ResultTools
 from mcp_server.tools.schedules import ScheduleTools
 from mcp_server.tools.training import TrainingTools
 from mcp_server.transports.stdio_lines import StdioLines, take_standard_input
@@ -100,7 +101,10 @@ def build_server(parts: Parts, options: Options) -> "OumiServer":
     offered: dict[str, list[Tool]] = {}
     groups: dict[str, list[Tool]] = {
         "jobs": JobTools(parts.jobs).tools(),
-        "training": TrainingTools(parts.metrics, parts.diagnosis, parts.data).tools(),
+        "training": [
+            *TrainingTools(parts.metrics, parts.diagnosis, parts.data).tools(),
+            *ResultTools(parts.results, parts.collect).tools(),
+        ],
         "clusters": ClusterTools(parts.clusters).tools(),
         "pipelines": PipelineTools(parts.pipelines, parts.sweeps).tools(),
         "checks": CheckTools(parts.checks).tools(),

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -18,6 +19,8 @@ JOB_METRICS_FLOW: Final = "job-metrics"
 DIAGNOSE_FLOW: Final = "diagnose-job"
 PREVIEW_FLOW: Final = "preview-data"
 LAST_CHECKPOINT_FLOW: Final = "last-checkpoint"
+JOB_RESULTS_FLOW: Final = "job-results"
+COLLECT_FLOW: Final = "collect-results"
 HEALTH_EVENT: Final = "oumi-flows.job.health"
 """Prefect event of a job whose health changed; docs/diagnosis.md describes it."""
 WORK_POOL: Final = "oumi"
@@ -38,9 +41,13 @@ JOB_COMMAND: Final = "job"
 PIPELINE_COMMAND: Final = "pipeline"
 SWEEP_COMMAND: Final = "sweep"
 """Used as the command of runs that consist of jobs."""
+COLLECT_COMMAND: Final = "collect"
+"""Used as the command of runs that copy the results of another job."""
 PARENT_FLOWS: Final = frozenset({PIPELINE_FLOW, SWEEP_FLOW})
 """The flows whose runs consist of jobs."""
-JOB_FLOWS: Final = PARENT_FLOWS | {FLOW_NAME}
+LASTING_FLOWS: Final = PARENT_FLOWS | {COLLECT_FLOW}
+"""The flows that are executed again after an error that says nothing about their work."""
+JOB_FLOWS: Final = LASTING_FLOWS | {FLOW_NAME}
 """The flows whose runs are jobs or consist of them."""
 LIST_CLUSTERS_FLOW: Final = "list-clusters"
 STOP_CLUSTER_FLOW: Final = "stop-cluster"
@@ -89,6 +96,11 @@ _CLUSTER_ID = 12
 def launch_key(flow_run_id: UUID | str, attempt: int) -> str:
     """The launcher-side name of one attempt of a job: the same for every launch of the attempt."""
     return f"oumi-{UUID(str(flow_run_id)).hex}-{attempt}"
+
+
+def launch_log(home: Path, cluster_name: str, key: str) -> Path:
+    """The worker's file with SkyPilot's log of the launch of a key."""
+    return home / "sky" / cluster_name / f"{key}.launch.log"
 
 
 def own_cluster(flow_run_id: str) -> str:

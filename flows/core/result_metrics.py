@@ -87,6 +87,13 @@ def pick(metrics: Mapping[str, float], name: str) -> float | None:
     return next(iter(ending.values())) if len(ending) == 1 else None
 
 
+def task_scores(result: object, task: str) -> dict[str, float]:
+    """The scores in the result of an evaluation's task, named ``<task>.<metric>``."""
+    prefix = f"{task}." if task else ""
+    numbers = {_HARNESS.sub("", key): one for key, one in flat_numbers(result).items()}
+    return {prefix + key.removeprefix(prefix): one for key, one in numbers.items()}
+
+
 def read_curve(files: ResultFiles, metric: str) -> list[Point]:
     """Read the values of a metric by step; values may be not finite. Blocking.
 
@@ -135,9 +142,7 @@ def _evaluations(files: ResultFiles) -> Iterator[dict[str, float]]:
     results = [path for path in files.output_dir.glob(EVALUATION) if files.before.is_new(path)]
     for path in sorted(results, key=_written_at)[-_RESULTS_MAX:]:
         task = _object(path.with_name(_TASK)).get("task_name")
-        prefix = f"{task}." if isinstance(task, str) and task else ""
-        numbers = {_HARNESS.sub("", key): one for key, one in flat_numbers(_object(path)).items()}
-        yield {prefix + key.removeprefix(prefix): one for key, one in numbers.items()}
+        yield task_scores(_object(path), task if isinstance(task, str) else "")
 
 
 def _lines(path: Path | None, *, start: int = 0, end: int | None = None) -> list[str]:

@@ -90,6 +90,10 @@ class RunLabels(Value):
         from_job: The job whose config and arguments this one uses again.
         note: What a person noted about the job; empty: nothing any more.
         hourly_price: US dollars an hour of all nodes, when it was submitted; None: unknown.
+        launch_log: The worker's file with the log of the last attempt's launch.
+        collected_attempt: The last attempt whose results were all collected after its end.
+        collected_into: The folder that they were collected into.
+        collected_part: Results that were collected alone, and into which folder.
     """
 
     # A person, or another client of Prefect, may have written a number where a text belongs.
@@ -133,6 +137,10 @@ class RunLabels(Value):
     from_job: str | None = None
     note: str | None = None
     hourly_price: float | None = None
+    launch_log: str | None = None
+    collected_attempt: int | None = None
+    collected_into: str | None = None
+    collected_part: str | None = None
 
     @classmethod
     def read(cls, labels: Mapping[str, object]) -> Self:

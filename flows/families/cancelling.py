@@ -8,6 +8,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.logging.loggers import flow_run_logger
 
+from flows.core import names
 from flows.core.states import JobState, TerminationReason
 from flows.families.children import Children
 from flows.job.attempt import Attempt
@@ -43,6 +44,11 @@ async def _end_all_jobs(
     run: FlowRun, client: PrefectClient, runtime: Runtime, cancel: CancelRequest
 ) -> Outcome:
     """End the jobs of a pipeline or a sweep, and wait until they are gone."""
+    if f"{names.COMMAND_TAG}{names.COLLECT_COMMAND}" in run.tags:
+        return Outcome(
+            TerminationReason.USER_CANCELLED,
+            "Cancelled on request. The same call goes on where this copy stopped.",
+        )
     ended = await Children(run, client, runtime.settings).end(cancel)
     if not ended:
         return Outcome(TerminationReason.USER_CANCELLED, "It had no jobs.")

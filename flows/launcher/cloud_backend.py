@@ -14,6 +14,7 @@ from flows.core.models import ClusterStatus, JobHandle
 from flows.core.settings import Settings
 from flows.launcher.loading import load_oumi
 from flows.launcher.port import Observation
+from flows.launcher.remote_files import RemoteFiles
 
 
 class CloudBackend(Protocol):
@@ -64,6 +65,10 @@ class CloudBackend(Protocol):
 
     def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
         """At most `limit` bytes of the job's output from `offset` on; none if there is none."""
+        ...
+
+    def files(self, handle: JobHandle, key: str) -> RemoteFiles:
+        """How to reach the files of the job launched as `key`."""
         ...
 
     def clusters(self) -> list[ClusterStatus]:

@@ -18,6 +18,7 @@ from flows.launcher.cloud_backend import CloudBackend, known_clouds, make_backen
 from flows.launcher.lanes import Lanes
 from flows.launcher.loading import load_oumi
 from flows.launcher.port import ASKS_AGAIN, Clusters, Observation
+from flows.launcher.remote_files import RemoteFiles
 from flows.launcher.sky.client import load_if_used
 
 T = TypeVar("T")
@@ -132,6 +133,15 @@ class OumiLauncher:
             handle.cloud,
             handle.cluster_name,
             lambda backend: backend.read_log(handle, offset=offset, limit=limit),
+            lanes=self._logs,
+        )
+
+    async def files(self, handle: JobHandle, *, key: str) -> RemoteFiles:
+        """How to reach the files of the job launched as `key`, on its cluster."""
+        return await self._call(
+            handle.cloud,
+            handle.cluster_name,
+            lambda backend: backend.files(handle, key),
             lanes=self._logs,
         )
 

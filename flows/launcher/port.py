@@ -2,10 +2,13 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from flows.core.models import ClusterStatus, JobHandle, Value
 from flows.core.states import ProcessHolder, TerminationReason
+
+if TYPE_CHECKING:
+    from flows.launcher.remote_files import RemoteFiles
 
 ASKS_AGAIN: Final = "oumi-flows asks again by itself"
 """The next step where a cluster may answer a later request."""
@@ -134,6 +137,15 @@ class Launcher(Protocol):
 
         Raises:
             CloudUnavailable: The logs of this cloud cannot be read.
+        """
+        ...
+
+    async def files(self, handle: JobHandle, *, key: str) -> "RemoteFiles":
+        """How to reach the files of the job launched as `key`, on its cluster.
+
+        Raises:
+            CloudUnavailable: The files of this cloud cannot be reached.
+            ClusterNotFound: The cluster is gone.
         """
         ...
 

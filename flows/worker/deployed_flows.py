@@ -19,6 +19,7 @@ from flows.job.job_flow import run_job
 _ENTRY_POINTS: Final = {
     names.PIPELINE_FLOW: "flows.families.pipeline_flow.run_pipeline",
     names.SWEEP_FLOW: "flows.families.sweep_flow.run_sweep",
+    names.COLLECT_FLOW: "flows.collecting.collect_flow.collect_results",
 }
 """The flows besides `oumi-job` whose runs may outlive their deployment."""
 

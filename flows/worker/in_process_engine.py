@@ -123,8 +123,8 @@ async def run_in_process(
 
 async def run_until_cancelled(flow: Flow[Any, Any], run: FlowRun, *, runtime: Runtime) -> bool:
     """Run a flow that is no job; return whether it was cancelled and interrupted."""
-    has_parts = flow.name in names.PARENT_FLOWS
-    engine_type = LastingRunEngine if has_parts else InProcessFlowRunEngine
+    is_lasting = flow.name in names.LASTING_FLOWS
+    engine_type = LastingRunEngine if is_lasting else InProcessFlowRunEngine
     with runtime.cancel_request(run.id) as cancel:
         execution = asyncio.create_task(run_in_process(flow, run, engine_type=engine_type))
         wanted = asyncio.create_task(cancel.wait_until_wanted())

@@ -22,6 +22,7 @@ from mcp_server.cli.family_commands import FamilyCommands
 from mcp_server.cli.job_commands import JobCommands
 from mcp_server.cli.note_command import NoteCommand
 from mcp_server.cli.output import Output
+from mcp_server.cli.result_commands import ResultCommands
 from mcp_server.cli.schedule_commands import ScheduleCommands
 from mcp_server.cli.serve import serve
 from mcp_server.cli.training_commands import TrainingCommands
@@ -107,6 +108,7 @@ def build_app(backend: Backend, output: Output, settings: Settings) -> typer.Typ
         jobs,
         FamilyCommands(backend, output, jobs),
         TrainingCommands(backend, output),
+        ResultCommands(backend, output),
         ConfigCommands(backend, output),
         CheckCommands(backend, output),
         ScheduleCommands(backend, output),

@@ -14,6 +14,8 @@ from mcp_server.services.data_preview import DataPreviewService
 from mcp_server.services.families.pipelines import PipelineService
 from mcp_server.services.families.sweeps import SweepService
 from mcp_server.services.jobs.service import JobService
+from mcp_server.services.results.collecting import CollectService
+from mcp_server.services.results.reading import ResultsService
 from mcp_server.services.schedules.service import ScheduleService, make_schedules
 from mcp_server.services.training.diagnosis import DiagnosisService
 from mcp_server.services.training.metrics import MetricsService
@@ -35,6 +37,8 @@ class Services:
     metrics: MetricsService
     diagnosis: DiagnosisService
     data: DataPreviewService
+    results: ResultsService
+    collect: CollectService
 
 
 def make_gateway(settings: Settings, engine: EngineSource) -> PrefectGateway:
@@ -72,4 +76,6 @@ def make_services(settings: Settings, gateway: PrefectGateway, *, fetches: bool 
         metrics=MetricsService(gateway, calls),
         diagnosis=DiagnosisService(gateway, calls, snapshots_dir=snapshots_dir, home=settings.home),
         data=DataPreviewService(calls),
+        results=ResultsService(gateway, calls, snapshots_dir=snapshots_dir, home=settings.home),
+        collect=CollectService(gateway, snapshots_dir=snapshots_dir),
     )

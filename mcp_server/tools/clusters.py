@@ -97,9 +97,8 @@ class ClusterTools:
         ) -> ClusterChange:
             """Stop a cluster: its machines cost nothing, its disks stay, its jobs are lost.
 
-            A local cluster is only its jobs: it asks before it cancels them, as down_cluster does,
-            or needs confirm=true; prefer cancel_jobs. Takes minutes: call again until done. Not
-            every cloud supports it.
+            A local cluster is only its jobs: asks before it cancels them, or needs confirm=true;
+            prefer cancel_jobs. Takes minutes: call again until done. Not every cloud supports it.
             """
             if isinstance(consent, AcceptedElicitation) and consent.data.stop:
                 return await self._clusters.stop(cloud, cluster_name)
@@ -145,9 +144,9 @@ class ClusterTools:
         ) -> ClusterChange:
             """Destroy a cluster with its disks and jobs. IRREVERSIBLE.
 
-            Asks the person if the client can; otherwise returns a preview and changes nothing,
-            unless confirm=true and user_confirmation="DOWN". Takes minutes: call again until it is
-            gone.
+            Asks the person if the client can; else returns a preview, also of results not
+            collected, unless confirm=true and user_confirmation="DOWN". Takes minutes: call again
+            until gone.
             """
             if isinstance(consent, AcceptedElicitation) and consent.data.destroy:
                 return await self._clusters.down(cloud, cluster_name)

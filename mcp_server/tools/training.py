@@ -62,8 +62,7 @@ class TrainingTools:
     ) -> MetricsAnswer:
         """Read and draw the curves of jobs: loss, learning rate, evaluations, etc.
 
-        Each with first, last, min, max, best and a thinned series that keeps spikes; diagnose_job
-        judges them.
+        Each with first, last, min, max, best and a thinned series that keeps spikes.
         """
         query = MetricsQuery(keys=keys, points=points, since_step=since_step)
         return await self._metrics.read(job_ids, query, draw=image)

@@ -25,13 +25,15 @@ from tests.support.browser import CHROMIUM, log_in, opened
 from tests.support.mcp_client import Session
 from tests.support.prefect_records import everything_kept, kept_lately
 from tests.support.stack import OUMI_FLOWS, REPOSITORY
-from tests.support.waiting import eventually
+from tests.support.trees import digests
+from tests.support.waiting import eventually, eventually_sync
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 TINY: Final = REPOSITORY / "examples" / "tiny"
 PATIENCE_SECONDS: Final = 240.0
 SECRET: Final = "correct-horse-battery"
+BIG: Final = 400_000_000
 
 
 @dataclass(frozen=True)
@@ -390,3 +392,74 @@ async def test_a_job_that_somebody_submitted_by_hand_is_seen_adopted_and_ended(
     ended = await reached(session, job_id, lambda status: status["is_done"])
     assert ended["state"] == "cancelled"
     assert not slurm_lab.slurm("squeue", "-h").strip()
+
+
+async def test_results_on_the_cluster_are_listed_and_copied_with_equal_checksums(
+    session: Session, place: Place, python: str, tmp_path: Path
+) -> None:
+    config = await asyncio.to_thread(tiny_job, tmp_path, place, python, max_steps=60)
+    job_id = await submit(session, place, config)
+    ended = await reached(session, job_id, lambda status: status["is_done"])
+    assert ended["state"] == "succeeded", ended
+    found = await answered(session, "get_job_results", job_id=job_id)
+    print(found["summary"])
+    checkpoints = [(one["step"], one["whole"]) for one in found["checkpoints"]]
+    assert checkpoints == [(60, True), (40, True), (20, True)]
+    assert found["best_checkpoint"]["metric"] == "eval_loss"
+    assert [one["kind"] for one in found["models"] if one["path"].endswith("runs/train")] == [
+        "full"
+    ]
+    copy = await session.call(
+        "collect_results", job_id=job_id, into=str(tmp_path / "copy"), what=["runs"]
+    )
+    end = await reached(session, copy["job_id"], lambda status: status["is_done"])
+    print(end["message"])
+    assert (end["state"], end["progress"]["percent"]) == ("succeeded", 100.0), end
+    theirs = await asyncio.to_thread(digests, Path(found["folders"][0]) / "runs")
+    ours = await asyncio.to_thread(digests, tmp_path / "copy" / "runs")
+    assert ours == theirs
+    assert len(ours) > 20
+
+
+async def test_a_copy_that_is_killed_halfway_goes_on_where_it_stopped(
+    session: Session, place: Place, tmp_path: Path
+) -> None:
+    config = write_job(tmp_path, place, f"mkdir out; head -c {BIG} /dev/urandom >out/big.bin")
+    submitted = await asked(session, place, config, dry_run=False)
+    job_id = submitted["job_id"]
+    await reached(session, job_id, lambda status: status["is_done"])
+    into = tmp_path / "copy"
+    staged = into / ".oumi-flows" / job_id / "out" / "big.bin"
+
+    def kill_halfway() -> bool:
+        if not staged.is_file() or not 0 < staged.stat().st_size < BIG:
+            return False
+        copies = [one for one in psutil.process_iter(["name", "cmdline"]) if _copies(one, into)]
+        for process in copies:
+            process.kill()
+        return bool(copies)
+
+    def find_and_kill() -> None:
+        eventually_sync(kill_halfway, timeout=PATIENCE_SECONDS, interval=0.0)
+
+    killing = asyncio.create_task(asyncio.to_thread(find_and_kill))
+    copy = await session.call("collect_results", job_id=job_id, into=str(into))
+    await killing
+    part = staged.stat().st_size
+    print(f"killed after {part:,} of {BIG:,} bytes")
+    assert 0 < part < BIG
+    end = await reached(session, copy["job_id"], lambda status: status["is_done"])
+    print(end["message"])
+    assert end["state"] == "succeeded", end
+    logs = await session.call("get_job_logs", job_id=copy["job_id"])
+    assert "Trying again" in logs["logs"]
+    found = await answered(session, "get_job_results", job_id=job_id)
+    theirs = await asyncio.to_thread(digests, Path(found["folders"][0]) / "out")
+    assert await asyncio.to_thread(digests, into / "out") == theirs
+
+
+def _copies(process: psutil.Process, into: Path) -> bool:
+    """Whether a process is an rsync of ours that writes into a folder."""
+    return process.info["name"] == "rsync" and any(
+        str(into) in part for part in process.info["cmdline"] or ()
+    )

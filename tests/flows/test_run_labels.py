@@ -50,6 +50,10 @@ EVERY = RunLabels(
     from_job="source",
     note="a base line",
     hourly_price=1.5,
+    launch_log="/home/sky/c1/oumi-1.launch.log",
+    collected_attempt=1,
+    collected_into="/copies",
+    collected_part="best into /copies",
 )
 ON_THE_RUN = {
     "oumi.attempt": 3,
@@ -90,6 +94,10 @@ ON_THE_RUN = {
     "oumi.from_job": "source",
     "oumi.note": "a base line",
     "oumi.hourly_price": 1.5,
+    "oumi.launch_log": "/home/sky/c1/oumi-1.launch.log",
+    "oumi.collected_attempt": 1,
+    "oumi.collected_into": "/copies",
+    "oumi.collected_part": "best into /copies",
 }
 
 

@@ -97,6 +97,8 @@ class FakeSky(SkyServer):
         return request_id
 
     def wait_for_launch(self, request_id: str, log_path: Path) -> str:
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        log_path.write_text("⚙︎ Launching on GCP.\n")
         if self.dies_at_launch:
             self.dies_at_launch = False
             self._orphans.append(self._find(request_id))
@@ -144,6 +146,9 @@ class FakeSky(SkyServer):
     def log(self, cluster_name: str, job_id: str) -> Iterator[str]:
         self._answer("log")
         yield from self.streams.pop(0) if len(self.streams) > 1 else self.streams[0]
+
+    def write_ssh_config(self, cluster_name: str) -> None:
+        self._answer("ssh")
 
     def can_stop(self, job: "JobConfig") -> bool:
         return self.stops_clusters

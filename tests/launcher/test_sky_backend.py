@@ -16,6 +16,7 @@ from flows.core.errors import (
     StillLaunching,
 )
 from flows.core.models import JobHandle
+from flows.core.names import launch_log
 from flows.core.settings import Settings
 from flows.core.states import TerminationReason
 from flows.launcher.port import LauncherState
@@ -529,3 +530,34 @@ def test_every_status_of_skypilot_has_a_state() -> None:
         status.value for status in JobStatus if status.is_terminal()
     }
     assert set(SkyClusterState) == {status.value for status in ClusterStatus}
+
+
+def test_the_log_of_a_launch_is_where_readers_look_for_it(
+    backend: SkyBackend, tmp_path: Path
+) -> None:
+    key = new_key()
+    launch(backend, key)
+    assert "Launching on GCP" in launch_log(tmp_path, CLUSTER, key).read_text()
+
+
+def test_the_files_of_a_job_are_reached_by_the_name_of_its_cluster(
+    backend: SkyBackend, sky: FakeSky
+) -> None:
+    handle = launch(backend, new_key())
+    files = backend.files(handle, "key")
+    assert (files.node.address, sky.asked[-1]) == (CLUSTER, "ssh")
+    assert "ControlPath=none" in files.node.ssh
+    assert "sky_workdir" in files.enter
+
+
+@pytest.mark.parametrize("end", ["gone", "stopped"])
+def test_the_files_of_a_cluster_that_is_not_up_are_gone(
+    backend: SkyBackend, sky: FakeSky, end: str
+) -> None:
+    handle = launch(backend, new_key())
+    if end == "gone":
+        sky.gone(CLUSTER)
+    else:
+        sky.up(CLUSTER, SkyClusterState.STOPPED)
+    with pytest.raises(ClusterNotFound, match="gone or stopped"):
+        backend.files(handle, "key")

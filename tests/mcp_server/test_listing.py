@@ -34,6 +34,8 @@ TOOLS = [
     "get_job_metrics",
     "diagnose_job",
     "preview_data",
+    "get_job_results",
+    "collect_results",
     "list_clusters",
     "stop_cluster",
     "down_cluster",
@@ -121,8 +123,7 @@ async def test_the_tools_that_only_read_say_so(client: Client) -> None:
     }
     changing = {
         *("run_oumi_job", "run_pipeline", "run_sweep", "cancel_job", "adopt_job", "retry_job"),
-        "annotate_job",
-        *("cancel_jobs", "schedule_job", "update_schedule"),
+        *("annotate_job", "cancel_jobs", "collect_results", "schedule_job", "update_schedule"),
         *("stop_cluster", "down_cluster"),
     }
     assert reading == set(TOOLS) - changing

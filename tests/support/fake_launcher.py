@@ -20,6 +20,7 @@ from flows.core.errors import (
 from flows.core.models import ClusterState, ClusterStatus, JobHandle
 from flows.core.states import TerminationReason
 from flows.launcher.port import Clusters, LauncherState, Observation
+from flows.launcher.remote_files import RemoteFiles
 
 KNOWN_CLOUDS = tuple(cloud_kinds())
 
@@ -201,6 +202,12 @@ class FakeLauncher:
         job = self._on(handle.cluster_name)[handle.launcher_job_id]
         output = job.log_path.read_bytes() if job.log_path else job.output
         return output[offset : offset + limit]
+
+    async def files(self, handle: JobHandle, *, key: str) -> RemoteFiles:
+        self._answer("files", handle.cloud)
+        raise CloudUnavailable(
+            f"the files of jobs on {handle.cloud} cannot be read from here", "Copy them there"
+        )
 
     async def clusters(self, cloud: str) -> Clusters:
         self._answer("clusters", cloud or "local")

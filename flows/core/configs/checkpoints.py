@@ -1,9 +1,10 @@
 """Find the checkpoint that a training can resume from."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Final, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Final, NamedTuple, cast
 
 from flows.core.configs.marks import CHECKPOINT, STATE
 from flows.core.models import Value
@@ -21,6 +22,13 @@ _WEIGHTS: Final = (
     "global_step*/*",  # DeepSpeed
     "model/*",  # Oumi's own trainer
 )
+
+
+class FileStat(NamedTuple):
+    """What a file system says of a file; the time is in seconds since the epoch."""
+
+    size: int
+    written_at: float
 
 
 class Checkpoint(Value):
@@ -54,29 +62,57 @@ def whole_checkpoints(output_dir: Path) -> Iterator[Checkpoint]:
             yield Checkpoint(path=path, step=step)
 
 
-def _is_whole(path: Path) -> bool:
+def is_whole(files: Mapping[str, FileStat], read: Callable[[str], object]) -> bool:
+    """Whether a training can resume from a checkpoint.
+
+    Args:
+        files: Its files, by their path in its folder.
+        read: Reads the JSON of one of them; may raise `OSError` or `ValueError`.
+    """
+    state = files.get(STATE)
+    weights = {name: stat for name, stat in files.items() if _is_any(name, _WEIGHTS)}
+    if state is None or not weights or any(stat.size == 0 for stat in weights.values()):
+        return False
+    whole_at = state.written_at + COARSE_SECONDS
+    if any(stat.written_at > whole_at for stat in weights.values()):
+        return False
     try:
-        state = read_json(path / STATE)
-        return bool(state) and isinstance(state, dict) and _has_weights(path)
+        content = read(STATE)
+        if not content or not isinstance(content, dict):
+            return False
+        indexes = [name for name in files if _is_any(name, (_INDEX,))]
+        names = {PurePosixPath(name).name for name in weights}
+        return all(_shards(read(name)) <= names for name in indexes)
     except (OSError, ValueError):
         return False
 
 
-def _has_weights(path: Path) -> bool:
-    files = {file for pattern in _WEIGHTS for file in path.glob(pattern)}
-    if not files or any(file.stat().st_size == 0 for file in files):
-        return False
-    whole_at = (path / STATE).stat().st_mtime
-    if any(file.stat().st_mtime > whole_at + COARSE_SECONDS for file in files):
-        return False
-    names = {file.name for file in files}
-    return all(_shards(index) <= names for index in path.glob(_INDEX))
-
-
-def _shards(index: Path) -> set[str]:
-    """Read the names of the files that a sharded model's index lists."""
+def _is_whole(path: Path) -> bool:
     try:
-        content = cast("dict[str, dict[str, str]]", read_json(index))
-        return set(content["weight_map"].values())
+        found = {file for pattern in (STATE, _INDEX, *_WEIGHTS) for file in path.glob(pattern)}
+        stats = {file.relative_to(path).as_posix(): file.stat() for file in found}
+    except OSError:
+        return False
+    files = {name: FileStat(stat.st_size, stat.st_mtime) for name, stat in stats.items()}
+    return is_whole(files, lambda name: read_json(path / name))
+
+
+def _is_any(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a relative path matches a pattern, part by part."""
+    parts = name.split("/")
+    return any(
+        len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
+        for wanted in (pattern.split("/") for pattern in patterns)
+    )
+
+
+def _shards(content: object) -> set[str]:
+    """The names of the files that the index of a sharded model lists.
+
+    Raises:
+        ValueError: It is no index.
+    """
+    try:
+        return set(cast("dict[str, dict[str, str]]", content)["weight_map"].values())
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{index} is not an index of weights") from error
+        raise ValueError("not an index of weights") from error

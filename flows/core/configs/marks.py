@@ -45,12 +45,18 @@ def read_mark(folder: Path) -> Mark | None:
     return _mark(content, folder)
 
 
-def _mark(content: object, folder: Path) -> Mark:
+def named_in(content: object) -> Mark:
+    """Read the job and attempt that the content of a mark names."""
     fields = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
     key = _KEY.fullmatch(str(fields.get("job")))
-    if key is None or not _fits(fields, folder):
+    return Mark() if key is None else Mark(job_id=UUID(key[1]), attempt=int(key[2]))
+
+
+def _mark(content: object, folder: Path) -> Mark:
+    mark = named_in(content)
+    if mark.job_id is None or not _fits(cast("dict[str, Any]", content), folder):
         return Mark()
-    return Mark(job_id=UUID(key[1]), attempt=int(key[2]))
+    return mark
 
 
 def _fits(fields: Mapping[str, Any], folder: Path) -> bool:

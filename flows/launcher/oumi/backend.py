@@ -14,6 +14,7 @@ from flows.core.states import TerminationReason
 from flows.launcher.first_contact import nothing_submitted
 from flows.launcher.lasting_clusters import LastingClusters
 from flows.launcher.port import LauncherState, Observation
+from flows.launcher.remote_files import RemoteFiles
 from flows.launcher.signals import signal_from_outside
 
 if TYPE_CHECKING:
@@ -90,6 +91,13 @@ class OumiBackend(LastingClusters):
         raise CloudUnavailable(
             f"the logs of jobs on {self._cloud} cannot be read from here",
             f"Read them with: oumi launch logs --cloud {self._cloud}",
+        )
+
+    def files(self, handle: JobHandle, key: str) -> RemoteFiles:
+        """Refuse: Oumi copies nothing back."""
+        raise CloudUnavailable(
+            f"the files of jobs on {self._cloud} cannot be read from here",
+            "Copy them there, at the end of the job's script, to a store that you can reach",
         )
 
     def cluster_names(self) -> list[str]:

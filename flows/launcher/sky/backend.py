@@ -7,6 +7,8 @@ configs is used.
 """
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from flows.core.configs.yaml_text import dump_yaml, mapping_of_yaml
@@ -19,13 +21,16 @@ from flows.core.errors import (
     StillLaunching,
 )
 from flows.core.models import ClusterStatus, JobHandle
+from flows.core.names import launch_log
 from flows.core.settings import Settings
 from flows.launcher.first_contact import nothing_submitted
 from flows.launcher.oumi.backend import read_job
 from flows.launcher.port import ASKS_AGAIN, Observation
+from flows.launcher.remote_files import Node, RemoteFiles
 from flows.launcher.sky.clusters import SkyClusters
 from flows.launcher.sky.errors import SkyFailed, cancelled_launch
 from flows.launcher.sky.log import SkyLogs
+from flows.launcher.sky.node import ENTER, SkyNode
 from flows.launcher.sky.observations import observation_of, observe_end_with_cluster
 from flows.launcher.sky.server import SkyServer
 from flows.launcher.sky.values import SkyClusterState, SkyJob, SkyRequest, doubles, first_of
@@ -52,10 +57,21 @@ class SkyBackend:
         cloud: Oumi's name of it.
         settings: Where logs are kept.
         server: The API server.
+        make_node: Reaches the first machine of a cluster.
     """
 
-    def __init__(self, cloud: str, settings: Settings, server: SkyServer | None = None) -> None:
+    def __init__(
+        self,
+        cloud: str,
+        settings: Settings,
+        server: SkyServer | None = None,
+        *,
+        make_node: Callable[[str], Node] | None = None,
+    ) -> None:
         self._cloud = cloud
+        self._settings = settings
+        limit = settings.launcher_timeout_seconds
+        self._make_node = make_node or partial(SkyNode, timeout_seconds=limit)
         self._server = server or SkyServer()
         self._folder = settings.home / "sky"
         self._logs = SkyLogs(self._server, self._folder)
@@ -172,6 +188,22 @@ class SkyBackend:
             limit=limit,
             has_ended=handle in self._ended,
         )
+
+    def files(self, handle: JobHandle, key: str) -> RemoteFiles:
+        """How to reach the working folder, which all jobs of the cluster share.
+
+        Raises:
+            ClusterNotFound: The cluster is gone or stopped.
+        """
+        cluster = self._server.cluster(handle.cluster_name)
+        if cluster is None or cluster.state is SkyClusterState.STOPPED:
+            raise ClusterNotFound(
+                f"cluster {handle.cluster_name} on {self._cloud} is gone or stopped, and the files "
+                "of the job with it",
+                "Collect results before down_cluster; a stopped cluster has them when it is up",
+            )
+        self._server.write_ssh_config(handle.cluster_name)
+        return RemoteFiles(self._make_node(handle.cluster_name), ENTER)
 
     def clusters(self) -> list[ClusterStatus]:
         """The clusters of every cloud that the API server has."""
@@ -293,7 +325,7 @@ class SkyBackend:
         return None
 
     def _wait_for_launch(self, cluster_name: str, key: str, request_id: str) -> JobHandle:
-        log = self._folder / cluster_name / f"{key}.launch.log"
+        log = launch_log(self._settings.home, cluster_name, key)
         try:
             job_id = self._server.wait_for_launch(request_id, log)
         except SkyFailed as error:

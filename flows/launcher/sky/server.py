@@ -237,6 +237,20 @@ class SkyServer:
                 if chunk is not None:
                     yield chunk
 
+    def write_ssh_config(self, cluster_name: str) -> None:
+        """Let ssh know the cluster by its name, as `sky status` does for every cluster.
+
+        Raises:
+            ClusterUnreachable: The server did not answer.
+        """
+        self._client.import_sky()
+        # No public call of the client does it (skypilot 0.12, sky/client/cli/command.py).
+        from sky.client.cli import command
+
+        write = command._get_cluster_records_and_set_ssh_config  # pyright: ignore[reportPrivateUsage]
+        with translate_errors(f"how to reach {cluster_name}"), self._client.stdout_is_stderr:
+            write([cluster_name])
+
     def can_stop(self, job: "JobConfig") -> bool:
         """Whether the cluster that the job requests is known to support a stop."""
         sky = self._client.import_sky()

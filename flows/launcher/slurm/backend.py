@@ -27,6 +27,7 @@ from flows.launcher.first_contact import nothing_submitted
 from flows.launcher.lasting_clusters import LastingClusters
 from flows.launcher.oumi.backend import read_job
 from flows.launcher.port import Observation
+from flows.launcher.remote_files import RemoteFiles
 from flows.launcher.slurm import queries
 from flows.launcher.slurm.script import JOBS_FOLDER, batch_script, sbatch
 from flows.launcher.slurm.ssh import LoginNode, NoAccess, Refused
@@ -151,6 +152,12 @@ class SlurmBackend(LastingClusters):
             return b""
         node = self._node(self._address(handle.cluster_name))
         return node.run(queries.log_script(handle.launcher_job_id, offset=offset, limit=limit))
+
+    def files(self, handle: JobHandle, key: str) -> RemoteFiles:
+        """How to reach the folder that the job of `key` runs in."""
+        node = self._node(self._address(handle.cluster_name))
+        enter = queries.enter_script(key, handle.launcher_job_id)
+        return RemoteFiles(node, enter, is_for_one_attempt=True)
 
     def cluster_names(self) -> list[str]:
         """The clusters that OUMI_SLURM_CONNECTIONS lists."""

@@ -163,6 +163,27 @@ def log_script(job_id: str, *, offset: int, limit: int) -> str:
     )
 
 
+def enter_script(key: str, job_id: str) -> str:
+    """Return a script that goes to the folder of the job of a key; of another job, by its id.
+
+    It sets `marker` to a file that is as old as the submission.
+    """
+    return (
+        f"{_HEAD}key={shlex.quote(key)} id={shlex.quote(job_id)}\n"
+        'if [ -s "$jobs/$key/job_stage" ]; then\n'
+        '  marker=$jobs/$key/job_stage; cd "$jobs/$key/$(cat "$marker")" || exit 0\n'
+        'elif [ -d "$jobs/$key" ] || [[ ! $id =~ ^[0-9]+$ ]] || [[ $key != *-1 ]]; then exit 0\n'
+        "else\n"
+        '  work=$(scontrol show job "$id" 2>/dev/null |\n'
+        "    sed -n 's/^ *WorkDir=//p' | head -n 1)\n"
+        '  [ -n "$work" ] ||\n'
+        '    work=$(accounts --jobs="$id" --format=WorkDir 2>/dev/null | head -n 1)\n'
+        '  case $work in ""|"$HOME"|"$jobs"/*) exit 0;; esac\n'
+        '  cd "$work" || exit 0\n'
+        "fi\n"
+    )
+
+
 def cancel_script(job_id: str) -> str:
     """Return the script that cancels a job."""
     return f"scancel {job_id} || exit {CANNOT_TELL}\n"

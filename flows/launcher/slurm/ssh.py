@@ -11,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from flows.core.errors import ClusterUnreachable, LaunchFailed
 from flows.launcher.port import ASKS_AGAIN
@@ -49,23 +49,38 @@ class LoginNode:
         timeout_seconds: Limit of one script.
     """
 
+    name: ClassVar[str] = "Slurm at"
+    """What answers, in errors."""
+    proof: ClassVar[str] = " squeue"
+    """The command that must work there."""
+
     def __init__(self, address: str, *, timeout_seconds: float) -> None:
-        self._address = address
+        self.address = self._address = address
         self._timeout_seconds = timeout_seconds
-        folder = Path.home() / ".ssh"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._ssh = [
+        self.ssh = self._ssh = [
             *("ssh", "-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT_SECONDS}"),
             *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3"),
+            *self.sharing(),
+        ]
+
+    def sharing(self) -> list[str]:
+        """Options of ssh that let calls share one connection."""
+        folder = Path.home() / ".ssh"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return [
             *("-o", f"ControlPath={folder}/control-%h-%p-%r", "-o", "ControlMaster=auto"),
             *("-o", f"ControlPersist={_PERSIST_SECONDS}"),
         ]
 
-    def run(self, script: str) -> bytes:
+    def run(self, script: str, *, timeout_seconds: float | None = None) -> bytes:
         """Run a bash script there and return what it prints.
 
         The script goes through standard input: no list of processes shows it, and none of its lines
         can end it early. The output of the account's own start-up files is left out.
+
+        Args:
+            script: The script.
+            timeout_seconds: Its limit; None: that of every script.
 
         Raises:
             ClusterUnreachable: The login node or Slurm did not answer.
@@ -78,7 +93,7 @@ class LoginNode:
         done = self._call(
             [*self._ssh, "--", self._address, "exec bash -l -s"],
             stdin=text.encode(),
-            timeout=self._timeout_seconds,
+            timeout=timeout_seconds or self._timeout_seconds,
         )
         if done.returncode in (_TRANSPORT_FAILED, CANNOT_TELL):
             raise self._unreachable(done.stderr)
@@ -113,7 +128,7 @@ class LoginNode:
     ) -> "subprocess.CompletedProcess[bytes]":
         try:
             return subprocess.run(
-                [*_dies_with_us(), *command],
+                [*dies_with_us(), *command],
                 input=stdin,
                 capture_output=True,
                 timeout=timeout,
@@ -129,16 +144,16 @@ class LoginNode:
         if any(sign in errors for sign in _NO_ACCESS):
             return NoAccess(
                 f"ssh gets no access to {self._address}: {why}",
-                f"Make `ssh -o BatchMode=yes {self._address} squeue` work for the worker's "
+                f"Make `ssh -o BatchMode=yes {self._address}{self.proof}` work for the worker's "
                 "account, then retry the job",
             )
         return ClusterUnreachable(
-            f"Slurm at {self._address} did not answer: {why}",
-            f"Check that `ssh {self._address} squeue` works; {ASKS_AGAIN}",
+            f"{self.name} {self._address} did not answer: {why}",
+            f"Check that `ssh {self._address}{self.proof}` works; {ASKS_AGAIN}",
         )
 
 
-def _dies_with_us() -> list[str]:
+def dies_with_us() -> list[str]:
     """Write the prefix that ends a command with its worker, where the system has one."""
     setpriv = shutil.which("setpriv") if os.name == "posix" else None
     return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
