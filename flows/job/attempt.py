@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import httpx
 from prefect.exceptions import ObjectNotFound
 
-from flows.core.configs.clouds import is_local
+from flows.core.configs.clouds import is_local, kind_of
 from flows.core.errors import (
     ClusterNotFound,
     ConfigNotFound,
@@ -21,6 +21,7 @@ from flows.core.errors import (
     StillLaunching,
 )
 from flows.core.models import JobHandle, JobRequest
+from flows.core.names import launch_log
 from flows.core.redaction import Redactor, own_redactor, own_secrets, ways_of_writing
 from flows.core.run_labels import RunLabels
 from flows.core.secret_marks import keep_marks, read_marks
@@ -281,6 +282,9 @@ class Attempt:
         changes = prepared.labels.with_changes(marks or RunLabels())
         if not is_local(self._request.cloud):
             changes = changes.with_changes(RunLabels(cluster_name=cluster))
+        if kind_of(self._request.cloud).is_sky:
+            path = launch_log(self._settings.home, cluster, self._search.key(self.number))
+            changes = changes.with_changes(RunLabels(launch_log=str(path)))
         if labels.force_cancel and not self._record.is_cancelling:
             # It was requested for an earlier attempt.
             changes = changes.with_changes(RunLabels(force_cancel=False))

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from flows.core.errors import InvalidArgument
-from flows.core.names import launch_key
+from flows.core.names import launch_key, launch_log
 from flows.core.run_labels import RunLabels
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun, RunState
@@ -29,6 +29,14 @@ class Job:
         self.attempt = 1
         self.ended = False
         self.started = True
+        self.launching: int | None = None
+        """The attempt that is being launched; None: its launcher keeps no log of that."""
+
+    def write_launch(self, text: str) -> None:
+        path = launch_log(self._folder, "c1", launch_key(RUN_ID, self.attempt))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(text)
 
     def write(self, text: str) -> None:
         path = self._path()
@@ -40,7 +48,19 @@ class Job:
         self, *, lines: int = 80, cursor: str | None = None, grep: str | None = None
     ) -> JobLogs:
         labels = RunLabels(attempt=self.attempt, log_path=str(self._path()))
-        state = "COMPLETED" if self.ended else "RUNNING"
+        if self.launching is not None:
+            launched = self.attempt - (self.launching == self.attempt)
+            path = launch_log(self._folder, "c1", launch_key(RUN_ID, self.attempt))
+            labels = labels.with_changes(
+                RunLabels(
+                    launch_log=str(path),
+                    submitted_attempt=self.attempt,
+                    launched_attempt=launched or None,
+                )
+            )
+            last = str(self._path(launched)) if launched else None
+            labels = labels.model_copy(update={"log_path": last})
+        state = "FAILED" if self.ended else "RUNNING"
         run = FlowRun(
             id=RUN_ID,
             name="train-tiny-7c459f95",
@@ -51,8 +71,8 @@ class Job:
         )
         return await self._reader.read(run, lines=lines, cursor=cursor, grep=grep)
 
-    def _path(self) -> Path:
-        return self._folder / launch_key(RUN_ID, self.attempt) / "output.log"
+    def _path(self, attempt: int = 0) -> Path:
+        return self._folder / launch_key(RUN_ID, attempt or self.attempt) / "output.log"
 
 
 @pytest.fixture
@@ -138,3 +158,44 @@ async def test_a_cursor_of_another_job_is_refused(job: Job, cursor: str) -> None
         return
     with pytest.raises(InvalidArgument):
         await job.read(cursor=cursor)
+
+
+async def test_a_launch_is_followed_into_the_log_of_its_job(job: Job) -> None:
+    job.launching = 1
+    job.write_launch("provisioning\n")
+    page = await job.read()
+    assert (page.logs, page.at_end) == ("provisioning", False)
+    assert page.log_path is not None
+    assert page.log_path.endswith("-1.launch.log")
+    assert "the log of its launch" in page.summary
+    job.write_launch("setting up\n")
+    page = await job.read(cursor=page.next_cursor)
+    assert page.logs == "setting up"
+    job.write_launch("done\n")
+    job.launching = 0
+    job.write("step 1\n")
+    assert (await job.read()).logs == "step 1"
+    page = await job.read(cursor=page.next_cursor)
+    assert page.logs == "done"
+    page = await job.read(cursor=page.next_cursor)
+    assert page.logs == "step 1"
+
+
+async def test_a_launch_that_failed_shows_its_log_to_the_end(job: Job) -> None:
+    job.launching, job.ended = 1, True
+    job.write_launch("quota exceeded\n")
+    page = await job.read()
+    assert (page.logs, page.at_end) == ("quota exceeded", True)
+
+
+async def test_a_cursor_in_an_earlier_attempt_is_followed_into_the_next_launch(job: Job) -> None:
+    job.launching = 0
+    job.write("a\n")
+    page = await job.read()
+    job.attempt = job.launching = 2
+    job.write_launch("again\n")
+    assert (await job.read()).logs == "again"
+    page = await job.read(cursor=page.next_cursor)
+    assert page.logs == "again"
+    job.write_launch("up\n")
+    assert (await job.read(cursor=page.next_cursor)).logs == "up"

@@ -37,7 +37,7 @@ _SCAN_BYTES: Final = 8 * 2**20
 _SEARCH_BYTES: Final = 32 * 2**20
 
 _T = TypeVar("_T")
-_CURSOR = re.compile(r"([1-9]\d{0,8}):(\d{1,18})", re.ASCII)
+_CURSOR = re.compile(r"([1-9]\d{0,8}):(\d{1,18})(:launch)?", re.ASCII)
 _ERROR = re.compile(
     r"(?:\[rank\d+\]: ?)?"
     r"(?P<error>(?:(?:\w+\.)*[A-Za-z]\w*(?:Error|Exception)|Error)(?P<message>: .*)?):?"
@@ -59,10 +59,11 @@ class LogPage(Value):
 
 
 class LogCursor(NamedTuple):
-    """A place in the log of one attempt of a job."""
+    """A place in the log of one attempt of a job, or in the log of its launch."""
 
     attempt: int
     offset: int
+    is_of_launch: bool = False
 
 
 def read_tail(
@@ -152,7 +153,7 @@ def read_from(
 
 def encode_cursor(cursor: LogCursor) -> str:
     """The cursor as a word for a caller to hand back."""
-    text = f"{cursor.attempt}:{cursor.offset}"
+    text = f"{cursor.attempt}:{cursor.offset}{':launch' * cursor.is_of_launch}"
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
@@ -171,7 +172,7 @@ def decode_cursor(text: str) -> LogCursor:
             f"cursor {text[:100]!r} is not one that a log page returned",
             "Pass next_cursor of the last page unchanged, or no cursor to get the tail",
         )
-    return LogCursor(attempt=int(match[1]), offset=int(match[2]))
+    return LogCursor(int(match[1]), int(match[2]), is_of_launch=match[3] is not None)
 
 
 def last_error(lines: Iterable[str]) -> str | None:

@@ -54,3 +54,33 @@ class LogFiles(NamedTuple):
     def is_here(self) -> bool:
         """Whether the log is, or will be, on a disk of this machine. Blocking."""
         return self.last.parent.is_dir()
+
+
+class LaunchLog(NamedTuple):
+    """The log of the launch of a job's last attempt, which is in progress or has failed.
+
+    Attributes:
+        path: The file, on the worker's machine.
+        attempt: Number of the attempt.
+    """
+
+    path: Path
+    attempt: int
+
+    @classmethod
+    def of(cls, run: FlowRun) -> "LaunchLog | None":
+        """Find it; None: the last attempt was launched, or its launcher keeps no log of that."""
+        labels = run.labels
+        submitted = labels.submitted_attempt or 0
+        if not labels.launch_log or submitted <= (labels.launched_attempt or 0):
+            return None
+        return cls(Path(labels.launch_log), submitted).of_attempt(run, submitted)
+
+    def of_attempt(self, run: FlowRun, attempt: int) -> "LaunchLog":
+        """The log of the launch of another attempt."""
+        name = names.launch_log(Path(), "", names.launch_key(run.id, attempt)).name
+        return LaunchLog(self.path.with_name(name), attempt)
+
+    def is_here(self) -> bool:
+        """Whether it is on a disk of this machine. Blocking."""
+        return self.path.is_file()

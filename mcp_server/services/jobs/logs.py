@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import anyio.to_thread
@@ -12,7 +13,7 @@ from flows.core.logs.pages import LogCursor, LogPage
 from flows.core.redaction import Redactor
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
-from mcp_server.services.jobs.log_files import LogFiles
+from mcp_server.services.jobs.log_files import LaunchLog, LogFiles
 from mcp_server.services.jobs.prefect_logs import LogPlace, PrefectLogs
 from mcp_server.services.jobs.redactors import Redactors
 from mcp_server.services.jobs.results import JobLogs
@@ -59,6 +60,13 @@ class LogReader:
         redactor = await anyio.to_thread.run_sync(self._redactors.of, run)
         files = LogFiles.of(run)
         in_prefect = LogPlace.decode(cursor or "") is not None
+        if not in_prefect:
+            place = logs.decode_cursor(cursor) if cursor else None
+            look = partial(_read_launch, run, place, redactor, lines=lines, grep=grep)
+            if page := await anyio.to_thread.run_sync(look):
+                return page
+            if place is not None and place.is_of_launch:
+                cursor = logs.encode_cursor(LogCursor(place.attempt, 0))
         if files is None or in_prefect or not await anyio.to_thread.run_sync(files.is_here):
             if files or run.state.job_state.is_terminal:
                 return await self._from_prefect(
@@ -67,15 +75,22 @@ class LogReader:
             start = cursor or logs.encode_cursor(LogCursor(run.attempt, 0))
             return _answer(run, [], next_cursor=start, at_end=False, notes=["not started yet"])
         read = partial(_read_file, files, run, redactor, lines=lines, cursor=cursor, grep=grep)
-        return await anyio.to_thread.run_sync(read)
+        page = await anyio.to_thread.run_sync(read)
+        launch = LaunchLog.of(run)
+        if cursor and not page.lines_returned and launch and launch.attempt > files.attempt:
+            start = LogCursor(launch.attempt, 0)
+            look = partial(_read_launch, run, start, redactor, lines=lines, grep=grep)
+            return await anyio.to_thread.run_sync(look) or page
+        return page
 
     async def error_tail(self, run: FlowRun) -> str:
         """Read the last lines of a job that failed; empty if they cannot be read."""
         redactor = await anyio.to_thread.run_sync(self._redactors.of, run)
-        files = LogFiles.of(run)
-        if files and await anyio.to_thread.run_sync(files.is_here):
-            read = partial(logs.error_tail, files.last, lines=_TAIL_LINES, redactor=redactor)
-            return await anyio.to_thread.run_sync(read)
+        for files in (LaunchLog.of(run), LogFiles.of(run)):
+            if files and await anyio.to_thread.run_sync(files.is_here):
+                path = files.path if isinstance(files, LaunchLog) else files.last
+                read = partial(logs.error_tail, path, lines=_TAIL_LINES, redactor=redactor)
+                return await anyio.to_thread.run_sync(read)
         try:
             found = await self._gateway.read_logs(run.id, limit=_TAIL_LINES, newest_first=True)
         except OumiFlowsError:
@@ -105,6 +120,70 @@ class LogReader:
             at_end=run.state.job_state.is_terminal and part.at_end,
             notes=[*notes, *part.notes],
         )
+
+
+def _read_launch(
+    run: FlowRun, place: LogCursor | None, redactor: Redactor, *, lines: int, grep: str | None
+) -> JobLogs | None:
+    """Read the log of the last launch, or what is left of an earlier one.
+
+    Returns:
+        None: The place is elsewhere, or nothing is left to read there.
+    """
+    found = _launch_place(run, place)
+    if found is None or not found[0].is_here():
+        return None
+    launch, offset = found
+    is_current = launch == LaunchLog.of(run)
+    ended = run.state.job_state.is_terminal and is_current
+    page = _launch_page(
+        launch.path,
+        None if place is None else offset,
+        redactor,
+        lines=lines,
+        grep=grep,
+        final=ended or not is_current,
+    )
+    if not page.lines and page.at_eof and not is_current:
+        return None
+    cursor = LogCursor(launch.attempt, page.next_offset, is_of_launch=True)
+    return _answer(
+        run,
+        page.lines,
+        next_cursor=logs.encode_cursor(cursor),
+        at_end=ended and page.at_eof,
+        notes=["the log of its launch", *filter(None, [page.note])],
+        log_path=str(launch.path),
+    )
+
+
+def _launch_place(run: FlowRun, place: LogCursor | None) -> tuple[LaunchLog, int] | None:
+    """The log of a launch that a place is in, and where."""
+    launch, label = LaunchLog.of(run), run.labels.launch_log
+    if place is not None and place.is_of_launch and label:
+        return LaunchLog(Path(label), 0).of_attempt(run, place.attempt), place.offset
+    # An attempt whose launch has not ended has no other log.
+    if launch is None or (place is not None and place.attempt != launch.attempt):
+        return None
+    return launch, 0
+
+
+def _launch_page(
+    path: Path,
+    offset: int | None,
+    redactor: Redactor,
+    *,
+    lines: int,
+    grep: str | None,
+    final: bool,
+) -> LogPage:
+    read = logs.read_tail if offset is None else partial(logs.read_from, offset=offset)
+    limit = page_bytes(lines)
+    for room in (limit, limit // 2, limit // 6):
+        page = read(path, lines=lines, grep=grep, max_bytes=room, final=final, redactor=redactor)
+        if _json_bytes(page.lines) <= limit:
+            break
+    return page
 
 
 def _read_file(
@@ -166,7 +245,7 @@ def _read_on(
         # Prefect has the next attempt, which has not begun.
         return _Part(LogPage(lines=[], next_offset=place.offset, at_eof=True), place)
     found: list[str] = []
-    attempt, offset = place
+    attempt, offset = place.attempt, place.offset
     while True:
         page = logs.read_from(
             files.of_attempt(attempt),
@@ -198,7 +277,13 @@ def _json_bytes(lines: list[str]) -> int:
 
 
 def _answer(
-    run: FlowRun, lines: list[str], *, next_cursor: str, at_end: bool, notes: list[str]
+    run: FlowRun,
+    lines: list[str],
+    *,
+    next_cursor: str,
+    at_end: bool,
+    notes: list[str],
+    log_path: str | None = None,
 ) -> JobLogs:
     count = f"{len(lines)} line{'s' * (len(lines) != 1)} of {run.name} ({run.state.job_state})"
     end = "; the log is at its end" if at_end else ""
@@ -209,5 +294,5 @@ def _answer(
         logs="\n".join(lines),
         next_cursor=next_cursor,
         at_end=at_end,
-        log_path=run.labels.log_path,
+        log_path=log_path or run.labels.log_path,
     )
