@@ -122,7 +122,8 @@ class ClusterService:
         """Describe what is lost with a cluster."""
         where = f"cluster {cluster.cluster_name} on {cluster.cloud}"
         if not is_local(cluster.cloud):
-            return f"{where}, its disks and what runs on it ({_jobs(cluster)}) are destroyed."
+            loss = f"{where}, its disks and what runs on it ({_jobs(cluster)}) are destroyed."
+            return f"{loss}{_warning(await self._jobs.uncollected(*_address(cluster)))}"
         ours = await self._jobs.live(cluster.cloud, cluster.cluster_name)
         live = name_live_jobs(cluster, ours)
         listed = f": {list_some(live)}" if live else " (no live jobs)"
@@ -185,6 +186,20 @@ def _not_yet(flow: str, cloud: str, cluster_name: str, what_next: str) -> Cluste
         cloud=cloud,
         cluster_name=cluster_name,
         state="stopping" if flow == names.STOP_CLUSTER_FLOW else "ending",
+    )
+
+
+def _address(cluster: ClusterStatus) -> tuple[str, str]:
+    return cluster.cloud, cluster.cluster_name
+
+
+def _warning(uncollected: list[str]) -> str:
+    """Name the jobs whose results would be lost; empty if there are none."""
+    if not uncollected:
+        return ""
+    return (
+        f" The results of {len(uncollected)} jobs were not collected: {list_some(uncollected)}. "
+        "collect_results copies them first."
     )
 
 

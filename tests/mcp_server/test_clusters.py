@@ -375,3 +375,25 @@ async def test_a_read_only_server_only_lists(connect: Connect, worker: Worker) -
         for tool in ("stop_cluster", "down_cluster"):
             assert (await error(client, tool, **TARGET)).startswith("READ_ONLY: ")
     assert worker.asked == ["list-clusters"]
+
+
+async def test_a_preview_names_the_jobs_whose_results_were_not_collected(
+    connect: Connect, runs: Runs
+) -> None:
+    on_cluster = {"oumi.cluster_name": "c1", "oumi.launched_attempt": 2}
+    tags = ["oumi", "cloud:gcp", "cluster:c1"]
+    for name, labels in {
+        "lost": {},
+        "partly": {"oumi.collected_part": "best into /copies"},
+        "older": {"oumi.collected_attempt": 1},
+        "saved": {"oumi.collected_attempt": 2},
+    }.items():
+        run = run_of(name, "COMPLETED", cloud="gcp", tags=tags, labels=on_cluster | labels)
+        runs.runs[name] = run
+    async with connect() as (client, _):
+        preview = await ok(client, "down_cluster", **TARGET)
+    assert (
+        "The results of 3 jobs were not collected: job-lost (succeeded), job-partly (succeeded, "
+        "only best into /copies collected), job-older (succeeded). collect_results copies them "
+        "first. Nothing was changed."
+    ) in preview["summary"]
