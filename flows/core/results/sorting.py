@@ -20,6 +20,14 @@ _WEIGHTS: Final = re.compile(
     r"|consolidated[\w.-]*\.(?:pth|safetensors)|[\w.-]+\.gguf"
 )
 _ADAPTER: Final = re.compile(r"adapter_model[\w.-]*\.(?:safetensors|bin)")
+_OF_MODEL: Final = frozenset(
+    {
+        *(".safetensors", ".bin", ".pth", ".gguf", ".json", ".model", ".jinja", ".tiktoken"),
+        *(".spm", ".py", ".md"),
+    }
+)
+"""Endings of the files that Transformers 5 and tokenizers save and load as a model."""
+_VOCABULARIES: Final = frozenset({"vocab.txt", "merges.txt"})
 _METRICS: Final = re.compile(r"metrics_rank\d+\.jsonl|trials_results\.csv")
 _LOG_FOLDERS: Final = frozenset({"logs", "telemetry", "runs", "wandb"})
 _LOG: Final = re.compile(r"events\.out\.tfevents\..*|.*\.log|.*\.out")
@@ -127,12 +135,13 @@ def _checkpoint_of(fact: FileFact, root: Root) -> tuple[str, int] | None:
 
 def _only_model(group: Group) -> Group:
     """The files of a model, without those that its training leaves beside it."""
-    files = [fact for fact in group.files if not _is_beside(PurePosixPath(fact.path).name)]
+    files = [fact for fact in group.files if _is_of_model(PurePosixPath(fact.path))]
     return group._replace(files=files)
 
 
-def _is_beside(name: str) -> bool:
-    return bool(_METRICS.fullmatch(name) or _LOG.fullmatch(name)) or name == STATE
+def _is_of_model(path: PurePosixPath) -> bool:
+    is_known = path.suffix in _OF_MODEL or path.name in _VOCABULARIES
+    return is_known and path.name != STATE
 
 
 def _kind(fact: FileFact, group: Group, listing: Listing) -> OutputKind:
