@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 import httpx
@@ -14,6 +15,7 @@ from flows.collecting.log import CollectionLog
 from flows.collecting.sources import ClusterSource, LocalSource, Source
 from flows.collecting.target import Target
 from flows.core.errors import (
+    CloudUnavailable,
     ClusterUnreachable,
     Conflict,
     InvalidArgument,
@@ -24,7 +26,7 @@ from flows.core.models import JobProgress
 from flows.core.results.choosing import ChosenFile, choose
 from flows.core.results.reading import find_here
 from flows.core.results.targets import refuse_other_sizes
-from flows.core.results.values import CollectRequest
+from flows.core.results.values import CollectRequest, ResultsRequest
 from flows.core.states import TerminationReason
 from flows.job.outcome import Outcome
 from flows.job.runtime import Runtime
@@ -123,6 +125,7 @@ class Collection:
         snapshots_dir = self._runtime.settings.snapshots_dir
         source: Source
         if wanted.handle is None:
+            await asyncio.to_thread(_refuse_elsewhere, wanted)
             found = await asyncio.to_thread(find_here, wanted, snapshots_dir)
             found.refuse_target(str(self._target.folder))
             source = LocalSource(self._stop)
@@ -191,3 +194,18 @@ class Collection:
         progress = JobProgress(step=done, max_steps=len(files), percent=round(percent, 1))
         with suppress(httpx.HTTPError):
             await self._progress.show(progress, observed_at=datetime.now(UTC), unreachable=None)
+
+
+def _refuse_elsewhere(wanted: ResultsRequest) -> None:
+    """Refuse a job whose files are on another worker's machine. Blocking.
+
+    Raises:
+        CloudUnavailable: They are.
+    """
+    if wanted.log_paths and not any(Path(path).parent.is_dir() for path in wanted.log_paths):
+        raise CloudUnavailable(
+            f"the files of job {wanted.job_id} are on the machine of the worker of work pool "
+            f"{wanted.work_pool or 'unknown'}, which this worker does not reach",
+            "Collect there, with OUMI_FLOWS_WORK_POOL set to that pool, into a folder that both "
+            "machines share; get_job_results lists the paths",
+        )

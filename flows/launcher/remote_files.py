@@ -28,7 +28,7 @@ printf 'home\t%s\0folder\t%s\0' "$HOME" "$PWD"
   for path in "$PWD" "$@"; do
     case $path in '~/'*) path=$HOME/${path#'~/'};; esac
     [ -e "$path" ] || continue
-    find -P "$path" "${prune[@]}" -type f "${newer[@]}" -printf '%s\t%T@\t%p\0'
+    find -P "$path" "${prune[@]}" -type f ! -path "$PWD/$skip" "${newer[@]}" -printf '%s\t%T@\t%p\0'
   done
 } 2>/dev/null | head -c LIST_BYTES
 """.replace("LIST_BYTES", str(_LIST_BYTES))
@@ -80,7 +80,8 @@ class RemoteFiles:
     Attributes:
         node: Where they are.
         enter: Bash that goes to the job's working folder, or exits with 0 if there is none. It may
-            set `marker` to a file that is as old as the job.
+            set `marker` to a file that is as old as the job, and `skip` to a file of the folder
+            that is no result.
         is_for_one_attempt: Whether each attempt of a job has a folder of its own.
     """
 
@@ -103,7 +104,7 @@ class RemoteFiles:
         script = "\n".join(
             [
                 f"set -- {shlex.join(outputs)}",
-                f"marker= since={begin}",
+                f"marker= skip=/ since={begin}",
                 self.enter,
                 _LIST.replace("SKIPPED", skipped),
             ]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, Final, Protocol, TypeVar
@@ -153,6 +154,15 @@ class PrefectGateway:
         with suppress(EngineUnavailable):
             return (await self._engine.connection()).ui_url
         return None
+
+    def for_pool(self, work_pool: str | None) -> "PrefectGateway":
+        """The adapter that submits to another work pool; None: this one."""
+        if work_pool in (None, self._work_pool):
+            return self
+        other = copy(self)
+        other._work_pool = work_pool
+        other._deployments = {}
+        return other
 
     async def create_run(
         self,

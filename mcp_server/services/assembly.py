@@ -76,6 +76,6 @@ def make_services(settings: Settings, gateway: PrefectGateway, *, fetches: bool 
         metrics=MetricsService(gateway, calls),
         diagnosis=DiagnosisService(gateway, calls, snapshots_dir=snapshots_dir, home=settings.home),
         data=DataPreviewService(calls),
-        results=ResultsService(gateway, calls, snapshots_dir=snapshots_dir, home=settings.home),
+        results=ResultsService(gateway, snapshots_dir=snapshots_dir, home=settings.home),
         collect=CollectService(gateway, snapshots_dir=snapshots_dir),
     )

@@ -48,6 +48,18 @@ async def test_a_job_that_names_no_cluster_has_one_of_its_own(bench: Bench) -> N
     )
 
 
+async def test_a_launch_by_skypilot_names_its_log_before_it_ends(bench: Bench) -> None:
+    bench.launcher.gate.clear()
+    async with bench.worker():
+        job_id = await submit(bench, cluster_name="ours")
+        await bench.launcher.launching.wait()
+        log = names.launch_log(bench.settings.home, "ours", names.launch_key(job_id, 1))
+        assert (await bench.run(job_id)).labels["oumi.launch_log"] == str(log)
+        bench.launcher.gate.set()
+        (await bench.launched(job_id)).succeed()
+        await bench.ending(job_id)
+
+
 async def test_nothing_is_said_of_the_cost_of_a_cluster_that_others_may_use(bench: Bench) -> None:
     async with bench.worker():
         job_id = await submit(bench, cluster_name="ours")

@@ -121,7 +121,7 @@ async def test_a_copy_is_a_job_and_the_same_call_joins_it(
     copy = await ok(client, "collect_results", **given)
     assert (copy["state"], copy["into"]) == ("scheduled", given["into"])
     assert (await ok(client, "collect_results", **given))["job_id"] == copy["job_id"]
-    others = ({"what": []}, {"into": str(tmp_path / "other")})
+    others: list[dict[str, object]] = [{"what": []}, {"into": str(tmp_path / "other")}]
     for other in others:
         assert (await ok(client, "collect_results", **given | other))["job_id"] != copy["job_id"]
     listed = await ok(client, "list_jobs")

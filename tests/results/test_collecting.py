@@ -295,3 +295,10 @@ async def test_a_cluster_without_rsync_is_named(remote: Copy, ssh: Callable[[str
     ssh('case "$*" in *rsync*) echo "bash: rsync: command not found" >&2; exit 127;; esac')
     outcome = await remote.run()
     assert outcome.text.startswith("CLOUD_UNAVAILABLE: rsync is not installed on me@here")
+
+
+async def test_files_of_another_machine_are_refused_with_its_work_pool(tmp_path: Path) -> None:
+    far = wanted(tmp_path / "out", log_paths=["/not/here/log.txt"], work_pool="theirs")
+    outcome = await Copy(tmp_path, FakeLauncher(), far).run()
+    assert outcome.text.startswith("CLOUD_UNAVAILABLE: the files of job")
+    assert "work pool theirs" in outcome.text

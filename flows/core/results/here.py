@@ -19,6 +19,8 @@ from flows.core.results.listing import (
 from flows.core.results.outputs import Outputs
 from flows.core.results.values import Output, ResultsRequest
 
+_LOOKS_MAX: Final = 1_000_000
+"""Files of a folder that are looked at, the job's own or not; some seconds."""
 _LATE_SECONDS: Final = 5.0
 """How long after its end a job's last file may be written: file systems write late."""
 
@@ -95,6 +97,7 @@ class _Walk:
         self._until = float("inf") if until is None else until + _LATE_SECONDS
         self._older = self._links = 0
         self._room = FILES_MAX
+        self._looks = _LOOKS_MAX
 
     def files(self, top: Path) -> Iterator[FileFact]:
         """List the regular files in a folder, or the file itself."""
@@ -104,7 +107,8 @@ class _Walk:
         for folder, folders, names in os.walk(top):
             folders[:] = sorted(one for one in folders if one not in SKIPPED_FOLDERS)
             for name in sorted(names):
-                if self._room <= 0:
+                self._looks -= 1
+                if min(self._room, self._looks) <= 0:
                     return
                 yield from self._fact(Path(folder, name))
 
@@ -112,6 +116,7 @@ class _Walk:
         """Count what another walk left out for its links and its room; old files are no results."""
         self._links += other._links
         self._room = min(self._room, other._room)
+        self._looks = min(self._looks, other._looks)
 
     def notes(self) -> list[str]:
         """Describe what was left out."""
@@ -120,8 +125,8 @@ class _Walk:
             notes.append(f"{self._older} files are older than the job and left out")
         if self._links:
             notes.append(f"{self._links} symbolic links are left out")
-        if self._room <= 0:
-            notes.append(f"only the first {FILES_MAX:,} files were looked at")
+        if min(self._room, self._looks) <= 0:
+            notes.append("there are more files than were looked at")
         return notes
 
     def _fact(self, path: Path) -> Iterator[FileFact]:

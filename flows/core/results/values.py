@@ -49,6 +49,7 @@ class ResultsRequest(Value):
         result_marks: The content of that folder before the job, as its run keeps it.
         own_folder: Name of the folder of this run below its output folder, if it has one.
         log_paths: Logs of its attempts, for the training record.
+        work_pool: Work pool whose worker has its files, unless they are on a cluster.
         began_at: When it began, in seconds since the epoch; older files are not its own.
         ended_at: When it ended; None: it has not.
     """
@@ -61,6 +62,7 @@ class ResultsRequest(Value):
     result_marks: str = ""
     own_folder: str = ""
     log_paths: list[str] = Field(default_factory=list[str])
+    work_pool: str = ""
     began_at: float | None = None
     ended_at: float | None = None
 

@@ -171,7 +171,9 @@ def enter_script(key: str, job_id: str) -> str:
     return (
         f"{_HEAD}key={shlex.quote(key)} id={shlex.quote(job_id)}\n"
         'if [ -s "$jobs/$key/job_stage" ]; then\n'
-        '  marker=$jobs/$key/job_stage; cd "$jobs/$key/$(cat "$marker")" || exit 0\n'
+        # The script has the job's environment, and its secrets.
+        f"  marker=$jobs/$key/job_stage skip={SCRIPT}\n"
+        '  cd "$jobs/$key/$(cat "$marker")" || exit 0\n'
         'elif [ -d "$jobs/$key" ] || [[ ! $id =~ ^[0-9]+$ ]] || [[ $key != *-1 ]]; then exit 0\n'
         "else\n"
         '  work=$(scontrol show job "$id" 2>/dev/null |\n'

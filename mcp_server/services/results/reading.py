@@ -28,16 +28,12 @@ class ResultsService:
 
     Args:
         gateway: Prefect's API.
-        calls: Asks the worker of a job whose files are on another machine or on a cluster.
         snapshots_dir: Where configs are kept as submitted.
         home: Where workers leave marks of their secrets.
     """
 
-    def __init__(
-        self, gateway: PrefectGateway, calls: WorkerCalls, *, snapshots_dir: Path, home: Path
-    ) -> None:
+    def __init__(self, gateway: PrefectGateway, *, snapshots_dir: Path, home: Path) -> None:
         self._gateway = gateway
-        self._calls = calls
         self._snapshots_dir = snapshots_dir
         self._redactors = Redactors(snapshots_dir, home)
 
@@ -61,7 +57,9 @@ class ResultsService:
             hide = await anyio.to_thread.run_sync(self._redactors.of, run)
             found = await anyio.to_thread.run_sync(_read, request, self._snapshots_dir, hide)
         else:
-            found = await self._calls.call_again(
+            # A job of another machine's worker has its files there.
+            calls = WorkerCalls(self._gateway.for_pool(run.labels.work_pool))
+            found = await calls.call_again(
                 names.JOB_RESULTS_FLOW,
                 {"request": request.model_dump(mode="json")},
                 JobResults,
@@ -101,6 +99,7 @@ def results_request(run: FlowRun) -> ResultsRequest:
         result_marks=labels.result_marks or "",
         own_folder=names.firing(run.id, run.expected_start_time),
         log_paths=logs.all_attempts() if logs else [],
+        work_pool=labels.work_pool or "",
         # What a job that was adopted wrote before that is its own, too.
         began_at=run.start_time.timestamp()
         if run.start_time and not (submitted and submitted.launcher_job_id)
