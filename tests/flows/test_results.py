@@ -95,7 +95,7 @@ async def test_a_copy_is_a_run_whose_job_is_marked_as_collected(
         whole = await results.collecting.collect(str(job_id), str(tmp_path / "whole"))
         state, reason, text = await bench.ending(UUID(whole.job_id))
     assert (state, reason) == (JobState.SUCCEEDED, TerminationReason.COMPLETED)
-    assert text.startswith("2 files, 2 bytes of ")
+    assert "every checksum is equal" in text
     labels = RunLabels.read((await bench.run(job_id)).labels)
     assert (labels.collected_attempt, labels.collected_into) == (1, str(tmp_path / "whole"))
     assert digests(tmp_path / "out").items() <= digests(tmp_path / "whole").items()

@@ -238,6 +238,8 @@ def test_files_that_a_script_left_in_its_folder_are_those_that_changed_while_it_
     given = wanted(tmp_path / "no", began_at=now - 100, ended_at=now + 1)
     found = Found(JOB_ID, list_here(given, Outputs([], str(tmp_path))), Here(), lambda: ())
     assert [one.target for one in choose(found, [])] == ["made/result.json"]
+    own = list_here(given, Outputs([], str(tmp_path)), excluded=tmp_path / "made")
+    assert [root.files for root in own.roots] == [[]]
     over = given.model_copy(update={"ended_at": now - 50})
     listing = list_here(over, Outputs([], str(tmp_path)))
     assert [root.files for root in listing.roots] == [[]]

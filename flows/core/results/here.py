@@ -40,18 +40,19 @@ class Here:
         return found
 
 
-def list_here(wanted: ResultsRequest, outputs: Outputs) -> Listing:
+def list_here(wanted: ResultsRequest, outputs: Outputs, *, excluded: Path | None = None) -> Listing:
     """List the files of a job on this machine that changed since it began.
 
     Args:
         wanted: The job.
         outputs: What its commands write.
+        excluded: A folder that has no results: our own.
     """
     walk = _Walk(since=wanted.began_at, until=None)
     roots = [root for output in outputs.outputs if (root := _root(output, outputs, walk))]
     if outputs.working_dir:
         # Others work in this folder, too: what changed after the job's end is theirs.
-        walk_there = _Walk(since=wanted.began_at, until=wanted.ended_at)
+        walk_there = _Walk(since=wanted.began_at, until=wanted.ended_at, excluded=excluded)
         known = [output.path for output in outputs.outputs]
         files = [
             fact
@@ -90,9 +91,13 @@ class _Walk:
     Args:
         since: Leave out files that did not change since then; None: take all.
         until: Leave out files that changed after that.
+        excluded: A folder to leave out.
     """
 
-    def __init__(self, *, since: float | None, until: float | None) -> None:
+    def __init__(
+        self, *, since: float | None, until: float | None, excluded: Path | None = None
+    ) -> None:
+        self._excluded = str(excluded)
         self._since = float("-inf") if since is None else since - COARSE_SECONDS
         self._until = float("inf") if until is None else until + _LATE_SECONDS
         self._older = self._links = 0
@@ -105,7 +110,11 @@ class _Walk:
             yield from self._fact(top)
             return
         for folder, folders, names in os.walk(top):
-            folders[:] = sorted(one for one in folders if one not in SKIPPED_FOLDERS)
+            folders[:] = sorted(
+                one
+                for one in folders
+                if one not in SKIPPED_FOLDERS and f"{folder}/{one}" != self._excluded
+            )
             for name in sorted(names):
                 self._looks -= 1
                 if min(self._room, self._looks) <= 0:

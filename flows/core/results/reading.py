@@ -23,7 +23,9 @@ def find_here(wanted: ResultsRequest, snapshots_dir: Path) -> Found:
         wanted: The job.
         snapshots_dir: Where configs are kept as submitted.
     """
-    listing = list_here(wanted, find_outputs(wanted, snapshots_dir))
+    # The engine writes to its own folder while any job runs.
+    outputs = find_outputs(wanted, snapshots_dir)
+    listing = list_here(wanted, outputs, excluded=snapshots_dir.parent)
     return Found(wanted.job_id, listing, Here(), lambda: recorded(wanted.log_paths))
 
 
