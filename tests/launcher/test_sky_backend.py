@@ -547,6 +547,8 @@ def test_the_files_of_a_job_are_reached_by_the_name_of_its_cluster(
     files = backend.files(handle, "key")
     assert (files.node.address, sky.asked[-1]) == (CLUSTER, "ssh")
     assert "ControlPath=none" in files.node.ssh
+    config = files.node.ssh[files.node.ssh.index("-F") + 1]
+    assert config.endswith(f".sky/generated/ssh/{CLUSTER}")
     assert "sky_workdir" in files.enter
 
 
