@@ -26,6 +26,7 @@ NAMES = [
     "burst",
     "watching",
     "cold_start",
+    "warm_start",
 ]
 
 

@@ -139,6 +139,10 @@ class GpuUsage(Value):
 class Usage(Value):
     """What a job uses of its machine; values that are not known are null."""
 
+    start: Literal["warm", "cold"] | None = Field(
+        default=None, description="Whether Oumi was imported already as the job's command began."
+    )
+
     ram_bytes: float | None = Field(
         default=None, description="Resident memory of all processes; shared pages count for each."
     )

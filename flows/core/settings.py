@@ -31,6 +31,19 @@ class Settings(BaseSettings):
         le=3600,
         description="Time from SIGTERM to SIGKILL when a local job is cancelled.",
     )
+    warm_start: bool = Field(
+        default=True,
+        description="Keep a process that has imported Oumi, from which local jobs start at once.",
+    )
+    warm_idle_minutes: float = Field(
+        default=30.0, gt=0, description="How long this process waits for a job before it ends."
+    )
+    warm_free_memory: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        description="Share of the machine's memory that must be free for it to start.",
+    )
     poll_min_seconds: float = Field(
         default=0.25, gt=0, description="Shortest interval between two checks of a cluster."
     )
@@ -125,6 +138,11 @@ class Settings(BaseSettings):
     def local_dir(self) -> Path:
         """Where the local cloud keeps its clusters and jobs."""
         return self.home / "local"
+
+    @property
+    def warm_dir(self) -> Path:
+        """Where the files of the warm host are."""
+        return self.home / "warm"
 
     @property
     def jobs_dir(self) -> Path:

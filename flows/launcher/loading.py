@@ -38,6 +38,13 @@ def load_oumi() -> None:
         local_cloud.register()
 
 
+def prepare_local_jobs() -> None:
+    """Make the start of local jobs faster from soon on; `load_oumi` comes first."""
+    from flows.launcher.local.oumi_cloud import prepare
+
+    prepare()
+
+
 def _check_own_modules() -> None:
     named = os.environ.get(DEPS_ENV)
     if named:

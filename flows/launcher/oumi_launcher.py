@@ -16,7 +16,7 @@ from flows.core.settings import Settings
 from flows.launcher.bounded import Looks
 from flows.launcher.cloud_backend import CloudBackend, known_clouds, make_backend
 from flows.launcher.lanes import Lanes
-from flows.launcher.loading import load_oumi
+from flows.launcher.loading import load_oumi, prepare_local_jobs
 from flows.launcher.port import ASKS_AGAIN, Clusters, Observation
 from flows.launcher.remote_files import RemoteFiles
 from flows.launcher.sky.client import load_if_used
@@ -63,11 +63,12 @@ class OumiLauncher:
         self._logs = Lanes(width=_LANE_WIDTH)
 
     async def warm_up(self) -> None:
-        """Import Oumi's launcher and put the durable local cloud in its registry."""
+        """Import Oumi's launcher, and have a process of its own import what jobs need."""
 
         def load() -> None:
             load_oumi()
             load_if_used()
+            prepare_local_jobs()
 
         await self._launches.run("warm-up", load, timeout=self._settings.launch_timeout_seconds)
 

@@ -1,10 +1,12 @@
 """Launching and awaiting local jobs in tests."""
 
+import dataclasses
 import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -12,6 +14,7 @@ from flows.core.states import JobState
 from flows.launcher.local.job import LocalJob, LocalJobRequest
 from flows.launcher.local.job_folder import JobFolder
 from flows.launcher.local.store import LocalStore
+from flows.launcher.local.supervisor_start import SupervisorStart, start_bare
 from tests.support.waiting import eventually_sync
 
 CLUSTER = "local"
@@ -35,16 +38,23 @@ class Jobs:
     env: dict[str, str]
     slots: int = 4
     grace_seconds: float = 20.0
+    start: SupervisorStart = start_bare
     store: LocalStore = field(init=False)
 
     def __post_init__(self) -> None:
         self.store = self.reopened()
 
     def reopened(self) -> LocalStore:
-        return LocalStore(self.root, slots=self.slots, cancel_grace_seconds=self.grace_seconds)
+        return LocalStore(
+            self.root,
+            slots=self.slots,
+            cancel_grace_seconds=self.grace_seconds,
+            start=self.start,
+        )
 
-    def with_slots(self, slots: int) -> "Jobs":
-        return Jobs(self.root, self.working_dir, self.env, slots, self.grace_seconds)
+    def changed(self, **fields: Any) -> "Jobs":
+        """Jobs in the same folders, with other fields."""
+        return dataclasses.replace(self, **fields)
 
     def request(self, run: str, *, setup: str = "", **fields: object) -> LocalJobRequest:
         given = {"name": "a job", "env": self.env, "working_dir": str(self.working_dir), **fields}

@@ -43,7 +43,7 @@ def test_a_job_has_the_grace_to_save_what_it_has(jobs: Jobs) -> None:
 def test_daemons_that_ignore_the_request_are_killed_after_the_grace(
     tmp_path: Path, jobs: Jobs
 ) -> None:
-    jobs = Jobs(jobs.root, tmp_path, jobs.env, grace_seconds=1.0)
+    jobs = jobs.changed(working_dir=tmp_path, grace_seconds=1.0)
     job = jobs.launch(STUBBORN)
     pids = [jobs.pid_in("child"), jobs.pid_in("grandchild")]
     started = time.monotonic()
@@ -113,7 +113,7 @@ def test_a_natural_end_and_a_cancel_have_one_winner(jobs: Jobs, seconds: float) 
 
 
 def test_a_job_whose_supervisor_was_killed_can_be_cancelled(tmp_path: Path, jobs: Jobs) -> None:
-    jobs = Jobs(jobs.root, tmp_path, jobs.env, grace_seconds=0.5)
+    jobs = jobs.changed(working_dir=tmp_path, grace_seconds=0.5)
     job = jobs.launch(STUBBORN)
     pids = [jobs.pid_in("child"), jobs.pid_in("grandchild")]
     jobs.kill_supervisor(job)

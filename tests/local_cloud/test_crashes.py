@@ -138,17 +138,14 @@ def test_a_supervisor_killed_at_any_instant_leaves_no_false_end(jobs: Jobs, seed
     assert jobs.reopened().get(CLUSTER, "key") == job
 
 
-def submitted_only(jobs: Jobs, monkeypatch: pytest.MonkeyPatch, **fields: Any) -> JobFolder:
+def submitted_only(jobs: Jobs, **fields: Any) -> JobFolder:
     """A job as a launcher leaves it that died before it started the supervisor."""
-    with monkeypatch.context() as patch:
-        patch.setattr(type(jobs.store), "_supervise", lambda *_: None)
-        return JobFolder(jobs.launch("echo ran >> count", **fields).job_dir)
+    dies = jobs.changed(start=lambda _folder: None)
+    return JobFolder(dies.launch("echo ran >> count", **fields).job_dir)
 
 
-def test_a_job_that_was_only_submitted_reads_as_not_launched(
-    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    submitted_only(jobs, monkeypatch, key="key")
+def test_a_job_that_was_only_submitted_reads_as_not_launched(jobs: Jobs) -> None:
+    submitted_only(jobs, key="key")
     assert jobs.store.get(CLUSTER, "key") is None
     assert jobs.store.jobs(CLUSTER) == []
     assert jobs.store.live_jobs() == []
@@ -163,10 +160,8 @@ def test_a_job_that_another_version_started_is_observed(jobs: Jobs) -> None:
     jobs.end_all()
 
 
-def test_a_job_that_was_only_submitted_is_never_run_once_cancelled(
-    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    submitted_only(jobs, monkeypatch, key="key")
+def test_a_job_that_was_only_submitted_is_never_run_once_cancelled(jobs: Jobs) -> None:
+    submitted_only(jobs, key="key")
     assert jobs.store.cancel(CLUSTER, "key").state is JobState.CANCELLED
     assert jobs.launch("echo ran >> count", key="key").state is JobState.CANCELLED
     assert not (jobs.working_dir / "count").exists()
@@ -175,7 +170,7 @@ def test_a_job_that_was_only_submitted_is_never_run_once_cancelled(
 def test_a_waiting_job_whose_supervisor_was_killed_is_started_by_the_next_launch(
     jobs: Jobs,
 ) -> None:
-    jobs = jobs.with_slots(1)
+    jobs = jobs.changed(slots=1)
     first = jobs.running(jobs.launch("sleep 300"))
     job = jobs.launch("echo ran >> count", key="key")
     jobs.kill_supervisor(job)
@@ -189,7 +184,7 @@ def test_a_waiting_job_whose_supervisor_was_killed_is_started_by_the_next_launch
 def test_a_waiting_job_whose_supervisor_was_killed_can_be_put_back_in_the_queue(
     jobs: Jobs,
 ) -> None:
-    jobs = jobs.with_slots(1)
+    jobs = jobs.changed(slots=1)
     first = jobs.running(jobs.launch("sleep 300"))
     job = jobs.launch("echo ran >> count", key="key")
     assert not jobs.store.revive(CLUSTER, "key")
@@ -204,7 +199,7 @@ def test_a_waiting_job_whose_supervisor_was_killed_can_be_put_back_in_the_queue(
 
 
 def test_a_waiting_job_without_a_key_is_lost_with_its_supervisor(jobs: Jobs) -> None:
-    jobs = jobs.with_slots(1)
+    jobs = jobs.changed(slots=1)
     jobs.running(jobs.launch("sleep 300"))
     job = jobs.launch("touch ran")
     jobs.kill_supervisor(job)
@@ -245,7 +240,7 @@ def test_a_daemon_that_left_its_session_still_counts_without_a_supervisor(jobs: 
 def test_jobs_of_an_earlier_boot_are_lost_whoever_has_their_pids_now(jobs: Jobs) -> None:
     job = jobs.running(jobs.launch("sleep 300"))
     copy = job.job_dir.with_name("rebooted")
-    shutil.copytree(job.job_dir, copy)
+    shutil.copytree(job.job_dir, copy, ignore=shutil.ignore_patterns("door"))
     process = json.loads((copy / "process").read_text())
     (copy / "process").write_text(json.dumps(process | {"boot_id": "another"}))
     spec = json.loads((copy / "spec.json").read_text())
@@ -267,10 +262,8 @@ def test_records_lost_with_the_machines_power_harm_no_other_job(jobs: Jobs) -> N
     assert jobs.reopened().jobs(CLUSTER) == [whole]
 
 
-def test_a_supervisor_that_fails_before_the_start_says_so(
-    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = submitted_only(jobs, monkeypatch, key="key")
+def test_a_supervisor_that_fails_before_the_start_says_so(jobs: Jobs) -> None:
+    folder = submitted_only(jobs, key="key")
     spec = json.loads((folder.path / "spec.json").read_text())
     (folder.path / "spec.json").write_text(json.dumps(spec | {"env": {"A": "a\0b"}}))
     job = jobs.ended(jobs.launch("true", key="key"))

@@ -15,7 +15,7 @@ HOLD = "until [ -e go ]; do sleep 0.01; done"
 
 
 def test_jobs_wait_for_a_free_slot_in_the_order_of_submission(jobs: Jobs) -> None:
-    jobs = jobs.with_slots(1)
+    jobs = jobs.changed(slots=1)
     launched = [jobs.launch(f"{HOLD}; echo {name} >> order") for name in "abc"]
     launched.append(jobs.store.launch("other", jobs.request("echo d >> order")))
     jobs.running(launched[0])
@@ -31,7 +31,7 @@ def test_jobs_wait_for_a_free_slot_in_the_order_of_submission(jobs: Jobs) -> Non
 
 
 def test_as_many_jobs_run_at_once_as_there_are_slots(jobs: Jobs) -> None:
-    jobs = jobs.with_slots(2)
+    jobs = jobs.changed(slots=2)
     launched = [jobs.launch(HOLD) for _ in range(3)]
     for job in launched[:2]:
         jobs.running(job)
@@ -41,7 +41,7 @@ def test_as_many_jobs_run_at_once_as_there_are_slots(jobs: Jobs) -> None:
 
 
 def test_a_waiting_job_that_is_cancelled_never_runs(jobs: Jobs) -> None:
-    jobs = jobs.with_slots(1)
+    jobs = jobs.changed(slots=1)
     first = jobs.running(jobs.launch("sleep 300"))
     waiting = [jobs.launch("touch ran"), jobs.launch("touch last")]
     cancelled = jobs.store.cancel(CLUSTER, waiting[0].job_id)
@@ -56,7 +56,7 @@ def test_a_waiting_job_that_is_cancelled_never_runs(jobs: Jobs) -> None:
 
 
 def test_a_killed_supervisor_neither_blocks_the_queue_nor_frees_a_slot_in_use(jobs: Jobs) -> None:
-    jobs = jobs.with_slots(1)
+    jobs = jobs.changed(slots=1)
     first = jobs.launch("echo $$ > script; exec sleep 300")
     script = jobs.pid_in("script")
     dead = jobs.launch("touch ran", key="dead")
@@ -70,7 +70,7 @@ def test_a_killed_supervisor_neither_blocks_the_queue_nor_frees_a_slot_in_use(jo
 
 def test_each_slot_has_its_own_gpu(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-5f")
-    jobs = Jobs(jobs.root, jobs.working_dir, dict(os.environ), slots=0)
+    jobs = jobs.changed(env=dict(os.environ), slots=0)
     assert jobs.store.slots == 2
     script = f"echo $CUDA_VISIBLE_DEVICES; {HOLD}"
     launched = [jobs.launch(script), jobs.launch(script)]
@@ -124,4 +124,4 @@ def test_the_driver_is_asked_for_the_gpus(
 
 def test_a_machine_without_gpus_has_one_slot(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert Jobs(jobs.root, jobs.working_dir, jobs.env, slots=0).store.slots == 1
+    assert jobs.changed(slots=0).store.slots == 1

@@ -121,4 +121,4 @@ def test_a_driver_that_does_not_answer_leaves_the_gpus_out() -> None:
 def test_without_samples_the_use_is_not_known(tmp_path: Path) -> None:
     assert read_usage(tmp_path) is None
     (tmp_path / "usage").mkdir()
-    assert read_usage(tmp_path) == Usage()
+    assert read_usage(tmp_path) == Usage(start="cold")

@@ -42,6 +42,7 @@ class SessionIsolation:
                 "HOME": str(home),
                 "OUMI_FLOWS_HOME": str(home / ".oumi-flows"),
                 "OUMI_FLOWS_CONFIGS_URL": "off",
+                "OUMI_FLOWS_WARM_START": "off",
                 "PREFECT_HOME": str(home / ".prefect"),
                 "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
                 "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -1,12 +1,15 @@
 """What a local job uses of its machine, as its supervisor recorded it."""
 
+import json
 import os
 from pathlib import Path
+from typing import Final
 
 from flows.core.models import GpuUsage, Usage
 from flows.core.regular_files import open_regular_file
 from flows.core.training.recorder import ROW, file_name
 from flows.core.training.usage_names import (
+    COMMANDS_FILE,
     CPU,
     DISK,
     GPU_MEMORY,
@@ -18,6 +21,8 @@ from flows.core.training.usage_names import (
     USAGE_SEGMENT,
     gpu_metric,
 )
+
+_COMMANDS_BYTES: Final = 1_000_000
 
 
 def read_usage(record: Path) -> Usage | None:
@@ -33,7 +38,19 @@ def read_usage(record: Path) -> Usage | None:
         if all(value is None for value in values.values()):
             break
         gpus.append(GpuUsage.model_validate(values))
-    return Usage.model_validate({**last, "gpus": gpus})
+    return Usage.model_validate({**last, "gpus": gpus, "start": _read_start(record)})
+
+
+def _read_start(record: Path) -> str | None:
+    """How the job's last command started; cold where none was noted."""
+    try:
+        with open_regular_file(record / COMMANDS_FILE) as file:
+            lines = file.read(_COMMANDS_BYTES).splitlines()
+        return str(json.loads(lines[-1])["start"])
+    except FileNotFoundError:
+        return "cold"
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _last(segment: Path, name: str) -> float | None:

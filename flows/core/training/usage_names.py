@@ -14,6 +14,8 @@ GPU_UTILIZATION: Final = "utilization_percent"
 GPU_MEMORY: Final = "memory_bytes"
 GPU_POWER: Final = "power_watts"
 GPUS_MAX: Final = 64
+COMMANDS_FILE: Final = "commands.jsonl"
+"""File of the record with a line for each command of Oumi: how it started, and why so."""
 
 
 def gpu_metric(number: int, what: str) -> str:

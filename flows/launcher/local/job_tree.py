@@ -5,6 +5,7 @@ import hashlib
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Never
@@ -42,6 +43,8 @@ class JobTree:
         self._group: ControlGroup | None = None
         self.exit_status: int | None = None
         """Exit code of the script, or minus the signal that ended it; None if not known."""
+        self.on_end: Callable[[int, int], None] = lambda _pid, _status: None
+        """Called with the pid and the status of each child that has ended."""
 
     def adopt(self, record: ProcessRecord) -> None:
         """Take over the processes of a supervisor that died."""
@@ -49,10 +52,18 @@ class JobTree:
         if record.control_group and record.boot_id == boot_id():
             self._group = ControlGroup(Path(record.control_group))
 
-    def start(self, *, slot: int, slot_fd: int | None, started_at: float) -> str:
+    def start(
+        self, *, slot: int, slot_fd: int | None, started_at: float, programs: str = ""
+    ) -> str:
         """Start the script; return why that failed, or an empty text.
 
         Its process waits until it is on record: a job without a record has never run.
+
+        Args:
+            slot: Number of its slot.
+            slot_fd: Descriptor that holds the slot.
+            started_at: Wall-clock time.
+            programs: Folder that comes first in its PATH; empty: none does.
         """
         self._root = os.getpid()
         self._is_subreaper = _become_subreaper()
@@ -62,7 +73,9 @@ class JobTree:
         if pid == 0:
             os.close(go_write)
             os.close(error_read)
-            self._become_script(slot=slot, slot_fd=slot_fd, go=go_read, error=error_write)
+            self._become_script(
+                slot=slot, slot_fd=slot_fd, go=go_read, error=error_write, programs=programs
+            )
         os.close(go_read)
         os.close(error_write)
         self._group = self._new_group(pid)
@@ -102,8 +115,15 @@ class JobTree:
                 return not self._is_subreaper and bool(self.members())
             if pid == 0:
                 return True
+            code = os.waitstatus_to_exitcode(status)
             if self._record is not None and pid == self._record.leader_pid:
-                self.exit_status = os.waitstatus_to_exitcode(status)
+                self.exit_status = code
+            self.on_end(pid, code)
+
+    def enter(self, pid: int) -> None:
+        """Take in a process that the supervisor forked for the job."""
+        if self._group is not None:
+            self._group.add(pid)
 
     def members(self) -> list[int]:
         """Pids of the processes that are left, in the form kill(2) takes."""
@@ -165,7 +185,9 @@ class JobTree:
             return None
         return group
 
-    def _become_script(self, *, slot: int, slot_fd: int | None, go: int, error: int) -> Never:
+    def _become_script(
+        self, *, slot: int, slot_fd: int | None, go: int, error: int, programs: str
+    ) -> Never:
         try:
             os.setsid()
             if not os.read(go, 1):
@@ -178,6 +200,8 @@ class JobTree:
             env = {**os.environ, **self._spec.env}
             if self._spec.devices:
                 env["CUDA_VISIBLE_DEVICES"] = self._spec.devices[slot]
+            if programs:
+                env["PATH"] = os.pathsep.join([programs, env.get("PATH", os.defpath)])
             if self._spec.umask is not None:
                 os.umask(self._spec.umask)
             for number in _RESET:

@@ -7,11 +7,8 @@ happens once; every process that uses the same root sees the same jobs.
 
 import os
 import secrets
-import select
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from functools import cached_property
@@ -23,19 +20,11 @@ from flows.core.errors import InvalidArgument, JobNotFound, LaunchFailed
 from flows.core.names import JOB_KEY_ENV, slug
 from flows.core.private_files import job_umask, make_private
 from flows.launcher.local.gpus import shares, visible_gpus
-from flows.launcher.local.inherited_environment import inherited_environment
 from flows.launcher.local.job import LocalJob, LocalJobRequest, live_job, observe
 from flows.launcher.local.job_folder import JOB_DIR_ENV, JobFolder, JobSpec
-from flows.launcher.local.processes import open_descriptor
 from flows.launcher.local.slot_queue import next_ticket, queue_folders
-from flows.launcher.local.supervisor import READY
+from flows.launcher.local.supervisor_start import SupervisorStart, start_bare
 
-_SOURCE_ROOT: Final = Path(__file__).parents[3]
-_START: Final = (
-    "import sys; sys.path.append(sys.argv[1]); "
-    "from flows.launcher.local.supervisor import main; main(sys.argv[2])"
-)
-_START_TIMEOUT_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 0.01
 _NAME_BYTES: Final = 200
 _DOWN: Final = "down"
@@ -50,6 +39,7 @@ class LocalStore:
         slots: Jobs that run at once; None: the number of GPUs, at least 1.
         cancel_grace_seconds: From SIGTERM to SIGKILL when a job is cancelled.
         uses_control_groups: Whether jobs get a control group where the system allows one.
+        start: Starts the supervisor of a job.
     """
 
     def __init__(
@@ -59,8 +49,10 @@ class LocalStore:
         slots: int | None,
         cancel_grace_seconds: float,
         uses_control_groups: bool = True,
+        start: SupervisorStart = start_bare,
     ) -> None:
         self._root = root
+        self._start = start
         self._uses_control_groups = uses_control_groups
         self._chosen_slots = slots
         self._cancel_grace_seconds = cancel_grace_seconds
@@ -99,7 +91,7 @@ class LocalStore:
             (self._root / cluster / _DOWN).unlink(missing_ok=True)
             job = self._observe(cluster, job_id)
             if job is None:
-                self._supervise(folder)
+                self._start(folder)
         except OSError as error:
             raise LaunchFailed(
                 f"job {job_id} could not be launched in {folder.path}: {error.strerror}",
@@ -124,7 +116,7 @@ class LocalStore:
         folder = self._folder(cluster, job_id)
         if not folder.path.is_dir() or self._observe(cluster, job_id) is not None:
             return False
-        self._supervise(folder)
+        self._start(folder)
         return True
 
     def is_live(self, cluster: str, job_id: str) -> bool:
@@ -204,7 +196,7 @@ class LocalStore:
         """Wake the job's supervisor to read the request; start a new one if it died."""
         pid = folder.supervisor_pid()
         if pid is None:
-            self._supervise(folder)
+            self._start(folder)
         elif pid:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGUSR1)
@@ -235,32 +227,6 @@ class LocalStore:
     def _devices(self, request: LocalJobRequest) -> list[str]:
         is_shared = self.slots > 1 and not request.sets_devices
         return shares(self._gpus, self.slots) if is_shared else []
-
-    def _supervise(self, folder: JobFolder) -> None:
-        """Start a supervisor and wait until it is ready; a surplus one ends by itself."""
-        command = [sys.executable, "-I", "-S", "-c", _START, str(_SOURCE_ROOT), str(folder.path)]
-        with (
-            open_descriptor(folder.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as log,
-            subprocess.Popen(
-                command,
-                cwd="/",
-                env=inherited_environment(os.environ),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                bufsize=0,
-                start_new_session=True,
-            ) as starter,
-        ):
-            assert starter.stdout is not None  # noqa: S101 - stdout=PIPE
-            poll = select.poll()
-            poll.register(starter.stdout, select.POLLIN)
-            answered = poll.poll(_START_TIMEOUT_SECONDS * 1000)
-            if answered and starter.stdout.read(1) != READY:
-                raise LaunchFailed(
-                    f"the supervisor of job {folder.path.name} did not start",
-                    f"Read {folder.log_path}, then launch the job again",
-                )
 
     def _folder(self, cluster: str, job_id: str) -> JobFolder:
         return JobFolder(self._root / cluster / "jobs" / job_id)

@@ -12,10 +12,11 @@ import os
 import signal
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Final, Protocol
 
 from flows.core.states import TerminationReason
 from flows.core.training.recorder import record_folder
@@ -24,6 +25,7 @@ from flows.launcher.local.job_tree import IGNORED, JobTree
 from flows.launcher.local.memory_shortage import MemoryShortage
 from flows.launcher.local.slot_queue import SlotQueue
 from flows.launcher.local.usage_sampler import UsageSampler
+from flows.launcher.local.warm.door import Door
 from flows.launcher.signals import signal_from_outside
 
 READY: Final = b"1"
@@ -34,11 +36,27 @@ LEFTOVER_GRACE_SECONDS: Final = 2.0
 _QUEUE_LOOK_SECONDS: Final = 2.0
 _SHORTEST_LOOK_SECONDS: Final = 0.05
 _END_LOOK_SECONDS: Final = 0.1
-_WAKES: Final = frozenset({signal.SIGCHLD, signal.SIGUSR1, signal.SIGALRM})
+_WAKES: Final = frozenset({signal.SIGCHLD, signal.SIGUSR1, signal.SIGALRM, signal.SIGIO})
 
 
-def main(job_dir: str) -> None:
-    """Supervise the job in `job_dir` from a process of its own."""
+class DoorMaker(Protocol):
+    """Makes the door of a job, through which its scripts have commands forked."""
+
+    def __call__(self, folder: JobFolder, enter: Callable[[int], None]) -> Door:
+        """Make the door of the job in `folder`; `enter` takes in a forked process."""
+        ...
+
+
+def main(job_dir: str, *, make_door: DoorMaker | None = None) -> None:
+    """Supervise the job in `job_dir` from a process of its own.
+
+    Args:
+        job_dir: The job's folder.
+        make_door: Makes the job's door; None: it has none.
+
+    Raises:
+        Became: This is a process that was forked for a command of the job.
+    """
     if os.fork():
         os._exit(0)
     for number in IGNORED:
@@ -59,7 +77,7 @@ def main(job_dir: str) -> None:
         return
     os.pwrite(lock, b"%d\n" % os.getpid(), 0)
     try:
-        Supervisor(folder, folder.spec()).supervise()
+        Supervisor(folder, folder.spec(), make_door=make_door).supervise()
     except Exception:  # noqa: BLE001 - the process's edge: report why, and do not stay pending
         traceback.print_exc()
         if folder.process_record() is None:
@@ -69,10 +87,13 @@ def main(job_dir: str) -> None:
 class Supervisor:
     """Brings one job to its end, whatever its state; the caller holds the job's lock."""
 
-    def __init__(self, folder: JobFolder, spec: JobSpec) -> None:
+    def __init__(
+        self, folder: JobFolder, spec: JobSpec, *, make_door: DoorMaker | None = None
+    ) -> None:
         self._folder = folder
         self._spec = spec
         self._tree = JobTree(folder, spec)
+        self._door = make_door(folder, self._tree.enter) if make_door else None
         self._shortage = MemoryShortage(None)
         root = folder.path.parents[2]
         self._queue = SlotQueue(root, ticket=spec.ticket, slots=spec.slots)
@@ -109,13 +130,26 @@ class Supervisor:
     def _run(self, slot: int) -> ExitRecord:
         started_at = max(time.time(), self._spec.submitted_at)
         since = time.monotonic()
-        error = self._tree.start(slot=slot, slot_fd=self._queue.slot_fd, started_at=started_at)
+        error = self._tree.start(
+            slot=slot,
+            slot_fd=self._queue.slot_fd,
+            started_at=started_at,
+            programs=self._open_door(),
+        )
         if error:
             _log(f"cannot start {self._spec.shell}: {error}")
             return _exit_record(TerminationReason.LAUNCH_FAILED)
         group = self._tree.group
         self._shortage = MemoryShortage(group.path if group else None)
         return self._watch(started_at, since=since)
+
+    def _open_door(self) -> str:
+        """Take requests for commands; return the folder of the program that makes them."""
+        if self._door is None or not self._door.open():
+            self._door = None
+            return ""
+        self._tree.on_end = self._door.note_end
+        return self._door.programs
 
     def _watch(self, started_at: float, *, since: float | None) -> ExitRecord:
         """Wait for the job's end, end every process that is left, and describe the end.
@@ -127,6 +161,8 @@ class Supervisor:
         sampler = self._sampler(started_at)
         reason = self._wait_for_end(sampler)
         sampler.finish()
+        if self._door is not None:
+            self._door.close()
         now = time.time() if since is None else started_at + time.monotonic() - since
         status = self._tree.exit_status
         # Before the end is on record: if this process dies in between, its successor does both.
@@ -144,6 +180,8 @@ class Supervisor:
         reason: TerminationReason | None = None
         terminated_at = 0.0
         while self._tree.is_alive():
+            if self._door is not None:
+                self._door.serve()
             grace = self._folder.cancel_request()
             if reason is None:
                 # The script's end or a request decides for good, whichever is observed first.
@@ -157,6 +195,8 @@ class Supervisor:
                     _wait(max(_SHORTEST_LOOK_SECONDS, sampler.seconds_until_next()))
                     continue
                 terminated_at = time.monotonic()
+                if self._door is not None:
+                    self._door.end()
                 self._tree.signal(signal.SIGTERM)
                 self._tree.signal(signal.SIGCONT)  # a stopped process would not handle it
             if reason is not TerminationReason.USER_CANCELLED:
