@@ -144,7 +144,7 @@ class Gpu(Value):
     """A GPU of the machine that would run the job."""
 
     name: str
-    memory_gb: float
+    memory_gb: float | None = Field(description="Null: none of its own, or not reported.")
     free_memory_gb: float | None = None
     compute_capability: str | None = None
 

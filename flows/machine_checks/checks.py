@@ -11,6 +11,7 @@ from flows.core.checks.config_errors import note_oumi_problems
 from flows.core.checks.launch import Launch
 from flows.core.findings import CloudReadiness, Finding, FindingCode, Gpu, Hardware, WorkerFindings
 from flows.core.foreign_errors import note_defects
+from flows.core.settings import Settings
 from flows.launcher.bounded import Looks, in_time
 from flows.launcher.oumi.machine import Machine
 from flows.launcher.oumi.registry import OumiRegistry
@@ -56,7 +57,7 @@ class WorkerChecks:
     def of_this_machine(cls) -> "WorkerChecks":
         """The checks of the worker's own machine."""
         return cls(
-            machine=Machine(),
+            machine=Machine(slots=Settings().local_slots),
             hub=Hub(os.environ, timeout_seconds=_HUB_SECONDS),
             registry=OumiRegistry(),
             clouds=SkyReadiness(),

@@ -31,7 +31,7 @@ from flows.job.intervals import USUAL, Intervals
 from flows.job.job_flow import run_job
 from flows.job.run_request import known_name
 from flows.job.runtime import Runtime, set_current_runtime
-from flows.launcher.local.gpus import visible_gpus
+from flows.launcher.local.gpus import read_gpus
 from flows.launcher.oumi_launcher import OumiLauncher
 from flows.launcher.port import Launcher
 from flows.machine_checks.checks import WorkerChecks
@@ -95,7 +95,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         self._intervals = intervals
         self._longest_queue = longest_queue
         self._owner = Owner.current(self._settings.home)
-        local_limit = self._settings.local_slots or max(1, len(visible_gpus()))
+        local_limit = self._settings.local_slots or max(1, len(read_gpus().devices))
         self._slots = Slots(limit=self._limit, local_limit=local_limit)
         self._flows = DeployedFlows()
         self._errors = RepeatedErrors(pause_seconds=intervals.sweep)

@@ -191,6 +191,9 @@ class FakeMachine(Machine):
         super().__init__()
         self._options = options
 
+    def gpu_count(self) -> int:
+        return len(self.hardware().gpus)
+
     def hardware(self) -> Hardware:
         asked = parse_accelerator(self._options.get("gpu", "H200"))
         assert asked

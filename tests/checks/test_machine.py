@@ -2,37 +2,32 @@ import asyncio
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flows.core.findings import Gpu
 from flows.launcher.bounded import in_time
+from flows.launcher.local.gpus import read_gpus
 from flows.launcher.oumi.machine import Machine
+from tests.support.fake_nvml import FakeGpu, FakeNvml
 
-TWO = """\
-0, GPU-aaaa, NVIDIA H200, 143771, 143000, 9.0, 570.86.10
-1, GPU-bbbb, Tesla T4, 15360, 15000, 7.5, 570.86.10
-"""
+H200 = FakeGpu("GPU-aaaa", total=143771 * 2**20, free=143000 * 2**20)
+T4 = FakeGpu("GPU-bbbb", "Tesla T4", 15360 * 2**20, 15000 * 2**20, [7, 5])
 
 
-@pytest.fixture
-def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    tool = tmp_path / "bin" / "nvidia-smi"
-    tool.parent.mkdir()
-    monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
+@pytest.fixture(autouse=True)
+def all_gpus_visible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    return tool
 
 
-def says(tool: Path, text: str, code: int = 0) -> None:
-    tool.write_text(f"#!/bin/sh\ncat <<'END'\n{text}END\nexit {code}\n")
-    tool.chmod(0o755)
+def machine(*gpus: FakeGpu) -> Machine:
+    return Machine(nvml=FakeNvml(*gpus))
 
 
-def test_gpus_are_told_with_memory_and_capability(nvidia_smi: Path) -> None:
-    says(nvidia_smi, TWO)
-    seen = Machine().hardware()
+def test_gpus_are_described_with_memory_and_capability() -> None:
+    seen = machine(H200, T4).hardware()
     assert seen.gpus == [
         Gpu(name="NVIDIA H200", memory_gb=140.4, free_memory_gb=139.6, compute_capability="9.0"),
         Gpu(name="Tesla T4", memory_gb=15.0, free_memory_gb=14.6, compute_capability="7.5"),
@@ -44,34 +39,61 @@ def test_gpus_are_told_with_memory_and_capability(nvidia_smi: Path) -> None:
 
 @pytest.mark.parametrize(
     ("chosen", "names"),
-    [("1", ["Tesla T4"]), ("GPU-aaaa", ["NVIDIA H200"]), ("", []), ("-1", []), ("1,0", None)],
+    [
+        ("1", ["Tesla T4"]),
+        ("GPU-aaaa", ["NVIDIA H200"]),
+        ("GPU-a", ["NVIDIA H200"]),
+        ("", []),
+        ("-1", []),
+        ("1,0", ["Tesla T4", "NVIDIA H200"]),
+        ("0,7,1", ["NVIDIA H200"]),
+        ("0,0", ["NVIDIA H200"]),
+    ],
 )
 def test_only_the_gpus_that_a_job_here_would_see_count(
-    nvidia_smi: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, names: list[str] | None
+    monkeypatch: pytest.MonkeyPatch, chosen: str, names: list[str]
 ) -> None:
-    says(nvidia_smi, TWO)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
-    seen = [gpu.name for gpu in Machine().hardware().gpus]
-    assert seen == (["NVIDIA H200", "Tesla T4"] if names is None else names)
+    seen = machine(H200, T4)
+    assert [gpu.name for gpu in seen.hardware().gpus] == names
+    assert seen.gpu_count() == len(names)
 
 
-@pytest.mark.parametrize(
-    ("text", "code"),
-    [("NVIDIA-SMI has failed because it could not talk to the driver.\n", 9), ("\n", 0),
-     ("0, GPU-a, GB10, [N/A], [N/A], 12.1, 580\n", 0)],
-)  # fmt: skip
-def test_a_driver_that_does_not_work_is_no_gpu(nvidia_smi: Path, text: str, code: int) -> None:
-    says(nvidia_smi, text, code)
-    seen = Machine().hardware()
-    assert (seen.accelerator_count, seen.gpus) == (0, [])
+def test_a_gpu_without_memory_of_its_own_counts() -> None:
+    seen = machine(FakeGpu("GPU-c", "NVIDIA GB10", None, 0, [12, 1])).hardware()
+    assert seen.gpus == [Gpu(name="NVIDIA GB10", memory_gb=None, compute_capability="12.1")]
+    assert (seen.accelerator_type, seen.accelerator_count) == ("cuda", 1)
 
 
-def test_the_machine_is_looked_at_again_after_half_a_minute(nvidia_smi: Path) -> None:
+def test_a_name_that_is_not_utf_8_hides_no_gpu() -> None:
+    seen = machine(replace(T4, is_unreadable=True)).hardware()
+    assert [(gpu.name, gpu.memory_gb) for gpu in seen.gpus] == [("GPU", 15.0)]
+
+
+def test_the_instances_of_a_divided_gpu_count_instead_of_it() -> None:
+    gb = 2**30
+    parts = [FakeGpu(f"MIG-{n}", "NVIDIA A100 MIG 1g.10gb", 10 * gb, 9 * gb, None) for n in "ab"]
+    seen = machine(FakeGpu("GPU-d", "NVIDIA A100", 80 * gb, 80 * gb, [8, 0], parts=parts), T4)
+    assert [(gpu.name, gpu.memory_gb, gpu.compute_capability) for gpu in seen.hardware().gpus] == [
+        ("NVIDIA A100 MIG 1g.10gb", 10.0, "8.0"),
+        ("NVIDIA A100 MIG 1g.10gb", 10.0, "8.0"),
+        ("Tesla T4", 15.0, "7.5"),
+    ]
+    devices = read_gpus(FakeNvml(FakeGpu("GPU-d", parts=parts))).devices
+    assert [(one.name, one.is_mig) for one in devices] == [("MIG-a", True), ("MIG-b", True)]
+
+
+def test_a_driver_that_does_not_work_is_no_gpu() -> None:
+    seen = Machine(nvml=FakeNvml(H200, works=False)).hardware()
+    assert (seen.accelerator_type, seen.accelerator_count, seen.gpus) == ("none", 0, [])
+
+
+def test_the_machine_is_looked_at_again_after_half_a_minute() -> None:
     now = 0.0
-    machine = Machine(clock=lambda: now)
-    says(nvidia_smi, TWO)
+    nvml = FakeNvml(H200, T4)
+    machine = Machine(clock=lambda: now, nvml=nvml)
     assert len(machine.hardware().gpus) == 2
-    says(nvidia_smi, "")
+    nvml.gpus.clear()
     now = 29.0
     assert len(machine.hardware().gpus) == 2
     now = 31.0

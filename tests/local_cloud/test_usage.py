@@ -4,13 +4,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from flows.core.models import GpuUsage, Usage
 from flows.core.training.record import TrainingRecord
 from flows.core.training.usage import read_usage
 from flows.launcher.local.usage_sampler import Gpus, UsageSampler
+from tests.support.fake_nvml import FakeGpu, FakeNvml
 from tests.support.waiting import eventually_sync
 
 WORK = """
@@ -26,27 +26,18 @@ sys.stdin.read()
 """
 
 
-class NvmlError(Exception):
-    """As pynvml.NVMLError."""
-
-
-def fake_nvml(count: int) -> Any:
+def fake_nvml(count: int) -> FakeNvml:
     """A machine with GPUs, of which number 1 does not report its power."""
-
-    def power(gpu: int) -> int:
-        if gpu == 1:
-            raise NvmlError
-        return 250_000
-
-    return SimpleNamespace(
-        NVMLError=NvmlError,
-        nvmlInit=lambda: None,
-        nvmlDeviceGetCount=lambda: count,
-        nvmlDeviceGetHandleByIndex=lambda number: number,
-        nvmlDeviceGetHandleByUUID=lambda uuid: int(uuid.removeprefix("GPU-")),
-        nvmlDeviceGetUtilizationRates=lambda gpu: SimpleNamespace(gpu=10 * gpu),
-        nvmlDeviceGetMemoryInfo=lambda gpu: SimpleNamespace(used=gpu * 2**30),
-        nvmlDeviceGetPowerUsage=power,
+    return FakeNvml(
+        *(
+            FakeGpu(
+                f"GPU-{number}",
+                free=(141 - number) * 2**30,
+                utilization=10 * number,
+                power=None if number == 1 else 250_000,
+            )
+            for number in range(count)
+        )
     )
 
 
@@ -113,9 +104,7 @@ def test_without_devices_every_gpu_is_recorded() -> None:
 
 
 def test_a_driver_that_does_not_answer_leaves_the_gpus_out() -> None:
-    nvml = fake_nvml(1)
-    nvml.nvmlInit = lambda: (_ for _ in ()).throw(NvmlError)
-    assert Gpus(nvml, "").read() == {}
+    assert Gpus(FakeNvml(FakeGpu("GPU-0"), works=False), "").read() == {}
 
 
 def test_without_samples_the_use_is_not_known(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ class LocalJobRequest:
     key: str | None = None
     sets_devices: bool = False
     """Whether the job chooses its GPUs itself."""
+    gpus: int = 0
+    """Whole GPUs that it asks for; 0: one share of the machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

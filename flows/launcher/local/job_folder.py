@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from flows.launcher.local.processes import lock_holder, open_descriptor
+from flows.launcher.local.slots import Unit
 
 JOB_DIR_ENV: Final = "OUMI_FLOWS_JOB_DIR"
 """Environment variable of every process of a job; its value identifies stray processes."""
@@ -52,15 +53,18 @@ class JobSpec(NamedTuple):
     submitted_at: float
     ticket: int
     """Place in the order of submission, over all clusters; no clock involved."""
-    slots: int
-    devices: list[str]
-    """CUDA_VISIBLE_DEVICES of each slot; empty: unchanged."""
+    units: list[Unit]
+    """What the machine has, to wait for."""
     is_keyed: bool
     """Whether the caller chose the id, and can therefore launch the same job again."""
     uses_control_group: bool = True
     """Whether its processes get a control group of their own where the system allows it."""
     umask: int | None = None
     """Of the job's processes; None: that of the supervisor."""
+    gpus: int = 0
+    """Whole GPUs that it asks for; 0: one share of the machine."""
+    sets_devices: bool = False
+    """Whether it chooses its GPUs itself."""
 
 
 class ProcessRecord(NamedTuple):
@@ -70,10 +74,11 @@ class ProcessRecord(NamedTuple):
     leader_pid: int
     leader_start: int
     boot_id: str
-    slot: int
     started_at: float
     control_group: str = ""
     """Folder of the job's control group; empty: the system allowed none."""
+    devices: str = ""
+    """Its CUDA_VISIBLE_DEVICES; empty: as its supervisor's."""
 
 
 class ExitRecord(NamedTuple):
@@ -133,7 +138,13 @@ class JobFolder:
 
     def spec(self) -> JobSpec:
         """The request."""
-        return JobSpec(**json.loads((self.path / "spec.json").read_bytes()))
+        fields = json.loads((self.path / "spec.json").read_bytes())
+        # A job that was submitted before units has these.
+        devices = fields.get("devices") or [""] * fields.get("slots", 1)
+        before = [(str(number), device, number) for number, device in enumerate(devices)]
+        units = [Unit(*unit) for unit in fields.pop("units", before)]
+        known = {name: value for name, value in fields.items() if name in JobSpec._fields}
+        return JobSpec(**known, units=units)
 
     def supervisor_pid(self) -> int | None:
         """Pid of the live supervisor, None without one; 0 if this process cannot see it."""

@@ -5,16 +5,17 @@ import hashlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Never
 
 from flows.core.stopwatch import boot_id
 from flows.launcher.local.control_group import ControlGroup
+from flows.launcher.local.gpus import DEVICES_ENV
 from flows.launcher.local.job_folder import JOB_DIR_ENV, JobFolder, JobSpec, ProcessRecord
 from flows.launcher.local.processes import job_processes, read_process
-from flows.launcher.local.slot_queue import JOB_SLOT_FD
+from flows.launcher.local.slot_queue import job_descriptor
 
 IGNORED: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 """Signals that a supervisor ignores, and that a job handles by default."""
@@ -53,15 +54,15 @@ class JobTree:
             self._group = ControlGroup(Path(record.control_group))
 
     def start(
-        self, *, slot: int, slot_fd: int | None, started_at: float, programs: str = ""
+        self, *, devices: str, unit_fds: Sequence[int], started_at: float, programs: str = ""
     ) -> str:
         """Start the script; return why that failed, or an empty text.
 
         Its process waits until it is on record: a job without a record has never run.
 
         Args:
-            slot: Number of its slot.
-            slot_fd: Descriptor that holds the slot.
+            devices: ``CUDA_VISIBLE_DEVICES`` of the job; empty: unchanged.
+            unit_fds: Descriptors that hold its share of the machine.
             started_at: Wall-clock time.
             programs: Folder that comes first in its PATH; empty: none does.
         """
@@ -74,7 +75,11 @@ class JobTree:
             os.close(go_write)
             os.close(error_read)
             self._become_script(
-                slot=slot, slot_fd=slot_fd, go=go_read, error=error_write, programs=programs
+                devices=devices,
+                unit_fds=unit_fds,
+                go=go_read,
+                error=error_write,
+                programs=programs,
             )
         os.close(go_read)
         os.close(error_write)
@@ -85,9 +90,9 @@ class JobTree:
             leader_pid=pid,
             leader_start=child.start if child else 0,
             boot_id=boot_id(),
-            slot=slot,
             started_at=started_at,
             control_group=str(self._group.path) if self._group else "",
+            devices=devices,
         )
         try:
             self._folder.record_process(self._record)
@@ -186,7 +191,7 @@ class JobTree:
         return group
 
     def _become_script(
-        self, *, slot: int, slot_fd: int | None, go: int, error: int, programs: str
+        self, *, devices: str, unit_fds: Sequence[int], go: int, error: int, programs: str
     ) -> Never:
         try:
             os.setsid()
@@ -195,11 +200,13 @@ class JobTree:
             log = os.open(self._folder.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            if slot_fd is not None:
-                os.dup2(slot_fd, JOB_SLOT_FD)
+            for number, fd in enumerate(unit_fds):
+                os.dup2(fd, job_descriptor(number))
             env = {**os.environ, **self._spec.env}
-            if self._spec.devices:
-                env["CUDA_VISIBLE_DEVICES"] = self._spec.devices[slot]
+            if devices:
+                if DEVICES_ENV not in env:  # so the numbers are those of NVML
+                    env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+                env[DEVICES_ENV] = devices
             if programs:
                 env["PATH"] = os.pathsep.join([programs, env.get("PATH", os.defpath)])
             if self._spec.umask is not None:

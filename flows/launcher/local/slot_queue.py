@@ -1,21 +1,32 @@
 """The queue for slots, which the waiting supervisors keep themselves. Standard library only.
 
-A supervisor that waits holds a lock on its ticket's file; one that runs a job holds a lock on a
-slot's file, which the job's processes inherit. Locks end with the processes that hold them, so a
-crash needs no clean-up, and a slot is free only when its job has ended too.
+A supervisor that waits holds a lock on its ticket's file; one that runs a job holds a lock on the
+file of each of its units, which the job's processes inherit. Locks end with the processes that hold
+them, so a crash needs no clean-up, and a unit is free only when its job has ended too. Only the
+first in the queue takes units: a job of four GPUs waits until four are free, and none passes it.
 """
 
 import fcntl
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from flows.launcher.local.processes import lock_holder, open_descriptor
+from flows.launcher.local.slots import Unit, choose_units
 
-JOB_SLOT_FD: Final = 250
-"""Descriptor through which a job's processes keep their slot; too high for scripts to use."""
+_JOB_SLOT_FD: Final = 250
+_MORE_SLOT_FDS: Final = 255
+"""Descriptors through which a job's processes keep their units; too high for scripts to use, and
+not 255, which is bash's own.
+"""
+
+
+def job_descriptor(number: int) -> int:
+    """The descriptor through which a job's processes keep the unit of this number."""
+    return _MORE_SLOT_FDS + number if number else _JOB_SLOT_FD
 
 
 def queue_folders(root: Path) -> tuple[Path, Path]:
@@ -33,14 +44,22 @@ def next_ticket(root: Path) -> int:
 
 
 class SlotQueue:
-    """One supervisor's place in the queue, then its slot."""
+    """One supervisor's place in the queue, then its units.
 
-    def __init__(self, root: Path, *, ticket: int, slots: int) -> None:
+    Args:
+        root: The folder of all clusters.
+        ticket: Its number in the order of submission.
+        units: What the machine has.
+        gpus: Whole GPUs that the job asks for; 0: one share.
+    """
+
+    def __init__(self, root: Path, *, ticket: int, units: Sequence[Unit], gpus: int) -> None:
         self._waiting, self._slots_dir = queue_folders(root)
         self._place = self._waiting / f"{ticket:020d}"
         self._place_fd: int | None = None
-        self._slots = slots
-        self.slot_fd: int | None = None
+        self._units = units
+        self._gpus = gpus
+        self.unit_fds: list[int] = []
 
     def join(self) -> None:
         """Take its place, which others see only once it is locked."""
@@ -49,21 +68,27 @@ class SlotQueue:
         fcntl.lockf(self._place_fd, fcntl.LOCK_EX)
         draft.rename(self._place)
 
-    def take_slot(self) -> int | None:
-        """Take a slot and return its number; None if others come first or no slot is free."""
+    def take_units(self) -> list[Unit]:
+        """Take the job's units; empty if others come first or too few are free."""
         if self._head() != self._place:
-            return None
-        for slot in range(self._slots):
-            fd = os.open(self._slots_dir / str(slot), os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(fd)
-                continue
-            self.slot_fd = fd
+            return []
+        free = {unit.lock: fd for unit in self._units if (fd := self._lock(unit)) is not None}
+        chosen = choose_units(self._units, free, gpus=self._gpus)
+        self.unit_fds = [free.pop(unit.lock) for unit in chosen]
+        for fd in free.values():
+            os.close(fd)
+        if chosen:
             self.leave()
-            return slot
-        return None
+        return chosen
+
+    def _lock(self, unit: Unit) -> int | None:
+        fd = os.open(self._slots_dir / unit.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        return fd
 
     def leave(self) -> None:
         """Give up its place, and wake the next supervisor."""
@@ -74,10 +99,11 @@ class SlotQueue:
             self._wake_head()
 
     def release(self) -> None:
-        """Give up its slot, and wake the next supervisor."""
-        if self.slot_fd is not None:
-            os.close(self.slot_fd)
-            self.slot_fd = None
+        """Give up its units, and wake the next supervisor."""
+        if self.unit_fds:
+            for fd in self.unit_fds:
+                os.close(fd)
+            self.unit_fds = []
             self._wake_head()
 
     def _head(self) -> Path | None:

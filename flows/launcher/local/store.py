@@ -19,10 +19,11 @@ from typing import Final
 from flows.core.errors import InvalidArgument, JobNotFound, LaunchFailed
 from flows.core.names import JOB_KEY_ENV, slug
 from flows.core.private_files import job_umask, make_private
-from flows.launcher.local.gpus import shares, visible_gpus
+from flows.launcher.local.gpus import read_gpus
 from flows.launcher.local.job import LocalJob, LocalJobRequest, live_job, observe
 from flows.launcher.local.job_folder import JOB_DIR_ENV, JobFolder, JobSpec
 from flows.launcher.local.slot_queue import next_ticket, queue_folders
+from flows.launcher.local.slots import Unit, make_units
 from flows.launcher.local.supervisor_start import SupervisorStart, start_bare
 
 _LOOK_SECONDS: Final = 0.01
@@ -61,11 +62,16 @@ class LocalStore:
     @cached_property
     def slots(self) -> int:
         """How many jobs run at once."""
-        return self._chosen_slots or max(1, len(self._gpus))
+        return self._chosen_slots or max(1, self.gpus)
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs its jobs share."""
+        return len({unit.device for unit in self._units if unit.device})
 
     @cached_property
-    def _gpus(self) -> list[str]:
-        return visible_gpus()
+    def _units(self) -> list[Unit]:
+        return make_units(read_gpus().devices, self._chosen_slots)
 
     def launch(self, cluster: str, request: LocalJobRequest) -> LocalJob:
         """Submit a job and return once it runs or has its place in the queue.
@@ -74,7 +80,8 @@ class LocalStore:
         job could run, the job starts now.
 
         Raises:
-            InvalidArgument: The cluster or the key cannot name a folder.
+            InvalidArgument: The cluster or the key cannot name a folder, or the job asks for more
+                GPUs than there are.
             LaunchFailed: The job's folder could not be written or its supervisor not started.
         """
         job_id = request.key or f"{slug(request.name)}-{secrets.token_hex(4)}"
@@ -87,6 +94,7 @@ class LocalStore:
         folder = self._folder(cluster, job_id)
         try:
             if not folder.path.is_dir():
+                self._refuse_too_many(request)
                 self._create(folder, cluster, job_id, request)
             (self._root / cluster / _DOWN).unlink(missing_ok=True)
             job = self._observe(cluster, job_id)
@@ -216,17 +224,23 @@ class LocalStore:
             cancel_grace_seconds=self._cancel_grace_seconds,
             submitted_at=time.time(),
             ticket=next_ticket(self._root),
-            slots=self.slots,
-            devices=self._devices(request),
+            units=self._units,
+            gpus=request.gpus,
+            sets_devices=request.sets_devices,
             is_keyed=request.key is not None,
             uses_control_group=self._uses_control_groups,
             umask=job_umask(),
         )
         folder.create(spec, setup=request.setup, run=request.run)
 
-    def _devices(self, request: LocalJobRequest) -> list[str]:
-        is_shared = self.slots > 1 and not request.sets_devices
-        return shares(self._gpus, self.slots) if is_shared else []
+    def _refuse_too_many(self, request: LocalJobRequest) -> None:
+        if request.gpus > self.gpus:
+            raise InvalidArgument(
+                f"the job asks for {request.gpus} GPUs, and this machine has {self.gpus}",
+                f"Ask for {self.gpus} or fewer, or use a machine with more"
+                if self.gpus
+                else "Leave gpus out, or use a machine with GPUs",
+            )
 
     def _folder(self, cluster: str, job_id: str) -> JobFolder:
         return JobFolder(self._root / cluster / "jobs" / job_id)

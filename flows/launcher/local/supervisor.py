@@ -20,10 +20,12 @@ from typing import Final, Protocol
 
 from flows.core.states import TerminationReason
 from flows.core.training.recorder import record_folder
+from flows.launcher.local.gpus import DEVICES_ENV
 from flows.launcher.local.job_folder import ExitRecord, JobFolder, JobSpec
 from flows.launcher.local.job_tree import IGNORED, JobTree
 from flows.launcher.local.memory_shortage import MemoryShortage
 from flows.launcher.local.slot_queue import SlotQueue
+from flows.launcher.local.slots import Unit, devices_of
 from flows.launcher.local.usage_sampler import UsageSampler
 from flows.launcher.local.warm.door import Door
 from flows.launcher.signals import signal_from_outside
@@ -96,7 +98,7 @@ class Supervisor:
         self._door = make_door(folder, self._tree.enter) if make_door else None
         self._shortage = MemoryShortage(None)
         root = folder.path.parents[2]
-        self._queue = SlotQueue(root, ticket=spec.ticket, slots=spec.slots)
+        self._queue = SlotQueue(root, ticket=spec.ticket, units=spec.units, gpus=spec.gpus)
 
     def supervise(self) -> None:
         """Run the job, or end what is left of it after its earlier supervisor died."""
@@ -104,8 +106,8 @@ class Supervisor:
         if record is None:
             self._queue.join()
             _say_ready()
-            slot = self._wait_for_slot()
-            ended = self._cancelled_in_queue() if slot is None else self._run(slot)
+            units = self._wait_for_units()
+            ended = self._run(units) if units else self._cancelled_in_queue()
         else:
             _say_ready()
             self._tree.adopt(record)
@@ -114,25 +116,27 @@ class Supervisor:
         self._queue.release()
         self._folder.flush()
 
-    def _wait_for_slot(self) -> int | None:
-        """Wait for a slot and return its number; None if the job was cancelled first."""
+    def _wait_for_units(self) -> list[Unit]:
+        """Wait for what the job needs of the machine; empty if it was cancelled first."""
         while self._folder.cancel_request() is None:
-            slot = self._queue.take_slot()
-            if slot is not None:
-                return slot
+            units = self._queue.take_units()
+            if units:
+                return units
             _wait(_QUEUE_LOOK_SECONDS)
-        return None
+        return []
 
     def _cancelled_in_queue(self) -> ExitRecord:
         self._queue.leave()
         return _exit_record(TerminationReason.USER_CANCELLED)
 
-    def _run(self, slot: int) -> ExitRecord:
+    def _run(self, units: list[Unit]) -> ExitRecord:
         started_at = max(time.time(), self._spec.submitted_at)
         since = time.monotonic()
+        devices, whole = devices_of(units), devices_of(self._spec.units)
+        is_free = self._spec.sets_devices or devices == whole
         error = self._tree.start(
-            slot=slot,
-            slot_fd=self._queue.slot_fd,
+            devices="" if is_free else devices,
+            unit_fds=self._queue.unit_fds,
             started_at=started_at,
             programs=self._open_door(),
         )
@@ -207,14 +211,14 @@ class Supervisor:
         return reason or self._own_end()
 
     def _sampler(self, started_at: float) -> UsageSampler:
-        record, devices = self._folder.process_record(), self._spec.devices
+        record = self._folder.process_record()
         group = self._tree.group
         return UsageSampler(
             record_folder(self._folder.log_path),
             pids=self._tree.members if group is None else lambda: sorted(group.pids()),
             cpu_seconds=lambda: group.cpu_seconds() if group else None,
             started_at=started_at,
-            devices=devices[record.slot] if devices and record else "",
+            devices=(record and record.devices) or os.environ.get(DEVICES_ENV, ""),
         )
 
     def _own_end(self) -> TerminationReason:

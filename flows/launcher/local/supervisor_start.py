@@ -4,6 +4,7 @@ import os
 import select
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -16,8 +17,8 @@ from flows.launcher.local.supervisor import READY
 SOURCE_ROOT: Final = Path(__file__).parents[3]
 """The folder that holds the package `flows`."""
 _START: Final = (
-    "import sys; sys.path.append(sys.argv[1]); "
-    "from flows.launcher.local.supervisor import main; main(sys.argv[2])"
+    "import sys; sys.path += sys.argv[2:]; "
+    "from flows.launcher.local.supervisor import main; main(sys.argv[1])"
 )
 _START_TIMEOUT_SECONDS: Final = 30.0
 
@@ -36,7 +37,10 @@ class SupervisorStart(Protocol):
 
 def start_bare(folder: JobFolder) -> None:
     """Start a supervisor as a bare interpreter; see `SupervisorStart`."""
-    command = [sys.executable, "-I", "-S", "-c", _START, str(SOURCE_ROOT), str(folder.path)]
+    # NVML's module may be elsewhere than ours.
+    nvml = find_spec("pynvml")
+    roots = [str(SOURCE_ROOT), *([str(Path(nvml.origin).parent)] if nvml and nvml.origin else [])]
+    command = [sys.executable, "-I", "-S", "-c", _START, str(folder.path), *roots]
     with (
         open_descriptor(folder.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as log,
         subprocess.Popen(

@@ -1,6 +1,5 @@
 """Samples what a local job uses of its machine, for its record. Standard library, and NVML."""
 
-import importlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from flows.core.training.usage_names import (
     USAGE_SEGMENT,
     gpu_metric,
 )
+from flows.launcher.local.gpus import find_handles, load_nvml
 
 _PROC: Final = Path("/proc")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -29,7 +29,6 @@ _FIRST_SECONDS: Final = 0.5
 _LONGEST_SECONDS: Final = 5.0
 _GROWTH: Final = 0.05
 """The next sample waits for this share of the job's age, within the two limits above."""
-_NVIDIA: Final = Path("/dev/nvidiactl")
 
 
 class _Used(NamedTuple):
@@ -68,7 +67,7 @@ class UsageSampler:
         self._pids = pids
         self._cpu_seconds = cpu_seconds
         self._started_at = started_at
-        self._gpus = Gpus(nvml or _load_nvml(), devices)
+        self._gpus = Gpus(nvml or load_nvml(), devices)
         self._used: dict[int, _Used] = {}
         self._peak = 0
         self._due_at = time.monotonic() + _FIRST_SECONDS
@@ -123,7 +122,7 @@ class Gpus:
         if nvml is not None:
             with suppress(Exception):  # of NVML, whose errors have no common base we could name
                 nvml.nvmlInit()
-                self._handles = self._find([name.strip() for name in devices.split(",") if name])
+                self._handles = find_handles(nvml, devices)
 
     def read(self) -> Mapping[str, float]:
         """Read the use of each GPU; what a GPU does not report is left out."""
@@ -141,25 +140,6 @@ class Gpus:
             GPU_MEMORY: lambda gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).used,
             GPU_POWER: lambda gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1000,  # from milliwatts
         }
-
-    def _find(self, names: list[str]) -> list[Any]:
-        if not names:
-            count = self._nvml.nvmlDeviceGetCount()
-            return [self._nvml.nvmlDeviceGetHandleByIndex(number) for number in range(count)]
-        return [
-            self._nvml.nvmlDeviceGetHandleByIndex(int(name))
-            if name.isdecimal()
-            else self._nvml.nvmlDeviceGetHandleByUUID(name)
-            for name in names
-        ]
-
-
-def _load_nvml() -> Any:
-    if not _NVIDIA.exists():
-        return None
-    with suppress(ImportError):
-        return importlib.import_module("pynvml")
-    return None
 
 
 def _read_process(pid: int) -> _Used | None:

@@ -1,6 +1,5 @@
 """The machine of the worker: GPUs, memory, packages. No package is imported to describe it."""
 
-import os
 import platform
 import re
 import time
@@ -8,16 +7,15 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
 from flows.core.findings import Gpu, Hardware
-from flows.launcher.local.gpus import nvidia_smi
+from flows.launcher.local.gpus import GpuDevice, Gpus, read_gpus
+from flows.launcher.local.slots import gpus_of_share
 
-_SECONDS: Final = 5.0
 _FRESH_SECONDS: Final = 30.0
-_QUERY: Final = "index,uuid,name,memory.total,memory.free,compute_cap,driver_version"
 _PACKAGES: Final = (
     "oumi", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "skypilot",
     "flash-attn", "bitsandbytes", "deepspeed", "vllm", "liger-kernel", "verl", "optuna", "autoawq",
@@ -30,18 +28,38 @@ class Machine:
 
     Args:
         clock: Monotonic seconds.
+        slots: Jobs that share it; None: as many as it has GPUs.
+        nvml: The module ``pynvml``; None: the installed one.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        slots: int | None = None,
+        nvml: Any = None,
+    ) -> None:
         self._clock = clock
-        self._seen: tuple[float, Hardware] | None = None
+        self._slots = slots
+        self._nvml = nvml
+        self._seen: tuple[float, Hardware, int] | None = None
 
     def hardware(self) -> Hardware:
         """Describe the machine; the answer is kept for 30 s. Blocks for up to 5 s."""
         now = self._clock()
         if self._seen is None or now - self._seen[0] > _FRESH_SECONDS:
-            self._seen = (now, _hardware())
+            gpus = read_gpus(self._nvml)
+            self._seen = (now, _hardware(gpus), len(gpus.devices))
         return self._seen[1]
+
+    def gpu_count(self) -> int:
+        """How many GPUs jobs here share, of those too that only CUDA_VISIBLE_DEVICES names."""
+        self.hardware()
+        return self._seen[2] if self._seen else 0
+
+    def gpus_of_job(self) -> int:
+        """How many GPUs a job gets that asks for none."""
+        return gpus_of_share(self.gpu_count(), self._slots)
 
     def has_package(self, name: str) -> bool:
         """Whether a package can be imported, by the name it is imported as."""
@@ -66,8 +84,9 @@ class Machine:
         return None
 
 
-def _hardware() -> Hardware:
-    gpus, driver = _nvidia_gpus()
+def _hardware(seen: Gpus) -> Hardware:
+    # Without NVML it is not known whether there are the GPUs that CUDA_VISIBLE_DEVICES names.
+    gpus = [] if seen.driver is None else [_gpu(device) for device in seen.devices]
     packages = {name: found for name in _PACKAGES if (found := _version(name))}
     if gpus:
         kind = "cuda"
@@ -82,7 +101,7 @@ def _hardware() -> Hardware:
         accelerator_type=kind,
         accelerator_count=len(gpus),
         gpus=gpus,
-        driver_version=driver,
+        driver_version=seen.driver or None,
         memory_gb=round(psutil.virtual_memory().total / 2**30, 1),
         packages=packages,
     )
@@ -101,40 +120,17 @@ def _torch_build() -> str:
     return "cpu" if re.search(r"^cuda\b", text, re.MULTILINE) else ""
 
 
-def _nvidia_gpus() -> tuple[list[Gpu], str | None]:
-    """The GPUs that a job here would see, and the driver's version."""
-    query = (f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits")
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus: list[Gpu] = []
-    driver: str | None = None
-    for line in nvidia_smi(*query, within_seconds=_SECONDS):
-        fields = [field.strip() for field in line.split(",")]
-        if len(fields) != _QUERY.count(",") + 1:
-            continue
-        index, uuid, name, total, free, capability, driver = fields
-        if not _is_chosen(index, uuid, chosen):
-            continue
-        gpus.append(
-            Gpu(
-                name=name,
-                memory_gb=_gb(total) or 0.0,
-                free_memory_gb=_gb(free),
-                compute_capability=capability if capability[:1].isdigit() else None,
-            )
-        )
-    return [gpu for gpu in gpus if gpu.memory_gb], driver
+def _gpu(device: GpuDevice) -> Gpu:
+    return Gpu(
+        name=device.model,
+        memory_gb=_gb(device.memory_bytes),
+        free_memory_gb=_gb(device.free_bytes),
+        compute_capability=device.capability or None,
+    )
 
 
-def _is_chosen(index: str, uuid: str, chosen: str | None) -> bool:
-    if chosen is None:
-        return True
-    names = [name.strip() for name in chosen.split(",") if name.strip()]
-    return any(name == index or uuid.startswith(name) for name in names if name != "-1")
-
-
-def _gb(mebibytes: str) -> float | None:
-    # "[N/A]" where memory is the host's own, as on some integrated GPUs.
-    return round(float(mebibytes) / 1024, 1) if mebibytes.replace(".", "").isdigit() else None
+def _gb(count: int | None) -> float | None:
+    return None if count is None else round(count / 2**30, 1)
 
 
 def _version(name: str) -> str:

@@ -41,6 +41,7 @@ def run_command(
     """
     request = became.request
     os.setsid()
+    _leave_gpus()
     _close_all_but({0, 1, 2, became.go, *became.files, *held})
     _mark_memory(request)
     is_wanted = os.read(became.go, 1)
@@ -69,6 +70,14 @@ def _take_files(request: CommandRequest, files: list[int]) -> None:
     for number, wanted in zip(high, request.files, strict=True):
         os.dup2(number, wanted)
         os.close(number)
+
+
+def _leave_gpus() -> None:
+    """Give up the supervisor's use of NVML, whose descriptors are about to be closed."""
+    if nvml := sys.modules.get("pynvml"):
+        library: Any = nvml
+        with suppress(library.NVMLError):
+            library.nvmlShutdown()
 
 
 def _close_all_but(kept: Collection[int]) -> None:

@@ -35,7 +35,7 @@ def why_cold(
         (not _is_same_identity(peer), "the command has another user or namespace"),
         (not {0, 1, 2}.issubset(request.files), "it has no input, output or error output"),
         (taken, f"descriptor {taken[:1]} is taken"),
-        (_has_gpu(), "a GPU is in use in the warm host"),
+        (_has_gpu(held), "a GPU is in use in the warm host"),
     )
     why = next((text for is_so, text in faults if is_so), "")
     path = None if why else imports.changed_file()
@@ -86,12 +86,12 @@ def _identity(pid: str) -> tuple[object, ...]:
     return (kept, spaces, root.st_dev, root.st_ino)
 
 
-def _has_gpu() -> bool:
-    """Whether this process has used a GPU: a process that it forks could not."""
+def _has_gpu(held: Collection[int]) -> bool:
+    """Whether the imports have used a GPU: a process that is forked from here could not."""
     torch: Any = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         return True
-    links = (f"/proc/self/fd/{number}" for number in own_files())
+    links = (f"/proc/self/fd/{number}" for number in held)
     return any(_target(link).startswith(("/dev/nvidia", "/dev/kfd")) for link in links)
 
 
