@@ -34,8 +34,12 @@ async def validate_config(config_path: str, task_type: ConfigType, client_cwd: s
 def _verdict(path: Path, task_type: ConfigType, folder: Path) -> OumiVerdict:
     # Imported here: deploying or importing the flow must not load Oumi.
     from flows.launcher.oumi.config_classes import oumi_problems
+    from flows.launcher.oumi.trainer_checks import trainer_problems
 
-    problems = oumi_problems(read_config(path).data, task_type, folder=folder)
+    data = read_config(path).data
+    problems = oumi_problems(data, task_type, folder=folder)
+    if task_type is ConfigType.TRAINING:
+        problems += trainer_problems(data, problems, folder=folder, processes=None)
     return OumiVerdict(
         summary=f"Oumi refuses {len(problems)} things in {path.name}." if problems else "Valid.",
         oumi_version=version("oumi"),

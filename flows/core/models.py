@@ -53,6 +53,9 @@ class NotifyOn(StrEnum):
     BAD = "bad"
 
 
+GpuCount = Annotated[int, Field(ge=1, le=1024)] | Literal["all"]
+"""GPUs of a job: a number, or all of the machine."""
+
 OverrideValue = str | int | float | bool | None | list[str | int | float | bool | None]
 
 
@@ -86,6 +89,11 @@ class JobRequest(Value):
     envs: dict[str, str] = Field(
         default_factory=dict[str, str],
         description="Environment variables of the job, over those of its config.",
+    )
+    gpus: GpuCount | None = Field(
+        default=None,
+        description="GPUs of this machine for the job, a training process on each. None: one share "
+        "of the machine, in one process.",
     )
     launcher_job_id: str | None = Field(
         default=None,

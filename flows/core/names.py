@@ -82,6 +82,9 @@ NOTIFY_TAG: Final = "notify-"
 _OWN_TAGS: Final = frozenset({TAG, "auto-scheduled"})
 _OWN_TAG_STARTS: Final = (f"{TAG}-", COMMAND_TAG, CLUSTER_TAG, LAUNCHER_TAG, NOTIFY_TAG, "cloud:")
 
+DEVICES_ENV: Final = "CUDA_VISIBLE_DEVICES"
+GPUS_ENV: Final = "OUMI_FLOWS_GPUS"
+"""Environment variable of a local job: the whole GPUs that it asked for."""
 JOB_KEY_ENV: Final = "OUMI_FLOWS_JOB_KEY"
 """Environment variable of every process of a job; its value is the launch key."""
 

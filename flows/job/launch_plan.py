@@ -9,8 +9,9 @@ from flows.core.checks.launch import Launch, read_launch
 from flows.core.configs.clouds import kind_of
 from flows.core.configs.clusters import free_cluster
 from flows.core.configs.plan import make_plan, with_own_output
+from flows.core.configs.processes import ALL
 from flows.core.configs.reader import ConfigFile, submitted_config
-from flows.core.errors import OumiFlowsError
+from flows.core.errors import InvalidConfig, OumiFlowsError
 from flows.core.models import JobRequest, Value
 from flows.core.provenance import Provenance, keep
 from flows.core.redaction import Redactor, config_secrets, own_secrets
@@ -21,6 +22,7 @@ from flows.job.resuming import choose_start
 from flows.job.run_record import RunRecord
 from flows.job.shared_output import Sharing
 from flows.launcher.job_environment import with_job_environment
+from flows.launcher.local.gpus import read_gpus
 
 
 class PreparedLaunch(Value):
@@ -122,6 +124,7 @@ class LaunchPlan:
                 command=request.command,
                 overrides=request.overrides,
                 envs=request.envs,
+                gpus=request.gpus,
             )
         return self._launch
 
@@ -150,11 +153,23 @@ class LaunchPlan:
         return []
 
     def _effective_request(self, config: ConfigFile) -> JobRequest:
-        """The request, with the output folder of this run if each run has its own."""
-        run = self._record.run
-        if not self._request.own_output:
-            return self._request
-        return with_own_output(self._request, config, names.firing(run.id, run.expected_start_time))
+        """The request, with its number of GPUs, and the folder of this run if each has its own.
+
+        Raises:
+            InvalidConfig: It asks for all GPUs, and the machine has none.
+        """
+        run, request = self._record.run, self._request
+        if request.gpus == ALL:
+            count = len(read_gpus().devices)
+            if not count:
+                raise InvalidConfig(
+                    "gpus is all, and the worker's machine has none",
+                    "Leave gpus out, or run it on a cloud with GPUs",
+                )
+            request = request.model_copy(update={"gpus": count})
+        if not request.own_output:
+            return request
+        return with_own_output(request, config, names.firing(run.id, run.expected_start_time))
 
     def _read_config(self) -> ConfigFile:
         """Read the config as submitted, even if its file has changed or moved since.

@@ -180,7 +180,8 @@ def attach() -> None:
     """
     # Oumi ends the job on any error of a file it loads.
     with suppress(Exception):
-        if os.environ.get("RANK", "0") == "0":
+        # `oumi distributed` only starts the processes of a training, of which the first records.
+        if os.environ.get("RANK", "0") == "0" and sys.argv[1:2] != ["distributed"]:
             process_recorder().note("start", {"pid": os.getpid(), "argv": sys.argv[:20]})
         if "transformers" not in sys.modules:
             return

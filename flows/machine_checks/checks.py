@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from flows.core.checks.config_errors import note_oumi_problems
 from flows.core.checks.launch import Launch
+from flows.core.configs.schema import ConfigType
 from flows.core.findings import CloudReadiness, Finding, FindingCode, Gpu, Hardware, WorkerFindings
 from flows.core.foreign_errors import note_defects
 from flows.core.settings import Settings
@@ -17,7 +18,7 @@ from flows.launcher.oumi.machine import Machine
 from flows.launcher.oumi.registry import OumiRegistry
 from flows.launcher.sky.readiness import SkyReadiness
 from flows.machine_checks.credentials import check_credentials
-from flows.machine_checks.hardware import check_hardware
+from flows.machine_checks.hardware import check_hardware, count_of
 from flows.machine_checks.hub import Hub
 from flows.machine_checks.repositories import RepositoryChecks
 from flows.machine_checks.training_data import TrainingDataCheck
@@ -34,6 +35,8 @@ _SKY_SECONDS: Final = 10.0
 """For SkyPilot just before a launch, while a cluster would take minutes."""
 _OUMI_SECONDS: Final = 30.0
 """For Oumi's classes just before a launch; their first import takes most of it."""
+_HERE_SECONDS: Final = 10.0
+"""The same for a job on this machine, which would fail within a minute itself."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,17 @@ class WorkerChecks:
         )
         if data:
             _logger.info("Training data: %s", data)
-        needs_look = any(
+        needs_look = launch.gpus is not None or any(
             recipe.model_name or recipe.engine[1] != "NATIVE" for recipe in launch.recipes
         )
         if needs_look:
             await asyncio.to_thread(self._check_machine, launch)
+        if launch.target.is_local and launch.recipes:
+            here = in_time(lambda: self._check_with_oumi(launch), timeout_seconds=_HERE_SECONDS)
+            await _part(launch, "Oumi's classes", here)
         if not launch.target.is_local:
             # A useless cluster would cost more than the time of these checks.
-            oumi = in_time(lambda: _check_with_oumi(launch), timeout_seconds=_OUMI_SECONDS)
+            oumi = in_time(lambda: self._check_with_oumi(launch), timeout_seconds=_OUMI_SECONDS)
             await asyncio.gather(
                 _part(launch, "the cloud", self._clouds(launch, within_seconds=_SKY_SECONDS)),
                 _part(launch, "Oumi's classes", oumi),
@@ -96,7 +102,7 @@ class WorkerChecks:
             _part(launch, "the machine", asyncio.to_thread(self._check_machine, launch)),
             _part(launch, "the cloud", self._clouds(launch, within_seconds=_SOON_SECONDS)),
             _part(launch, "the training data", self.data.check(launch)),
-            _part(launch, "Oumi's classes", asyncio.to_thread(_check_with_oumi, launch)),
+            _part(launch, "Oumi's classes", asyncio.to_thread(self._check_with_oumi, launch)),
         )
         found = launch.findings
         return WorkerFindings(
@@ -115,6 +121,32 @@ class WorkerChecks:
         check_hardware(launch, self.machine, hardware)
         check_credentials(launch, self.environ)
         return hardware
+
+    def _check_with_oumi(self, launch: Launch) -> None:
+        """Let Oumi's own classes, and those of its trainers, check every config of the launch."""
+        from flows.launcher.oumi.config_classes import oumi_problems
+        from flows.launcher.oumi.trainer_checks import trainer_problems
+
+        is_local = launch.target.is_local
+        if launch.job is not None:
+            problems = oumi_problems(launch.job.data, ConfigType.JOB, folder=launch.client_cwd)
+            note_oumi_problems(launch.job.notes, problems, is_local=is_local)
+        is_ours = is_local and not (launch.job is not None and launch.job.brings_environment)
+        for recipe in launch.recipes:
+            folder = recipe.base or launch.client_cwd
+            problems = oumi_problems(recipe.data, recipe.config_type, folder=folder)
+            # Files and packages have checks of their own, which know what scripts create and
+            # install.
+            relevant = [problem for problem in problems if not problem.is_of_host]
+            note_oumi_problems(recipe.notes, relevant, is_local=is_local)
+            if recipe.config_type is ConfigType.TRAINING:
+                refused = trainer_problems(
+                    recipe.data,
+                    problems,
+                    folder=folder,
+                    processes=count_of(launch, recipe, self.machine),
+                )
+                note_oumi_problems(recipe.notes, refused, is_local=is_ours)
 
     async def _clouds(self, launch: Launch, *, within_seconds: float) -> CloudReadiness | None:
         """Whether SkyPilot can use the target; None if the target is no cloud of SkyPilot."""
@@ -158,23 +190,6 @@ async def _part(launch: Launch, what: str, check: Awaitable[T]) -> T | None:
     with note_defects(note):
         return await check
     return None
-
-
-def _check_with_oumi(launch: Launch) -> None:
-    """Let Oumi's own classes check every config of the launch."""
-    from flows.core.configs.schema import ConfigType
-    from flows.launcher.oumi.config_classes import oumi_problems
-
-    is_local = launch.target.is_local
-    if launch.job is not None:
-        problems = oumi_problems(launch.job.data, ConfigType.JOB, folder=launch.client_cwd)
-        note_oumi_problems(launch.job.notes, problems, is_local=is_local)
-    for recipe in launch.recipes:
-        folder = recipe.base or launch.client_cwd
-        problems = oumi_problems(recipe.data, recipe.config_type, folder=folder)
-        # Files and packages have checks of their own, which know what scripts create and install.
-        relevant = [problem for problem in problems if not problem.is_of_host]
-        note_oumi_problems(recipe.notes, relevant, is_local=is_local)
 
 
 def _of_target(launch: Launch, hardware: Hardware) -> Hardware:

@@ -5,9 +5,19 @@ from pathlib import Path
 from typing import Final
 
 from flows.core.checks.launch import Launch
-from flows.core.checks.memory import GpuRoom, check_disk, check_memory, parameters, room_of
+from flows.core.checks.memory import (
+    GpuRoom,
+    check_disk,
+    check_free,
+    check_memory,
+    parameters,
+    room_of,
+)
 from flows.core.checks.needs import packages
+from flows.core.checks.processes import check_granted, gpus_of
 from flows.core.checks.recipe import Recipe
+from flows.core.configs.processes import ALL, STARTS_ITS_OWN
+from flows.core.configs.schema import ConfigType
 from flows.core.findings import FindingCode, Hardware
 from flows.launcher.oumi.machine import Machine
 
@@ -36,11 +46,31 @@ _EXTRAS: Final = {
 
 def check_hardware(launch: Launch, machine: Machine, hardware: Hardware) -> None:
     """Note what the worker's machine lacks if the job runs there, else what setup must install."""
+    granted = gpus_granted(launch, machine)
+    if launch.target.is_local:
+        check_granted(launch, granted=granted, there=machine.gpu_count())
     for recipe in launch.recipes:
         if launch.target.is_local:
             _check_here(launch, recipe, machine, hardware)
+            _check_room(launch, recipe, hardware, granted)
         elif launch.target.is_sky:
             _check_setup(launch, recipe)
+
+
+def gpus_granted(launch: Launch, machine: Machine) -> int:
+    """How many GPUs of the worker's machine the job gets."""
+    if launch.gpus is None:
+        return machine.gpus_of_job()
+    return machine.gpu_count() if launch.gpus == ALL else launch.gpus
+
+
+def count_of(launch: Launch, recipe: Recipe, machine: Machine) -> int | None:
+    """How many processes a training has; None: unknown."""
+    if recipe.processes is not None:
+        return recipe.processes
+    if launch.target.is_local:
+        return gpus_granted(launch, machine) or None
+    return gpus_of(launch.target)
 
 
 def _check_here(launch: Launch, recipe: Recipe, machine: Machine, hardware: Hardware) -> None:
@@ -64,12 +94,27 @@ def _check_here(launch: Launch, recipe: Recipe, machine: Machine, hardware: Hard
                 f"Change {package.key}, or run it on a cloud with GPUs",
                 key=package.key,
             )
+    if hardware.accelerator_type == "none":
+        _check_precision(recipe)
     if not has_own:
         _check_torch(recipe, machine, hardware)
-    _check_room(launch, recipe, hardware)
     if recipe.base is not None and "$" not in recipe.output[1]:
         folder = recipe.base / Path(recipe.output[1])
         check_disk(launch, recipe, free_gb=machine.free_disk_gb(folder))
+
+
+def _check_precision(recipe: Recipe) -> None:
+    """Note bf16 on CPUs, which Transformers 5.16 refuses unless it is told to use them."""
+    key = "training.mixed_precision_dtype"
+    of_transformers = recipe.trainer not in ("OUMI", STARTS_ITS_OWN)
+    uses_cpu = recipe.flag("training.trainer_kwargs.use_cpu")
+    if recipe.text(key).endswith("BF16") and of_transformers and not uses_cpu:
+        recipe.notes.error(
+            FindingCode.NO_GPU,
+            f"{key} is BF16, and the worker's machine has no GPU",
+            "Set training.trainer_kwargs.use_cpu: true, or run it on a cloud with GPUs",
+            key=key,
+        )
 
 
 def _check_torch(recipe: Recipe, machine: Machine, hardware: Hardware) -> None:
@@ -92,8 +137,17 @@ def _check_torch(recipe: Recipe, machine: Machine, hardware: Hardware) -> None:
         )
 
 
-def _check_room(launch: Launch, recipe: Recipe, hardware: Hardware) -> None:
-    room = room_of(launch, hardware.gpus)
+def _check_room(launch: Launch, recipe: Recipe, hardware: Hardware, granted: int) -> None:
+    gpus = hardware.gpus
+    if granted > 1 and recipe.trains and any(" MIG " in gpu.name for gpu in gpus):
+        launch.notes.error(
+            FindingCode.TOO_MANY_GPUS,
+            f"the job gets {granted} MIG instances, and CUDA joins no MIG instances",
+            "Leave gpus out, or turn MIG off",
+        )
+    if gpus and recipe.loads_model and recipe.config_type is not ConfigType.ANALYZE:
+        check_free(recipe, gpus, granted=granted)
+    room = room_of(launch, gpus, granted=granted)
     if room is not None:
         check_memory(recipe, room)
         return

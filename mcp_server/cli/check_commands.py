@@ -5,9 +5,12 @@ from typing import Annotated
 
 import click
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from flows.core.configs.schema import ConfigType
-from flows.core.findings import ConfigValidation, Finding, PreFlight, Severity
+from flows.core.errors import InvalidArgument
+from flows.core.findings import ConfigValidation, Finding, Gpu, PreFlight, Severity
+from flows.core.models import GpuCount
 from flows.core.names import LOCAL_CLOUD
 from mcp_server.cli.arguments import current_folder
 from mcp_server.cli.commands import Commands
@@ -18,6 +21,7 @@ from mcp_server.cli.words import in_terminal_words
 
 _STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow"}
 _TYPES = [config_type.value for config_type in ConfigType]
+_GPUS: TypeAdapter[GpuCount | None] = TypeAdapter(GpuCount | None)
 _Config = Annotated[str, typer.Argument(metavar="CONFIG", help="Oumi config (YAML).")]
 
 
@@ -65,16 +69,35 @@ class CheckCommands(Commands):
         cloud: Annotated[
             str, typer.Option("--cloud", help="Oumi cloud. Default: the one in the job config.")
         ] = "",
+        gpus: Annotated[
+            str | None,
+            typer.Option(
+                "--gpus",
+                metavar="COUNT",
+                help="GPUs of this machine for the job: a number, or all.",
+            ),
+        ] = None,
         as_json: AsJson = False,
     ) -> Exit:
         """Look for everything that would make a job fail; exits with 2 if it finds something."""
-        folder = str(current_folder())
+        folder, count = str(current_folder()), _read_gpus(gpus)
         result = self._backend.use(
-            lambda services: services.checks.pre_flight(config, client_cwd=folder, cloud=cloud),
+            lambda services: services.checks.pre_flight(
+                config, client_cwd=folder, cloud=cloud, gpus=count
+            ),
             needs_engine=False,
         )
         self._write(result, _show_pre_flight, as_json=as_json)
         return Exit.USAGE if result.blocking else Exit.OK
+
+
+def _read_gpus(text: str | None) -> GpuCount | None:
+    try:
+        return _GPUS.validate_python(text)
+    except ValidationError as error:
+        raise InvalidArgument(
+            f"--gpus {text!r} is no number of GPUs", "Give a number from 1, or all"
+        ) from error
 
 
 def _show_validation(validation: ConfigValidation, output: Output) -> None:
@@ -101,13 +124,16 @@ def _show(findings: list[Finding], output: Output) -> None:
             output.line(f"         What to do: {in_terminal_words(finding.fix)}")
 
 
+def _gpu(gpu: Gpu) -> str:
+    if gpu.memory_gb is None:
+        return gpu.name
+    free = "" if gpu.free_memory_gb is None else f", {gpu.free_memory_gb:g} free"
+    return f"{gpu.name} ({gpu.memory_gb:g} GB{free})"
+
+
 def _facts(result: PreFlight) -> list[tuple[str, str]]:
     hardware = result.hardware
-    gpus = (
-        ", ".join(f"{gpu.name} ({gpu.memory_gb:g} GB)" for gpu in hardware.gpus[:8])
-        if hardware
-        else ""
-    )
+    gpus = ", ".join(_gpu(gpu) for gpu in hardware.gpus[:8]) if hardware else ""
     groups = [result.paths, result.dataset_checks, result.repo_access]
     return [
         ("follows", ", ".join(result.followed_configs)),

@@ -29,6 +29,7 @@ from flows.core.findings import (
     first_findings,
     warnings_of,
 )
+from flows.core.models import GpuCount
 from flows.core.names import LOCAL_CLOUD, PRE_FLIGHT_FLOW, VALIDATE_FLOW
 from flows.core.settings import Settings
 from mcp_server.catalog.catalog import Catalog
@@ -115,13 +116,16 @@ class CheckService:
             note_oumi_problems(notes, verdict.problems, is_local=here)
         return _validation(path, config_type, notes.findings)
 
-    async def pre_flight(self, config: str, *, client_cwd: str, cloud: str = "") -> PreFlight:
+    async def pre_flight(
+        self, config: str, *, client_cwd: str, cloud: str = "", gpus: GpuCount | None = None
+    ) -> PreFlight:
         """List every problem that would stop or harm a run of the config.
 
         Args:
             config: Path of the config.
             client_cwd: Absolute folder that relative paths start from.
             cloud: Where it will run; empty: the cloud of a job config, else this machine.
+            gpus: GPUs of the worker's machine for the job; None: one share.
 
         Raises:
             ConfigNotFound: There is no such file.
@@ -129,7 +133,9 @@ class CheckService:
         asked = await anyio.to_thread.run_sync(_read, config, client_cwd)
         if isinstance(asked.read, Finding):
             return _pre_flight([asked.read])
-        here = await anyio.to_thread.run_sync(_check_files, asked.read, str(asked.folder), cloud)
+        here = await anyio.to_thread.run_sync(
+            _check_files, asked.read, str(asked.folder), cloud, gpus
+        )
         found = list(here.report.findings)
         worker: WorkerFindings | None = None
         try:
@@ -139,6 +145,7 @@ class CheckService:
                     "config_path": str(asked.path),
                     "client_cwd": str(asked.folder),
                     "cloud": cloud if find_kind(cloud) else "",
+                    **({} if gpus is None else {"gpus": gpus}),
                 },
                 WorkerFindings,
                 timeout_seconds=self._timeout_seconds,
@@ -163,8 +170,8 @@ class _Here(NamedTuple):
     followed: list[str]
 
 
-def _check_files(config: ConfigFile, client_cwd: str, cloud: str) -> _Here:
-    launch = read_launch(config, client_cwd=client_cwd, cloud=cloud)
+def _check_files(config: ConfigFile, client_cwd: str, cloud: str, gpus: GpuCount | None) -> _Here:
+    launch = read_launch(config, client_cwd=client_cwd, cloud=cloud, gpus=gpus)
     report = check_files(launch, cloud=cloud)
     recipe = launch.recipes[0] if launch.recipes else None
     return _Here(

@@ -6,6 +6,7 @@ from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from flows.core.findings import ConfigValidation, PreFlight
+from flows.core.models import GpuCount
 from mcp_server.services.checks import CheckService
 from mcp_server.tools.edge import make_tool
 
@@ -68,6 +69,7 @@ class CheckTools:
         cloud: Annotated[
             str, Field(max_length=64, description="Oumi cloud; empty: the one in the job config.")
         ] = "",
+        gpus: Annotated[GpuCount | None, Field(description="As run_oumi_job takes.")] = None,
     ) -> PreFlight:
         """Look for problems that would make a job fail, before it starts; changes nothing.
 
@@ -75,4 +77,4 @@ class CheckTools:
         scripts; it also checks the configs that a job config runs. errors block a launch, warnings
         do not. Use it before every launch on a cloud; run_oumi_job repeats it.
         """
-        return await self._checks.pre_flight(config, client_cwd=client_cwd, cloud=cloud)
+        return await self._checks.pre_flight(config, client_cwd=client_cwd, cloud=cloud, gpus=gpus)

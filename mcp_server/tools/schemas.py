@@ -88,12 +88,18 @@ def _without(schema: dict[str, Any], keyword: str) -> dict[str, Any]:
 
 
 def _scalar(schema: dict[str, Any]) -> dict[str, Any]:
-    """``{"type": ["string", "number", ...]}`` for a choice of three or more types."""
+    """``{"type": ["string", "number", ...]}`` for a choice of three or more types.
+
+    Bounds stay, as each is of one type; a word that is allowed bounds the length of a text.
+    """
     choices = cast("list[dict[str, Any]]", schema.get("anyOf", []))
     types = [choice.get("type") for choice in choices]
     if len(types) < 3 or not all(isinstance(kind, str) for kind in types):
         return schema
     rest = {key: value for key, value in schema.items() if key != "anyOf"}
+    for choice in choices:
+        rest |= {"maxLength" if key == "const" else key: len(value) if key == "const" else value
+                 for key, value in choice.items() if key != "type"}  # fmt: skip
     return {**rest, "type": [kind for kind in types if kind != "integer" or "number" not in types]}
 
 

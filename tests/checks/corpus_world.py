@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import yaml
+
 from flows.core.checks.file_checks import check_files
 from flows.core.checks.launch import Launch, read_launch
 from flows.core.checks.target import parse_accelerator
-from flows.core.configs.reader import ConfigFile, read_config
+from flows.core.configs.processes import is_written_for_several
+from flows.core.configs.reader import read_config
 from flows.core.findings import CloudReadiness, Finding, Gpu, Hardware
+from flows.core.models import GpuCount
 from flows.launcher.oumi.machine import Machine
 from flows.launcher.oumi.registry import OumiRegistry
 from flows.launcher.sky.readiness import SkyReadiness
@@ -21,6 +25,7 @@ from tests.checks.hub_server import HubServer
 
 CORPUS: Final = Path(__file__).with_name("corpus")
 RECIPES: Final = Path(__file__).parents[2] / "mcp_server" / "recipes"
+_JOBS: Final = RECIPES / "jobs"
 _LOSE_OUTPUT: Final = ("azure_train", "k8s_train", "lambda_train", "nebius_train", "runpod_train")
 """Recipes that leave it to the person to mount a bucket."""
 
@@ -76,8 +81,8 @@ class Case:
 
     Attributes:
         code, key, severity: The defect's finding; empty for a clean config.
-        options: ``cloud``, ``gpu``, ``disk``, ``without``, ``torch``, ``build`` and ``env`` of
-            the world it is in.
+        options: ``cloud``, ``gpu``, ``gpus``, ``free``, ``disk``, ``without``, ``torch``, ``build``
+            and ``env`` of the world it is in.
     """
 
     name: str
@@ -115,8 +120,9 @@ def clean_cases() -> list[Case]:
             continue
         text = path.read_text(encoding="utf-8")
         # One GPU is enough for all but what says otherwise.
-        gpu = "H100:8" if path.stem == "70b_sft_lora_deepspeed" else "H100:1"
-        found.append(Case(f"recipe {path.stem}", text, options=_options(f"gpu={gpu} {keys}")))
+        is_sharded = is_written_for_several(text, yaml.safe_load(text))
+        gpus = "gpu=H100:8 gpus=8" if is_sharded and path.parent != _JOBS else "gpu=H100:1"
+        found.append(Case(f"recipe {path.stem}", text, options=_options(f"{gpus} {keys}")))
     return found
 
 
@@ -164,12 +170,14 @@ class World:
         text = case.text.replace("{folder}", str(self.folder))
         path.write_text(text.replace("{outside}", str(self.outside)))
         cloud = case.options.get("cloud", "")
-        here = check_files(self._read(read_config(path), cloud), cloud=cloud).findings
-        worker = await self._checks(case).all(self._read(read_config(path), cloud))
+        gpus = parse_gpus(case.options.get("gpus"))
+        here = check_files(self._read(path, cloud, gpus), cloud=cloud).findings
+        worker = await self._checks(case).all(self._read(path, cloud, gpus))
         return here + worker.findings
 
-    def _read(self, config: ConfigFile, cloud: str) -> Launch:
-        return read_launch(config, client_cwd=str(self.folder), cloud=cloud)
+    def _read(self, path: Path, cloud: str, gpus: GpuCount | None) -> Launch:
+        config = read_config(path)
+        return read_launch(config, client_cwd=str(self.folder), cloud=cloud, gpus=gpus)
 
     def _checks(self, case: Case) -> WorkerChecks:
         environ = {"HF_ENDPOINT": self._hub.url, "HF_HOME": str(self.folder.parent / "hf")}
@@ -182,6 +190,10 @@ class World:
             clouds=FakeClouds(case.options),
             environ=environ,
         )
+
+
+def parse_gpus(text: str | None) -> GpuCount | None:
+    return text if text is None or text == "all" else int(text)
 
 
 class FakeMachine(Machine):
@@ -205,7 +217,11 @@ class FakeMachine(Machine):
                 memory_gb=model.memory_gb,
                 compute_capability=str(model.capability),
             )
-            gpus = [gpu] * int(asked.number)
+            free = [float(one) for one in filter(None, self._options.get("free", "").split(","))]
+            gpus = [
+                gpu.model_copy(update={"free_memory_gb": dict(enumerate(free)).get(number)})
+                for number in range(int(asked.number))
+            ]
         return Hardware(
             where="worker",
             accelerator_type="cuda" if gpus else "other" if asked.name == "amd" else "none",

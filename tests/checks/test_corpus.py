@@ -1,26 +1,9 @@
 """Seeded defects: what share of them is found, and what is found in configs that have none."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from flows.core.findings import Finding
-from tests.checks.corpus_world import Case, World, broken_cases, build_world, clean_cases
-from tests.checks.hub_server import hub_server
-
-
-@pytest.fixture
-async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    home = tmp_path / "home"
-    (home / ".cache" / "huggingface").mkdir(parents=True)
-    (home / ".cache" / "huggingface" / "token").write_text("hf_good")
-    monkeypatch.setenv("HOME", str(home))
-    folder = home / "project"
-    folder.mkdir()
-    build_world(folder)
-    async with hub_server() as hub:
-        yield World(folder, hub)
+from tests.checks.corpus_world import Case, World, broken_cases, clean_cases
 
 
 async def test_every_seeded_defect_is_found_and_nothing_else(

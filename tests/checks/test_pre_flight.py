@@ -120,3 +120,34 @@ async def test_the_worker_adds_what_its_machine_the_registry_and_the_hub_tell(
     assert "torch" in answer["hardware"]["packages"]
     assert (ended["state"], ended["termination_reason"]) == ("failed", "invalid_config")
     assert "dataset_not_found: Oumi has no data set text_sft_jsonlines" in ended["message"]
+
+
+async def test_a_dry_run_says_processes_and_batch_and_gives_the_gpus_a_recipe_needs(
+    client: Client, folder: Path
+) -> None:
+    text = f"# Needs: 8x A100-80GB\n{TRAIN}fsdp: {{enable_fsdp: true}}\n"
+    (folder / "train.yaml").write_text(text)
+    given: dict[str, Any] = {"config_path": "train.yaml", "client_cwd": str(folder)}
+    one = await ok(client, "run_oumi_job", **given)
+    assert "; 1 process; effective batch 8; the config is written for 8 GPUs" in one["summary"]
+    refused = await error(client, "run_oumi_job", **given, dry_run=False)
+    assert "needs_gpus: fsdp.enable_fsdp spreads the training over" in refused
+    assert "Set gpus to 8 or to all, or set fsdp.enable_fsdp: false" in refused
+    eight = await ok(client, "run_oumi_job", **given, gpus=8)
+    assert "; 8 processes on 8 GPUs of the machine; effective batch 64." in eight["summary"]
+    assert (eight["plan"]["processes"], eight["plan"]["effective_batch_size"]) == (8, 64)
+    every = await ok(client, "run_oumi_job", **given, gpus="all")
+    assert "; a process a GPU on all GPUs of the machine." in every["summary"]
+    answer = await ok(
+        client, "pre_flight_check", config="train.yaml", client_cwd=str(folder), gpus=8
+    )
+    assert answer["errors"] == []
+
+
+@pytest.mark.parametrize("gpus", [0, -1, "many", 1.5, 5000])
+async def test_a_number_of_gpus_that_cannot_be_is_refused(
+    client: Client, folder: Path, gpus: object
+) -> None:
+    given: dict[str, Any] = {"config_path": "train.yaml", "client_cwd": str(folder)}
+    text = await error(client, "run_oumi_job", **given, gpus=gpus)
+    assert text.startswith("INVALID_ARGUMENT: run_oumi_job: gpus")

@@ -98,9 +98,11 @@ async def test_before_a_launch_on_a_cloud_oumi_and_skypilot_are_asked(
     assert errors_of(unknown) == []
 
 
-async def test_before_a_launch_here_neither_is_asked(tmp_path: Path) -> None:
+async def test_before_a_launch_here_oumi_is_asked_and_skypilot_is_not(tmp_path: Path) -> None:
     (tmp_path / "train.yaml").write_text(TRAIN.replace("model}", "model, torch_dtype_str: b32}"))
     (tmp_path / "job.yaml").write_text(JOB.replace("gcp", "local"))
     here = read_launch(read_config(tmp_path / "job.yaml"), client_cwd=str(tmp_path), cloud="")
     findings = await checks_with(tmp_path, ready="no").before_launch(here)
-    assert {"cloud_not_ready", "refused_by_oumi"}.isdisjoint(finding.code for finding in findings)
+    refused = [finding.key for finding in findings if finding.code == "refused_by_oumi"]
+    assert refused == ["model.torch_dtype_str"]
+    assert "cloud_not_ready" not in {finding.code for finding in findings}

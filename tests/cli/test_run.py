@@ -115,3 +115,12 @@ def test_a_folder_that_is_gone_is_said_to_be(
 def test_run_without_an_engine_exits_with_5(terminal: Terminal) -> None:
     terminal.engine.error = EngineUnavailable("The server is gone", "Run `oumi-flows up`")
     assert terminal("run", "tiny.yaml").code == 5
+
+
+def test_gpus_are_a_number_or_all(terminal: Terminal) -> None:
+    assert "2 processes on 2 GPUs" in terminal("run", "tiny.yaml", "--gpus", "2", "--dry-run").out
+    assert "on all GPUs" in terminal("run", "tiny.yaml", "--gpus", "all", "--dry-run").out
+    for words in (("run", "tiny.yaml"), ("check", "tiny.yaml")):
+        done = terminal(*words, "--gpus", "none")
+        assert done.code == 2
+        assert done.err.startswith("INVALID_ARGUMENT: --gpus")

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from flows.core.configs.checks import value_problems
 from flows.core.configs.plan import JobPlan, make_plan
+from flows.core.configs.processes import BATCH
 from flows.core.configs.reader import read_config
 from flows.core.configs.schema import ConfigType, FieldSpec, enum_members, load_schema
 from flows.core.configs.yaml_text import dump_yaml, escape_references
@@ -277,3 +278,8 @@ def test_the_job_config_of_a_command_reaches_the_launcher_as_it_was_written(
     plan = plan_for(tmp_path, MODEL, Command.TRAIN, overrides=overrides)
     job = JobConfig.from_str(escape_references(plan.job_config))
     assert shlex.split(job.run) == plan.argv
+
+
+def test_the_batch_of_a_process_is_that_of_oumi_where_a_config_says_nothing() -> None:
+    training = TrainingConfig().training
+    assert {key: getattr(training, key.partition(".")[2]) for key in BATCH} == BATCH

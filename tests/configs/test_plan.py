@@ -68,6 +68,8 @@ def test_a_training_config_runs_oumi_train_in_the_clients_folder(tmp_path: Path)
             "output": f"{tmp_path}/runs/sft",
             "checkpoints": f"{tmp_path}/runs/sft/checkpoint-<step>",
         },
+        processes=1,
+        effective_batch_size=8,
     )
 
 

@@ -19,6 +19,7 @@ from prefect.client.schemas.objects import FlowRun
 
 from flows.core import names
 from flows.core.configs.marks import MARK
+from flows.core.errors import InvalidConfig
 from flows.core.models import Command, JobRequest
 from flows.core.provenance import load
 from flows.core.run_labels import RunLabels
@@ -372,3 +373,17 @@ def test_a_launch_reads_its_config_once(folder: Path, *, hash_is_known: bool) ->
     plan.launch()
     assert script_of(plan, 1) == "echo"
     assert plan.keep_provenance().provenance
+
+
+def test_all_gpus_are_those_that_the_worker_sees(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    plan = plan_of(folder, PLAIN, gpus="all")
+    prepared = plan.prepare(1)
+    assert "--nproc-per-node=3 -m oumi train" in script_in(prepared)
+    assert yaml.safe_load(prepared.job_config)["envs"][names.GPUS_ENV] == "3"
+    assert plan.launch().recipes[0].processes == 3
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(InvalidConfig, match="gpus is all, and the worker's machine has none"):
+        plan_of(folder, PLAIN, gpus="all").prepare(1)

@@ -4,6 +4,7 @@ from flows.core.checks.contradictions import check_contradictions
 from flows.core.checks.launch import Launch, read_launch
 from flows.core.checks.memory import check_disk, check_memory, room_of
 from flows.core.checks.paths import PathChecks
+from flows.core.checks.processes import check_processes
 from flows.core.checks.requested_resources import check_outputs, check_resources
 from flows.core.checks.secrets import check_secrets
 from flows.core.configs.clouds import is_local
@@ -37,6 +38,7 @@ def check_files(launch: Launch, *, cloud: str = "") -> FileReport:
             check_memory(recipe, room)
         if not launch.target.is_local:
             check_disk(launch, recipe, free_gb=None)
+    check_processes(launch)
     checks = PathChecks(launch)
     checks.check()
     check_outputs(launch)
@@ -52,6 +54,7 @@ def check_request(request: JobRequest, config: ConfigFile) -> list[Finding]:
         command=request.command,
         overrides=request.overrides,
         envs=request.envs,
+        gpus=request.gpus,
     )
     # A submission without a cloud is for this machine.
     cloud = "" if is_local(request.cloud) else request.cloud

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, cast
 
@@ -14,6 +14,7 @@ from flows.core.checks.target import Target
 from flows.core.checks.values import mapping_of
 from flows.core.configs.checks import Problem, ProblemKind, config_problems
 from flows.core.configs.overrides import apply_overrides, override_key_problem, override_problems
+from flows.core.configs.processes import ALL, count_processes, gpus_written_for
 from flows.core.configs.reader import ConfigFile, is_job_config, read_config
 from flows.core.configs.schema import CONFIG_TYPE, ConfigType, options_of
 from flows.core.configs.yaml_lines import Places
@@ -21,7 +22,7 @@ from flows.core.configs.yaml_text import parse_yaml
 from flows.core.errors import InvalidConfig, OumiFlowsError
 from flows.core.file_names import expand_home, is_file, is_folder
 from flows.core.findings import Finding, FindingCode, Severity
-from flows.core.models import Command, OverrideValue
+from flows.core.models import Command, GpuCount, OverrideValue
 from flows.core.names import LOCAL_CLOUD
 
 _MAX_FOLLOWED: Final = 10
@@ -53,6 +54,7 @@ class Launch:
         job: The job config; None: a command runs on this machine.
         recipes: The configs that commands load.
         notes: The findings in the config that is checked.
+        gpus: GPUs of the worker's machine that it asks for; None: one share.
     """
 
     target: Target
@@ -60,6 +62,7 @@ class Launch:
     recipes: list[Recipe]
     notes: Notes
     client_cwd: Path
+    gpus: GpuCount | None = None
 
     @property
     def findings(self) -> list[Finding]:
@@ -85,6 +88,7 @@ def read_launch(
     command: Command | None = None,
     overrides: Mapping[str, OverrideValue] | None = None,
     envs: Mapping[str, str] | None = None,
+    gpus: GpuCount | None = None,
 ) -> Launch:
     """Read the launch of a config, and check its keys and those of the configs it names.
 
@@ -95,6 +99,7 @@ def read_launch(
         command: The command that would load it; None: guessed from its keys.
         overrides: Checked overrides of a command's config.
         envs: Environment variables of the job; they override those of a job config.
+        gpus: GPUs of the worker's machine that it asks for; None: one share.
     """
     folder = expand_home(client_cwd)
     notes = Notes(str(config.path), Places(config.text))
@@ -104,16 +109,27 @@ def read_launch(
         problems = config_problems(config.data, ConfigType.JOB)
         # A job config without a cloud runs on the requested one.
         note_problems(notes, [one for one in problems if not _is_unset_cloud(one)])
-        return Launch(job.target, job, _follow_scripts(job), notes, folder)
+        return Launch(job.target, job, _follow_scripts(job), notes, folder, gpus)
     config_type = CONFIG_TYPE[command] if command else guess_type(config.data)
     data = config.data
     if command and overrides:
         data = apply_overrides(data, overrides, command)
     note_problems(notes, config_problems(data, config_type))
     recipe = Recipe(
-        str(config.path), data, config_type, folder, notes, processes=1, envs=envs or {}
+        str(config.path),
+        data,
+        config_type,
+        folder,
+        notes,
+        envs=envs or {},
+        written_for=gpus_written_for(config.text),
     )
-    return Launch(Target(cloud or LOCAL_CLOUD), None, [recipe], notes, folder)
+    if config_type is ConfigType.TRAINING:
+        processes = count_processes(Command.TRAIN, recipe.trainer, gpus)
+        recipe = replace(recipe, processes=None if processes == ALL else processes)
+    else:
+        recipe = replace(recipe, processes=1)
+    return Launch(Target(cloud or LOCAL_CLOUD), None, [recipe], notes, folder, gpus)
 
 
 def note_problems(notes: Notes, problems: list[Problem]) -> None:
@@ -198,6 +214,7 @@ def _follow(job: Job, call: OumiCall, key: str, made: MadeFiles) -> Recipe | Non
         made_files=made,
         envs=job.envs,
         by_shell=frozenset(_key_of(call, option) for option in call.by_shell),
+        written_for=gpus_written_for(config.text),
     )
 
 

@@ -29,6 +29,8 @@ _QUANTIZED: Final = (
 """Patterns in the names of quantized models, and the least bytes of a parameter."""
 
 _GB: Final = 1e9
+_LEAST_GB: Final = 1.0
+"""What any process takes of a GPU that it uses: CUDA's context and some rows."""
 _SHARDED: Final = ("FULL_SHARD", "HYBRID_SHARD")
 
 
@@ -47,20 +49,26 @@ class GpuRoom:
         return self.memory_gb * self.count
 
 
-def room_of(launch: Launch, gpus: list[Gpu] | None) -> GpuRoom | None:
+def room_of(launch: Launch, gpus: list[Gpu] | None, *, granted: int = 1) -> GpuRoom | None:
     """The GPU memory of the target; None if it is unknown or the target has none.
 
     Args:
         launch: The launch.
         gpus: The GPUs of the worker's machine, if it is the target and they are known.
+        granted: How many of them the job gets.
     """
     target = launch.target
     if target.is_local:
-        if not gpus:
+        sizes = [gpu.memory_gb for gpu in gpus or [] if gpu.memory_gb is not None]
+        if not gpus or len(sizes) < len(gpus):
             return None
         capability = gpus[0].compute_capability
-        smallest = min(gpu.memory_gb for gpu in gpus)
-        return GpuRoom(smallest, len(gpus), gpus[0].name, float(capability) if capability else None)
+        return GpuRoom(
+            min(sizes),
+            min(granted, len(gpus)),
+            gpus[0].name,
+            float(capability) if capability else None,
+        )
     model = target.accelerator.model if target.accelerator else None
     if model is None or target.accelerator is None:
         return None
@@ -101,6 +109,37 @@ def check_memory(recipe: Recipe, room: GpuRoom) -> None:
             "Train adapters (training.use_peft), shard with fsdp, or ask for more GPUs",
             key=key,
         )
+
+
+def check_free(recipe: Recipe, gpus: list[Gpu], *, granted: int) -> None:
+    """Note GPUs of this machine that would do, but whose memory others use.
+
+    Args:
+        recipe: The config.
+        gpus: The GPUs.
+        granted: How many of them the job gets.
+    """
+    params = parameters(recipe)
+    need = _LEAST_GB
+    if params is not None:
+        of_one = _training_bytes(recipe) if recipe.trains else weight_bytes(recipe)
+        spread = granted if _is_spread(recipe) else 1
+        need = max(need, params * of_one / _GB / spread)
+    would_do = [gpu for gpu in gpus if gpu.memory_gb is None or gpu.memory_gb >= need]
+    taken = [
+        gpu for gpu in would_do if gpu.free_memory_gb is not None and gpu.free_memory_gb < need
+    ]
+    if len(would_do) < granted or len(would_do) - len(taken) >= granted:
+        return
+    free = ", ".join(f"{gpu.free_memory_gb:g} of {gpu.memory_gb:g} GB" for gpu in taken[:4])
+    recipe.notes.warning(
+        FindingCode.GPU_IN_USE,
+        f"others use the memory of {len(taken)} of {len(gpus)} x {taken[0].name}: free are {free}, "
+        f"and {'it takes' if params is not None else 'a model takes'} at least {need:.0f} GB of "
+        f"{'each of ' + str(granted) if granted > 1 else 'one'}",
+        "End what uses them (nvidia-smi shows it); for jobs of this engine the job waits",
+        key=f"{recipe.model_keys[0]}.model_name" if recipe.model_keys else "",
+    )
 
 
 def check_disk(launch: Launch, recipe: Recipe, *, free_gb: float | None) -> None:

@@ -56,6 +56,8 @@ class Recipe:
         made_files: Files that the job's scripts may make before it is read, as paths here.
         envs: Environment variables from the job config.
         by_shell: Keys whose values the shell expands when the script runs.
+        processes: Processes that it runs in; None: as many as there are GPUs.
+        written_for: GPUs that its comments name.
     """
 
     path: str
@@ -67,6 +69,7 @@ class Recipe:
     made_files: MadeFiles = field(default_factory=MadeFiles)
     envs: Mapping[str, str] = field(default_factory=dict[str, str])
     by_shell: frozenset[str] = frozenset()
+    written_for: int | None = None
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of a dotted key; `default` if it is not set."""

@@ -14,13 +14,26 @@ from flows.core.configs.clouds import CloudKind, Copying, is_local, kind_of
 from flows.core.configs.clusters import CONNECTIONS_ENV, JobPlace, place_of
 from flows.core.configs.output_paths import written_out
 from flows.core.configs.overrides import apply_overrides, check_overrides
+from flows.core.configs.processes import (
+    ALL,
+    BATCH,
+    Processes,
+    check_gpus,
+    count_processes,
+    effective_batch,
+    gpu_envs,
+    gpus_of_job_beside,
+    gpus_requested,
+    gpus_written_for,
+    in_processes,
+)
 from flows.core.configs.reader import ConfigFile, ConfigKind
 from flows.core.configs.schema import CONFIG_TYPE, JUDGE_OPTIONS, fields_of, root_spec
 from flows.core.configs.yaml_text import check_oumi_reads, dump_yaml
 from flows.core.errors import Conflict, InvalidArgument, InvalidConfig
 from flows.core.file_names import exists, expand_home, is_folder
-from flows.core.models import Command, JobRequest, OverrideValue, Value
-from flows.core.names import LOCAL_CLOUD, LOCAL_CLUSTER, slug
+from flows.core.models import Command, GpuCount, JobRequest, OverrideValue, Value
+from flows.core.names import DEVICES_ENV, LOCAL_CLOUD, LOCAL_CLUSTER, slug
 
 RESUME_KEY: Final = "training.resume_from_checkpoint"
 TRY_RESUME_KEY: Final = "training.try_resume_from_last_checkpoint"
@@ -66,6 +79,16 @@ class JobPlan(Value):
     working_dir: str = Field(description="Folder the job runs in, or that is copied to it.")
     output_dir: str | None = Field(default=None, description="Absolute folder of the results.")
     model_name: str = ""
+    gpus: GpuCount | None = Field(
+        default=None, description="GPUs of this machine that it asks for; null: one share."
+    )
+    processes: int | None = Field(default=None, description="Null: one a GPU of the machine.")
+    effective_batch_size: int | None = Field(
+        default=None, description="Per-device batch x accumulation x processes."
+    )
+    written_for_gpus: int | None = Field(
+        default=None, description="GPUs that the config, or the job config beside it, names."
+    )
     files: dict[str, str] = Field(
         default_factory=dict[str, str], description="Where things are read from and written to."
     )
@@ -92,6 +115,7 @@ def make_plan(
         CloudUnavailable: Oumi has no such cloud.
     """
     kind_of(request.cloud)
+    check_gpus(request)
     if config.kind is ConfigKind.JOB:
         return _plan_job_config(request, config, job_id)
     return _plan_command(request, config)
@@ -137,7 +161,11 @@ def _plan_command(request: JobRequest, config: ConfigFile) -> JobPlan:
     _refuse_interactive(data, command, request.config_path)
 
     output_path = str(lookup(data, command, OUTPUT_KEY[command]) or "")
-    argv = command_line(command, config.path, overrides, output_path=output_path)
+    trainer = str(lookup(data, command, "training.trainer_type") or "")
+    processes = count_processes(command, trainer, request.gpus)
+    argv = in_processes(
+        command_line(command, config.path, overrides, output_path=output_path), processes
+    )
     model_name = str(lookup(data, command, _MODEL_KEY.get(command, "model.model_name")) or "")
     name = slug(request.job_name or f"{command}-{Path(model_name).name}")
     # Without a path `oumi synth` writes a file named by the time into the working folder.
@@ -152,7 +180,7 @@ def _plan_command(request: JobRequest, config: ConfigFile) -> JobPlan:
         "name": name,
         "resources": {"cloud": LOCAL_CLOUD},
         "working_dir": request.client_cwd,
-        "envs": _ENVS | request.envs,
+        "envs": _ENVS | request.envs | gpu_envs(request),
         "run": shlex.join(argv),
     }
     return JobPlan(
@@ -166,7 +194,24 @@ def _plan_command(request: JobRequest, config: ConfigFile) -> JobPlan:
         output_dir=str(output_dir) if output_dir else None,
         model_name=model_name,
         files=files,
+        gpus=request.gpus,
+        processes=None if processes == ALL else processes,
+        effective_batch_size=_batch(request, data, processes),
+        written_for_gpus=_written_for(request, config),
     )
+
+
+def _batch(request: JobRequest, data: Mapping[str, Any], processes: Processes) -> int | None:
+    if request.command is not Command.TRAIN:
+        return None
+    sizes = {key: lookup(data, Command.TRAIN, key) for key in BATCH}
+    return effective_batch(sizes, processes)
+
+
+def _written_for(request: JobRequest, config: ConfigFile) -> int | None:
+    if request.command is not Command.TRAIN:
+        return None
+    return gpus_written_for(config.text) or gpus_of_job_beside(Path(request.config_path))
 
 
 def _plan_job_config(request: JobRequest, config: ConfigFile, job_id: str) -> JobPlan:
@@ -194,6 +239,12 @@ def _plan_job_config(request: JobRequest, config: ConfigFile, job_id: str) -> Jo
         data["file_mounts"] = {to: _mount_source(request, str(path)) for to, path in mounts.items()}
     own_envs = cast("dict[str, object]", data.get("envs", {}))
     data["envs"] = _ENVS | {key: str(value) for key, value in own_envs.items()} | request.envs
+    if request.gpus is not None and DEVICES_ENV in data["envs"]:
+        raise InvalidConfig(
+            f"{request.config_path} sets {DEVICES_ENV} in envs, and gpus is {request.gpus}",
+            "Leave one of them out: with gpus, free GPUs are chosen for the job",
+        )
+    data["envs"] |= gpu_envs(request)
     files = {"config": request.config_path, "working_dir": working_dir}
     return JobPlan(
         kind=ConfigKind.JOB,
@@ -205,6 +256,8 @@ def _plan_job_config(request: JobRequest, config: ConfigFile, job_id: str) -> Jo
         job_config=dump_yaml(data),
         working_dir=working_dir,
         files=files,
+        gpus=request.gpus,
+        written_for_gpus=gpus_requested(data),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from flows.core.errors import ClusterUnreachable
 from flows.core.models import JobHandle
+from flows.core.states import JobState
 from flows.launcher.local.job import LocalJob
 from flows.launcher.local.oumi_cloud import OUMI_STATE, LocalCluster
 from flows.launcher.oumi.backend import OumiBackend, read_job, why_it_ended
@@ -111,6 +112,8 @@ class LocalBackend(OumiBackend):
 def observation_of(job: LocalJob) -> Observation:
     """Observe a job of the store."""
     message = job.state.upper()
+    if job.state is JobState.QUEUED and job.gpus:
+        message = f"waits for {job.gpus} free GPUs of this machine"
     if job.reason is not None:
         message = why_it_ended(job.reason, exit_code=job.exit_code, signal=job.signal)
     return Observation(

@@ -11,9 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
+from flows.core.names import DEVICES_ENV
+
 T = TypeVar("T")
 
-DEVICES_ENV: Final = "CUDA_VISIBLE_DEVICES"
 _SECONDS: Final = 5.0
 """A driver in trouble can take for ever."""
 _DRIVER: Final = Path("/dev/nvidiactl")

@@ -48,6 +48,8 @@ class LocalJob:
     ticket: int
     log_path: Path
     job_dir: Path
+    gpus: int = 0
+    """Whole GPUs that it asks for; 0: one share of the machine."""
 
 
 def observe(folder: JobFolder) -> LocalJob | None:
@@ -87,6 +89,7 @@ def live_job(folder: JobFolder, spec: JobSpec) -> LocalJob:
         ticket=spec.ticket,
         job_dir=folder.path,
         log_path=folder.log_path,
+        gpus=spec.gpus,
     )
 
 

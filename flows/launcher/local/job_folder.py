@@ -154,6 +154,12 @@ class JobFolder:
         """Whether a supervisor ever took the job on."""
         return self.lock_path.stat().st_size > 0
 
+    def log_tail(self, limit: int) -> str:
+        """The last bytes of the log, as text."""
+        with open_descriptor(self.log_path, os.O_RDONLY) as fd:
+            size = os.fstat(fd).st_size
+            return os.pread(fd, limit, max(0, size - limit)).decode(errors="replace")
+
     def phase(self) -> str:
         """The part of the script the job has reached: ``setup`` or ``run``."""
         return "run" if self._phase_path.read_bytes() == b"R" else "setup"

@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Never
 
+from flows.core.names import DEVICES_ENV
 from flows.core.stopwatch import boot_id
 from flows.launcher.local.control_group import ControlGroup
-from flows.launcher.local.gpus import DEVICES_ENV
 from flows.launcher.local.job_folder import JOB_DIR_ENV, JobFolder, JobSpec, ProcessRecord
 from flows.launcher.local.processes import job_processes, read_process
 from flows.launcher.local.slot_queue import job_descriptor

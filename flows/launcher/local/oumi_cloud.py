@@ -24,7 +24,7 @@ from oumi.launcher.launcher import LAUNCHER
 from flows.core import states
 from flows.core.errors import InvalidConfig, JobNotFound
 from flows.core.file_names import expand_home
-from flows.core.names import JOB_KEY_ENV, LOCAL_CLOUD, LOCAL_CLUSTER
+from flows.core.names import DEVICES_ENV, GPUS_ENV, JOB_KEY_ENV, LOCAL_CLOUD, LOCAL_CLUSTER
 from flows.core.settings import Settings
 from flows.launcher.local.followed_log import followed_log
 from flows.launcher.local.job import LocalJob, LocalJobRequest
@@ -263,7 +263,8 @@ def _request(job: JobConfig) -> LocalJobRequest:
         env={name: str(value) for name, value in job.envs.items()},
         working_dir=str(expand_home(job.working_dir or ".").absolute()),
         key=key,
-        sets_devices="CUDA_VISIBLE_DEVICES" in job.envs,
+        sets_devices=DEVICES_ENV in job.envs,
+        gpus=int(job.envs.get(GPUS_ENV, 0)),
     )
 
 

@@ -57,8 +57,8 @@ def choose_units(units: Sequence[Unit], free: Collection[str], *, gpus: int) -> 
     if not gpus:
         shares = sorted({unit.share for unit in units})
         groups = [[unit for unit in units if unit.share == share] for share in shares]
-        whole = (group for group in groups if all(unit.lock in free for unit in group))
-        return next(whole, [])
+        whole = [group for group in groups if all(unit.lock in free for unit in group)]
+        return whole[0] if whole else []
     devices = list(dict.fromkeys(unit.device for unit in units if unit.device))
     held = {unit.device for unit in units if unit.lock not in free}
     chosen = [device for device in devices if device not in held][:gpus]

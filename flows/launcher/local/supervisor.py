@@ -18,9 +18,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, Protocol
 
+from flows.core.names import DEVICES_ENV
 from flows.core.states import TerminationReason
 from flows.core.training.recorder import record_folder
-from flows.launcher.local.gpus import DEVICES_ENV
 from flows.launcher.local.job_folder import ExitRecord, JobFolder, JobSpec
 from flows.launcher.local.job_tree import IGNORED, JobTree
 from flows.launcher.local.memory_shortage import MemoryShortage
@@ -28,7 +28,7 @@ from flows.launcher.local.slot_queue import SlotQueue
 from flows.launcher.local.slots import Unit, devices_of
 from flows.launcher.local.usage_sampler import UsageSampler
 from flows.launcher.local.warm.door import Door
-from flows.launcher.signals import signal_from_outside
+from flows.launcher.signals import signal_from_outside, signal_of_first_failure
 
 READY: Final = b"1"
 """What a supervisor writes once it has its place in the queue, or has nothing to do."""
@@ -38,6 +38,7 @@ LEFTOVER_GRACE_SECONDS: Final = 2.0
 _QUEUE_LOOK_SECONDS: Final = 2.0
 _SHORTEST_LOOK_SECONDS: Final = 0.05
 _END_LOOK_SECONDS: Final = 0.1
+_TAIL_BYTES: Final = 16_384
 _WAKES: Final = frozenset({signal.SIGCHLD, signal.SIGUSR1, signal.SIGALRM, signal.SIGIO})
 
 
@@ -231,6 +232,8 @@ class Supervisor:
         if status and self._shortage.hit_the_job():
             return TerminationReason.OUT_OF_MEMORY
         number = signal_from_outside(status, max(0, -status))
+        if number is None and status:
+            number = signal_of_first_failure(self._folder.log_tail(_TAIL_BYTES))
         if number == signal.SIGKILL and self._shortage.explains_a_kill():
             return TerminationReason.OUT_OF_MEMORY
         if number is not None:

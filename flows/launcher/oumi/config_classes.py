@@ -56,7 +56,7 @@ def oumi_problems(
     left_out: list[str] = []
     for problem in config_problems(content, config_type):
         if problem.kind is not ProblemKind.MISSING_KEY:
-            _drop(content, problem.key, "")
+            drop_key(content, problem.key)
             left_out.append(problem.key)
     with _ONE_AT_A_TIME, _offline():
         if config_type is ConfigType.ANALYZE:
@@ -210,7 +210,7 @@ def _convert(
             key = str(getattr(error, "full_key", "") or "")
             line = str(error).partition("\n")[0]
             problems.append(OumiProblem(key=key, message=line, is_of_host=False))
-            if not key or not _drop(content, key, ""):
+            if not key or not drop_key(content, key):
                 break
     return {}
 
@@ -224,7 +224,7 @@ def _analyze_problems(config_class: Any, content: dict[str, Any]) -> list[OumiPr
             break
         key = next((k for k in _entries(content) if _is_cured(config_class, content, k, error)), "")
         problems.append(_problem(key, error))
-        if not key or not _drop(content, key, ""):
+        if not key or not drop_key(content, key):
             break
     return problems
 
@@ -240,12 +240,12 @@ def _entries(content: Mapping[str, Any]) -> Iterator[str]:
 
 def _is_cured(config_class: Any, content: dict[str, Any], key: str, error: Exception) -> bool:
     without = copy.deepcopy(content)
-    _drop(without, key, "")
+    drop_key(without, key)
     other = error_of(partial(config_class.from_dict, without))
     return other is None or str(other) != str(error)
 
 
-def _drop(value: object, key: str, at: str) -> bool:
+def drop_key(value: object, key: str, at: str = "") -> bool:
     """Remove the entry of a dotted key from `value`; False if there is none."""
     if isinstance(value, dict):
         entries = cast("dict[object, object]", value)
@@ -254,7 +254,7 @@ def _drop(value: object, key: str, at: str) -> bool:
             if path == key:
                 del entries[name]
                 return True
-            if key.startswith((f"{path}.", f"{path}[")) and _drop(entries[name], key, path):
+            if key.startswith((f"{path}.", f"{path}[")) and drop_key(entries[name], key, path):
                 return True
     elif isinstance(value, list):
         items = cast("list[object]", value)
@@ -263,7 +263,7 @@ def _drop(value: object, key: str, at: str) -> bool:
             if path == key:
                 del items[index]
                 return True
-            if key.startswith((f"{path}.", f"{path}[")) and _drop(item, key, path):
+            if key.startswith((f"{path}.", f"{path}[")) and drop_key(item, key, path):
                 return True
     return False
 

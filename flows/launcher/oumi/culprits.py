@@ -4,12 +4,25 @@ import copy
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from flows.core.checks.values import mapping_of
 from flows.core.configs.checks import MISSING
 from flows.core.foreign_errors import error_of
 from flows.launcher.oumi.class_fields import init_defaults
+
+
+class Builds(Protocol):
+    """Builds an object of a class from its fields; returns it, if it could, and the error."""
+
+    @property
+    def cls(self) -> type[Any]:
+        """The class of the fields."""
+        ...
+
+    def __call__(self, fields: Mapping[str, Any]) -> tuple[object, Exception | None]:
+        """Build the object."""
+        ...
 
 
 class Attempt:
@@ -35,7 +48,7 @@ class Attempt:
 
 
 def find_culprit(
-    attempt: Attempt,
+    attempt: Builds,
     fields: Mapping[str, Any],
     written: Mapping[str, Any],
     candidates: list[str],

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from flows.core.models import NotifyOn, OverrideValue, RetryCause, StopOn, Value
+from flows.core.models import GpuCount, NotifyOn, OverrideValue, RetryCause, StopOn, Value
 from flows.core.names import LOCAL_CLOUD
 from mcp_server.declared_arguments import Argument, Option
 
@@ -103,6 +103,17 @@ class NewJob(Value):
             max_length=200,
         ),
     ] = Field(default_factory=dict[str, OverrideValue])
+    gpus: Annotated[
+        GpuCount | None,
+        Argument(
+            'GPUs here, a training process on each; or "all".',
+            Option(
+                "GPUs of this machine for the job: a number, or all. A training has a process on "
+                "each. Default: one.",
+                metavar="COUNT",
+            ),
+        ),
+    ] = None
     envs: dict[str, str] = Field(default_factory=dict[str, str])
     """Only for steps of pipelines and for sweeps."""
     max_retries: Annotated[

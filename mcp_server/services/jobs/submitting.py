@@ -8,6 +8,7 @@ from flows.core.checks.file_checks import check_request
 from flows.core.configs.checks import parse_command
 from flows.core.configs.clouds import is_local, kind_of
 from flows.core.configs.plan import JobPlan, make_plan, with_own_output, with_plain_paths
+from flows.core.configs.processes import ALL
 from flows.core.configs.reader import (
     ConfigFile,
     ConfigKind,
@@ -206,7 +207,7 @@ def describe_plan(checked: CheckedJob) -> Submission:
     warnings = warnings_of_plan({"": checked})
     answer = _answer(checked, plan.name).model_copy(update={"plan": plan, "warnings": warnings})
     if is_local(plan.cloud):
-        return answer.model_copy(update={"summary": f"{summary}."})
+        return answer.model_copy(update={"summary": f"{summary}{_describe_size(plan)}."})
     config = cast("dict[str, Any]", parse_yaml(checked.plan.job_config, "the job config"))
     sync = preview(config, kind=kind_of(plan.cloud))
     price = hourly_price(config)
@@ -219,6 +220,28 @@ def describe_plan(checked: CheckedJob) -> Submission:
     return answer.model_copy(
         update={"summary": "; ".join(facts) + ".", "sync": sync, "hourly_price": price}
     )
+
+
+def _describe_size(plan: JobPlan) -> str:
+    """Describe the processes and the batch of a training, and the GPUs it is written for."""
+    facts: list[str] = []
+    if plan.gpus is not None:
+        gpus = "all GPUs" if plan.gpus == ALL else f"{plan.gpus} GPU{'s' * (plan.gpus != 1)}"
+        facts.append(f"{_count(plan.processes)} on {gpus} of the machine")
+    elif plan.effective_batch_size is not None:
+        facts.append(_count(plan.processes))
+    if plan.effective_batch_size is not None:
+        facts.append(f"effective batch {plan.effective_batch_size}")
+    meant = plan.written_for_gpus or 1
+    if meant > 1 and plan.gpus not in (ALL, meant):
+        facts.append(f"the config is written for {meant} GPUs, which gpus={meant} gives it")
+    return "".join(f"; {fact}" for fact in facts)
+
+
+def _count(processes: int | None) -> str:
+    if processes is None:
+        return "a process a GPU"
+    return f"{processes} process{'es' * (processes != 1)}"
 
 
 def _describe_copy(sync: SyncPreview | None) -> str:
