@@ -97,13 +97,15 @@ class WorkerChecks:
         """Run all checks of a launch, with short time limits."""
         launch.forget_findings()
         repositories = RepositoryChecks(launch, self.hub, self.registry)
-        hub, hardware, clouds, data, _ = await asyncio.gather(
+        hub, hardware, clouds, data = await asyncio.gather(
             _part(launch, "the repositories", repositories.check(within_seconds=_SOON_SECONDS)),
             _part(launch, "the machine", asyncio.to_thread(self._check_machine, launch)),
             _part(launch, "the cloud", self._clouds(launch, within_seconds=_SOON_SECONDS)),
             _part(launch, "the training data", self.data.check(launch)),
-            _part(launch, "Oumi's classes", asyncio.to_thread(self._check_with_oumi, launch)),
         )
+        # Not beside the hub, whose answers would wait for the processor.
+        oumi = asyncio.to_thread(self._check_with_oumi, launch)
+        await _part(launch, "Oumi's classes", oumi)
         found = launch.findings
         return WorkerFindings(
             summary=f"The worker found {len(found)} things.",
