@@ -152,9 +152,6 @@ class WarmStart:
     def _is_usable(self) -> bool:
         if not self._is_alive() or self._host is None:
             return False
-        if self._host.environment != self._environment():
-            self._drop()
-            return False
         if not self._host.is_ready:
             self._host.is_ready = _receive(self._host.connection, seconds=0.0) == host.READY
         return self._host.is_ready
@@ -172,7 +169,10 @@ class WarmStart:
         return _receive(self._host.connection, seconds=_ANSWER_SECONDS) == host.FORKED
 
     def _is_alive(self) -> bool:
-        if self._host is not None and self._host.process.poll() is not None:
+        """Whether there is a host of the environment that jobs inherit now."""
+        if self._host is not None and (
+            self._host.process.poll() is not None or self._host.environment != self._environment()
+        ):
             self._drop()
         return self._host is not None
 
