@@ -171,7 +171,17 @@ class JobPart(Value):
 
 
 class JobStatus(Value):
-    """One timestamped observation of a job."""
+    """One timestamped observation of a job.
+
+    Attributes:
+        resumed_from_step: Step of the checkpoint that this attempt went on from.
+        usage: What a local job uses.
+        processes_held_by: What proves that no process of a local job is left.
+        part_of: The pipeline or sweep it belongs to.
+        from_job: The job that it runs again.
+        tags: Tags that people gave it.
+        url: The job's page in the Prefect UI.
+    """
 
     summary: str = Field(description="One line a person can read.")
     job_id: str
@@ -190,9 +200,7 @@ class JobStatus(Value):
     model_name: str = ""
     output_dir: str = ""
     attempt: int = 1
-    resumed_from_step: int | None = Field(
-        default=None, description="Step of the checkpoint that this attempt went on from."
-    )
+    resumed_from_step: int | None = None
     created_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -201,23 +209,21 @@ class JobStatus(Value):
     health: Health = Field(
         default=Health.UNKNOWN, description="How the training does; diagnose_job says why."
     )
-    usage: Usage | None = Field(default=None, description="What a local job uses.")
+    usage: Usage | None = None
     error_tail: str = Field(default="", description="Last lines of a job that failed.")
     log_path: str | None = None
-    processes_held_by: ProcessHolder | None = Field(
-        default=None, description="What proves that no process of a local job is left."
-    )
+    processes_held_by: ProcessHolder | None = None
     parts: list[JobPart] = Field(
         default_factory=list[JobPart], description="Steps of a pipeline, trials of a sweep."
     )
-    part_of: str | None = Field(default=None, description="The pipeline or sweep it belongs to.")
-    from_job: str | None = Field(default=None, description="The job that it runs again.")
+    part_of: str | None = None
+    from_job: str | None = None
     note: str = ""
-    tags: list[str] = Field(default_factory=list[str], description="Tags that people gave it.")
+    tags: list[str] = Field(default_factory=list[str])
     cost: float | None = Field(
         default=None, description="US dollars so far, estimated; null: no price is known."
     )
-    url: str | None = Field(default=None, description="The job's page in the Prefect UI.")
+    url: str | None = None
 
 
 class ClusterState(StrEnum):

@@ -24,7 +24,7 @@ JobId = Annotated[
     Field(
         min_length=1,
         max_length=200,
-        description="Job id, its first 8+ characters, or name of a live job.",
+        description="Job id, 8+ first characters of it, or name.",
     ),
 ]
 Cloud = Annotated[
@@ -52,10 +52,10 @@ ListStatus = Literal[
 ]
 
 ListedStatus = Annotated[ListStatus, Field(description="running: not ended; completed: ended.")]
-OnCloud = Annotated[str, Field(max_length=64, description="Only jobs on this cloud.")]
-NamePart = Annotated[str, Field(max_length=100, description="Only jobs whose name contains this.")]
-Tag = Annotated[str, Field(max_length=100, description="Only jobs with this tag.")]
-ModelPart = Annotated[str, Field(max_length=200, description="Only jobs of such a model.")]
+OnCloud = Annotated[str, Field(max_length=64, description="On this cloud.")]
+NamePart = Annotated[str, Field(max_length=100, description="Whose name contains this.")]
+Tag = Annotated[str, Field(max_length=100, description="With this tag.")]
+ModelPart = Annotated[str, Field(max_length=200, description="Of such a model.")]
 Since = Annotated[str, Field(max_length=40, description="ISO time, or 2h, 3d.")]
 Force = Annotated[bool, Field(description="Kill at once, without time to stop.")]
 

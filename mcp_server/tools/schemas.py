@@ -3,6 +3,8 @@
 from typing import Any, Final, cast
 
 _NULL: Final = {"type": "null"}
+_LONG_TEXT: Final = 1000
+_NOT_FINITE: Final = {"enum": ["nan", "inf", "-inf"]}
 _EMPTY: Final[tuple[object, ...]] = (None, "", [], {})
 _NAMES: Final = ("properties", "$defs")
 """Under these, keys are names and no keywords."""
@@ -12,6 +14,8 @@ def of_arguments(schema: object) -> object:
     """Shorten the schema of arguments: a model reads all of it for every tool.
 
     Drop titles, and the defaults null, false, "", [] and {}: optional arguments may be left out.
+    So do bounds go that no text of a model meets: an empty text, and 1,000 characters or more. They
+    hold all the same.
     Write definitions where they are used, as some clients need.
     """
     definitions = cast("dict[str, Any]", schema).get("$defs", {})
@@ -35,6 +39,8 @@ def _of_arguments(schema: object, definitions: dict[str, Any]) -> object:
             key in ("title", "$defs")
             or (key == "default" and (value in _EMPTY or value is False))
             or (key == "additionalProperties" and value is True)
+            or (key == "minLength" and value == 1)
+            or (key == "maxLength" and value >= _LONG_TEXT)
         ):
             short[key] = _of_arguments(value, definitions)
     return _nullable(_scalar(short))
@@ -43,8 +49,8 @@ def _of_arguments(schema: object, definitions: dict[str, Any]) -> object:
 def of_results(schema: object) -> object:
     """Shorten the schema of results: clients fetch it for every tool.
 
-    Drop titles, defaults (every field is present), and the descriptions of the summary and of
-    nested parts.
+    Drop titles, defaults (every field is present), the format of times, and the descriptions of the
+    summary and of nested parts.
     """
     root = cast("dict[str, Any]", _of_results(schema))
     root.get("properties", {}).get("summary", {}).pop("description", None)
@@ -64,9 +70,21 @@ def _of_results(schema: object) -> object:
     for key, value in cast("dict[str, Any]", schema).items():
         if key in _NAMES:
             short[key] = {name: _of_results(part) for name, part in value.items()}
-        elif key not in ("title", "default") and (key, value) != ("additionalProperties", False):
+        elif key not in ("title", "default", "format") and (key, value) != (
+            "additionalProperties",
+            False,
+        ):
             short[key] = _of_results(value)
-    return _nullable(short)
+    return _nullable(_number(short))
+
+
+def _number(schema: dict[str, Any]) -> dict[str, Any]:
+    """``{"type": ["number", "string"]}`` for a number that may be "nan", "inf" or "-inf"."""
+    choices = cast("list[object]", schema.get("anyOf", []))
+    if _NOT_FINITE not in choices:
+        return schema
+    types = ["number", "string", *(["null"] if _NULL in choices else [])]
+    return {**_without(schema, "anyOf"), "type": types}
 
 
 def _drop_descriptions(schema: object) -> object:

@@ -103,7 +103,7 @@ async def test_a_warm_training_equals_a_cold_one(
         assert not [name for name, value in one.items() if (value != other[name]).any()]
 
 
-_VARIES = ("%|", "it/s", "::oumi-flows-progress::", "_DEPS_", "registry")
+_VARIES = ("%|", "it/s", "examples/s", "::oumi-flows-progress::", "_DEPS_", "registry")
 """Lines of progress, and of our modules, which a cold start loads earlier."""
 
 
