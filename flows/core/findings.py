@@ -73,6 +73,10 @@ class FindingCode(StrEnum):
     PIPE_HIDES_FAILURE = "pipe_hides_failure"
     OUMI_NOT_INSTALLED = "oumi_not_installed"
     BAD_OPTION = "bad_option"
+    BAD_NUMBER = "bad_number"
+    BROKEN_SCRIPT = "broken_script"
+    UNKNOWN_COMMAND = "unknown_command"
+    CONFIG_NOT_READ = "config_not_read"
     SCRIPT_REFUSED = "script_refused"
     SECRET_IN_FILE = "secret_in_file"  # noqa: S105 - the name of a finding
     CREDENTIAL_MISSING = "credential_missing"

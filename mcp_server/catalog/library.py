@@ -12,10 +12,10 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+from flows.core.configs.library import fetched_library, installed_oumi
 from flows.core.errors import ConfigNotFound, Conflict, OumiFlowsError
 from flows.core.models import Value
 from flows.core.private_files import make_private
@@ -85,7 +85,7 @@ class OumiLibrary:
         limits: LibraryLimits = _LIMITS,
     ) -> None:
         self._settings = settings
-        self.oumi_version = _installed_version() if oumi_version is None else oumi_version
+        self.oumi_version = installed_oumi() if oumi_version is None else oumi_version
         self._now = now
         self._limits = limits
         self._lock = threading.Lock()
@@ -171,7 +171,7 @@ class OumiLibrary:
 
     @property
     def _fetched_folder(self) -> Path:
-        return self._settings.catalog_dir / f"oumi-{self.oumi_version}" / "configs"
+        return fetched_library(self._settings, self.oumi_version)
 
     @property
     def _failure_file(self) -> Path:
@@ -271,10 +271,3 @@ def _only_one(path: Path) -> Generator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _installed_version() -> str:
-    try:
-        return version("oumi")
-    except PackageNotFoundError:
-        return ""

@@ -30,7 +30,14 @@ async def test_nothing_is_found_in_clean_configs(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cases = clean_cases()
-    found = {case.name: await world.findings(case) for case in cases}
+    found = {
+        case.name: [
+            finding
+            for finding in await world.findings(case)
+            if finding.code.value not in case.options.get("noted", "")
+        ]
+        for case in cases
+    }
     wrong = [f"{name}: {_shown(findings)}" for name, findings in found.items() if findings]
     with capsys.disabled():
         print(f"\nfalse positives: {len(wrong)} of {len(cases)} clean configs")

@@ -60,7 +60,12 @@ def test_what_runs_in_any_case_is_certain(text: str) -> None:
      ('a "$A" ${A}', ["a", "x y", "x", "y"]), ("a b#c # d", ["a", "b#c"]),
      ("a $(date +%s) b", ["a", "$", "b"]), ("a $((1 << 2)) b", ["a", "$((1 << 2))", "b"]),
      (r"a \# 'it is' \"", ["a", "#", "it is", '"']), ("B=$A a $A", ["a", "x", "y"]),
-     ("a <<END b\nc\nEND", ["a", "b"]), ("a ${A:-b c}", ["a", "${A:-b c}"])],
+     ("a <<END b\nc\nEND", ["a", "b"]), ("a ${A:-b c}", ["a", "x", "y"]),
+     ("a ${C:-b c}", ["a", "b", "c"]), ("a ${C%.y}", ["a", "${C%.y}"]),
+     ("C=(b c)\na \"${C[@]}\"", ["a", "b", "c"]),
+     ("C=(b\n  c\n)\na ${C[@]} d", ["a", "b", "c", "d"]),
+     ("a {b,c}.d", ["a", "b.d", "c.d"]), ("a '{b,c}'", ["a", "{b,c}"]),
+     ("cd b; a $PWD/c", ["a", "$PWD/b/c"]), ("a \"$(pwd)/c\" `pwd`", ["a", "$PWD/c", "$PWD"])],
 )  # fmt: skip
 def test_words_are_those_the_shell_would_make(text: str, words: list[str]) -> None:
     assert words in [found for found, _, _ in commands(text)]
@@ -71,7 +76,7 @@ def test_a_variable_that_is_set_on_a_condition_is_not_known() -> None:
         "C=a\nif b; then C=c; fi\nrun $C\nD=1; D+=2; run $D; E=(1 2); run $E; for A in 1; do run $A"
     )
     last = [words[1] for words, _, _ in commands(text) if words[0] == "run"]
-    assert last == ["$C", "$D", "$E", "$A"]
+    assert last == ["$C", "$D", "$E", "1"]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +110,31 @@ def test_what_only_names_oumi_is_no_call(text: str) -> None:
      ("sudo apt-get install -y git >/dev/null 2>&1", MadeFiles()),
      ("cp a b/c; ls > d", MadeFiles(files=frozenset({"b/c", "d"}))),
      ("ls > $LOG", MadeFiles(anything=True)), ("python make.py", MadeFiles(anything=True)),
-     ("cd $HOME && ls > a", MadeFiles(anything=True)), ("hf download a", MadeFiles(anything=True))],
+     ("cd $HOME && ls > a", MadeFiles(files=frozenset({"~/a"}))), ("hf download a", MadeFiles()),
+     ("hf download a --local-dir b", MadeFiles(files=frozenset({"b"}))),
+     ("git clone https://a/b.git", MadeFiles(files=frozenset({"b"}))),
+     ("git clone --depth 1 https://a/b c", MadeFiles(files=frozenset({"c"}))),
+     ("wget https://a/b.yaml?x=1", MadeFiles(files=frozenset({"b.yaml"}))),
+     ("wget -q -O c https://a/b; curl -L https://a/b -o d", MadeFiles(files=frozenset({"c", "d"}))),
+     ("curl -fsSLO https://a/b; curl https://a/c", MadeFiles(files=frozenset({"b"}))),
+     ("curl -fsSL https://a | bash", MadeFiles(anything=True)),
+     ("aws s3 cp s3://a/b.yaml .", MadeFiles(files=frozenset({"b.yaml"}))),
+     ("aws s3 sync s3://a .; gsutil cp out gs://a", MadeFiles(anything=True)),
+     ("gsutil -m cp -r gs://a/b data/", MadeFiles(files=frozenset({"data"}))),
+     ("oumi fetch oumi://configs/a.yaml -o b", MadeFiles(files=frozenset({"b/configs/a.yaml"}))),
+     ("oumi fetch configs/a.yaml", MadeFiles(files=frozenset({"~/.oumi/fetch/configs/a.yaml"}))),
+     ("{ a 1; ls; } > b", MadeFiles(files=frozenset({"b"}), anything=True)),
+     ("{ ls; } > b", MadeFiles(files=frozenset({"b"}))),
+     ("(ls) > b", MadeFiles(files=frozenset({"b"}))),
+     ("for i in 1; do ls; done > b", MadeFiles(files=frozenset({"b"}))),
+     ("if ls; then ls; fi >> b", MadeFiles(files=frozenset({"b"}))),
+     ("exec > b 2>&1; ls", MadeFiles(files=frozenset({"b"}))),
+     ("> b", MadeFiles(files=frozenset({"b"}))),
+     ("pushd a; ls > b; popd; ls > c", MadeFiles(files=frozenset({"a/b", "c"}))),
+     ("env -C a ls; env A=1 python make.py", MadeFiles(anything=True)),
+     ("bash -c 'ls > a'", MadeFiles(files=frozenset({"a"}))),
+     ("f() { ls > $1; }; f a; f b", MadeFiles(files=frozenset({"a", "b"}))),
+     ("python -m pip install a; uv venv; uv pip install b", MadeFiles(files=frozenset({".venv"})))],
 )  # fmt: skip
 def test_what_a_script_makes_is_told(text: str, made: MadeFiles) -> None:
     assert Script(text, {}).made_files() == made

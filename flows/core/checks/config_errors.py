@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.core.checks.launch import note_problems
 from flows.core.checks.notes import Notes
+from flows.core.checks.problems import note_problems
 from flows.core.configs.checks import config_problems
 from flows.core.configs.reader import ConfigFile, read_config
 from flows.core.configs.schema import ConfigType

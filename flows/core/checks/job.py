@@ -9,14 +9,18 @@ from typing import Any, Final
 
 from flows.core.checks.notes import Notes
 from flows.core.checks.script import MadeFiles, OumiCall, Script
+from flows.core.checks.shell_words import from_start
 from flows.core.checks.target import Target, parse_accelerator
 from flows.core.checks.values import mapping_of, number_of, text_of
 from flows.core.configs.checks import MISSING
 from flows.core.file_names import expand_home
 from flows.core.names import LOCAL_CLOUD
+from flows.core.regular_files import read_regular_file
 
 REMOTE_SCHEMES: Final = ("s3://", "gs://", "r2://", "https://", "http://", "cos://", "oci://",
                          "nebius://", "cw://", "vastdata://", "skypilot:")  # fmt: skip
+
+_SCRIPT_BYTES: Final = 200_000
 
 _ENVIRONMENT: Final = re.compile(
     r"(?:^|[\s;&|(])(?:\.|source|eval) |activate|\b(?:conda|mamba|micromamba|pixi|poetry|pipenv"
@@ -82,12 +86,16 @@ class Job:
             made = self.setup.made_files(before=call.place)
         else:
             made = self.setup.made_files().plus(self.run.made_files(before=call.place))
+        return self.here(made)
 
-        def here(path: str) -> str:
+    def here(self, made: MadeFiles) -> MadeFiles:
+        """The files that scripts make, as paths of this machine."""
+
+        def local(path: str) -> str:
             return os.path.normpath(self.working_dir / expand_home(path))
 
         return MadeFiles(
-            frozenset(map(here, made.folders)), frozenset(map(here, made.files)), made.anything
+            frozenset(map(local, made.folders)), frozenset(map(local, made.files)), made.anything
         )
 
     def is_mounted(self, path: str) -> bool:
@@ -106,6 +114,18 @@ class Job:
                 found = self.local(source)
                 return found / rest if rest else found
         return None
+
+    def folder(self, cwd: str | None) -> Path | None:
+        """The folder on this machine in which a command of a script runs; None if unknown.
+
+        Args:
+            cwd: The command's folder: relative to the script's first one, or of the target.
+        """
+        if cwd is None:
+            return None
+        if cwd.startswith(("/", "~")):
+            return expand_home(cwd) if self.target.is_local else self.source_of(cwd)
+        return Path(os.path.normpath(self.working_dir / cwd))
 
     def local(self, path: str) -> Path:
         """Resolve a path of the job config on this machine."""
@@ -136,16 +156,34 @@ def read_job(
     folder = text_of(data.get("working_dir"))
     working_dir = Path(os.path.normpath(client_cwd / expand_home(folder)))
     envs = _texts(data.get("envs"))
+
+    def read_script(name: str, cwd: str | None) -> str | None:
+        return _read_script(working_dir, name, cwd)
+
     return Job(
         path=path,
         data=data,
         target=target,
         working_dir=working_dir,
         client_cwd=client_cwd,
-        setup=Script(text_of(data.get("setup")), envs),
-        run=Script(text_of(data.get("run")), envs),
+        setup=Script(text_of(data.get("setup")), envs, read_script),
+        run=Script(text_of(data.get("run")), envs, read_script),
         notes=notes,
     )
+
+
+def _read_script(working_dir: Path, name: str, cwd: str | None) -> str | None:
+    """Read a script of the working folder; None if it is not there, or too large."""
+    below = from_start(name)
+    if below is not None:
+        cwd, name = "", below
+    if cwd is None or "$" in name or name.startswith("~"):
+        return None
+    path = working_dir / expand_home(cwd) / name
+    try:
+        return read_regular_file(path, limit=_SCRIPT_BYTES).decode()
+    except (OSError, ValueError):
+        return None
 
 
 def _within(path: str, place: str) -> bool:

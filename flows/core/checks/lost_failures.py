@@ -5,8 +5,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Final, NamedTuple
 
-from flows.core.checks.script import COMMANDS, LAUNCHERS, WRAPPERS, Script, place_of_oumi
-from flows.core.checks.shell import ShellCommand, read_pipes
+from flows.core.checks.script import COMMANDS, LAUNCHERS, Script, place_of_oumi
+from flows.core.checks.shell import read_pipes
+from flows.core.checks.shell_command import ShellCommand
+from flows.core.checks.wrappers import WRAPPERS
 
 _INSTALLERS: Final = frozenset({"pip", "pip3", "uv", "conda", "mamba", "poetry", "pixi"})
 _SHELLS: Final = frozenset({"bash", "sh", "zsh"})

@@ -40,9 +40,20 @@ class Notes:
         *,
         key: str = "",
         nearest: str = "",
+        script_line: int | None = None,
     ) -> None:
-        """Note a problem whose severity depends on the target."""
-        place = self._places.of(key) if self._places else None
+        """Note a problem whose severity depends on the target.
+
+        Args:
+            severity: Whether it would make the job fail.
+            code: What kind of problem it is.
+            message: What is wrong.
+            fix: What to do.
+            key: The key that has it.
+            nearest: The nearest valid name.
+            script_line: The index of its line in the script that is the key's value.
+        """
+        place = self._places.of(key, line=script_line) if self._places else None
         self.findings.append(
             Finding(
                 code=code,

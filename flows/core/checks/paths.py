@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -91,16 +92,20 @@ class PathChecks:
             return
         made = job.made_files
         for key, script in (("setup", job.setup), ("run", job.run)):
-            words = [word for command in script.commands for word in command.words]
-            paths = [word.partition("=")[2] if word.startswith("-") else word for word in words]
-            for path in dict.fromkeys(paths):
+            lines = {
+                word.partition("=")[2] if word.startswith("-") else word: command.line
+                for command in reversed(script.commands)
+                if not command.is_elsewhere
+                for word in command.words
+            }
+            for path, line in sorted(lines.items(), key=lambda item: item[1]):
                 if not job.is_mounted(path) and not made.has_folder_of(path):
-                    self._note_local(job.notes.add, key, path)
+                    self._note_local(partial(job.notes.add, script_line=line), key, path)
 
     def _check_synced(self, recipe: Recipe) -> None:
         """Note a followed config that does not reach the target."""
         job = self._launch.job
-        if self._sync is None or job is None or job.target.is_local:
+        if self._sync is None or job is None or job.target.is_local or recipe.is_fetched:
             return
         path = Path(recipe.path)
         if any(

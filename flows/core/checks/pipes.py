@@ -54,7 +54,7 @@ class Pipes:
             self._forget(self._watched)
         self._asked |= "$?" in token
         if '"' in token and "$(" in token:
-            self.quoted += [(text, self.pipefail) for text in _substitutions(token)]
+            self.quoted += [(text, self.pipefail) for text in substitutions(token)]
 
     def open(self, *, is_shell: bool) -> None:
         """Begin a parenthesis or a block; settings in a subshell end with it."""
@@ -108,7 +108,7 @@ class Pipes:
                     self.pipefail = option[0] == "-"
 
 
-def _substitutions(token: str) -> list[str]:
+def substitutions(token: str) -> list[str]:
     """The scripts of the ``$(...)`` in a word."""
     found: list[str] = []
     start, depth = 0, 0

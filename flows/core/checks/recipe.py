@@ -58,6 +58,7 @@ class Recipe:
         by_shell: Keys whose values the shell expands when the script runs.
         processes: Processes that it runs in; None: as many as there are GPUs.
         written_for: GPUs that its comments name.
+        is_fetched: Whether the job fetches it from Oumi's library, wherever it runs.
     """
 
     path: str
@@ -70,6 +71,7 @@ class Recipe:
     envs: Mapping[str, str] = field(default_factory=dict[str, str])
     by_shell: frozenset[str] = frozenset()
     written_for: int | None = None
+    is_fetched: bool = False
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of a dotted key; `default` if it is not set."""

@@ -4,6 +4,7 @@ import re
 from typing import Final
 
 from flows.core.checks.job import REMOTE_SCHEMES, Job
+from flows.core.checks.job_scripts import check_scripts
 from flows.core.checks.launch import Launch
 from flows.core.checks.lost_failures import lost_failures, sets_pipefail
 from flows.core.checks.target import nearest_cloud, nearest_gpu
@@ -15,6 +16,7 @@ from flows.core.findings import FindingCode
 
 _STORES: Final = {"s3": "s3://", "gcs": "gs://", "r2": "r2://", "nebius": "nebius://",
                   "azure": "https://", "ibm": "cos://", "oci": "oci://"}  # fmt: skip
+_COUNTS: Final = ("cpus", "memory", "disk_size")
 _SAVES: Final = re.compile(
     r"\b(?:aws s3|gsutil|gcloud storage|rclone|rsync|scp|azcopy|s3cmd|(?:hf|huggingface-cli) upload"
     r"|oumi upload|wandb artifact)\b"
@@ -45,7 +47,9 @@ def check_resources(launch: Launch, *, cloud: str) -> None:
     if not job.target.is_local:
         _check_mounts(job)
         _check_setup(job)
+    check_scripts(job)
     _check_pipes(job)
+    _check_numbers(job)
     _check_account(job)
     _check_cluster_scripts(job)
 
@@ -111,6 +115,22 @@ def _check_accelerators(job: Job) -> None:
             "Set resources.accelerators, such as A100:1",
             key="resources",
         )
+
+
+def _check_numbers(job: Job) -> None:
+    """Note counts and sizes with which no machine can be had."""
+    values = {"num_nodes": job.data.get("num_nodes")}
+    values |= {f"resources.{name}": job.resources.get(name) for name in _COUNTS}
+    for key, value in values.items():
+        text = str(value).strip().rstrip("+")
+        is_count = value is not None and re.fullmatch(r"-?\d+(?:\.\d+)?", text)
+        if is_count and float(text) <= 0:
+            job.notes.error(
+                FindingCode.BAD_NUMBER,
+                f"{key} is {value}, and the job needs at least 1",
+                "Correct it, or leave it out",
+                key=key,
+            )
 
 
 def _check_mounts(job: Job) -> None:

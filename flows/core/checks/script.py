@@ -3,11 +3,18 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from functools import reduce
 from pathlib import PurePosixPath
 from typing import Final, NamedTuple
 
-from flows.core.checks.shell import ShellCommand, join_lines, read_commands
+from flows.core.checks.made_files import Made, files_made
+from flows.core.checks.shell import ReadScript, read_commands
+from flows.core.checks.shell_command import ShellCommand
+from flows.core.checks.shell_text import join_lines
+from flows.core.checks.shell_words import from_start, write_home
+from flows.core.checks.wrappers import REPEATERS, WRAPPERS, unwrap
+from flows.core.configs.schema import commands_of_oumi
 from flows.core.models import Command
 
 COMMANDS: Final = {command.value: command for command in Command} | {
@@ -16,13 +23,9 @@ COMMANDS: Final = {command.value: command for command in Command} | {
 }
 """Oumi 0.9's names of the commands, including aliases."""
 
-WRAPPERS: Final = frozenset(
-    {"env", "time", "nohup", "nice", "ionice", "timeout", "stdbuf", "sudo", "setsid", "numactl",
-     "torchrun", "accelerate", "deepspeed", "python", "python3", "srun", "mpirun", "mpiexec",
-     "uv", "poetry", "pipenv", "conda", "mamba", "pixi", "xvfb-run", "nsys", "apptainer",
-     "singularity", "docker"}
-)  # fmt: skip
-"""Commands that run another command."""
+_NO_CONFIG: Final = frozenset({"--help", "--list", "--list-metrics"})
+_MAY_HAVE_NO_CONFIG: Final = (Command.ANALYZE, Command.QUANTIZE)
+"""Commands of Oumi 0.9 whose config may be left out."""
 
 LAUNCHERS: Final = frozenset(
     {"distributed", "torchrun", "accelerate", "deepspeed", "srun", "mpirun", "mpiexec"}
@@ -43,8 +46,10 @@ _HARMLESS: Final = frozenset(
 )  # fmt: skip
 """Commands that do not make files that a recipe reads."""
 
-_MAKES_ARGUMENTS: Final = frozenset({"mkdir", "touch", "tee"})
-_MAKES_LAST: Final = frozenset({"cp", "mv", "ln"})
+_RUN_NOTHING: Final = _HARMLESS | {
+    "git", "curl", "wget", "cp", "mv", "ln", "mkdir", "touch", "tee", "tar", "find", "case"
+}  # fmt: skip
+"""Commands whose arguments are never a command."""
 
 
 class MadeFiles(NamedTuple):
@@ -81,6 +86,7 @@ class OumiCall(NamedTuple):
 
     command: Command
     config: str
+    """Empty if it is unknown, because another command adds it."""
     options: dict[str, str | None]
     """The long options and their values; None: unknown."""
     cwd: str | None
@@ -91,6 +97,20 @@ class OumiCall(NamedTuple):
     """Its index among the script's commands."""
     by_shell: frozenset[str] = frozenset()
     """The options whose values the shell expands; it does not expand ~ after a =."""
+    line: int = 0
+    """The index of its line in the script."""
+    is_elsewhere: bool = False
+    """Whether it runs in another file system, such as a container's."""
+
+
+class WrongCall(NamedTuple):
+    """A call of `oumi` that Oumi refuses at once."""
+
+    message: str
+    fix: str
+    is_certain: bool
+    line: int
+    nearest: str = ""
 
 
 class Script:
@@ -99,12 +119,15 @@ class Script:
     Args:
         text: The script.
         envs: Variables that are set when it starts.
+        read_script: Reads the script files that it runs; None: they are not followed.
     """
 
-    def __init__(self, text: str, envs: Mapping[str, str]) -> None:
+    def __init__(
+        self, text: str, envs: Mapping[str, str], read_script: ReadScript | None = None
+    ) -> None:
         self.text = text
         self.envs = envs
-        self.commands = read_commands(text, envs)
+        self.commands = read_commands(text, envs, read_script)
 
     def made_files(self, *, before: int | None = None) -> MadeFiles:
         """The files that its commands may make: all of them, or those before an index.
@@ -116,9 +139,16 @@ class Script:
     def oumi_calls(self) -> Iterator[OumiCall]:
         """Find its calls of `oumi` with a config."""
         for index, command in enumerate(self.commands):
-            call = _oumi_call(command, index)
+            call = _oumi_call(command.core, index)
             if call is not None:
                 yield call
+
+    def wrong_calls(self) -> Iterator[WrongCall]:
+        """Find its calls of commands that Oumi does not have, and those without their config."""
+        for command in self.commands:
+            wrong = _wrong_call(command.core)
+            if wrong is not None:
+                yield wrong
 
     @property
     def uses_oumi(self) -> bool:
@@ -150,23 +180,13 @@ class Script:
 
 
 def _files_made_by(command: ShellCommand) -> MadeFiles:
-    words = command.words
-    while words[0] == "sudo" and len(words) > 1:
-        words = words[2:] if words[1].startswith("-") and len(words) > 2 else words[1:]
-    name = PurePosixPath(words[0]).name
-    arguments = [word for word in words[1:] if not word.startswith("-")]
-    files = list(command.writes)
-    folders: list[str] = []
-    anything = False
-    if name in _MAKES_ARGUMENTS:
-        (folders if name == "mkdir" else files).extend(arguments)
-    elif name in _MAKES_LAST:
-        files += arguments[-1:]
-    elif name not in _HARMLESS or "download" in words:
-        anything = place_of_oumi(command) is None
-    placed = [_from_start(path, command.cwd) for path in files]
+    core = command.core
+    made = files_made(core.words) if not command.is_followed else Made()
+    is_unknown = made.is_unknown and core.name not in _HARMLESS
+    anything = (made.anything or is_unknown) and place_of_oumi(core) is None
+    placed = [_from_start(path, core.cwd) for path in (*command.writes, *made.files)]
     return MadeFiles(
-        frozenset(filter(None, (_from_start(path, command.cwd) for path in folders))),
+        frozenset(filter(None, (_from_start(path, core.cwd) for path in made.folders))),
         frozenset(filter(None, placed)),
         anything or None in placed,
     )
@@ -174,6 +194,10 @@ def _files_made_by(command: ShellCommand) -> MadeFiles:
 
 def _from_start(path: str, cwd: str | None) -> str | None:
     """A path of a command relative to the script's first folder; None if unknown."""
+    below = from_start(path)
+    if below is not None:
+        return os.path.normpath(below)
+    path = write_home(path)
     if "$" in path or "`" in path:
         return None
     if path.startswith(("/", "~")):
@@ -192,17 +216,25 @@ def _sets_e(word: str) -> bool:
 def place_of_oumi(command: ShellCommand) -> int | None:
     """The index of the last `oumi` that a command runs, in its words; None if it runs none."""
     words = command.words
-    places = [i for i, word in enumerate(words) if PurePosixPath(word).name == "oumi"]
-    if command.name == "oumi":
-        is_distributed = words[1:2] == ["distributed"]
-        return places[-1] if is_distributed else 0
-    if not places or command.name not in WRAPPERS:
+    wrapped = unwrap(words)
+    start = len(words) - len(wrapped.words)
+    places = [i for i, word in enumerate(words) if _is_oumi(word) and i >= start]
+    if wrapped.is_look_up or not places:
         return None
+    if wrapped.name == "oumi":
+        return places[-1] if words[start + 1 : start + 2] == ["distributed"] else start
     place = places[-1]
-    if command.name.startswith("python") and words[place - 1] != "-m":
+    if wrapped.name not in WRAPPERS:
+        is_runner = wrapped.name not in _RUN_NOTHING and words[place + 1 : place + 2] != []
+        return place if is_runner and words[place + 1] in COMMANDS else None
+    if wrapped.name.startswith("python") and words[place - 1] != "-m" and words[place][0] != "/":
         return None
-    is_installed = any(word in ("install", "add", "sync") for word in words[1:place])
+    is_installed = any(word in ("install", "add", "sync") for word in words[start + 1 : place])
     return None if is_installed else place
+
+
+def _is_oumi(word: str) -> bool:
+    return PurePosixPath(word).name == "oumi" or word == "oumi.cli.main"
 
 
 def _oumi_call(command: ShellCommand, index: int) -> OumiCall | None:
@@ -215,7 +247,7 @@ def _oumi_call(command: ShellCommand, index: int) -> OumiCall | None:
         return None
     options = _options(words[start + 2 :])
     config = options.pop("-c", None) or options.pop("--config", None)
-    if not config:
+    if not config and not _may_be_added(command, words[start + 2 :]):
         return None
     named = {key[2:]: value for key, value in options.items() if key.startswith("--")}
     by_shell = {
@@ -225,13 +257,56 @@ def _oumi_call(command: ShellCommand, index: int) -> OumiCall | None:
     }
     return OumiCall(
         command=COMMANDS[name],
-        config=config,
+        config=config or "",
         options=named,
         cwd=command.cwd,
         is_distributed=not LAUNCHERS.isdisjoint(words[:start]),
-        is_certain=command.is_certain,
+        is_certain=command.is_certain and command.name in WRAPPERS | {"oumi"},
         place=index,
         by_shell=frozenset(by_shell),
+        line=command.line,
+        is_elsewhere=command.is_elsewhere,
+    )
+
+
+def _may_be_added(command: ShellCommand, arguments: list[str]) -> bool:
+    """Whether a call gets a config that its words do not show."""
+    if _NO_CONFIG.intersection(arguments):
+        return False
+    hides = any("$" in word or word in ("-c", "--config") for word in arguments)
+    return hides or command.name in REPEATERS
+
+
+def _wrong_call(command: ShellCommand) -> WrongCall | None:
+    words, start = command.words, place_of_oumi(command)
+    if start is None or command.name not in WRAPPERS | {"oumi"}:
+        return None
+    known = commands_of_oumi()
+    for path in (words[start + 1 : start + 2], words[:3] if words[0] == "oumi" else []):
+        name = path[-1] if path else ""
+        group = path[1] if len(path) == 3 else ""
+        names = known.get(group, []) if group else list(known)
+        if not name or not names or not re.fullmatch(r"[a-z][\w-]*", name) or name in names:
+            continue
+        nearest = next(iter(get_close_matches(name, names, n=1)), "")
+        hint = f"; did you mean {nearest}?" if nearest else ""
+        return WrongCall(
+            f"Oumi has no command {' '.join([*path[1:-1], name])}{hint}",
+            f"Use one of {', '.join(names)}",
+            command.is_certain,
+            command.line,
+            nearest,
+        )
+    name, arguments = "".join(words[start + 1 : start + 2]), words[start + 2 :]
+    needs_config = name in COMMANDS and COMMANDS[name] not in _MAY_HAVE_NO_CONFIG
+    options = _options(arguments)
+    has_config = "-c" in options or "--config" in options or _NO_CONFIG.intersection(arguments)
+    if not needs_config or has_config or _may_be_added(command, arguments):
+        return None
+    if any(word.startswith("-c") for word in arguments):
+        return None
+    return WrongCall(
+        f"`oumi {name}` has no config", "Give one with -c", command.is_certain, command.line
     )
 
 
@@ -244,7 +319,9 @@ def _options(words: list[str]) -> dict[str, str | None]:
         if not word.startswith("-"):
             continue
         key, equals, value = word.partition("=")
-        if equals:
+        if re.match(r"-c[^=-]", word):  # the option and its value in one word
+            found["-c"] = word[2:]
+        elif equals:
             found[key] = value
         elif index < len(words) and not re.match(r"-[^\d.]", words[index]):
             found[key] = words[index]

@@ -70,6 +70,8 @@ class Schema(TypedDict):
     oumi: str
     clouds: dict[str, str]
     options: dict[Command, list[str]]
+    commands: dict[str, list[str]]
+    aliases: dict[str, dict[ConfigType, str]]
     roots: dict[ConfigType, str]
     enums: dict[str, list[str]]
     classes: dict[str, dict[str, FieldSpec]]
@@ -84,6 +86,16 @@ def load_schema() -> Schema:
 def options_of(command: Command) -> list[str]:
     """The long options that a command declares itself, besides the keys of its config."""
     return load_schema()["options"][command]
+
+
+def commands_of_oumi() -> dict[str, list[str]]:
+    """Every command of Oumi, and the commands below it."""
+    return load_schema()["commands"]
+
+
+def aliases_of_oumi() -> dict[str, dict[ConfigType, str]]:
+    """The short names that Oumi's commands take for configs: for each type of config a path."""
+    return load_schema()["aliases"]
 
 
 def root_spec(config_type: ConfigType) -> FieldSpec:

@@ -27,15 +27,34 @@ class Places:
     def __init__(self, text: str) -> None:
         node = compose_yaml(text)
         self._places = dict(_reverse(_walk(node, ""))) if node is not None else {}
+        self._blocks = dict(_blocks(node))
+        self._lines = text.splitlines()
         self._top = _place(node) if node is not None else TextPlace(1, 1)
 
-    def of(self, key: str) -> TextPlace:
-        """Find the place of `key`, or of the nearest key around it."""
+    def of(self, key: str, *, line: int | None = None) -> TextPlace:
+        """Find the place of `key`, or of the nearest key around it.
+
+        Args:
+            key: The key.
+            line: The index of a line of its value, a text of several lines.
+        """
+        first = self._blocks.get(key)
+        if line is not None and first is not None and first + line < len(self._lines):
+            text = self._lines[first + line]
+            return TextPlace(first + line + 1, len(text) - len(text.lstrip()) + 1)
         while key:
             if key in self._places:
                 return self._places[key]
             key = key[: max(key.rfind("."), key.rfind("["), 0)]
         return self._top
+
+
+def _blocks(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
+    """The keys at the top whose value is a literal block, and the index of its first line."""
+    if isinstance(node, yaml.MappingNode):
+        for name, value in cast("list[tuple[yaml.Node, yaml.Node]]", node.value):
+            if isinstance(value, yaml.ScalarNode) and value.style == "|":
+                yield str(name.value), cast("yaml.Mark", value.start_mark).line + 1
 
 
 def _walk(node: yaml.Node, key: str) -> Iterator[tuple[str, TextPlace]]:

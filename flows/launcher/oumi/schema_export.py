@@ -20,6 +20,8 @@ import oumi.launcher
 import typer.main
 from omegaconf import MISSING
 from oumi.analyze.config import TypedAnalyzeConfig
+from oumi.cli.alias import AliasType, try_get_config_name_for_alias
+from oumi.cli.cli_utils import get_aliases_for_type
 from oumi.cli.main import get_app
 from oumi.core.registry import REGISTRY, RegistryType
 
@@ -39,6 +41,17 @@ CONFIG_CLASSES: dict[ConfigType, type[Any]] = {
     ConfigType.JUDGE: oumi_configs.JudgeConfig,
     ConfigType.ASYNC_EVALUATION: oumi_configs.AsyncEvaluationConfig,
 }
+_ALIAS_TYPES = {
+    AliasType.TRAIN: ConfigType.TRAINING,
+    AliasType.EVAL: ConfigType.EVALUATION,
+    AliasType.INFER: ConfigType.INFERENCE,
+    AliasType.JOB: ConfigType.JOB,
+    AliasType.QUANTIZE: ConfigType.QUANTIZATION,
+    AliasType.JUDGE: ConfigType.JUDGE,
+    AliasType.TUNE: ConfigType.TUNING,
+    AliasType.ANALYZE: ConfigType.ANALYZE,
+    AliasType.SYNTH: ConfigType.SYNTHESIS,
+}
 _SCALARS = {str: "str", int: "int", float: "float", bool: "bool", Path: "path", Any: "any"}
 
 
@@ -55,6 +68,8 @@ def export_schema() -> Schema:
         oumi=version("oumi"),
         clouds=_clouds(),
         options=_options(),
+        commands=_commands(),
+        aliases=_aliases(),
         roots=roots,
         enums=dict(sorted(exporter.enums.items())),
         classes=dict(sorted(exporter.classes.items())),
@@ -74,9 +89,13 @@ def to_json(schema: Schema) -> str:
         f" {json.dumps(command)}: {json.dumps(names)}"
         for command, names in schema["options"].items()
     )
+    aliases = ",\n".join(
+        f" {json.dumps(alias)}: {json.dumps(paths)}" for alias, paths in schema["aliases"].items()
+    )
     return (
         f'{{"oumi": {json.dumps(schema["oumi"])},\n"clouds": {json.dumps(schema["clouds"])},\n'
         f'"options": {{\n{options}}},\n'
+        f'"commands": {json.dumps(schema["commands"])},\n"aliases": {{\n{aliases}}},\n'
         f'"roots": {json.dumps(schema["roots"])},\n'
         f'"enums": {{\n{enums}}},\n"classes": {{\n{classes}}}}}\n'
     )
@@ -174,6 +193,28 @@ def _options() -> dict[Command, list[str]]:
             if option.startswith("--")
         )
         for command in Command
+    }
+
+
+def _commands() -> dict[str, list[str]]:
+    """Every command of Oumi, and the commands below it."""
+    group = cast("click.Group", typer.main.get_command(get_app()))
+    return {
+        name: sorted(command.commands) if isinstance(command, click.Group) else []
+        for name, command in sorted(group.commands.items())
+    }
+
+
+def _aliases() -> dict[str, dict[ConfigType, str]]:
+    """The short names that Oumi's commands take for configs, and the path of each."""
+    names = sorted({name for kind in AliasType for name in get_aliases_for_type(kind)})
+    return {
+        name: {
+            config_type: path
+            for kind, config_type in _ALIAS_TYPES.items()
+            if (path := try_get_config_name_for_alias(name, kind)) != name
+        }
+        for name in names
     }
 
 
