@@ -18,6 +18,7 @@ from flows.launcher.oumi.machine import Machine
 from flows.launcher.oumi.registry import OumiRegistry
 from flows.launcher.sky.readiness import SkyReadiness
 from flows.machine_checks.credentials import check_credentials
+from flows.machine_checks.data_files import DataFileCheck
 from flows.machine_checks.hardware import check_hardware, count_of
 from flows.machine_checks.hub import Hub
 from flows.machine_checks.repositories import RepositoryChecks
@@ -46,6 +47,7 @@ class WorkerChecks:
     Attributes:
         environ: The environment of jobs on this machine.
         data: Looks at the first rows of training data.
+        files: Reads data files whole.
     """
 
     machine: Machine
@@ -55,6 +57,7 @@ class WorkerChecks:
     environ: Mapping[str, str]
     looks: Looks = field(default_factory=Looks)
     data: TrainingDataCheck = field(default_factory=TrainingDataCheck)
+    files: DataFileCheck = field(default_factory=DataFileCheck)
 
     @classmethod
     def of_this_machine(cls) -> "WorkerChecks":
@@ -72,7 +75,7 @@ class WorkerChecks:
         launch.forget_findings()
         repositories = RepositoryChecks(launch, self.hub, self.registry)
         data, _ = await asyncio.gather(
-            _part(launch, "the training data", self.data.check(launch)), repositories.check()
+            _part(launch, "the training data", self._data(launch)), repositories.check()
         )
         if data:
             _logger.info("Training data: %s", data)
@@ -101,7 +104,7 @@ class WorkerChecks:
             _part(launch, "the repositories", repositories.check(within_seconds=_SOON_SECONDS)),
             _part(launch, "the machine", asyncio.to_thread(self._check_machine, launch)),
             _part(launch, "the cloud", self._clouds(launch, within_seconds=_SOON_SECONDS)),
-            _part(launch, "the training data", self.data.check(launch)),
+            _part(launch, "the training data", self._data(launch)),
         )
         # Not beside the hub, whose answers would wait for the processor.
         oumi = asyncio.to_thread(self._check_with_oumi, launch)
@@ -117,6 +120,10 @@ class WorkerChecks:
             hardware=_of_target(launch, hardware) if hardware else None,
             cloud_readiness=clouds,
         )
+
+    async def _data(self, launch: Launch) -> str:
+        await self.files.check(launch)
+        return await self.data.check(launch)
 
     def _check_machine(self, launch: Launch) -> Hardware:
         hardware = self.machine.hardware()

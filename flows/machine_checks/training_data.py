@@ -68,7 +68,9 @@ class TrainingDataCheck:
         except _NotNow as error:
             return f"Not looked at: {error}."
         except BadRow as error:
-            recipe.notes.error(FindingCode.BAD_DATA_FILE, error.what, error.next_step, key="data")
+            note, code = recipe.notes.error, FindingCode.BAD_DATA_FILE
+            if not any(finding.code is code for finding in recipe.notes.findings):
+                note(code, error.what, error.next_step, key="data")
             return ""
         except InvalidConfig as error:
             # The checks of paths, repositories and Oumi's classes report it, with its key.

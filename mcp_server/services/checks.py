@@ -156,11 +156,18 @@ class CheckService:
             _note_no_answer(notes, error, FindingCode.WORKER_NOT_ASKED)
             found += notes.findings
         else:
-            found += worker.findings
+            found = _without_partial(found, worker.findings) + worker.findings
         suggested: Sequence[str] = []
         if here.model_name:
             suggested = await anyio.to_thread.run_sync(self._suggest, here.model_name, here.task)
         return _pre_flight(found, here=here, worker=worker, suggested=suggested)
+
+
+def _without_partial(here: list[Finding], worker: Sequence[Finding]) -> list[Finding]:
+    """Drop what we found at the beginning of files that the worker has read whole."""
+    code = FindingCode.BAD_DATA_FILE
+    whole = {(one.file, one.key) for one in worker if one.code is code}
+    return [one for one in here if one.code is not code or (one.file, one.key) not in whole]
 
 
 class _Here(NamedTuple):

@@ -15,7 +15,7 @@ from oumi.launcher.clients.sky_client import SkyClient
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from flows.core.checks.data_files import ROWS_OF, rows_of, wrong_content
+from flows.core.checks.data_files import ROWS_OF, format_of, wrong_content
 from flows.core.checks.job import read_job
 from flows.core.checks.needs import API_KEYS
 from flows.core.checks.notes import Notes
@@ -60,6 +60,11 @@ ROWS: list[dict[str, Any]] = [
     {"messages": []},
     {"messages": [{"role": "human", "content": "a"}]},
     {"messages": [{"role": "user"}]},
+    {"messages": [{"role": "user", "content": None}]},
+    {"messages": [{"role": "user", "content": 3}]},
+    {"messages": [{"role": "user", "content": {"a": 1}}]},
+    {"messages": [{"role": "assistant", "content": None, "tool_calls": []}]},
+    {"messages": [{"role": "user", "content": ""}]},
     {"messages": "a"},
     {"conversation": {"messages": [{"role": "user", "content": "a"}]}},
     {"conversation": [{"role": "user", "content": "a"}]},
@@ -94,7 +99,7 @@ def test_rows_are_refused_that_oumis_data_set_refuses(
         is_refused = False
     except ValueError:
         is_refused = True
-    rows = rows_of(Dataset("data.train.datasets[0]", name, str(file), "train", kwargs))
+    rows = format_of(Dataset("data.train.datasets[0]", name, str(file), "train", kwargs))
     assert bool(wrong_content(file, rows)) == is_refused
 
 

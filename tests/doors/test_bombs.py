@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.core.checks.data_files import Rows, wrong_content
+from flows.core.checks.data_files import Format, Rows, wrong_content
 from flows.core.configs.reader import read_config
 from flows.core.configs.yaml_text import parse_yaml
 from flows.core.errors import InvalidConfig, OumiFlowsError
@@ -24,6 +24,8 @@ ALIASES = "\n".join(
 )
 CHAIN = "\n".join(["x0: &a0 [1]", *(f"x{n}: &a{n} [*a{n - 1}]" for n in range(1, 3000))])
 LONG = f"a: &a {'x' * 100_000}\nb: [" + "*a, " * 1000 + "]"
+
+_SFT = Format(Rows.SFT, is_strict=True)
 
 
 @pytest.fixture(autouse=True)
@@ -138,8 +140,8 @@ def test_data_that_is_no_file_is_refused_at_once(odd: dict[str, Path], tmp_path:
     for name in ("pipe", "zero"):
         link = tmp_path / f"{name}.jsonl"
         link.symlink_to(odd[name])
-        assert wrong_content(link, Rows.SFT) == "which is neither a file nor a folder"
+        assert wrong_content(link, _SFT) == "which is neither a file nor a folder"
     (tmp_path / "deep.jsonl").write_text("[" * 50_000 + "\n")
-    assert wrong_content(tmp_path / "deep.jsonl", Rows.SFT) == "whose line 1 is not JSON"
+    assert wrong_content(tmp_path / "deep.jsonl", _SFT) == "whose line 1 is not JSON"
     (tmp_path / "digits.jsonl").write_text('{"messages": ' + "9" * 5000 + "}\n")
-    assert "line 1" in wrong_content(tmp_path / "digits.jsonl", Rows.SFT)
+    assert "line 1" in wrong_content(tmp_path / "digits.jsonl", _SFT)

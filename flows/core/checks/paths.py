@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
-from flows.core.checks.data_files import Rows, rows_of, wrong_content
+from flows.core.checks.data_files import Format, data_inputs, wrong_content
 from flows.core.checks.launch import Launch
 from flows.core.checks.recipe import Recipe
 from flows.core.checks.sync import Sync
 from flows.core.configs.output_paths import PATH_KEYS, is_plain, write_out
-from flows.core.configs.schema import CONFIG_TYPE, ConfigType
+from flows.core.configs.schema import CONFIG_TYPE
 from flows.core.errors import InvalidConfig
 from flows.core.file_names import exists, is_file, is_folder
 from flows.core.findings import FindingCode, Severity
@@ -56,17 +56,13 @@ class PathChecks:
         for recipe in launch.recipes:
             if self._sync is not None:
                 self._check_synced(recipe)
-            rows = {
-                f"{dataset.key}.dataset_path": rows_of(dataset) for dataset in recipe.datasets()
-            }
-            if recipe.config_type is ConfigType.INFERENCE:
-                rows["input_path"] = Rows.CONVERSATIONS
+            formats = data_inputs(recipe)
             inputs = dict(recipe.inputs())
             for key, path in inputs.items():
                 if key in _WRITTEN_OUT.get(recipe.config_type, ()):
                     path = self._write_out(recipe, key, path)  # noqa: PLW2901
                 if path:
-                    self._check_input(recipe, key, path, rows.get(key, Rows.ANY))
+                    self._check_input(recipe, key, path, formats.get(key, Format()))
             if recipe.loads_model:
                 for block in recipe.model_keys:
                     self._check_models(recipe, block)
@@ -122,7 +118,9 @@ class PathChecks:
                 key="run",
             )
 
-    def _check_input(self, recipe: Recipe, key: str, path: str, rows: Rows = Rows.ANY) -> None:
+    def _check_input(
+        self, recipe: Recipe, key: str, path: str, wanted: Format | None = None
+    ) -> None:
         if "$" in path:
             self.statuses[path] = "not_known"
             return
@@ -143,11 +141,13 @@ class PathChecks:
             return
         local = Path(os.path.normpath((recipe.base or Path("/")) / path))
         if exists(local):
-            self._check_found(recipe, key, path, local, rows)
+            self._check_found(recipe, key, path, local, wanted or Format())
         else:
             self._note_missing(recipe, key, path, local)
 
-    def _check_found(self, recipe: Recipe, key: str, path: str, local: Path, rows: Rows) -> None:
+    def _check_found(
+        self, recipe: Recipe, key: str, path: str, local: Path, wanted: Format
+    ) -> None:
         why = self._sync.leaves_out(local) if self._sync is not None else ""
         if why:
             self.statuses[path] = "not_synced"
@@ -160,7 +160,7 @@ class PathChecks:
             )
             return
         self.statuses[path] = "valid"
-        wrong = wrong_content(local, rows)
+        wrong = wrong_content(local, wanted)
         if wrong:
             self.statuses[path] = "bad_content"
             recipe.notes.error(

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple, cast
 import pydantic_core
 
 from flows.core.errors import InvalidConfig
+from flows.core.json_lines import BadLine, parse_row
 from flows.core.regular_files import TooLarge, open_regular_file, read_regular_file
 
 _LONGEST_LINE: Final = 8_000_000
@@ -59,7 +60,7 @@ def cut_jsonl(
             read += len(line)
             if not line.strip() and not is_strict:
                 continue
-            _check_line(line.removeprefix(b"\xef\xbb\xbf"), f"{key} is {path}, whose line {number}")
+            _check_line(line, f"{key} is {path}, whose line {number}", is_strict=is_strict)
             copy.write(line)
             rows += 1
         else:
@@ -67,18 +68,13 @@ def cut_jsonl(
     return Sample(target, rows, round(size / max(1, read) * rows), is_exact=False)
 
 
-def _check_line(line: bytes, where: str) -> None:
-    if not line.strip():
-        raise BadRow(f"{where} is empty", "Remove empty lines; Oumi refuses them")
+def _check_line(line: bytes, where: str, *, is_strict: bool) -> None:
     if len(line) >= _LONGEST_LINE:
         raise BadRow(f"{where} is longer than {_LONGEST_LINE:,} bytes", "Split the row")
     try:
-        row: object = pydantic_core.from_json(line, allow_inf_nan=False)
-    except ValueError as error:
-        reason = " ".join(str(error).split())[:120]
-        raise BadRow(f"{where} is not JSON ({reason})", "Correct that line") from error
-    if not isinstance(row, dict):
-        raise BadRow(f"{where} is not a JSON object", "Correct that line")
+        parse_row(line.decode(errors="surrogateescape"), is_strict=is_strict)
+    except BadLine as error:
+        raise BadRow(f"{where} is {error}", "Correct that line") from error
 
 
 def cut_json(path: Path, into: Path, *, most_rows: int, most_bytes: int, key: str) -> Sample:
