@@ -139,7 +139,8 @@ class Hub:
 
         try:
             answer = await in_time(ask, timeout_seconds=limit)
-        except (OSError, httpx.HTTPError, httpx.InvalidURL):  # such as a proxy that is no URL
+        # The last two: a proxy of the environment that is none, or that httpx cannot speak to.
+        except (OSError, httpx.HTTPError, httpx.InvalidURL, ValueError, ImportError):
             answer = None
         asked, authenticated = answer or nothing
         return HubReport(known | asked, authenticated)

@@ -67,7 +67,8 @@ def download(
             )
     except httpx2.TimeoutException as error:
         raise _too_slow(url, timeout_seconds) from error
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+    # The last two: a proxy of the environment that is none, or that httpx cannot speak to.
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, ImportError) as error:
         reason = str(error) or type(error).__name__
         raise ConfigNotFound(f"{url} could not be fetched ({reason})", _OFFLINE) from error
 

@@ -4,6 +4,7 @@ import os
 import sys
 from functools import partial
 
+from flows.core.proxies import proxy_changes
 from flows.core.settings import Settings
 from mcp_server.cli.edge import run_guarded
 from mcp_server.cli.exits import Exit
@@ -15,6 +16,7 @@ def main() -> int:
     Returns:
         The exit code.
     """
+    os.environ.update(proxy_changes(os.environ))
     arguments = sys.argv[1:] or ["--help"]
     code = run_guarded(partial(_run, arguments=arguments), as_json="--json" in arguments)
     if code is Exit.INTERRUPTED:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from pydantic import Field
 
+from flows.core.errors import OumiFlowsError
 from flows.core.models import Value
 from mcp_server.cli import views
 from mcp_server.cli.commands import Commands
@@ -80,6 +81,8 @@ class EngineCommands(Commands):
         Exits with 1 when something keeps jobs from running.
         """
         findings = self._backend.engine.doctor()
+        if not any(finding.severity is EngineSeverity.ERROR for finding in findings):
+            findings = [*findings, self._try_a_command()]
         wrong = [finding for finding in findings if finding.severity is EngineSeverity.ERROR]
         if as_json:
             summary = wrong[0].what if wrong else "Nothing keeps jobs from running"
@@ -87,6 +90,21 @@ class EngineCommands(Commands):
         else:
             views.show_findings(findings, self._output)
         return Exit.JOB_FAILED if wrong else Exit.OK
+
+    def _try_a_command(self) -> EngineFinding:
+        """Do what the other commands do, in the way they do it."""
+        try:
+            self._backend.use(lambda services: services.jobs.list(limit=1))
+        except OumiFlowsError as error:
+            return EngineFinding(
+                severity=EngineSeverity.ERROR,
+                subject="Commands",
+                what=error.what,
+                fix=error.next_step,
+            )
+        return EngineFinding(
+            severity=EngineSeverity.OK, subject="Commands", what="The list of jobs can be read"
+        )
 
 
 def _show_down(_: EngineStatus, output: Output) -> None:

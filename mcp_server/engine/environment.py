@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Final
 
+from flows.core.proxies import proxy_changes
 from flows.core.settings import Settings
 from mcp_server.engine.files import EngineFiles
 from mcp_server.engine.values import Connection
 
-_PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
-_LOOPBACK: Final = "127.0.0.1,localhost"
 _NOT_FOR_OTHERS: Final = "http_token"
 
 _QUIET: Final = {"DO_NOT_TRACK": "1", "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
@@ -46,8 +45,7 @@ def client_environment(
         variables["PREFECT_API_KEY"] = connection.api_key
     if connection.embedded:
         variables["PREFECT_HOME"] = str(files.prefect_home)
-        variables |= _without_proxy(environ)
-    return variables
+    return variables | proxy_changes(environ)
 
 
 def server_environment(
@@ -57,6 +55,7 @@ def server_environment(
     origin = connection.api_url.removesuffix("/api")
     return {
         **_inherit(environ, embedded=True),
+        **proxy_changes(environ),
         **_QUIET,
         **_SERVER,
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
@@ -98,12 +97,3 @@ def _inherit(environ: Mapping[str, str], *, embedded: bool) -> dict[str, str]:
         if name.upper() != f"OUMI_FLOWS_{_NOT_FOR_OTHERS.upper()}"
         and not (embedded and name.upper().startswith("PREFECT_"))
     }
-
-
-def _without_proxy(environ: Mapping[str, str]) -> dict[str, str]:
-    """Keeps requests to the loopback from the proxy that `environ` names, if any."""
-    named = {name.lower(): value for name, value in environ.items()}
-    if not any(named.get(proxy) for proxy in _PROXIES):
-        return {}
-    exempt = ",".join(filter(None, [named.get("no_proxy"), _LOOPBACK]))
-    return {"no_proxy": exempt, "NO_PROXY": exempt}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from flows.core.errors import EngineUnavailable
+from flows.core.proxies import is_loopback
 from mcp_server.engine.values import Connection
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def rest(connection: Connection, *, timeout: float) -> Generator[Rest]:
         # A TLS context costs 20 ms that plain HTTP has no use for.
         verify=not connection.api_url.startswith("http://"),
         # A proxy of the environment cannot reach the loopback of this machine.
-        trust_env=not connection.embedded,
+        trust_env=not is_loopback(connection.api_url),
     ) as client:
         yield Rest(client, connection)
 

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from flows.core import names
 from flows.core.errors import EngineUnavailable, OumiFlowsError
 from flows.core.prefect_states import PrefectState
+from flows.core.proxies import is_loopback
 from flows.core.run_labels import RunLabels
 from mcp_server.prefect_api.answers import (
     BUSY,
@@ -126,20 +127,38 @@ class PrefectGateway:
         self._transport = transport
         self._deployments: dict[tuple[str, str], str] = {}
 
+    # Both are made at the first call: reading the system's certificates takes about 20 ms, which
+    # would delay the handshake of an MCP client.
     @cached_property
-    def _http(self) -> httpx2.AsyncClient:
-        # Made at the first call: reading the system's certificates takes about 20 ms, which would
-        # delay the handshake of an MCP client. A proxy must never see the loopback.
+    def _direct(self) -> httpx2.AsyncClient:
+        """For the loopback, which no proxy may see."""
+        return self._make_client(trust_env=False)
+
+    @cached_property
+    def _proxied(self) -> httpx2.AsyncClient:
+        return self._make_client(trust_env=True)
+
+    def _client_for(self, connection: EngineConnection) -> httpx2.AsyncClient:
+        if is_loopback(connection.api_url):
+            return self._direct
+        try:
+            return self._proxied
+        except (ImportError, ValueError) as error:
+            raise EngineUnavailable(
+                f"A proxy of the environment cannot be used ({error})",
+                "Correct ALL_PROXY, HTTPS_PROXY or HTTP_PROXY, or name the server in NO_PROXY",
+            ) from error
+
+    def _make_client(self, *, trust_env: bool) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(
-            timeout=self._timeout_seconds,
-            transport=self._transport,
-            mounts={"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None},
+            timeout=self._timeout_seconds, transport=self._transport, trust_env=trust_env
         )
 
     async def aclose(self) -> None:
         """Close the kept-alive connections."""
-        if "_http" in self.__dict__:
-            await self._http.aclose()
+        for name in ("_direct", "_proxied"):
+            if name in self.__dict__:
+                await self.__dict__[name].aclose()
 
     @property
     def is_found(self) -> bool:
@@ -385,7 +404,7 @@ class PrefectGateway:
             if not connection.is_served:
                 raise httpx2.ConnectError("The embedded server does not hold its port")
             try:
-                answer = await self._http.request(
+                answer = await self._client_for(connection).request(
                     method,
                     connection.api_url.rstrip("/") + path,
                     json=body,

@@ -50,5 +50,5 @@ def test_requests_to_the_loopback_are_kept_from_a_proxy() -> None:
 
     ours = client_environment(CONNECTION, FILES, theirs)
 
-    assert ours["no_proxy"] == ours["NO_PROXY"] == "intranet,127.0.0.1,localhost"
+    assert ours["no_proxy"] == ours["NO_PROXY"] == "intranet,127.0.0.1,localhost,::1"
     assert "no_proxy" not in client_environment(CONNECTION, FILES, {})
