@@ -39,6 +39,7 @@ class Found(NamedTuple):
         without: If nothing matches all terms: a term to drop, and the number of matches then.
         misspelt: Words of the query that the best match lacks, with the nearest that it has.
         only_in_names: Words that the best match has only in a name, with the kind of name.
+        is_partial: Whether no config matches every term; the entries match most of them.
     """
 
     entries: list[Entry]
@@ -47,6 +48,7 @@ class Found(NamedTuple):
     without: tuple[str, int]
     misspelt: list[tuple[str, str]]
     only_in_names: list[tuple[str, str]]
+    is_partial: bool = False
 
 
 class Config(NamedTuple):
@@ -98,6 +100,8 @@ class Catalog:
     ) -> Found:
         """Find the configs that match every term of the query and contain every text.
 
+        If none matches every term, these are the configs that match most of them.
+
         Args:
             query: Terms for path, model, task, technique, data set, GPUs and cloud. A term
                 without an exact match may be a misspelling.
@@ -107,14 +111,16 @@ class Catalog:
         query = list(query)
         index = self._look()
         found = [hit.entry for hit in index.search(query)]
-        unmet = [] if found else index.unmet(query)
-        without = ("", 0) if found or unmet else index.without_one(query)
+        is_partial = not index.has_all(query)
+        unmet = index.unmet(query) if is_partial else []
+        without = index.without_one(query) if is_partial and not unmet else ("", 0)
         texts = [text.lower() for text in content_match if text.strip()]
         if texts:
             found = [entry for entry in found if self._folder_of(entry).has_all(entry.path, texts)]
         misspelt = index.misspelt(query, found[0]) if found else []
         in_names = list(only_in_names(query, found[0])) if found else []
-        return Found(found[:limit], len(found), unmet, without, misspelt, in_names)
+        is_partial &= bool(found)
+        return Found(found[:limit], len(found), unmet, without, misspelt, in_names, is_partial)
 
     def get(self, path: str) -> Config:
         """Read a config by its path in the catalogue, or by a unique end of it.

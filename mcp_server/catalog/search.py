@@ -1,7 +1,8 @@
-"""Searches the catalogue's entries: every term must match; the best matches come first."""
+"""Searches the catalogue's entries: those that match every term, else those that match most."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from math import log
 from typing import Final, NamedTuple
 
 from flows.core.configs.schema import ConfigType
@@ -54,7 +55,7 @@ _MAY_HAVE_TWO_ERRORS: Final = 5
 
 
 class Hit(NamedTuple):
-    """An entry that matches every term."""
+    """An entry that matches every term, or most of them if none matches all."""
 
     score: float
     entry: Entry
@@ -80,9 +81,14 @@ class SearchIndex:
         self._meet_nearly = lru_cache(maxsize=1024)(self._find_near)
 
     def search(self, query: Iterable[str]) -> list[Hit]:
-        """Find the entries that match every term, best first; all entries for an empty query."""
+        """Find the entries that match every term, best first; all entries for an empty query.
+
+        If none matches every term, these are the entries that match most of them.
+        """
         terms, wishes = read_query(query)
         found = self._match(terms) if terms else dict.fromkeys(range(len(self._entries)), 0.0)
+        if not found:
+            found = self._match_most(terms)
         own = self._find(OWN_DATA) if wishes & OWN else {}
         small = _SMALLEST if wishes & SMALL else 0.0
         for number in found:
@@ -92,6 +98,11 @@ class SearchIndex:
             key=lambda item: (-item[0], item[1]),
         )
         return [Hit(score, self._entries[number]) for score, number in ranked]
+
+    def has_all(self, query: Iterable[str]) -> bool:
+        """Whether an entry matches every term."""
+        terms = terms_of(query)
+        return not terms or bool(self._match(terms))
 
     def unmet(self, query: Iterable[str]) -> list[str]:
         """Find the terms that match no entry."""
@@ -130,6 +141,19 @@ class SearchIndex:
     def _match(self, terms: Sequence[Term]) -> dict[int, float]:
         found = self._meet(terms, any_may_be_misspelt=False)
         return found or self._meet(terms, any_may_be_misspelt=True)
+
+    def _match_most(self, terms: Sequence[Term]) -> dict[int, float]:
+        """Weigh the entries that match as many terms as any does; a rare term weighs more."""
+        scores: dict[int, float] = {}
+        counts: dict[int, int] = {}
+        for term in terms:
+            met = self._match([term])
+            rarity = log(1 + len(self._entries) / max(1, len(met)))
+            for number, score in met.items():
+                scores[number] = scores.get(number, 0.0) + score * rarity
+                counts[number] = counts.get(number, 0) + 1
+        most = max(counts.values(), default=0)
+        return {number: scores[number] for number, count in counts.items() if count == most}
 
     def _score(self, number: int, score: float) -> float:
         """A job config has less about a model or a task than the config that it runs."""

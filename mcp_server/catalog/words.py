@@ -8,17 +8,33 @@ MEANINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "adapter": ("lora", "qlora"),
     "amazon": ("aws",),
     "analyse": ("analysis", "analyze"),
+    "answering": ("qa",),
+    "batch": ("inference",),
     "benchmark": ("evaluation",),
     "chatbot": ("sft",),
     "chatbots": ("sft",),
+    "classification": ("judge",),
+    "classify": ("judge",),
+    "continue": ("pretraining",),
+    "continued": ("pretraining",),
+    "corpus": ("pretraining", "jsonl"),
+    "csv": ("jsonl",),
     "custom": ("jsonl",),
+    "deduplicate": ("analysis",),
+    "detect": ("judge",),
+    "detection": ("judge",),
+    "duplicates": ("analysis",),
     "distill": ("distillation",),
     "eval": ("evaluation",),
     "evaluate": ("evaluation",),
     "finetune": ("sft",),
     "finetuning": ("sft",),
+    "function": ("tool",),
+    "generate": ("synthesis", "inference"),
     "generation": ("inference", "synthesis"),
     "google": ("gcp", "vertex", "gemini"),
+    "hallucination": ("halloumi", "truthfulness", "groundedness"),
+    "hallucinations": ("halloumi", "truthfulness", "groundedness"),
     "hpo": ("tuning",),
     "hyperparameter": ("tuning",),
     "image": ("vision", "vl"),
@@ -28,7 +44,11 @@ MEANINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "kd": ("distillation",),
     "kubernetes": ("k8s",),
     "k8s": ("kubernetes",),
-    "math": ("maths", "gsm8k", "countdown"),
+    "math": ("gsm8k", "maths", "countdown"),
+    "mathematics": ("gsm8k", "math", "countdown"),
+    "maths": ("math", "gsm8k", "countdown"),
+    "medical": ("medqa",),
+    "multilingual": ("aya",),
     "multimodal": ("vision", "vl"),
     "my": ("jsonl",),
     "own": ("jsonl",),
@@ -42,6 +62,9 @@ MEANINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "reinforcement": ("grpo",),
     "rl": ("grpo",),
     "rlhf": ("grpo", "dpo"),
+    "summarization": ("tldr",),
+    "summarize": ("tldr",),
+    "toxicity": ("safety",),
     "serve": ("inference",),
     "supervised": ("sft",),
     "sweep": ("tuning",),
@@ -67,9 +90,11 @@ _VISION_LANGUAGE: Final = re.compile(r"vision[\s_-]+language")
 _BITS: Final = re.compile(r"(?<=\d)[\s_-]?bits?(?![a-z])")
 _SIZE: Final = r"\d+(?:\.\d+)?[bm](?![a-z])"
 _NUMBER: Final = r"\d+(?:\.\d+)*"
-_PART: Final = re.compile(rf"k8s|\d+bit|{_SIZE}|{_NUMBER}|[a-z]+")
+_PART: Final = re.compile(rf"k8s|gsm8k|\d+bit|{_SIZE}|{_NUMBER}|[a-z]+")
 _WITH_NUMBER: Final = re.compile(rf"(?=(?<![a-z])([a-z]+)[\s_-]?(?!{_SIZE}|\d+bit)({_NUMBER}))")
 VERSIONED: Final = re.compile(rf"([a-z]+)({_NUMBER})")
+# A count before GPUs, as people write it; configs have A100:8.
+_COUNTED_GPUS: Final = re.compile(r"\b(\d+)\s?x\s?([a-z]{1,3}\d+[a-z]?)\b")
 _NUMBER_WITH_UNDERSCORE: Final = re.compile(r"(?<=\d)[_p](?=\d)")
 
 
@@ -140,5 +165,6 @@ def _parts_of(word: str) -> tuple[str, ...]:
 def _normal(text: str) -> str:
     text = _FINE_TUNE.sub("sft", text.lower())
     text = _BITS.sub("bit", _VISION_LANGUAGE.sub("vision", text))
+    text = _COUNTED_GPUS.sub(r"\2:\1", text)
     # As folders write versions: llama3_1, glm-4p7.
     return _NUMBER_WITH_UNDERSCORE.sub(".", text)

@@ -119,7 +119,7 @@ class CatalogService:
         """Find configs.
 
         Args:
-            query: Terms that must all match: path, model, task, technique, data set or GPUs.
+            query: Words for path, model, task, technique, data set or GPUs.
             content_match: Texts that the file must contain.
             limit: How many to return at most.
         """
@@ -150,9 +150,12 @@ class CatalogService:
         asked = ", ".join([*query, *(f"with {text!r} inside" for text in content_match)])
         what = f"{found.total} config{'s' * (found.total != 1)}{f' for {asked}' if asked else ''}"
         parts = [what if found.total <= len(rows) else f"{what}; the first {len(rows)} follow"]
+        if found.is_partial:
+            parts.append("none matches all words; these match most")
         if found.unmet:
             none = ", ".join(found.unmet)
-            parts.append(f"nothing has {none}: leave it out or look at list_categories")
+            hint = "" if found.is_partial else ": leave it out or look at list_categories"
+            parts.append(f"nothing has {none}{hint}")
         elif found.without[1]:
             term, count = found.without
             parts.append(f"without {term} there {'is' if count == 1 else 'are'} {count}")

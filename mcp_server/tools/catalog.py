@@ -36,7 +36,7 @@ class CatalogTools:
             list[Term],
             Field(
                 max_length=20,
-                description="All must match: model, size, task, technique, data set, GPU, cloud, "
+                description="Words: model, size, task, technique, data set, GPU, cloud, "
                 'e.g. ["llama 3.2", "lora"].',
             ),
         ] = [],  # noqa: B006 - never changed; the schema shows it
