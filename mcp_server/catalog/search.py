@@ -40,6 +40,7 @@ _WEIGHTS: Final[Mapping[str, float]] = {
 }
 _AGAIN: Final = 0.1
 _SAME_MEANING: Final = 0.9
+_LATER_MEANING: Final = 0.9
 _BEGINNING: Final = 0.7
 _WITHIN: Final = 0.4
 _MISSPELT: Final = 0.3
@@ -228,9 +229,9 @@ class SearchIndex:
         if part in self._postings:
             yield self._postings, part, 1.0
         other = part.removesuffix("s") if part.endswith("s") else f"{part}s"
-        for word in (other, *MEANINGS.get(part, ())):
+        for place, word in enumerate((other, *MEANINGS.get(part, ()))):
             if word in self._postings:
-                yield self._postings, word, _SAME_MEANING
+                yield self._postings, word, _SAME_MEANING * _LATER_MEANING ** max(0, place - 1)
         if part[-1].isdigit():
             # llama3 finds llama3.1, but 1 does not find 13.
             words = (word for word in self._names if is_of(word, part))

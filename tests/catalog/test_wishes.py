@@ -18,6 +18,10 @@ ENTRIES = [
         for path in sorted(RECIPES_DIR.rglob("*.yaml"))
     ),
     oumis("examples/grpo_verl_gsm8k/train.yaml", TRAIN % ("Qwen/Qwen3-4B", "VERL_GRPO")),
+    oumis(
+        "projects/judges/doc_qa/groundedness.yaml",
+        "judge_params: {prompt_template: 'Is {answer} grounded?'}\n",
+    ),
     oumis("projects/halloumi/8b_train.yaml", TRAIN % ("meta-llama/Llama-3.1-8B", "TRL_SFT")),
     oumis("apis/openai/infer_gpt_4o.yaml", "model: {model_name: gpt-4o}\nengine: OPENAI\n"),
 ]
@@ -38,8 +42,9 @@ INDEX = SearchIndex(ENTRIES)
         ("slurm 4xH100", "slurm"),
         ("continue pretraining on my corpus", "pretrain"),
         ("continued pre-training", "pretrain"),
-        ("hallucination detection", "halloumi"),
-        ("detect hallucinations", "halloumi"),
+        ("hallucination detection", "groundedness"),
+        ("detect hallucinations", "groundedness"),
+        ("hallucination", "halloumi"),
         ("math", "gsm8k"),
         ("teach a model maths with rl", "gsm8k"),
         ("summarize articles", "tldr"),
