@@ -178,6 +178,7 @@ class CloudReadiness(Value):
     target_cloud_ready: bool | None = Field(default=None, description="Null: unknown.")
     enabled_clouds: list[str] = Field(default_factory=list[str])
     reason: str = ""
+    next_step: str = ""
 
 
 class WorkerFindings(Answer):

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from flows.launcher.job_environment import DEPS_ENV, read_deps_file
 
+SPOT_ENV: Final = "OUMI_USE_SPOT_VM"
 _ONE_AT_A_TIME: Final = threading.Lock()
 
 
@@ -24,6 +25,8 @@ def load_oumi() -> None:
         InvalidConfig: Oumi would never finish reading the file that OUMI_EXTRA_DEPS_FILE names.
     """
     with _ONE_AT_A_TIME:
+        # Oumi 0.9 would launch with this instead of `use_spot` of the plan that was shown.
+        os.environ.pop(SPOT_ENV, None)
         _check_own_modules()
         from oumi.core.registry import REGISTRY, RegistryType
 

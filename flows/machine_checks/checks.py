@@ -179,7 +179,8 @@ class WorkerChecks:
                 f"cloud {cloud} cannot be used: {readiness.reason}"
                 if readiness.target_cloud_ready is False
                 else f"it is unknown whether cloud {cloud} can be used: {readiness.reason}",
-                f"Run `sky check` on the worker's machine and follow its advice for {cloud}",
+                readiness.next_step
+                or f"Run `sky check` on the worker's machine and follow its advice for {cloud}",
                 key="resources.cloud" if launch.job else "",
             )
         return readiness

@@ -152,7 +152,11 @@ class Hub:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         timeout = httpx.Timeout(limit, connect=min(limit, _CONNECT_SECONDS))
         async with httpx.AsyncClient(
-            base_url=self._endpoint, headers=headers, timeout=timeout
+            base_url=self._endpoint,
+            headers=headers,
+            timeout=timeout,
+            follow_redirects=True,
+            max_redirects=_REDIRECTS,
         ) as client:
 
             async def ask(question: Question) -> Access:
@@ -229,10 +233,16 @@ async def _access(client: httpx.AsyncClient, question: Question) -> Access:
     if code in _BY_CODE:
         return _BY_CODE[code]
     if answer.status_code < 400:
-        return Access.VALID
+        return Access.VALID if _is_of_hub(answer) else Access.UNREACHABLE
     if answer.status_code in (401, _NOT_FOUND):
         return Access.NOT_FOUND
     return Access.FORBIDDEN if answer.status_code == 403 else Access.UNREACHABLE
+
+
+def _is_of_hub(answer: httpx.Response) -> bool:
+    """Whether a hub gave this answer, and not the log-in page of a network or of a proxy."""
+    kinds = [each.headers.get("content-type", "") for each in (*answer.history, answer)]
+    return not any("html" in kind.lower() for kind in kinds)
 
 
 async def _is_known(client: httpx.AsyncClient) -> bool | None:
@@ -246,6 +256,7 @@ async def _is_known(client: httpx.AsyncClient) -> bool | None:
 
 
 _NO_CONNECTION: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
+_REDIRECTS: Final = 5
 _NOT_FOUND: Final = 404
 _ERROR: Final = "x-error-code"
 _BY_CODE: Final = {

@@ -5,7 +5,8 @@ from difflib import get_close_matches
 from typing import Final, NamedTuple
 
 from flows.core.checks.launch import Launch
-from flows.core.checks.needs import is_repo, repos
+from flows.core.checks.needs import is_repo, repos, unclear_names
+from flows.core.checks.paths import is_path
 from flows.core.checks.recipe import Dataset, Recipe
 from flows.core.checks.values import items_of, mapping_of, text_of
 from flows.core.file_names import exists
@@ -86,6 +87,9 @@ class RepositoryChecks:
                 ):
                     question = Question(repo.name, repo.kind, repo.revision)
                     self._asked.append(_Asked(question, recipe, repo.key))
+            if recipe.loads_model:
+                for key, name in unclear_names(recipe):
+                    self._note_no_name(recipe, key, name, "model")
             for dataset in recipe.datasets():
                 if dataset.name:
                     self._check_dataset(recipe, dataset)
@@ -115,8 +119,26 @@ class RepositoryChecks:
                     nearest=nearest,
                 )
                 return
-        if is_repo(recipe, dataset.name):
+        if not is_repo(recipe, dataset.name):
+            self._note_no_name(recipe, key, dataset.name, "data set")
+        else:
             self._asked.append(_Asked(Question(dataset.name, "dataset"), recipe, key))
+
+    def _note_no_name(self, recipe: Recipe, key: str, name: str, what: str) -> None:
+        """Note a name that is neither registered, nor a file here, nor one of the hub."""
+        if "$" in name or (recipe.base is None and is_path(name)):
+            return
+        if is_path(name) and recipe.base is not None and exists(recipe.base / name):
+            return
+        recipe.notes.add(
+            self._severity(recipe),
+            FindingCode.DATASET_NOT_FOUND if what == "data set" else FindingCode.REPO_NOT_FOUND,
+            f"{key} is {name!r}, which is neither a {what} of the hub nor a file here",
+            "Write owner/name; a data file goes into dataset_path"
+            if what == "data set"
+            else "Write owner/name, or the path of a folder",
+            key=key,
+        )
 
     def _check_functions(self, recipe: Recipe) -> None:
         for index, name in enumerate(items_of(recipe.get("training.reward_functions"))):

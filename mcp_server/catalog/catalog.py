@@ -2,12 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from flows.core.configs.library import PREFIX, path_of_alias
 from flows.core.configs.reader import read_config
+from flows.core.configs.schema import ConfigType
 from flows.core.errors import ConfigNotFound
 from mcp_server.catalog.entry import Entry, targets_of
 from mcp_server.catalog.folder import ConfigFolder
@@ -123,7 +125,10 @@ class Catalog:
         return Found(found[:limit], len(found), unmet, without, misspelt, in_names, is_partial)
 
     def get(self, path: str) -> Config:
-        """Read a config by its path in the catalogue, or by a unique end of it.
+        """Read a config by its path in the catalogue, or by a unique part of it.
+
+        The part may lack the ending, or name the folder of one config and of the jobs that run it;
+        or it is one of Oumi's aliases.
 
         Raises:
             ConfigNotFound: There is none; the error has close paths.
@@ -133,7 +138,7 @@ class Catalog:
         wanted = path.strip().removeprefix("oumi://").removeprefix("./").removeprefix("configs/")
         entry = entries.get(wanted)
         if entry is None:
-            ends = [known for known in entries if wanted and known.endswith(f"/{wanted}")]
+            ends = _paths_of(wanted, entries)
             if len(ends) != 1:
                 raise ConfigNotFound(
                     f"The catalogue has no config {path!r}", _hint(ends, wanted, entries)
@@ -208,6 +213,17 @@ def _closeness(entry: Entry, model_name: str, family: str, size: str) -> int:
     if entry.model_family == family:
         return 3 if size and size_of(entry.model_name) == size else 2
     return 1
+
+
+def _paths_of(wanted: str, entries: Mapping[str, Entry]) -> list[str]:
+    """The paths that a part of one may mean; job configs only if there is no other."""
+    alias = path_of_alias(wanted, None).removeprefix(f"{PREFIX}configs/")
+    if alias in entries:
+        return [alias]
+    name = wanted.strip("/")
+    ends = [path for path in entries if name and f"/{path}".endswith((f"/{name}", f"/{name}.yaml"))]
+    ends = ends or [path for path in entries if name and f"/{name}/" in f"/{path}"]
+    return [path for path in ends if entries[path].config_type != ConfigType.JOB] or ends
 
 
 def _hint(ends: list[str], wanted: str, paths: Iterable[str]) -> str:

@@ -17,7 +17,8 @@ def main() -> int:
         The exit code.
     """
     os.environ.update(proxy_changes(os.environ))
-    arguments = sys.argv[1:] or ["--help"]
+    # Without a terminal it is what a client's configuration names as its server.
+    arguments = sys.argv[1:] or (["--help"] if sys.stdin.isatty() else ["mcp"])
     code = run_guarded(partial(_run, arguments=arguments), as_json="--json" in arguments)
     if code is Exit.INTERRUPTED:
         # A thread that waits for the engine would keep the process until it is done.

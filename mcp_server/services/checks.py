@@ -11,7 +11,8 @@ from flows.core.checks.file_checks import FileReport, check_files
 from flows.core.checks.launch import read_launch
 from flows.core.checks.notes import Notes
 from flows.core.checks.recipe import guess_type
-from flows.core.configs.clouds import find_kind, is_local
+from flows.core.configs.checks import other_type
+from flows.core.configs.clouds import find_kind, is_local, known_cloud
 from flows.core.configs.reader import ConfigFile, ConfigKind, resolve_config_path
 from flows.core.configs.schema import ConfigType
 from flows.core.configs.yaml_lines import Places
@@ -90,13 +91,15 @@ class CheckService:
         Raises:
             ConfigNotFound: There is no such file.
         """
-        asked = await anyio.to_thread.run_sync(_read, config, client_cwd)
+        asked = await anyio.to_thread.run_sync(_read, config, client_cwd, task_type)
         path = asked.path
         config_type = ConfigType(task_type) if task_type else _type_of(asked.read)
         if isinstance(asked.read, Finding):
             return _validation(path, config_type, [asked.read])
         notes = Notes(str(path), Places(asked.read.text))
         note_content(notes, asked.read, config_type)
+        if other_type(asked.read.data, config_type) is not None:
+            return _validation(path, config_type, notes.findings)
         try:
             verdict = await self._calls.call(
                 VALIDATE_FLOW,
@@ -130,6 +133,7 @@ class CheckService:
         Raises:
             ConfigNotFound: There is no such file.
         """
+        cloud = known_cloud(cloud)
         asked = await anyio.to_thread.run_sync(_read, config, client_cwd)
         if isinstance(asked.read, Finding):
             return _pre_flight([asked.read])
@@ -234,8 +238,9 @@ class _Asked(NamedTuple):
     read: ConfigFile | Finding
 
 
-def _read(config: str, client_cwd: str) -> _Asked:
-    path = resolve_config_path(config, client_cwd)
+def _read(config: str, client_cwd: str, task_type: str | None = None) -> _Asked:
+    config_type = ConfigType(task_type) if task_type else None
+    path = resolve_config_path(config, client_cwd, config_type)
     return _Asked(path, expand_home(client_cwd), read_or_find(path))
 
 

@@ -5,6 +5,7 @@ from typing import Final
 import anyio.to_thread
 
 from flows.core.configs.reader import resolve_config_path
+from flows.core.configs.schema import ConfigType
 from flows.core.file_names import expand_home
 from flows.core.names import PREVIEW_FLOW
 from flows.core.training_data.preview import DataPreview, Split
@@ -42,7 +43,9 @@ class DataPreviewService:
             InvalidConfig: The config, the tokenizer or a data set cannot be read.
             OperationTimeout: There is no answer yet; the next call gets it.
         """
-        path = await anyio.to_thread.run_sync(resolve_config_path, config, client_cwd)
+        path = await anyio.to_thread.run_sync(
+            resolve_config_path, config, client_cwd, ConfigType.TRAINING
+        )
         return await self._calls.call_again(
             PREVIEW_FLOW,
             {

@@ -3,12 +3,19 @@
 from typing import Annotated
 
 from mcp.server.mcpserver.tools import Tool
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from mcp_server.services.catalog import CatalogService, Categories, ConfigDetail, ConfigSearch
 from mcp_server.tools.edge import make_tool
 
 Term = Annotated[str, Field(max_length=200)]
+
+
+def _as_list(value: object) -> object:
+    """Read null as no words, and a text as one: other servers take both."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else value
 
 
 class CatalogTools:
@@ -34,6 +41,7 @@ class CatalogTools:
         *,
         query: Annotated[
             list[Term],
+            BeforeValidator(_as_list),
             Field(
                 max_length=20,
                 description="Words: model, size, task, technique, data set, GPU, cloud, "
@@ -41,7 +49,9 @@ class CatalogTools:
             ),
         ] = [],  # noqa: B006 - never changed; the schema shows it
         content_match: Annotated[
-            list[Term], Field(max_length=20, description="Texts the YAML must contain.")
+            list[Term],
+            BeforeValidator(_as_list),
+            Field(max_length=20, description="Texts the YAML must contain."),
         ] = [],  # noqa: B006
         limit: Annotated[int, Field(ge=1, le=100, description="Configs to return at most.")] = 20,
     ) -> ConfigSearch:

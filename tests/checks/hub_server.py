@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 _REASONS = {
     "valid": "200 OK",
     "moved": "307 Temporary Redirect",
+    "renamed": "307 Temporary Redirect\r\nLocation: /new/valid/resolve/main/config.json",
+    "circle": "302 Found\r\nLocation: /a/circle/resolve/main/config.json",
+    "log-in": "200 OK\r\nContent-Type: text/html",
+    "to-log-in": "302 Found\r\nLocation: /a/log-in",
     "no-file": "404 Not Found\r\nX-Error-Code: EntryNotFound",
     "gated": "403 Forbidden\r\nX-Error-Code: GatedRepo",
     "gated-anonymous": "401 Unauthorized\r\nX-Error-Code: GatedRepo",

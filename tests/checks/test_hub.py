@@ -33,6 +33,10 @@ async def access(hub: Hub, name: str, kind: str = "model", revision: str = "main
     [
         ("valid", Access.VALID),
         ("moved", Access.VALID),
+        ("renamed", Access.VALID),
+        ("circle", Access.UNREACHABLE),
+        ("log-in", Access.UNREACHABLE),
+        ("to-log-in", Access.UNREACHABLE),
         ("no-file", Access.VALID),
         ("gated", Access.GATED),
         ("gated-anonymous", Access.GATED),

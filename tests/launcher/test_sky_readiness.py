@@ -4,6 +4,7 @@ import pytest
 
 from flows.core.errors import CloudUnavailable
 from flows.core.findings import CloudReadiness
+from flows.launcher.sky.errors import NoServer
 from flows.launcher.sky.readiness import SkyReadiness
 from tests.launcher.fake_sky import FakeSky
 
@@ -66,13 +67,27 @@ def test_a_defect_of_skypilot_says_nothing_of_the_cloud(sky: Sky) -> None:
     assert (found.target_cloud_ready, found.reason) == (None, "SkyPilot: 'clouds'")
 
 
-def test_a_server_that_there_is_not_is_an_error(sky: Sky, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_run_says_nothing_of_the_cloud_and_can_be_started(
+    sky: Sky, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def check(**_: object) -> None:
-        raise CloudUnavailable("no SkyPilot API server runs", "Start one")
+        raise NoServer("no SkyPilot API server runs", "Start one with `sky api start`")
+
+    monkeypatch.setattr(sky, "check", check)
+    assert SkyReadiness(sky).readiness("gcp") == CloudReadiness(
+        target_cloud="gcp",
+        reason="no SkyPilot API server runs",
+        next_step="Start one with `sky api start`",
+    )
+
+
+def test_a_server_that_refuses_us_is_an_error(sky: Sky, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(**_: object) -> None:
+        raise CloudUnavailable("the server asks for a login", "Log in")
 
     monkeypatch.setattr(sky, "check", check)
     found = SkyReadiness(sky).readiness("gcp")
     assert (found.target_cloud_ready, found.reason) == (
         False,
-        "no SkyPilot API server runs. Start one.",
+        "the server asks for a login. Log in.",
     )

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows.core.checks.notes import Notes
-from flows.core.checks.problems import note_problems
-from flows.core.configs.checks import config_problems
+from flows.core.checks.problems import note_odd_values, note_problems, note_unreadable
+from flows.core.configs.checks import config_problems, other_type, with_article
 from flows.core.configs.reader import ConfigFile, read_config
 from flows.core.configs.schema import ConfigType
 from flows.core.configs.yaml_lines import TextPlace
-from flows.core.configs.yaml_text import check_oumi_reads
 from flows.core.errors import InvalidConfig
 from flows.core.findings import Finding, FindingCode, OumiProblem, Severity
 
@@ -38,13 +37,17 @@ def read_or_find(path: Path) -> ConfigFile | Finding:
 
 def note_content(notes: Notes, config: ConfigFile, config_type: ConfigType) -> None:
     """Note every unknown or missing key, every wrong type and text that Oumi cannot read."""
-    note_problems(notes, config_problems(config.data, config_type))
-    if config_type in (ConfigType.ANALYZE, ConfigType.JOB):
+    other = other_type(config.data, config_type)
+    if other is not None:
+        notes.error(
+            FindingCode.UNKNOWN_KEY,
+            f"this is {with_article(other)} config, not {with_article(config_type)} one",
+            f'Validate it with task_type="{other}"',
+        )
         return
-    try:
-        check_oumi_reads(config.text, str(config.path))
-    except InvalidConfig as error:
-        notes.error(FindingCode.INVALID_YAML, error.what, error.next_step)
+    note_problems(notes, config_problems(config.data, config_type))
+    note_unreadable(notes, config, config_type)
+    note_odd_values(notes, config.data)
 
 
 def note_oumi_problems(notes: Notes, problems: Sequence[OumiProblem], *, is_local: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, cast
 from flows.core.checks.job import Job
 from flows.core.checks.made_files import OUMI_FETCH
 from flows.core.checks.notes import Notes
-from flows.core.checks.problems import note_problems
+from flows.core.checks.problems import note_odd_values, note_problems, note_unreadable
 from flows.core.checks.recipe import Recipe
 from flows.core.checks.script import MadeFiles, OumiCall
 from flows.core.checks.shell_words import from_start, write_home
@@ -242,6 +242,8 @@ class _Follower:
             self._note(self._severity, FindingCode.BAD_OPTION, error.what, error.next_step)
             data = config.data
         note_problems(notes, config_problems(data, config_type))
+        note_unreadable(notes, config, config_type)
+        note_odd_values(notes, data)
         return Recipe(
             str(found.path),
             data,

@@ -7,7 +7,7 @@ from pathlib import Path
 from flows.core.checks.following import follow_scripts
 from flows.core.checks.job import Job, read_job
 from flows.core.checks.notes import Notes
-from flows.core.checks.problems import note_problems
+from flows.core.checks.problems import note_odd_values, note_problems, note_unreadable
 from flows.core.checks.recipe import Recipe, guess_type
 from flows.core.checks.target import Target
 from flows.core.checks.values import mapping_of
@@ -93,6 +93,8 @@ def read_launch(
     if command and overrides:
         data = apply_overrides(data, overrides, command)
     note_problems(notes, config_problems(data, config_type))
+    note_unreadable(notes, config, config_type)
+    note_odd_values(notes, data)
     recipe = Recipe(
         str(config.path),
         data,

@@ -102,6 +102,24 @@ def repos(recipe: Recipe) -> list[Repo]:
     return [repo for repo in names if is_repo(recipe, repo.name)]
 
 
+def unclear_names(recipe: Recipe) -> list[tuple[str, str]]:
+    """Keys and names of models that are neither paths nor names of the hub."""
+    keys = [
+        f"{block}.{leaf}"
+        for block in recipe.model_keys
+        for leaf in ("model_name", "adapter_model", "tokenizer_name")
+    ]
+    named = [(key, recipe.text(key)) for key in keys]
+    return [
+        (key, name)
+        for key, name in named
+        if name
+        and not is_path(name)
+        and not _REPO.fullmatch(name)
+        and not (recipe.base is not None and exists(recipe.base / name))
+    ]
+
+
 def is_repo(recipe: Recipe, name: str) -> bool:
     """Whether a name means a repository of the hub instead of a folder."""
     if not name or is_path(name) or not _REPO.fullmatch(name):

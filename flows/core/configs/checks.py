@@ -24,7 +24,7 @@ MISSING: Final = "???"
 
 _MAX_SHOWN: Final = 10
 _MAX_VALUE: Final = 60
-_ALIASES: Final = {"eval": Command.EVALUATE}
+_ALIASES: Final = {"eval": Command.EVALUATE, "synthesize": Command.SYNTH}
 _ANY: Final[FieldSpec] = {"kind": "any"}
 _TRUE_FALSE: Final = frozenset({"yes", "y", "on", "true", "no", "n", "off", "false"})
 
@@ -52,10 +52,11 @@ def parse_command(text: str) -> Command:
     Raises:
         InvalidArgument: There is no such command.
     """
-    if text in _ALIASES:
-        return _ALIASES[text]
+    lowered = text.strip().lower()
+    if lowered in _ALIASES:
+        return _ALIASES[lowered]
     try:
-        return Command(text)
+        return Command(lowered)
     except ValueError as error:
         names = [command.value for command in Command]
         close = get_close_matches(text, [*names, *_ALIASES], n=1)
@@ -125,20 +126,29 @@ def shorten(value: object) -> str:
     return text if len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 3] + "..."
 
 
+def other_type(data: Mapping[str, Any], config_type: ConfigType) -> ConfigType | None:
+    """The type whose keys a config has all, if it has others than those of `config_type`."""
+    if data.keys() <= fields_of(root_spec(config_type)).keys():
+        return None
+    if is_job_config(data) and config_type is not ConfigType.JOB:
+        return ConfigType.JOB
+    others = [*CONFIG_TYPE.values(), ConfigType.JUDGE, ConfigType.ASYNC_EVALUATION]
+    return next((one for one in others if data.keys() <= fields_of(root_spec(one)).keys()), None)
+
+
 def _other_type(data: Mapping[str, Any], config_type: ConfigType) -> str:
     """Advise another command if the keys belong to another type of config."""
-    if data.keys() <= fields_of(root_spec(config_type)).keys():
+    other = other_type(data, config_type)
+    if other is None:
         return ""
-    for command, other in CONFIG_TYPE.items():
-        if data.keys() <= fields_of(root_spec(other)).keys():
-            return f"It looks like {_with_article(other)} config: use the command {command}"
-    other = ConfigType.ASYNC_EVALUATION
-    if data.keys() <= fields_of(root_spec(other)).keys():
-        return f"It looks like {_with_article(other)} config, which no job command runs"
-    return ""
+    command = next((name for name, each in CONFIG_TYPE.items() if each is other), None)
+    if command is None:
+        return f"It looks like {with_article(other)} config, which no job command runs"
+    return f"It looks like {with_article(other)} config: use the command {command}"
 
 
-def _with_article(config_type: ConfigType) -> str:
+def with_article(config_type: ConfigType) -> str:
+    """The type as words: ``an evaluation``."""
     return f"{'an' if config_type[0] in 'aei' else 'a'} {config_type.replace('_', ' ')}"
 
 

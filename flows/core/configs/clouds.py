@@ -198,3 +198,9 @@ def is_local(cloud: str) -> bool:
     """Whether a cloud is the worker's own machine."""
     kind = find_kind(cloud)
     return kind is not None and kind.is_local
+
+
+def known_cloud(name: str) -> str:
+    """The name of a cloud as Oumi writes it, whatever the case; unchanged if there is none."""
+    lowered = name.strip().lower()
+    return lowered if lowered in cloud_kinds() else name

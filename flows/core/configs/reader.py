@@ -10,6 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, cast
 
+from flows.core.configs.library import find_in_library, is_library_path, path_of_alias
+from flows.core.configs.schema import ConfigType
 from flows.core.configs.yaml_text import parse_yaml
 from flows.core.errors import ConfigNotFound, InvalidArgument, InvalidConfig
 from flows.core.models import Value
@@ -38,12 +40,16 @@ class ConfigFile(Value):
     sha256: str
 
 
-def resolve_config_path(config_path: str, client_cwd: str) -> Path:
+def resolve_config_path(
+    config_path: str, client_cwd: str, config_type: ConfigType | None = None
+) -> Path:
     """Resolve the path of a config that a client gives.
 
     Args:
-        config_path: Absolute, relative to `client_cwd`, or starting with ``~``.
+        config_path: Absolute, relative to `client_cwd`, or starting with ``~``; or, as Oumi's own
+            commands take it, a path of Oumi's library (``oumi://``) or an alias (``llama3.1-8b``).
         client_cwd: The client's working folder: absolute and existing.
+        config_type: The type of config that the alias means; None: the first that it has.
 
     Raises:
         InvalidArgument: `client_cwd` or `config_path` cannot be used.
@@ -54,7 +60,13 @@ def resolve_config_path(config_path: str, client_cwd: str) -> Path:
         raise InvalidArgument(
             f"config_path {config_path!r} is not a path", "Give the path of an Oumi config (YAML)"
         )
+    named = config_path.strip()
+    if is_library_path(named):
+        return find_in_library(named)
     path = Path(os.path.normpath(folder / _expand(config_path, "config_path")))
+    alias = path_of_alias(named, config_type)
+    if alias and not path.is_file():
+        return find_in_library(alias)
     try:
         exists = path.exists()
     except OSError as error:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final
 
 from flows.core.errors import (
+    CloudUnavailable,
     ClusterNotFound,
     ClusterUnreachable,
     InvalidArgument,
@@ -18,6 +19,10 @@ HOW_TO_START: Final = (
     "Start one with `sky api start` on the worker's machine, or set SKYPILOT_API_SERVER_ENDPOINT "
     "for the worker"
 )
+
+
+class NoServer(CloudUnavailable):
+    """No API server of SkyPilot runs; it can be started."""
 
 
 class SkyFailed(Exception):

@@ -2,7 +2,7 @@
 
 from flows.core.errors import ClusterUnreachable, OumiFlowsError
 from flows.core.findings import CloudReadiness
-from flows.launcher.sky.errors import SkyFailed, translate_errors
+from flows.launcher.sky.errors import NoServer, SkyFailed, translate_errors
 from flows.launcher.sky.server import SkyServer
 
 
@@ -27,8 +27,10 @@ class SkyReadiness:
                 enabled = self._server.enabled_clouds()
                 name = self._server.cloud_name(cloud)
                 ready = name in enabled or self._server.check_cloud(name)
-        except ClusterUnreachable as error:
-            return CloudReadiness(target_cloud=cloud, reason=error.what)
+        except (ClusterUnreachable, NoServer) as error:
+            # Nothing was said about the cloud.
+            how = error.next_step if isinstance(error, NoServer) else ""
+            return CloudReadiness(target_cloud=cloud, reason=error.what, next_step=how)
         except OumiFlowsError as error:
             return CloudReadiness(
                 target_cloud=cloud, target_cloud_ready=False, reason=error.sentences

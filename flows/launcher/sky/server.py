@@ -14,6 +14,7 @@ from flows.launcher.port import ASKS_AGAIN
 from flows.launcher.sky.client import SkyClient, sky_cloud, task_of
 from flows.launcher.sky.errors import (
     HOW_TO_START,
+    NoServer,
     SkyFailed,
     cancelled_launch,
     translate_errors,
@@ -45,7 +46,7 @@ class SkyServer:
                 times 2.5 s, plus the look-up of its name.
 
         Raises:
-            CloudUnavailable: No server runs, or it gives us no access.
+            CloudUnavailable: It gives us no access; `NoServer`: none runs on this machine.
             ClusterUnreachable: The configured server does not answer.
         """
         self._client.import_sky()
@@ -63,9 +64,7 @@ class SkyServer:
             ) from error
         except exceptions.ApiServerConnectionError as error:
             if common.is_api_server_local():
-                raise CloudUnavailable(
-                    f"no SkyPilot API server runs at {url}", HOW_TO_START
-                ) from error
+                raise NoServer(f"no SkyPilot API server runs at {url}", HOW_TO_START) from error
             raise ClusterUnreachable(
                 f"the SkyPilot API server at {url} does not answer", ASKS_AGAIN
             ) from error

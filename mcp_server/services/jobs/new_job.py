@@ -5,14 +5,20 @@ docs/contributing.md says how to add one.
 
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from flows.core.models import GpuCount, NotifyOn, OverrideValue, RetryCause, StopOn, Value
 from flows.core.names import LOCAL_CLOUD
 from mcp_server.declared_arguments import Argument, Option
 
-CommandName = Literal[
-    "train", "analyze", "synth", "evaluate", "eval", "infer", "tune", "quantize", "judge"
+
+def _in_lower_case(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+CommandName = Annotated[
+    Literal["train", "analyze", "synth", "evaluate", "eval", "infer", "tune", "quantize", "judge"],
+    BeforeValidator(_in_lower_case),
 ]
 
 NOTIFY: Final = Option(

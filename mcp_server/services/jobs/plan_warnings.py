@@ -11,8 +11,8 @@ from flows.core.models import JobRequest
 _SHOWN: Final = 5
 _OF_THE_WORKER: Final = "access to models and data on the hub, keys of services"
 _ASKS: Final = (
-    "pre_flight_check (`oumi-flows check`) checks it now; a launch checks it before the job "
-    "starts, and a job with errors fails there"
+    "A dry run does not ask the worker; pre_flight_check (`oumi-flows check`) does. A launch "
+    "checks it before the job starts, and a job with errors fails there"
 )
 
 
@@ -67,7 +67,10 @@ def _note_unchecked(jobs: Sequence[Checked]) -> list[str]:
         )
     asking = [job for job in jobs if not job.request.skip_preflight]
     clouds = sorted({job.plan.cloud for job in asking})
-    notes += [f"Not checked yet: {_of(cloud)}. {_ASKS}." for cloud in clouds]
+    notes += [
+        f"Not checked yet, as a dry run does not ask the worker: {_of(cloud)}. {_ASKS}."
+        for cloud in clouds
+    ]
     return notes
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple, cast
 from flows.core import names
 from flows.core.checks.file_checks import check_request
 from flows.core.configs.checks import parse_command
-from flows.core.configs.clouds import is_local, kind_of
+from flows.core.configs.clouds import is_local, kind_of, known_cloud
 from flows.core.configs.plan import JobPlan, make_plan, with_own_output, with_plain_paths
 from flows.core.configs.processes import ALL
 from flows.core.configs.reader import (
@@ -17,6 +17,7 @@ from flows.core.configs.reader import (
     resolve_config_path,
     save_snapshot,
 )
+from flows.core.configs.schema import CONFIG_TYPE
 from flows.core.configs.yaml_text import dump_yaml, parse_yaml
 from flows.core.errors import InternalError, InvalidArgument, PreflightBlocked
 from flows.core.file_names import expand_home
@@ -74,6 +75,19 @@ class CheckedJob(NamedTuple):
         return names.run_name(run_id, command=self.request.command, model=model, job_name=words)
 
 
+def config_path_of(new: NewJob) -> Path:
+    """The file of a job's config, which may be in Oumi's library.
+
+    Raises:
+        InvalidArgument: An argument is no path, or no command.
+        ConfigNotFound: There is no such file.
+    """
+    if not new.config_path:
+        raise InvalidArgument("no config was given", "Give config_path or from_job")
+    config_type = CONFIG_TYPE[parse_command(new.command)]
+    return resolve_config_path(new.config_path, new.client_cwd, config_type)
+
+
 def check_job(new: NewJob, config: ConfigFile | None = None) -> CheckedJob:
     """Read the config and make every check of the job that this machine can.
 
@@ -91,7 +105,7 @@ def check_job(new: NewJob, config: ConfigFile | None = None) -> CheckedJob:
     if new.notify is not None:
         check_receiver(new.notify)
     if config is None:
-        config = _read_config(new)
+        config = read_config(config_path_of(new))
         path = config.path
     else:
         path = Path(new.config_path)
@@ -103,7 +117,7 @@ def check_job(new: NewJob, config: ConfigFile | None = None) -> CheckedJob:
             "config_path": str(path),
             "client_cwd": str(expand_home(new.client_cwd)),
             "command": parse_command(new.command),
-            "cloud": new.cloud or LOCAL_CLOUD,
+            "cloud": known_cloud(new.cloud) or LOCAL_CLOUD,
             "job_name": printable_name(new.job_name),
             "retry_on": sorted(set(new.retry_on)),
         }
@@ -128,12 +142,6 @@ def check_job(new: NewJob, config: ConfigFile | None = None) -> CheckedJob:
         request = request.model_copy(update={"cluster_name": plan.cluster_name})
     findings = [] if new.skip_preflight else check_request(request, config)
     return CheckedJob(request, plan, config, findings)
-
-
-def _read_config(new: NewJob) -> ConfigFile:
-    if not new.config_path:
-        raise InvalidArgument("no config was given", "Give config_path or from_job")
-    return read_config(resolve_config_path(new.config_path, new.client_cwd))
 
 
 def refuse_blocked(job: CheckedJob) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from flows.core import names
 from flows.core.configs.plan import make_plan, with_own_output
-from flows.core.configs.reader import ConfigKind, read_config, resolve_config_path
+from flows.core.configs.reader import ConfigKind, read_config
 from flows.core.errors import InvalidArgument
 from flows.core.redaction import hide_tokens
 from flows.core.run_labels import RunLabels
@@ -19,6 +19,7 @@ from mcp_server.services.jobs.submitting import (
     ANY_FIRING,
     CheckedJob,
     check_job,
+    config_path_of,
     describe_plan,
     keep_config,
     printable_name,
@@ -76,7 +77,7 @@ def check_subject(asked: Requested, *, repeats: bool) -> Subject:
     """
     new = asked.new
     if asked.source is None and new.config_path:
-        path = resolve_config_path(new.config_path, new.client_cwd)
+        path = config_path_of(new)
         if "steps" in read_config(path).data:
             return _pipeline(new, str(path))
     return _job(asked, repeats=repeats)
