@@ -155,6 +155,11 @@ class Settings(BaseSettings):
         return self.home / "configs"
 
     @property
+    def private_envs_dir(self) -> Path:
+        """Where the values of jobs' secret environment variables are kept."""
+        return self.home / "private-envs"
+
+    @property
     def docs_dir(self) -> Path:
         """Where the indexes of Oumi's API are kept, one per version."""
         return self.home / "docs"

@@ -13,6 +13,7 @@ from flows.core.configs.processes import ALL
 from flows.core.configs.reader import ConfigFile, submitted_config
 from flows.core.errors import InvalidConfig, OumiFlowsError
 from flows.core.models import JobRequest, Value
+from flows.core.private_envs import PrivateEnvs
 from flows.core.provenance import Provenance, keep
 from flows.core.redaction import Redactor, config_secrets, own_secrets
 from flows.core.run_labels import RunLabels
@@ -146,11 +147,12 @@ class LaunchPlan:
             return RunLabels()
 
     def secrets(self) -> list[str]:
-        """The secrets that the config gives the job."""
+        """The secrets that the config and the request give the job."""
+        private = PrivateEnvs(self._settings.private_envs_dir).values_of(self._request.envs)
         if self._request.launcher_job_id is None:
             with suppress(OumiFlowsError):  # the launch reports a config that cannot be read
-                return config_secrets(self._read_config().data)
-        return []
+                return private + config_secrets(self._read_config().data)
+        return private
 
     def _effective_request(self, config: ConfigFile) -> JobRequest:
         """The request, with its number of GPUs, and the folder of this run if each has its own.

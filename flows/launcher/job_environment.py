@@ -9,6 +9,7 @@ from flows.core import names
 from flows.core.configs.clouds import is_local
 from flows.core.configs.yaml_text import dump_yaml, mapping_of_yaml
 from flows.core.errors import InvalidConfig
+from flows.core.private_envs import PrivateEnvs
 from flows.core.private_files import write_private
 from flows.core.regular_files import NotRegular, TooLarge, read_regular_file
 from flows.core.settings import Settings
@@ -21,7 +22,10 @@ DEPS_ENV: Final = "OUMI_EXTRA_DEPS_FILE"
 def with_job_environment(job_config: str, *, key: str, settings: Settings) -> str:
     """Return the job config with our environment variables added to its own."""
     job = mapping_of_yaml(job_config)
-    envs: dict[str, Any] = dict(job.get("envs") or {})
+    given: dict[str, Any] = dict(job.get("envs") or {})
+    texts = {name: value for name, value in given.items() if isinstance(value, str)}
+    others = {name: value for name, value in given.items() if name not in texts}
+    envs: dict[str, Any] = others | PrivateEnvs(settings.private_envs_dir).reveal(texts)
     envs[names.JOB_KEY_ENV] = key
     resources: dict[str, Any] = job.get("resources") or {}
     if is_local(str(resources.get("cloud"))):

@@ -1,6 +1,7 @@
 """Arguments of commands that a model declares."""
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterable
 from enum import Enum
@@ -132,8 +133,22 @@ def _read(field: DeclaredField, value: Any) -> Any:
     if isinstance(value, str) and limit is not None:
         return check_length(field.words, value, limit)
     if get_origin(field.info.annotation) is dict:
-        return _parse_pairs(value, field.words)
+        is_text = get_args(field.info.annotation)[1] is str
+        return (_parse_texts if is_text else _parse_pairs)(value, field.words)
     return value
+
+
+def _parse_texts(texts: Iterable[str], option: str) -> dict[str, str]:
+    """Parse each ``NAME=VALUE``; a name alone has the value of this process."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not (equals or name in os.environ):
+            raise InvalidArgument(
+                f"{option} {name!r} has no value", f"Write it as {option} NAME=VALUE"
+            )
+        pairs[name] = value if equals else os.environ[name]
+    return pairs
 
 
 def _parse_pairs(texts: Iterable[str], option: str) -> dict[str, OverrideValue]:

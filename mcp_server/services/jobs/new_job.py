@@ -42,7 +42,7 @@ class NewJob(Value):
     config_path: Annotated[
         str,
         Argument(
-            "Oumi config (YAML): absolute, relative to client_cwd, or ~/...",
+            "Oumi config: path, oumi://... or alias.",
             Option(
                 "Oumi config: a recipe or a job config (YAML).",
                 metavar="CONFIG",
@@ -52,9 +52,7 @@ class NewJob(Value):
             max_length=4096,
         ),
     ] = ""
-    client_cwd: Annotated[
-        str, Argument("Absolute path of your working folder.", max_length=4096)
-    ] = ""
+    client_cwd: Annotated[str, Argument("Absolute working folder.", max_length=4096)] = ""
     from_job: Annotated[
         str | None,
         Argument(
@@ -72,7 +70,7 @@ class NewJob(Value):
     command: Annotated[
         str,
         Argument(
-            "Ignored for a job config.",
+            "Not for job configs.",
             Option(
                 "Oumi command: train, analyze, synth, evaluate, infer, tune, quantize or judge; "
                 "ignored for a job config.",
@@ -83,24 +81,29 @@ class NewJob(Value):
     ] = "train"
     job_name: Annotated[
         str | None,
-        Argument("A name for people.", Option("Readable name of the job."), max_length=100),
+        Argument("For people.", Option("Readable name of the job."), max_length=100),
     ] = None
     cloud: Annotated[
         str,
         Argument(
-            "Oumi cloud; others than local need a job config.", Option("Oumi cloud."), max_length=64
+            "Oumi cloud; any but local needs a job config.", Option("Oumi cloud."), max_length=64
         ),
     ] = LOCAL_CLOUD
     cluster_name: Annotated[
-        str, Argument("Cluster; empty: the cloud's default.", Option(), max_length=128)
+        str,
+        Argument(
+            "Empty: the cloud's default.",
+            Option("Cluster; empty: the cloud's default."),
+            max_length=128,
+        ),
     ] = ""
-    skip_preflight: Annotated[bool, Argument("Start without the pre-flight checks.", Option())] = (
-        False
-    )
+    skip_preflight: Annotated[
+        bool, Argument("Start without checks.", Option("Start without the pre-flight checks."))
+    ] = False
     overrides: Annotated[
         dict[str, OverrideValue],
         Argument(
-            'Dotted Oumi keys and values, e.g. {"training.max_steps": 60}.',
+            'Oumi keys, e.g. {"training.max_steps": 60}.',
             Option(
                 "Replace a value of the config, as in training.max_steps=60; repeatable.",
                 names=("--set", "-s"),
@@ -120,14 +123,24 @@ class NewJob(Value):
             ),
         ),
     ] = None
-    envs: dict[str, str] = Field(default_factory=dict[str, str])
-    """Only for steps of pipelines and for sweeps."""
+    envs: Annotated[
+        dict[str, str],
+        Argument(
+            "Secrets stay private.",
+            Option(
+                "Environment variable of the job, as in NAME=VALUE; repeatable.",
+                names=("--env", "-e"),
+                metavar="NAME=VALUE",
+            ),
+            max_length=100,
+        ),
+    ] = Field(default_factory=dict[str, str])
     max_retries: Annotated[
         int,
         Field(ge=0, le=100),
         Argument(
-            "Extra attempts after preemption, a lost node, a failed launch or a kill.",
-            Option(),
+            "Attempts after a lost machine.",
+            Option("Extra attempts after preemption, a lost node, a failed launch or a kill."),
             ge=0,
             le=100,
         ),
@@ -144,7 +157,7 @@ class NewJob(Value):
         float | None,
         Field(gt=0),
         Argument(
-            "Limit of one attempt; after it the job is timed_out.",
+            "Limit of one attempt.",
             Option("Time limit of each attempt, which then ends as timed_out.", metavar="N"),
             ge=1,
             le=315_576_000,
@@ -153,7 +166,7 @@ class NewJob(Value):
     stop_on: Annotated[
         list[StopOn],
         Argument(
-            "Stop it at this health; it ends as diverged.",
+            "Stop it at this health.",
             Option("Stop the job at this health of its training: bad.", metavar="HEALTH"),
             max_length=1,
         ),
@@ -161,7 +174,7 @@ class NewJob(Value):
     notify: Annotated[
         str | None,
         Argument(
-            "Where to report its end: URL, or Prefect block (type/name).",
+            "URL or Prefect block (type/name) to report to.",
             NOTIFY,
             min_length=1,
             max_length=2000,
@@ -174,12 +187,16 @@ class NewJob(Value):
         int | None,
         Field(ge=1),
         Argument(
-            "Idle minutes until the cluster stops.",
+            "Idle minutes until it stops.",
             Option("Stop the cloud's cluster after this many idle minutes.", metavar="N"),
             ge=1,
             le=525_600,
         ),
     ] = None
     own_output: Annotated[
-        bool, Argument("Write to a new folder below the config's output.", Option())
+        bool,
+        Argument(
+            "Write to a folder of its own.",
+            Option("Write to a new folder below the config's output."),
+        ),
     ] = False

@@ -42,7 +42,7 @@ from mcp_server.services.jobs.retrying import Retrier
 from mcp_server.services.jobs.status import job_request, job_status, run_url
 from mcp_server.services.jobs.submitting import (
     CheckedJob,
-    check_job,
+    check_private_job,
     describe_plan,
     describe_submission,
     keep_config,
@@ -373,7 +373,7 @@ class JobService:
 async def _check(asked: Requested) -> CheckedJob:
     """Check a job, with the config of its source if it has one."""
     config = asked.source.config if asked.source else None
-    return await anyio.to_thread.run_sync(check_job, asked.new, config)
+    return await anyio.to_thread.run_sync(check_private_job, asked.new, config)
 
 
 def _news(status: JobStatus) -> tuple[object, ...]:

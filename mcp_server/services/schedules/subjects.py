@@ -18,7 +18,7 @@ from mcp_server.services.jobs.reruns import Requested
 from mcp_server.services.jobs.submitting import (
     ANY_FIRING,
     CheckedJob,
-    check_job,
+    check_private_job,
     config_path_of,
     describe_plan,
     keep_config,
@@ -84,7 +84,7 @@ def check_subject(asked: Requested, *, repeats: bool) -> Subject:
 
 
 def _job(asked: Requested, *, repeats: bool) -> Subject:
-    job = check_job(asked.new, asked.source.config if asked.source else None)
+    job = check_private_job(asked.new, asked.source.config if asked.source else None)
     refuse_blocked(job)
     plan = job.plan
     # A single run has no other run whose results it could overwrite.
