@@ -296,7 +296,7 @@ def _weight_on_cloud(path: str) -> Severity | None:
     """Severity of an absolute path that means this machine; None if it fits any machine."""
     if re.match(r"/Users/[^/]+/|[A-Za-z]:\\", path):
         return Severity.ERROR
-    if not path.startswith("/") or "$" in path or path.rstrip("/") in _ON_EVERY_MACHINE:
+    if not path.startswith("/") or "$" in path or (path.rstrip("/") or "/") in _ON_EVERY_MACHINE:
         return None
     if any(path == folder or path.startswith(f"{folder}/") for folder in _SYSTEM):
         return None

@@ -67,10 +67,7 @@ def _note_unchecked(jobs: Sequence[Checked]) -> list[str]:
         )
     asking = [job for job in jobs if not job.request.skip_preflight]
     clouds = sorted({job.plan.cloud for job in asking})
-    notes += [
-        f"Not checked yet, as a dry run does not ask the worker: {_of(cloud)}. {_ASKS}."
-        for cloud in clouds
-    ]
+    notes += [f"Not checked yet: {_of(cloud)}. {_ASKS}." for cloud in clouds]
     return notes
 
 
