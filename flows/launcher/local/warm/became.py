@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any, Final, Never
 
 from flows.core.names import JOB_KEY_ENV
@@ -170,9 +170,15 @@ def _execute(program: Path) -> Never:
         trace = error.__traceback__
         shown = error.with_traceback(trace.tb_next if trace else None)
         sys.excepthook(type(shown), shown, shown.__traceback__)
-        sys.excepthook = lambda *_: None
+        sys.excepthook = _say_nothing
         raise
     sys.exit(0)
+
+
+def _say_nothing(
+    _kind: type[BaseException], _error: BaseException, _trace: TracebackType | None
+) -> None:
+    """Leave out a report that was made."""
 
 
 def _mark_memory(request: CommandRequest) -> None:

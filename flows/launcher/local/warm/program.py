@@ -14,6 +14,7 @@ import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Final, Never
 
 from flows.launcher.local.job_folder import JOB_DIR_ENV
@@ -71,7 +72,7 @@ def _run_warm(job_dir: Path, program: Path, *, ignored: list[int]) -> None:
     wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(woken)
     for number in set(_PASSED_ON).difference(ignored):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, _note)
     door.send(wire.GO)
     _end_like(_wait(door, wake))
 
@@ -98,6 +99,10 @@ def _wait(door: socket.socket, wake: int) -> int:
             if not message:
                 # The supervisor died. The job's end is unknown then, whatever its script does.
                 return -signal.SIGKILL
+
+
+def _note(_number: int, _frame: FrameType | None) -> None:
+    """Leave a signal to the descriptor that wakes."""
 
 
 def _end_like(status: int) -> Never:
