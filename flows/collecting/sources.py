@@ -69,7 +69,7 @@ class LocalSource:
 
     def _copy_all(self, files: Sequence[ChosenFile], target: Target) -> None:
         for file in files:
-            staged = target.staged(file)
+            staged = target.staging_path(file)
             staged.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):
                 self._copy(Path(file.path), staged)

@@ -67,7 +67,7 @@ class Target:
             self._tidy()
             os.close(lock)
 
-    def staged(self, file: ChosenFile) -> Path:
+    def staging_path(self, file: ChosenFile) -> Path:
         """Where a file is until its checksum is proved."""
         return self.staging / file.target
 
@@ -81,7 +81,7 @@ class Target:
 
     def size_of(self, file: ChosenFile) -> int:
         """How many bytes of a file are here, staged or final."""
-        for path in (self.staged(file), self.folder / file.target):
+        for path in (self.staging_path(file), self.folder / file.target):
             with suppress(OSError):
                 return min(path.lstat().st_size, file.size)
         return 0
@@ -126,7 +126,7 @@ class Target:
             Conflict: A file appeared there meanwhile.
             OSError: It cannot be moved.
         """
-        staged, final = self.staged(file), self.final(file)
+        staged, final = self.staging_path(file), self.final(file)
         if not staged.is_file() or self.checksum(staged) != digest:
             return False
         final.parent.mkdir(parents=True, exist_ok=True)

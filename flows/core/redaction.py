@@ -78,7 +78,7 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """`text` without secrets; it keeps its lines."""
-        return _without(text, _merged(self._spans(text, self._needles, is_free=True)))
+        return _without(text, _merge(self._spans(text, self._needles, is_free=True)))
 
     def data(self, value: Any) -> Any:
         """A value as JSON and YAML have it, without the secrets in its texts and keys.
@@ -87,7 +87,7 @@ class Redactor:
         """
         match value:
             case str():
-                return _without(value, _merged(self._spans(value, self._needles, is_free=False)))
+                return _without(value, _merge(self._spans(value, self._needles, is_free=False)))
             case dict():
                 entries = cast("dict[object, object]", value).items()
                 return {self.data(key): self.data(entry) for key, entry in entries}
@@ -151,7 +151,7 @@ class Redactor:
             at = text.rfind(needle[:_BEGUN], max(0, len(text) - len(needle)))
             if at >= 0 and needle.startswith(text[at:]):
                 begun.append((at, len(text)))
-        return _merged([*begun, *self._spans(text, self._of_bytes, is_free=True)])
+        return _merge([*begun, *self._spans(text, self._of_bytes, is_free=True)])
 
     def _spans(self, text: str, needles: list[str], *, is_free: bool) -> Iterator[Span]:
         words = long_words(text)
@@ -225,7 +225,7 @@ def ways_of_writing(values: Iterable[str]) -> set[str]:
 
 def hide_tokens(text: str) -> str:
     """`text` without what has the look of a secret; JSON stays JSON."""
-    return _without(text, _merged(shape_spans(text, long_words(text))))
+    return _without(text, _merge(shape_spans(text, long_words(text))))
 
 
 def is_secret_override(key: str, value: object) -> bool:
@@ -305,7 +305,7 @@ def _written(value: str) -> Iterator[str]:
                 yield whole
 
 
-def _merged(spans: Iterable[Span]) -> list[Span]:
+def _merge(spans: Iterable[Span]) -> list[Span]:
     """Spans in order; those that overlap are one."""
     merged: list[Span] = []
     for start, end in sorted(spans):

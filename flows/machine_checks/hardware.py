@@ -104,7 +104,7 @@ def _check_here(launch: Launch, recipe: Recipe, machine: Machine, hardware: Hard
 
 
 def _check_precision(recipe: Recipe) -> None:
-    """Note bf16 on CPUs, which Transformers 5.16 refuses unless it is told to use them."""
+    """Note bf16 on CPUs, which Transformers 5.16 refuses unless `use_cpu` is set."""
     key = "training.mixed_precision_dtype"
     of_transformers = recipe.trainer not in ("OUMI", STARTS_ITS_OWN)
     uses_cpu = recipe.flag("training.trainer_kwargs.use_cpu")

@@ -140,7 +140,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             asyncio.create_task(self._news.follow(), name="news"),
             asyncio.create_task(self._news.due.follow(self.get_and_submit_flow_runs), name="due"),
             asyncio.create_task(
-                self._news.ends.follow(self._guarded(self._observe_cancels)), name="ends"
+                self._news.ends.follow(self._guard(self._observe_cancels)), name="ends"
             ),
             asyncio.create_task(self._forever(self._observe_cancels, interval), name="cancels"),
             asyncio.create_task(self._forever(self._adopt_orphans, sweep), name="orphans"),
@@ -315,10 +315,10 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
     async def _forever(self, look: Callable[[], Awaitable[None]], interval: float) -> None:
         """Call `look` again and again; a server that does not answer is asked again."""
         while True:
-            await self._guarded(look)()
+            await self._guard(look)()
             await asyncio.sleep(interval)
 
-    def _guarded(self, look: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    def _guard(self, look: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         """Return the look, unable to fail."""
 
         async def guarded_look() -> None:

@@ -71,7 +71,7 @@ class Looks:
 
     @contextmanager
     def looking(self) -> Generator[None]:
-        """Look in this block: what is told from its beginning on asks for another look.
+        """Look in this block: news from its beginning on asks for another look.
 
         So does a look that fails, soon.
         """

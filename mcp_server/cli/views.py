@@ -150,7 +150,7 @@ def show_end(status: JobStatus, output: Output) -> None:
 def show_jobs(jobs: JobList, output: Output) -> None:
     """Show a page of jobs."""
     if jobs.jobs:
-        optional = {"USED": _used, "NOTE": _noted}
+        optional = {"USED": _used, "NOTE": _notes}
         shown = {head: of for head, of in optional.items() if any(map(of, jobs.jobs))}
         output.table(
             ["ID", "STATE", "NAME", "CLOUD", "CREATED", "DURATION", *shown],
@@ -173,7 +173,7 @@ def show_jobs(jobs: JobList, output: Output) -> None:
         output.note(f"There are more: add --cursor {jobs.next_cursor}")
 
 
-def _noted(job: JobRow) -> str:
+def _notes(job: JobRow) -> str:
     """Tags and note."""
     return " ".join([*(f"#{tag}" for tag in job.tags), job.note]).strip()
 

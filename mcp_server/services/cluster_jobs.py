@@ -30,7 +30,7 @@ class ClusterJobs:
         """Read the jobs that have not ended, including those that wait for the cluster."""
         return await self._canceller.live(_jobs_of(cloud, cluster_name))
 
-    async def uncollected(self, cloud: str, cluster_name: str) -> list[str]:
+    async def find_uncollected(self, cloud: str, cluster_name: str) -> list[str]:
         """Name the jobs of a cluster whose results were not collected, newest first."""
         tags = (names.cloud_tag(cloud), names.cluster_tag(cluster_name))
         runs = await self._gateway.filter_runs(

@@ -123,7 +123,7 @@ class ClusterService:
         where = f"cluster {cluster.cluster_name} on {cluster.cloud}"
         if not is_local(cluster.cloud):
             loss = f"{where}, its disks and what runs on it ({_jobs(cluster)}) are destroyed."
-            return f"{loss}{_warning(await self._jobs.uncollected(*_address(cluster)))}"
+            return f"{loss}{_warning(await self._jobs.find_uncollected(*_address(cluster)))}"
         ours = await self._jobs.live(cluster.cloud, cluster.cluster_name)
         live = name_live_jobs(cluster, ours)
         listed = f": {list_some(live)}" if live else " (no live jobs)"

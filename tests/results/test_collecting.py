@@ -218,7 +218,7 @@ def test_a_file_that_appears_during_a_copy_is_kept(tmp_path: Path) -> None:
 
     target = Target(str(tmp_path), JOB_ID, threading.Event())
     file = ChosenFile("/x", "a", "a", 1)
-    staged, final = write(target.staged(file)), write(tmp_path / "a", "theirs")
+    staged, final = write(target.staging_path(file)), write(tmp_path / "a", "theirs")
     with pytest.raises(Conflict, match="appeared"):
         target.accept(file, target.checksum(staged))
     assert final.read_text() == "theirs"

@@ -357,7 +357,7 @@ class _Reader:
         if function is not None and not any(block.function for block in self._blocks):
             self._shared.called.add(core.words[0])
             body, line = function
-            return self._nested(core, [body], core.words[1:], line=line, is_same_shell=True)
+            return self._read_nested(core, [body], core.words[1:], line=line, is_same_shell=True)
         texts = inner_script(command.words)
         if core.name in SHELLS and not texts and script_file(command.words) is None:
             texts = heredocs
@@ -366,7 +366,9 @@ class _Reader:
             runs_later = core.name in ("trap",)
             caller = core._replace(is_certain=core.is_certain and not runs_later)
             parts = [ShellText(text) for text in texts]
-            return self._nested(caller, parts, None, line=core.line, is_same_shell=is_same_shell)
+            return self._read_nested(
+                caller, parts, None, line=core.line, is_same_shell=is_same_shell
+            )
         file = script_file(command.words)
         if file is None or self._shared.read_script is None or core.is_elsewhere:
             return None
@@ -375,9 +377,9 @@ class _Reader:
             return None
         is_same_shell = core.name in ("source", ".")
         part = [ShellText(text)]
-        return self._nested(core, part, file[1], line=core.line, is_same_shell=is_same_shell)
+        return self._read_nested(core, part, file[1], line=core.line, is_same_shell=is_same_shell)
 
-    def _nested(
+    def _read_nested(
         self,
         caller: ShellCommand,
         texts: list[ShellText],

@@ -165,9 +165,9 @@ def backward(
         block = file.read(end - block_start)
         at = len(block)
         while (newline := block.rfind(b"\n", 0, at)) >= 0:
-            yield _joined(block[newline + 1 : at], kept, left_out, keep=keep)
+            yield _join(block[newline + 1 : at], kept, left_out, keep=keep)
             kept, left_out, at = b"", 0, newline
-        kept, left_out = _joined(block[:at], kept, left_out, keep=keep)
+        kept, left_out = _join(block[:at], kept, left_out, keep=keep)
         end = block_start
     yield EndOfLine(kept, left_out)
 
@@ -186,7 +186,7 @@ def _part(window: bytes) -> tuple[bytes | None, int]:
     return (None, replaced) if replaced else (window[:complete], complete)
 
 
-def _joined(raw: bytes, kept: bytes, left_out: int, *, keep: int) -> EndOfLine:
+def _join(raw: bytes, kept: bytes, left_out: int, *, keep: int) -> EndOfLine:
     """The end of a line, from bytes of it and the end already kept."""
     if left_out:
         return EndOfLine(kept, left_out + len(raw))

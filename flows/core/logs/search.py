@@ -82,18 +82,18 @@ class LogSearch:
             batch.append(line)
             size += len(line[1] or "") + 1
             if size >= _BATCH:
-                yield from self._searched(batch)
+                yield from self._search(batch)
                 batch, size = [], 0
-        yield from self._searched(batch)
+        yield from self._search(batch)
 
-    def _searched(self, batch: list[tuple[T, str | None]]) -> Iterator[tuple[T, str | None]]:
+    def _search(self, batch: list[tuple[T, str | None]]) -> Iterator[tuple[T, str | None]]:
         began = self._clock()
-        found = self._found([text or "" for _, text in batch])
+        found = self._find([text or "" for _, text in batch])
         self._spent += self._clock() - began
         for number, (item, text) in enumerate(batch):
             yield item, text if number in found else None
 
-    def _found(self, texts: list[str]) -> set[int]:
+    def _find(self, texts: list[str]) -> set[int]:
         """The indices of the lines that match."""
         joined = "\n".join(texts).encode("utf-8", "replace")
         found: set[int] = set()

@@ -33,15 +33,15 @@ def find_best(
         state: The newest ``trainer_state.json``; empty if there is none.
         recorded: Values of the training record, in case the state has none.
     """
-    logged = list(_logged(state))
+    logged = list(_read_history(state))
     return (
-        _named(steps, state, logged)
-        or _compared(steps, logged, source=f"log_history of {STATE}")
-        or _compared(steps, recorded, source="the training record")
+        _name_by_trainer(steps, state, logged)
+        or _compare(steps, logged, source=f"log_history of {STATE}")
+        or _compare(steps, recorded, source="the training record")
     )
 
 
-def _named(
+def _name_by_trainer(
     steps: Sequence[int], state: Mapping[str, Any], logged: Sequence[LoggedValue]
 ) -> BestCheckpoint | None:
     """The checkpoint that the trainer itself names."""
@@ -57,7 +57,7 @@ def _named(
     )
 
 
-def _compared(
+def _compare(
     steps: Sequence[int], logged: Sequence[LoggedValue], *, source: str
 ) -> BestCheckpoint | None:
     """The checkpoint with the best value of the metric that says most."""
@@ -91,7 +91,7 @@ def _first(metrics: "set[str] | list[str]") -> str:
     return min(metrics, key=lambda name: (name == _LOSSES[1], name != _LOSSES[0], name), default="")
 
 
-def _logged(state: Mapping[str, Any]) -> Iterator[LoggedValue]:
+def _read_history(state: Mapping[str, Any]) -> Iterator[LoggedValue]:
     history: object = state.get("log_history")
     for entry in cast("list[object]", history) if isinstance(history, list) else ():
         fields = mapping_of(entry)

@@ -27,7 +27,7 @@ def shorten(results: JobResults, *, max_bytes: int = ANSWER_BYTES) -> JobResults
                 "models": results.models[: limits["models"]],
                 "scores": results.scores[: limits["scores"]],
                 "files": _files(results.files, limits["files"], rows=rows),
-                "notes": [*notes, *_cut(counts, limits, rows=rows)],
+                "notes": [*notes, *_describe_cuts(counts, limits, rows=rows)],
             }
         )
         if len(short.model_dump_json().encode()) <= max_bytes:
@@ -50,7 +50,7 @@ def _with_cut_in_summary(short: JobResults, own: int) -> JobResults:
     return short.model_copy(update={"summary": f"{short.summary} Cut: {'; '.join(cut)}."})
 
 
-def _cut(counts: dict[str, int], limits: dict[str, int], *, rows: bool) -> list[str]:
+def _describe_cuts(counts: dict[str, int], limits: dict[str, int], *, rows: bool) -> list[str]:
     cut = [
         f"{limits[name]} of {counts[name]} {name} are shown"
         for name in counts

@@ -91,7 +91,7 @@ def _roots(found: Found) -> Sequence[Root]:
 
 
 def _paths(found: Found, name: str) -> list[str]:
-    files = _OF_KIND[name](found) if name in _OF_KIND else _named(found, name)
+    files = _OF_KIND[name](found) if name in _OF_KIND else _find_named(found, name)
     if not files and (name not in _OF_KIND or name == "best"):
         known = [PurePosixPath(one.folder).name for one in found.sorted.checkpoints]
         raise InvalidArgument(
@@ -101,7 +101,7 @@ def _paths(found: Found, name: str) -> list[str]:
     return [fact.path for fact in files]
 
 
-def _named(found: Found, name: str) -> list[FileFact]:
+def _find_named(found: Found, name: str) -> list[FileFact]:
     """The files of a path, or of a folder's or file's name."""
     check_what([name])
     every = found.own_files()

@@ -61,7 +61,7 @@ def list_here(wanted: ResultsRequest, outputs: Outputs, *, excluded: Path | None
         ]
         roots.append(Root(outputs.working_dir, files))
         walk.skip(walk_there)
-    return Listing(_merged(roots), outputs.outputs, walk.notes())
+    return Listing(_merge(roots), outputs.outputs, walk.notes())
 
 
 def _root(output: Output, outputs: Outputs, walk: "_Walk") -> Root | None:
@@ -75,7 +75,7 @@ def _root(output: Output, outputs: Outputs, walk: "_Walk") -> Root | None:
     return Root(folder, files, place)
 
 
-def _merged(roots: Sequence[Root]) -> list[Root]:
+def _merge(roots: Sequence[Root]) -> list[Root]:
     """One root for each folder, each file once."""
     merged: dict[str, Root] = {}
     for root in roots:

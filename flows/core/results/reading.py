@@ -26,10 +26,10 @@ def find_here(wanted: ResultsRequest, snapshots_dir: Path) -> Found:
     # The engine writes to its own folder while any job runs.
     outputs = find_outputs(wanted, snapshots_dir)
     listing = list_here(wanted, outputs, excluded=snapshots_dir.parent)
-    return Found(wanted.job_id, listing, Here(), lambda: recorded(wanted.log_paths))
+    return Found(wanted.job_id, listing, Here(), lambda: read_recorded(wanted.log_paths))
 
 
-def recorded(log_paths: Sequence[str]) -> list[LoggedValue]:
+def read_recorded(log_paths: Sequence[str]) -> list[LoggedValue]:
     """Read the losses of the training record beside the logs of a job."""
     # It loads numpy, which the MCP server does without until then.
     from flows.core.training.record import TrainingRecord

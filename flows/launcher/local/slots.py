@@ -52,7 +52,7 @@ def choose_units(units: Sequence[Unit], free: Collection[str], *, gpus: int) -> 
     Args:
         units: All units.
         free: Names of the units that no job holds.
-        gpus: Whole GPUs that the job asks for; 0: one share, as it is.
+        gpus: Whole GPUs that the job asks for; 0: one share.
     """
     if not gpus:
         shares = sorted({unit.share for unit in units})

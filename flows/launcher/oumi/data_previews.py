@@ -138,11 +138,11 @@ def use_cached_models(question: DataQuestion) -> DataQuestion:
     for key in ("model_name", "tokenizer_name"):
         name = text_of(model.get(key))
         if name and not is_folder(Path(question.folder) / name):
-            model[key] = _cached(name, text_of(revision)) or name
+            model[key] = _find_cached(name, text_of(revision)) or name
     return question.model_copy(update={"content": {**question.content, "model": model}})
 
 
-def _cached(name: str, revision: str) -> str:
+def _find_cached(name: str, revision: str) -> str:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 

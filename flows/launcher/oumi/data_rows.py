@@ -85,7 +85,7 @@ class RowBuilder:
     def _feed_tokens(self, row: Mapping[str, Any], full: int | None) -> Fed:
         batch: Any = {name: [_list(row[name])] for name in _OF_TEXT if name in row}
         if self._parts.collator is not None:
-            batch = self._parts.collator([self._kept(row)])
+            batch = self._parts.collator([self._keep(row)])
         if "input_ids" not in batch:
             names = ", ".join(map(str, row))
             raise ValueError(f"the row has no input_ids, only {names or 'nothing'}")
@@ -101,7 +101,7 @@ class RowBuilder:
                   if name not in _OF_TEXT and hasattr(value, "shape")}  # fmt: skip
         return Fed(lambda: masked_text(ids, trained, self._decode), size, shapes)
 
-    def _kept(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _keep(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         config = self._parts.config.training
         if config.trainer_type.name != "TRL_SFT" or "input_ids" not in row:
             return row
@@ -117,7 +117,7 @@ class RowBuilder:
 
     def _feed_pair(self, prompt: list[int], chosen: list[int], rejected: list[int]) -> Fed:
         limit = self._parts.max_length
-        sides = [_cut(prompt, side, limit) for side in (chosen, rejected)]
+        sides = [_truncate(prompt, side, limit) for side in (chosen, rejected)]
         lengths = [len(prompt) + len(side) for side in (chosen, rejected)]
         size = Size(
             max(len(ids) for ids, _ in sides), max(lengths), sum(sum(mask) for _, mask in sides)
@@ -133,7 +133,7 @@ class RowBuilder:
         tokenizer = self._parts.tokenizer
         texts = [content_text(row[name]) for name in ("prompt", "completion")]
         prompt, answer = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
-        ids, mask = _cut(prompt, [*answer, tokenizer.eos_token_id], self._parts.max_length)
+        ids, mask = _truncate(prompt, [*answer, tokenizer.eos_token_id], self._parts.max_length)
         size = Size(len(ids), len(prompt) + len(answer) + 1, sum(mask))
         kind = "desirable" if row.get("label") else "undesirable"
         return Fed(lambda: f"{kind}: {masked_text(ids, mask, self._decode)}", size, {})
@@ -167,7 +167,9 @@ def _turn(message: Any) -> Turn:
     return Turn(str(role), message.compute_flattened_text_content(), has_more)
 
 
-def _cut(prompt: list[int], answer: list[int], limit: int | None) -> tuple[list[int], list[bool]]:
+def _truncate(
+    prompt: list[int], answer: list[int], limit: int | None
+) -> tuple[list[int], list[bool]]:
     ids = (prompt + answer)[:limit]
     return ids, [index >= max(1, len(prompt)) for index in range(len(ids))]
 

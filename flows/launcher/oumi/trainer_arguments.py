@@ -36,7 +36,7 @@ _UNEXPECTED: Final = re.compile(r"(?:unexpected|multiple values for) keyword arg
 _KWARGS: Final = "trainer_kwargs"
 _OUMI: Final = "OUMI"
 _GENERATIONS: Final = 8
-"""What TRL 1.6 generates for a prompt unless told."""
+"""What TRL 1.6 generates for a prompt by default."""
 
 
 def training_problems(

@@ -327,10 +327,12 @@ class JobService:
         """
         one, other = await self._side(a), await self._side(b)
         commands = {side.run.command for side in (one, other) if side.run.command}
-        others = [run for command in sorted(commands) for run in await self._succeeded(command)]
+        others = [
+            run for command in sorted(commands) for run in await self._read_succeeded(command)
+        ]
         return await anyio.to_thread.run_sync(self._comparer.compare, one, other, others)
 
-    async def _succeeded(self, command: str) -> Sequence[FlowRun]:
+    async def _read_succeeded(self, command: str) -> Sequence[FlowRun]:
         """Read the last jobs of a command that succeeded."""
         succeeded = frozenset({JobState.SUCCEEDED})
         wanted = RunFilter(states=succeeded, tags=(f"{names.COMMAND_TAG}{command}",))

@@ -139,12 +139,12 @@ def job_row(run: FlowRun, artifact: Artifact | None = None, *, now: datetime) ->
         duration_seconds=_duration(run, now),
         cost=_cost(run, now),
         ram_peak_bytes=usage.ram_peak_bytes if usage else None,
-        note=_cut(run.labels.note or ""),
+        note=_shorten(run.labels.note or ""),
         tags=run.own_tags[:_ROW_TAGS],
     )
 
 
-def _cut(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= _ROW_WORDS else f"{text[: _ROW_WORDS - 3]}..."
 
 

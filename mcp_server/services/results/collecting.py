@@ -81,7 +81,7 @@ class CollectService:
         wanted = list(dict.fromkeys(what))
         live = await self._live(run, folder, wanted)
         if live is not None:
-            return await self._started(live, folder, f"{live.name} already copies this")
+            return await self._describe_start(live, folder, f"{live.name} already copies this")
         name = f"collect-{run.name}"
         request = CollectRequest(
             source=results_request(run), source_name=run.name, into=folder, what=wanted
@@ -101,9 +101,9 @@ class CollectService:
         full_name = f"{name}-{started.id[:8]}"
         await self._gateway.rename_run(started.id, full_name)
         started = started.model_copy(update={"name": full_name})
-        return await self._started(started, folder, f"Copying the results of {run.name}")
+        return await self._describe_start(started, folder, f"Copying the results of {run.name}")
 
-    async def _started(self, run: FlowRun, folder: str, what: str) -> StartedCollection:
+    async def _describe_start(self, run: FlowRun, folder: str, what: str) -> StartedCollection:
         return StartedCollection(
             summary=f"{what} into {folder} as job {run.id}. Wait for it with wait_for_job.",
             job_id=run.id,

@@ -51,7 +51,7 @@ class ResultsService:
         run = await find_job(self._gateway, reference)
         refuse_family(run)
         if run.command == names.COLLECT_COMMAND:
-            return await anyio.to_thread.run_sync(_collected, run)
+            return await anyio.to_thread.run_sync(_list_collected, run)
         request = results_request(run)
         if await anyio.to_thread.run_sync(has_files_here, run):
             hide = await anyio.to_thread.run_sync(self._redactors.of, run)
@@ -116,7 +116,7 @@ def _read(request: ResultsRequest, snapshots_dir: Path, hide: Redactor) -> JobRe
     return JobResults.model_validate(hide.data(shorten(found).model_dump(mode="json")))
 
 
-def _collected(run: FlowRun) -> JobResults:
+def _list_collected(run: FlowRun) -> JobResults:
     """List what a collection copied."""
     from flows.core.results.collected import list_collected
 
