@@ -11,7 +11,7 @@ from flows.core.names import launch_key
 from flows.core.results.describing import Found
 from flows.core.results.listing import FileFact, Listing, Root, is_within
 from flows.core.results.outputs import find_outputs
-from flows.core.results.reading import recorded
+from flows.core.results.reading import read_recorded
 from flows.core.results.values import Output, ResultsRequest
 from flows.launcher.port import Launcher
 from flows.launcher.remote_files import RemoteFiles, RemoteListing
@@ -55,7 +55,7 @@ async def find_on_cluster(
     listing = _join(listings, outputs.outputs, wanted, knows_attempts=files.is_for_one_attempt)
 
     def find() -> Found:
-        return Found(wanted.job_id, listing, files, lambda: recorded(wanted.log_paths))
+        return Found(wanted.job_id, listing, files, lambda: read_recorded(wanted.log_paths))
 
     return RemoteFound(await asyncio.to_thread(find), files)
 

@@ -350,7 +350,6 @@ docker run img python inside.py
 shopt -s extglob; ls !(a|b); oumi train -c whole.yaml
 if command -v oumi; then oumi train -c whole.yaml; fi
 oumi env; oumi --help; oumi train --help; oumi cache ls; oumi launch which
-oumi judge dataset -c judge.yaml --input x
 pip install oumi; uv pip install --system oumi trainer
 echo "oumi trian -c x"; # oumi trian
 python - <<'END'\nprint("it's")\nEND\noumi train -c whole.yaml
