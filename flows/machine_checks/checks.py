@@ -5,11 +5,12 @@ import logging
 import os
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from flows.core.checks.config_errors import note_oumi_problems
 from flows.core.checks.launch import Launch
-from flows.core.configs.schema import ConfigType
+from flows.core.checks.recipe import Recipe
+from flows.core.configs.schema import JUDGE_OPTIONS, ConfigType
 from flows.core.findings import CloudReadiness, Finding, FindingCode, Gpu, Hardware, WorkerFindings
 from flows.core.foreign_errors import note_defects
 from flows.core.settings import Settings
@@ -143,7 +144,7 @@ class WorkerChecks:
         is_ours = is_local and not (launch.job is not None and launch.job.brings_environment)
         for recipe in launch.recipes:
             folder = recipe.base or launch.client_cwd
-            problems = oumi_problems(recipe.data, recipe.config_type, folder=folder)
+            problems = oumi_problems(_without_options(recipe), recipe.config_type, folder=folder)
             # Files and packages have checks of their own, which know what scripts create and
             # install.
             relevant = [problem for problem in problems if not problem.is_of_host]
@@ -221,3 +222,9 @@ def _of_target(launch: Launch, hardware: Hardware) -> Hardware:
         accelerator_count=int(asked.number * launch.target.num_nodes) if asked else None,
         gpus=gpus,
     )
+
+
+def _without_options(recipe: Recipe) -> dict[str, Any]:
+    """The config, less the overrides that Oumi's command takes as options alone."""
+    options = JUDGE_OPTIONS.keys() if recipe.config_type is ConfigType.JUDGE else set[str]()
+    return {key: value for key, value in recipe.data.items() if key not in options}

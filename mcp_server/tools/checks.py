@@ -24,7 +24,7 @@ TaskType = Literal[
     "async_evaluation",
 ]
 Config = Annotated[Path, Field(description="Path of the YAML file; relative: to client_cwd.")]
-Folder = Annotated[Path, Field(description="Absolute path of your working folder.")]
+Folder = Annotated[Path, Field(description="Absolute working folder.")]
 
 
 class CheckTools:
@@ -54,8 +54,8 @@ class CheckTools:
     ) -> ConfigValidation:
         """Check a config against Oumi's schema and classes, and list every problem.
 
-        Each has key, line, message and the nearest valid name. Use it after writing or changing a
-        config; it reads only the file. pre_flight_check also checks what the job needs.
+        Each with key, line, message and nearest valid name. Use it after changing a config;
+        pre_flight_check also checks what the job needs.
         """
         return await self._checks.validate(
             config, task_type=task_type, client_cwd=client_cwd, cloud=cloud
@@ -73,8 +73,8 @@ class CheckTools:
     ) -> PreFlight:
         """Look for problems that would make a job fail, before it starts; changes nothing.
 
-        Hub access, data sets, paths, packages, GPU memory, disk, cloud credentials, mounts and
-        scripts; it also checks the configs that a job config runs. errors block a launch, warnings
-        do not. Use it before every launch on a cloud; run_oumi_job repeats it.
+        Hub access, data, paths, packages, GPU memory, disk, credentials, scripts and the configs
+        they run. errors block a launch, warnings do not. Use it before every launch on a cloud;
+        run_oumi_job repeats it.
         """
         return await self._checks.pre_flight(config, client_cwd=client_cwd, cloud=cloud, gpus=gpus)

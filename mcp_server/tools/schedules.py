@@ -59,9 +59,9 @@ class ScheduleTools:
     ) -> ScheduledJob:
         """Start a job on a schedule, or once later: give one of cron, interval_seconds and at.
 
-        The other arguments are those of run_oumi_job; dry_run checks everything and returns the
-        next times. config_path may be a pipeline's file. The config is copied now: after a change
-        to the file, make a new schedule. Tell the person if starts_by_itself is false.
+        Other arguments as in run_oumi_job; dry_run returns the next times. config_path may be a
+        pipeline's. The config is copied now: after a change, make a new schedule. Tell the person
+        if starts_by_itself is false.
         """
         if dry_run:
             return await self._schedules.plan(new)

@@ -3,7 +3,6 @@
 from typing import Any, Final, cast
 
 _NULL: Final = {"type": "null"}
-_LONG_TEXT: Final = 1000
 _NOT_FINITE: Final = {"enum": ["nan", "inf", "-inf"]}
 _EMPTY: Final[tuple[object, ...]] = (None, "", [], {})
 _NAMES: Final = ("properties", "$defs")
@@ -14,8 +13,7 @@ def of_arguments(schema: object) -> object:
     """Shorten the schema of arguments: a model reads all of it for every tool.
 
     Drop titles, and the defaults null, false, "", [] and {}: optional arguments may be left out.
-    So do bounds go that no text of a model meets: an empty text, and 1,000 characters or more. They
-    hold all the same.
+    So does the bound that a text is not empty, which holds all the same.
     Write definitions where they are used, as some clients need.
     """
     definitions = cast("dict[str, Any]", schema).get("$defs", {})
@@ -40,7 +38,6 @@ def _of_arguments(schema: object, definitions: dict[str, Any]) -> object:
             or (key == "default" and (value in _EMPTY or value is False))
             or (key == "additionalProperties" and value is True)
             or (key == "minLength" and value == 1)
-            or (key == "maxLength" and value >= _LONG_TEXT)
         ):
             short[key] = _of_arguments(value, definitions)
     return _nullable(_scalar(short))

@@ -27,11 +27,15 @@ def test_eval_is_short_for_evaluate() -> None:
     assert parse_command("eval") is Command.EVALUATE
 
 
-@pytest.mark.parametrize("text", ["trian", "", "chat", "Train", "train; rm -rf /", "x" * 500])
+def test_a_command_may_be_in_any_case() -> None:
+    assert parse_command("Train") is Command.TRAIN
+
+
+@pytest.mark.parametrize("text", ["trian", "", "chat", "train; rm -rf /", "x" * 500])
 def test_an_unknown_command_is_answered_with_the_known_ones(text: str) -> None:
     with pytest.raises(InvalidArgument, match="train, analyze, synth, evaluate, infer") as caught:
         parse_command(text)
-    assert ("did you mean train?" in str(caught.value)) is (text in ("trian", "Train"))
+    assert ("did you mean train?" in str(caught.value)) is (text == "trian")
     assert len(str(caught.value)) < 250
 
 

@@ -101,13 +101,18 @@ def test_absolute_folders_of_pythonpath_come_after_python_s_own(
 
 
 def test_every_python_process_of_ours_is_isolated() -> None:
-    """Each list that starts with `sys.executable` goes on with -I, or is `python_command`'s."""
+    """Each list that starts with `sys.executable` goes on with -I, or is `python_command`'s.
+
+    The warm host becomes commands of jobs, which are not isolated.
+    """
     loose = [
         f"{path.relative_to(REPOSITORY)}:{node.lineno}"
         for folder in ("flows", "mcp_server")
         for path in (REPOSITORY / folder).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.List | ast.Tuple) and _is_loose(node.elts)
+        if isinstance(node, ast.List | ast.Tuple)
+        and _is_loose(node.elts)
+        and path.parent.name != "warm"
     ]
     assert loose == []
 

@@ -123,7 +123,7 @@ async def test_a_plan_says_what_was_not_checked(client: Client, config: Path) ->
     (config.parent / "job.yaml").write_text(PIPED)
     job = await ok(client, "run_oumi_job", config_path="tiny.yaml", client_cwd=cwd)
     assert job["warnings"][-1].startswith(HERE)
-    assert "pre_flight_check (`oumi-flows check`) checks it now" in job["warnings"][-1]
+    assert "pre_flight_check (`oumi-flows check`) does" in job["warnings"][-1]
     given = {"config_path": "tiny.yaml", "client_cwd": cwd, "skip_preflight": True}
     (warning,) = (await ok(client, "run_oumi_job", **given))["warnings"]
     assert warning.startswith("skip_preflight is set: only keys and types were checked")
