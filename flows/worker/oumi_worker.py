@@ -339,6 +339,9 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             return
         with self._news.ends.looking():
             ending = await self._pool_runs.find_ending(list(self._active))
+        if any(run.state is not None and run.state.is_cancelling() for run in ending):
+            # No event says that a cancel is forced now.
+            self._news.ends.expect(self._settings.worker_poll_seconds)
         for run in ending:
             request = self._runtime.cancels.get(run.id)
             if request is not None and run.state is not None:

@@ -12,8 +12,13 @@ from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.schemas.objects import State, StateDetails, StateType
-from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, temporary_settings
+from prefect.settings import (
+    PREFECT_WORKER_PREFETCH_SECONDS,
+    PREFECT_WORKER_QUERY_SECONDS,
+    temporary_settings,
+)
 
+from flows.core.run_labels import RunLabels
 from flows.core.states import JobState, TerminationReason
 from flows.worker.run_news import Looks, RunNews
 from tests.flows.bench import Bench
@@ -72,6 +77,21 @@ async def test_a_job_that_waits_for_a_slot_starts_when_another_ends(by_news_alon
         await bench.reaches(second, JobState.QUEUED)
         await bench.cancel(first)
         assert (await bench.ending(second))[1] is TerminationReason.COMPLETED
+
+
+@pytest.mark.engine
+async def test_a_cancel_that_is_forced_later_is_seen_without_an_event(bench: Bench) -> None:
+    # So that a look that nothing asks for never comes.
+    with temporary_settings({PREFECT_WORKER_PREFETCH_SECONDS: NEVER}):
+        async with bench.worker():
+            job_id = await bench.submit("hold")
+            (await bench.launched(job_id)).stubborn = True
+            await bench.reaches(job_id, JobState.RUNNING)
+            await bench.cancel(job_id)
+            await bench.reaches(job_id, JobState.CANCELLING)
+            forced = RunLabels(force_cancel=True).as_labels()
+            await bench.client.update_flow_run_labels(job_id, forced)
+            assert (await bench.ending(job_id))[0] is JobState.CANCELLED
 
 
 @pytest.mark.engine
