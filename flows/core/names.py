@@ -79,7 +79,10 @@ TRIAL_ENV: Final = "OUMI_FLOWS_TRIAL"
 NOTIFY_TAG: Final = "notify-"
 """Prefix of the tags of runs whose end sends a notification."""
 
-_OWN_TAGS: Final = frozenset({TAG, "auto-scheduled"})
+PLANNED_TAG: Final = "auto-scheduled"
+"""Prefect's tag of the runs that it plans for schedules."""
+
+_OWN_TAGS: Final = frozenset({TAG, PLANNED_TAG})
 _OWN_TAG_STARTS: Final = (f"{TAG}-", COMMAND_TAG, CLUSTER_TAG, LAUNCHER_TAG, NOTIFY_TAG, "cloud:")
 
 DEVICES_ENV: Final = "CUDA_VISIBLE_DEVICES"

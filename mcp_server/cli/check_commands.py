@@ -17,7 +17,6 @@ from mcp_server.cli.commands import Commands
 from mcp_server.cli.exits import Exit
 from mcp_server.cli.options import AsJson
 from mcp_server.cli.output import Output
-from mcp_server.cli.words import in_terminal_words
 
 _STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow"}
 _TYPES = [config_type.value for config_type in ConfigType]
@@ -121,7 +120,7 @@ def _show(findings: list[Finding], output: Output) -> None:
         if place:
             output.line(f"         At: {place}")
         if finding.fix:
-            output.line(f"         What to do: {in_terminal_words(finding.fix)}")
+            output.line(f"         What to do: {finding.fix}")
 
 
 def _gpu(gpu: Gpu) -> str:

@@ -25,7 +25,7 @@ class Exit(IntEnum):
 MEANING: Final[Mapping[Exit, str]] = {
     Exit.OK: "done; for watch and run --watch: the job succeeded",
     Exit.JOB_FAILED: "the job failed or crashed; for doctor: something needs fixing",
-    Exit.USAGE: "an argument, an option, a setting or a config is wrong",
+    Exit.USAGE: "an argument, an option, a setting or a config is wrong, or a check blocks the job",
     Exit.JOB_CANCELLED: "the job was cancelled",
     Exit.NOT_FOUND: "no such job, config or cluster, or the id matches several jobs",
     Exit.ENGINE_UNAVAILABLE: "the Prefect server or the worker does not run or does not answer",
@@ -45,7 +45,7 @@ EXIT_OF_ERROR: Final[Mapping[ErrorCode, Exit]] = {
     ErrorCode.JOB_NOT_FOUND: Exit.NOT_FOUND,
     ErrorCode.JOB_ALREADY_DONE: Exit.OTHER,
     ErrorCode.AMBIGUOUS_ID: Exit.NOT_FOUND,
-    ErrorCode.PREFLIGHT_BLOCKED: Exit.OTHER,
+    ErrorCode.PREFLIGHT_BLOCKED: Exit.USAGE,
     ErrorCode.CONFIRMATION_REQUIRED: Exit.OTHER,
     ErrorCode.CLOUD_UNAVAILABLE: Exit.OTHER,
     ErrorCode.CLUSTER_NOT_FOUND: Exit.NOT_FOUND,

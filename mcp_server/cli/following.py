@@ -9,6 +9,7 @@ from typing import Final
 
 from flows.core.errors import EngineUnavailable
 from flows.core.models import JobStatus
+from flows.core.states import JobState
 from mcp_server.cli.output import Output
 from mcp_server.services.jobs.results import JobLogs
 from mcp_server.services.jobs.service import JobService, Until
@@ -159,7 +160,8 @@ class Lines:
 
     def show(self, status: JobStatus) -> None:
         """Write the line if one is due. The caller shows the end of the job."""
-        stage = (status.state, status.attempt, status.reachable)
+        parts = tuple(part.state for part in status.parts)
+        stage = (status.state, status.attempt, status.reachable, parts)
         is_due = self._now() - self._written_at >= _LINE_SECONDS
         if status.is_done or (stage == self._last and not is_due):
             return
@@ -170,6 +172,10 @@ class Lines:
 
 def _words(status: JobStatus) -> str:
     words = progress_words(status.progress)
+    running = [part for part in status.parts if part.state == JobState.RUNNING]
+    if status.parts:
+        words.append(f"{len(status.parts)} jobs, {len(running)} running")
+        words += [f"{part.name}: {part.note}" for part in running[:1]]
     if not status.reachable:
         words.append("not reachable")
     return ", ".join(words)

@@ -16,7 +16,7 @@ JobId = Annotated[
     str,
     typer.Argument(
         metavar="ID",
-        help="Job id, unique prefix of it (8 or more characters), or name of a live job.",
+        help="Job id, unique prefix of it (8 or more characters), or name of a job.",
         show_default=False,
     ),
 ]
@@ -30,7 +30,12 @@ Cursor = Annotated[
     ),
 ]
 
-STATUSES: Final = ("all", "running", "completed", *sorted(set(JobState) - {JobState.RUNNING}))
+STATUSES: Final = (
+    "all",
+    "running",
+    "completed",
+    *sorted(state.value for state in JobState if state is not JobState.RUNNING),
+)
 Status = Annotated[
     str,
     typer.Option(

@@ -6,7 +6,7 @@ markup in it has an effect.
 
 import json
 import sys
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import Final
@@ -14,10 +14,11 @@ from typing import Final
 from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from flows.core.redaction import own_redactor
+from mcp_server.cli.tables import make_table
+from mcp_server.cli.words import in_terminal_words
 from mcp_server.inert_text import inert_json, one_line, visible
 
 _UNBOUNDED: Final = 10_000
@@ -74,14 +75,28 @@ class Output:
                 )
                 self._out.print(words, soft_wrap=True)
 
-    def table(self, columns: Iterable[str], rows: Iterable[Iterable[Text]]) -> None:
-        """Write a table: cut to the terminal's width, or whole where there is none."""
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-        for column in columns:
-            table.add_column(Text(one_line(column)), no_wrap=True, overflow="ellipsis")
-        for row in rows:
-            table.add_row(*(Text(one_line(cell.plain), cell.style) for cell in row))
-        self._out.print(table)
+    def table(
+        self,
+        columns: Iterable[str],
+        rows: Iterable[Iterable[Text]],
+        *,
+        yielding: Collection[str] = (),
+    ) -> None:
+        """Write a table.
+
+        Args:
+            columns: Its headings.
+            rows: Its cells.
+            yielding: Headings of columns that give way where a terminal is too narrow for all, the
+                first of them last. The others are whole in any case.
+        """
+        shown = make_table(
+            [one_line(column) for column in columns],
+            [[Text(one_line(cell.plain), cell.style) for cell in row] for row in rows],
+            width=self._out.width,
+            yielding=yielding,
+        )
+        self._out.print(shown, soft_wrap=True)
 
     def _write(self, text: str) -> None:
         sys.stdout.write(f"{text}\n")
@@ -162,8 +177,11 @@ class Bar:
 
 
 def _words(text: str, style: str) -> Text:
-    """A line's text; what follows in further lines stands apart, so that it cannot pose as ours."""
-    shown = visible(own_redactor().data(text))
+    """A line's text, in a terminal's words.
+
+    What follows in further lines stands apart, so that it cannot pose as ours.
+    """
+    shown = visible(in_terminal_words(own_redactor().data(text)))
     return Text(shown.replace("\n", "\n    "), style)
 
 

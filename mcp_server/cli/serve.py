@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from flows.core.errors import InvalidArgument
 from flows.core.settings import Settings
@@ -14,6 +14,13 @@ from mcp_server.transports import serving
 if TYPE_CHECKING:
     from mcp_server.engine import Connection, Engine
     from mcp_server.engine_keeper import Report
+
+FOR_A_PERSON: Final = (
+    "This is the MCP server. An MCP client, such as Claude Code, starts it and writes to its "
+    "standard input:\n  claude mcp add oumi-flows -- oumi-flows mcp\n"
+    "It now waits for messages of the protocol; Ctrl-C ends it. `oumi-flows --help` lists commands "
+    "for people.\n"
+)
 
 
 def serve(settings: Settings, *, arguments: list[str]) -> int:
@@ -40,6 +47,8 @@ def serve(settings: Settings, *, arguments: list[str]) -> int:
             "--host and --port do not go with --transport stdio", "Add --transport http"
         )
     else:
+        if sys.stdin.isatty():
+            sys.stderr.write(FOR_A_PERSON)
         serving.serve_stdio(settings, engine.ensure, read_only=options.read_only, toolsets=toolsets)
     return Exit.OK
 

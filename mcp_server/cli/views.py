@@ -1,8 +1,8 @@
 """How results look to a person."""
 
 import shlex
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping, Set
+from datetime import datetime
 from typing import Final, Protocol
 
 from rich.text import Text
@@ -10,10 +10,11 @@ from rich.text import Text
 from flows.core.models import ClusterList, JobStatus, Usage
 from flows.core.states import Health, JobState
 from mcp_server.cli.output import Output
-from mcp_server.cli.words import in_terminal_words
+from mcp_server.cli.times import say_when, write_duration, write_instant
 from mcp_server.engine import EngineFinding, EngineSeverity, EngineStatus
 from mcp_server.services.catalog import ConfigSearch
 from mcp_server.services.jobs.results import JobList, JobRow, Submission
+from mcp_server.services.jobs.status import step_words
 from mcp_server.services.schedules.values import ScheduledJob, ScheduleList
 
 STYLE_OF_STATE: Final[Mapping[JobState, str]] = {
@@ -39,6 +40,8 @@ _STYLE_OF_SEVERITY: Final[Mapping[EngineSeverity, str]] = {
     EngineSeverity.ERROR: "bold red",
 }
 _SHORT_ID: Final = 8
+_TIMED_ID: Final = 18
+_VERSION_AT: Final = 14
 _MIB: Final = 2**20
 
 
@@ -81,7 +84,7 @@ def show_plan(plan: Submission, output: Output) -> None:
 def show_warnings(warnings: Iterable[str], output: Output) -> None:
     """Show the warnings of a dry run or a submission."""
     for warning in warnings:
-        output.note(in_terminal_words(warning), style="yellow")
+        output.note(warning, style="yellow")
 
 
 def show_status(status: JobStatus, output: Output) -> None:
@@ -99,10 +102,10 @@ def show_status(status: JobStatus, output: Output) -> None:
             ("runs on", where),
             ("launcher id", status.launcher_job_id or ""),
             ("attempt", str(status.attempt)),
-            ("created", _local(status.created_at)),
-            ("started", _local(status.started_at)),
-            ("ended", _local(status.ended_at)),
-            ("duration", _duration(status.duration_seconds)),
+            ("created", _when(status.created_at)),
+            ("started", _when(status.started_at)),
+            ("ended", _when(status.ended_at)),
+            ("duration", write_duration(status.duration_seconds)),
             ("health", "" if status.health is Health.UNKNOWN else status.health),
             ("used", _usage(status.usage)),
             ("cost", "" if status.cost is None else f"${status.cost:.2f} so far, estimated"),
@@ -138,7 +141,7 @@ def show_end(status: JobStatus, output: Output) -> None:
     output.line(status.summary, style=STYLE_OF_STATE[status.state])
     output.rows(
         [
-            ("duration", _duration(status.duration_seconds)),
+            ("duration", write_duration(status.duration_seconds)),
             ("output", status.output_dir if status.state is JobState.SUCCEEDED else ""),
             ("log", status.log_path or ""),
         ]
@@ -150,27 +153,54 @@ def show_end(status: JobStatus, output: Output) -> None:
 def show_jobs(jobs: JobList, output: Output) -> None:
     """Show a page of jobs."""
     if jobs.jobs:
-        optional = {"USED": _used, "NOTE": _notes}
+        say = _say_instant(output)
+        optional: dict[str, Callable[[JobRow], str]] = {
+            "STEP": lambda job: step_words(job.step, job.max_steps),
+            "LOSS": lambda job: "" if job.loss is None else f"{job.loss:.4g}",
+            "CREATED": lambda job: say(job.created_at),
+            "DURATION": lambda job: write_duration(job.duration_seconds),
+            "MODEL": lambda job: job.model_name,
+            "CLOUD": lambda job: job.cloud,
+            "USED": _used,
+            "NOTE": _notes,
+        }
         shown = {head: of for head, of in optional.items() if any(map(of, jobs.jobs))}
         output.table(
-            ["ID", "STATE", "NAME", "CLOUD", "CREATED", "DURATION", *shown],
+            ["ID", "STATE", "NAME", *shown],
             (
                 [
-                    Text(job.job_id[:_SHORT_ID]),
+                    Text(short),
                     Text(job.state, STYLE_OF_STATE[job.state]),
                     Text(job.name),
-                    Text(job.cloud),
-                    Text(_local(job.created_at)),
-                    Text(_duration(job.duration_seconds)),
                     *(Text(of(job)) for of in shown.values()),
                 ]
-                for job in jobs.jobs
+                for short, job in zip(
+                    short_ids(job.job_id for job in jobs.jobs), jobs.jobs, strict=True
+                )
             ),
+            yielding=tuple(shown),
         )
     else:
         output.note(jobs.summary)
     if jobs.next_cursor:
         output.note(f"There are more: add --cursor {jobs.next_cursor}")
+
+
+def short_ids(ids: Iterable[str]) -> list[str]:
+    """Beginnings of ids, 8 characters or more, that tell them from each other and from other jobs.
+
+    The ids of runs that Prefect plans itself, as for schedules, begin with the time at which it
+    did, so they are shown with all of it (version 7; prefect 3.9).
+    """
+    whole = list(ids)
+    return [_shorten(one, {other for other in whole if other != one}) for one in whole]
+
+
+def _shorten(one: str, others: Set[str]) -> str:
+    length = _TIMED_ID if one[_VERSION_AT:].startswith("7") else _SHORT_ID
+    while length < len(one) and any(other.startswith(one[:length]) for other in others):
+        length += 1
+    return one[:length]
 
 
 def _notes(job: JobRow) -> str:
@@ -191,11 +221,12 @@ def show_configs(found: ConfigSearch, output: Output) -> None:
         output.table(
             ["PATH", "TASK", "TECHNIQUE", "MODEL", "GPU"],
             (
-                map(Text, (row.path, row.task, row.technique, row.model_name, row.gpu))
+                list(map(Text, (row.path, row.task, row.technique, row.model_name, row.gpu)))
                 for row in found.configs
             ),
+            yielding=("TASK", "TECHNIQUE", "MODEL", "GPU"),
         )
-    output.note(in_terminal_words(found.summary))
+    output.note(found.summary)
 
 
 def show_schedule(made: ScheduledJob, output: Output) -> None:
@@ -206,7 +237,7 @@ def show_schedule(made: ScheduledJob, output: Output) -> None:
             ("id", made.schedule_id or ""),
             ("job", made.job_id or ""),
             ("overlap", made.overlap),
-            ("next", ", ".join(_local(time) for time in made.next_runs)),
+            ("next", ", ".join(write_instant(time) for time in made.next_runs)),
             ("Prefect UI", made.url or ""),
         ]
     )
@@ -216,21 +247,27 @@ def show_schedule(made: ScheduledJob, output: Output) -> None:
 def show_schedules(page: ScheduleList, output: Output) -> None:
     """Show a page of schedules."""
     if page.schedules:
+        say = _say_instant(output)
         output.table(
             ["ID", "STATE", "NAME", "WHEN", "NEXT", "LAST"],
             (
                 [
-                    Text(row.schedule_id[:_SHORT_ID]),
+                    Text(short),
                     Text(row.state),
                     Text(row.name),
                     Text(row.when),
-                    Text(_local(row.next_runs[0]) if row.next_runs else ""),
+                    Text(say(row.next_runs[0]) if row.next_runs else ""),
                     Text(row.last_run.state, STYLE_OF_STATE[row.last_run.state])
                     if row.last_run
                     else Text(""),
                 ]
-                for row in page.schedules
+                for short, row in zip(
+                    short_ids(row.schedule_id for row in page.schedules),
+                    page.schedules,
+                    strict=True,
+                )
             ),
+            yielding=("WHEN", "NEXT", "LAST"),
         )
     else:
         output.note(page.summary)
@@ -271,7 +308,7 @@ def show_clusters(listed: ClusterList, output: Output) -> None:
                     Text(cluster.cluster_name),
                     Text(cluster.state),
                     Text("?" if cluster.live_jobs is None else str(len(cluster.live_jobs))),
-                    Text(_duration(cluster.uptime_seconds)),
+                    Text(write_duration(cluster.uptime_seconds)),
                     Text(_dollars(cluster.hourly_cost)),
                     Text(_dollars(cluster.cost_so_far)),
                 ]
@@ -308,14 +345,17 @@ def _show_parts(status: JobStatus, output: Output) -> None:
         ["ID", "STATE", "JOB", *(["VALUE"] if has_values else []), "NOTE"],
         (
             [
-                Text((part.job_id or "")[:_SHORT_ID]),
+                Text(short),
                 Text(part.state, _STYLE_OF_PART.get(part.state, "")),
                 Text(part.name),
                 *([Text("" if part.value is None else number(part.value))] if has_values else []),
                 Text(part.note),
             ]
-            for part in status.parts
+            for short, part in zip(
+                short_ids(part.job_id or "" for part in status.parts), status.parts, strict=True
+            )
         ),
+        yielding=("NOTE",),
     )
 
 
@@ -347,9 +387,10 @@ def _dollars(amount: float | None) -> str:
     return "" if amount is None else f"${amount:,.2f}"
 
 
-def _local(instant: datetime | None) -> str:
-    return f"{instant.astimezone():%Y-%m-%d %H:%M:%S}" if instant else ""
+def _when(instant: datetime | None) -> str:
+    return f"{write_instant(instant)} ({say_when(instant)})" if instant else ""
 
 
-def _duration(seconds: float | None) -> str:
-    return "" if seconds is None else str(timedelta(seconds=round(seconds)))
+def _say_instant(output: Output) -> Callable[[datetime], str]:
+    """A person reads how long ago; a file or a program the time itself."""
+    return say_when if output.is_terminal else write_instant

@@ -28,20 +28,26 @@ WORDS: Final = {
     "guidance://cloud-launch": "docs/clouds.md",
     "idempotency_key": "--idempotency-key",
     "interval_seconds": "--every",
+    "job_id": "id",
+    "job_ids": "ids",
     "list_categories": "`oumi-flows configs`",
     "list_clusters": "`oumi-flows clusters`",
     "list_jobs": "`oumi-flows jobs`",
     "list_schedules": "`oumi-flows schedules`",
+    "pipeline_path": "FILE",
     "pre_flight_check": "`oumi-flows check`",
     "preview_data": "`oumi-flows preview`",
     "retry_job": "`oumi-flows retry`",
     "run_oumi_job": "`oumi-flows run`",
     "run_pipeline": "`oumi-flows pipeline`",
     "run_sweep": "`oumi-flows sweep`",
+    "schedule_id": "id",
     "schedule_job": "`oumi-flows schedule`",
     "schedule_name": "--name",
     "search_configs": "`oumi-flows configs`",
     "stop_cluster": "`oumi-flows stop-cluster`",
+    "sweep_path": "FILE",
+    "task_type": "--type",
     "timezone": "--timezone",
     "update_schedule": "`oumi-flows unschedule`",
     "validate_config": "`oumi-flows validate`",
@@ -50,13 +56,14 @@ WORDS: Final = {
 
 # Some texts name the command in parentheses after the tool: keep one of the two.
 _WORD = re.compile(
-    rf"(?<![\w/.-])({'|'.join(map(re.escape, WORDS))})(?![\w/-]|\.\w)(?: \(`oumi-flows [^`]*`\))?"
+    rf"(?<![\w/.'\"-])({'|'.join(map(re.escape, WORDS))})(?![\w/-]|\.\w)"
+    r"(?: \(`oumi-flows [^`]*`\))?"
 )
 
 
 def in_terminal_words(text: str) -> str:
     """Replace the names of tools and their arguments by those of commands and options.
 
-    A name within a path, an address or a dotted key stays.
+    A name in quotes, or within a path, an address or a dotted key, stays.
     """
     return _WORD.sub(lambda word: WORDS[word[1]], text)

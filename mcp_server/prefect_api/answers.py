@@ -72,7 +72,7 @@ def checked_answer(answer: httpx2.Response) -> httpx2.Response:
 def job_not_found(reference: str) -> JobNotFound:
     """Make the error for a reference that no job has."""
     return JobNotFound(
-        f"No job has the id, id prefix or live name {reference!r}", "List the jobs with list_jobs"
+        f"No job has the id, id prefix or name {reference!r}", "List the jobs with list_jobs"
     )
 
 

@@ -24,7 +24,7 @@ JobId = Annotated[
     Field(
         min_length=1,
         max_length=200,
-        description="Job id, 8+ first characters of it, or name.",
+        description="Job id, its first 8+ characters, or name.",
     ),
 ]
 Cloud = Annotated[

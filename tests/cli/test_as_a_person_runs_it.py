@@ -267,3 +267,25 @@ def test_mcp_refuses_what_it_cannot_serve_in_one_line(
     assert done.stderr.startswith("INVALID_ARGUMENT: ")
     assert errors in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_the_server_started_in_a_terminal_says_what_it_is_and_waits(stack: Stack) -> None:
+    ours, its = pty.openpty()
+    server = subprocess.Popen(
+        [OUMI_FLOWS, "mcp"],
+        stdin=its,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=stack.env,
+    )
+    os.close(its)
+    try:
+        assert server.stderr
+        said = server.stderr.readline()
+        assert said.startswith("This is the MCP server. ")
+        assert server.poll() is None
+    finally:
+        server.kill()
+        server.communicate(timeout=30)
+        os.close(ours)

@@ -45,7 +45,7 @@ def test_a_pipeline_writes_its_id(terminal: Terminal) -> None:
     job_id = done.out.strip()
     run = terminal.prefect.read_run(job_id)
     assert (done.code, done.out, run["name"]) == (0, f"{job_id}\n", f"nightly-{job_id[:8]}")
-    assert done.err == f"{run['name']} is scheduled, 2 jobs; job_id {job_id}.\n"
+    assert done.err == f"{run['name']} is scheduled, 2 jobs; id {job_id}.\n"
 
 
 def test_a_dry_run_of_a_pipeline_shows_its_steps(terminal: Terminal) -> None:
@@ -100,3 +100,20 @@ def test_a_sweep_can_be_followed_to_its_end_and_shows_its_leaderboard(
         ["stopped", "trial-1", "lr=9"],
     ]
     assert "trial-2" in terminal("show", done.out.split()[0]).out
+
+
+@pytest.mark.usefixtures("family_flows")
+def test_a_watched_sweep_shows_the_step_and_loss_of_its_running_trial(terminal: Terminal) -> None:
+    trial = terminal.submit("--job-name", "trial-1")
+    terminal.into("RUNNING")(trial)
+    terminal.prefect.show_progress(trial, 50, step="30", max_steps="60", loss="4.2")
+    rows = [{"trial": "trial-1", "state": "running", "lr": 0.1, "job_id": trial}]
+
+    def start(job_id: str) -> None:
+        table = {"type": names.PARTS_ARTIFACT, "data": json.dumps(rows), "flow_run_id": job_id}
+        terminal.prefect.call("POST", "/artifacts/", {"key": f"parts-{job_id}", **table})
+        terminal.into("RUNNING")(job_id)
+
+    terminal.steps += [start, terminal.into("COMPLETED")]
+    done = terminal("sweep", "rates.yaml", "--watch")
+    assert "; trial-1 at step 30 of 60, loss 4.2" in done.out

@@ -61,9 +61,9 @@ def test_jobs_are_listed_with_a_short_id_and_no_markup_is_read_in_names(
     done = terminal("jobs", "--name", name, "--limit", "1")
     assert done.code == 0
     header, row = done.out.splitlines()
-    assert header.split() == ["ID", "STATE", "NAME", "CLOUD", "CREATED", "DURATION"]
-    assert re.match(rf"{job_id[:8]}  running  {re.escape(name)}  local  \d{{4}}-\d\d-\d\d", row)
-    assert re.search(r"\d:\d\d:\d\d$", row.rstrip())
+    assert header.split() == ["ID", "STATE", "NAME", "CREATED", "DURATION", "MODEL", "CLOUD"]
+    assert re.match(rf"{job_id[:8]}  running  {re.escape(name)}  \d{{4}}-\d\d-\d\d", row)
+    assert re.search(r"\d:\d\d:\d\d +tiny +local$", row.rstrip())
     assert done.err.startswith("There are more: add --cursor ")
 
 

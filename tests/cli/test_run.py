@@ -124,3 +124,14 @@ def test_gpus_are_a_number_or_all(terminal: Terminal) -> None:
         done = terminal(*words, "--gpus", "none")
         assert done.code == 2
         assert done.err.startswith("INVALID_ARGUMENT: --gpus")
+
+
+def test_a_run_that_a_check_blocks_exits_with_2(terminal: Terminal, folder: Path) -> None:
+    (folder / "data.yaml").write_text(
+        "model:\n  model_name: tiny\ndata:\n  train:\n    datasets:\n"
+        "      - dataset_name: text_sft_jsonl\n        dataset_path: ./none.jsonl\n"
+        "training:\n  output_dir: out\n"
+    )
+    done = terminal("run", "data.yaml")
+    assert done.err.startswith("PREFLIGHT_BLOCKED: ")
+    assert done.code == 2

@@ -10,6 +10,7 @@ import pytest
 from mcp.client import Client
 
 from flows.core.names import is_own_tag
+from mcp_server.cli.views import short_ids
 from mcp_server.services.jobs.job_filter import JobFilter
 from tests.mcp_server.calls import error, ok
 from tests.mcp_server.prefect_stub import PrefectServer
@@ -183,3 +184,41 @@ def test_a_time_of_a_filter_is_read() -> None:
         ("", None),
     ):
         assert JobFilter.read(now=now, since=text).after == after
+
+
+async def test_a_name_means_the_newest_job_that_had_it_once_all_have_ended(
+    submit: Submit, client: Client, prefect: PrefectServer
+) -> None:
+    name = f"nightly {uuid.uuid4().hex[:8]}"
+    old, new = await submit(job_name=name), await submit(job_name=name)
+    prefect.set_states(new, "RUNNING", "FAILED")
+    live = await ok(client, "get_job_status", job_id=name)
+    assert live["job_id"] == old
+    assert "newest" not in live["summary"]
+
+    prefect.set_states(old, "RUNNING", "COMPLETED")
+    status = await ok(client, "get_job_status", job_id=name)
+    assert status["job_id"] == new
+    assert f"the newest job named {name}, {new}" in status["summary"]
+    assert "newest" not in (await ok(client, "get_job_status", job_id=new[:8]))["summary"]
+    assert (await ok(client, "retry_job", job_id=name))["job_id"] == new
+    refused = await error(client, "get_job_status", job_id=f"{name} two")
+    assert refused.startswith("JOB_NOT_FOUND: ")
+
+
+async def test_each_planned_run_of_a_schedule_has_a_prefix_of_its_own(
+    client: Client, config: Path
+) -> None:
+    await ok(
+        client,
+        "schedule_job",
+        config_path=config.name,
+        client_cwd=str(config.parent),
+        interval_seconds=3600,
+        schedule_name=f"hourly {uuid.uuid4().hex[:8]}",
+        dry_run=False,
+    )
+    planned = ids(await ok(client, "list_jobs", status="scheduled", limit=100))
+    assert len({one[:8] for one in planned}) < len(planned)
+    for short, whole in zip(short_ids(planned), planned, strict=True):
+        assert (await ok(client, "get_job_status", job_id=short))["job_id"] == whole

@@ -1,6 +1,7 @@
 """Pipelines and sweeps in lists: their parts, and what the end of one means for the whole."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 from flows.core import names
@@ -13,9 +14,11 @@ from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_api.models import Artifact, FlowRun
 from mcp_server.prefect_api.run_filter import RunFilter
 from mcp_server.services.jobs.finding import LIVE
+from mcp_server.services.jobs.status import progress_of, progress_words
 
 _SHOWN: Final = 25
 _NOTE: Final = 120
+_RUNNING_SHOWN: Final = 3
 
 
 class Families:
@@ -36,13 +39,31 @@ class Families:
         ids = tuple(part.job_id for part in shown if part.job_id)
         # The table shows the parts as the worker last saw them.
         runs = await self._gateway.filter_runs(RunFilter(ids=ids), limit=MAX_PAGE) if ids else []
+        progress = await self._progress(runs)
         states = {child.id: child.state.job_state for child in runs}
-        parts = [_as_seen(part, states) for part in shown]
+        parts = [_as_seen(part, states, progress) for part in shown]
+        words = [
+            f"{part.name} at {progress[part.job_id]}" for part in parts if part.job_id in progress
+        ]
+        now = "".join(f"; {said}" for said in words[:_RUNNING_SHOWN])
         message = f"; {status.message}" if status.state is JobState.SUCCEEDED else ""
         cut = f"; the first {_SHOWN} of {len(rows)} jobs are shown" if len(rows) > _SHOWN else ""
         return status.model_copy(
-            update={"parts": parts, "summary": f"{status.summary}{message}{cut}"}
+            update={"parts": parts, "summary": f"{status.summary}{message}{now}{cut}"}
         )
+
+    async def _progress(self, runs: Sequence[FlowRun]) -> dict[str, str]:
+        """Read how far the running jobs are, in words, by their ids."""
+        running = {run.id: run for run in runs if run.state.job_state is JobState.RUNNING}
+        if not running:
+            return {}
+        found = await self._gateway.read_artifacts(list(running), artifact_type="progress")
+        words = {
+            run_id: ", ".join(progress_words(progress_of(running[run_id], artifact)))
+            for artifact in reversed(found)  # the last updated one of a job comes first
+            if (run_id := artifact.flow_run_id) in running
+        }
+        return {run_id: said for run_id, said in words.items() if said}
 
     async def cancel_parts(self, run: FlowRun, *, force: bool) -> None:
         """Cancel the parts of a run that was cancelled while no worker had it."""
@@ -93,8 +114,11 @@ def _part(row: dict[str, Any], run: FlowRun) -> JobPart:
     )
 
 
-def _as_seen(part: JobPart, states: dict[str, JobState]) -> JobPart:
+def _as_seen(part: JobPart, states: Mapping[str, JobState], progress: Mapping[str, str]) -> JobPart:
     state = states.get(part.job_id or "")
     # A trial that a sweep stopped early is cancelled, with a word of its own.
     known = part.state == "stopped" and state is JobState.CANCELLED
-    return part if state is None or known else part.model_copy(update={"state": state.value})
+    if state is None or known:
+        return part
+    note = ", ".join(filter(None, [progress.get(part.job_id or ""), part.note]))[:_NOTE]
+    return part.model_copy(update={"state": state.value, "note": note})

@@ -19,10 +19,14 @@ ENDED: Final = frozenset(JobState) - LIVE
 _PREFIX = re.compile(r"[0-9a-f]{8}[0-9a-f-]{0,27}")
 _SHORT_ID = 8
 _CANDIDATES = 200
+_PLANNED = 2000
+"""How many planned runs are looked at."""
 
 
 async def find_job(gateway: PrefectGateway, reference: str) -> FlowRun:
-    """Find the job with this id, unique id prefix of 8 or more characters, or unique live name.
+    """Find the job with this id, unique id prefix of 8 or more characters, or name.
+
+    A name means the live job of that name, else the newest that has ended.
 
     Raises:
         JobNotFound: No job matches.
@@ -62,10 +66,24 @@ async def _by_prefix(gateway: PrefectGateway, prefix: str) -> list[FlowRun]:
     if not _PREFIX.fullmatch(prefix):
         return []
     # Prefect has no search by id prefix; the name of a job's run ends with its short id.
-    wanted = RunFilter(name_like=prefix[:_SHORT_ID])
-    runs = await gateway.filter_runs(wanted, limit=_CANDIDATES)
+    runs = await gateway.filter_runs(RunFilter(name_like=prefix[:_SHORT_ID]), limit=_CANDIDATES)
     digits = prefix.replace("-", "")
-    return [run for run in runs if UUID(run.id).hex.startswith(digits)]
+    matches = [run for run in runs if UUID(run.id).hex.startswith(digits)]
+    return matches or await _planned(gateway, digits)
+
+
+async def _planned(gateway: PrefectGateway, digits: str) -> list[FlowRun]:
+    """Find planned runs of schedules, which a worker names only when they start."""
+    wanted = RunFilter(states=frozenset({JobState.SCHEDULED}), tags=(names.PLANNED_TAG,))
+    matches: list[FlowRun] = []
+    for offset in range(0, _PLANNED, _CANDIDATES):
+        page = await gateway.filter_runs(
+            wanted, limit=_CANDIDATES, offset=offset, oldest_first=True
+        )
+        matches += [run for run in page if UUID(run.id).hex.startswith(digits)]
+        if len(page) < _CANDIDATES:
+            break
+    return matches
 
 
 async def _by_name(gateway: PrefectGateway, name: str) -> list[FlowRun]:
@@ -75,9 +93,17 @@ async def _by_name(gateway: PrefectGateway, name: str) -> list[FlowRun]:
     matches = [run for run in live if name in (run.name, _job_name(run))]
     if matches:
         return matches
-    # A run's whole name carries its short id, so it also means a job that has ended.
     ended = await gateway.filter_runs(RunFilter(states=ENDED, name_like=name), limit=_CANDIDATES)
-    return [run for run in ended if run.name == name]
+    return [run for run in ended if name in (run.name, _job_name(run))][:1]
+
+
+def say_which(reference: str, run: FlowRun) -> str:
+    """Say which job was meant by a name that several may have had; empty where it is plain."""
+    asked = reference.strip()
+    is_id = UUID(run.id).hex.startswith(asked.lower().replace("-", ""))
+    if is_id or asked == run.name or run.state.job_state in LIVE:
+        return ""
+    return f"; the newest job named {asked}, {run.id}"
 
 
 def _job_name(run: FlowRun) -> str:

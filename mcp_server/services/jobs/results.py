@@ -6,6 +6,7 @@ from pydantic import Field
 
 from flows.core.configs.plan import JobPlan
 from flows.core.models import Value
+from flows.core.numbers import Number
 from flows.core.states import JobState
 from mcp_server.services.jobs.syncing import SyncPreview
 
@@ -63,6 +64,9 @@ class JobRow(Value):
     created_at: datetime
     ended_at: datetime | None = None
     duration_seconds: float | None = None
+    step: int | None = None
+    max_steps: int | None = None
+    loss: Number | None = None
     cost: float | None = Field(default=None, description="US dollars so far, estimated.")
     ram_peak_bytes: float | None = None
     note: str = ""

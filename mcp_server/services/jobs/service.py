@@ -27,7 +27,7 @@ from mcp_server.services.jobs.annotating import Annotation, Annotator
 from mcp_server.services.jobs.cancelling import WAIT_SECONDS, CancelledJobs, Canceller
 from mcp_server.services.jobs.comparing import Comparer, Comparison, Side
 from mcp_server.services.jobs.external import LOOK_SECONDS, ExternalJobs, adoption
-from mcp_server.services.jobs.finding import find_job
+from mcp_server.services.jobs.finding import find_job, say_which
 from mcp_server.services.jobs.job_filter import EVERY_JOB, JobFilter
 from mcp_server.services.jobs.listing import JobLister
 from mcp_server.services.jobs.logs import LogReader
@@ -163,14 +163,15 @@ class JobService:
         """Read the status of a job.
 
         Args:
-            reference: Id, unique id prefix or unique live name; or the launcher's id of a job.
+            reference: Id, unique id prefix or name; or the launcher's id of a job.
             cloud: Cloud of a job that is not one of ours.
             cluster_name: Its cluster.
         """
         found = await self._find(reference, cloud, cluster_name)
         if isinstance(found, JobHandle):
             return await self._external.look(found)
-        return await self._observe(found)
+        status = await self._observe(found)
+        return status.model_copy(update={"summary": status.summary + say_which(reference, found)})
 
     async def wait(
         self,
@@ -183,7 +184,7 @@ class JobService:
         """Wait until a job reaches a state, or the time is up.
 
         Args:
-            reference: Id, unique id prefix or unique live name.
+            reference: Id, unique id prefix or name.
             until: The state to wait for.
             timeout_seconds: How long to wait at most.
             on_change: Called with each status that differs from the last.
@@ -216,7 +217,7 @@ class JobService:
         """Read a job's log: its tail, or what follows a cursor.
 
         Args:
-            reference: Id, unique id prefix or unique live name.
+            reference: Id, unique id prefix or name.
             lines: Lines to return at most.
             cursor: Where an earlier call ended.
             grep: Regular expression that each line returned contains.
@@ -226,7 +227,9 @@ class JobService:
         found = await self._find(reference, cloud, cluster_name)
         if isinstance(found, JobHandle):
             return await self._external.logs(found, lines=lines, cursor=cursor, grep=grep)
-        return await self._logs.read(found, lines=lines, cursor=cursor, grep=grep)
+        page = await self._logs.read(found, lines=lines, cursor=cursor, grep=grep)
+        which = say_which(reference, found)
+        return page.model_copy(update={"summary": page.summary + which})
 
     async def adopt(self, job: JobHandle) -> Adoption:
         """Adopt a job that was launched elsewhere; a second call returns the same job.
@@ -246,7 +249,7 @@ class JobService:
         """Ask a job to end; return `cancelled` if that is confirmed at once.
 
         Args:
-            reference: Id, unique id prefix or unique live name; or the launcher's id of a job.
+            reference: Id, unique id prefix or name; or the launcher's id of a job.
             force: Kill the job instead of giving it time to stop.
             cloud: Cloud of a job that is not one of ours.
             cluster_name: Its cluster.
@@ -294,7 +297,7 @@ class JobService:
         """Note something about a job, and tag it.
 
         Args:
-            reference: Id, unique id prefix or unique live name.
+            reference: Id, unique id prefix or name.
             note: The note; empty: none any more; None: as before.
             tags: All tags that people give it; None: as before.
 
@@ -308,7 +311,7 @@ class JobService:
         """Start another attempt of a job that failed, crashed or was cancelled.
 
         Args:
-            reference: Id, unique id prefix or unique live name.
+            reference: Id, unique id prefix or name.
             resume: Continue from the last whole checkpoint instead of the beginning.
 
         Raises:
@@ -322,7 +325,7 @@ class JobService:
         """Compare two jobs.
 
         Args:
-            a: Id, unique id prefix or unique live name of one job.
+            a: Id, unique id prefix or name of one job.
             b: That of the other.
         """
         one, other = await self._side(a), await self._side(b)
@@ -380,7 +383,9 @@ async def _check(asked: Requested) -> CheckedJob:
 
 def _news(status: JobStatus) -> tuple[object, ...]:
     progress = status.progress
-    return (status.state, status.reachable, status.attempt, progress.step, progress.max_steps)
+    parts = tuple((part.state, part.note) for part in status.parts)
+    own = (status.state, status.reachable, status.attempt, progress.step, progress.max_steps)
+    return (*own, *parts)
 
 
 def _is_reached(state: JobState, until: Until) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from pydantic import ValidationError
@@ -17,6 +17,8 @@ from mcp_server.prefect_api.models import Artifact, FlowRun
 from mcp_server.services.jobs.results import JobRow
 
 _MESSAGE_LIMIT: Final = 1000
+_LONG: Final = 120
+"""Seconds from which a time is written as 0:02:00."""
 _ROW_WORDS: Final = 100
 _ROW_TAGS: Final = 5
 _BEFORE_A_LAUNCH: Final = frozenset(
@@ -121,12 +123,13 @@ def job_row(run: FlowRun, artifact: Artifact | None = None, *, now: datetime) ->
 
     Args:
         run: The flow run.
-        artifact: Its progress artifact, which has what it used.
+        artifact: Its progress artifact, which also has what it used.
         now: The time of this observation.
     """
     usage = _usage(artifact.metadata) if artifact else None
     request = job_request(run)
     state = run.state.job_state
+    progress = progress_of(run, artifact)
     return JobRow(
         job_id=run.id,
         name=job_name(run, request),
@@ -137,6 +140,9 @@ def job_row(run: FlowRun, artifact: Artifact | None = None, *, now: datetime) ->
         created_at=run.created,
         ended_at=run.end_time if state.is_terminal else None,
         duration_seconds=_duration(run, now),
+        step=progress.step,
+        max_steps=progress.max_steps,
+        loss=progress.loss,
         cost=_cost(run, now),
         ram_peak_bytes=usage.ram_peak_bytes if usage else None,
         note=_shorten(run.labels.note or ""),
@@ -188,13 +194,29 @@ def progress_words(progress: JobProgress) -> list[str]:
     """Describe the progress in words, one part each."""
     parts: list[str] = []
     if progress.step is not None:
-        of = f" of {progress.max_steps}" if progress.max_steps else ""
-        parts.append(f"step {progress.step}{of}")
+        parts.append(f"step {step_words(progress.step, progress.max_steps)}")
     if progress.loss is not None:
         parts.append(f"loss {progress.loss:.4g}")
     if progress.eta_seconds is not None:
-        parts.append(f"about {progress.eta_seconds:.0f} s left")
+        parts.append(f"about {_left(progress.eta_seconds)} left")
     return parts
+
+
+def step_words(step: int | None, max_steps: int | None) -> str:
+    """How far a training is, such as ``10 of 60``; empty if it is not known."""
+    of = f" of {max_steps}" if max_steps else ""
+    return "" if step is None else f"{step}{of}"
+
+
+def _left(seconds: float) -> str:
+    in_seconds = f"{seconds:.0f} s"
+    return in_seconds if seconds < _LONG else str(timedelta(seconds=round(seconds)))
+
+
+def progress_of(run: FlowRun, artifact: Artifact | None) -> JobProgress:
+    """The progress of the current attempt, from a progress artifact of its job."""
+    current = artifact is not None and _is_of_attempt(artifact, run)
+    return _progress(artifact if current else None, run.state.job_state)
 
 
 def _is_of_attempt(artifact: Artifact, run: FlowRun) -> bool:

@@ -44,7 +44,7 @@ class DiagnosisService:
         """Diagnose a job.
 
         Args:
-            reference: Id, unique id prefix or unique live name.
+            reference: Id, unique id prefix or name.
 
         Raises:
             JobNotFound: There is no such job.

@@ -65,7 +65,7 @@ class MetricsService:
         """Read the metrics of jobs.
 
         Args:
-            references: Id, unique id prefix or unique live name of each job.
+            references: Id, unique id prefix or name of each job.
             query: What to read.
             draw: Draw a chart, too.
 
