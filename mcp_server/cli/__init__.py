@@ -27,7 +27,7 @@ def main() -> int:
 
 
 def _run(settings: Settings, *, arguments: list[str]) -> int:
-    if arguments[0] == "mcp":
+    if arguments[0] == "mcp" and not os.environ.get("_OUMI_FLOWS_COMPLETE"):
         from mcp_server.cli.serve import serve
 
         return serve(settings, arguments=arguments[1:])

@@ -88,7 +88,7 @@ def _parameter(field: DeclaredField) -> inspect.Parameter | None:
     text = option.help or field.argument.description
     if option.positional:
         metavar = f"[{field.words}]" if option.optional else option.metavar
-        argument = typer.Argument(metavar=metavar, help=text)
+        argument = typer.Argument(metavar=metavar, help=text, click_type=click.Path())
         default = field.default if option.optional else inspect.Parameter.empty
         return field.parameter(Annotated[str, argument], default)
     annotation: Any = field.info.annotation

@@ -21,7 +21,10 @@ from mcp_server.cli.output import Output
 _STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow"}
 _TYPES = [config_type.value for config_type in ConfigType]
 _GPUS: TypeAdapter[GpuCount | None] = TypeAdapter(GpuCount | None)
-_Config = Annotated[str, typer.Argument(metavar="CONFIG", help="Oumi config (YAML).")]
+_Config = Annotated[
+    str,
+    typer.Argument(metavar="CONFIG", help="Oumi config (YAML).", click_type=click.Path()),
+]
 
 
 class CheckCommands(Commands):

@@ -15,6 +15,7 @@ from mcp_server.cli.cancel_command import CancelCommand
 from mcp_server.cli.check_commands import CheckCommands
 from mcp_server.cli.cluster_commands import ClusterCommands
 from mcp_server.cli.compare_command import CompareCommand
+from mcp_server.cli.completion import add_completion, answer, is_asked
 from mcp_server.cli.config_commands import ConfigCommands
 from mcp_server.cli.engine_commands import EngineCommands
 from mcp_server.cli.exits import EXIT_CODES
@@ -25,6 +26,7 @@ from mcp_server.cli.output import Output
 from mcp_server.cli.result_commands import ResultCommands
 from mcp_server.cli.schedule_commands import ScheduleCommands
 from mcp_server.cli.serve import serve
+from mcp_server.cli.service_command import ServiceCommand
 from mcp_server.cli.training_commands import TrainingCommands
 from mcp_server.engine import Engine
 
@@ -50,6 +52,8 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         OumiFlowsError: It failed.
     """
     command = typer.main.get_command(app)
+    if is_asked(os.environ):
+        return answer(command)
     try:
         # Not `command.main`, which exits by itself with codes that mean something else here.
         with command.make_context("oumi-flows", list(arguments)) as context:
@@ -117,8 +121,10 @@ def build_app(backend: Backend, output: Output, settings: Settings) -> typer.Typ
         CompareCommand(backend, output),
         NoteCommand(backend, output),
         EngineCommands(backend, output),
+        ServiceCommand(backend, output),
     ):
         commands.add_to(app)
+    add_completion(app)
     app.command(
         "mcp",
         rich_help_panel="The MCP server",
