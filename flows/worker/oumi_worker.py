@@ -29,7 +29,7 @@ from flows.families.cancelling import end_and_conclude
 from flows.families.settling import settle_parts
 from flows.job.intervals import USUAL, Intervals
 from flows.job.job_flow import run_job
-from flows.job.run_request import known_name
+from flows.job.run_request import identify
 from flows.job.runtime import Runtime, set_current_runtime
 from flows.launcher.local.gpus import read_gpus
 from flows.launcher.oumi_launcher import OumiLauncher
@@ -277,8 +277,9 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         async with self._starting:
             if not await self._propose_pending_state(run):
                 return
+            shown = await asyncio.to_thread(identify, run)
             await self.client.update_flow_run(
-                run.id, infrastructure_pid=str(self._owner), name=known_name(run)
+                run.id, infrastructure_pid=str(self._owner), name=shown.name, tags=shown.tags
             )
         await self._execute(run)
 

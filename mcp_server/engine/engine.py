@@ -17,6 +17,7 @@ from mcp_server.engine.doctor import Doctor
 from mcp_server.engine.environment import client_environment
 from mcp_server.engine.files import EngineFiles
 from mcp_server.engine.inspection import Inspection
+from mcp_server.engine.pool_gates import gate_findings
 from mcp_server.engine.rest import Unauthorized, rest
 from mcp_server.engine.server import Server
 from mcp_server.engine.values import Connection, EngineFinding, EngineStatus
@@ -168,7 +169,14 @@ class Engine:
 
     def doctor(self) -> list[EngineFinding]:
         """Check everything, and say how to fix what is wrong."""
-        return Doctor(self._files, self._settings).findings(self.status)
+        found = Doctor(self._files, self._settings).findings(self.status)
+        try:
+            connection = self._external or self._server.connection()
+            with rest(connection, timeout=self._settings.api_timeout_seconds) as api:
+                found += gate_findings(api, self._settings.work_pool)
+        except EngineUnavailable:
+            pass  # reported above
+        return found
 
     def _ready(self) -> Connection | None:
         """The embedded engine, if all of it is up; costs one request."""

@@ -59,6 +59,8 @@ class FlowRun(_Answer):
     run_count: int = 0
     idempotency_key: str | None = None
     auto_scheduled: bool = False
+    work_pool_name: str | None = None
+    work_queue_name: str | None = None
     tags: list[str] = []
     labels: _Labels = RunLabels()
     parameters: dict[str, Any] = Field(default_factory=dict[str, Any])

@@ -50,6 +50,7 @@ from mcp_server.services.jobs.submitting import (
     shorten,
     with_notes,
 )
+from mcp_server.services.jobs.waiting import why_waiting
 
 _POLL_SECONDS: Final = 0.2
 _LONGEST_POLL_SECONDS: Final = 1.0
@@ -371,6 +372,7 @@ class JobService:
             ui_url=await self._gateway.ui_url(),
             now=self._now(),
             error_tail=tail,
+            waits_for=await why_waiting(self._gateway, run, now=self._now()),
         )
         return await self._families.with_parts(status, run) if run.has_parts else status
 

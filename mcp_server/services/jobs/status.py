@@ -11,12 +11,19 @@ from flows.core import prefect_states
 from flows.core.divergence import DIVERGED
 from flows.core.models import JobProgress, JobRequest, JobStatus, Usage
 from flows.core.numbers import to_count, to_number
-from flows.core.states import Health, JobState
+from flows.core.states import Health, JobState, TerminationReason
 from flows.core.stopwatch import Instant
 from mcp_server.prefect_api.models import Artifact, FlowRun
 from mcp_server.services.jobs.results import JobRow
 
 _MESSAGE_LIMIT: Final = 1000
+_BY_HAND: Final = "It was set by hand to"
+_ENDS_BY_HAND: Final = {
+    JobState.SUCCEEDED: TerminationReason.COMPLETED,
+    JobState.FAILED: TerminationReason.KILLED,
+}
+"""The reasons of jobs that oumi-flows ended because their run had got an end from outside."""
+_OF_PREFECT: Final = ("Flow run encountered an exception", "Flow run infrastructure")
 _LONG: Final = 120
 """Seconds from which a time is written as 0:02:00."""
 _ROW_WORDS: Final = 100
@@ -42,6 +49,7 @@ def job_status(
     ui_url: str | None,
     now: datetime,
     error_tail: str = "",
+    waits_for: str = "",
 ) -> JobStatus:
     """Make the status of the job of `run`.
 
@@ -51,6 +59,7 @@ def job_status(
         ui_url: Root of the Prefect UI.
         now: The time of this observation.
         error_tail: The last lines of a job that failed.
+        waits_for: What keeps a due job waiting.
     """
     state = run.state.job_state
     if artifact is not None and not _is_of_attempt(artifact, run):
@@ -61,8 +70,11 @@ def job_status(
     reason, message = prefect_states.read_message(run.state.type, run.state.name, run.state.message)
     if not reachable:
         message = facts.get("unreachable_reason") or message or "The cluster did not answer"
+    message = waits_for or message
     request, labels = job_request(run), run.labels
     progress = _progress(artifact, state)
+    if is_set_by_hand(run):
+        reason, message = _end_by_hand(run, progress)
     status = JobStatus(
         summary="",
         job_id=run.id,
@@ -102,6 +114,28 @@ def job_status(
         url=run_url(ui_url, run.id),
     )
     return status.model_copy(update={"summary": summary_line(status)})
+
+
+def is_set_by_hand(run: FlowRun) -> bool:
+    """Whether a launched job ended because its run was set to a state from outside.
+
+    oumi-flows begins the message of each end with its reason, and Prefect that of a flow's error
+    with words of its own (prefect 3.9).
+    """
+    if run.state.job_state not in _ENDS_BY_HAND or run.labels.launched_attempt != run.attempt:
+        return False
+    message = run.state.message or ""
+    head, _, _ = message.partition(": ")
+    is_ours = head in TerminationReason.__members__.values()
+    return not is_ours and not message.startswith(_OF_PREFECT)
+
+
+def _end_by_hand(run: FlowRun, progress: JobProgress) -> tuple[TerminationReason, str]:
+    """The reason and the words of such an end. Prefect does not record whose hand it was."""
+    at = f" at step {step_words(progress.step, progress.max_steps)}" if progress.step else ""
+    said = f": {run.state.message}" if run.state.message else ""
+    words = f"{_BY_HAND} {run.state.name} in the Prefect UI or through its API{at}{said}"
+    return _ENDS_BY_HAND[run.state.job_state], words
 
 
 def _health(facts: Mapping[str, str]) -> Health:
@@ -178,7 +212,8 @@ def summary_line(status: JobStatus) -> str:
     if status.resumed_from_step is not None:
         parts.append(f"resumed from step {status.resumed_from_step}")
     parts += progress_words(status.progress)
-    if DIVERGED in status.message and status.state is JobState.SUCCEEDED:
+    tells = DIVERGED in status.message or status.message.startswith(_BY_HAND)
+    if tells and status.state is JobState.SUCCEEDED:
         parts.append(status.message)
     elif status.state is not JobState.SUCCEEDED and status.message:
         reason = f"{status.termination_reason}: " if status.termination_reason else ""
