@@ -20,6 +20,7 @@ from flows.job.rejoining import rejoin
 from flows.job.retries import retry_delay_seconds
 from flows.job.run_record import RunRecord
 from flows.job.runtime import CancelRequest, Runtime, current_runtime
+from flows.job.summary_artifact import SummaryArtifact
 
 _SELF_LOOK_SECONDS = 2.0
 """How often a run outside an `oumi` worker checks whether it was cancelled."""
@@ -40,6 +41,7 @@ async def run_job(request: JobRequest) -> "State[Any]":
     """
     runtime = current_runtime()
     record = RunRecord.current()
+    summary = SummaryArtifact(record, request)
     with runtime.cancel_request(record.run.id) as cancel:
         attempt = Attempt(
             request,
@@ -54,9 +56,11 @@ async def run_job(request: JobRequest) -> "State[Any]":
             if attempt.number > 1:
                 await rejoin(record)
             launched = await launch(attempt)
-            outcome = (
-                await watch(attempt, launched) if isinstance(launched, JobHandle) else launched
-            )
+            if isinstance(launched, JobHandle):
+                async with summary.while_running():
+                    outcome = await watch(attempt, launched)
+            else:
+                outcome = launched
     if cancel.is_concluded:
         # It may have been retried since: this execution must not set its state.
         raise Abort("The run was put in a terminal state from outside.")
@@ -73,6 +77,7 @@ async def run_job(request: JobRequest) -> "State[Any]":
         )
         if delay is not None:
             await record.await_retry(seconds=delay, message=state_message(*outcome))
+    await summary.write(outcome)
     return outcome.state
 
 

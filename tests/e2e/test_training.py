@@ -46,7 +46,7 @@ async def test_a_job_that_diverges_is_seen_by_client_prefect_and_automations(
 
     async def page() -> str:
         """The page is drawn after the job's end."""
-        of_job = {"flow_run_id": {"any_": [job_id]}, "type": {"any_": ["markdown"]}}
+        of_job = {"key": {"any_": [f"metrics-{job_id}"]}}
         found = await ask(stack.connection, "/artifacts/filter", {"artifacts": of_job})
         return found[0]["data"] if found else ""
 
