@@ -20,6 +20,7 @@ WORDS: Final = {
     "down_cluster": "`oumi-flows down-cluster`",
     "diagnose_job": "`oumi-flows diagnose`",
     "dry_run": "--dry-run",
+    "get_started with topic pipelines-and-sweeps": "docs/pipelines.md and docs/sweeps.md",
     "get_config": "`oumi-flows config`",
     "get_job_logs": "`oumi-flows logs`",
     "get_job_metrics": "`oumi-flows metrics`",

@@ -17,6 +17,7 @@ GUIDES: Final = {
     "cloud-launch": "Job configs for clouds: what is synced, what is lost, getting results back.",
     "post-training": "After a training: secure weights, merge, train further, quantize, publish.",
     "jobs-and-schedules": "Following, retrying, cancelling and scheduling jobs.",
+    "pipelines-and-sweeps": "The format of pipelines and sweeps, with examples.",
 }
 """The guides that are served as ``guidance://<name>``, and when to read each."""
 

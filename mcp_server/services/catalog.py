@@ -21,6 +21,8 @@ FETCH_AFTER_SECONDS: Final = 3.0
 _ROWS_BYTES: Final = 10_000
 _ROW_BYTES: Final = 500
 _MAX_CONTENT_BYTES: Final = 9_000
+_FAMILIES: Final = frozenset({"pipeline", "pipelines", "sweep", "sweeps"})
+"""Words for what is no config of Oumi's, so that no search finds it."""
 _MAX_NAMES: Final = 60
 _MAX_DATASETS: Final = 3
 _MAX_RELATED: Final = 8
@@ -163,6 +165,8 @@ class CatalogService:
             parts.append("use fewer terms")
         parts += [f"no {word}; nearest is {nearest}" for word, nearest in found.misspelt]
         parts += [f"{word} is only in the name of a {what}" for word, what in found.only_in_names]
+        if any(word in _FAMILIES for term in query for word in term.lower().split()):
+            parts.append("get_started with topic pipelines-and-sweeps has the format of both")
         parts += _missing(self.library.status())
         return ConfigSearch(summary="; ".join(parts) + ".", total=found.total, configs=rows)
 

@@ -21,6 +21,7 @@ Topic = Literal[
     "cloud-launch",
     "post-training",
     "jobs-and-schedules",
+    "pipelines-and-sweeps",
 ]
 
 

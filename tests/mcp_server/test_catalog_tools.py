@@ -163,3 +163,12 @@ async def test_what_cannot_be_answered_is_refused_on_one_line(
     text = await refused(client, tool, **arguments)
     assert expected in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize("word", ["pipeline", "sweep", "Pipelines"])
+async def test_a_search_for_pipelines_or_sweeps_names_the_guide(client: Client, word: str) -> None:
+    found = await call(client, "search_configs", query=[word])
+    assert "topic pipelines-and-sweeps" in found["summary"]
+    guide = await call(client, "get_started", topic="pipelines-and-sweeps")
+    assert "pipeline_path" in guide["guide"]
+    assert "sweep_path" in guide["guide"]
