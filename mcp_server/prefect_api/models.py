@@ -1,12 +1,14 @@
 """The parts of Prefect's answers that the gateway reads; it ignores the others."""
 
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Final, cast
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from flows.core import names, prefect_states
 from flows.core.run_labels import RunLabels
 from flows.core.states import JobState
+
+_SHORT_ID: Final = 8
 
 
 class _Answer(BaseModel):
@@ -46,6 +48,12 @@ class JudgedState(_Answer):
     state: RunState | None = None
 
 
+class Creator(_Answer):
+    """What created a run, such as a schedule."""
+
+    id: str | None = None
+
+
 class FlowRun(_Answer):
     """A flow run: the durable record of a job."""
 
@@ -61,6 +69,7 @@ class FlowRun(_Answer):
     auto_scheduled: bool = False
     work_pool_name: str | None = None
     work_queue_name: str | None = None
+    created_by: Creator | None = None
     tags: list[str] = []
     labels: _Labels = RunLabels()
     parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
@@ -93,12 +102,19 @@ class DeploymentSchedule(_Answer):
     id: str
     active: bool = True
     schedule: dict[str, Any]
+    slug: str | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
 
 
 class Deployment(_Answer):
-    """A deployment: the template of runs, with or without a schedule."""
+    """A deployment: the template of runs, with or without a schedule.
+
+    A schedule that a person gave to one of our deployments in the Prefect UI has this form, too,
+    with its own id, and the deployment's as `host_id`.
+    """
 
     id: str
+    host_id: str | None = None
     name: str
     flow_id: str
     paused: bool = False
@@ -111,6 +127,26 @@ class Deployment(_Answer):
     pull_steps: list[dict[str, Any]] | None = None
     parameter_openapi_schema: dict[str, Any] | None = None
     work_pool_name: str | None = None
+
+    @property
+    def deployment_id(self) -> str:
+        """The id of the deployment itself."""
+        return self.host_id or self.id
+
+    def guests(self) -> "list[Deployment]":
+        """The schedules that a person gave it in the Prefect UI."""
+        return [
+            self.model_copy(
+                update={
+                    "id": one.id,
+                    "host_id": self.id,
+                    "name": one.slug or f"{self.name}-{one.id[:_SHORT_ID]}",
+                    "schedules": [one],
+                    "parameters": {**self.parameters, **one.parameters},
+                }
+            )
+            for one in self.schedules
+        ]
 
 
 class Artifact(_Answer):

@@ -20,6 +20,7 @@ from mcp_server.prefect_api.models import Deployment, FlowRun
 
 _DEPLOYMENT = TypeAdapter(Deployment)
 _DEPLOYMENTS = TypeAdapter(list[Deployment])
+_COUNT = TypeAdapter(int)
 _RUN = TypeAdapter(FlowRun)
 _RUNS = TypeAdapter(list[FlowRun])
 
@@ -111,23 +112,40 @@ class ScheduleGateway:
         return await self._gateway.ask("GET", f"/deployments/name/{name}", None, _DEPLOYMENT)
 
     async def schedules(self, *, limit: int = MAX_PAGE, offset: int = 0) -> list[Deployment]:
-        """Read schedules in the order of their names."""
-        body = {
-            "deployments": {"tags": {"all_": [names.SCHEDULE_TAG]}},
-            "sort": "NAME_ASC",
-            "limit": limit,
-            "offset": offset,
-        }
-        return await self._gateway.ask("POST", "/deployments/filter", body, _DEPLOYMENTS) or []
+        """Read schedules in the order of their names; those made in the Prefect UI come last."""
+        ours = {"tags": {"all_": [names.SCHEDULE_TAG]}}
+        body = {"deployments": ours, "sort": "NAME_ASC", "limit": limit, "offset": offset}
+        page = await self._gateway.ask("POST", "/deployments/filter", body, _DEPLOYMENTS) or []
+        if len(page) == limit:
+            return page
+        guests = await self.guests()
+        if guests and offset and not page:
+            wanted = {"deployments": ours}
+            count = await self._gateway.ask("POST", "/deployments/count", wanted, _COUNT) or 0
+            offset -= count
+        else:
+            offset = 0
+        return [*page, *guests[offset : offset + limit - len(page)]]
 
-    async def plan_runs(self, deployment_id: str, *, now: datetime, count: int) -> None:
+    async def guests(self) -> list[Deployment]:
+        """Read the schedules that people gave our deployments in the Prefect UI."""
+        body = {
+            "flows": {"name": {"any_": sorted(names.JOB_FLOWS)}},
+            "sort": "NAME_ASC",
+            "limit": MAX_PAGE,
+        }
+        found = await self._gateway.ask("POST", "/deployments/filter", body, _DEPLOYMENTS) or []
+        # One with the label is a schedule of ours, or was one.
+        return [guest for one in found if one.labels.schedule is None for guest in one.guests()]
+
+    async def plan_runs(self, deployment: Deployment, *, now: datetime, count: int) -> None:
         """Make Prefect create the next runs that are missing at once.
 
         Its own service does so every minute, for three runs and an hour ahead, at most 100 days.
         """
         end = datetime.fromtimestamp(now.timestamp() + _YEARS_SECONDS, tz=now.tzinfo)
         body = {"end_time": end.isoformat(), "min_runs": count}
-        await self._gateway.tell("POST", f"/deployments/{deployment_id}/schedule", body)
+        await self._gateway.tell("POST", f"/deployments/{deployment.deployment_id}/schedule", body)
 
     async def create_run_at(
         self, deployment_id: str, at: datetime, *, name: str, labels: RunLabels
@@ -149,23 +167,31 @@ class ScheduleGateway:
         await self._gateway.tell("POST", f"/flow_runs/{run_id}/set_state", body)
 
     async def runs(
-        self, deployment_id: str, wanted: Mapping[str, Any], *, newest_first: bool, limit: int
+        self, deployment: Deployment, wanted: Mapping[str, Any], *, newest_first: bool, limit: int
     ) -> list[FlowRun]:
         """Read runs of a schedule that match a filter of Prefect's."""
         body = {
-            "flow_runs": {"deployment_id": {"any_": [deployment_id]}, **wanted},
+            "flow_runs": {"deployment_id": {"any_": [deployment.deployment_id]}, **wanted},
             "sort": f"EXPECTED_START_TIME_{'DESC' if newest_first else 'ASC'}",
-            "limit": limit,
+            "limit": MAX_PAGE if deployment.host_id else limit,
         }
-        return await self._gateway.ask("POST", "/flow_runs/filter", body, _RUNS) or []
+        found = await self._gateway.ask("POST", "/flow_runs/filter", body, _RUNS) or []
+        if deployment.host_id:  # its deployment has other runs, too
+            found = [run for run in found if run.created_by and run.created_by.id == deployment.id]
+        return found[:limit]
 
-    async def pause(self, deployment_id: str) -> bool:
+    async def pause(self, deployment: Deployment) -> bool:
         """Pause a schedule; False if it does not exist."""
-        return await self._gateway.tell("POST", f"/deployments/{deployment_id}/pause_deployment")
+        path = f"/deployments/{deployment.deployment_id}"
+        if deployment.host_id:
+            return await self._gateway.tell(
+                "PATCH", f"{path}/schedules/{deployment.id}", {"active": False}
+            )
+        return await self._gateway.tell("POST", f"{path}/pause_deployment")
 
     async def resume(self, deployment: Deployment) -> bool:
         """Resume a schedule, however it was paused; False if it does not exist."""
-        path = f"/deployments/{deployment.id}"
+        path = f"/deployments/{deployment.deployment_id}"
         for schedule in deployment.schedules:
             if not schedule.active:
                 await self._gateway.tell(
@@ -179,9 +205,11 @@ class ScheduleGateway:
         Prefect (3.8) starts no further attempt of a run whose deployment is gone: if the schedule
         had runs, keep its deployment, paused and no longer marked as a schedule.
         """
-        path = f"/deployments/{deployment.id}"
+        path = f"/deployments/{deployment.deployment_id}"
+        if deployment.host_id:
+            return await self._gateway.tell("DELETE", f"{path}/schedules/{deployment.id}")
         began = {"start_time": {"is_null_": False}}
-        if not await self.runs(deployment.id, began, newest_first=True, limit=1):
+        if not await self.runs(deployment, began, newest_first=True, limit=1):
             return await self._gateway.tell("DELETE", path)
         body = {
             "tags": [tag for tag in deployment.tags if tag != names.SCHEDULE_TAG],

@@ -47,6 +47,7 @@ class ScheduleReader:
         if exact := _as_uuid(reference):
             found = await self._gateway.by_id(exact)
             matches = [found] if found and names.SCHEDULE_TAG in found.tags else []
+            matches = matches or [one for one in await self._gateway.guests() if one.id == exact]
         else:
             every = await self._gateway.schedules()
             matches = [one for one in every if reference in (schedule_name(one), one.name)]
@@ -65,7 +66,7 @@ class ScheduleReader:
     async def row(self, deployment: Deployment) -> Schedule:
         """Describe the current state of a schedule."""
         due = {"expected_start_time": {"before_": self._now().isoformat()}}
-        last = await self._gateway.runs(deployment.id, due, newest_first=True, limit=1)
+        last = await self._gateway.runs(deployment, due, newest_first=True, limit=1)
         next_runs = await self.next_runs(deployment)
         command, path, cloud = _what(deployment)
         return Schedule(
@@ -87,12 +88,10 @@ class ScheduleReader:
             return []
         now = self._now()
         ahead = {**NOT_STARTED, "expected_start_time": {"after_": now.isoformat()}}
-        read = partial(
-            self._gateway.runs, deployment.id, ahead, newest_first=False, limit=NEXT_RUNS
-        )
+        read = partial(self._gateway.runs, deployment, ahead, newest_first=False, limit=NEXT_RUNS)
         runs = await read()
         if len(runs) < NEXT_RUNS and any(entry.active for entry in deployment.schedules):
-            await self._gateway.plan_runs(deployment.id, now=now, count=NEXT_RUNS)
+            await self._gateway.plan_runs(deployment, now=now, count=NEXT_RUNS)
             runs = await read()
         return [run.expected_start_time for run in runs]
 

@@ -201,7 +201,7 @@ class ScheduleService:
         """Pause a schedule. Jobs it already started keep running."""
         deployment = await self._reader.find(reference)
         await self._end_waiting(deployment, "Its schedule was paused before it started.")
-        await self._gateway.pause(deployment.id)
+        await self._gateway.pause(deployment)
         return await self._change(deployment, ScheduleState.PAUSED, "is paused")
 
     async def resume(self, reference: str) -> ScheduleChange:
@@ -215,14 +215,15 @@ class ScheduleService:
         if at is not None:
             await self._put_back(deployment, at)
         await self._gateway.resume(deployment)
-        deployment = deployment.model_copy(update={"paused": False})
+        active = [one.model_copy(update={"active": True}) for one in deployment.schedules]
+        deployment = deployment.model_copy(update={"paused": False, "schedules": active})
         return await self._change(deployment, ScheduleState.ACTIVE, "fires again")
 
     async def delete(self, reference: str) -> ScheduleChange:
         """Delete a schedule. Jobs it already started keep running and stay listed."""
         deployment = await self._reader.find(reference)
         await self._end_waiting(deployment, "Its schedule was deleted before it started.")
-        await self._gateway.pause(deployment.id)
+        await self._gateway.pause(deployment)
         change = await self._change(deployment, ScheduleState.DELETED, "is deleted")
         await self._gateway.delete(deployment)
         return change
@@ -324,9 +325,7 @@ class ScheduleService:
             wanted["expected_start_time"] = {"before_": self._now().isoformat()}
         state = PREFECT_STATE[JobState.CANCELLED]
         message = state_message(TerminationReason.SKIPPED, why)
-        for run in await self._gateway.runs(
-            deployment.id, wanted, newest_first=False, limit=MAX_PAGE
-        ):
+        for run in await self._gateway.runs(deployment, wanted, newest_first=False, limit=MAX_PAGE):
             if run.run_count == 0:
                 await self._runs.set_state(run.id, state, message=message, repeatable=True)
 
@@ -336,14 +335,14 @@ class ScheduleService:
                 f"The one time of {schedule_name(deployment)}, {at.isoformat()}, has passed",
                 "Make a new schedule, or start the job now with run_oumi_job",
             )
-        for run in await self._gateway.runs(deployment.id, {}, newest_first=True, limit=1):
+        for run in await self._gateway.runs(deployment, {}, newest_first=True, limit=1):
             if run.state.job_state is JobState.CANCELLED:
                 await self._gateway.put_back(run.id, at)
 
     async def _change(
         self, deployment: Deployment, state: ScheduleState, what: str
     ) -> ScheduleChange:
-        live = await self._gateway.runs(deployment.id, STARTED, newest_first=True, limit=10)
+        live = await self._gateway.runs(deployment, STARTED, newest_first=True, limit=10)
         fires = state is ScheduleState.ACTIVE
         when = When.of_deployment(deployment)
         next_runs = await self._reader.next_runs(deployment) if fires else []
