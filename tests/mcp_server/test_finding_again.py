@@ -209,16 +209,19 @@ async def test_a_name_means_the_newest_job_that_had_it_once_all_have_ended(
 async def test_each_planned_run_of_a_schedule_has_a_prefix_of_its_own(
     client: Client, config: Path
 ) -> None:
+    name = f"hourly {uuid.uuid4().hex[:8]}"
     await ok(
         client,
         "schedule_job",
         config_path=config.name,
         client_cwd=str(config.parent),
         interval_seconds=3600,
-        schedule_name=f"hourly {uuid.uuid4().hex[:8]}",
+        schedule_name=name,
         dry_run=False,
     )
-    planned = ids(await ok(client, "list_jobs", status="scheduled", limit=100))
+    page = await ok(client, "list_jobs", status="scheduled", limit=100)
+    assert sum(job["name"].startswith(f"{name}-20") for job in page["jobs"]) == 5
+    planned = ids(page)
     assert len({one[:8] for one in planned}) < len(planned)
     for short, whole in zip(short_ids(planned), planned, strict=True):
         assert (await ok(client, "get_job_status", job_id=short))["job_id"] == whole

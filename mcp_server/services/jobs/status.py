@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from flows.core import prefect_states
+from flows.core import names, prefect_states
 from flows.core.divergence import DIVERGED
 from flows.core.models import JobProgress, JobRequest, JobStatus, Usage
 from flows.core.numbers import to_count, to_number
@@ -195,8 +195,15 @@ def _cost(run: FlowRun, now: datetime) -> float | None:
 
 
 def job_name(run: FlowRun, request: JobRequest | None) -> str:
-    """Return the job's name: the one that a person gave, else its run's."""
-    return (request.job_name if request else "") or run.name
+    """Return the job's name: the one that a person gave, else its run's.
+
+    Prefect makes up a name for a planned run of a schedule; a worker names it when it starts.
+    """
+    given, start = request.job_name if request else "", run.labels.run_name
+    is_named = not run.auto_scheduled or run.run_count > 0
+    if given or start is None or is_named:
+        return given or run.name
+    return f"{start}-{names.firing(run.id, run.expected_start_time)}"
 
 
 def run_url(ui_url: str | None, run_id: str) -> str | None:

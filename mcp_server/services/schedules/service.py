@@ -375,7 +375,7 @@ def _labels(checked: _Checked) -> RunLabels:
     return checked.subject.labels.with_changes(
         RunLabels(
             schedule=checked.name,
-            run_name=checked.subject.words,
+            run_name=checked.name,
             overlap=checked.new.overlap,
             fires_at=checked.when.at,
             attempt=1,
