@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from flows.core.errors import EngineUnavailable, InternalError, OumiFlowsError
 from flows.core.foreign_errors import translate_foreign
-from mcp_server.prefect_api.gateway import EngineConnection
+from mcp_server.prefect_api.connections import EngineConnection
 
 CHECK_SECONDS: Final = 5.0
 

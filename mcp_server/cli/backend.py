@@ -9,7 +9,7 @@ import anyio.to_thread
 from flows.core.settings import Settings
 from mcp_server.cli.output import Output
 from mcp_server.engine import Connection, Engine
-from mcp_server.prefect_api.gateway import EngineSource
+from mcp_server.prefect_api.connections import EngineSource
 from mcp_server.services.assembly import Services, make_gateway, make_services
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from contextlib import suppress
 from copy import copy
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import httpx2
 from pydantic import TypeAdapter
@@ -25,6 +25,7 @@ from mcp_server.prefect_api.answers import (
     no_prefect,
     read_answer,
 )
+from mcp_server.prefect_api.connections import EngineConnection, EngineSource
 from mcp_server.prefect_api.models import (
     Artifact,
     FlowRun,
@@ -53,47 +54,6 @@ _RUNS = TypeAdapter(list[FlowRun])
 _STATES = TypeAdapter(list[RunState])
 _ARTIFACTS = TypeAdapter(list[Artifact])
 _LOG_LINES = TypeAdapter(list[LogLine])
-
-
-class EngineConnection(Protocol):
-    """The address of a Prefect server and how to authorise calls to it."""
-
-    @property
-    def api_url(self) -> str:
-        """The root of the API."""
-        ...
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The HTTP headers that authorise a request."""
-        ...
-
-    @property
-    def ui_url(self) -> str | None:
-        """The root of the UI."""
-        ...
-
-    @property
-    def is_served(self) -> bool:
-        """Whether credentials may be sent: no other process holds the embedded server's port."""
-        ...
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the server is this machine's own, whose worker runs with it."""
-        ...
-
-
-class EngineSource(Protocol):
-    """Has the engine's connection, and restarts an engine that is gone."""
-
-    async def connection(self) -> EngineConnection:
-        """Wait for the engine to start; return its connection."""
-        ...
-
-    async def revive(self) -> EngineConnection:
-        """Check an engine that did not answer; return its connection."""
-        ...
 
 
 class PrefectGateway:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from flows.core.settings import Settings
 from mcp_server.catalog.catalog import Catalog
 from mcp_server.catalog.library import OumiLibrary
-from mcp_server.prefect_api.gateway import EngineSource, PrefectGateway
+from mcp_server.prefect_api.connections import EngineSource
+from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.services.catalog import CatalogService
 from mcp_server.services.checks import CheckService, make_checks
 from mcp_server.services.cluster_jobs import ClusterJobs

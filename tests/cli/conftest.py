@@ -17,7 +17,8 @@ from mcp_server.cli.output import Output
 from mcp_server.cli.terminal import build_app, run
 from mcp_server.engine import Engine, EngineFinding, EngineStatus, ServerStatus, WorkerStatus
 from mcp_server.engine_keeper import Report
-from mcp_server.prefect_api.gateway import EngineSource, PrefectGateway
+from mcp_server.prefect_api.connections import EngineSource
+from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun, RunState
 from mcp_server.services.assembly import Services, make_services
 from tests.mcp_server.prefect_stub import PrefectServer
