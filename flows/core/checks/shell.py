@@ -1,11 +1,11 @@
 """Read the simple commands of a shell script, without running it."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from flows.core.checks.pipes import Pipes, substitutions
+from flows.core.checks.shell_blocks import Block, Paren, ReadScript, Shared
 from flows.core.checks.shell_command import Folders, ShellCommand
 from flows.core.checks.shell_text import ShellText
 from flows.core.checks.shell_words import QUOTED, Variables, fill_loops
@@ -30,11 +30,6 @@ _TESTS: Final = frozenset({"test", "[", "[[", "command", "which", "type", "grep"
 
 _DEEPEST: Final = 4
 """How many levels of scripts within scripts are read."""
-_MOST_COMMANDS: Final = 2000
-
-
-ReadScript = Callable[[str, str | None], str | None]
-"""Reads a script file: its path and the folder it is relative to; None if it cannot be read."""
 
 
 def read_commands(
@@ -47,7 +42,7 @@ def read_commands(
         variables: Variables that are set when it starts.
         read_script: Reads the script files that it runs; None: they are not followed.
     """
-    shared = _Shared(read_script)
+    shared = Shared(read_script)
     reader = _Reader(Variables(variables), Pipes(), shared)
     commands = list(reader.read(ShellText(text)))
     # A function's commands are read again where it is called, with its arguments.
@@ -63,43 +58,9 @@ def read_pipes(text: str, variables: Mapping[str, str], *, pipefail: bool) -> Pi
         pipefail: Whether ``set -o pipefail`` is set then.
     """
     pipes = Pipes(pipefail=pipefail)
-    for _ in _Reader(Variables(variables), pipes, _Shared(None, most=0)).read(ShellText(text)):
+    for _ in _Reader(Variables(variables), pipes, Shared(None, most=0)).read(ShellText(text)):
         pass
     return pipes
-
-
-@dataclass
-class _Shared:
-    """What the readers of a script and of the scripts in it have in common."""
-
-    read_script: ReadScript | None
-    most: int = _MOST_COMMANDS
-    functions: dict[str, tuple[ShellText, int | None]] = field(
-        default_factory=dict[str, tuple[ShellText, int | None]]
-    )
-    called: set[str] = field(default_factory=set[str])
-
-
-class _Block(NamedTuple):
-    """An ``if``, a loop, a ``case`` or a function, and whether its commands may not run."""
-
-    end: str
-    is_optional: bool
-    function: str = ""
-    start: int = 0
-    """Where the text of a function begins."""
-    variable: str = ""
-    """The variable of a loop."""
-
-
-class _Paren(NamedTuple):
-    """The state that a parenthesis interrupts and its end restores."""
-
-    kind: str
-    words: list[str]
-    writes: list[str]
-    cwd: str | None
-    variables: Variables
 
 
 class _Reader:
@@ -117,7 +78,7 @@ class _Reader:
         self,
         variables: Variables,
         pipes: Pipes,
-        shared: _Shared,
+        shared: Shared,
         *,
         caller: ShellCommand | None = None,
         cwd: str | None = "",
@@ -137,8 +98,8 @@ class _Reader:
         self._writes: list[str] = []
         self._heredocs: list[str] = []
         self._quoted: list[str] = []
-        self._blocks: list[_Block] = []
-        self._parens: list[_Paren] = []
+        self._blocks: list[Block] = []
+        self._parens: list[Paren] = []
         self._redirect = ""
         self._last_operator = ""
         self._last_name = ""
@@ -185,7 +146,7 @@ class _Reader:
             if '"' in word and "$(" in word:
                 self._quoted += substitutions(word)
             if self._words[:1] == ["case"] and self._words[2:] == ["in"]:
-                self._open_block(_Block("esac", is_optional=True))
+                self._open_block(Block("esac", is_optional=True))
                 self._words, self._is_pattern = [], True
 
     def _redirect_to(self, target: str) -> None:
@@ -200,13 +161,13 @@ class _Reader:
         """Handle a first word that only affects how the others run; return whether it is one."""
         match word:
             case "if":
-                self._open_block(_Block("fi", is_optional=True))
+                self._open_block(Block("fi", is_optional=True))
             case "while" | "until":
-                self._open_block(_Block("done", is_optional=True))
+                self._open_block(Block("done", is_optional=True))
             case "{":
                 name, self._function = self._function, None
                 is_function = name is not None
-                self._open_block(_Block("}", is_function, name or "", place + 1))
+                self._open_block(Block("}", is_function, name or "", place + 1))
             case "fi" | "done" | "esac" | "}":
                 self._close_block(word, place)
                 self._is_pattern = False
@@ -218,7 +179,7 @@ class _Reader:
                 return False
         return True
 
-    def _open_block(self, block: _Block) -> None:
+    def _open_block(self, block: Block) -> None:
         self._blocks.append(block)
         self._pipes.open(is_shell=False)
 
@@ -260,7 +221,7 @@ class _Reader:
             kind = "array"
         else:
             kind = "function" if last else "subshell"
-        paren = _Paren(kind, self._words, self._writes, self.cwd, self._variables.copy())
+        paren = Paren(kind, self._words, self._writes, self.cwd, self._variables.copy())
         self._parens.append(paren)
         self._pipes.open(is_shell=True)
         self._words, self._writes = [], []
@@ -417,7 +378,7 @@ class _Reader:
             case "for" | "select" if len(words) > 1:
                 values = words[3:] if words[2:3] == ["in"] else []
                 self._variables.begin_loop(words[1], values)
-                self._open_block(_Block("done", is_optional=False, variable=words[1]))
+                self._open_block(Block("done", is_optional=False, variable=words[1]))
             case "set" if "--" in words:
                 self._variables.set_arguments(words[words.index("--") + 1 :])
             case "unset" | "read":

@@ -10,8 +10,9 @@ from pydantic import Field
 
 from flows.core.configs.arguments import command_line
 from flows.core.configs.checks import MISSING, check_config
-from flows.core.configs.clouds import CloudKind, Copying, is_local, kind_of
+from flows.core.configs.clouds import is_local, kind_of
 from flows.core.configs.clusters import CONNECTIONS_ENV, JobPlace, place_of
+from flows.core.configs.job_folders import absolute_path, find_mount_source, find_working_dir
 from flows.core.configs.output_paths import written_out
 from flows.core.configs.overrides import apply_overrides, check_overrides
 from flows.core.configs.processes import (
@@ -31,7 +32,6 @@ from flows.core.configs.reader import ConfigFile, ConfigKind
 from flows.core.configs.schema import CONFIG_TYPE, JUDGE_OPTIONS, fields_of, root_spec
 from flows.core.configs.yaml_text import check_oumi_reads, dump_yaml
 from flows.core.errors import Conflict, InvalidArgument, InvalidConfig
-from flows.core.file_names import exists, expand_home, is_folder
 from flows.core.models import Command, GpuCount, JobRequest, OverrideValue, Value
 from flows.core.names import DEVICES_ENV, LOCAL_CLOUD, LOCAL_CLUSTER, slug
 
@@ -138,7 +138,7 @@ def output_folder(request: JobRequest, config: ConfigFile) -> Path | None:
 def _output(data: Mapping[str, Any], request: JobRequest) -> Path | None:
     """The absolute file or folder that a command writes, by its config with all overrides."""
     path = str(lookup(data, request.command, OUTPUT_KEY[request.command]) or "")
-    return _absolute(path, request.client_cwd) if path else None
+    return absolute_path(path, request.client_cwd) if path else None
 
 
 def _plan_command(request: JobRequest, config: ConfigFile) -> JobPlan:
@@ -228,7 +228,7 @@ def _plan_job_config(request: JobRequest, config: ConfigFile, job_id: str) -> Jo
         data["resources"] = named | {"cloud": _cloud(request, named)}
     check_config(data, request.command, name=request.config_path)
     place = _place(request, data, job_id)
-    working_dir = _working_dir(request, data.get("working_dir"))
+    working_dir = find_working_dir(request, data.get("working_dir"))
     name = slug(request.job_name or str(data.get("name") or Path(request.config_path).stem))
     data |= {"name": name, "working_dir": working_dir}
     if place.user:
@@ -236,7 +236,9 @@ def _plan_job_config(request: JobRequest, config: ConfigFile, job_id: str) -> Jo
     mounts = cast("dict[str, object]", data.get("file_mounts"))
     if mounts and not is_local(request.cloud):
         # A number is a text to Oumi.
-        data["file_mounts"] = {to: _mount_source(request, str(path)) for to, path in mounts.items()}
+        data["file_mounts"] = {
+            to: find_mount_source(request, str(path)) for to, path in mounts.items()
+        }
     own_envs = cast("dict[str, object]", data.get("envs", {}))
     data["envs"] = _ENVS | {key: str(value) for key, value in own_envs.items()} | request.envs
     if request.gpus is not None and DEVICES_ENV in data["envs"]:
@@ -324,10 +326,6 @@ def _refuse_interactive(data: Mapping[str, Any], command: Command, path: str) ->
         )
 
 
-def _absolute(path: str, client_cwd: str) -> Path:
-    return Path(os.path.normpath(Path(client_cwd, path)))
-
-
 def lookup(data: Mapping[str, Any], command: Command, key: str) -> object:
     """The value of a dotted key, or Oumi's default for it."""
     value: object = data
@@ -361,46 +359,3 @@ def _place(request: JobRequest, data: Mapping[str, Any], job_id: str) -> JobPlac
         connections=os.environ.get(CONNECTIONS_ENV, ""),
         config_path=request.config_path,
     )
-
-
-def _working_dir(request: JobRequest, working_dir: object) -> str:
-    """Find the absolute folder of the job's files."""
-    kind = kind_of(request.cloud)
-    if working_dir in (None, MISSING):
-        _refuse_whole_home(request, kind)
-        working_dir = "."
-    text = str(working_dir)
-    path = _absolute(str(expand_home(text)), request.client_cwd)
-    if not is_folder(path):
-        raise InvalidConfig(
-            f"{request.config_path}: working_dir {text!r} is not a folder ({path})",
-            "Correct it; a relative one starts from client_cwd",
-        )
-    # rsync copies a folder's content instead of the folder if its path ends in a slash or is a
-    # single dot.
-    is_content = text.endswith("/") or (text == "." and kind.copying is Copying.GITIGNORE_EXCLUDES)
-    return f"{str(path).rstrip('/')}/" if is_content else str(path)
-
-
-def _refuse_whole_home(request: JobRequest, kind: CloudKind) -> None:
-    """Refuse to copy a home folder, or the root folder, unless the config names it."""
-    folder = Path(os.path.normpath(request.client_cwd))
-    if not kind.is_local and folder in (Path("/"), Path.home()):
-        raise InvalidConfig(
-            f"{request.config_path} has no working_dir, so all of {folder} would be copied to "
-            f"cloud {request.cloud!r}",
-            "Give the project's folder as client_cwd, or set working_dir",
-        )
-
-
-def _mount_source(request: JobRequest, path: str) -> str:
-    """Find the source of a file mount: an absolute path, or a URL of a store."""
-    if "://" in path:
-        return path
-    absolute = _absolute(str(expand_home(path)), request.client_cwd)
-    if not exists(absolute):
-        raise InvalidConfig(
-            f"{request.config_path}: file_mounts names {path!r}, but {absolute} does not exist",
-            "Correct it; a relative one starts from client_cwd",
-        )
-    return f"{absolute}/" if path.endswith("/") else str(absolute)
