@@ -49,6 +49,7 @@ class WorkerChecks:
         environ: The environment of jobs on this machine.
         data: Looks at the first rows of training data.
         files: Reads data files whole.
+        soon_seconds: How long the hub and the cloud may take to answer a call.
     """
 
     machine: Machine
@@ -59,6 +60,7 @@ class WorkerChecks:
     looks: Looks = field(default_factory=Looks)
     data: TrainingDataCheck = field(default_factory=TrainingDataCheck)
     files: DataFileCheck = field(default_factory=DataFileCheck)
+    soon_seconds: float = _SOON_SECONDS
 
     @classmethod
     def of_this_machine(cls) -> "WorkerChecks":
@@ -102,9 +104,9 @@ class WorkerChecks:
         launch.forget_findings()
         repositories = RepositoryChecks(launch, self.hub, self.registry)
         hub, hardware, clouds, data = await asyncio.gather(
-            _part(launch, "the repositories", repositories.check(within_seconds=_SOON_SECONDS)),
+            _part(launch, "the repositories", repositories.check(within_seconds=self.soon_seconds)),
             _part(launch, "the machine", asyncio.to_thread(self._check_machine, launch)),
-            _part(launch, "the cloud", self._clouds(launch, within_seconds=_SOON_SECONDS)),
+            _part(launch, "the cloud", self._clouds(launch, within_seconds=self.soon_seconds)),
             _part(launch, "the training data", self._data(launch)),
         )
         # Not beside the hub, whose answers would wait for the processor.

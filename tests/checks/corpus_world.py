@@ -189,8 +189,9 @@ class World:
         given = filter(None, case.options.get("env", "").split(","))
         environ |= dict.fromkeys(given, "x")
         return WorkerChecks(
+            soon_seconds=20.0,
             machine=FakeMachine(case.options),
-            hub=Hub(environ, timeout_seconds=2.0),
+            hub=Hub(environ, timeout_seconds=20.0),
             registry=OumiRegistry(),
             clouds=FakeClouds(case.options),
             environ=environ,

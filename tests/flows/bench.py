@@ -47,14 +47,16 @@ class Bench:
     intervals: Intervals = INTERVALS
     """Those of its workers."""
 
-    async def submit(self, run: str, *, setup: str = "", **request: Any) -> UUID:
+    async def submit(
+        self, run: str, *, setup: str = "", cloud: str = "local", **request: Any
+    ) -> UUID:
         """Submit a job config whose script is `run`; its id."""
         config = self.folder / f"{uuid4().hex}.yaml"
         config.write_text(
-            f"name: bench\nresources: {{cloud: local}}\n"
+            f"name: bench\nresources: {{cloud: {cloud}}}\n"
             f"setup: {json.dumps(setup)}\nrun: {json.dumps(run)}\n"
         )
-        return await self.submit_config(config, **request)
+        return await self.submit_config(config, cloud=cloud, **request)
 
     async def submit_config(self, config: Path, **request: Any) -> UUID:
         asked = {"config_path": str(config), "client_cwd": str(self.folder), **request}

@@ -30,6 +30,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.engine
 
 CLUSTER = "shared"
+CLOUD = "gcp"
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ async def clusters(
         Running(cold_stack.connection), timeout_seconds=30, work_pool=bench.pool
     )
     async with bench.worker():
-        job = await bench.submit("hold", cluster_name=CLUSTER)
+        job = await bench.submit("hold", cloud=CLOUD, cluster_name=CLUSTER)
         await bench.reaches(job, JobState.RUNNING)
         yield ClusterService(WorkerCalls(gateway), ClusterJobs(gateway))
         await bench.cancel(job)
@@ -73,23 +74,23 @@ async def test_clusters_are_listed_stopped_and_destroyed(
     assert listed.summary == "1 cluster. Not asked: SkyPilot."
 
     async def is_stopped() -> bool:
-        return (await clusters.stop("local", CLUSTER)).state == "stopped"
+        return (await clusters.stop(CLOUD, CLUSTER)).state == "stopped"
 
     await eventually(is_stopped, timeout=PATIENCE_SECONDS)
-    assert "billed" not in (await clusters.stop("local", CLUSTER)).summary
-    assert (await clusters.find("local", CLUSTER)).state is ClusterState.STOPPED
-    gone = await clusters.down("local", CLUSTER)
+    assert "billed" in (await clusters.stop(CLOUD, CLUSTER)).summary
+    assert (await clusters.find(CLOUD, CLUSTER)).state is ClusterState.STOPPED
+    gone = await clusters.down(CLOUD, CLUSTER)
     assert gone.state == "gone"
-    assert (await clusters.list("local")).clusters == []
+    assert (await clusters.list(CLOUD)).clusters == []
 
 
 @pytest.mark.parametrize("verb", ["stop", "down"])
 async def test_a_job_that_ends_with_its_cluster_was_ended_by_us(
     bench: Bench, clusters: ClusterService, verb: str
 ) -> None:
-    job = await bench.submit("hold", cluster_name=CLUSTER)
+    job = await bench.submit("hold", cloud=CLOUD, cluster_name=CLUSTER)
     await bench.reaches(job, JobState.RUNNING)
-    await (clusters.stop if verb == "stop" else clusters.down)("local", CLUSTER)
+    await (clusters.stop if verb == "stop" else clusters.down)(CLOUD, CLUSTER)
     assert await bench.ending(job) == (
         JobState.CANCELLED,
         TerminationReason.USER_CANCELLED,
@@ -102,7 +103,7 @@ async def test_a_cluster_that_cannot_be_seen_is_not_ended_and_not_tried_again(
 ) -> None:
     bench.launcher.unreachable = "away"
     with pytest.raises(ClusterUnreachable) as raised:
-        await clusters.stop("local", CLUSTER)
+        await clusters.stop(CLOUD, CLUSTER)
     assert str(raised.value) == (
         "CLUSTER_UNREACHABLE: away; nothing was changed. Try again once list_clusters shows the "
         "cluster."
@@ -117,7 +118,7 @@ async def test_an_end_that_nobody_waits_for_any_more_is_never_ordered(
 ) -> None:
     bench.launcher.look_gate.clear()
     with pytest.raises(ClusterUnreachable, match="did not answer in time; nothing was changed"):
-        await clusters.down("local", CLUSTER)
+        await clusters.down(CLOUD, CLUSTER)
     bench.launcher.look_gate.set()
     (run,) = await eventually(lambda: ended(bench, "down"), timeout=PATIENCE_SECONDS)
     assert (run.state_name, bench.launcher.calls["down_cluster"]) == ("Cancelled", 0)
@@ -136,7 +137,7 @@ async def test_an_order_that_was_withdrawn_just_before_is_not_given(
     monkeypatch.setattr(RunRecord, "label", note_and_be_cancelled)
     # A client that sees so late a cancel does not know whether the order was given.
     with contextlib.suppress(Conflict):
-        assert not (await clusters.down("local", CLUSTER)).done
+        assert not (await clusters.down(CLOUD, CLUSTER)).done
     (run,) = await eventually(lambda: ended(bench, "down"), timeout=PATIENCE_SECONDS)
     assert (run.state_name, bench.launcher.calls["down_cluster"]) == ("Cancelled", 0)
 
@@ -146,14 +147,14 @@ async def test_a_second_call_joins_the_end_that_is_under_way(
 ) -> None:
     bench.launcher.end_gate.clear()
     began = time.monotonic()
-    change = await clusters.down("local", CLUSTER)
+    change = await clusters.down(CLOUD, CLUSTER)
     assert time.monotonic() - began < 30
     assert (change.done, change.state) == (False, "ending")
-    assert not (await clusters.down("local", CLUSTER)).done
+    assert not (await clusters.down(CLOUD, CLUSTER)).done
     bench.launcher.end_gate.set()
 
     async def is_done() -> bool:
-        return (await clusters.down("local", CLUSTER)).done
+        return (await clusters.down(CLOUD, CLUSTER)).done
 
     await eventually(is_done, timeout=PATIENCE_SECONDS)
     assert bench.launcher.calls["down_cluster"] == 1
@@ -163,7 +164,7 @@ async def test_what_may_pass_is_tried_again_and_the_run_has_a_name_of_its_own(
     bench: Bench, clusters: ClusterService
 ) -> None:
     bench.launcher.cluster_errors = [ClusterUnreachable("away", "It is asked again")] * 2
-    assert (await clusters.down("local", CLUSTER)).done
+    assert (await clusters.down(CLOUD, CLUSTER)).done
     assert bench.launcher.calls["down_cluster"] == 3
     named = FlowRunFilter(name=FlowRunFilterName(any_=[f"down-{CLUSTER}"]))
     assert await bench.client.read_flow_runs(flow_run_filter=named)
@@ -180,9 +181,9 @@ async def ended(bench: Bench, verb: str) -> list[FlowRun]:
 async def test_what_does_not_pass_is_said_at_once(bench: Bench, clusters: ClusterService) -> None:
     bench.launcher.cluster_errors = [InvalidArgument("it cannot stop", "Take it down")]
     with pytest.raises(InvalidArgument, match="it cannot stop"):
-        await clusters.stop("local", CLUSTER)
+        await clusters.stop(CLOUD, CLUSTER)
     with pytest.raises(ClusterNotFound):
-        await clusters.down("local", "elsewhere")
+        await clusters.down(CLOUD, "elsewhere")
     assert bench.launcher.calls["stop_cluster"] == 1
     assert bench.launcher.calls["look_at_cluster"] == 2
     assert bench.launcher.calls["down_cluster"] == 0
