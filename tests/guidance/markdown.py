@@ -42,7 +42,16 @@ class Guide:
 
     @cached_property
     def configs(self) -> list[tuple[str, str]]:
-        """The type and the YAML of each config."""
+        """The type and the YAML of each config of Oumi."""
+        return [one for one in self._yaml if one[0] not in ("pipeline", "sweep")]
+
+    @property
+    def families(self) -> list[tuple[str, str]]:
+        """The kind and the YAML of each pipeline and sweep."""
+        return [one for one in self._yaml if one[0] in ("pipeline", "sweep")]
+
+    @property
+    def _yaml(self) -> list[tuple[str, str]]:
         return [(block.kind, block.text) for block in self.blocks if block.language == "yaml"]
 
     @cached_property

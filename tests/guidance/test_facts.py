@@ -12,10 +12,13 @@ from typing import Any, cast
 
 import pytest
 import typer
+import yaml
 from mcp.client import Client
 from mcp_types import Tool
 
+from flows.core.pipelines.written import read_pipeline
 from flows.core.settings import Settings
+from flows.core.sweeps.written import read_sweep
 from flows.launcher.sky.backend import DEFAULT_AUTOSTOP_MINUTES
 from mcp_server.cli.output import Output
 from mcp_server.cli.terminal import build_app
@@ -186,3 +189,11 @@ def names(schema: Any) -> list[str]:
         for value in schema:
             found += names(value)
     return found
+
+
+def test_the_pipelines_and_sweeps_that_the_guides_show_are_read() -> None:
+    readers: dict[str, Callable[..., object]] = {"pipeline": read_pipeline, "sweep": read_sweep}
+    shown = [family for guide in ALL for family in guide.families]
+    assert {kind for kind, _ in shown} == readers.keys()
+    for kind, text in shown:
+        assert readers[kind](yaml.safe_load(text), name="shown")

@@ -54,6 +54,8 @@ def list_here(wanted: ResultsRequest, outputs: Outputs, *, excluded: Path | None
         # Others work in this folder, too: what changed after the job's end is theirs.
         walk_there = _Walk(since=wanted.began_at, until=wanted.ended_at, excluded=excluded)
         known = [output.path for output in outputs.outputs]
+        # Perhaps written a moment before the job began.
+        known += [wanted.request.config_path] if wanted.request else []
         files = [
             fact
             for fact in walk_there.files(Path(outputs.working_dir))
