@@ -1,7 +1,6 @@
 """Trainings that start from the warm host equal those that start cold."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -79,12 +78,12 @@ async def test_a_warm_training_equals_a_cold_one(
 ) -> None:
     async with mcp_session(warm_stack) as session:
 
-        async def warm() -> dict[str, Any] | None:
+        async def warm() -> bool:
             status = await train(session, config, "warm")
             assert status["state"] == "succeeded", status
-            return status if status["usage"]["start"] == "warm" else None
+            return status["usage"]["start"] == "warm"
 
-        status = await eventually(warm, timeout=240)
+        await eventually(warm, timeout=240)
         # What a library reads at its import: the host cannot serve it.
         job = tmp_path / "cold.yaml"
         options = " ".join(f"--{name} {value}" for name, value in SHORT.items())
@@ -94,25 +93,12 @@ async def test_a_warm_training_equals_a_cold_one(
         )
         cold = await ended(session, await session.submit(job))
         assert (cold["state"], cold["usage"]["start"]) == ("succeeded", "cold"), cold
-        assert lines_of(status) == lines_of(cold)
     for folder in ("", "checkpoint-5"):
         one, other = (
             load_file(tmp_path / n / folder / "model.safetensors") for n in ("warm", "cold")
         )
         assert one.keys() == other.keys()
         assert not [name for name, value in one.items() if (value != other[name]).any()]
-
-
-def lines_of(status: dict[str, Any]) -> list[str]:
-    """What Oumi's loggers wrote to a job's log, less numbers and the folder of its results.
-
-    Progress bars differ from run to run. The lines on our own modules are left out: a cold start
-    loads them earlier.
-    """
-    text = Path(status["log_path"]).read_text().replace("\r", "\n")
-    text = re.sub(r"/(warm|cold)\b", "/OUT", text)
-    lines = [re.sub(r"[0-9.]+(e-?[0-9]+)?", "N", line) for line in text.splitlines()]
-    return [line for line in lines if "][oumi]" in line and "registry" not in line]
 
 
 @pytest.mark.timeout(600)
