@@ -15,6 +15,7 @@ from mcp.server.connection import Connection
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.server import require_client_extension
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.stdio import stdio_server
 from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated
@@ -40,6 +41,10 @@ from mcp_server.prompts import prompts
 from mcp_server.resources import add_resources
 from mcp_server.services.assembly import Services, make_gateway, make_services
 from mcp_server.services.docs import DocsService
+from mcp_server.services.jobs.waits import JobWaits
+from mcp_server.tasks.declared import TASKS
+from mcp_server.tasks.extension import TaskExtension
+from mcp_server.tasks.listening import listen_to_tasks, wanted_tasks
 from mcp_server.tools.catalog import CatalogTools
 from mcp_server.tools.checks import CheckTools
 from mcp_server.tools.clusters import ClusterTools
@@ -106,7 +111,7 @@ def build_server(parts: Parts, options: Options) -> "OumiServer":
             *ResultTools(parts.results, parts.collect).tools(),
         ],
         "clusters": ClusterTools(parts.clusters).tools(),
-        "pipelines": PipelineTools(parts.pipelines, parts.sweeps).tools(),
+        "pipelines": PipelineTools(parts.pipelines, parts.sweeps, parts.jobs).tools(),
         "checks": CheckTools(parts.checks).tools(),
         "docs": DocsTools(DocsService(parts.docs)).tools(),
         "catalog": CatalogTools(parts.catalog).tools(),
@@ -142,6 +147,9 @@ class OumiServer(MCPServer[None]):
     def __init__(self, parts: Parts, options: Options, tools: Sequence[Tool]) -> None:
         bus = InMemorySubscriptionBus()
         self._parts = parts
+        self._bus = bus
+        waits = JobWaits(parts.gateway, parts.jobs)
+        self._tasks = TaskExtension(waits, read_only=options.read_only)
         self._watcher = JobWatcher(
             parts.gateway, publish=lambda uri: bus.publish(ResourceUpdated(uri=uri))
         )
@@ -157,6 +165,7 @@ class OumiServer(MCPServer[None]):
             lifespan=_lifespan(parts, self._watcher, options.on_stopped),
             subscriptions=bus,
             middleware=[self._watch_streams],
+            extensions=[self._tasks],
             token_verifier=options.token_verifier,
             auth=options.auth,
         )
@@ -245,8 +254,14 @@ class OumiServer(MCPServer[None]):
         if ctx.method != "subscriptions/listen":
             return await call_next(ctx)
         wanted = SubscriptionsListenRequestParams.model_validate(ctx.params or {}, by_name=False)
-        async with self._watcher.listening(wanted.notifications.resource_subscriptions or ()):
-            return await call_next(ctx)
+        asked, tasks = wanted.notifications, wanted_tasks(wanted.notifications)
+        async with self._watcher.listening(
+            [*(asked.resource_subscriptions or ()), *tasks.values()]
+        ):
+            if not tasks:
+                return await call_next(ctx)
+            require_client_extension(ctx, TASKS)
+            return await listen_to_tasks(self._tasks, tasks, self._bus, ctx, call_next)
 
     async def _subscribe(
         self, ctx: ServerRequestContext[Any, Any], params: SubscribeRequestParams

@@ -88,6 +88,7 @@ class RunLabels(Value):
         one_part_attempt: The attempt in which a single part is retried; no other part is retried
             or started.
         from_job: The job whose config and arguments this one uses again.
+        submission: What its submission answered, as JSON; kept for a task that waits for its end.
         note: What a person noted about the job; empty: nothing any more.
         hourly_price: US dollars an hour of all nodes, when it was submitted; None: unknown.
         launch_log: The worker's file with the log of the last attempt's launch.
@@ -135,6 +136,7 @@ class RunLabels(Value):
     stopped_early: str | None = None
     one_part_attempt: int | None = None
     from_job: str | None = None
+    submission: str | None = None
     note: str | None = None
     hourly_price: float | None = None
     launch_log: str | None = None

@@ -23,7 +23,7 @@ TaskType = Literal[
     "analyze",
     "async_evaluation",
 ]
-Config = Annotated[Path, Field(description="Path of the YAML file; relative: to client_cwd.")]
+Config = Annotated[Path, Field(description="YAML file, absolute or in client_cwd.")]
 Folder = Annotated[Path, Field(description="Absolute working folder.")]
 
 

@@ -160,16 +160,21 @@ class StrictMetadata(FuncMetadata):
         """Return the result as structured content, and as compact JSON for older clients."""
         if isinstance(result, InputRequiredResult) or not isinstance(result, BaseModel):
             return super().convert_result(result)
-        content = own_redactor().data(result.model_dump(mode="json", by_alias=True))
-        text = _as_json(content)
-        if "\N{REPLACEMENT CHARACTER}" in text:
-            content = pydantic_core.from_json(text)
-        text = inert_json(text)
-        shown: list[ContentBlock] = [TextContent(type="text", text=text)]
+        answer = structured_result(result.model_dump(mode="json", by_alias=True))
         if isinstance(result, Illustrated) and result.png:
             data = base64.b64encode(result.png).decode()
-            shown.append(ImageContent(type="image", data=data, mime_type="image/png"))
-        return CallToolResult(content=shown, structured_content=content)
+            answer.content.append(ImageContent(type="image", data=data, mime_type="image/png"))
+        return answer
+
+
+def structured_result(fields: dict[str, Any]) -> CallToolResult:
+    """Return fields as structured content, and as compact JSON for older clients."""
+    content = own_redactor().data(fields)
+    text = _as_json(content)
+    if "\N{REPLACEMENT CHARACTER}" in text:
+        content = pydantic_core.from_json(text)
+    shown: list[ContentBlock] = [TextContent(type="text", text=inert_json(text))]
+    return CallToolResult(content=shown, structured_content=content)
 
 
 def as_tool_error(error: BaseException) -> ToolError:

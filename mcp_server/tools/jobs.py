@@ -14,22 +14,21 @@ from mcp_server.services.jobs.job_filter import JobFilter
 from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.jobs.results import Adoption, JobList, JobLogs, Submission
 from mcp_server.services.jobs.service import JobService, Until
-from mcp_server.services.jobs.status import progress_words
 from mcp_server.tools.arguments import Before
-from mcp_server.tools.connections import wait_for_client
 from mcp_server.tools.edge import always, make_tool, unless_dry_run
+from mcp_server.tools.waiting import WAIT_SECONDS, Wait, wait_for_end, wait_in_call
 
 JobId = Annotated[
     str,
     Field(
         min_length=1,
         max_length=200,
-        description="Job id, its first 8+ characters, or name.",
+        description="Job id, its start (8+), or name.",
     ),
 ]
 Cloud = Annotated[
     str,
-    Field(max_length=64, description="Cloud of a job not started by oumi-flows; otherwise omit."),
+    Field(max_length=64, description="Only for a job not started by oumi-flows."),
 ]
 Cluster = Annotated[str, Field(max_length=128, description="Cluster of such a job.")]
 Cursor = Annotated[
@@ -117,6 +116,7 @@ class JobTools:
         self,
         *,
         new: NewJob,
+        ctx: Context[Any],
         dry_run: Annotated[
             bool,
             Field(description="True: only show what would run. False: start it."),
@@ -131,6 +131,7 @@ class JobTools:
             ),
             Before("overrides"),
         ] = None,
+        wait: Annotated[Wait, Before("stop_on")] = False,
     ) -> Submission:
         """Run an Oumi config as a durable job, or show exactly what would run.
 
@@ -139,15 +140,16 @@ class JobTools:
         """
         if dry_run:
             return await self._jobs.plan(new)
-        return await self._jobs.submit(new, idempotency_key=idempotency_key)
+        started = await self._jobs.submit(new, idempotency_key=idempotency_key)
+        return await wait_for_end(self._jobs, ctx, started) if wait else started
 
     async def get_job_status(
         self, *, job_id: JobId, cloud: Cloud = "", cluster_name: Cluster = ""
     ) -> JobStatus:
         """Read the status of one job: state, progress, loss, and why it ended.
 
-        reachable=false means its machine did not answer and the state is the last known one; the
-        job may still run. error_tail has the last lines of a failed job.
+        reachable=false: its machine did not answer, the state is the last known one; the job may
+        still run. error_tail: the last lines of a failed job.
         """
         return await self._jobs.status(job_id, cloud=cloud, cluster_name=cluster_name)
 
@@ -161,21 +163,16 @@ class JobTools:
         ] = "done",
         timeout_seconds: Annotated[
             float, Field(ge=0, le=300, description="How long to wait at most.")
-        ] = 30,
+        ] = WAIT_SECONDS,
     ) -> JobStatus:
         """Wait until a job is done (or running), with progress notifications meanwhile.
 
         Returns the current status when the time is up: call again. Use it instead of polling
         get_job_status.
         """
-        progress = _Progress(ctx)
-        wait = self._jobs.wait(
-            job_id,
-            until=Until(until),
-            timeout_seconds=timeout_seconds,
-            on_change=progress.report,
+        return await wait_in_call(
+            self._jobs, ctx, job_id, until=Until(until), timeout_seconds=timeout_seconds
         )
-        return await wait_for_client(ctx, wait)
 
     async def get_job_logs(
         self,
@@ -314,20 +311,3 @@ class JobTools:
         or out of memory fails again the same way.
         """
         return await self._jobs.retry(job_id, resume=resume)
-
-
-class _Progress:
-    """Sends the progress notifications of one call; their values always grow, as MCP demands."""
-
-    def __init__(self, ctx: Context[Any]) -> None:
-        self._ctx = ctx
-        self._last = 0.0
-
-    async def report(self, status: JobStatus) -> None:
-        """Tell the client about a change."""
-        progress = status.progress
-        words = [status.state.value, *progress_words(progress)]
-        # A change of state without a new step is reported with a value just above the last one.
-        self._last = max(float(progress.step or 0), self._last + 0.001)
-        total = float(progress.max_steps) if progress.max_steps else None
-        await self._ctx.report_progress(self._last, total, ", ".join(words))

@@ -1,14 +1,17 @@
 """The tools that run several jobs as one."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
+from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 
 from mcp_server.services.families.pipelines import NewPipeline, PipelineService, PipelineSubmission
 from mcp_server.services.families.sweeps import NewSweep, SweepService, SweepSubmission
+from mcp_server.services.jobs.service import JobService
 from mcp_server.tools.arguments import Before
 from mcp_server.tools.edge import make_tool, unless_dry_run
+from mcp_server.tools.waiting import Wait, wait_for_end
 
 DryRun = Annotated[bool, Field(description="True: only check and plan."), Before("notify")]
 Key = Annotated[str | None, Field(max_length=200, description="As in run_oumi_job.")]
@@ -20,9 +23,11 @@ class PipelineTools:
     Args:
         pipelines: Use cases of pipelines.
         sweeps: Use cases of sweeps.
+        jobs: Use cases of jobs.
     """
 
-    def __init__(self, pipelines: PipelineService, sweeps: SweepService) -> None:
+    def __init__(self, pipelines: PipelineService, sweeps: SweepService, jobs: JobService) -> None:
+        self._jobs = jobs
         self._pipelines = pipelines
         self._sweeps = sweeps
 
@@ -43,7 +48,13 @@ class PipelineTools:
         ]
 
     async def run_pipeline(
-        self, *, new: NewPipeline, dry_run: DryRun = True, idempotency_key: Key = None
+        self,
+        *,
+        new: NewPipeline,
+        ctx: Context[Any],
+        dry_run: DryRun = True,
+        idempotency_key: Key = None,
+        wait: Wait = False,
     ) -> PipelineSubmission:
         """Run jobs that depend on each other, e.g. train, evaluate, and infer only if it is good.
 
@@ -53,10 +64,17 @@ class PipelineTools:
         """
         if dry_run:
             return await self._pipelines.plan(new)
-        return await self._pipelines.submit(new, idempotency_key=idempotency_key)
+        started = await self._pipelines.submit(new, idempotency_key=idempotency_key)
+        return await wait_for_end(self._jobs, ctx, started) if wait else started
 
     async def run_sweep(
-        self, *, new: NewSweep, dry_run: DryRun = True, idempotency_key: Key = None
+        self,
+        *,
+        new: NewSweep,
+        ctx: Context[Any],
+        dry_run: DryRun = True,
+        idempotency_key: Key = None,
+        wait: Wait = False,
     ) -> SweepSubmission:
         """Run one job with many values and rank the trials by a metric.
 
@@ -64,4 +82,5 @@ class PipelineTools:
         """
         if dry_run:
             return await self._sweeps.plan(new)
-        return await self._sweeps.submit(new, idempotency_key=idempotency_key)
+        started = await self._sweeps.submit(new, idempotency_key=idempotency_key)
+        return await wait_for_end(self._jobs, ctx, started) if wait else started

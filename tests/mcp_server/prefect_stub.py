@@ -51,9 +51,10 @@ class PrefectServer:
 
     def create_deployment(self) -> None:
         self.call("POST", "/work_pools/", {"name": "oumi", "type": "process"})
-        flow = self.call("POST", "/flows/", {"name": "oumi-job"})
-        body = {"name": "default", "flow_id": flow["id"], "work_pool_name": "oumi"}
-        self.call("POST", "/deployments/", body)
+        for name in ("oumi-job", "oumi-pipeline", "oumi-sweep"):
+            flow = self.call("POST", "/flows/", {"name": name})
+            body = {"name": "default", "flow_id": flow["id"], "work_pool_name": "oumi"}
+            self.call("POST", "/deployments/", body)
 
     def set_states(self, run_id: str | None, *states: str, message: str | None = None) -> None:
         """Put a run through states written ``TYPE`` or ``TYPE/Name``; the last has the message."""

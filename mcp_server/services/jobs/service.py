@@ -171,7 +171,7 @@ class JobService:
         found = await self._find(reference, cloud, cluster_name)
         if isinstance(found, JobHandle):
             return await self._external.look(found)
-        status = await self._observe(found)
+        status = await self.observe(found)
         return status.model_copy(update={"summary": status.summary + say_which(reference, found)})
 
     async def wait(
@@ -203,7 +203,7 @@ class JobService:
                 return status
             await anyio.sleep(min(interval, left))
             interval = min(interval * _POLL_GROWTH, _LONGEST_POLL_SECONDS)
-            status = await self._observe(await self._gateway.read_run(status.job_id))
+            status = await self.observe(await self._gateway.read_run(status.job_id))
 
     async def logs(
         self,
@@ -320,7 +320,7 @@ class JobService:
         """
         run = await find_job(self._gateway, reference)
         await self._retrier.request(run, resume=resume)
-        return await self._observe(await self._gateway.read_run(run.id))
+        return await self.observe(await self._gateway.read_run(run.id))
 
     async def compare(self, a: str, b: str) -> Comparison:
         """Compare two jobs.
@@ -344,7 +344,7 @@ class JobService:
 
     async def _side(self, reference: str) -> Side:
         run = await find_job(self._gateway, reference)
-        return Side(run=run, request=job_request(run), status=await self._observe(run))
+        return Side(run=run, request=job_request(run), status=await self.observe(run))
 
     async def _find(self, reference: str, cloud: str, cluster_name: str) -> FlowRun | JobHandle:
         """Find our job, or make the handle of a foreign one."""
@@ -357,7 +357,8 @@ class JobService:
         job = JobHandle(cloud=cloud, cluster_name=cluster_name, launcher_job_id=reference.strip())
         return await self._external.ours(job) or job
 
-    async def _observe(self, run: FlowRun) -> JobStatus:
+    async def observe(self, run: FlowRun) -> JobStatus:
+        """Read the status of the job of `run`."""
         state = run.state.job_state
         artifact = None
         if run.start_time is not None:
