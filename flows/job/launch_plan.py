@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from flows.core import names
-from flows.core.checks.launch import Launch, read_launch
+from flows.core.checks.launch import Launch, read_launch_of
 from flows.core.configs.clouds import kind_of
 from flows.core.configs.clusters import free_cluster
 from flows.core.configs.plan import make_plan, with_own_output
@@ -117,16 +117,7 @@ class LaunchPlan:
         """
         if self._launch is None:
             config = self._read_config()
-            request = self._effective_request(config)
-            self._launch = read_launch(
-                config,
-                client_cwd=request.client_cwd,
-                cloud=request.cloud,
-                command=request.command,
-                overrides=request.overrides,
-                envs=request.envs,
-                gpus=request.gpus,
-            )
+            self._launch = read_launch_of(self._effective_request(config), config)
         return self._launch
 
     def keep_provenance(self) -> RunLabels:

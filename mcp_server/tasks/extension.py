@@ -88,7 +88,7 @@ class TaskExtension(Extension):
             return await self._make(params.name, arguments, answer)
 
     async def describe(self, task_id: str) -> dict[str, Any]:
-        """Describe a task as it is now.
+        """Describe the present state of a task.
 
         Raises:
             MCPError: There is no such task, or the engine does not answer.

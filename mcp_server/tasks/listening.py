@@ -25,7 +25,7 @@ _MOST_TASKS: Final = 200
 
 
 class TaskNotification(BaseModel):
-    """A task as it is now."""
+    """The present state of a task."""
 
     method: Literal["notifications/tasks"] = "notifications/tasks"
     params: dict[str, Any]

@@ -36,6 +36,20 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Output]:
     return open_it
 
 
+def sweep(parts: list[JobPart]) -> JobStatus:
+    """A running sweep."""
+    return JobStatus(
+        summary="s",
+        job_id=ID,
+        name="sweep",
+        state=JobState.RUNNING,
+        is_done=False,
+        reachable=True,
+        observed_at=NOW,
+        parts=parts,
+    )
+
+
 def row(**changes: object) -> JobRow:
     base = JobRow(
         job_id=ID,
@@ -60,16 +74,7 @@ def test_the_parts_of_a_sweep_keep_id_state_trial_and_value(
         JobPart(name=NAME, state="running", value=0.123456, note=LONG, job_id=ID),
         JobPart(name="trial-2", state="waiting", note=LONG),
     ]
-    status = JobStatus(
-        summary="s",
-        job_id=ID,
-        name="sweep",
-        state=JobState.RUNNING,
-        is_done=False,
-        reachable=True,
-        observed_at=NOW,
-        parts=parts,
-    )
+    status = sweep(parts)
     show_status(status, narrow())
     lines = capsys.readouterr().out.splitlines()
     first = next(line for line in lines if NAME in line)
@@ -170,16 +175,7 @@ def test_a_sweep_that_is_watched_shows_the_running_part(
         JobPart(name="trial-1", state="running", note="step 10 of 60, loss 4.2", job_id=ID),
         JobPart(name="trial-2", state="waiting"),
     ]
-    status = JobStatus(
-        summary="s",
-        job_id=ID,
-        name="sweep",
-        state=JobState.RUNNING,
-        is_done=False,
-        reachable=True,
-        observed_at=NOW,
-        parts=parts,
-    )
+    status = sweep(parts)
     with display_of(narrow(), as_json=False) as show:
         show(status)
     drawn = " ".join(capsys.readouterr().out.split())

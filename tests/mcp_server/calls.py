@@ -1,8 +1,12 @@
 """Calling tools as a client does."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from mcp.client import Client
+
+Submit = Callable[..., Awaitable[dict[str, Any]]]
+"""Submits the config of the fixture `config` with more arguments, and gives the answer."""
 
 
 async def ok(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mcp.client import Client
 
 from flows.core.settings import Settings
 from mcp_server.server import Options, Parts, build_server, make_parts
+from tests.mcp_server.calls import Submit, ok
 from tests.mcp_server.prefect_stub import PrefectServer
 
 
@@ -36,3 +38,12 @@ def config(tmp_path: Path) -> Path:
     path = folder / "tiny.yaml"
     path.write_text("model:\n  model_name: tiny\ntraining:\n  max_steps: 5\n  output_dir: out\n")
     return path
+
+
+@pytest.fixture
+def submit(client: Client, config: Path) -> Submit:
+    async def submit(**arguments: Any) -> dict[str, Any]:
+        given = {"config_path": config.name, "client_cwd": str(config.parent), "dry_run": False}
+        return await ok(client, "run_oumi_job", **(given | arguments))
+
+    return submit

@@ -3,7 +3,6 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,8 @@ from mcp.client import Client
 
 from flows.core.models import JobRequest
 from flows.core.stopwatch import Instant, Stopwatch
-from tests.mcp_server.calls import error, ok
+from tests.mcp_server.calls import Submit, error, ok
 from tests.mcp_server.prefect_stub import PrefectServer
-
-Submit = Callable[..., Awaitable[dict[str, Any]]]
-
-
-@pytest.fixture
-def submit(client: Client, config: Path) -> Submit:
-    async def submit(**arguments: Any) -> dict[str, Any]:
-        given = {"config_path": config.name, "client_cwd": str(config.parent), "dry_run": False}
-        return await ok(client, "run_oumi_job", **(given | arguments))
-
-    return submit
 
 
 async def test_a_dry_run_shows_the_plan_and_starts_nothing(client: Client, config: Path) -> None:

@@ -1,28 +1,15 @@
 """A new job from the frozen config of another one, through the tools."""
 
 import json
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
 from mcp.client import Client
 
 from flows.core.models import JobRequest
-from tests.mcp_server.calls import error, ok
+from tests.mcp_server.calls import Submit, error, ok
 from tests.mcp_server.prefect_stub import PrefectServer
-
-Submit = Callable[..., Awaitable[dict[str, Any]]]
-
-
-@pytest.fixture
-def submit(client: Client, config: Path) -> Submit:
-    async def submit(**arguments: Any) -> dict[str, Any]:
-        given = {"config_path": config.name, "client_cwd": str(config.parent), "dry_run": False}
-        return await ok(client, "run_oumi_job", **(given | arguments))
-
-    return submit
 
 
 def request_of(prefect: PrefectServer, job_id: str | None) -> JobRequest:

@@ -6,7 +6,7 @@ import pytest
 from mcp.client import Client
 
 from flows.core.results.manifest import write_manifest
-from tests.mcp_server.calls import error, ok
+from tests.mcp_server.calls import Submit, error, ok
 from tests.mcp_server.prefect_stub import PrefectServer
 
 
@@ -26,14 +26,8 @@ class Job:
 
 
 @pytest.fixture
-async def job(client: Client, prefect: PrefectServer, config: Path, tmp_path: Path) -> Job:
-    submitted = await ok(
-        client,
-        "run_oumi_job",
-        config_path=config.name,
-        client_cwd=str(config.parent),
-        dry_run=False,
-    )
+async def job(submit: Submit, prefect: PrefectServer, config: Path, tmp_path: Path) -> Job:
+    submitted = await submit()
     log_path = tmp_path / "job" / "log.txt"
     log_path.parent.mkdir()
     prefect.label(submitted["job_id"], log_path=str(log_path))

@@ -2,19 +2,16 @@
 
 import base64
 import math
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mcp.client import Client
 from mcp_types import ImageContent
 
 from flows.core.training.recorder import LOG_SEGMENT, Recorder, record_folder
-from tests.mcp_server.calls import error, ok
+from tests.mcp_server.calls import Submit, error, ok
 from tests.mcp_server.prefect_stub import PrefectServer
 
-Submit = Callable[..., Awaitable[dict[str, Any]]]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -39,14 +36,8 @@ class Job:
 
 
 @pytest.fixture
-async def job(client: Client, prefect: PrefectServer, config: Path, tmp_path: Path) -> Job:
-    submitted = await ok(
-        client,
-        "run_oumi_job",
-        config_path=config.name,
-        client_cwd=str(config.parent),
-        dry_run=False,
-    )
+async def job(submit: Submit, prefect: PrefectServer, tmp_path: Path) -> Job:
+    submitted = await submit()
     return Job(prefect, submitted["job_id"], tmp_path / "job")
 
 

@@ -1,7 +1,7 @@
 """Run the checks that need only files: they take milliseconds, in the server or in the worker."""
 
 from flows.core.checks.contradictions import check_contradictions
-from flows.core.checks.launch import Launch, read_launch
+from flows.core.checks.launch import Launch, read_launch_of
 from flows.core.checks.memory import check_disk, check_memory, room_of
 from flows.core.checks.paths import PathChecks
 from flows.core.checks.processes import check_processes
@@ -47,15 +47,7 @@ def check_files(launch: Launch, *, cloud: str = "") -> FileReport:
 
 def check_request(request: JobRequest, config: ConfigFile) -> list[Finding]:
     """Check the files of a job before it is submitted."""
-    launch = read_launch(
-        config,
-        client_cwd=request.client_cwd,
-        cloud=request.cloud,
-        command=request.command,
-        overrides=request.overrides,
-        envs=request.envs,
-        gpus=request.gpus,
-    )
+    launch = read_launch_of(request, config)
     # A submission without a cloud is for this machine.
     cloud = "" if is_local(request.cloud) else request.cloud
     return check_files(launch, cloud=cloud).findings

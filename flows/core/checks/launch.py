@@ -19,7 +19,7 @@ from flows.core.configs.schema import CONFIG_TYPE, ConfigType
 from flows.core.configs.yaml_lines import Places
 from flows.core.file_names import expand_home
 from flows.core.findings import Finding
-from flows.core.models import Command, GpuCount, OverrideValue
+from flows.core.models import Command, GpuCount, JobRequest, OverrideValue
 from flows.core.names import LOCAL_CLOUD
 
 
@@ -110,6 +110,24 @@ def read_launch(
     else:
         recipe = replace(recipe, processes=1)
     return Launch(Target(cloud or LOCAL_CLOUD), None, [recipe], notes, folder, gpus)
+
+
+def read_launch_of(request: JobRequest, config: ConfigFile) -> Launch:
+    """Read the launch of a job that is, or was, submitted.
+
+    Args:
+        request: What to run.
+        config: Its config.
+    """
+    return read_launch(
+        config,
+        client_cwd=request.client_cwd,
+        cloud=request.cloud,
+        command=request.command,
+        overrides=request.overrides,
+        envs=request.envs,
+        gpus=request.gpus,
+    )
 
 
 def _is_unset_cloud(problem: Problem) -> bool:

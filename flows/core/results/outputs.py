@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from flows.core.checks.launch import Launch, read_launch
+from flows.core.checks.launch import Launch, read_launch_of
 from flows.core.checks.recipe import Recipe
 from flows.core.configs.clouds import is_local
 from flows.core.configs.plan import with_own_output, with_plain_paths
@@ -71,14 +71,7 @@ def _with_own_folder(request: JobRequest, config: ConfigFile, folder: str) -> Jo
 
 
 def _of_config(request: JobRequest, config: ConfigFile) -> Outputs:
-    launch = read_launch(
-        config,
-        client_cwd=request.client_cwd,
-        cloud=request.cloud,
-        command=request.command,
-        overrides=request.overrides,
-        envs=request.envs,
-    )
+    launch = read_launch_of(request, config)
     is_here = is_local(request.cloud)
     found = [_output(recipe, launch, is_here=is_here) for recipe in launch.recipes]
     unique = {output.path: output for output in found if output is not None}
