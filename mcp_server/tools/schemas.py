@@ -12,8 +12,9 @@ _NAMES: Final = ("properties", "$defs")
 def of_arguments(schema: object) -> object:
     """Shorten the schema of arguments: a model reads all of it for every tool.
 
-    Drop titles, and the defaults null, false, "", [] and {}: optional arguments may be left out.
-    So does the bound that a text is not empty, which holds all the same.
+    Drop titles, the defaults null, false, "", [] and {}, and null as a value of an optional
+    argument: it may be left out, and null is accepted all the same. So is the bound that a text is
+    not empty left out, which holds all the same.
     Write definitions where they are used, as some clients need.
     """
     definitions = cast("dict[str, Any]", schema).get("$defs", {})
@@ -32,29 +33,54 @@ def _of_arguments(schema: object, definitions: dict[str, Any]) -> object:
     short: dict[str, Any] = {}
     for key, value in entries.items():
         if key == "properties":
-            short[key] = {name: _of_arguments(part, definitions) for name, part in value.items()}
+            short[key] = {name: _of_argument(part, definitions) for name, part in value.items()}
         elif not (
             key in ("title", "$defs")
             or (key == "default" and (value in _EMPTY or value is False))
-            or (key == "additionalProperties" and value is True)
+            or (key == "additionalProperties" and (value is True or _takes_any_value(value)))
             or (key == "minLength" and value == 1)
         ):
             short[key] = _of_arguments(value, definitions)
     return _nullable(_scalar(short))
 
 
+def _of_argument(schema: dict[str, Any], definitions: dict[str, Any]) -> object:
+    short = _of_arguments(schema, definitions)
+    return _without_null(short) if _is_optional(schema) else short
+
+
+def _takes_any_value(schema: object) -> bool:
+    """Whether a schema is that of a value of YAML: null, a scalar or a list of them."""
+    return isinstance(schema, dict) and len(cast("dict[str, Any]", schema).get("anyOf", [])) >= 5
+
+
+def _is_optional(argument: dict[str, Any]) -> bool:
+    return argument.get("default", argument) is None
+
+
+def _without_null(argument: object) -> object:
+    """Leave null out of the types, or out of the choices, of an argument."""
+    schema = cast("dict[str, Any]", argument)
+    match schema.get("type"):
+        case [kind, "null"]:
+            return {**schema, "type": kind}
+        case [*kinds, "null"]:
+            return {**schema, "type": kinds}
+        case _:
+            pass
+    choices = [choice for choice in schema.get("anyOf", []) if choice != _NULL]
+    if len(choices) != 1:
+        return {**schema, "anyOf": choices} if choices else schema
+    return {**choices[0], **_without(schema, "anyOf")}
+
+
 def of_results(schema: object) -> object:
     """Shorten the schema of results: clients fetch it for every tool.
 
-    Drop titles, defaults (every field is present), the format of times, and the descriptions of the
-    summary and of nested parts.
+    Drop titles, descriptions, defaults (every field is present) and the format of times. The
+    docstrings of the results' models describe the fields.
     """
-    root = cast("dict[str, Any]", _of_results(schema))
-    root.get("properties", {}).get("summary", {}).pop("description", None)
-    parts = cast("dict[str, object]", root.get("$defs", {}))
-    if parts:
-        root["$defs"] = {name: _drop_descriptions(part) for name, part in parts.items()}
-    root.pop("description", None)
+    root = cast("dict[str, Any]", _of_results(_drop_descriptions(schema)))
     return {**root, "additionalProperties": False}
 
 
