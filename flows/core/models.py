@@ -272,6 +272,16 @@ class ClusterEnd(Answer):
     state: Literal["stopped", "gone"]
 
 
+class Pruned(Answer):
+    """Ended jobs that were removed with their files, or would be."""
+
+    done: bool = Field(description="False: a preview that changed nothing.")
+    ended_before: datetime
+    runs: int = Field(description="Jobs; a pipeline or a sweep counts once.")
+    files: int = Field(description="Folders and files of jobs on the worker's machine.")
+    file_bytes: int = Field(description="Their size.")
+
+
 class ExternalJob(Answer):
     """One observation of a job that oumi-flows did not launch, by the launcher's own id."""
 

@@ -53,6 +53,8 @@ LIST_CLUSTERS_FLOW: Final = "list-clusters"
 STOP_CLUSTER_FLOW: Final = "stop-cluster"
 DOWN_CLUSTER_FLOW: Final = "down-cluster"
 
+PRUNE_FLOW: Final = "prune"
+
 CALL_TAG: Final = "oumi-call"
 """Tag of every flow run that answers a question; it is no job."""
 

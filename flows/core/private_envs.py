@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import os
 import re
 import secrets
 from collections.abc import Mapping
@@ -18,8 +19,14 @@ CARRIED: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY", "OPENAI
 """Variables of the process that submits a job which the job gets, too."""
 
 _REFERENCE: Final = re.compile(r"oumi-flows-(?P<kind>private|carried):(?P<digest>[0-9a-f]{32})")
+KEY_FILE: Final = "key"
 _NAME: Final = re.compile(r"[A-Za-z_]\w*")
 _BYTES: Final = 200_000
+
+
+def find_references(text: str) -> set[str]:
+    """Find the digests of the values that a text refers to, such as a run's parameters."""
+    return {matched["digest"] for matched in _REFERENCE.finditer(text)}
 
 
 def is_reference(value: str) -> bool:
@@ -73,6 +80,7 @@ class PrivateEnvs:
             try:
                 path = self._folder / matched["digest"]
                 revealed[name] = read_regular_file(path, limit=_BYTES).decode()
+                _mark_used(path)
             except OSError as error:
                 if matched["kind"] == "private":
                     raise InvalidConfig(
@@ -96,12 +104,21 @@ class PrivateEnvs:
         # The same value has the same name, which tells nothing of it without the key.
         digest = hmac.new(self._key(), value.encode(), hashlib.sha256).hexdigest()[:32]
         path = self._folder / digest
-        if not path.exists():
+        if not _mark_used(path):
             write_private(path, value)
         return f"oumi-flows-{kind}:{digest}"
 
     def _key(self) -> bytes:
-        path = self._folder / "key"
+        path = self._folder / KEY_FILE
         if not path.exists():
             write_private(path, secrets.token_hex(32))
         return read_regular_file(path, limit=_BYTES)
+
+
+def _mark_used(path: Path) -> bool:
+    """Note on a value's file that it was used now; False if there is none."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True

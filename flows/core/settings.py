@@ -44,6 +44,12 @@ class Settings(BaseSettings):
         le=1,
         description="Share of the machine's memory that must be free for it to start.",
     )
+    keep_days: float = Field(
+        default=90.0,
+        ge=0,
+        description="Days that ended jobs stay, with their logs; 0: for ever. Models and "
+        "checkpoints always stay.",
+    )
     poll_min_seconds: float = Field(
         default=0.25, gt=0, description="Shortest interval between two checks of a cluster."
     )

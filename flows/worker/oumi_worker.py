@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
+from flows.answers.pruning import prune_old_files
 from flows.core import names
 from flows.core.foreign_errors import note_defects
 from flows.core.run_labels import RunLabels
@@ -51,6 +53,7 @@ from flows.worker.schedule_overlap import LONGEST_QUEUE
 
 _LOST_SWEEPS = 3
 """One of so many looks also searches for runs that have lost their work pool."""
+_PRUNE_SECONDS = 86_400.0
 _STEP_SECONDS = 5.0
 """How far the wall clock must go back at once to count as set back."""
 _API_ERRORS = (httpx.HTTPError, TimeoutError)
@@ -135,6 +138,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         """Begin to load Oumi, to observe cancels and to look for orphaned runs."""
         await super().setup()
         interval, sweep = self._settings.worker_poll_seconds, self._intervals.sweep
+        prune = partial(prune_old_files, self.client, self._settings)
         self._loops = [
             asyncio.create_task(self._warm_up(), name="warm up"),
             asyncio.create_task(self._news.follow(), name="news"),
@@ -146,6 +150,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             asyncio.create_task(self._forever(self._adopt_orphans, sweep), name="orphans"),
             asyncio.create_task(self._forever(self._observe_clock, sweep), name="clock"),
             asyncio.create_task(self._forever(self._observe_deletions, sweep), name="deletions"),
+            asyncio.create_task(self._forever(prune, _PRUNE_SECONDS), name="prune"),
         ]
 
     async def teardown(self, *exc_info: Any) -> None:

@@ -23,6 +23,7 @@ from mcp_server.cli.family_commands import FamilyCommands
 from mcp_server.cli.job_commands import JobCommands
 from mcp_server.cli.note_command import NoteCommand
 from mcp_server.cli.output import Output
+from mcp_server.cli.prune_command import PruneCommand
 from mcp_server.cli.result_commands import ResultCommands
 from mcp_server.cli.schedule_commands import ScheduleCommands
 from mcp_server.cli.serve import serve
@@ -121,6 +122,7 @@ def build_app(backend: Backend, output: Output, settings: Settings) -> typer.Typ
         CompareCommand(backend, output),
         NoteCommand(backend, output),
         EngineCommands(backend, output),
+        PruneCommand(backend, output),
         ServiceCommand(backend, output),
     ):
         commands.add_to(app)

@@ -10,6 +10,9 @@ from mcp_server.engine.values import Connection
 
 _NOT_FOR_OTHERS: Final = "http_token"
 
+_LEAST_KEPT_SECONDS: Final = 3601
+"""Prefect refuses an hour and less."""
+
 _QUIET: Final = {"DO_NOT_TRACK": "1", "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
 
 # For a server that only we use. Prefect 3.9.1; the defaults are in parentheses.
@@ -31,6 +34,15 @@ _SERVER: Final = {
 }
 
 
+def _keep_runs(days: float) -> dict[str, str]:
+    """Let Prefect delete ended runs after so many days, with their logs and artifacts."""
+    seconds = max(_LEAST_KEPT_SECONDS, days * 86_400)
+    return {
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": f"{seconds:.0f}",
+    }
+
+
 def client_environment(
     connection: Connection, files: EngineFiles, environ: Mapping[str, str]
 ) -> dict[str, str]:
@@ -49,15 +61,27 @@ def client_environment(
 
 
 def server_environment(
-    connection: Connection, files: EngineFiles, environ: Mapping[str, str]
+    connection: Connection,
+    files: EngineFiles,
+    environ: Mapping[str, str],
+    *,
+    keep_days: float = 0,
 ) -> dict[str, str]:
-    """The whole environment of the embedded server."""
+    """The whole environment of the embedded server.
+
+    Args:
+        connection: Where it serves.
+        files: Where its files are.
+        environ: The person's environment.
+        keep_days: How long it keeps ended runs, at least an hour; 0: for ever.
+    """
     origin = connection.api_url.removesuffix("/api")
     return {
         **_inherit(environ, embedded=True),
         **proxy_changes(environ),
         **_QUIET,
         **_SERVER,
+        **(_keep_runs(keep_days) if keep_days else {}),
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "PREFECT_HOME": str(files.prefect_home),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{files.database}",

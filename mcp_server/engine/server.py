@@ -106,7 +106,12 @@ class Server:
             connection = _connection(port, auth, None)
             process = spawn_detached(
                 python_command(_MODULE, str(self._files.folder), str(port), str(listener.fileno())),
-                env=server_environment(connection, self._files, self._environ),
+                env=server_environment(
+                    connection,
+                    self._files,
+                    self._environ,
+                    keep_days=self._settings.keep_days,
+                ),
                 cwd=self._files.folder,
                 log=self._files.server_log,
                 log_offset=offset,

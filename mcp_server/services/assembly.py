@@ -15,6 +15,7 @@ from mcp_server.services.data_preview import DataPreviewService
 from mcp_server.services.families.pipelines import PipelineService
 from mcp_server.services.families.sweeps import SweepService
 from mcp_server.services.jobs.service import JobService
+from mcp_server.services.pruning import PruneService
 from mcp_server.services.results.collecting import CollectService
 from mcp_server.services.results.reading import ResultsService
 from mcp_server.services.schedules.service import ScheduleService, make_schedules
@@ -40,6 +41,7 @@ class Services:
     data: DataPreviewService
     results: ResultsService
     collect: CollectService
+    prune: PruneService
 
 
 def make_gateway(settings: Settings, engine: EngineSource) -> PrefectGateway:
@@ -79,4 +81,5 @@ def make_services(settings: Settings, gateway: PrefectGateway, *, fetches: bool 
         data=DataPreviewService(calls),
         results=ResultsService(gateway, snapshots_dir=snapshots_dir, home=settings.home),
         collect=CollectService(gateway, snapshots_dir=snapshots_dir),
+        prune=PruneService(calls, keep_days=settings.keep_days),
     )

@@ -1,4 +1,8 @@
+from datetime import timedelta
 from pathlib import Path
+
+import pytest
+from prefect.settings.models.server.services import ServerServicesDBVacuumSettings
 
 from flows.core.settings import Settings
 from mcp_server.engine.environment import (
@@ -52,3 +56,21 @@ def test_requests_to_the_loopback_are_kept_from_a_proxy() -> None:
 
     assert ours["no_proxy"] == ours["NO_PROXY"] == "intranet,127.0.0.1,localhost,::1"
     assert "no_proxy" not in client_environment(CONNECTION, FILES, {})
+
+
+@pytest.mark.parametrize(
+    ("days", "kept", "what"),
+    [
+        (30.0, timedelta(days=30), {"events", "flow_runs", "orphans"}),
+        (0.01, timedelta(seconds=3601), {"events", "flow_runs", "orphans"}),
+        (0, timedelta(days=90), {"events"}),
+    ],
+)
+def test_the_server_removes_old_runs_after_the_days_that_a_person_chose(
+    days: float, kept: timedelta, what: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in server_environment(CONNECTION, FILES, {}, keep_days=days).items():
+        monkeypatch.setenv(name, value)
+    vacuum = ServerServicesDBVacuumSettings()
+    assert vacuum.retention_period == kept
+    assert vacuum.enabled_vacuum_types == what

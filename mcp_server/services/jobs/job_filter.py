@@ -71,7 +71,7 @@ class JobFilter:
             InvalidArgument: `since` is no time, or there is no such status.
         """
         _check_status(given.get("status") or "all")
-        after = _read_since(given.get("since") or "", now or datetime.now(UTC))
+        after = read_since(given.get("since") or "", now or datetime.now(UTC))
         return cls(**given, after=after)
 
     @property
@@ -173,7 +173,7 @@ def _check_status(status: str) -> None:
         raise InvalidArgument(f"there is no status {status!r}", f"Use one of {', '.join(known)}")
 
 
-def _read_since(text: str, now: datetime) -> datetime | None:
+def read_since(text: str, now: datetime) -> datetime | None:
     """Read a time or a length of time; None: `text` is empty.
 
     Raises:
@@ -188,7 +188,7 @@ def _read_since(text: str, now: datetime) -> datetime | None:
         at = datetime.fromisoformat(text)
     except (ValueError, OverflowError) as error:
         raise InvalidArgument(
-            f"since {text[:40]!r} is no time",
+            f"{text[:40]!r} is no time",
             "Give an ISO time such as 2026-11-30T12:00:00Z, or how long ago: 30m, 2h, 3d, 1w",
         ) from error
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
