@@ -3,7 +3,9 @@
 import asyncio
 import os
 import random
+import shutil
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import psutil
 from mcp.types import CallToolResult
 
 from mcp_server.engine import Engine
@@ -19,6 +22,10 @@ from tests.support.jobs import job_config
 from tests.support.reconnecting_client import ReconnectingClient
 from tests.support.shifted_clock import ShiftedClock
 
+can_cut_connections = shutil.which("ss") is not None and os.geteuid() == 0
+"""Whether a test may abort connections of other processes."""
+
+_HOST = "flows.launcher.local.warm.host"
 _LIVE_JOBS = 6
 _RECOVERY_SECONDS = 150.0
 # Back by little only: what was due waits until the clock is there again.
@@ -49,11 +56,13 @@ _LAST_LINE = {Script.SUCCEEDS: "exit 0", Script.FAILS: "exit 3", Script.STAYS: "
 
 
 class Fault(StrEnum):
-    """What happens to the processes behind the jobs; all but the last are kills."""
+    """What happens to the processes behind the jobs; all but the last two are kills."""
 
     MCP_SERVER = "mcp server"
     WORKER = "worker"
     PREFECT_SERVER = "prefect server"
+    WARM_HOST = "warm host"
+    CONNECTIONS = "connections of the worker cut"
     CLOCK = "clock set"
 
 
@@ -189,11 +198,36 @@ async def kill(fault: Fault, *, engine: Engine, client: ReconnectingClient) -> b
     if fault is Fault.MCP_SERVER:
         return client.kill_server()
     status = await asyncio.to_thread(engine.status)
-    process = status.worker if fault is Fault.WORKER else status.server
+    process = status.server if fault is Fault.PREFECT_SERVER else status.worker
     if process.pid is None or not process.alive:
         return False
-    os.kill(process.pid, signal.SIGKILL)
+    try:
+        if fault is Fault.WARM_HOST:
+            return _kill_warm_host(process.pid)
+        if fault is Fault.CONNECTIONS:
+            return can_cut_connections and _cut_connections(process.pid)
+        os.kill(process.pid, signal.SIGKILL)
+    except psutil.NoSuchProcess:  # another fault was quicker
+        return False
     return True
+
+
+def _kill_warm_host(worker: int) -> bool:
+    """Kill the warm host of a worker; whether it has one."""
+    for child in psutil.Process(worker).children():
+        if _HOST in " ".join(child.cmdline()):
+            child.kill()
+            return True
+    return False
+
+
+def _cut_connections(worker: int) -> bool:
+    """Abort the connections of a worker, its websocket among them; whether it has any."""
+    connections = psutil.Process(worker).net_connections("tcp")
+    ports = [str(one.laddr.port) for one in connections if one.status == psutil.CONN_ESTABLISHED]
+    for port in ports:
+        subprocess.run(["ss", "-K", "sport", "=", port], check=True, capture_output=True)
+    return bool(ports)
 
 
 def _ran(job: Job) -> bool:
