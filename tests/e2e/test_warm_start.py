@@ -1,13 +1,15 @@
 """Trainings that start from the warm host equal those that start cold."""
 
+import asyncio
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import psutil
 import pytest
 from safetensors.numpy import load_file
 
@@ -19,6 +21,9 @@ from tests.support.stack import REPOSITORY, Stack
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
+MANY = 200
+SLOTS = 4
 
 SHORT = {"training.max_steps": 10, "training.save_steps": 5, "training.eval_steps": 1000}
 OUMI = {
@@ -38,11 +43,12 @@ def warm_stack(
     """An engine whose worker keeps a warm host."""
     monkeypatch.setenv("OUMI_FLOWS_WARM_START", "on")
     monkeypatch.setenv("OUMI_FLOWS_WARM_FREE_MEMORY", "0.05")
+    monkeypatch.setenv("OUMI_FLOWS_LOCAL_SLOTS", str(SLOTS))
     home = tmp_path / "home"
     monkeypatch.setenv("OUMI_FLOWS_HOME", str(home))
     prepared.copy_to(home)
     env = dict(os.environ)
-    engine = Engine(Settings(home=home, engine_timeout_seconds=180), environ=env)
+    engine = Engine(Settings(home=home, local_slots=SLOTS, engine_timeout_seconds=180), environ=env)
     try:
         connection = engine.ensure()
         engine.up(wait_for_worker=True)
@@ -126,3 +132,58 @@ async def test_commands_in_scripts_start_warm_too(
         log = await session.call("get_job_logs", job_id=job_id, lines=1000)
         assert "no/model" in log["logs"]
         assert "launcher/local/warm" not in log["logs"]
+
+
+class Host(NamedTuple):
+    """What the warm host and the worker hold, and the ended processes that are not collected."""
+
+    rss_mib: float
+    files: int
+    worker_files: int
+    zombies: int
+
+
+def look_at_host(engine: Engine) -> Host:
+    worker = psutil.Process(engine.status().worker.pid)
+    host = next(
+        child
+        for child in worker.children()
+        if "flows.launcher.local.warm.host" in " ".join(child.cmdline())
+    )
+    children = [*worker.children(recursive=True), *host.children()]
+    return Host(
+        rss_mib=host.memory_info().rss / 2**20,
+        files=host.num_fds(),
+        worker_files=worker.num_fds(),
+        zombies=sum(child.status() == psutil.STATUS_ZOMBIE for child in children),
+    )
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+async def test_many_warm_jobs_leave_nothing_behind(warm_stack: Stack, config: Path) -> None:
+    seen: dict[int, Host] = {}
+    async with mcp_session(warm_stack) as session:
+        one_step = {**SHORT, "training.max_steps": 1}
+
+        async def run(number: int) -> dict[str, Any]:
+            overrides = {**one_step, "training.output_dir": str(config.parent / f"many-{number}")}
+            return await ended(session, await session.submit(config, overrides=overrides))
+
+        async def is_warm() -> bool:
+            return (await run(0))["usage"]["start"] == "warm"
+
+        await eventually(is_warm, timeout=240)
+        for first in range(1, MANY + 1, SLOTS):
+            jobs = await asyncio.gather(*map(run, range(first, first + SLOTS)))
+            assert {(job["state"], job["usage"]["start"]) for job in jobs} == {
+                ("succeeded", "warm")
+            }
+            seen[first + SLOTS - 1] = look_at_host(warm_stack.engine)
+    print(*(f"\n{count} jobs: {host}" for count, host in seen.items() if count % 40 == 0))
+    early, late = seen[40], seen[MANY]
+    assert late.rss_mib < early.rss_mib + 5
+    assert late.files == early.files
+    # Connections to the Prefect server come and go.
+    assert late.worker_files < early.worker_files + 20
+    assert late.zombies == 0
