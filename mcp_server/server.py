@@ -36,7 +36,7 @@ from flows.core.errors import InvalidArgument
 from flows.core.settings import Settings
 from mcp_server.docs_index.keeper import DocsKeeper
 from mcp_server.engine_keeper import EngineKeeper, Ensure
-from mcp_server.guidance import read_offered
+from mcp_server.guidance import read_guidance, read_offered
 from mcp_server.prompts import prompts
 from mcp_server.resources import add_resources
 from mcp_server.services.assembly import Services, make_gateway, make_services
@@ -80,6 +80,7 @@ class Options:
         toolsets: Offer only these groups of tools; empty: every group.
         token_verifier: Checks the bearer token of each HTTP request.
         auth: Who issues the tokens.
+        ssh_host: This machine's name, if the client reaches it over ssh.
         on_stopped: Called when the server has cleaned up after itself.
     """
 
@@ -87,6 +88,7 @@ class Options:
     toolsets: Sequence[str] = ()
     token_verifier: TokenVerifier | None = None
     auth: AuthSettings | None = None
+    ssh_host: str = ""
     on_stopped: Callable[[], None] = lambda: None
 
 
@@ -156,9 +158,7 @@ class OumiServer(MCPServer[None]):
         super().__init__(
             name="oumi-flows",
             title="Oumi Flows",
-            instructions=" ".join(
-                read_offered("instructions", [tool.name for tool in tools]).split()
-            ),
+            instructions=_write_instructions(tools, ssh_host=options.ssh_host),
             version=version("oumi-flows"),
             tools=list(tools),
             log_level="WARNING",
@@ -278,6 +278,13 @@ class OumiServer(MCPServer[None]):
     ) -> EmptyResult:
         self._watcher.unsubscribe(params.uri, _client(ctx))
         return EmptyResult()
+
+
+def _write_instructions(tools: Sequence[Tool], *, ssh_host: str) -> str:
+    """Write what a client's model reads first."""
+    offered = read_offered("instructions", [tool.name for tool in tools])
+    over_ssh = read_guidance("over_ssh", host=ssh_host) if ssh_host else ""
+    return " ".join(f"{offered} {over_ssh}".split())
 
 
 def _list(names: Iterable[str]) -> str:

@@ -16,7 +16,8 @@ from mcp_server.services.jobs.service import JobService, Until
 from mcp_server.services.jobs.status import progress_words
 
 _LINE_SECONDS: Final = 10.0
-"""Where no bar can be drawn: how often progress is worth a line."""
+_LONGEST_LINE_SECONDS: Final = 600.0
+"""Where no bar can be drawn: how soon progress alone is worth a line, at first and at the most."""
 _PAGE_LINES: Final = 2000
 _FULL_PAGE: Final = 10_000
 """Characters; after a page as long as this there is likely to be more already."""
@@ -145,7 +146,7 @@ def display_of(output: Output, *, as_json: bool) -> Generator[Show]:
 
 
 class Lines:
-    """A line for each change of state, and now and then for progress.
+    """A line for each change of state or health, and ever more seldom for progress alone.
 
     Args:
         output: Where they are written.
@@ -157,14 +158,18 @@ class Lines:
         self._now = now
         self._last: tuple[object, ...] | None = None
         self._written_at = 0.0
+        self._pause_seconds = _LINE_SECONDS
 
     def show(self, status: JobStatus) -> None:
         """Write the line if one is due. The caller shows the end of the job."""
         parts = tuple(part.state for part in status.parts)
-        stage = (status.state, status.attempt, status.reachable, parts)
-        is_due = self._now() - self._written_at >= _LINE_SECONDS
-        if status.is_done or (stage == self._last and not is_due):
+        stage = (status.state, status.attempt, status.reachable, status.health, parts)
+        is_news = stage != self._last
+        if status.is_done or not (is_news or self._now() - self._written_at >= self._pause_seconds):
             return
+        self._pause_seconds = (
+            _LINE_SECONDS if is_news else min(2 * self._pause_seconds, _LONGEST_LINE_SECONDS)
+        )
         self._last = stage
         self._written_at = self._now()
         self._output.line(status.summary)

@@ -12,6 +12,7 @@ from flows.core.states import Health, JobState
 from mcp_server.cli.output import Output
 from mcp_server.cli.times import say_when, write_duration, write_instant
 from mcp_server.engine import EngineFinding, EngineSeverity, EngineStatus
+from mcp_server.over_ssh import how_to_open
 from mcp_server.services.catalog import ConfigSearch
 from mcp_server.services.jobs.results import JobList, JobRow, Submission
 from mcp_server.services.jobs.status import step_words
@@ -289,6 +290,7 @@ def show_engine(status: EngineStatus, output: Output) -> None:
             ("worker log", worker.log_path or "" if worker.pid else ""),
             ("memory", _memory([server.rss_bytes, worker.rss_bytes])),
             ("Prefect UI", status.ui_url or ""),
+            ("first, there", how_to_open(status.ui_url)),
             ("UI log-in", f"the one line in {status.auth_path}" if status.auth_path else ""),
         ]
     )

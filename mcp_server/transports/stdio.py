@@ -9,6 +9,7 @@ import anyio
 
 from flows.core.settings import Settings
 from mcp_server.engine_keeper import Ensure
+from mcp_server.over_ssh import find_ssh_host
 from mcp_server.server import Options, build_server, make_parts
 
 
@@ -25,7 +26,12 @@ class StdioServer:
     def __init__(
         self, settings: Settings, ensure: Ensure, *, read_only: bool, toolsets: Sequence[str]
     ) -> None:
-        options = Options(read_only=read_only, toolsets=toolsets, on_stopped=self._on_stopped)
+        options = Options(
+            read_only=read_only,
+            toolsets=toolsets,
+            on_stopped=self._on_stopped,
+            ssh_host=find_ssh_host(os.environ),
+        )
         self._server = build_server(make_parts(settings, ensure), options)
         self._signalled = False
 

@@ -8,7 +8,7 @@ import pytest
 
 from flows.core.errors import EngineUnavailable
 from flows.core.models import JobProgress, JobStatus
-from flows.core.states import JobState
+from flows.core.states import Health, JobState
 from mcp_server.cli.following import Lines, Patience, display_of
 from mcp_server.cli.output import Output
 from tests.cli.conftest import Step, Terminal
@@ -136,13 +136,25 @@ def test_watch_of_a_job_that_cannot_be_seen_at_first_fails(terminal: Terminal, j
     assert terminal("watch", job_id).code == 5
 
 
-def test_progress_alone_is_worth_a_line_only_now_and_then(
+def test_progress_alone_is_worth_a_line_ever_more_seldom(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    times = iter([0.0, 0.0, 1.0, 9.9, 10.1, 10.1])
-    lines = Lines(Output(), now=lambda: next(times))
-    for _ in range(4):
+    now = 0.0
+    lines = Lines(Output(), now=lambda: now)
+    written: list[float] = []
+    while now < 3 * 3600:
         lines.show(RUNNING)
+        if capsys.readouterr().out:
+            written.append(now)
+        now += 1.0
+    assert written[:5] == [0.0, 10.0, 30.0, 70.0, 150.0]
+    assert len(written) < 30
+
+
+def test_a_change_of_health_is_news(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(Output(), now=lambda: 0.0)
+    for health in (Health.OK, Health.OK, Health.BAD):
+        lines.show(RUNNING.model_copy(update={"health": health}))
     assert capsys.readouterr().out.count("\n") == 2
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import socket
 import stat
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -74,8 +75,19 @@ def resolve_config_path(
             f"{path} cannot be looked up ({error.strerror})", "Check the path and its folders"
         ) from error
     if not exists:
-        raise ConfigNotFound(f"there is no file {path}", _near_misses(path))
+        raise _not_found(path)
     return path
+
+
+def _not_found(path: Path) -> ConfigNotFound:
+    """Describe a missing file; without its folder, it may be on the client's machine."""
+    if path.parent.is_dir():
+        return ConfigNotFound(f"there is no file {path}", _near_misses(path))
+    machine = socket.gethostname()
+    return ConfigNotFound(
+        f"there is no file {path} on {machine}, where this server runs, nor its folder",
+        f"Give the path of a file on {machine}",
+    )
 
 
 def read_config(path: Path) -> ConfigFile:
@@ -164,7 +176,11 @@ def find_client_folder(client_cwd: str) -> Path:
     try:
         mode = folder.stat().st_mode
     except FileNotFoundError as error:
-        raise InvalidArgument(f"client_cwd {client_cwd!r} does not exist", next_step) from error
+        machine = socket.gethostname()
+        raise InvalidArgument(
+            f"client_cwd {client_cwd!r} does not exist on {machine}, where this server runs",
+            f"Give the absolute path of a folder on {machine}",
+        ) from error
     except OSError as error:
         raise InvalidArgument(
             f"client_cwd {client_cwd!r} cannot be looked up ({error.strerror})", next_step
