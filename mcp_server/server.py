@@ -107,7 +107,7 @@ def build_server(parts: Parts, options: Options) -> "OumiServer":
     """
     offered: dict[str, list[Tool]] = {}
     groups: dict[str, list[Tool]] = {
-        "jobs": JobTools(parts.jobs).tools(),
+        "jobs": JobTools(parts.jobs, parts.waiter).tools(),
         "training": [
             *TrainingTools(parts.metrics, parts.diagnosis, parts.data).tools(),
             *ResultTools(parts.results, parts.collect).tools(),
@@ -150,7 +150,7 @@ class OumiServer(MCPServer[None]):
         bus = InMemorySubscriptionBus()
         self._parts = parts
         self._bus = bus
-        waits = JobWaits(parts.gateway, parts.jobs)
+        waits = JobWaits(parts.gateway, parts.jobs, parts.waiter)
         self._tasks = TaskExtension(waits, read_only=options.read_only)
         self._watcher = JobWatcher(
             parts.gateway, publish=lambda uri: bus.publish(ResourceUpdated(uri=uri))

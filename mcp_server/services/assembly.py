@@ -15,6 +15,7 @@ from mcp_server.services.data_preview import DataPreviewService
 from mcp_server.services.families.pipelines import PipelineService
 from mcp_server.services.families.sweeps import SweepService
 from mcp_server.services.jobs.service import JobService
+from mcp_server.services.jobs.waiter import JobWaiter
 from mcp_server.services.pruning import PruneService
 from mcp_server.services.results.collecting import CollectService
 from mcp_server.services.results.reading import ResultsService
@@ -30,6 +31,7 @@ class Services:
 
     gateway: PrefectGateway
     jobs: JobService
+    waiter: JobWaiter
     clusters: ClusterService
     checks: CheckService
     catalog: CatalogService
@@ -62,21 +64,24 @@ def make_services(settings: Settings, gateway: PrefectGateway, *, fetches: bool 
     configs = Catalog(OumiLibrary(settings))
     snapshots_dir = settings.snapshots_dir
     calls = WorkerCalls(gateway)
+    jobs = JobService(
+        gateway,
+        snapshots_dir=snapshots_dir,
+        records_dir=settings.records_dir,
+        home=settings.home,
+    )
+    metrics = MetricsService(gateway, calls)
     return Services(
         gateway=gateway,
-        jobs=JobService(
-            gateway,
-            snapshots_dir=snapshots_dir,
-            records_dir=settings.records_dir,
-            home=settings.home,
-        ),
+        jobs=jobs,
+        waiter=JobWaiter(gateway, jobs, metrics),
         clusters=ClusterService(calls, ClusterJobs(gateway)),
         checks=make_checks(settings, gateway, configs),
         catalog=CatalogService(configs, fetches=fetches),
         schedules=make_schedules(settings, gateway),
         pipelines=PipelineService(gateway, snapshots_dir=snapshots_dir),
         sweeps=SweepService(gateway, snapshots_dir=snapshots_dir),
-        metrics=MetricsService(gateway, calls),
+        metrics=metrics,
         diagnosis=DiagnosisService(gateway, calls, snapshots_dir=snapshots_dir, home=settings.home),
         data=DataPreviewService(calls),
         results=ResultsService(gateway, snapshots_dir=snapshots_dir, home=settings.home),

@@ -148,7 +148,9 @@ class TaskExtension(Extension):
 def _waits(tool: str, arguments: dict[str, Any]) -> bool:
     """Whether a call that has just succeeded waits for a job."""
     if tool == WAIT_TOOL:
-        return arguments.get("timeout_seconds") != 0
+        count = len(arguments.get("job_ids") or ()) + bool(arguments.get("job_id"))
+        is_plain = count == 1 and not arguments.get("condition")
+        return is_plain and arguments.get("timeout_seconds") != 0
     return tool in TOOLS and bool(arguments.get("wait"))
 
 

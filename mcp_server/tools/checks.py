@@ -54,8 +54,7 @@ class CheckTools:
     ) -> ConfigValidation:
         """Check a config against Oumi's schema and classes, and list every problem.
 
-        Each with key, line, message and nearest valid name. Use it after changing a config;
-        pre_flight_check also checks what the job needs.
+        Each with key, line, message and nearest valid name. Use it after changing a config.
         """
         return await self._checks.validate(
             config, task_type=task_type, client_cwd=client_cwd, cloud=cloud
@@ -67,14 +66,13 @@ class CheckTools:
         config: Config,
         client_cwd: Folder,
         cloud: Annotated[
-            str, Field(max_length=64, description="Oumi cloud; empty: the one in the job config.")
+            str, Field(max_length=64, description="Empty: that of the job config.")
         ] = "",
         gpus: Annotated[GpuCount | None, Field(description="As run_oumi_job takes.")] = None,
     ) -> PreFlight:
-        """Look for problems that would make a job fail, before it starts; changes nothing.
+        """Look for problems that would make a job fail, before it starts.
 
-        Hub access, data, paths, packages, GPU memory, disk, credentials, scripts and the configs
-        they run. errors block a launch, warnings do not. Use it before every launch on a cloud;
-        run_oumi_job repeats it.
+        Hub access, data, paths, packages, GPU memory, disk, credentials, scripts. errors block a
+        launch, warnings do not. Use it before every launch on a cloud.
         """
         return await self._checks.pre_flight(config, client_cwd=client_cwd, cloud=cloud, gpus=gpus)

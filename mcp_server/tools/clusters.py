@@ -97,8 +97,8 @@ class ClusterTools:
         ) -> ClusterChange:
             """Stop a cluster: its machines cost nothing, its disks stay, its jobs are lost.
 
-            A local cluster is only its jobs: asks before it cancels them, or needs confirm=true;
-            prefer cancel_jobs. Takes minutes: call again until done. Not every cloud supports it.
+            A local cluster is only its jobs: asks before it cancels them, or needs confirm=true.
+            Takes minutes: call again until done.
             """
             if isinstance(consent, AcceptedElicitation) and consent.data.stop:
                 return await self._clusters.stop(cloud, cluster_name)

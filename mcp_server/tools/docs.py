@@ -33,9 +33,7 @@ class DocsTools:
         *,
         query: Annotated[
             Term | list[Term],
-            Field(
-                description="Name (TrainingParams, TrainingParams.optimizer, optimizer) or words."
-            ),
+            Field(description="Name (TrainingParams.optimizer, optimizer) or words."),
         ],
         module: Annotated[Term, Field(description="Only in this module and below.")] = "",
         kind: Annotated[

@@ -14,23 +14,24 @@ from mcp_server.services.jobs.job_filter import JobFilter
 from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.jobs.results import Adoption, JobList, JobLogs, Submission
 from mcp_server.services.jobs.service import JobService, Until
+from mcp_server.services.jobs.waiter import JobWaiter, Mode, WaitAnswer, Wanted
 from mcp_server.tools.arguments import Before
 from mcp_server.tools.edge import always, make_tool, unless_dry_run
-from mcp_server.tools.waiting import WAIT_SECONDS, Wait, wait_for_end, wait_in_call
+from mcp_server.tools.waiting import WAIT_SECONDS, Wait, wait_for_end, wait_for_jobs
 
 JobId = Annotated[
     str,
     Field(
         min_length=1,
         max_length=200,
-        description="Job id, its start (8+), or name.",
+        description="Id, its start (8+), or name.",
     ),
 ]
 Cloud = Annotated[
     str,
-    Field(max_length=64, description="Only for a job not started by oumi-flows."),
+    Field(max_length=64, description="Of a job not started here."),
 ]
-Cluster = Annotated[str, Field(max_length=128, description="Cluster of such a job.")]
+Cluster = Annotated[str, Field(max_length=128, description="Its cluster.")]
 Cursor = Annotated[
     str | None, Field(max_length=4096, description="next_cursor of an earlier answer.")
 ]
@@ -64,10 +65,12 @@ class JobTools:
 
     Args:
         jobs: Use cases of jobs.
+        waiter: Waits for several of them.
     """
 
-    def __init__(self, jobs: JobService) -> None:
+    def __init__(self, jobs: JobService, waiter: JobWaiter) -> None:
         self._jobs = jobs
+        self._waiter = waiter
 
     def tools(self) -> list[Tool]:
         """The tools."""
@@ -119,7 +122,7 @@ class JobTools:
         ctx: Context[Any],
         dry_run: Annotated[
             bool,
-            Field(description="True: only show what would run. False: start it."),
+            Field(description="Only show what would run."),
             Before("job_name"),
         ] = True,
         idempotency_key: Annotated[
@@ -127,7 +130,7 @@ class JobTools:
             Field(
                 min_length=1,
                 max_length=200,
-                description="The same key returns the same job, so a call can be repeated.",
+                description="The same key returns the same job.",
             ),
             Before("overrides"),
         ] = None,
@@ -156,22 +159,39 @@ class JobTools:
     async def wait_for_job(
         self,
         *,
-        job_id: JobId,
         ctx: Context[Any],
+        job_id: Annotated[str, Field(max_length=200, description="As elsewhere.")] = "",
+        job_ids: Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=200)]],
+            Field(max_length=20, description="Several jobs."),
+        ] = [],  # noqa: B006 - pydantic copies it
         until: Annotated[
             Literal["done", "running"], Field(description="What to wait for.")
         ] = "done",
+        mode: Annotated[Literal["any", "all"], Field(description="Of several.")] = "all",
+        condition: Annotated[
+            str,
+            Field(max_length=300, description="Or: step >= 100, eval_loss < 0.5, health bad."),
+        ] = "",
+        cursor: Cursor = None,
         timeout_seconds: Annotated[
             float, Field(ge=0, le=300, description="How long to wait at most.")
         ] = WAIT_SECONDS,
-    ) -> JobStatus:
-        """Wait until a job is done (or running), with progress notifications meanwhile.
+    ) -> WaitAnswer:
+        """Wait for jobs, with progress notifications meanwhile; returns when the time is up, too.
 
-        Returns the current status when the time is up: call again. Use it instead of polling
-        get_job_status.
+        Call again with next_cursor while waiting_for is not empty: events has what happened since
+        then. Use it instead of polling get_job_status.
         """
-        return await wait_in_call(
-            self._jobs, ctx, job_id, until=Until(until), timeout_seconds=timeout_seconds
+        wanted = Wanted(
+            references=[reference for reference in (job_id, *job_ids) if reference],
+            until=Until(until),
+            mode=Mode(mode),
+            condition=condition,
+            cursor=cursor,
+        )
+        return await wait_for_jobs(
+            self._jobs, self._waiter, ctx, wanted, timeout_seconds=timeout_seconds
         )
 
     async def get_job_logs(

@@ -59,8 +59,7 @@ class PipelineTools:
         """Run jobs that depend on each other, e.g. train, evaluate, and infer only if it is good.
 
         overrides, envs and when may refer to other steps: ${train.output_dir},
-        ${evaluate.metrics.exact_match} > 0.8. The job tools work on the whole by its
-        job_id and on each step by its own.
+        ${evaluate.metrics.exact_match} > 0.8. The job tools take the whole or a step.
         """
         if dry_run:
             return await self._pipelines.plan(new)

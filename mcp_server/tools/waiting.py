@@ -11,6 +11,7 @@ from mcp_server.services.families.submissions import FamilySubmission
 from mcp_server.services.jobs.results import Submission
 from mcp_server.services.jobs.service import JobService, Until
 from mcp_server.services.jobs.status import progress_words
+from mcp_server.services.jobs.waiter import JobWaiter, WaitAnswer, Wanted
 from mcp_server.tasks.declared import declares_tasks
 from mcp_server.tools.connections import wait_for_client
 
@@ -38,6 +39,28 @@ async def wait_in_call(
         on_change=Progress(ctx).report,
     )
     return await wait_for_client(ctx, wait)
+
+
+async def wait_for_jobs(
+    jobs: JobService,
+    waiter: JobWaiter,
+    ctx: Context[Any],
+    wanted: Wanted,
+    *,
+    timeout_seconds: float,
+) -> WaitAnswer:
+    """Hold a call until jobs are there or the time is up."""
+    if not wanted.is_plain:
+        wait = waiter.wait(
+            wanted, timeout_seconds=timeout_seconds, on_news=Progress(ctx).report_news
+        )
+        return await wait_for_client(ctx, wait)
+    (reference,) = wanted.references
+    status = await wait_in_call(
+        jobs, ctx, reference, until=wanted.until, timeout_seconds=timeout_seconds
+    )
+    run = await waiter.find(status.job_id)
+    return await waiter.describe(status, run, until=wanted.until, cursor=wanted.cursor)
 
 
 async def wait_for_end(jobs: JobService, ctx: Context[Any], started: Started) -> Started:
@@ -71,3 +94,8 @@ class Progress:
         self._last = max(float(progress.step or 0), self._last + 0.001)
         total = float(progress.max_steps) if progress.max_steps else None
         await self._ctx.report_progress(self._last, total, ", ".join(words))
+
+    async def report_news(self, text: str, there: int, total: int) -> None:
+        """Tell the client what happened to one of several jobs."""
+        self._last = max(float(there), self._last + 0.001)
+        await self._ctx.report_progress(self._last, float(total), text)

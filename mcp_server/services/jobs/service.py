@@ -199,7 +199,7 @@ class JobService:
                 await on_change(status)
                 reported = status
             left = deadline - time.monotonic()
-            if _is_reached(status.state, until) or left <= 0:
+            if is_reached(status.state, until) or left <= 0:
                 return status
             await anyio.sleep(min(interval, left))
             interval = min(interval * _POLL_GROWTH, _LONGEST_POLL_SECONDS)
@@ -391,7 +391,8 @@ def _news(status: JobStatus) -> tuple[object, ...]:
     return (*own, *parts)
 
 
-def _is_reached(state: JobState, until: Until) -> bool:
+def is_reached(state: JobState, until: Until) -> bool:
+    """Whether a job in a state is as far as the one to wait for."""
     # A job that is being cancelled will not run any more.
     on_its_way = until is Until.RUNNING and state in (JobState.RUNNING, JobState.CANCELLING)
     return state.is_terminal or on_its_way

@@ -13,6 +13,7 @@ from mcp_server.prefect_api.models import FlowRun
 from mcp_server.services.jobs.cancelling import Canceller
 from mcp_server.services.jobs.finding import find_job
 from mcp_server.services.jobs.service import JobService, Until
+from mcp_server.services.jobs.waiter import JobWaiter
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Wait:
 
     Attributes:
         run: The job's run.
-        status: The job's status.
+        status: The job's status; once the wait is over, with what happened to the job.
         ended_by: The state that ended the wait; None: it goes on.
     """
 
@@ -36,11 +37,13 @@ class JobWaits:
     Args:
         gateway: Prefect's API.
         jobs: Use cases of jobs.
+        waiter: Adds to a status what happened to its job.
     """
 
-    def __init__(self, gateway: PrefectGateway, jobs: JobService) -> None:
+    def __init__(self, gateway: PrefectGateway, jobs: JobService, waiter: JobWaiter) -> None:
         self._gateway = gateway
         self._jobs = jobs
+        self._waiter = waiter
         self._canceller = Canceller(gateway)
 
     async def find(self, job_id: str) -> FlowRun:
@@ -60,7 +63,10 @@ class JobWaits:
             since: Only states that the job had then or later count.
         """
         ended_by = await self._ended_by(run, until, since)
-        return Wait(run, await self._jobs.observe(run), ended_by)
+        status = await self._jobs.observe(run)
+        if ended_by is not None:
+            status = await self._waiter.describe(status, run, until=until)
+        return Wait(run, status, ended_by)
 
     async def keep_answer(self, run: FlowRun, answer: str) -> None:
         """Keep with its run what a submission answered."""
