@@ -26,6 +26,7 @@ from flows.core.names import (
 from flows.core.run_labels import RunLabels
 from flows.job.run_record import RunRecord
 from flows.job.runtime import current_runtime
+from flows.launcher.port import Clusters
 
 _RETRIES = 3
 _RETRY_DELAYS_SECONDS = [2.0, 10.0, 30.0]
@@ -43,6 +44,14 @@ async def list_clusters(cloud: str = "") -> ClusterList:
         listed = await current_runtime().launcher.clusters(cloud)
     except ClusterUnreachable as error:
         raise ClusterUnreachable(error.what, "Try again once it answers") from error
+    return ClusterList(
+        summary=_summarize(listed, cloud),
+        clusters=listed.clusters,
+        unavailable=listed.unavailable,
+    )
+
+
+def _summarize(listed: Clusters, cloud: str) -> str:
     count = len(listed.clusters)
     summary = f"{count} cluster{'' if count == 1 else 's'}" + (f" on {cloud}." if cloud else ".")
     silent = [
@@ -54,7 +63,7 @@ async def list_clusters(cloud: str = "") -> ClusterList:
         summary += f" Jobs not known yet: {', '.join(silent[:3])}."
     if listed.unavailable:
         summary += f" Not asked: {', '.join(sorted(listed.unavailable))}."
-    return ClusterList(summary=summary, clusters=listed.clusters, unavailable=listed.unavailable)
+    return summary
 
 
 @flow(name=STOP_CLUSTER_FLOW, persist_result=False, description="Stop a cluster, keep its disks.")
@@ -117,13 +126,7 @@ async def _about_to_order(cloud: str, cluster_name: str) -> bool:
     record = RunRecord.current()
     was_ordered = record.labels.ordered
     if not was_ordered:
-        try:
-            await current_runtime().launcher.look_at_cluster(cloud, cluster_name)
-        except ClusterUnreachable as error:
-            raise ClusterUnreachable(
-                f"{error.what.rstrip('. ')}; nothing was changed",
-                "Try again once list_clusters shows the cluster",
-            ) from error
+        await _look(cloud, cluster_name)
         await record.label(RunLabels(ordered=True))
     # A cancel writes its state and then reads the label; this writes the label and then reads the
     # state. So at least one of the two sees the other.
@@ -131,6 +134,17 @@ async def _about_to_order(cloud: str, cluster_name: str) -> bool:
     if record.is_cancelling or record.is_concluded:
         raise Abort(f"The request to end {cluster_name} was cancelled.")
     return was_ordered
+
+
+async def _look(cloud: str, cluster_name: str) -> None:
+    """Look at a cluster before its end is ordered."""
+    try:
+        await current_runtime().launcher.look_at_cluster(cloud, cluster_name)
+    except ClusterUnreachable as error:
+        raise ClusterUnreachable(
+            f"{error.what.rstrip('. ')}; nothing was changed",
+            "Try again once list_clusters shows the cluster",
+        ) from error
 
 
 def _not_confirmed(error: ClusterUnreachable) -> ClusterUnreachable:

@@ -53,16 +53,7 @@ async def external_job(job: JobHandle, end: Literal["no", "cancel", "force"] = "
             f"it is {seen.state}",
             "There is nothing to cancel",
         )
-    await launcher.cancel(handle, force=end == "force")
-    after = await _observe(launcher, handle)
-    if after.state.is_terminal:
-        return _describe(handle, after)
-    return _describe(handle, after).model_copy(
-        update={
-            "summary": f"The cancel of job {job.launcher_job_id} was requested.",
-            "state": JobState.CANCELLING,
-        }
-    )
+    return await _cancel(launcher, handle, force=end == "force")
 
 
 @flow(
@@ -78,35 +69,24 @@ async def external_log(job: JobHandle, part: LogRequest) -> ExternalLog:
         job: The job; without a cluster if its cloud has only one.
         part: Which part.
     """
-    runtime = current_runtime()
     handle = _with_cluster(job)
-    seen = await _observe(runtime.launcher, handle)
-    folder = external_folder(job.cloud, handle.cluster_name, job.launcher_job_id)
-    path = runtime.settings.jobs_dir / folder / "log.txt"
+    seen = await _observe(current_runtime().launcher, handle)
     if seen.log_path is not None:
         path, complete = Path(seen.log_path), True
     else:
-        copy = LogCopy(
-            runtime.launcher, handle, path, interval_seconds=1, intervals=runtime.intervals
-        )
-        complete = await copy.catch_up()
+        path, complete = await _copy_log(handle)
     ended = seen.state.is_terminal and complete
-
     page = await asyncio.to_thread(_read, path, part, final=ended)
-    notes = [page.note] if page.note else []
-    if page.cut_bytes:
-        notes.append(f"{page.cut_bytes:,} bytes were cut")
-    if not complete:
-        notes.append("the log could not be read to its end")
-    return ExternalLog(
-        summary=f"{len(page.lines)} lines.",
-        state=STATE_OF_LAUNCHER[seen.state],
-        lines=page.lines,
-        next_offset=page.next_offset,
-        at_end=ended and page.at_eof,
-        notes=notes,
-        log_path=str(path),
-    )
+    return _describe_page(page, path, seen, complete=complete)
+
+
+async def _copy_log(handle: JobHandle) -> tuple[Path, bool]:
+    """Bring the copy of a log up to date; return its path, and whether that succeeded."""
+    runtime = current_runtime()
+    folder = external_folder(handle.cloud, handle.cluster_name, handle.launcher_job_id)
+    path = runtime.settings.jobs_dir / folder / "log.txt"
+    copy = LogCopy(runtime.launcher, handle, path, interval_seconds=1, intervals=runtime.intervals)
+    return path, await copy.catch_up()
 
 
 def _read(path: Path, part: LogRequest, *, final: bool) -> LogPage:
@@ -118,6 +98,23 @@ def _read(path: Path, part: LogRequest, *, final: bool) -> LogPage:
         max_bytes=part.max_bytes,
         final=final,
         redactor=own_redactor(),
+    )
+
+
+def _describe_page(page: LogPage, path: Path, seen: Observation, *, complete: bool) -> ExternalLog:
+    notes = [page.note] if page.note else []
+    if page.cut_bytes:
+        notes.append(f"{page.cut_bytes:,} bytes were cut")
+    if not complete:
+        notes.append("the log could not be read to its end")
+    return ExternalLog(
+        summary=f"{len(page.lines)} lines.",
+        state=STATE_OF_LAUNCHER[seen.state],
+        lines=page.lines,
+        next_offset=page.next_offset,
+        at_end=seen.state.is_terminal and complete and page.at_eof,
+        notes=notes,
+        log_path=str(path),
     )
 
 
@@ -135,6 +132,19 @@ async def _observe(launcher: Launcher, handle: JobHandle) -> Observation:
             "Give the id as the cluster itself writes it; list_clusters shows its jobs",
         )
     return seen
+
+
+async def _cancel(launcher: Launcher, handle: JobHandle, *, force: bool) -> ExternalJob:
+    await launcher.cancel(handle, force=force)
+    after = await _observe(launcher, handle)
+    if after.state.is_terminal:
+        return _describe(handle, after)
+    return _describe(handle, after).model_copy(
+        update={
+            "summary": f"The cancel of job {handle.launcher_job_id} was requested.",
+            "state": JobState.CANCELLING,
+        }
+    )
 
 
 def _describe(handle: JobHandle, seen: Observation) -> ExternalJob:

@@ -35,12 +35,7 @@ async def preview_data(
         rows: How many rows to show.
     """
     launch = await asyncio.to_thread(_read, config_path, client_cwd)
-    recipe = next((one for one in launch.recipes if one.config_type is ConfigType.TRAINING), None)
-    if recipe is None:
-        raise InvalidArgument(
-            f"{Path(config_path).name} trains nothing",
-            "Name a training config, or a job that trains",
-        )
+    recipe = _training_of(launch, config_path)
     question = DataQuestion(
         content=dict(recipe.data),
         folder=str(recipe.base or launch.client_cwd),
@@ -53,6 +48,16 @@ async def preview_data(
 
 def _read(config_path: str, client_cwd: str) -> Launch:
     return read_launch(read_config(Path(config_path)), client_cwd=client_cwd)
+
+
+def _training_of(launch: Launch, config_path: str) -> Recipe:
+    recipe = next((one for one in launch.recipes if one.config_type is ConfigType.TRAINING), None)
+    if recipe is None:
+        raise InvalidArgument(
+            f"{Path(config_path).name} trains nothing",
+            "Name a training config, or a job that trains",
+        )
+    return recipe
 
 
 def _envs(launch: Launch, recipe: Recipe) -> dict[str, str]:

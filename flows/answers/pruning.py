@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -54,9 +54,17 @@ async def prune(ended_before: datetime, *, dry_run: bool = True) -> Pruned:
         if not dry_run:
             await _delete_runs(client, ended_before)
             await asyncio.to_thread(delete_files, old)
+    return _describe(runs, old, ended_before=ended_before, dry_run=dry_run)
+
+
+def _describe(
+    runs: int, old: Sequence[OldFiles], *, ended_before: datetime, dry_run: bool
+) -> Pruned:
     size = sum(files.size for files in old)
+    what = "Would remove" if dry_run else "Removed"
     return Pruned(
-        summary=_summarize(runs, old, size=size, ended_before=ended_before, dry_run=dry_run),
+        summary=f"{what} {runs} jobs that ended before {ended_before:%Y-%m-%d %H:%M} UTC, and the "
+        f"files of {len(old)} ({size / 1e6:,.1f} MB). Models and checkpoints stay.",
         done=not dry_run,
         ended_before=ended_before,
         runs=runs,
@@ -129,13 +137,3 @@ async def _delete_runs(client: PrefectClient, ended_before: datetime) -> None:
         answer.raise_for_status()
         if not answer.json()["deleted"]:
             return
-
-
-def _summarize(
-    runs: int, old: Iterable[OldFiles], *, size: int, ended_before: datetime, dry_run: bool
-) -> str:
-    what = "Would remove" if dry_run else "Removed"
-    return (
-        f"{what} {runs} jobs that ended before {ended_before:%Y-%m-%d %H:%M} UTC, and the files "
-        f"of {len(list(old))} ({size / 1e6:,.1f} MB). Models and checkpoints stay."
-    )

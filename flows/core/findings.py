@@ -95,7 +95,7 @@ class FindingCode(StrEnum):
 
 
 class Severity(StrEnum):
-    """Whether a finding blocks a launch."""
+    """How bad a finding is; an error that a check finds blocks the launch."""
 
     ERROR = "error"
     WARNING = "warning"

@@ -78,13 +78,18 @@ def is_whole(files: Mapping[str, FileStat], read: Callable[[str], object]) -> bo
         return False
     try:
         content = read(STATE)
-        if not content or not isinstance(content, dict):
-            return False
-        indexes = [name for name in files if _is_any(name, (_INDEX,))]
-        names = {PurePosixPath(name).name for name in weights}
-        return all(_shards(read(name)) <= names for name in indexes)
+        return bool(content) and isinstance(content, dict) and _has_all_shards(files, weights, read)
     except (OSError, ValueError):
         return False
+
+
+def _has_all_shards(
+    files: Iterable[str], weights: Iterable[str], read: Callable[[str], object]
+) -> bool:
+    """Whether every file that an index of weights names is there."""
+    indexes = [name for name in files if _is_any(name, (_INDEX,))]
+    names = {PurePosixPath(name).name for name in weights}
+    return all(_shards(read(name)) <= names for name in indexes)
 
 
 def _is_whole(path: Path) -> bool:

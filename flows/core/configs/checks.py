@@ -81,12 +81,12 @@ def check_config(data: Mapping[str, Any], command: Command, *, name: str = "the 
     problems = config_problems(data, config_type)
     if not problems:
         return
-    kind = "job" if config_type is ConfigType.JOB else command.value
-    article = "an" if kind[0] in "aei" else "a"
-    other = "" if config_type is ConfigType.JOB else _other_type(data, config_type)
+    is_job = config_type is ConfigType.JOB
+    kind = "job" if is_job else command.value
     raise InvalidConfig(
-        f"{name} is not {article} {kind} config: {join_problems(problems)}",
-        other or "Correct these keys",
+        f"{name} is not {'an' if kind[0] in 'aei' else 'a'} {kind} config: "
+        f"{join_problems(problems)}",
+        ("" if is_job else _other_type(data, config_type)) or "Correct these keys",
     )
 
 

@@ -85,16 +85,7 @@ def free_cluster(kind: CloudKind, job_id: str) -> str | None:
 def _connection(
     cloud: str, cluster: str, user: str | None, connections: str, config_path: str
 ) -> JobPlace:
-    if not cluster:
-        known = _connections(connections)
-        fitting = [name for name in known if user in (None, name.partition("@")[0])]
-        if len(fitting) != 1:
-            found = f"{CONNECTIONS_ENV} has {', '.join(known) or 'none'}"
-            raise InvalidConfig(
-                f"{config_path} does not name a Slurm cluster, and {found}",
-                "Give cluster_name as user@host",
-            )
-        cluster = fitting[0]
+    cluster = cluster or _only_connection(connections, user, config_path)
     if not _CONNECTION.fullmatch(cluster):
         raise InvalidConfig(
             f"cluster {cluster!r} of cloud {cloud!r} is not of the form user@host",
@@ -103,6 +94,19 @@ def _connection(
     return JobPlace(
         cluster, _check_user(cluster.partition("@")[0], user, config_path), is_own=False
     )
+
+
+def _only_connection(connections: str, user: str | None, config_path: str) -> str:
+    """The cluster of a job that names none, if only one fits its user."""
+    known = _connections(connections)
+    fitting = [name for name in known if user in (None, name.partition("@")[0])]
+    if len(fitting) != 1:
+        found = f"{CONNECTIONS_ENV} has {', '.join(known) or 'none'}"
+        raise InvalidConfig(
+            f"{config_path} does not name a Slurm cluster, and {found}",
+            "Give cluster_name as user@host",
+        )
+    return fitting[0]
 
 
 def _connections(text: str) -> list[str]:

@@ -27,10 +27,12 @@ def find_working_dir(request: JobRequest, working_dir: object) -> str:
             f"{request.config_path}: working_dir {text!r} is not a folder ({path})",
             "Correct it; a relative one starts from client_cwd",
         )
-    # rsync copies a folder's content instead of the folder if its path ends in a slash or is a
-    # single dot.
-    is_content = text.endswith("/") or (text == "." and kind.copying is Copying.GITIGNORE_EXCLUDES)
-    return f"{str(path).rstrip('/')}/" if is_content else str(path)
+    return f"{str(path).rstrip('/')}/" if _is_content(text, kind) else str(path)
+
+
+def _is_content(text: str, kind: CloudKind) -> bool:
+    """Whether rsync copies the content: if the path ends in a slash or is a single dot."""
+    return text.endswith("/") or (text == "." and kind.copying is Copying.GITIGNORE_EXCLUDES)
 
 
 def _refuse_whole_home(request: JobRequest, kind: CloudKind) -> None:

@@ -84,42 +84,48 @@ def write_out(path: str, environ: Mapping[str, str], *, key: str) -> str:
     Raises:
         InvalidConfig: A variable is not set, or a reference is not to a variable.
     """
-
-    def value(matched: re.Match[str]) -> str:
-        name, default = matched["name"] or matched["inner"].strip(), None
-        if of_environment := _OC_ENV.fullmatch(name):
-            name, default = of_environment["name"], of_environment["default"]
-        elif not name.isidentifier():
-            raise InvalidConfig(
-                f"{key} is {path!r}, and Oumi does not expand {matched[0]}",
-                "Write the path out, or use an environment variable, as in ${oc.env:HOME}",
-            )
-        found = environ.get(name) or (default or "").strip().strip("'\"")
-        if not found:
-            raise InvalidConfig(
-                f"{key} is {path!r}, and the environment variable {name} is not set here",
-                "Set it where the job is submitted, or write the path out",
-            )
-        return found
-
-    text = path
-    for _ in range(_DEEPEST):  # a default may itself be a variable
-        text = _VARIABLE.sub(value, text)
-    if _VARIABLE.search(text):
-        raise InvalidConfig(
-            f"{key} is {path!r}, whose variables refer to each other without end",
-            "Write the path out",
-        )
+    where = f"{key} is {path!r}"
+    text = _write_out_variables(path, environ, where)
     home = environ.get("HOME")
     if home and (text == "~" or text.startswith("~/")):
         return home + text[1:]
     full = os.path.expanduser(text)  # noqa: PTH111 - a path that names no home is refused below
     if full.startswith("~"):
         raise InvalidConfig(
-            f"{key} is {path!r}, which names no home folder of this machine",
+            f"{where}, which names no home folder of this machine",
             "Write the path out, or put ./ before a folder whose name begins with ~",
         )
     return full
+
+
+def _write_out_variables(path: str, environ: Mapping[str, str], where: str) -> str:
+    text = path
+    for _ in range(_DEEPEST):  # a default may itself be a variable
+        text = _VARIABLE.sub(lambda matched: _value(matched, environ, where), text)
+    if _VARIABLE.search(text):
+        raise InvalidConfig(
+            f"{where}, whose variables refer to each other without end", "Write the path out"
+        )
+    return text
+
+
+def _value(matched: re.Match[str], environ: Mapping[str, str], where: str) -> str:
+    """The value of a reference to a variable; `where` begins the error."""
+    name, default = matched["name"] or matched["inner"].strip(), None
+    if of_environment := _OC_ENV.fullmatch(name):
+        name, default = of_environment["name"], of_environment["default"]
+    elif not name.isidentifier():
+        raise InvalidConfig(
+            f"{where}, and Oumi does not expand {matched[0]}",
+            "Write the path out, or use an environment variable, as in ${oc.env:HOME}",
+        )
+    found = environ.get(name) or (default or "").strip().strip("'\"")
+    if not found:
+        raise InvalidConfig(
+            f"{where}, and the environment variable {name} is not set here",
+            "Set it where the job is submitted, or write the path out",
+        )
+    return found
 
 
 def _text(data: Mapping[str, Any], key: str) -> str:

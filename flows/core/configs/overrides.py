@@ -88,26 +88,31 @@ def _find(key: str, command: Command) -> _Found:
     if command is Command.ANALYZE and key not in ANALYZE_OPTIONS:
         names = ", ".join(ANALYZE_OPTIONS)
         return _Found(None, Problem(key, f"analyze can override only {names}, not {shorten(key)}"))
+    return _find_spec(key, config_type)
+
+
+def _find_spec(key: str, config_type: ConfigType) -> _Found:
     spec = root_spec(config_type)
     path = ""
     for part in _PART.findall(key):
         path = f"{path}.{part}" if path else part
         match spec["kind"]:
-            case "object":
-                fields = fields_of(spec)
-                if part not in fields:
-                    return _Found(None, unknown_key(path, fields, config_type))
-                spec = fields[part]
-            case "list" if part.isdecimal():
-                spec = spec.get("of", _ANY)
-            case "dict":
-                spec = spec.get("of", _ANY)
+            case "object" if part not in fields_of(spec):
+                return _Found(None, unknown_key(path, fields_of(spec), config_type))
+            case "list" if not part.isdecimal():
+                return _Found(None, _no_part(path, key))
+            case "object" | "list" | "dict":
+                spec = _child(spec, part)
             case "any":
                 break
             case _:
-                parent = path.rpartition(".")[0]
-                return _Found(None, Problem(key, f"unknown key {shorten(key)}: {parent} has none"))
+                return _Found(None, _no_part(path, key))
     return _Found(spec, None)
+
+
+def _no_part(path: str, key: str) -> Problem:
+    parent = path.rpartition(".")[0]
+    return Problem(key, f"unknown key {shorten(key)}: {parent} has none")
 
 
 def _descend(
@@ -120,11 +125,7 @@ def _descend(
     for part in parents:
         path = f"{path}.{part}" if path else part
         spec = _child(spec, part)
-        if isinstance(here, list):
-            child: object = here[_index(part, here, key)]
-        else:
-            has_default = spec["kind"] in ("object", "dict", "any") and not spec.get("optional")
-            child = here.setdefault(part, {}) if has_default else here.get(part)
+        child = _child_value(here, part, spec, key)
         if not isinstance(child, dict | list):
             raise InvalidArgument(
                 f"override {shorten(key)}: the config does not set {path}",
@@ -132,6 +133,14 @@ def _descend(
             )
         here = cast("dict[str, Any] | list[Any]", child)
     return here
+
+
+def _child_value(here: dict[str, Any] | list[Any], part: str, spec: FieldSpec, key: str) -> object:
+    """The value of a part; an empty mapping is put in where Oumi has a default."""
+    if isinstance(here, list):
+        return here[_index(part, here, key)]
+    has_default = spec["kind"] in ("object", "dict", "any") and not spec.get("optional")
+    return here.setdefault(part, {}) if has_default else here.get(part)
 
 
 def _child(spec: FieldSpec, part: str) -> FieldSpec:

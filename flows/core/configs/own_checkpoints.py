@@ -72,11 +72,7 @@ class OwnCheckpoints:
         copy = Checkpoint(path=self._aside / checkpoint.path.name, step=checkpoint.step)
         if copy == checkpoint:
             return checkpoint
-        try:
-            shutil.rmtree(copy.path, ignore_errors=True)
-            shutil.copytree(checkpoint.path, copy.path)
-        except OSError as error:
-            self._say(f"{checkpoint.path} could not be copied to {copy.path}: {error}")
+        if not self._copy(checkpoint.path, copy.path):
             return None
         still = (one for one in whole_checkpoints(checkpoint.path.parent) if one == checkpoint)
         if not any(read_mark(one.path) == read_mark(copy.path) for one in still):
@@ -85,6 +81,15 @@ class OwnCheckpoints:
             return None
         self._say(f"Copied {checkpoint.path} to {copy.path}: a live job writes to its folder")
         return copy
+
+    def _copy(self, folder: Path, target: Path) -> bool:
+        try:
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(folder, target)
+        except OSError as error:
+            self._say(f"{folder} could not be copied to {target}: {error}")
+            return False
+        return True
 
     def _refusal(self, checkpoint: Checkpoint, mark: Mark | None) -> str:
         """Why the job may not go on from a checkpoint; empty if it may."""

@@ -219,13 +219,22 @@ def _near_misses(path: Path) -> str:
 
 
 def _read_text(path: Path) -> str:
+    try:
+        return _read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidConfig(
+            f"{path} is not UTF-8 text (byte {error.start})", "Save it as UTF-8"
+        ) from error
+
+
+def _read_bytes(path: Path) -> bytes:
     next_step = "Give the path of an Oumi config (YAML)"
     try:
         if not path.exists():
             raise ConfigNotFound(f"there is no file {path}", next_step)
         if path.is_dir():
             raise InvalidConfig(f"{path} is a folder", "Give the path of a YAML file in it")
-        content = read_regular_file(path, limit=MAX_CONFIG_BYTES)
+        return read_regular_file(path, limit=MAX_CONFIG_BYTES)
     except NotRegular as error:
         raise InvalidConfig(f"{path} is not a regular file", next_step) from error
     except TooLarge as error:
@@ -235,12 +244,6 @@ def _read_text(path: Path) -> str:
     except OSError as error:
         raise ConfigNotFound(
             f"{path} cannot be read ({error.strerror})", "Check its permissions"
-        ) from error
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidConfig(
-            f"{path} is not UTF-8 text (byte {error.start})", "Save it as UTF-8"
         ) from error
 
 

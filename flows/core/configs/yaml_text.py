@@ -155,16 +155,7 @@ def check_yaml_size(text: str) -> None:
     parse = cast("Callable[..., Iterator[yaml.Event]]", yaml.parse)  # pyright: ignore[reportUnknownMemberType]
     size = _Size()
     for event in parse(text, Loader=SafeLoader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            size.open(event.anchor)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            size.close()
-        elif isinstance(event, yaml.ScalarEvent):
-            size.add(event.anchor, cast(str, event.value))
-        elif isinstance(event, yaml.AliasEvent):
-            size.repeat(event.anchor)
-        else:
-            size.begin_document(event)
+        size.count(event)
         if problem := size.problem():
             raise ConstructorError(None, None, problem, event.start_mark)
 
@@ -178,6 +169,19 @@ class _Size:
         self._open: list[tuple[str | None, int, int]] = []
         self._anchored: dict[str, tuple[int, int]] = {}
         self._is_endless = False
+
+    def count(self, event: yaml.Event) -> None:
+        """Count what the next event of a parser adds."""
+        if isinstance(event, yaml.CollectionStartEvent):
+            self.open(event.anchor)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            self.close()
+        elif isinstance(event, yaml.ScalarEvent):
+            self.add(event.anchor, cast(str, event.value))
+        elif isinstance(event, yaml.AliasEvent):
+            self.repeat(event.anchor)
+        else:
+            self.begin_document(event)
 
     def open(self, anchor: str | None) -> None:
         """Begin a collection."""

@@ -89,21 +89,7 @@ def is_of_gpu(text: str) -> bool:
 
 def save_gpu_memory(config: ConfigFacts) -> list[str]:
     """List what saves a GPU's memory; the effective batch stays the same."""
-    steps: list[str] = []
-    batch = config.per_device_batch
-    if batch is None:
-        steps.append(
-            "Halve training.per_device_train_batch_size and double "
-            "training.gradient_accumulation_steps: the effective batch stays the same."
-        )
-    elif batch > 1:
-        half, factor = batch // 2, -(-batch // (batch // 2))
-        more = (config.accumulation or 1) * factor
-        keeps = "stays the same" if half * factor == batch else "stays about the same"
-        steps.append(
-            f"Set training.per_device_train_batch_size={half} and "
-            f"training.gradient_accumulation_steps={more}: the effective batch {keeps}."
-        )
+    steps = _halve_batch(config)
     if not config.gradient_checkpointing:
         steps.append("Set training.enable_gradient_checkpointing=true.")
     length = config.model_max_length
@@ -116,3 +102,21 @@ def save_gpu_memory(config: ConfigFacts) -> list[str]:
         "Share the model among GPUs: fsdp.enable_fsdp=true.",
     ]
     return steps
+
+
+def _halve_batch(config: ConfigFacts) -> list[str]:
+    batch = config.per_device_batch
+    if batch is None:
+        return [
+            "Halve training.per_device_train_batch_size and double "
+            "training.gradient_accumulation_steps: the effective batch stays the same."
+        ]
+    if batch <= 1:
+        return []
+    half, factor = batch // 2, -(-batch // (batch // 2))
+    more = (config.accumulation or 1) * factor
+    keeps = "stays the same" if half * factor == batch else "stays about the same"
+    return [
+        f"Set training.per_device_train_batch_size={half} and "
+        f"training.gradient_accumulation_steps={more}: the effective batch {keeps}."
+    ]

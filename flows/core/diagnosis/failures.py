@@ -12,7 +12,8 @@ from flows.core.diagnosis.failure_kinds import (
     classify_links,
     find_assertion,
 )
-from flows.core.diagnosis.findings import Finding, FindingKind, FindingSeverity
+from flows.core.diagnosis.findings import Finding, FindingKind
+from flows.core.findings import Severity
 from flows.core.logs.error_cause import CAUSE_LINES, Cause, find_cause
 from flows.core.logs.tracebacks import strip_prefix
 from flows.core.states import TerminationReason
@@ -43,7 +44,7 @@ def find_failure(evidence: Evidence) -> Finding | None:
     kind, text = _find_kind(evidence, ended)
     return Finding(
         kind=kind,
-        severity=FindingSeverity.ERROR,
+        severity=Severity.ERROR,
         evidence=text[:_EVIDENCE],
         try_=advise(kind, text, evidence),
     )

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from pydantic import AliasChoices, ConfigDict, Field
 
+from flows.core.findings import Severity
 from flows.core.models import Answer, Value
 from flows.core.states import Health
 
@@ -30,20 +31,13 @@ class FindingKind(StrEnum):
     KILLED = "killed"
 
 
-class FindingSeverity(StrEnum):
-    """How bad it is."""
-
-    ERROR = "error"
-    WARNING = "warning"
-
-
 class Finding(Value):
     """One thing that is wrong."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
     kind: FindingKind
-    severity: FindingSeverity
+    severity: Severity
     evidence: str = Field(description="Steps, numbers, or the line of the log that show it.")
     try_: list[str] = Field(
         validation_alias=AliasChoices("try", "try_"),

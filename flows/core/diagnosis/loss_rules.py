@@ -1,13 +1,14 @@
 """Rules over the curves of a training's losses and gradients."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from flows.core.diagnosis.curves import Curves, middle, noise, smooth, spread
 from flows.core.diagnosis.evidence import Evidence
-from flows.core.diagnosis.findings import Finding, FindingKind, FindingSeverity
+from flows.core.diagnosis.findings import Finding, FindingKind
+from flows.core.findings import Severity
 from flows.core.numbers import to_json
 from flows.core.training.series import Floats, Series
 
@@ -16,6 +17,15 @@ _HIDDEN_BY: Final = ("entropy", "mean_token_accuracy", "train/entropy")
 _LOST_GRADIENTS: Final = 10
 """Rows in a row without finite gradients after which nothing is learned. Half-precision training
 skips a few such steps while it looks for its scale."""
+
+
+class _Rise(NamedTuple):
+    """A loss that rose: the rows of its best and of the crossing to the new level, and both."""
+
+    at: int
+    crossing: int
+    best: float
+    end: float
 
 
 def find_not_finite(evidence: Evidence, curves: Curves) -> Finding | None:
@@ -39,9 +49,21 @@ def find_diverging(curves: Curves) -> Finding | None:
     if curves.has_reward:
         return _find_runaway(curves.kl.finite())
     loss = curves.loss.finite()
-    count = len(loss.values)
-    if count < 8:
+    rise = _find_rise(loss) if len(loss.values) >= 8 else None
+    if rise is None:
         return None
+    return Finding(
+        kind=FindingKind.DIVERGING,
+        severity=Severity.ERROR,
+        evidence=f"The loss was {rise.best:.4g} at step {loss.steps[rise.at]}, rose from about "
+        f"step {loss.steps[rise.crossing]}, and is {rise.end:.4g} at step {loss.steps[-1]}.",
+        try_=_lower_rate(curves) + _back_to(int(loss.steps[rise.at])),
+    )
+
+
+def _find_rise(loss: Series) -> _Rise | None:
+    """Find where a loss rose far from its best, and stays."""
+    count = len(loss.values)
     level = smooth(loss.values, _width(count))
     at = int(np.argmin(level[: count - 2]))
     best, start = float(level[at]), middle(loss.values[: max(2, count // 30)])
@@ -58,13 +80,7 @@ def find_diverging(curves: Curves) -> Finding | None:
     above_start = end > 1.5 * start and rise > abs(start)
     if not above_start and _recovers(after, best):
         return None
-    return Finding(
-        kind=FindingKind.DIVERGING,
-        severity=FindingSeverity.ERROR,
-        evidence=f"The loss was {best:.4g} at step {loss.steps[at]}, rose from about step "
-        f"{loss.steps[crossing]}, and is {end:.4g} at step {loss.steps[-1]}.",
-        try_=_lower_rate(curves) + _back_to(int(loss.steps[at])),
-    )
+    return _Rise(at, crossing, best, end)
 
 
 def find_collapsed(curves: Curves) -> Finding | None:
@@ -82,55 +98,66 @@ def find_collapsed(curves: Curves) -> Finding | None:
     first = len(sizes) - tail
     return Finding(
         kind=FindingKind.COLLAPSED,
-        severity=FindingSeverity.ERROR,
+        severity=Severity.ERROR,
         evidence=f"The loss fell from {middle(before):.4g} to {level:.3g} at step "
         f"{loss.steps[first]}, and stays there until step {loss.steps[-1]}.",
-        try_=[
-            "Look at what the model answers: a loss of 0 means that no token is trained, or that "
-            "the answer is part of the input.",
-            "Check the labels: oumi-flows preview, with the rows after this step.",
-            *_lower_rate(curves),
-            "Set model.torch_dtype_str to bfloat16 or float32, if it is float16.",
-        ],
+        try_=_check_labels(curves),
     )
+
+
+def _check_labels(curves: Curves) -> list[str]:
+    return [
+        "Look at what the model answers: a loss of 0 means that no token is trained, or that "
+        "the answer is part of the input.",
+        "Check the labels: oumi-flows preview, with the rows after this step.",
+        *_lower_rate(curves),
+        "Set model.torch_dtype_str to bfloat16 or float32, if it is float16.",
+    ]
 
 
 def find_overfitting(curves: Curves) -> Finding | None:
     """Find a validation loss that rises while the loss of the training falls."""
     held, loss = curves.eval_loss.finite(), curves.loss.finite()
-    count = len(held.values)
-    if count < 4 or len(loss.values) < 8:
+    at = _find_turn(held) if len(held.values) >= 4 and len(loss.values) >= 8 else None
+    if at is None:
         return None
+    width = _width(len(loss[0]))
+    then, now = _loss_around(loss, int(held.steps[at])), middle(loss.values[-width:])
+    if not now < then - max(0.03 * then, 2 * noise(loss.values) / np.sqrt(width)):
+        return None
+    return Finding(
+        kind=FindingKind.OVERFITTING,
+        severity=Severity.WARNING,
+        evidence=f"The eval loss rose from {held.values[at]:.4g} at step {held.steps[at]} to "
+        f"{held.values[-1]:.4g} at step {held.steps[-1]}, while the loss of the training fell from "
+        f"{then:.4g} to {now:.4g}.",
+        try_=_stop_earlier(int(held.steps[at])),
+    )
+
+
+def _find_turn(held: Series) -> int | None:
+    """Find the row of the best validation loss, if it rises from there on."""
     at = int(np.argmin(held.values))
     best, after = float(held.values[at]), held.values[at + 1 :]
     if len(after) < 2 or best <= 0:
         return None
     end = middle(after[-3:])
     since = held.values[at:] if len(after) >= 5 else held.values
-    sigma = noise(since) if count > 5 else 0.0
+    sigma = noise(since) if len(held.values) > 5 else 0.0
     rises = float(np.mean(np.diff(held.values[at:]) > 0))
     if end - best < max(0.05 * best, 3 * sigma) or rises < 0.6 or float(after[-1]) < 1.04 * best:
         return None
-    then, now = (
-        _loss_around(loss, int(held.steps[at])),
-        middle(loss.values[-_width(len(loss[0])) :]),
-    )
-    if not now < then - max(0.03 * then, 2 * noise(loss.values) / np.sqrt(_width(len(loss[0])))):
-        return None
-    return Finding(
-        kind=FindingKind.OVERFITTING,
-        severity=FindingSeverity.WARNING,
-        evidence=f"The eval loss rose from {best:.4g} at step {held.steps[at]} to "
-        f"{held.values[-1]:.4g} at step {held.steps[-1]}, while the loss of the training fell from "
-        f"{then:.4g} to {now:.4g}.",
-        try_=[
-            f"Use the checkpoint next to step {held.steps[at]}.",
-            f"Stop earlier: set training.max_steps to about {held.steps[at]}, or lower "
-            "training.num_train_epochs.",
-            "Set training.weight_decay, or with LoRA raise peft.lora_dropout or lower peft.lora_r.",
-            "Train on more, or more varied, data.",
-        ],
-    )
+    return at
+
+
+def _stop_earlier(step: int) -> list[str]:
+    return [
+        f"Use the checkpoint next to step {step}.",
+        f"Stop earlier: set training.max_steps to about {step}, or lower "
+        "training.num_train_epochs.",
+        "Set training.weight_decay, or with LoRA raise peft.lora_dropout or lower peft.lora_r.",
+        "Train on more, or more varied, data.",
+    ]
 
 
 def find_spiky(curves: Curves) -> Finding | None:
@@ -138,30 +165,36 @@ def find_spiky(curves: Curves) -> Finding | None:
     norms = curves.grad_norm.finite()
     norms = norms.part(norms.values > 0)
     norms = norms.part(slice(max(3, len(norms.values) // 20), None))
-    if len(norms.values) < 30:
+    count = len(norms.values)
+    at = _find_spikes(norms.values) if count >= 30 else np.array([], dtype=int)
+    if len(at) < max(4, count // 200):
         return None
-    logs = np.log(norms.values)
-    over = logs - smooth(logs, 31)
-    sigma = spread(over)
-    spikes = over > max(np.log(6.0), 5 * sigma)
-    if int(spikes.sum()) < max(4, len(over) // 200):
-        return None
-    at = np.flatnonzero(spikes)
     largest = int(at[np.argmax(norms.values[at])])
     steps = ", ".join(str(norms.steps[one]) for one in at[-5:])
     return Finding(
         kind=FindingKind.SPIKY,
-        severity=FindingSeverity.WARNING,
-        evidence=f"The gradients' norm spikes at {len(at)} of {len(over)} logged steps, up to "
+        severity=Severity.WARNING,
+        evidence=f"The gradients' norm spikes at {len(at)} of {count} logged steps, up to "
         f"{norms.values[largest]:.4g} at step {norms.steps[largest]}, against a median of "
         f"{middle(norms.values):.4g}; last at steps {steps}.",
-        try_=[
-            "Set training.max_grad_norm to 1.0 or lower.",
-            "Look at the rows of these steps: very short, very long or odd ones cause spikes.",
-            "Set training.warmup_ratio to 0.03 or more.",
-            *_lower_rate(curves),
-        ],
+        try_=_limit_gradients(curves),
     )
+
+
+def _find_spikes(values: Floats) -> np.ndarray:
+    """Find the rows that stand out from their neighbours by six times, and above the noise."""
+    logs = np.log(values)
+    over = logs - smooth(logs, 31)
+    return np.flatnonzero(over > max(np.log(6.0), 5 * spread(over)))
+
+
+def _limit_gradients(curves: Curves) -> list[str]:
+    return [
+        "Set training.max_grad_norm to 1.0 or lower.",
+        "Look at the rows of these steps: very short, very long or odd ones cause spikes.",
+        "Set training.warmup_ratio to 0.03 or more.",
+        *_lower_rate(curves),
+    ]
 
 
 def _not_finite(name: str, series: Series, bad: np.ndarray, evidence: Evidence) -> Finding:
@@ -180,7 +213,7 @@ def _not_finite(name: str, series: Series, bad: np.ndarray, evidence: Evidence) 
     text += f", the last at step {series.steps[last]}." if is_over else ", up to the end."
     return Finding(
         kind=FindingKind.NOT_FINITE,
-        severity=FindingSeverity.WARNING if is_over else FindingSeverity.ERROR,
+        severity=Severity.WARNING if is_over else Severity.ERROR,
         evidence=text,
         try_=_list_remedies(name, is_first=not len(before.steps), evidence=evidence),
     )
@@ -221,7 +254,7 @@ def _find_runaway(kl: Series) -> Finding | None:
         return None
     return Finding(
         kind=FindingKind.DIVERGING,
-        severity=FindingSeverity.ERROR,
+        severity=Severity.ERROR,
         evidence=f"The policy's divergence from its reference (kl) is {middle(tail):.4g} at step "
         f"{kl.steps[-1]}, against {before:.4g} in the first half.",
         try_=[

@@ -7,7 +7,8 @@ import numpy as np
 
 from flows.core.diagnosis.curves import middle
 from flows.core.diagnosis.evidence import TRAINING_PHASES, Evidence
-from flows.core.diagnosis.findings import Finding, FindingKind, FindingSeverity
+from flows.core.diagnosis.findings import Finding, FindingKind
+from flows.core.findings import Severity
 from flows.core.states import TerminationReason
 from flows.core.training.series import EMPTY, Floats, Integers, Series
 
@@ -42,9 +43,27 @@ class _Pace(NamedTuple):
 def find_slow(evidence: Evidence) -> Finding | None:
     """Find steps that take much longer than they did."""
     pace = _pace(evidence)
-    count = len(pace.seconds)
-    if count < 30:
+    slowdown = _find_slowdown(evidence, pace) if len(pace.seconds) >= 30 else None
+    if slowdown is None:
         return None
+    first, usual, now = slowdown
+    return Finding(
+        kind=FindingKind.SLOW,
+        severity=Severity.WARNING,
+        evidence=f"A step takes {now:.3g} s since about step {pace.steps[first]}, against "
+        f"{usual:.3g} s before: {now / usual:.1f} times as long.",
+        try_=[
+            "Look at what else runs on the machine, and at its memory: swapping slows everything.",
+            "Check the GPU's clock and temperature with nvidia-smi -q -d PERFORMANCE.",
+            "Raise training.dataloader_num_workers, if the GPU waits for data.",
+            "Check the disk or the server that holds the data.",
+        ],
+    )
+
+
+def _find_slowdown(evidence: Evidence, pace: _Pace) -> tuple[int, float, float] | None:
+    """Find the row from which on steps are slow; the seconds per step before it, and now."""
+    count = len(pace.seconds)
     tail = max(8, count // 8)
     usual = middle(pace.seconds[count // 20 : count // 20 + max(10, count // 2)])
     recent = pace.seconds[-tail:]
@@ -57,65 +76,53 @@ def find_slow(evidence: Evidence) -> Finding | None:
     first = count - 1
     while first > 0 and np.mean(slow[first - 1 :]) > 0.85:
         first -= 1
-    return Finding(
-        kind=FindingKind.SLOW,
-        severity=FindingSeverity.WARNING,
-        evidence=f"A step takes {now:.3g} s since about step {pace.steps[first]}, against "
-        f"{usual:.3g} s before: {now / usual:.1f} times as long.",
-        try_=[
-            "Look at what else runs on the machine, and at its memory: swapping slows everything.",
-            "Check the GPU's clock and temperature with nvidia-smi -q -d PERFORMANCE.",
-            "Raise training.dataloader_num_workers, if the GPU waits for data.",
-            "Check the disk or the server that holds the data.",
-        ],
-    )
+    return first, usual, now
 
 
 def find_stalled(evidence: Evidence) -> Finding | None:
     """Find a training that runs, but has made no step for much longer than one takes."""
-    timed_out = evidence.ended is not None and evidence.ended.reason is TerminationReason.TIMED_OUT
-    phase = evidence.phase or _last_phase(evidence.events)
-    if not (evidence.is_running or timed_out) or phase not in TRAINING_PHASES:
-        return None
-    pace = _pace(evidence)
-    main = _main(evidence)
-    if len(pace.gaps) < 2 or _is_over(evidence, int(main.steps[-1])):
+    pace, main = _pace(evidence), _main(evidence)
+    if not _should_step(evidence) or len(pace.gaps) < 2 or _is_over(evidence, int(main.steps[-1])):
         return None
     last = max([float(main.times[-1]), *_last_signs(evidence)])
-    silent = evidence.now - last
-    knows_phases = any(event.get("kind") == "phase" for event in evidence.events)
-    usual, longest = middle(pace.gaps), float(np.max(np.diff(main.times)))
-    least = _SILENT_SECONDS if knows_phases else _SILENT_UNSURE_SECONDS
-    if silent < max(_GAPS * usual, _LONGEST_GAPS * longest, least):
+    silent, usual = evidence.now - last, middle(pace.gaps)
+    longest = float(np.max(np.diff(main.times)))
+    if silent < max(_GAPS * usual, _LONGEST_GAPS * longest, _least_silence(evidence)):
         return None
     return Finding(
         kind=FindingKind.STALLED,
-        severity=FindingSeverity.ERROR,
+        severity=Severity.ERROR,
         evidence=f"No step for {silent:.0f} s since step {main.steps[-1]}; one is logged every "
         f"{usual:.3g} s.{_work_meanwhile(evidence, last)}",
-        try_=[
-            "Read the last lines of the log: they may name a lost process or a slow download.",
-            "See where it hangs: py-spy dump --pid PID, on the machine.",
-            "Cancel it and go on from the last checkpoint "
-            "(training.try_resume_from_last_checkpoint).",
-            "Set training.dataloader_num_workers to 0, if it hangs in the data loader.",
-            "With several GPUs: check that all processes live; set NCCL_DEBUG=INFO in its envs.",
-        ],
+        try_=_find_hang(),
     )
+
+
+def _should_step(evidence: Evidence) -> bool:
+    """Whether the training makes steps now, or did until its time was up."""
+    timed_out = evidence.ended is not None and evidence.ended.reason is TerminationReason.TIMED_OUT
+    phase = evidence.phase or _last_phase(evidence.events)
+    return (evidence.is_running or timed_out) and phase in TRAINING_PHASES
+
+
+def _least_silence(evidence: Evidence) -> float:
+    knows_phases = any(event.get("kind") == "phase" for event in evidence.events)
+    return _SILENT_SECONDS if knows_phases else _SILENT_UNSURE_SECONDS
+
+
+def _find_hang() -> list[str]:
+    return [
+        "Read the last lines of the log: they may name a lost process or a slow download.",
+        "See where it hangs: py-spy dump --pid PID, on the machine.",
+        "Cancel it and go on from the last checkpoint (training.try_resume_from_last_checkpoint).",
+        "Set training.dataloader_num_workers to 0, if it hangs in the data loader.",
+        "With several GPUs: check that all processes live; set NCCL_DEBUG=INFO in its envs.",
+    ]
 
 
 def find_idle_gpu(evidence: Evidence) -> Finding | None:
     """Find a GPU that does next to nothing while the training makes steps."""
-    busy, main = evidence.usage.get("gpu0_utilization_percent", EMPTY).finite(), _main(evidence)
-    if len(main.times) < 5:
-        return None
-    part = busy.part((busy.times >= main.times[2]) & (busy.times <= main.times[-1]))
-    part = part.part(_in_training(part.times, evidence))
-    count = len(part.times)
-    if not count:
-        return None
-    window = int(np.count_nonzero(part.times >= part.times[-1] - _IDLE_WINDOW))
-    recent = part.part(slice(max(0, count - max(window, _IDLE_SAMPLES)), None))
+    recent = _recent_use(evidence)
     if len(recent.times) < 20 or recent.times[-1] - recent.times[0] < _IDLE_SECONDS:
         return None
     mean = float(np.mean(recent.values))
@@ -127,11 +134,25 @@ def find_idle_gpu(evidence: Evidence) -> Finding | None:
     text = f"The GPU was busy {mean:.1f} % of the last {minutes:.0f} minutes of training"
     return Finding(
         kind=FindingKind.GPU_IDLE,
-        severity=FindingSeverity.WARNING,
+        severity=Severity.WARNING,
         evidence=text
         + (", and holds no model: the training runs on the CPU." if is_unused else "."),
         try_=_use_gpu() if is_unused else _feed_gpu(),
     )
+
+
+def _recent_use(evidence: Evidence) -> Series:
+    """The last samples of the first GPU's use while the training made steps."""
+    busy, main = evidence.usage.get("gpu0_utilization_percent", EMPTY).finite(), _main(evidence)
+    if len(main.times) < 5:
+        return EMPTY
+    part = busy.part((busy.times >= main.times[2]) & (busy.times <= main.times[-1]))
+    part = part.part(_in_training(part.times, evidence))
+    count = len(part.times)
+    if not count:
+        return EMPTY
+    window = int(np.count_nonzero(part.times >= part.times[-1] - _IDLE_WINDOW))
+    return part.part(slice(max(0, count - max(window, _IDLE_SAMPLES)), None))
 
 
 def _use_gpu() -> list[str]:

@@ -6,7 +6,8 @@ import numpy as np
 
 from flows.core.diagnosis.curves import Curves, middle, noise, spread
 from flows.core.diagnosis.evidence import Evidence
-from flows.core.diagnosis.findings import Finding, FindingKind, FindingSeverity
+from flows.core.diagnosis.findings import Finding, FindingKind
+from flows.core.findings import Severity
 from flows.core.training.series import Floats, Series
 
 _ROWS: Final = 20
@@ -16,6 +17,7 @@ _UNTRAINED: Final = 4.0
 """Loss per token above which a language model has learned little: 1 in 55 guesses is right."""
 _LOG_TWO: Final = float(np.log(2))
 """The loss of preference learning that has learned nothing."""
+_CONSTANT: Final = "and does not change"
 
 
 def find_no_progress(evidence: Evidence, curves: Curves) -> Finding | None:
@@ -28,20 +30,23 @@ def find_no_progress(evidence: Evidence, curves: Curves) -> Finding | None:
             sure=True,
         )
     if len(norms.values) >= 10 and float(np.max(norms.values)) <= 1e-9:
-        return _finding(
-            f"The gradients' norm is 0 at all {len(norms.steps)} logged steps"
-            f"{_loss_words(curves.loss.finite())}.",
-            [
-                "Check that rows have trained tokens: oumi-flows preview shows them. A chat "
-                "template or collator that finds no answer masks everything.",
-                "Raise model.model_max_length, if the answers are cut off.",
-                "Check that some parameters are trained: training.use_peft with peft settings.",
-            ],
-            sure=True,
-        )
+        return _zero_gradients(norms, curves.loss.finite())
     if curves.has_reward:
         return _find_constant_reward(curves.reward.finite())
     return _find_plateau(evidence, curves)
+
+
+def _zero_gradients(norms: Series, loss: Series) -> Finding:
+    return _finding(
+        f"The gradients' norm is 0 at all {len(norms.steps)} logged steps{_loss_words(loss)}.",
+        [
+            "Check that rows have trained tokens: oumi-flows preview shows them. A chat "
+            "template or collator that finds no answer masks everything.",
+            "Raise model.model_max_length, if the answers are cut off.",
+            "Check that some parameters are trained: training.use_peft with peft settings.",
+        ],
+        sure=True,
+    )
 
 
 def _find_constant_reward(reward: Series) -> Finding | None:
@@ -64,31 +69,35 @@ def _find_plateau(evidence: Evidence, curves: Curves) -> Finding | None:
     loss = _after_warmup(curves.loss.finite(), curves.rate.finite())
     if len(loss.values) < _ROWS or _began_late(evidence, curves.loss) or _warms_up(curves.rate):
         return None
-    if not _is_flat(loss.values):
-        return None
-    level = middle(loss.values)
     peak = float(np.max(curves.rate.values)) if len(curves.rate.values) else None
-    if level <= 1e-9 or spread(loss.values) <= 1e-7 * level:
-        cause, sure = "and does not change", True
-    elif peak is not None and peak <= _TINY_RATE and not curves.is_preference:
-        cause, sure = f"with a learning rate of at most {peak:.2g}", False
-    elif curves.is_preference and abs(level - _LOG_TWO) < 0.003:
-        cause, sure = "which is that of guessing", False
-    elif level >= _UNTRAINED and not curves.is_preference:
-        cause, sure = "which is that of a model that has learned little", False
-    else:
+    cause = _why_flat(loss.values, peak, curves) if _is_flat(loss.values) else ""
+    if not cause:
         return None
     return _finding(
-        f"The loss is {level:.4g} from step {loss.steps[0]} to step {loss.steps[-1]} ("
-        f"{len(loss.steps)} logged values), {cause}.",
+        f"The loss is {middle(loss.values):.4g} from step {loss.steps[0]} to step "
+        f"{loss.steps[-1]} ({len(loss.steps)} logged values), {cause}.",
         [
             _raise_rate(peak),
             "Check that rows have trained tokens: oumi-flows preview shows them.",
             "Check that some parameters are trained: training.use_peft with peft settings.",
             "Try 50 steps on 10 rows: a training that works learns them by heart.",
         ],
-        sure=sure,
+        sure=cause == _CONSTANT,
     )
+
+
+def _why_flat(values: Floats, peak: float | None, curves: Curves) -> str:
+    """What a flat loss shows; empty: perhaps a training that has learned all."""
+    level = middle(values)
+    if level <= 1e-9 or spread(values) <= 1e-7 * level:
+        return _CONSTANT
+    if peak is not None and peak <= _TINY_RATE and not curves.is_preference:
+        return f"with a learning rate of at most {peak:.2g}"
+    if curves.is_preference and abs(level - _LOG_TWO) < 0.003:
+        return "which is that of guessing"
+    if level >= _UNTRAINED and not curves.is_preference:
+        return "which is that of a model that has learned little"
+    return ""
 
 
 def _is_flat(values: Floats) -> bool:
@@ -137,5 +146,5 @@ def _raise_rate(peak: float | None) -> str:
 
 
 def _finding(text: str, steps: list[str], *, sure: bool) -> Finding:
-    severity = FindingSeverity.ERROR if sure else FindingSeverity.WARNING
+    severity = Severity.ERROR if sure else Severity.WARNING
     return Finding(kind=FindingKind.NO_PROGRESS, severity=severity, evidence=text, try_=steps)

@@ -10,7 +10,7 @@ import numpy as np
 from flows.core.diagnosis.curves import Curves, pick_curves
 from flows.core.diagnosis.evidence import Evidence
 from flows.core.diagnosis.failures import find_failure
-from flows.core.diagnosis.findings import Diagnosis, Finding, FindingSeverity
+from flows.core.diagnosis.findings import Diagnosis, Finding
 from flows.core.diagnosis.loss_rules import (
     find_collapsed,
     find_diverging,
@@ -20,6 +20,7 @@ from flows.core.diagnosis.loss_rules import (
 )
 from flows.core.diagnosis.pace_rules import find_idle_gpu, find_slow, find_stalled
 from flows.core.diagnosis.progress_rules import find_no_progress
+from flows.core.findings import Severity
 from flows.core.states import Health
 
 
@@ -30,7 +31,7 @@ def diagnose(evidence: Evidence) -> Diagnosis:
         measured = [*_find_in_curves(evidence, curves), *_find_in_pace(evidence)]
     found = [find_failure(evidence), *measured]
     findings = [finding for finding in found if finding is not None]
-    findings.sort(key=lambda finding: finding.severity is not FindingSeverity.ERROR)
+    findings.sort(key=lambda finding: finding.severity is not Severity.ERROR)
     health = _health(evidence, findings)
     return Diagnosis(summary=_summarise(health, findings), health=health, findings=findings)
 
@@ -38,7 +39,7 @@ def diagnose(evidence: Evidence) -> Diagnosis:
 def _find_in_curves(evidence: Evidence, curves: Curves) -> Iterable[Finding | None]:
     """Rules over curves; the first of the causes hides its consequences."""
     broken = find_not_finite(evidence, curves)
-    if broken and broken.severity is FindingSeverity.ERROR:
+    if broken and broken.severity is Severity.ERROR:
         return [broken]
     causes = find_no_progress(evidence, curves) or find_collapsed(curves) or find_diverging(curves)
     if causes:
@@ -52,7 +53,7 @@ def _find_in_pace(evidence: Evidence) -> Iterable[Finding | None]:
 
 
 def _health(evidence: Evidence, findings: list[Finding]) -> Health:
-    if any(finding.severity is FindingSeverity.ERROR for finding in findings):
+    if any(finding.severity is Severity.ERROR for finding in findings):
         return Health.BAD
     if findings:
         return Health.WARNING

@@ -99,15 +99,9 @@ def _root_chain(chains: Sequence[Chain], lines: Sequence[str], last: str | None)
         lines: The lines of the log.
         last: The last error near the end, which may be in no chain.
     """
-    ending = [chain for chain in chains if chain.end >= len(lines) - _reach(chain)]
-    if last is not None:
-        holding = [chain for chain in ending if _holds(chain, last)]
-        if not holding and not _is_vague(last):
-            return None
-        ending = holding or ending
-    if not ending:
+    root = _last_chain(chains, lines, last)
+    if root is None:
         return None
-    root = ending[-1]
     rank = _first_rank(lines[root.end :])
     for chain in reversed(chains[: chains.index(root)]):
         if root.start - chain.end > _LAUNCHER_LINES:
@@ -116,6 +110,17 @@ def _root_chain(chains: Sequence[Chain], lines: Sequence[str], last: str | None)
         if is_first or (_is_vague(root.links[-1].error) and not _is_vague(chain.links[-1].error)):
             root = chain
     return root
+
+
+def _last_chain(chains: Sequence[Chain], lines: Sequence[str], last: str | None) -> Chain | None:
+    """The last chain near the end of the log, one that holds the last error before others."""
+    ending = [chain for chain in chains if chain.end >= len(lines) - _reach(chain)]
+    if last is not None:
+        holding = [chain for chain in ending if _holds(chain, last)]
+        if not holding and not _is_vague(last):
+            return None
+        ending = holding or ending
+    return ending[-1] if ending else None
 
 
 def _reach(chain: Chain) -> int:

@@ -4,7 +4,7 @@ import importlib
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from flows.core.errors import InvalidArgument
 
@@ -112,31 +112,38 @@ def _compile(pattern: str) -> _Pattern:
     # Only a search needs it: it takes 20 ms to import. It has no types.
     re2 = importlib.import_module("re2")
     re2.purge()  # its cache would keep 128 patterns of up to 8 MiB each
-    options = re2.Options()
-    options.log_errors = False
-    options.never_capture = True
-    options.never_nl = True
     if of_texts := _OF_TEXTS.match(pattern):
         raise _not_supported(pattern, of_texts[1])
     try:
         # With (?m), ^ and $ stand for the ends of a line.
         compiled: _Pattern = re2.compile(
-            b"(?m)" + pattern.encode("utf-8", "surrogatepass"), options
+            b"(?m)" + pattern.encode("utf-8", "surrogatepass"), _options(re2)
         )
     except re2.error as error:
-        why = error.args[0].decode("utf-8", "replace")
-        if unknown := _UNKNOWN.fullmatch(why):
-            raise _not_supported(pattern, unknown[1]) from error
-        raise InvalidArgument(
-            f"grep {pattern!r} is not a regular expression: {why.replace('(?m)', '', 1)}",
-            "Correct it, or put a backslash before characters such as ( [ * to find them",
-        ) from error
+        raise _explain(pattern, error.args[0].decode("utf-8", "replace")) from error
     if compiled.programsize > _MAX_PROGRAM:
         raise InvalidArgument(
             f"grep {pattern!r} takes too much time or memory",
             "Use a simpler pattern, best a plain word, without large counts such as {900}",
         )
     return compiled
+
+
+def _options(re2: Any) -> Any:
+    options = re2.Options()
+    options.log_errors = False
+    options.never_capture = True
+    options.never_nl = True
+    return options
+
+
+def _explain(pattern: str, why: str) -> InvalidArgument:
+    if unknown := _UNKNOWN.fullmatch(why):
+        return _not_supported(pattern, unknown[1])
+    return InvalidArgument(
+        f"grep {pattern!r} is not a regular expression: {why.replace('(?m)', '', 1)}",
+        "Correct it, or put a backslash before characters such as ( [ * to find them",
+    )
 
 
 def _not_supported(pattern: str, fragment: str) -> InvalidArgument:

@@ -134,16 +134,10 @@ class Condition:
         for node in ast.walk(self._tree):
             match node:
                 case ast.Name(id=name):
-                    known = {*self._names, *_FUNCTIONS, *_WORDS}
-                    if name not in known:
-                        raise _invalid(
-                            self.text, f"has the unknown word {name!r}; put texts in quotes"
-                        )
+                    self._check_word(name)
                 case ast.Call(func=ast.Name(id=name), keywords=[]) if name in _FUNCTIONS:
                     pass
-                case ast.Constant(value=value) if value is None or isinstance(
-                    value, bool | int | float | str
-                ):
+                case ast.Constant(value=None | int() | float() | str()):  # bools are integers
                     pass
                 case ast.BoolOp() | ast.Compare() | ast.List() | ast.Tuple() | ast.Load():
                     pass
@@ -156,6 +150,10 @@ class Condition:
                         raise _invalid(self.text, "has an unsupported comparison")
                 case _:
                     raise _invalid(self.text, f"contains an unsupported {type(node).__name__}")
+
+    def _check_word(self, name: str) -> None:
+        if name not in {*self._names, *_FUNCTIONS, *_WORDS}:
+            raise _invalid(self.text, f"has the unknown word {name!r}; put texts in quotes")
 
     def _value(self, node: ast.expr, lookup: Lookup) -> Any:
         match node:

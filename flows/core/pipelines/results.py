@@ -68,11 +68,7 @@ def lookup_for(part: Refers, results: Mapping[str, PartResult]) -> Lookup:
             return part.index
         if reference.index is not None:
             return _value(f"{reference.head}[{reference.index}]", reference, results)
-        meant = part.meant[reference.head]
-        if isinstance(meant, str):
-            return _value(meant, reference, results)
-        values = [_value(name, reference, results) for name in meant]
-        return [value for value in values if not isinstance(value, list)]
+        return _values(part.meant[reference.head], reference, results)
 
     return lookup
 
@@ -96,6 +92,15 @@ def item_value(item: object, reference: Reference) -> OverrideValue:
     raise InvalidConfig(
         f"{reference}: the item {item!r} has several values", "Choose one, as in ${item.key}"
     )
+
+
+def _values(
+    meant: str | list[str], reference: Reference, results: Mapping[str, PartResult]
+) -> OverrideValue:
+    if isinstance(meant, str):
+        return _value(meant, reference, results)
+    values = [_value(name, reference, results) for name in meant]
+    return [value for value in values if not isinstance(value, list)]
 
 
 def _value(name: str, reference: Reference, results: Mapping[str, PartResult]) -> OverrideValue:

@@ -139,9 +139,20 @@ def _step(item: object, number: int) -> WrittenStep:
             f"Step {number + 1} has the name {name!r}",
             "Use up to 40 letters, digits, - and _, beginning with a letter; not item or index",
         )
+    step = _read_fields(name, fields)
+    try:
+        for one in Condition(step.condition).references if step.condition else ():
+            _check_field(one)
+        _check_each(step)
+    except InvalidConfig as error:
+        raise InvalidConfig(f"Step {name}: {error.what}", error.next_step) from error
+    return step
+
+
+def _read_fields(name: str, fields: Mapping[str, Any]) -> WrittenStep:
     own = WrittenStep.model_fields.keys() - {"job"}
     try:
-        step = WrittenStep(
+        return WrittenStep(
             **{key: value for key, value in fields.items() if key in own},
             job={key: value for key, value in fields.items() if key not in own},
         )
@@ -150,13 +161,6 @@ def _step(item: object, number: int) -> WrittenStep:
         raise InvalidConfig(
             f"Step {name}: {first['loc'][0]}: {first['msg']}", "Correct it"
         ) from error
-    try:
-        for one in Condition(step.condition).references if step.condition else ():
-            _check_field(one)
-        _check_each(step)
-    except InvalidConfig as error:
-        raise InvalidConfig(f"Step {name}: {error.what}", error.next_step) from error
-    return step
 
 
 def _check_each(step: WrittenStep) -> None:
@@ -190,11 +194,7 @@ def _sort_steps(steps: list[WrittenStep]) -> list[WrittenStep]:
         twice = next(name for name in names if names.count(name) > 1)
         raise InvalidConfig(f"Two steps are named {twice}", "Give each a name of its own")
     for step in steps:
-        for name in sorted(step.all_needs):
-            if name not in by_name:
-                close = get_close_matches(name, by_name, n=1)
-                hint = f"Did you mean {close[0]}?" if close else f"It has {', '.join(by_name)}"
-                raise InvalidConfig(f"Step {step.name} needs {name}, which is not a step", hint)
+        _check_needs(step, by_name)
         _check_indexes(step, by_name)
     sorter = TopologicalSorter({step.name: sorted(step.all_needs) for step in steps})
     try:
@@ -205,6 +205,14 @@ def _sort_steps(steps: list[WrittenStep]) -> list[WrittenStep]:
             f"The steps wait for each other: {cycle}", "Remove one of these needs or references"
         ) from error
     return [by_name[name] for name in order]
+
+
+def _check_needs(step: WrittenStep, by_name: Mapping[str, WrittenStep]) -> None:
+    for name in sorted(step.all_needs):
+        if name not in by_name:
+            close = get_close_matches(name, by_name, n=1)
+            hint = f"Did you mean {close[0]}?" if close else f"It has {', '.join(by_name)}"
+            raise InvalidConfig(f"Step {step.name} needs {name}, which is not a step", hint)
 
 
 def _check_indexes(step: WrittenStep, by_name: Mapping[str, WrittenStep]) -> None:

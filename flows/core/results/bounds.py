@@ -20,16 +20,8 @@ def shorten(results: JobResults, *, max_bytes: int = ANSWER_BYTES) -> JobResults
     rows = True
     notes = results.notes[:_NOTES]
     while True:
-        short = results.model_copy(
-            update={
-                "folders": results.folders[:5],
-                "checkpoints": _best_first(results.checkpoints, limits["checkpoints"]),
-                "models": results.models[: limits["models"]],
-                "scores": results.scores[: limits["scores"]],
-                "files": _files(results.files, limits["files"], rows=rows),
-                "notes": [*notes, *_describe_cuts(counts, limits, rows=rows)],
-            }
-        )
+        cuts = _describe_cuts(counts, limits, rows=rows)
+        short = _cut(results, limits, rows=rows, notes=[*notes, *cuts])
         if len(short.model_dump_json().encode()) <= max_bytes:
             return _with_cut_in_summary(short, len(notes))
         longest = max(limits, key=lambda name: limits[name])
@@ -41,6 +33,21 @@ def shorten(results: JobResults, *, max_bytes: int = ANSWER_BYTES) -> JobResults
             limits[longest] //= 2
         else:
             return short
+
+
+def _cut(
+    results: JobResults, limits: dict[str, int], *, rows: bool, notes: list[str]
+) -> JobResults:
+    return results.model_copy(
+        update={
+            "folders": results.folders[:5],
+            "checkpoints": _best_first(results.checkpoints, limits["checkpoints"]),
+            "models": results.models[: limits["models"]],
+            "scores": results.scores[: limits["scores"]],
+            "files": _files(results.files, limits["files"], rows=rows),
+            "notes": notes,
+        }
+    )
 
 
 def _with_cut_in_summary(short: JobResults, own: int) -> JobResults:

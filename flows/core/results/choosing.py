@@ -45,26 +45,28 @@ def choose(found: Found, what: Sequence[str]) -> list[ChosenFile]:
     Raises:
         InvalidArgument: There is no such result, or none at all.
     """
-    roots = {fact.path: root for root in _roots(found) for fact in root.files}
-    chosen = dict.fromkeys(path for one in what or ["all"] for path in _paths(found, one))
-    sizes = {fact.path: fact.size for root in _roots(found) for fact in root.files}
-    targets: dict[str, str] = {}
-    files: list[ChosenFile] = []
-    for path in sorted(chosen):
-        root = roots[path]
-        source = relative(path, root.folder)
-        target = posixpath.join(root.place, source)
-        if target in targets:
-            # Two folders of the same name.
-            target = posixpath.join(root.folder.strip("/").replace("/", "_"), source)
-        targets[target] = path
-        files.append(ChosenFile(root.folder, source, target, sizes[path]))
-    if not files:
+    chosen = {path for one in what or ["all"] for path in _paths(found, one)}
+    if not chosen:
         raise InvalidArgument(
             "the job has no results to copy",
             "See get_job_results; a job that was just started has none yet",
         )
-    return files
+    return _place_files(found, chosen)
+
+
+def _place_files(found: Found, paths: Iterable[str]) -> list[ChosenFile]:
+    """Give each file a target of its own."""
+    known = {fact.path: (root, fact.size) for root in _roots(found) for fact in root.files}
+    files: dict[str, ChosenFile] = {}
+    for path in sorted(paths):
+        root, size = known[path]
+        source = relative(path, root.folder)
+        target = posixpath.join(root.place, source)
+        if target in files:
+            # Two folders of the same name.
+            target = posixpath.join(root.folder.strip("/").replace("/", "_"), source)
+        files[target] = ChosenFile(root.folder, source, target, size)
+    return list(files.values())
 
 
 def check_what(what: Iterable[str]) -> None:

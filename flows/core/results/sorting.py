@@ -92,6 +92,26 @@ class Sorted(NamedTuple):
 
 def sort_files(listing: Listing) -> Sorted:
     """Sort files into results."""
+    checkpoints, groups = _group(listing)
+    models = [one for one in groups if one.has_adapter or one.has_whole_weights]
+    evaluations = [one for one in groups if RESULT in one.names() and one not in models]
+    models = [_only_model(one) for one in models]
+    taken = {fact.path for one in (*models, *evaluations) for fact in one.files}
+    return Sorted(
+        sorted(checkpoints, key=lambda one: (one.root.attempt or 0, one.step), reverse=True),
+        models,
+        evaluations,
+        [
+            OtherFile(fact, group.root, _kind(fact, group, listing))
+            for group in groups
+            for fact in group.files
+            if fact.path not in taken
+        ],
+    )
+
+
+def _group(listing: Listing) -> tuple[list[Group], list[Group]]:
+    """Group the files by the checkpoint that they are in, and the others by their folder."""
     checkpoints: dict[tuple[str, int], list[FileFact]] = {}
     folders: dict[str, list[FileFact]] = {}
     roots: dict[str, Root] = {}
@@ -105,23 +125,8 @@ def sort_files(listing: Listing) -> Sorted:
             else:
                 checkpoints.setdefault(within, []).append(fact)
                 roots[within[0]] = root
-    groups = [Group(folder, files, roots[folder]) for folder, files in folders.items()]
-    models = [one for one in groups if one.has_adapter or one.has_whole_weights]
-    evaluations = [one for one in groups if RESULT in one.names() and one not in models]
-    models = [_only_model(one) for one in models]
-    taken = {fact.path for one in (*models, *evaluations) for fact in one.files}
     found = [Group(at, files, roots[at], step) for (at, step), files in checkpoints.items()]
-    return Sorted(
-        sorted(found, key=lambda one: (one.root.attempt or 0, one.step), reverse=True),
-        models,
-        evaluations,
-        [
-            OtherFile(fact, group.root, _kind(fact, group, listing))
-            for group in groups
-            for fact in group.files
-            if fact.path not in taken
-        ],
-    )
+    return found, [Group(folder, files, roots[folder]) for folder, files in folders.items()]
 
 
 def _checkpoint_of(fact: FileFact, root: Root) -> tuple[str, int] | None:

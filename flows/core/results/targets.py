@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -86,8 +87,6 @@ def refuse_other_contents(folder: Path, files: Iterable[ChosenFile], *, limit: i
         limit -= file.size
         if limit < 0:
             return
-        try:
+        with suppress(OSError):
             if path.is_file() and checksum(path) != checksum(Path(file.path)):
                 raise conflict(path, file)
-        except OSError:
-            continue

@@ -43,15 +43,19 @@ def draw_metrics(jobs: Sequence[JobMetrics]) -> bytes:
     FigureCanvasAgg(figure)
     for number, key in enumerate(keys, start=1):
         axes = figure.add_subplot(rows, columns, number)
-        shown: list[MetricSummary] = []
-        for place, job in enumerate(jobs):
-            for summary in (one for one in job.keys if one.key == key):
-                _draw_line(axes, summary, label=_label(job), color=f"C{place}")
-                shown.append(summary)
-        _finish(axes, key, shown, has_legend=len(jobs) > 1 and number == 1)
+        _draw_plot(axes, key, jobs, has_legend=len(jobs) > 1 and number == 1)
     target = io.BytesIO()
     figure.savefig(target, format="png")
     return target.getvalue()
+
+
+def _draw_plot(axes: Axes, key: str, jobs: Sequence[JobMetrics], *, has_legend: bool) -> None:
+    shown: list[MetricSummary] = []
+    for place, job in enumerate(jobs):
+        for summary in (one for one in job.keys if one.key == key):
+            _draw_line(axes, summary, label=_label(job), color=f"C{place}")
+            shown.append(summary)
+    _finish(axes, key, shown, has_legend=has_legend)
 
 
 def _draw_line(axes: Axes, summary: MetricSummary, *, label: str, color: str) -> None:

@@ -96,16 +96,13 @@ def thin(series: Series, points: int) -> Series:
     size = len(series.steps)
     if size <= points:
         return series
-    buckets = max(1, (points - 2) // 2)
-    edges = np.linspace(1, size - 1, buckets + 1).astype(np.int64)
-    is_odd = ~np.isfinite(series.values)
-    low = np.where(is_odd, np.inf, series.values)
-    high = np.where(is_odd, np.inf, series.values)
+    edges = np.linspace(1, size - 1, max(1, (points - 2) // 2) + 1).astype(np.int64)
+    values = np.where(np.isfinite(series.values), series.values, np.inf)
     chosen = {0, size - 1}
     for start, end in pairwise(edges):
         if start < end:
-            chosen.add(int(start + np.argmin(low[start:end])))
-            chosen.add(int(start + np.argmax(high[start:end])))
+            chosen.add(int(start + np.argmin(values[start:end])))
+            chosen.add(int(start + np.argmax(values[start:end])))
     return series.part(np.array(sorted(chosen), dtype=np.int64))
 
 

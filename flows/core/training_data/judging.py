@@ -46,15 +46,14 @@ def _findings(facts: DataFacts, split: str) -> Iterator[DataFinding]:
     for code, count, of, least, what, fix in _warnings(facts):
         if count and count >= least * of:
             yield DataFinding(Severity.WARNING, code, f"{_part(count, of)} of {split} {what}", fix)
-    if facts.overlap and facts.validation_rows:
-        share = _part(facts.overlap, facts.validation_rows)
-        if facts.overlap >= _SOME * facts.validation_rows:
-            yield DataFinding(
-                Severity.WARNING,
-                FindingCode.DATA_OVERLAP,
-                f"{share} of validation are in train, too",
-                "Remove them from one of the two, or the validation loss says little",
-            )
+    overlap, of = facts.overlap or 0, facts.validation_rows or 0
+    if overlap and of and overlap >= _SOME * of:
+        yield DataFinding(
+            Severity.WARNING,
+            FindingCode.DATA_OVERLAP,
+            f"{_part(overlap, of)} of validation are in train, too",
+            "Remove them from one of the two, or the validation loss says little",
+        )
 
 
 def _no_label_at_all(facts: DataFacts, split: str) -> DataFinding:

@@ -84,8 +84,15 @@ def cut_json(path: Path, into: Path, *, most_rows: int, most_bytes: int, key: st
         InvalidConfig: It is no list, or is too large.
         OSError: The file cannot be read.
     """
+    found = _read_list(path, limit=4 * most_bytes, key=key)
+    target = into / "sample.json"
+    target.write_text(json.dumps(found[:most_rows]), encoding="utf-8")
+    return Sample(target, min(len(found), most_rows), len(found))
+
+
+def _read_list(path: Path, *, limit: int, key: str) -> list[object]:
     try:
-        rows: object = pydantic_core.from_json(read_regular_file(path, limit=4 * most_bytes))
+        rows: object = pydantic_core.from_json(read_regular_file(path, limit=limit))
     except TooLarge as error:
         raise InvalidConfig(
             f"{key} is {path}, which has {path.stat().st_size:,} bytes and cannot be read in part",
@@ -98,7 +105,4 @@ def cut_json(path: Path, into: Path, *, most_rows: int, most_bytes: int, key: st
         ) from error
     if not isinstance(rows, list):
         raise InvalidConfig(f"{key} is {path}, which is not a JSON list of rows", "Correct it")
-    found = cast("list[object]", rows)
-    target = into / "sample.json"
-    target.write_text(json.dumps(found[:most_rows]), encoding="utf-8")
-    return Sample(target, min(len(found), most_rows), len(found))
+    return cast("list[object]", rows)
