@@ -64,7 +64,6 @@ class FindingCode(StrEnum):
     NEEDS_GPUS = "needs_gpus"
     TOO_MANY_GPUS = "too_many_gpus"
     GPU_IN_USE = "gpu_in_use"
-    BAD_VALUE = "bad_value"
     MOUNT_SOURCE_MISSING = "mount_source_missing"
     MOUNT_CLASH = "mount_clash"
     BAD_STORE = "bad_store"

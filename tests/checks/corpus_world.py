@@ -2,17 +2,19 @@
 
 import json
 import os
+import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
 from flows.core.checks.file_checks import check_files
 from flows.core.checks.launch import Launch, read_launch
 from flows.core.checks.target import parse_accelerator
-from flows.core.configs.processes import is_written_for_several
+from flows.core.configs.processes import SHARDED
 from flows.core.configs.reader import read_config
 from flows.core.findings import CloudReadiness, Finding, Gpu, Hardware
 from flows.core.models import GpuCount
@@ -125,10 +127,19 @@ def clean_cases() -> list[Case]:
             continue
         text = path.read_text(encoding="utf-8")
         # One GPU is enough for all but what says otherwise.
-        is_sharded = is_written_for_several(text, yaml.safe_load(text))
+        is_sharded = _is_written_for_several(text, yaml.safe_load(text))
         gpus = "gpu=H100:8 gpus=8" if is_sharded and path.parent != _JOBS else "gpu=H100:1"
         found.append(Case(f"recipe {path.stem}", text, options=_options(f"{gpus} {keys}")))
     return found
+
+
+def _is_written_for_several(text: str, data: Mapping[str, Any]) -> bool:
+    """Whether a config is written for more than one process."""
+    blocks = [key.partition(".")[::2] for key in SHARDED]
+    if any((data.get(block) or {}).get(name) for block, name in blocks):
+        return True
+    comments = [line for line in text.splitlines() if line.lstrip().startswith("#")]
+    return any(re.search("oumi distributed|torchrun|accelerate launch", line) for line in comments)
 
 
 def build_world(folder: Path) -> None:

@@ -28,7 +28,6 @@ _IN_COMMENT: Final = (
     r"\b(\d+)(?:-\d+)? ?x ?(?:NVIDIA )?[ABHLV]\d+",
     r"\b(\d+) (?:\w+ )?GPUs\b",
 )
-_DISTRIBUTED: Final = re.compile(r"oumi distributed|torchrun|accelerate launch")
 
 Processes = int | Literal["all"]
 
@@ -95,23 +94,6 @@ def gpus_written_for(text: str) -> int | None:
         if found:
             return min(max(found), _MOST) or None
     return None
-
-
-def is_written_for_several(text: str, data: Mapping[str, Any]) -> bool:
-    """Whether a config is written for more than one process."""
-    if any(is_set(data, key) for key in SHARDED):
-        return True
-    comments = "\n".join(line for line in text.splitlines() if line.lstrip().startswith("#"))
-    return bool(_DISTRIBUTED.search(comments))
-
-
-def is_set(data: Mapping[str, Any], key: str) -> bool:
-    """Whether a block of a config is enabled."""
-    block, _, name = key.partition(".")
-    values: object = data.get(block)
-    return isinstance(values, Mapping) and str(
-        cast("Mapping[str, object]", values).get(name)
-    ).lower() in ("true", "yes", "on", "1")
 
 
 def gpus_of_job_beside(config: Path) -> int | None:
