@@ -36,12 +36,8 @@ async def preview_data(
     """
     launch = await asyncio.to_thread(_read, config_path, client_cwd)
     recipe = _training_of(launch, config_path)
-    question = DataQuestion(
-        content=dict(recipe.data),
-        folder=str(recipe.base or launch.client_cwd),
-        split=split,
-        rows=rows,
-    )
+    folder = str(recipe.base or launch.client_cwd)
+    question = DataQuestion(content=dict(recipe.data), folder=folder, split=split, rows=rows)
     preview = await DataPreviews(os.environ).preview(question, envs=_envs(launch, recipe))
     return preview if launch.target.is_local else _of_cloud(preview, launch.target.cloud)
 

@@ -132,15 +132,7 @@ class GitChanges:
         self, store: "DiskObjectStore", head: Head, index: "Mapping[bytes, IndexEntry | None]"
     ) -> Iterator[bytes]:
         """Make a patch for each tracked file that changed."""
-        from dulwich.objects import Commit, ObjectID
-
-        commit = store[ObjectID(head.commit.encode())]
-        if not isinstance(commit, Commit):
-            raise ValueError(f"{head.commit} is not a commit")
-        committed: dict[bytes, tuple[int, ObjectID]] = {}
-        for entry in store.iter_tree_contents(commit.tree):
-            self._check_time()
-            committed[entry.path] = (entry.mode, entry.sha)
+        committed = self._committed(store, head)
         written_at = _time_of(self._repository.folder / "index")
         for name in sorted(committed.keys() | index.keys()):
             self._check_time()
@@ -151,6 +143,21 @@ class GitChanges:
             elif _REPOSITORY in (old[0] if old else 0, known.mode if known else 0):
                 continue  # a repository of its own
             yield from self._patch(store, name, old, is_tracked=name in index)
+
+    def _committed(
+        self, store: "DiskObjectStore", head: Head
+    ) -> "dict[bytes, tuple[int, ObjectID]]":
+        """The mode and blob of each file of the commit."""
+        from dulwich.objects import Commit, ObjectID
+
+        commit = store[ObjectID(head.commit.encode())]
+        if not isinstance(commit, Commit):
+            raise ValueError(f"{head.commit} is not a commit")
+        found: dict[bytes, tuple[int, ObjectID]] = {}
+        for entry in store.iter_tree_contents(commit.tree):
+            self._check_time()
+            found[entry.path] = (entry.mode, entry.sha)
+        return found
 
     def _patch(
         self,

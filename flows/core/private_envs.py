@@ -78,9 +78,7 @@ class PrivateEnvs:
                 revealed[name] = text
                 continue
             try:
-                path = self._folder / matched["digest"]
-                revealed[name] = read_regular_file(path, limit=_BYTES).decode()
-                _mark_used(path)
+                revealed[name] = self._read(matched["digest"])
             except OSError as error:
                 if matched["kind"] == "private":
                     raise InvalidConfig(
@@ -88,6 +86,12 @@ class PrivateEnvs:
                         "Submit the job again, or set it in the worker's environment",
                     ) from error
         return revealed
+
+    def _read(self, digest: str) -> str:
+        path = self._folder / digest
+        value = read_regular_file(path, limit=_BYTES).decode()
+        _mark_used(path)
+        return value
 
     def values_of(self, envs: Mapping[str, str]) -> list[str]:
         """The secrets that variables refer to, as far as they are here."""

@@ -132,18 +132,20 @@ class Redactor:
             raw: The bytes.
             is_open: Whether more may follow: a known secret that has only begun is masked too.
         """
-        text = raw.decode("latin-1")
-        if _CONTROL.search(text) is None:
-            spans = self._to_mask(text, is_open=is_open)
-        else:
-            seen = _Seen(text)
-            spans = [seen.span(span) for span in self._to_mask(seen.text, is_open=is_open)]
+        spans = self._find_secrets(raw.decode("latin-1"), is_open=is_open)
         if not spans:
             return raw
         masked = bytearray(raw)
         for start, end in spans:
             masked[start:end] = _filler(raw[start:end])
         return bytes(masked)
+
+    def _find_secrets(self, text: str, *, is_open: bool) -> list[Span]:
+        """Find what to mask, also where control characters stand in the middle of it."""
+        if _CONTROL.search(text) is None:
+            return self._to_mask(text, is_open=is_open)
+        seen = _Seen(text)
+        return [seen.span(span) for span in self._to_mask(seen.text, is_open=is_open)]
 
     def _to_mask(self, text: str, *, is_open: bool) -> list[Span]:
         begun: list[Span] = []
@@ -295,7 +297,10 @@ def _written(value: str) -> Iterator[str]:
         yield quoted[1:-1] if quoted.startswith("'") else quoted
         yield re.sub(r"([^\w@%+=:,./-])", r"\\\1", value)  # as printf %q does
         yield html.escape(value)
-    raw = as_bytes(value)
+    yield from _in_base64(as_bytes(value))
+
+
+def _in_base64(raw: bytes) -> Iterator[str]:
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         for before in range(3):
             # Of the characters that hold bits of a neighbour, none is looked for.

@@ -117,26 +117,35 @@ def keep_marks(values: Iterable[str], home: Path) -> None:
     Raises:
         OSError: They cannot be written.
     """
-    # Logs are masked as bytes, each read as one character.
-    ways = (way for value in values for way in (value, as_bytes(value).decode("latin-1")))
-    wanted = [way for way in dict.fromkeys(ways) if 0 < len(way) <= _LONGEST]
+    wanted = _as_masked(values)
     if not wanted:
         return
     make_private(home)
     lock = os.open(home / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        file = _read(home / FILE) or _File(key=secrets.token_hex(32), marks=[])
-        known = {mark.digest for mark in file.marks}
-        key = bytes.fromhex(file.key)
-        new = [Mark(shape=_shape(value), digest=_digest(value, key)) for value in wanted]
-        new = [mark for mark in new if mark.digest not in known]
-        if new:
-            marks = [*file.marks, *new][-_MOST:]
-            text = json.dumps(file.model_copy(update={"marks": marks}).model_dump(mode="json"))
-            write_private(home / FILE, text)
+        _add(wanted, home / FILE)
     finally:
         os.close(lock)
+
+
+def _as_masked(values: Iterable[str]) -> list[str]:
+    """The secrets as text and as logs are masked: as bytes, each read as one character."""
+    ways = (way for value in values for way in (value, as_bytes(value).decode("latin-1")))
+    return [way for way in dict.fromkeys(ways) if 0 < len(way) <= _LONGEST]
+
+
+def _add(values: Iterable[str], path: Path) -> None:
+    """Add the marks that are not in the file yet."""
+    file = _read(path) or _File(key=secrets.token_hex(32), marks=[])
+    known = {mark.digest for mark in file.marks}
+    key = bytes.fromhex(file.key)
+    new = [Mark(shape=_shape(value), digest=_digest(value, key)) for value in values]
+    new = [mark for mark in new if mark.digest not in known]
+    if new:
+        marks = [*file.marks, *new][-_MOST:]
+        text = json.dumps(file.model_copy(update={"marks": marks}).model_dump(mode="json"))
+        write_private(path, text)
 
 
 def read_marks(home: Path) -> SecretMarks | None:

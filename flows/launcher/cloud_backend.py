@@ -103,22 +103,26 @@ def make_backend(cloud: str, settings: Settings) -> CloudBackend:
         CloudUnavailable: Oumi has no cloud of this name.
     """
     load_oumi()
-    from oumi.core.registry import REGISTRY, RegistryType
-
     from flows.launcher.oumi.backend import OumiBackend
 
-    registry: Any = REGISTRY
-    builders: dict[str, Callable[[], Any]] = registry.get_all(RegistryType.CLOUD)
-    builder = builders.get(cloud)
-    if builder is None:
-        raise CloudUnavailable(
-            f"there is no cloud named {cloud}", f"Use one of: {', '.join(sorted(builders))}"
-        )
+    builder = _builder_of(cloud)
     # Whatever its name, a cloud that another module builds is Oumi's own or a stranger's.
     kinds = (kind for kind in CLOUD_KINDS if kind.builder == builder.__module__)
     kind = next(kinds, None)
     backend = _load(kind.backend) if kind is not None else OumiBackend
     return backend(cloud, settings)
+
+
+def _builder_of(cloud: str) -> Callable[[], Any]:
+    from oumi.core.registry import REGISTRY, RegistryType
+
+    registry: Any = REGISTRY
+    builders: dict[str, Callable[[], Any]] = registry.get_all(RegistryType.CLOUD)
+    if cloud not in builders:
+        raise CloudUnavailable(
+            f"there is no cloud named {cloud}", f"Use one of: {', '.join(sorted(builders))}"
+        )
+    return builders[cloud]
 
 
 def _load(path: str) -> Callable[[str, Settings], CloudBackend]:

@@ -152,19 +152,7 @@ class OumiLauncher:
             listed = await self._listing(cloud)
             found = [cluster for cluster in listed if cluster.cloud == cloud]
             return Clusters(clusters=found, unavailable={})
-        names = await self._calls.run(
-            "clouds", self._list_clouds, timeout=self._settings.launcher_timeout_seconds
-        )
-        # One cloud to ask per server.
-        servers: dict[str, str] = {}
-        unavailable: dict[str, str] = {}
-        for name, server in zip(
-            names, await asyncio.gather(*map(self._server_of, names)), strict=True
-        ):
-            if isinstance(server, OumiFlowsError):
-                unavailable[name] = server.sentences
-            else:
-                servers.setdefault(server, name)
+        servers, unavailable = await self._find_servers()
         answers = await asyncio.gather(*map(self._list_or_explain, servers.values()))
         found: list[ClusterStatus] = []
         for server, answer in zip(servers, answers, strict=True):
@@ -173,6 +161,21 @@ class OumiLauncher:
             else:
                 found += answer
         return Clusters(clusters=found, unavailable=unavailable)
+
+    async def _find_servers(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Find one cloud to ask per server, and why other clouds cannot be asked."""
+        names = await self._calls.run(
+            "clouds", self._list_clouds, timeout=self._settings.launcher_timeout_seconds
+        )
+        found = await asyncio.gather(*map(self._server_of, names))
+        servers: dict[str, str] = {}
+        unavailable: dict[str, str] = {}
+        for name, server in zip(names, found, strict=True):
+            if isinstance(server, OumiFlowsError):
+                unavailable[name] = server.sentences
+            else:
+                servers.setdefault(server, name)
+        return servers, unavailable
 
     async def _server_of(self, cloud: str) -> str | OumiFlowsError:
         """What answers for a cloud, or the error that hides it."""

@@ -79,15 +79,17 @@ def check_config(data: Mapping[str, Any], command: Command, *, name: str = "the 
     """
     config_type = ConfigType.JOB if is_job_config(data) else CONFIG_TYPE[command]
     problems = config_problems(data, config_type)
-    if not problems:
-        return
-    is_job = config_type is ConfigType.JOB
-    kind = "job" if is_job else command.value
-    raise InvalidConfig(
-        f"{name} is not {'an' if kind[0] in 'aei' else 'a'} {kind} config: "
-        f"{join_problems(problems)}",
-        ("" if is_job else _other_type(data, config_type)) or "Correct these keys",
-    )
+    if problems:
+        is_job = config_type is ConfigType.JOB
+        raise InvalidConfig(
+            f"{name} is not {_with_article('job' if is_job else command.value)} config: "
+            f"{join_problems(problems)}",
+            ("" if is_job else _other_type(data, config_type)) or "Correct these keys",
+        )
+
+
+def _with_article(word: str) -> str:
+    return f"{'an' if word[0] in 'aei' else 'a'} {word}"
 
 
 def config_problems(data: Mapping[str, Any], config_type: ConfigType) -> list[Problem]:

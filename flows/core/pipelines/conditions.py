@@ -145,9 +145,10 @@ class Condition:
                     pass
                 case ast.UnaryOp(op=ast.Not() | ast.USub()):
                     pass
+                case ast.cmpop() if type(node) not in _COMPARE:
+                    raise _invalid(self.text, "has an unsupported comparison")
                 case ast.boolop() | ast.cmpop() | ast.operator() | ast.unaryop():
-                    if isinstance(node, ast.cmpop) and type(node) not in _COMPARE:
-                        raise _invalid(self.text, "has an unsupported comparison")
+                    pass
                 case _:
                     raise _invalid(self.text, f"contains an unsupported {type(node).__name__}")
 

@@ -24,12 +24,7 @@ def list_collected(job_id: str, request: object) -> JobResults:
     Raises:
         InvalidArgument: It is no collection.
     """
-    try:
-        asked = CollectRequest.model_validate(request)
-    except ValidationError as error:
-        raise InvalidArgument(
-            f"{job_id} is no valid collection", "Call collect_results again"
-        ) from error
+    asked = _read_request(job_id, request)
     folder = Path(asked.into)
     digests = read_manifest(folder, asked.source.job_id)
     files = [
@@ -38,24 +33,36 @@ def list_collected(job_id: str, request: object) -> JobResults:
         )
         for name, one in digests.items()
     ]
-    total = sum(file.bytes for file in files)
-    manifest = manifest_path(folder, asked.source.job_id)
-    return shorten(
-        JobResults(
-            summary=f"{len(files)} files, {total:,} bytes of {asked.source_name} in {folder}, with "
-            f"checksums in {manifest}."
-            if files
-            else f"Nothing has been collected into {folder} yet.",
-            job_id=job_id,
-            where=this_machine(),
-            folders=[str(folder)],
-            checkpoints=[],
-            models=[],
-            scores=[],
-            files=files,
-            total_files=len(files),
-            total_bytes=total,
-        )
+    return shorten(_describe(job_id, asked, files))
+
+
+def _read_request(job_id: str, request: object) -> CollectRequest:
+    try:
+        return CollectRequest.model_validate(request)
+    except ValidationError as error:
+        raise InvalidArgument(
+            f"{job_id} is no valid collection", "Call collect_results again"
+        ) from error
+
+
+def _describe(job_id: str, asked: CollectRequest, files: list[FoundFile]) -> JobResults:
+    folder, total = Path(asked.into), sum(file.bytes for file in files)
+    summary = f"Nothing has been collected into {folder} yet."
+    if files:
+        manifest = manifest_path(folder, asked.source.job_id)
+        what = f"{len(files)} files, {total:,} bytes of {asked.source_name}"
+        summary = f"{what} in {folder}, with checksums in {manifest}."
+    return JobResults(
+        summary=summary,
+        job_id=job_id,
+        where=this_machine(),
+        folders=[str(folder)],
+        checkpoints=[],
+        models=[],
+        scores=[],
+        files=files,
+        total_files=len(files),
+        total_bytes=total,
     )
 
 

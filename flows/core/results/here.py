@@ -53,17 +53,19 @@ def list_here(wanted: ResultsRequest, outputs: Outputs, *, excluded: Path | None
     if outputs.working_dir:
         # Others work in this folder, too: what changed after the job's end is theirs.
         walk_there = _Walk(since=wanted.began_at, until=wanted.ended_at, excluded=excluded)
-        known = [output.path for output in outputs.outputs]
-        # Perhaps written a moment before the job began.
-        known += [wanted.request.config_path] if wanted.request else []
-        files = [
-            fact
-            for fact in walk_there.files(Path(outputs.working_dir))
-            if not any(is_within(fact.path, path) for path in known)
-        ]
-        roots.append(Root(outputs.working_dir, files))
+        roots.append(_list_working_dir(wanted, outputs, walk_there))
         walk.skip(walk_there)
     return Listing(_merge(roots), outputs.outputs, walk.notes())
+
+
+def _list_working_dir(wanted: ResultsRequest, outputs: Outputs, walk: "_Walk") -> Root:
+    """List the files of the job's working folder that are in no output of its own."""
+    known = [output.path for output in outputs.outputs]
+    # Perhaps written a moment before the job began.
+    known += [wanted.request.config_path] if wanted.request else []
+    found = walk.files(Path(outputs.working_dir))
+    files = [fact for fact in found if not any(is_within(fact.path, path) for path in known)]
+    return Root(outputs.working_dir, files)
 
 
 def _root(output: Output, outputs: Outputs, walk: "_Walk") -> Root | None:

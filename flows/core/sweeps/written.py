@@ -88,20 +88,7 @@ def read_sweep(data: Mapping[str, Any], *, name: str) -> WrittenSweep:
     Raises:
         InvalidConfig: It is not a sweep; the message names the wrong key.
     """
-    own = WrittenSweep.model_fields.keys() - {"job", "points"}
-    fields = {key: value for key, value in data.items() if key in own}
-    if isinstance(fields.get("space"), list):
-        fields |= _of_points(fields["space"], name)
-    try:
-        sweep = WrittenSweep.model_validate(
-            {
-                "name": name,
-                **fields,
-                "job": {str(key): value for key, value in data.items() if key not in own},
-            }
-        )
-    except ValidationError as error:
-        raise _invalid(error, name) from error
+    sweep = _read_fields(data, name)
     if sweep.points and sweep.search not in (None, Search.GRID):
         raise InvalidConfig(
             f"Sweep {sweep.name}: search {sweep.search} chooses values, and space is a list of "
@@ -113,6 +100,18 @@ def read_sweep(data: Mapping[str, Any], *, name: str) -> WrittenSweep:
     except InvalidConfig as error:
         raise InvalidConfig(f"Sweep {sweep.name}: {error.what}", error.next_step) from error
     return sweep
+
+
+def _read_fields(data: Mapping[str, Any], name: str) -> WrittenSweep:
+    own = WrittenSweep.model_fields.keys() - {"job", "points"}
+    fields = {key: value for key, value in data.items() if key in own}
+    if isinstance(fields.get("space"), list):
+        fields |= _of_points(fields["space"], name)
+    job = {str(key): value for key, value in data.items() if key not in own}
+    try:
+        return WrittenSweep.model_validate({"name": name, **fields, "job": job})
+    except ValidationError as error:
+        raise _invalid(error, name) from error
 
 
 def _of_points(points: list[object], name: str) -> dict[str, object]:

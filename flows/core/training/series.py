@@ -99,10 +99,9 @@ def thin(series: Series, points: int) -> Series:
     edges = np.linspace(1, size - 1, max(1, (points - 2) // 2) + 1).astype(np.int64)
     values = np.where(np.isfinite(series.values), series.values, np.inf)
     chosen = {0, size - 1}
-    for start, end in pairwise(edges):
-        if start < end:
-            chosen.add(int(start + np.argmin(values[start:end])))
-            chosen.add(int(start + np.argmax(values[start:end])))
+    for start, end in pairwise(np.unique(edges)):
+        chosen.add(int(start + np.argmin(values[start:end])))
+        chosen.add(int(start + np.argmax(values[start:end])))
     return series.part(np.array(sorted(chosen), dtype=np.int64))
 
 

@@ -53,11 +53,7 @@ def oumi_problems(
 
     config_class = CONFIG_CLASSES[config_type]
     content = on_this_machine(copy.deepcopy(dict(data)), folder)
-    left_out: list[str] = []
-    for problem in config_problems(content, config_type):
-        if problem.kind is not ProblemKind.MISSING_KEY:
-            drop_key(content, problem.key)
-            left_out.append(problem.key)
+    left_out = drop_refused(content, config_type)
     with _ONE_AT_A_TIME, _offline():
         if config_type is ConfigType.ANALYZE:
             return _analyze_problems(config_class, content)
@@ -192,20 +188,11 @@ def _convert(
     config_class: type[Any], content: dict[str, Any], problems: list[OumiProblem]
 ) -> Mapping[str, Any]:
     """Convert the config's values as Oumi does; leave out those that it cannot convert."""
-    from omegaconf import OmegaConf, SCMode
     from omegaconf.errors import OmegaConfBaseException
 
     for _ in range(_MOST):
         try:
-            text = escape_references(dump_yaml(content)) if content else "{}"
-            merged = OmegaConf.merge(OmegaConf.structured(config_class), OmegaConf.create(text))
-            values = OmegaConf.to_container(
-                merged,
-                resolve=True,
-                throw_on_missing=False,
-                structured_config_mode=SCMode.DICT,
-            )
-            return cast("Mapping[str, Any]", values)
+            return _merge(config_class, content)
         except OmegaConfBaseException as error:
             key = str(getattr(error, "full_key", "") or "")
             line = str(error).partition("\n")[0]
@@ -213,6 +200,18 @@ def _convert(
             if not key or not drop_key(content, key):
                 break
     return {}
+
+
+def _merge(config_class: type[Any], content: dict[str, Any]) -> Mapping[str, Any]:
+    """Merge the config's values into the defaults of its class."""
+    from omegaconf import OmegaConf, SCMode
+
+    text = escape_references(dump_yaml(content)) if content else "{}"
+    merged = OmegaConf.merge(OmegaConf.structured(config_class), OmegaConf.create(text))
+    values = OmegaConf.to_container(
+        merged, resolve=True, throw_on_missing=False, structured_config_mode=SCMode.DICT
+    )
+    return cast("Mapping[str, Any]", values)
 
 
 def _analyze_problems(config_class: Any, content: dict[str, Any]) -> list[OumiProblem]:
@@ -245,27 +244,35 @@ def _is_cured(config_class: Any, content: dict[str, Any], key: str, error: Excep
     return other is None or str(other) != str(error)
 
 
+def drop_refused(content: dict[str, Any], config_type: ConfigType) -> list[str]:
+    """Remove what the schema refuses in a config, and return its dotted keys."""
+    problems = config_problems(content, config_type)
+    keys = [problem.key for problem in problems if problem.kind is not ProblemKind.MISSING_KEY]
+    for key in keys:
+        drop_key(content, key)
+    return keys
+
+
 def drop_key(value: object, key: str, at: str = "") -> bool:
     """Remove the entry of a dotted key from `value`; False if there is none."""
-    if isinstance(value, dict):
-        entries = cast("dict[object, object]", value)
-        for name in list(entries):
-            path = f"{at}.{name}" if at else str(name)
-            if path == key:
-                del entries[name]
-                return True
-            if key.startswith((f"{path}.", f"{path}[")) and drop_key(entries[name], key, path):
-                return True
-    elif isinstance(value, list):
-        items = cast("list[object]", value)
-        for index, item in enumerate(items):
-            path = f"{at}[{index}]"
-            if path == key:
-                del items[index]
-                return True
-            if key.startswith((f"{path}.", f"{path}[")) and drop_key(item, key, path):
-                return True
+    holder = cast("dict[Any, object]", value)
+    for name, path in _paths_in(value, at):
+        if path == key:
+            del holder[name]
+            return True
+        if key.startswith((f"{path}.", f"{path}[")) and drop_key(holder[name], key, path):
+            return True
     return False
+
+
+def _paths_in(value: object, at: str) -> list[tuple[object, str]]:
+    """The keys or indexes of a mapping or list, each with its dotted key."""
+    if isinstance(value, dict):
+        names = cast("dict[object, object]", value)
+        return [(name, f"{at}.{name}" if at else str(name)) for name in names]
+    if isinstance(value, list):
+        return [(index, f"{at}[{index}]") for index in range(len(cast("list[object]", value)))]
+    return []
 
 
 def on_this_machine(value: Any, folder: Path) -> Any:

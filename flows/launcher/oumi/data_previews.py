@@ -96,18 +96,8 @@ class DataPreviews:
             folder = Path(name)
             asked, answered, log = (folder / part for part in ("question", "answer", "log"))
             asked.write_text(question.model_dump_json(), encoding="utf-8")
-            with log.open("wb") as output:
-                process = await asyncio.create_subprocess_exec(
-                    *self._command,
-                    str(asked),
-                    str(answered),
-                    cwd=question.folder,
-                    env=self._own_environment(envs),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
+            command = [*self._command, str(asked), str(answered)]
+            process = await self._start(command, question.folder, envs, log)
             try:
                 await asyncio.wait_for(process.wait(), seconds)
             except TimeoutError as error:
@@ -115,6 +105,20 @@ class DataPreviews:
             finally:
                 await asyncio.shield(_end(process))
             return _read_answer(answered, log, process.returncode)
+
+    async def _start(
+        self, command: list[str], folder: str, envs: Mapping[str, str], log: Path
+    ) -> asyncio.subprocess.Process:
+        with log.open("wb") as output:
+            return await asyncio.create_subprocess_exec(
+                *command,
+                cwd=folder,
+                env=self._own_environment(envs),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
 
     def _own_environment(self, envs: Mapping[str, str]) -> dict[str, str]:
         root = str(Path(__file__).parents[3])

@@ -45,24 +45,25 @@ def load_parts(parts: Parts, question: DataQuestion, split: str, folder: Path) -
     """
     for index, params in enumerate(split_of(parts.config, split).datasets):
         key = f"data.{split}.datasets[{index}]"
-        sample: Sample | None = None
+        name, sample = params.dataset_name, None
         if params.dataset_path:
-            into = folder / f"{split}-{index}"
-            path = Path(params.dataset_path)
-            name = params.dataset_name
+            path, into = Path(params.dataset_path), folder / f"{split}-{index}"
             sample = cut_sample(path, into, question, name=name, key=f"{key}.dataset_path")
         try:
             yield _load(parts, params, sample, question.most_rows)
         except InvalidConfig:
             raise
         except Exception as error:  # data sets raise anything
-            columns = _columns(sample)
-            text = one_line(error)
-            has = f"; its columns are {columns}" if columns else ""
-            raise InvalidConfig(
-                f"{key} ({params.dataset_name}) cannot be read: {text}{has}",
-                "Correct the data set, its name or its dataset_kwargs",
-            ) from error
+            raise _not_read(f"{key} ({name})", sample, error) from error
+
+
+def _not_read(what: str, sample: Sample | None, error: Exception) -> InvalidConfig:
+    columns = _columns(sample)
+    has = f"; its columns are {columns}" if columns else ""
+    return InvalidConfig(
+        f"{what} cannot be read: {one_line(error)}{has}",
+        "Correct the data set, its name or its dataset_kwargs",
+    )
 
 
 def _load(parts: Parts, params: Any, sample: Sample | None, most_rows: int) -> Part:
@@ -75,16 +76,7 @@ def _load(parts: Parts, params: Any, sample: Sample | None, most_rows: int) -> P
     dataset_class = registry.get_dataset(name, subset=params.subset)
     if dataset_class is None:
         return _load_unregistered(params, sample, most_rows)
-    kwargs = dict(params.dataset_kwargs)
-    dataset = dataset_class(
-        dataset_name=kwargs.pop("dataset_name_override", None) or name,
-        dataset_path=str(sample.path) if sample else params.dataset_path,
-        split=params.split,
-        subset=params.subset,
-        tokenizer=parts.tokenizer,
-        trust_remote_code=params.trust_remote_code,
-        **kwargs,
-    )
+    dataset = _build(dataset_class, params, sample, parts.tokenizer)
     if isinstance(dataset, BasePretrainingDataset):
         packs = list(islice(iter(dataset), most_rows))
         return Part(name, packs, len(packs), len(packs) if len(packs) < most_rows else None)
@@ -93,6 +85,19 @@ def _load(parts: Parts, params: Any, sample: Sample | None, most_rows: int) -> P
         # The reader itself was given no more than a sample.
         return Part(name, dataset, rows, rows if rows < most_rows else None)
     return Part(name, dataset, rows, sample.total or rows, sample.is_exact)
+
+
+def _build(dataset_class: Any, params: Any, sample: Sample | None, tokenizer: Any) -> Any:
+    kwargs = dict(params.dataset_kwargs)
+    return dataset_class(
+        dataset_name=kwargs.pop("dataset_name_override", None) or params.dataset_name,
+        dataset_path=str(sample.path) if sample else params.dataset_path,
+        split=params.split,
+        subset=params.subset,
+        tokenizer=tokenizer,
+        trust_remote_code=params.trust_remote_code,
+        **kwargs,
+    )
 
 
 def _load_unregistered(params: Any, sample: Sample | None, most_rows: int) -> Part:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import psutil
 
@@ -88,23 +88,23 @@ def _hardware(seen: Gpus) -> Hardware:
     # Without NVML it is not known whether there are the GPUs that CUDA_VISIBLE_DEVICES names.
     gpus = [] if seen.driver is None else [_gpu(device) for device in seen.devices]
     packages = {name: found for name in _PACKAGES if (found := _version(name))}
-    if gpus:
-        kind = "cuda"
-    elif platform.system() == "Darwin" and platform.machine() == "arm64":
-        kind = "mps"
-    elif _torch_build() == "hip" and Path("/dev/kfd").exists():
-        kind = "other"  # AMD's GPUs; their memory is unknown
-    else:
-        kind = "none"
     return Hardware(
         where="worker",
-        accelerator_type=kind,
+        accelerator_type="cuda" if gpus else _find_other_accelerator(),
         accelerator_count=len(gpus),
         gpus=gpus,
         driver_version=seen.driver or None,
         memory_gb=round(psutil.virtual_memory().total / 2**30, 1),
         packages=packages,
     )
+
+
+def _find_other_accelerator() -> Literal["mps", "other", "none"]:
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
+        return "mps"
+    if _torch_build() == "hip" and Path("/dev/kfd").exists():
+        return "other"  # AMD's GPUs; their memory is unknown
+    return "none"
 
 
 def _torch_build() -> str:

@@ -64,16 +64,18 @@ def _read_first_rows_only(most_rows: int) -> None:
         except ConnectionError:
             # It may be in the cache, from which nothing is streamed (datasets 4.8).
             found = whole(*args, **kwargs, streaming=wants_stream)
-        if wants_stream:
-            return found
-        if isinstance(found, dict):
-            splits = cast("dict[str, Any]", found)
-            return datasets.DatasetDict(
-                {name: _table(part, most_rows) for name, part in splits.items()}
-            )
-        return _table(found, most_rows)
+        return found if wants_stream else _tables(found, most_rows)
 
     datasets.load_dataset = first_rows
+
+
+def _tables(found: Any, most_rows: int) -> Any:
+    """The first rows of a streamed data set, or of each of its splits, as tables."""
+    if not isinstance(found, dict):
+        return _table(found, most_rows)
+    datasets: Any = import_module("datasets")
+    splits = cast("dict[str, Any]", found)
+    return datasets.DatasetDict({name: _table(part, most_rows) for name, part in splits.items()})
 
 
 def _table(stream: Any, most_rows: int) -> Any:

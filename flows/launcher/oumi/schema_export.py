@@ -7,7 +7,7 @@ checks configs against that file, because importing Oumi takes seconds.
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
@@ -79,26 +79,21 @@ def export_schema() -> Schema:
 def to_json(schema: Schema) -> str:
     """`schema` as JSON text, one field to a line."""
     classes = ",\n".join(
-        f"{json.dumps(name)}: {{\n"
-        + ",\n".join(f" {json.dumps(key)}: {json.dumps(spec)}" for key, spec in fields.items())
-        + "}"
-        for name, fields in schema["classes"].items()
-    )
-    enums = ",\n".join(f" {json.dumps(k)}: {json.dumps(v)}" for k, v in schema["enums"].items())
-    options = ",\n".join(
-        f" {json.dumps(command)}: {json.dumps(names)}"
-        for command, names in schema["options"].items()
-    )
-    aliases = ",\n".join(
-        f" {json.dumps(alias)}: {json.dumps(paths)}" for alias, paths in schema["aliases"].items()
+        f"{json.dumps(name)}: {_rows(fields)}" for name, fields in schema["classes"].items()
     )
     return (
         f'{{"oumi": {json.dumps(schema["oumi"])},\n"clouds": {json.dumps(schema["clouds"])},\n'
-        f'"options": {{\n{options}}},\n'
-        f'"commands": {json.dumps(schema["commands"])},\n"aliases": {{\n{aliases}}},\n'
+        f'"options": {_rows(schema["options"])},\n'
+        f'"commands": {json.dumps(schema["commands"])},\n"aliases": {_rows(schema["aliases"])},\n'
         f'"roots": {json.dumps(schema["roots"])},\n'
-        f'"enums": {{\n{enums}}},\n"classes": {{\n{classes}}}}}\n'
+        f'"enums": {_rows(schema["enums"])},\n"classes": {{\n{classes}}}}}\n'
     )
+
+
+def _rows(entries: Mapping[str, Any]) -> str:
+    """A mapping as JSON text, one entry a line."""
+    rows = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in entries.items())
+    return "{\n" + ",\n".join(rows) + "}"
 
 
 class Exporter:

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from flows.core.checks.values import mapping_of
-from flows.core.configs.checks import ProblemKind, config_problems
 from flows.core.configs.schema import ConfigType
 from flows.core.configs.yaml_text import dump_yaml, escape_references
 from flows.core.findings import OumiProblem
 from flows.core.foreign_errors import error_of
 from flows.launcher.loading import load_oumi
-from flows.launcher.oumi.config_classes import drop_key, on_this_machine
+from flows.launcher.oumi.config_classes import drop_key, drop_refused, on_this_machine
 from flows.launcher.oumi.trainer_arguments import training_problems
 
 _COMPLETIONS: Final = "text_completions_only_with_padding"
@@ -42,9 +41,7 @@ def trainer_problems(
     """
     load_oumi()
     content = on_this_machine(copy.deepcopy(dict(data)), folder)
-    for problem in config_problems(content, ConfigType.TRAINING):
-        if problem.kind is not ProblemKind.MISSING_KEY:
-            drop_key(content, problem.key)
+    drop_refused(content, ConfigType.TRAINING)
     for problem in known:
         drop_key(content, problem.key)
     config = _build(content)

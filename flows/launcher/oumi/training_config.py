@@ -57,20 +57,22 @@ def build_config(question: DataQuestion) -> Any:
     """
     from oumi.core.configs import TrainingConfig
 
-    content = on_this_machine(
-        {
-            "model": _part(question.content, "model", _OF_MODEL),
-            "data": dict(mapping_of(question.content.get("data"))),
-            "training": _part(question.content, "training", _OF_TRAINING),
-        },
-        Path(question.folder),
-    )
+    content = _content_of(question)
     try:
         config = TrainingConfig.from_str(escape_references(dump_yaml(content)))
         config.finalize_and_validate()
     except Exception as error:
         raise InvalidConfig(f"Oumi refuses the config: {one_line(error)}", "Correct it") from error
     return config
+
+
+def _content_of(question: DataQuestion) -> dict[str, Any]:
+    content = {
+        "model": _part(question.content, "model", _OF_MODEL),
+        "data": dict(mapping_of(question.content.get("data"))),
+        "training": _part(question.content, "training", _OF_TRAINING),
+    }
+    return on_this_machine(content, Path(question.folder))
 
 
 def build_parts(config: Any) -> Parts:
@@ -80,14 +82,7 @@ def build_parts(config: Any) -> Parts:
         InvalidConfig: One of them cannot be built.
     """
     builders: Any = import_module("oumi.builders")
-    from oumi.core.configs.internal.supported_models import is_custom_model
-
-    tokenizer: Any = None
-    try:
-        if not is_custom_model(config.model.model_name) or config.model.tokenizer_name:
-            tokenizer = builders.build_tokenizer(config.model)
-    except Exception as error:
-        raise _no_tokenizer(config, error) from error
+    tokenizer = _build_tokenizer(config, builders)
     try:
         collator: Any = builders.build_collator_from_config(config, tokenizer)
     except Exception as error:
@@ -99,6 +94,18 @@ def build_parts(config: Any) -> Parts:
     if collator is None and config.training.trainer_type.name == "TRL_SFT":
         collator = _trl_collator(config, tokenizer)
     return Parts(config, tokenizer, collator, _max_length(config, tokenizer))
+
+
+def _build_tokenizer(config: Any, builders: Any) -> Any:
+    """Build the tokenizer; None for a model of Oumi's own, which needs none."""
+    from oumi.core.configs.internal.supported_models import is_custom_model
+
+    try:
+        if not is_custom_model(config.model.model_name) or config.model.tokenizer_name:
+            return builders.build_tokenizer(config.model)
+    except Exception as error:
+        raise _no_tokenizer(config, error) from error
+    return None
 
 
 def one_line(error: BaseException) -> str:

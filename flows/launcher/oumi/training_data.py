@@ -15,7 +15,7 @@ from flows.core.errors import InvalidConfig
 from flows.core.training_data.facts import Content, Counter, Size
 from flows.core.training_data.judging import judge
 from flows.core.training_data.masked_text import shorten
-from flows.core.training_data.preview import DataPreview, DataQuestion, PreviewRow
+from flows.core.training_data.preview import DataFacts, DataPreview, DataQuestion, PreviewRow
 from flows.launcher.loading import load_oumi
 from flows.launcher.oumi.data_rows import Fed, RowBuilder, content_of
 from flows.launcher.oumi.data_sets import Part, load_parts, split_of
@@ -84,20 +84,27 @@ class _Reading:
         loaded = [self._read(part) for part in self._load(split)]
         if split_of(self.parts.config, split).pack:
             self._read_packs()
+        facts = self._count(loaded)
+        total, is_exact = facts.rows_total, facts.total_is_exact
+        if total is None or facts.rows_checked < total:
+            self.notes.insert(0, _share_read(facts.rows_checked, total, is_exact=is_exact))
+        if self.is_late:
+            self.notes.append(f"Reading stopped after {self.question.seconds:g} s.")
+        return self._describe(facts, self._kind(loaded))
+
+    def _count(self, loaded: Sequence[Part]) -> DataFacts:
         total, is_exact = _total(loaded)
-        train, validation = self._digests(split)
-        facts = self.counter.facts(
+        train, validation = self._digests(self.question.split)
+        return self.counter.facts(
             rows_total=total,
             total_is_exact=is_exact,
             max_length=self.parts.max_length,
             train=train,
             validation=validation,
         )
-        if total is None or facts.rows_checked < total:
-            self.notes.insert(0, _share_read(facts.rows_checked, total, is_exact=is_exact))
-        if self.is_late:
-            self.notes.append(f"Reading stopped after {self.question.seconds:g} s.")
-        kind = self._kind(loaded)
+
+    def _describe(self, facts: DataFacts, kind: str) -> DataPreview:
+        split = self.question.split
         findings = judge(facts, split=split)
         begin = self.notes[0] if self.notes else f"All rows were read: {facts.rows_checked:,}."
         found = findings[0].text if findings else "Nothing is wrong."

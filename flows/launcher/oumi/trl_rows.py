@@ -19,20 +19,17 @@ def prepare_rows(part: Part, parts: Parts, folder: Path) -> Part:
         InvalidConfig: The trainer would refuse them.
     """
     columns: list[str] = part.dataset.column_names
-    if not part.rows or "input_ids" in columns or "prompt_ids" in columns:
+    prepare = {"TRL_SFT": _for_sft, "TRL_DPO": _for_dpo}.get(parts.trainer)
+    if prepare is None or not part.rows or "input_ids" in columns or "prompt_ids" in columns:
         return part
     try:
-        if parts.trainer == "TRL_SFT":
-            return replace(part, dataset=_Paired(part.dataset, _for_sft(part, parts, folder)))
-        if parts.trainer == "TRL_DPO":
-            return replace(part, dataset=_Paired(part.dataset, _for_dpo(part, parts, folder)))
+        return replace(part, dataset=_Paired(part.dataset, prepare(part, parts, folder)))
     except Exception as error:  # TRL raises anything
         raise InvalidConfig(
             f"{parts.trainer} cannot prepare the rows of {part.name}: {one_line(error)}; its "
             f"columns are {', '.join(columns)[:200]}",
             "Use the columns that the trainer reads, or a data set class of Oumi's",
         ) from error
-    return part
 
 
 class _Paired:

@@ -155,6 +155,18 @@ class SkyBackend:
         Raises:
             ClusterUnreachable: SkyPilot cannot cancel it yet, among others.
         """
+        job = self._job_of(handle)
+        if job.is_being_submitted:
+            # SkyPilot would report success and cancel nothing (skypilot 0.12, cancel_jobs).
+            raise ClusterUnreachable(
+                f"SkyPilot is still submitting job {job.job_id} of {handle.cluster_name}, and "
+                "cannot cancel it yet",
+                "Cancel it again in a moment",
+            )
+        if not job.state.is_terminal:
+            self._server.cancel(handle.cluster_name, handle.launcher_job_id)
+
+    def _job_of(self, handle: JobHandle) -> SkyJob:
         jobs = self._queue(handle.cluster_name)
         if jobs is None:
             raise ClusterNotFound(
@@ -168,15 +180,7 @@ class SkyBackend:
                 f"{handle.launcher_job_id}",
                 "See the ids of its jobs in list_clusters",
             )
-        if job.is_being_submitted:
-            # SkyPilot would report success and cancel nothing (skypilot 0.12, cancel_jobs).
-            raise ClusterUnreachable(
-                f"SkyPilot is still submitting job {job.job_id} of {handle.cluster_name}, and "
-                "cannot cancel it yet",
-                "Cancel it again in a moment",
-            )
-        if not job.state.is_terminal:
-            self._server.cancel(handle.cluster_name, handle.launcher_job_id)
+        return job
 
     def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
         """At most `limit` bytes of the job's output from `offset` on, from the copy kept here."""
@@ -266,6 +270,12 @@ class SkyBackend:
         for job in doubles(jobs):
             self._server.cancel(cluster_name, job.job_id)
 
+    def _no_autostop(self) -> InvalidConfig:
+        return InvalidConfig(
+            f"{self._cloud} cannot stop clusters, so autostop_minutes has no effect there",
+            "Leave it out, and take the cluster down with down_cluster when you are done",
+        )
+
     def _queue(self, cluster_name: str) -> list[SkyJob] | None:
         """The jobs of a cluster; None if it is gone or stopped.
 
@@ -295,10 +305,7 @@ class SkyBackend:
             cluster = self._server.cluster(cluster_name)
         can_stop = self._server.can_stop(job)
         if autostop_minutes is not None and not can_stop:
-            raise InvalidConfig(
-                f"{self._cloud} cannot stop clusters, so autostop_minutes has no effect there",
-                "Leave it out, and take the cluster down with down_cluster when you are done",
-            )
+            raise self._no_autostop()
         is_up = cluster is not None and cluster.state is SkyClusterState.UP
         needs_only_run = not (job.setup or job.file_mounts or job.storage_mounts)
         try:

@@ -126,15 +126,7 @@ class SkyServer:
                 jobs: list[Any] = self._client.get(sky.queue(cluster_name, all_users=True))
             except sky.exceptions.ClusterNotUpError:
                 return None
-        return [
-            SkyJob(
-                job_id=str(job.job_id),
-                name=job.job_name,
-                status=job.status.value,
-                started=bool(job.start_at),
-            )
-            for job in jobs
-        ]
+        return [_read_job(job) for job in jobs]
 
     def requests(self, cluster_name: str) -> list[SkyRequest]:
         """The requests to the server about a cluster, the newest first."""
@@ -287,3 +279,12 @@ class SkyServer:
                 sky.check((name.lower(),), verbose=False)
             )
         return any("compute" in clouds.get(name, []) for clouds in found.values())
+
+
+def _read_job(job: Any) -> SkyJob:
+    return SkyJob(
+        job_id=str(job.job_id),
+        name=job.job_name,
+        status=job.status.value,
+        started=bool(job.start_at),
+    )
