@@ -1,7 +1,7 @@
 """Assembles the MCP server from its parts."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -106,7 +106,31 @@ def build_server(parts: Parts, options: Options) -> "OumiServer":
         InvalidArgument: A toolset is unknown.
     """
     offered: dict[str, list[Tool]] = {}
-    groups: dict[str, list[Tool]] = {
+    groups = _make_tools(parts, offered)
+    _refuse_unknown(options.toolsets, groups)
+    offered |= {group: groups[group] for group in options.toolsets or groups}
+    every = [tool for tools in offered.values() for tool in tools]
+    if options.read_only:
+        for tool in every:
+            refuse_changes(tool)
+    server = OumiServer(parts, options, every)
+    add_resources(server, parts.jobs)
+    for prompt in prompts():
+        server.add_prompt(prompt)
+    return server
+
+
+def _refuse_unknown(toolsets: Iterable[str], groups: Iterable[str]) -> None:
+    if unknown := sorted(set(toolsets) - set(groups)):
+        raise InvalidArgument(
+            f"There is no toolset {', '.join(map(repr, unknown))}",
+            f"Choose from {', '.join(groups)}",
+        )
+
+
+def _make_tools(parts: Parts, offered: Mapping[str, list[Tool]]) -> dict[str, list[Tool]]:
+    """Make all tools, by their toolset; the guide describes those in `offered`."""
+    return {
         "jobs": JobTools(parts.jobs, parts.waiter).tools(),
         "training": [
             *TrainingTools(parts.metrics, parts.diagnosis, parts.data).tools(),
@@ -120,21 +144,6 @@ def build_server(parts: Parts, options: Options) -> "OumiServer":
         "schedules": ScheduleTools(parts.schedules).tools(),
         "guide": GuideTools(lambda: offered).tools(),
     }
-    if unknown := sorted(set(options.toolsets) - set(groups)):
-        raise InvalidArgument(
-            f"There is no toolset {', '.join(map(repr, unknown))}",
-            f"Choose from {', '.join(groups)}",
-        )
-    offered |= {group: groups[group] for group in options.toolsets or groups}
-    every = [tool for tools in offered.values() for tool in tools]
-    if options.read_only:
-        for tool in every:
-            refuse_changes(tool)
-    server = OumiServer(parts, options, every)
-    add_resources(server, parts.jobs)
-    for prompt in prompts():
-        server.add_prompt(prompt)
-    return server
 
 
 class OumiServer(MCPServer[None]):
@@ -195,10 +204,7 @@ class OumiServer(MCPServer[None]):
             ToolError: With one line, ``CODE: what happened. What to do next.``
         """
         if self._tool_manager.get_tool(name) is None:
-            tools = _list(tool.name for tool in self._tool_manager.list_tools())
-            raise as_tool_error(
-                InvalidArgument(f"There is no tool {name!r}", f"Call one of {tools}")
-            )
+            raise self._no_tool(name)
         telling: asyncio.Task[None] | None = None
         if context is not None and not self._parts.keeper.is_up:
             telling = asyncio.create_task(self._tell_phases(context))
@@ -209,6 +215,10 @@ class OumiServer(MCPServer[None]):
         finally:
             if telling is not None:
                 telling.cancel()
+
+    def _no_tool(self, name: str) -> ToolError:
+        tools = _list(tool.name for tool in self._tool_manager.list_tools())
+        return as_tool_error(InvalidArgument(f"There is no tool {name!r}", f"Call one of {tools}"))
 
     async def get_prompt(
         self,
@@ -221,20 +231,24 @@ class OumiServer(MCPServer[None]):
         Raises:
             MCPError: There is no such prompt, or it takes other arguments.
         """
-        # The SDK (2.3) reports both as an internal error.
+        try:
+            self._check_prompt(name, arguments or {})
+        except InvalidArgument as error:
+            # The SDK (2.3) reports it as an internal error.
+            raise MCPError(code=INVALID_PARAMS, message=str(error)) from None
+        return await super().get_prompt(name, arguments, context)
+
+    def _check_prompt(self, name: str, arguments: Mapping[str, Any]) -> None:
         prompts = {prompt.name: prompt for prompt in self._prompt_manager.list_prompts()}
         if name not in prompts:
-            error = InvalidArgument(f"There is no prompt {name!r}", f"Use one of {_list(prompts)}")
-            raise MCPError(code=INVALID_PARAMS, message=str(error))
+            raise InvalidArgument(f"There is no prompt {name!r}", f"Use one of {_list(prompts)}")
         taken = [argument.name for argument in prompts[name].arguments or []]
-        if set(taken) != set(arguments or {}):
+        if set(taken) != set(arguments):
             given = _list(arguments) if arguments else "nothing"
-            error = InvalidArgument(
+            raise InvalidArgument(
                 f"Prompt {name} takes {_list(taken)} and was given {given}",
                 "Give exactly these arguments",
             )
-            raise MCPError(code=INVALID_PARAMS, message=str(error))
-        return await super().get_prompt(name, arguments, context)
 
     async def _tell_phases(self, context: Context[None, Any]) -> None:
         phases_sent = 0

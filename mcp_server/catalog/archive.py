@@ -57,24 +57,30 @@ def _configs(tar: tarfile.TarFile, max_files: int) -> Iterator[tuple[PurePosixPa
     for number, member in enumerate(tar):
         if number > _MAX_MEMBERS or found > max_files:
             raise _TooMuch("too many files")
-        parts = PurePosixPath(member.name).parts
-        name = PurePosixPath(*parts[2:])
-        if (
-            not member.isreg()
-            or len(parts) < 3
-            or parts[1] != _FOLDER
-            or "\\" in member.name
-            or parts[0] == "/"
-            # Hidden, or ``..``.
-            or any(part.startswith(".") for part in name.parts)
-            or name.suffix not in _SUFFIXES
-            or member.size > MAX_CONFIG_BYTES
-        ):
-            continue
-        file = tar.extractfile(member)
-        if file is not None:
+        name = _config_name(member)
+        file = tar.extractfile(member) if name is not None else None
+        if name is not None and file is not None:
             found += 1
             yield name, file.read()
+
+
+def _config_name(member: tarfile.TarInfo) -> PurePosixPath | None:
+    """The path of a config below the folder of configs; None if it is none."""
+    parts = PurePosixPath(member.name).parts
+    name = PurePosixPath(*parts[2:])
+    if (
+        not member.isreg()
+        or len(parts) < 3
+        or parts[1] != _FOLDER
+        or "\\" in member.name
+        or parts[0] == "/"
+        # Hidden, or ``..``.
+        or any(part.startswith(".") for part in name.parts)
+        or name.suffix not in _SUFFIXES
+        or member.size > MAX_CONFIG_BYTES
+    ):
+        return None
+    return name
 
 
 class _TooMuch(Exception):

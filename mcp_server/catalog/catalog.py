@@ -134,20 +134,23 @@ class Catalog:
             ConfigNotFound: There is none; the error has close paths.
         """
         self._look()
-        entries = {entry.path: entry for entry in (*self.starter, *self.oumi)}
-        wanted = path.strip().removeprefix("oumi://").removeprefix("./").removeprefix("configs/")
-        entry = entries.get(wanted)
-        if entry is None:
-            ends = _paths_of(wanted, entries)
-            if len(ends) != 1:
-                raise ConfigNotFound(
-                    f"The catalogue has no config {path!r}", _hint(ends, wanted, entries)
-                )
-            entry = entries[ends[0]]
+        entry = self._entry_of(path)
         file = self._folder_of(entry).file_of(entry.path)
         if file is None:
             raise ConfigNotFound(f"The catalogue has no config {path!r} any more", "Search again")
         return Config(entry, file, read_config(file).text)
+
+    def _entry_of(self, path: str) -> Entry:
+        entries = {entry.path: entry for entry in (*self.starter, *self.oumi)}
+        wanted = path.strip().removeprefix("oumi://").removeprefix("./").removeprefix("configs/")
+        if wanted in entries:
+            return entries[wanted]
+        ends = _paths_of(wanted, entries)
+        if len(ends) != 1:
+            raise ConfigNotFound(
+                f"The catalogue has no config {path!r}", _hint(ends, wanted, entries)
+            )
+        return entries[ends[0]]
 
     def suggest(self, *, model_name: str = "", task: str = "", limit: int = 5) -> list[str]:
         """Suggest paths of configs for this model's family and this task, closest first.

@@ -96,21 +96,27 @@ class _Transfer:
             offset = offset if goes_on else 0
             etag = _strong(response.headers.get("etag"))
             self._remember(etag)
-            size = offset
-            with self._part.open("ab" if goes_on else "wb") as file:
-                for chunk in response.iter_raw():
-                    file.write(chunk)
-                    size += len(chunk)
-                    if size > self._max_bytes:
-                        self._forget()
-                        raise _too_large(self._url, self._max_bytes)
-                    if late():
-                        raise _too_slow(self._url, limit)
+            size = self._receive(response, offset, late=late, limit=limit)
         with self._part.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         self._part.replace(self._target)
         self._note.unlink(missing_ok=True)
         return Download(url=self._url, size=size, sha256=sha256, etag=etag)
+
+    def _receive(
+        self, response: "httpx2.Response", size: int, *, late: Callable[[], bool], limit: float
+    ) -> int:
+        """Add what comes to the part, of which `size` bytes are there; return its new size."""
+        with self._part.open("ab" if size else "wb") as file:
+            for chunk in response.iter_raw():
+                file.write(chunk)
+                size += len(chunk)
+                if size > self._max_bytes:
+                    self._forget()
+                    raise _too_large(self._url, self._max_bytes)
+                if late():
+                    raise _too_slow(self._url, limit)
+        return size
 
     def _check(self, response: "httpx2.Response") -> None:
         if self._url.startswith("https:") and response.url.scheme != "https":

@@ -106,10 +106,15 @@ def read_entry(path: str, text: str) -> Entry:
     )
     if config_type is ConfigType.JOB:
         return _job(entry, config)
+    return _with_model(entry, config, config_type)
+
+
+def _with_model(entry: Entry, config: Mapping[str, Any], config_type: ConfigType | None) -> Entry:
+    """Add task, technique and model of a config that is no job."""
     model_name = _model_name(config, config_type)
     task = _TASK_OF_TYPE.get(config_type, "") if config_type else ""
     if config_type is ConfigType.TRAINING:
-        task = _training_task(config, path)
+        task = _training_task(config, entry.path)
     return entry._replace(
         task=task,
         technique=_technique(config, config_type),
@@ -131,18 +136,22 @@ def with_jobs(entries: Iterable[Entry]) -> list[Entry]:
             config = found.get(path)
             if config is None or config.config_type == ConfigType.JOB:
                 continue
-            found[job.path] = found[job.path]._replace(
-                task=config.task or job.task,
-                technique=config.technique,
-                model_name=config.model_name,
-                model_family=config.model_family,
-                datasets=config.datasets,
-                uses=config.uses,
-                own_data=config.own_data,
-            )
+            found[job.path] = _like_target(found[job.path], config)
             if job.gpu and not config.gpu:
                 found[config.path] = config._replace(gpu=job.gpu)
     return list(found.values())
+
+
+def _like_target(job: Entry, config: Entry) -> Entry:
+    return job._replace(
+        task=config.task or job.task,
+        technique=config.technique,
+        model_name=config.model_name,
+        model_family=config.model_family,
+        datasets=config.datasets,
+        uses=config.uses,
+        own_data=config.own_data,
+    )
 
 
 def targets_of(job: Entry) -> list[str]:

@@ -105,12 +105,7 @@ class OumiLibrary:
     def status(self) -> LibraryStatus:
         """Return the state of the library."""
         if (chosen := self._settings.configs_dir) is not None:
-            there = chosen.is_dir()
-            return LibraryStatus(
-                state=LibraryState.FOLDER if there else LibraryState.ABSENT,
-                message=f"OUMI_FLOWS_CONFIGS_DIR{'' if there else ', which does not exist'}",
-                path=str(chosen),
-            )
+            return _describe_chosen(chosen)
         if self._fetched_folder.is_dir():
             message = f"Oumi {self.oumi_version}, fetched from {self.url}"
             return LibraryStatus(
@@ -248,6 +243,15 @@ class OumiLibrary:
             self._failure_file.write_text(json.dumps(note) + "\n", encoding="utf-8")
         except OSError:
             return
+
+
+def _describe_chosen(folder: Path) -> LibraryStatus:
+    there = folder.is_dir()
+    return LibraryStatus(
+        state=LibraryState.FOLDER if there else LibraryState.ABSENT,
+        message=f"OUMI_FLOWS_CONFIGS_DIR{'' if there else ', which does not exist'}",
+        path=str(folder),
+    )
 
 
 def _swap(new: Path, target: Path, old: Path) -> None:

@@ -283,17 +283,23 @@ def _close(part: str, words: Iterable[str]) -> Iterator[tuple[str, float]]:
     from rapidfuzz.distance import OSA
 
     allowed = 1 if len(name) < _MAY_HAVE_TWO_ERRORS else 2
-    candidates: dict[str, str] = {}
-    for word in words:
-        if word[0] != part[0]:
-            continue
-        if not number:
-            if word.isalpha():
-                candidates[word] = word
-        elif (same := VERSIONED.fullmatch(word)) and (same[2] == number or is_of(same[2], number)):
-            candidates[word] = same[1]
+    candidates = _names_like(part[0], number, words)
     for _, distance, word in process.extract_iter(
         name, candidates, scorer=OSA.distance, score_cutoff=allowed
     ):
         if distance:
             yield word, _MISSPELT / distance
+
+
+def _names_like(letter: str, number: str, words: Iterable[str]) -> dict[str, str]:
+    """The words that begin with a letter and have this number; without it, by the word."""
+    found: dict[str, str] = {}
+    for word in words:
+        if word[0] != letter:
+            continue
+        if not number:
+            if word.isalpha():
+                found[word] = word
+        elif (same := VERSIONED.fullmatch(word)) and (same[2] == number or is_of(same[2], number)):
+            found[word] = same[1]
+    return found

@@ -124,31 +124,36 @@ class DocsKeeper:
     async def _build(self, package: Package, path: Path) -> DocsStore:
         try:
             make_private(self._folder)
-            process = await asyncio.create_subprocess_exec(
-                *python_command(_BUILD, str(package.folder), str(path)),
-                cwd=self._folder,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
-            )
-            try:
-                async with asyncio.timeout(BUILD_SECONDS):
-                    _, errors = await process.communicate()
-            finally:
-                if process.returncode is None:
-                    process.kill()
+            failure = await self._run_build(package, path)
         except (OSError, TimeoutError) as error:
-            raise InternalError(
-                f"The API of oumi {package.version} could not be indexed ({error!r})",
-                f"Check that {self._folder} can be written and has space",
-            ) from error
+            raise self._not_indexed(package, repr(error)) from error
         finally:
             self._building = None
-        if process.returncode:
-            last = errors.decode(errors="replace").strip().rpartition("\n")[2]
-            raise InternalError(
-                f"The API of oumi {package.version} could not be indexed ({last[:300]})",
-                f"Check that {self._folder} can be written and has space",
-            )
+        if failure is not None:
+            raise self._not_indexed(package, failure[:300])
         return DocsStore(path)
+
+    async def _run_build(self, package: Package, path: Path) -> str | None:
+        """Build the index in a process of its own; return the last line of its failure."""
+        process = await asyncio.create_subprocess_exec(
+            *python_command(_BUILD, str(package.folder), str(path)),
+            cwd=self._folder,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(BUILD_SECONDS):
+                _, errors = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+        last = errors.decode(errors="replace").strip().rpartition("\n")[2]
+        return last if process.returncode else None
+
+    def _not_indexed(self, package: Package, why: str) -> InternalError:
+        return InternalError(
+            f"The API of oumi {package.version} could not be indexed ({why})",
+            f"Check that {self._folder} can be written and has space",
+        )

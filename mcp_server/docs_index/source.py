@@ -18,55 +18,60 @@ _NOT_API: Final = ("mcp", "cli")
 
 def read_api(package: Path) -> Api:
     """Read the public API of the package in a folder."""
-    return _Reader(*_load(package)).read()
+    loader = _Loader()
+    return _Reader(loader.load(package, package.name, None), loader.shadowed).read()
 
 
-def _load(package: Path) -> tuple[griffe.Module, list[griffe.Function]]:
-    """Load the package, and its functions that share a name with one of its modules."""
-    # griffe's own loader (2.4) leaves out folders without an `__init__.py`, of which Oumi has
-    # many, among them the one with all parameter classes.
-    modules = griffe.ModulesCollection()
-    lines = griffe.LinesCollection()
-    shadowed: list[griffe.Function] = []
+class _Loader:
+    """Loads a package, and finds its functions that share a name with one of its modules.
 
-    def visit(path: Path, name: str, parent: griffe.Module | None) -> griffe.Module:
+    griffe's own loader (2.4) leaves out folders without an `__init__.py`, of which Oumi has many,
+    among them the one with all parameter classes.
+    """
+
+    def __init__(self) -> None:
+        self._modules = griffe.ModulesCollection()
+        self._lines = griffe.LinesCollection()
+        self.shadowed: list[griffe.Function] = []
+
+    def load(self, folder: Path, name: str, parent: griffe.Module | None) -> griffe.Module:
+        """Load the modules of a folder and below."""
+        module = self._load_package(folder, name, parent)
+        (self._modules if parent is None else parent).set_member(name, module)
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith("_") or (parent is None and path.stem in _NOT_API):
+                continue
+            function = module.members.get(path.stem)
+            if isinstance(function, griffe.Function):
+                self.shadowed.append(function)
+            if path.suffix == ".py":
+                module.set_member(path.stem, self._visit(path, path.stem, module))
+            elif path.is_dir() and next(path.rglob("*.py"), None):
+                self.load(path, path.name, module)
+        return module
+
+    def _load_package(self, folder: Path, name: str, parent: griffe.Module | None) -> griffe.Module:
+        init = folder / "__init__.py"
+        if init.exists():
+            return self._visit(init, name, parent)
+        return griffe.Module(
+            name,
+            filepath=[folder],
+            parent=parent,
+            modules_collection=self._modules,
+            lines_collection=self._lines,
+        )
+
+    def _visit(self, path: Path, name: str, parent: griffe.Module | None) -> griffe.Module:
         return griffe.visit(
             name,
             path,
             path.read_text(encoding="utf-8"),
             parent=parent,
             docstring_parser=griffe.Parser.google,
-            modules_collection=modules,
-            lines_collection=lines,
+            modules_collection=self._modules,
+            lines_collection=self._lines,
         )
-
-    def load(folder: Path, name: str, parent: griffe.Module | None) -> griffe.Module:
-        init = folder / "__init__.py"
-        module = (
-            visit(init, name, parent)
-            if init.exists()
-            else griffe.Module(
-                name,
-                filepath=[folder],
-                parent=parent,
-                modules_collection=modules,
-                lines_collection=lines,
-            )
-        )
-        (modules if parent is None else parent).set_member(name, module)
-        for path in sorted(folder.iterdir()):
-            if path.name.startswith("_") or (parent is None and path.stem in _NOT_API):
-                continue
-            function = module.members.get(path.stem)
-            if isinstance(function, griffe.Function):
-                shadowed.append(function)
-            if path.suffix == ".py":
-                module.set_member(path.stem, visit(path, path.stem, module))
-            elif path.is_dir() and next(path.rglob("*.py"), None):
-                load(path, path.name, module)
-        return module
-
-    return load(package, package.name, None), shadowed
 
 
 class _Reader:

@@ -62,16 +62,7 @@ class DocsStore:
             ids: dict[str, int] = {}
             for number, entry in enumerate(api.entries):
                 ids[entry.qualified_name] = number
-                row = (number, entry.module, entry.kind, entry.model_dump_json())
-                database.execute("INSERT INTO entry VALUES (?, ?, ?, ?)", row)
-                database.execute(
-                    "INSERT INTO words (rowid, name, fields, summary, text) VALUES (?, ?, ?, ?, ?)",
-                    (number, *_texts(entry)),
-                )
-                database.executemany(
-                    "INSERT INTO name VALUES (?, ?, ?, ?)",
-                    [(key.lower(), rank, number, field) for key, rank, field in _names(entry)],
-                )
+                _add_entry(database, number, entry)
             others = [(path.lower(), ids.get(name)) for path, name in api.other_paths.items()]
             database.executemany(
                 "INSERT INTO name VALUES (?, 0, ?, NULL)", [o for o in others if o[1] is not None]
@@ -136,6 +127,19 @@ def fits(entry: DocEntry, *, module: str, kind: str) -> bool:
     kinds = CLASS_KINDS if kind == "class" else (kind,)
     inside = not module or f"{entry.module}.".startswith(f"{module.rstrip('.')}.")
     return inside and (not kind or entry.kind in kinds)
+
+
+def _add_entry(database: sqlite3.Connection, number: int, entry: DocEntry) -> None:
+    row = (number, entry.module, entry.kind, entry.model_dump_json())
+    database.execute("INSERT INTO entry VALUES (?, ?, ?, ?)", row)
+    database.execute(
+        "INSERT INTO words (rowid, name, fields, summary, text) VALUES (?, ?, ?, ?, ?)",
+        (number, *_texts(entry)),
+    )
+    database.executemany(
+        "INSERT INTO name VALUES (?, ?, ?, ?)",
+        [(key.lower(), rank, number, field) for key, rank, field in _names(entry)],
+    )
 
 
 def _entry(body: str) -> DocEntry:

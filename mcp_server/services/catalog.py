@@ -11,7 +11,7 @@ from pydantic import Field
 
 from flows.core.configs.schema import ConfigType
 from flows.core.models import Value
-from mcp_server.catalog.catalog import STARTER_PREFIX, Catalog, Config
+from mcp_server.catalog.catalog import STARTER_PREFIX, Catalog, Config, Found
 from mcp_server.catalog.entry import Entry
 from mcp_server.catalog.library import LibraryState, LibraryStatus, OumiLibrary
 
@@ -152,17 +152,7 @@ class CatalogService:
         asked = ", ".join([*query, *(f"with {text!r} inside" for text in content_match)])
         what = f"{found.total} config{'s' * (found.total != 1)}{f' for {asked}' if asked else ''}"
         parts = [what if found.total <= len(rows) else f"{what}; the first {len(rows)} follow"]
-        if found.is_partial:
-            parts.append("none matches all words; these match most")
-        if found.unmet:
-            none = ", ".join(found.unmet)
-            hint = "" if found.is_partial else ": leave it out or look at list_categories"
-            parts.append(f"nothing has {none}{hint}")
-        elif found.without[1]:
-            term, count = found.without
-            parts.append(f"without {term} there {'is' if count == 1 else 'are'} {count}")
-        elif not found.total:
-            parts.append("use fewer terms")
+        parts += _explain_misses(found)
         parts += [f"no {word}; nearest is {nearest}" for word, nearest in found.misspelt]
         parts += [f"{word} is only in the name of a {what}" for word, what in found.only_in_names]
         if any(word in _FAMILIES for term in query for word in term.lower().split()):
@@ -174,13 +164,12 @@ class CatalogService:
         self._refresh()
         config = self.catalog.get(path)
         entry = config.entry
-        content, cut = config.text, len(config.text.encode()) > _MAX_CONTENT_BYTES
-        if cut:
-            beginning = content.encode()[:_MAX_CONTENT_BYTES].decode(errors="ignore")
-            content = beginning.rpartition("\n")[0] + "\n"
+        content = _shorten(config.text)
         what = entry.description or f"{entry.task or entry.config_type} config {entry.path}"
         return ConfigDetail(
-            summary=f"{what} (only its beginning; all of it is at file_path)" if cut else what,
+            summary=f"{what} (only its beginning; all of it is at file_path)"
+            if content != config.text
+            else what,
             path=entry.path,
             file_path=str(config.file),
             content=content,
@@ -216,6 +205,29 @@ class CatalogService:
             if status.state is not LibraryState.FOLDER
             else f"Whether these configs fit Oumi {self.library.oumi_version} is not known",
         )
+
+
+def _explain_misses(found: Found) -> list[str]:
+    """Say which terms match nothing, and what to do about it."""
+    parts = ["none matches all words; these match most"] if found.is_partial else []
+    if found.unmet:
+        none = ", ".join(found.unmet)
+        hint = "" if found.is_partial else ": leave it out or look at list_categories"
+        parts.append(f"nothing has {none}{hint}")
+    elif found.without[1]:
+        term, count = found.without
+        parts.append(f"without {term} there {'is' if count == 1 else 'are'} {count}")
+    elif not found.total:
+        parts.append("use fewer terms")
+    return parts
+
+
+def _shorten(text: str) -> str:
+    """The text, or the whole lines of its beginning if it is long."""
+    if len(text.encode()) <= _MAX_CONTENT_BYTES:
+        return text
+    beginning = text.encode()[:_MAX_CONTENT_BYTES].decode(errors="ignore")
+    return beginning.rpartition("\n")[0] + "\n"
 
 
 def _row(entry: Entry) -> ConfigRow:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from flows.core.errors import InvalidArgument
 from flows.core.models import Value
-from mcp_server.docs_index.entries import DocEntry, DocField
+from mcp_server.docs_index.entries import DocEntry, DocField, ModuleEntry
 from mcp_server.docs_index.keeper import DocsKeeper
 from mcp_server.docs_index.store import DocsStore, Hit, fits
 
@@ -108,19 +108,20 @@ class DocsService:
         return ModuleList(
             summary=f"{len(modules)} modules of oumi {version}; get_docs(query, module=...) looks "
             "into one and those below it.",
-            modules=[
-                DocModule(
-                    module=module.module,
-                    description=_shorten(module.description, _DESCRIPTION),
-                    class_count=module.class_count,
-                    function_count=module.function_count,
-                )
-                for module in packages
-            ],
+            modules=[_describe_module(module) for module in packages],
             more=[module.module for module in modules if not module.is_package],
             total_entries=total,
             oumi_version=version,
         )
+
+
+def _describe_module(module: ModuleEntry) -> DocModule:
+    return DocModule(
+        module=module.module,
+        description=_shorten(module.description, _DESCRIPTION),
+        class_count=module.class_count,
+        function_count=module.function_count,
+    )
 
 
 def _find(store: DocsStore, terms: Sequence[str]) -> list[Hit]:

@@ -100,9 +100,7 @@ class WorkerCalls:
             is_unread = False
         run = await self._await_end(last, timeout_seconds)
         if run.state.job_state.is_terminal:
-            if is_unread:
-                await self._gateway.patch_labels(run.id, RunLabels(unread=False))
-            return await self._answer(run, answer_type)
+            return await self._take_answer(run, answer_type, is_unread=is_unread)
         if not run.run_count:
             raise _late(await self._withdraw(run))
         await self._gateway.patch_labels(run.id, RunLabels(unread=True))
@@ -143,9 +141,7 @@ class WorkerCalls:
             is_unread = False
         run = await self._await_end(run, timeout_seconds)
         if run.state.job_state.is_terminal:
-            if is_unread:
-                await self._gateway.patch_labels(run.id, RunLabels(unread=False))
-            return await self._answer(run, answer_type)
+            return await self._take_answer(run, answer_type, is_unread=is_unread)
         if not run.labels.ordered:
             run = await self._withdraw(run)
             if not run.labels.ordered:
@@ -177,6 +173,12 @@ class WorkerCalls:
         }
         runs = await self._gateway.ask("POST", "/flow_runs/filter", body, _RUNS) or []
         return next((run for run in runs if run.parameters == parameters), None)
+
+    async def _take_answer(self, run: FlowRun, answer_type: type[T], *, is_unread: bool) -> T:
+        """The answer of a run that has ended; no later call gets it again."""
+        if is_unread:
+            await self._gateway.patch_labels(run.id, RunLabels(unread=False))
+        return await self._answer(run, answer_type)
 
     async def _await_end(self, run: FlowRun, timeout_seconds: float) -> FlowRun:
         """Wait until the run has ended or the time is up; return the run as last read.

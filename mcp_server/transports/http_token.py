@@ -31,13 +31,7 @@ def http_token(settings: Settings) -> str:
             file cannot be read or made.
     """
     if settings.http_token is None:
-        try:
-            return _token_of_home(token_path(settings))
-        except OSError as error:
-            raise InvalidArgument(
-                f"The token cannot be kept in {token_path(settings)} ({error.strerror or error})",
-                "Make its folder writable, or set OUMI_FLOWS_HTTP_TOKEN",
-            ) from error
+        return _token_of_home(token_path(settings))
     fault = _fault_of(settings.http_token)
     if fault is not None:
         raise InvalidArgument(
@@ -48,15 +42,21 @@ def http_token(settings: Settings) -> str:
 
 
 def _token_of_home(path: Path) -> str:
-    with suppress(FileNotFoundError):
-        # Others may have read it.
-        if not is_private(path):
-            path.unlink()
-    return read_or_make(
-        path,
-        make=lambda: secrets.token_urlsafe(_RANDOM_BYTES),
-        accept=lambda text: _fault_of(text) is None,
-    )
+    try:
+        with suppress(FileNotFoundError):
+            # Others may have read it.
+            if not is_private(path):
+                path.unlink()
+        return read_or_make(
+            path,
+            make=lambda: secrets.token_urlsafe(_RANDOM_BYTES),
+            accept=lambda text: _fault_of(text) is None,
+        )
+    except OSError as error:
+        raise InvalidArgument(
+            f"The token cannot be kept in {path} ({error.strerror or error})",
+            "Make its folder writable, or set OUMI_FLOWS_HTTP_TOKEN",
+        ) from error
 
 
 def _fault_of(token: str) -> str | None:

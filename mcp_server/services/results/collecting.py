@@ -88,6 +88,11 @@ class CollectService:
         )
         if await anyio.to_thread.run_sync(has_files_here, run):
             await anyio.to_thread.run_sync(_check, request, self._snapshots_dir)
+        started = await self._start(name, request)
+        return await self._describe_start(started, folder, f"Copying the results of {run.name}")
+
+    async def _start(self, name: str, request: CollectRequest) -> FlowRun:
+        """Start the flow run, and end its name with its id."""
         started = await self._gateway.create_run(
             name=name,
             parameters={"request": request.model_dump(mode="json")},
@@ -100,8 +105,7 @@ class CollectService:
         )
         full_name = f"{name}-{started.id[:8]}"
         await self._gateway.rename_run(started.id, full_name)
-        started = started.model_copy(update={"name": full_name})
-        return await self._describe_start(started, folder, f"Copying the results of {run.name}")
+        return started.model_copy(update={"name": full_name})
 
     async def _describe_start(self, run: FlowRun, folder: str, what: str) -> StartedCollection:
         return StartedCollection(
