@@ -90,7 +90,7 @@ def to_json(schema: Schema) -> str:
     )
 
 
-def _rows(entries: Mapping[str, Any]) -> str:
+def _rows(entries: Mapping[Any, Any]) -> str:
     """A mapping as JSON text, one entry a line."""
     rows = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in entries.items())
     return "{\n" + ",\n".join(rows) + "}"
