@@ -6,7 +6,7 @@ without a backend of its own has `OumiBackend`.
 
 import importlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from flows.core.configs.clouds import CLOUD_KINDS
 from flows.core.errors import CloudUnavailable
@@ -85,6 +85,15 @@ class CloudBackend(Protocol):
 
     def down(self, cluster_name: str) -> None:
         """Destroy a cluster; return once it is confirmed as gone."""
+        ...
+
+
+@runtime_checkable
+class PausingBackend(Protocol):
+    """A cloud whose jobs can be paused."""
+
+    def set_paused(self, handle: JobHandle, *, paused: bool) -> bool:
+        """Freeze the processes of a job, or let them go on; return whether that is done."""
         ...
 
 

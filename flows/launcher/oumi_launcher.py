@@ -9,12 +9,22 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-from flows.core.errors import ClusterUnreachable, LaunchFailed, OumiFlowsError
+from flows.core.errors import (
+    ClusterUnreachable,
+    InvalidArgument,
+    LaunchFailed,
+    OumiFlowsError,
+)
 from flows.core.foreign_errors import first_line, translate_foreign
 from flows.core.models import ClusterStatus, JobHandle
 from flows.core.settings import Settings
 from flows.launcher.bounded import Looks
-from flows.launcher.cloud_backend import CloudBackend, known_clouds, make_backend
+from flows.launcher.cloud_backend import (
+    CloudBackend,
+    PausingBackend,
+    known_clouds,
+    make_backend,
+)
 from flows.launcher.lanes import Lanes
 from flows.launcher.loading import load_oumi, prepare_local_jobs
 from flows.launcher.port import ASKS_AGAIN, Clusters, Observation
@@ -127,6 +137,18 @@ class OumiLauncher:
         await self._call(
             handle.cloud, handle.cluster_name, lambda backend: backend.cancel(handle, force=force)
         )
+
+    async def set_paused(self, handle: JobHandle, *, paused: bool) -> bool:
+        """Freeze the processes of a job, or let them go on; return whether that is done."""
+
+        def pause(backend: CloudBackend) -> bool:
+            if isinstance(backend, PausingBackend):
+                return backend.set_paused(handle, paused=paused)
+            raise InvalidArgument(
+                f"the jobs of {handle.cloud} cannot be paused", "Cancel the job instead"
+            )
+
+        return await self._call(handle.cloud, handle.cluster_name, pause)
 
     async def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
         """At most `limit` bytes of the job's output from `offset` on; none if there is none."""

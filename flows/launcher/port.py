@@ -39,6 +39,7 @@ class Observation(Value):
         name: The key it was launched as; None where the launcher does not report it. A key other
             than the expected one means that another job has the id now.
         held_by: What keeps track of all processes of a local job that has started.
+        is_paused: Whether its processes are frozen; None where the launcher cannot freeze it.
     """
 
     state: LauncherState
@@ -48,6 +49,7 @@ class Observation(Value):
     log_path: str | None = None
     name: str | None = None
     held_by: ProcessHolder | None = None
+    is_paused: bool | None = None
 
     def is_another_than(self, key: str) -> bool:
         """Whether this is known to describe another job than the one launched as `key`."""
@@ -127,6 +129,15 @@ class Launcher(Protocol):
         """Ask for the end of a job; `force` skips the grace where the cloud has one.
 
         Returns as soon as the request is accepted: only an observation shows that the job ended.
+        """
+        ...
+
+    async def set_paused(self, handle: JobHandle, *, paused: bool) -> bool:
+        """Freeze the processes of a job, or let them go on; return whether that is done.
+
+        Raises:
+            InvalidArgument: This cloud freezes no jobs.
+            JobNotFound: The launcher does not know the job, or cannot freeze it.
         """
         ...
 

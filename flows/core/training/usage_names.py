@@ -14,6 +14,10 @@ GPU_UTILIZATION: Final = "utilization_percent"
 GPU_MEMORY: Final = "memory_bytes"
 GPU_POWER: Final = "power_watts"
 GPUS_MAX: Final = 64
+PAUSE_EVENT: Final = "pause"
+"""Event of this segment: the processes of the job were frozen."""
+RESUME_EVENT: Final = "resume"
+"""Event of this segment: they go on."""
 COMMANDS_FILE: Final = "commands.jsonl"
 """File of the record with a line for each command of Oumi: how it started, and why so."""
 

@@ -61,6 +61,11 @@ class LocalBackend(OumiBackend):
         cluster = self._known_cluster(handle.cluster_name)
         cluster.cancel_job(handle.launcher_job_id, grace_seconds=grace_seconds)
 
+    def set_paused(self, handle: JobHandle, *, paused: bool) -> bool:
+        """Freeze a job, or let it go on; return whether that is done."""
+        cluster = self._known_cluster(handle.cluster_name)
+        return cluster.set_paused(handle.launcher_job_id, paused=paused).is_paused is paused
+
     def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
         """At most `limit` bytes of the job's log file from `offset` on."""
         seen = self.observe_job(handle)
@@ -123,4 +128,5 @@ def observation_of(job: LocalJob) -> Observation:
         message=message,
         log_path=str(job.log_path),
         held_by=job.held_by,
+        is_paused=None if job.state.is_terminal else job.is_paused,
     )

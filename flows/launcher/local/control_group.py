@@ -3,7 +3,8 @@
 A process stays in its group whatever it does to its session, environment, descriptors or parents,
 so the group holds exactly what is left of a job, and the kernel ends all of it at once. Neither
 needs a controller. A group is created below the one of this process, where that is writable:
-for root, or a user in a delegated unit (cgroups(7), kernel 5.14 for ``cgroup.kill``).
+for root, or a user in a delegated unit (cgroups(7), kernel 5.2 for ``cgroup.freeze``, 5.14 for
+``cgroup.kill``).
 """
 
 import os
@@ -58,6 +59,22 @@ class ControlGroup:
                 found.update(map(int, (folder / "cgroup.procs").read_text().split()))
         return found - {0}  # 0: a process of another pid namespace
 
+    def freeze(self) -> bool:
+        """Stop every process of the group where it is; False if that failed."""
+        return self._set_frozen("1")
+
+    def thaw(self) -> bool:
+        """Let the processes of a frozen group run again; False if that failed."""
+        return self._set_frozen("0")
+
+    def is_freezing(self) -> bool:
+        """Whether the group is frozen, or its last processes are about to stop."""
+        return self._read("cgroup.freeze").strip() == "1"
+
+    def is_frozen(self) -> bool:
+        """Whether all processes of the group have stopped since it was frozen."""
+        return "frozen 1" in self._read("cgroup.events").splitlines()
+
     def kill(self) -> None:
         """End every process of the group by SIGKILL."""
         with suppress(OSError):
@@ -79,6 +96,13 @@ class ControlGroup:
         for folder in reversed(self._folders()):
             with suppress(OSError):
                 folder.rmdir()
+
+    def _set_frozen(self, text: str) -> bool:
+        try:
+            self._write("cgroup.freeze", text)
+        except OSError:
+            return False
+        return True
 
     def _folders(self) -> list[Path]:
         """The group's folder and those below it, each after the one that holds it."""

@@ -50,6 +50,8 @@ class LocalJob:
     job_dir: Path
     gpus: int = 0
     """Whole GPUs that it asks for; 0: one share of the machine."""
+    is_paused: bool | None = None
+    """Whether its processes are frozen; None: they cannot be."""
 
 
 def observe(folder: JobFolder) -> LocalJob | None:
@@ -90,6 +92,7 @@ def live_job(folder: JobFolder, spec: JobSpec) -> LocalJob:
         job_dir=folder.path,
         log_path=folder.log_path,
         gpus=spec.gpus,
+        is_paused=folder.is_paused(),
     )
 
 

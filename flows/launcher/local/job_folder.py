@@ -9,6 +9,7 @@ Files, all private to their owner:
 ``lock``       locked by the job's supervisor for as long as it lives
 ``phase``      one letter, written by the script: ``S`` in the setup part, ``R`` in the run part
 ``cancel``     blank, or the grace in seconds of the shortest cancel request
+``pause``      two letters: ``P`` while the job is to be frozen, and ``P`` while it is
 ``process``    appears before the job's first process runs: who supervises, who leads
 ``exit.json``  appears once, when the job has ended and none of its processes is left
 =============  ============================================================================
@@ -36,6 +37,8 @@ JOB_DIR_ENV: Final = "OUMI_FLOWS_JOB_DIR"
 _EXIT_BYTES: Final = 2048
 _PROCESS_BYTES: Final = 1024
 _CANCEL_BYTES: Final = 16
+_PAUSED: Final = b"P"
+_NOT_PAUSED: Final = b"-"
 _RESERVED: Final = ".reserved"
 
 
@@ -101,6 +104,7 @@ class JobFolder:
         self.script_path = path / "run.sh"
         self.lock_path = path / "lock"
         self._cancel_path = path / "cancel"
+        self._pause_path = path / "pause"
         self._phase_path = path / "phase"
         self._process_path = path / "process"
         self._exit_path = path / "exit.json"
@@ -116,6 +120,7 @@ class JobFolder:
                 "lock": "",
                 "phase": "S",
                 "cancel": " " * _CANCEL_BYTES,
+                "pause": "  ",
                 "process" + _RESERVED: " " * _PROCESS_BYTES,
                 "exit.json" + _RESERVED: " " * _EXIT_BYTES,
             }
@@ -175,6 +180,37 @@ class JobFolder:
     def cancel_request(self) -> float | None:
         """The grace in seconds of the cancel request; None if there is none."""
         return _grace(self._cancel_path.read_bytes())
+
+    def request_pause(self, *, paused: bool) -> None:
+        """Request that the job is frozen, or that it goes on; the last request counts.
+
+        Raises:
+            FileNotFoundError: An earlier version started the job, whose supervisor cannot do it.
+        """
+        self._write_pause(0, paused=paused)
+
+    def pause_request(self) -> bool | None:
+        """Whether the job is to be frozen; None: neither that nor the contrary was requested."""
+        return self._read_pause(0)
+
+    def record_pause(self, *, paused: bool) -> None:
+        """Record that the job is frozen, or that it goes on; for its supervisor."""
+        self._write_pause(1, paused=paused)
+
+    def is_paused(self) -> bool | None:
+        """Whether the job is frozen; None: this job cannot be."""
+        return self._read_pause(1) or False if self._pause_path.exists() else None
+
+    def _write_pause(self, place: int, *, paused: bool) -> None:
+        with open_descriptor(self._pause_path, os.O_WRONLY) as fd:
+            os.pwrite(fd, _PAUSED if paused else _NOT_PAUSED, place)
+
+    def _read_pause(self, place: int) -> bool | None:
+        try:
+            letter = self._pause_path.read_bytes()[place : place + 1]
+        except FileNotFoundError:
+            return None
+        return None if not letter.strip() else letter == _PAUSED
 
     def record_process(self, record: ProcessRecord) -> None:
         """Record that the job's first process is about to run."""

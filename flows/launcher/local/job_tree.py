@@ -23,6 +23,7 @@ GROUP_PREFIX: Final = "oumi-flows-"
 """How the names of the control groups of jobs begin."""
 _RESET: Final = (*IGNORED, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ)
 _SIGNAL_ROUNDS: Final = 4
+_FREEZE_ROUNDS: Final = 50
 _PR_SET_CHILD_SUBREAPER: Final = 36  # prctl(2)
 
 
@@ -155,12 +156,45 @@ class JobTree:
         # one that saves a file, was started deliberately.
         for _ in range(_SIGNAL_ROUNDS):
             new = set(self.members()) - reached
-            for pid in new:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, number)
+            _send(new, number)
             if not new:
                 break
             reached |= new
+
+    def freeze(self) -> None:
+        """Stop every process of the job where it is; `is_frozen` says whether all have stopped."""
+        if self._group is not None:
+            self._group.freeze()
+        # No process forks once it has been sent the signal, so the rounds end (fork(2)).
+        stopped: set[int] = set()
+        for _ in range(_FREEZE_ROUNDS):
+            new = self._outside_frozen_group() - stopped
+            if not new:
+                break
+            _send(new, signal.SIGSTOP)
+            stopped |= new
+
+    def is_frozen(self) -> bool:
+        """Whether no process of the job runs."""
+        if self._group is not None and not self._group.is_frozen() and self._group.pids():
+            return False
+        if sys.platform != "linux":
+            return True
+        found = map(read_process, self._outside_frozen_group())
+        return all(process is None or process.is_stopped for process in found)
+
+    def thaw(self) -> None:
+        """Let the stopped processes of the job run again."""
+        outside = self._outside_frozen_group()
+        if self._group is not None:
+            self._group.thaw()
+        _send(outside, signal.SIGCONT)
+
+    def _outside_frozen_group(self) -> set[int]:
+        """The processes that no frozen group stops, in the form kill(2) takes."""
+        members = set(self.members())
+        has_frozen = self._group is not None and self._group.is_freezing()
+        return members - self._group.pids() if self._group and has_frozen else members
 
     @property
     def group(self) -> ControlGroup | None:
@@ -220,6 +254,12 @@ class JobTree:
             os.write(error, str(failure).encode())
         finally:
             os._exit(127)
+
+
+def _send(pids: set[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
 
 
 def _process_group(leader: int) -> list[int]:

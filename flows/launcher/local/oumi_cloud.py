@@ -99,6 +99,14 @@ class LocalCluster(BaseCluster):
         """
         return self._status(self._store.cancel(self._name, job_id, grace_seconds=grace_seconds))
 
+    def set_paused(self, job_id: str, *, paused: bool) -> LocalJob:
+        """Freeze the processes of a job, or let them go on; return within about a second.
+
+        Raises:
+            JobNotFound: No such job was launched, or an earlier version launched it.
+        """
+        return self._store.set_paused(self._name, job_id, paused=paused)
+
     def run_job(self, job: JobConfig) -> JobStatus:
         """Launch a job; with OUMI_FLOWS_JOB_KEY in its `envs`, at most once for that key.
 

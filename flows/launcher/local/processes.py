@@ -15,13 +15,20 @@ _FLOCK: Final = "qqihh" if sys.platform == "darwin" else "hhqqi4x"
 
 
 class Process(NamedTuple):
-    """One row of the process table; `start` is in clock ticks since boot."""
+    """One row of the process table.
+
+    Attributes:
+        start: In clock ticks since boot.
+        is_stopped: Whether it runs no code of its own: it is stopped, or waits in the kernel and
+            stops before it leaves it, such as the parent of a process that was stopped in vfork.
+    """
 
     pid: int
     ppid: int
     session: int
     start: int
     is_zombie: bool
+    is_stopped: bool = False
 
 
 def read_process(pid: int) -> Process | None:
@@ -32,7 +39,10 @@ def read_process(pid: int) -> Process | None:
         return None
     # The command name in parentheses may itself hold spaces and parentheses.
     fields = stat[stat.rindex(b")") + 2 :].split()
-    return Process(pid, int(fields[1]), int(fields[3]), int(fields[19]), fields[0] in b"ZX")
+    state = fields[0]
+    return Process(
+        pid, int(fields[1]), int(fields[3]), int(fields[19]), state in b"ZX", state in b"TtD"
+    )
 
 
 def process_table() -> dict[int, Process]:

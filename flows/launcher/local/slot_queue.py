@@ -68,6 +68,11 @@ class SlotQueue:
         fcntl.lockf(self._place_fd, fcntl.LOCK_EX)
         draft.rename(self._place)
 
+    @property
+    def has_place(self) -> bool:
+        """Whether it waits in the queue."""
+        return self._place_fd is not None
+
     def take_units(self) -> list[Unit]:
         """Take the job's units; empty if others come first or too few are free."""
         if self._head() != self._place:

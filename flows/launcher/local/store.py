@@ -10,6 +10,7 @@ import secrets
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from operator import attrgetter
@@ -193,10 +194,47 @@ class LocalStore:
         except FileNotFoundError:
             raise _not_found(cluster, job_id) from None
         self._wake(folder)
-        deadline = time.monotonic() + wait_seconds
+        return self._await(cluster, job_id, lambda _: False, seconds=wait_seconds)
+
+    def set_paused(
+        self, cluster: str, job_id: str, *, paused: bool, wait_seconds: float = 1.0
+    ) -> LocalJob:
+        """Freeze the processes of a job, or let them go on; return soon, with an observation.
+
+        A job that waits for its slot does not start while it is paused, and keeps its place in the
+        order. A frozen one keeps its slot, as its memory stays in use. A later request replaces an
+        earlier one, and a cancel ends a frozen job as it ends any other.
+
+        Args:
+            cluster: The job's cluster.
+            job_id: The job.
+            paused: Whether it is to be frozen.
+            wait_seconds: How long to wait for that before answering.
+
+        Raises:
+            JobNotFound: No such job was launched, or an earlier version launched it.
+        """
+        job = self.get(cluster, job_id)
+        if job is not None and job.state.is_terminal:
+            return job
+        folder = self._folder(cluster, job_id)
+        try:
+            folder.request_pause(paused=paused)
+        except FileNotFoundError:
+            raise _not_found(cluster, job_id) from None
+        self._wake(folder)
+        return self._await(
+            cluster, job_id, lambda job: job.is_paused is paused, seconds=wait_seconds
+        )
+
+    def _await(
+        self, cluster: str, job_id: str, check: Callable[[LocalJob], bool], *, seconds: float
+    ) -> LocalJob:
+        """Observe a job until it has ended or passes a check, for so many seconds at most."""
+        folder, deadline = self._folder(cluster, job_id), time.monotonic() + seconds
         while True:
             job = self._observe(cluster, job_id) or live_job(folder, folder.spec())
-            if job.state.is_terminal or time.monotonic() > deadline:
+            if job.state.is_terminal or check(job) or time.monotonic() > deadline:
                 return job
             time.sleep(_LOOK_SECONDS)
 

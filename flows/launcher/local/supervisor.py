@@ -21,6 +21,7 @@ from typing import Final, Protocol
 from flows.core.names import DEVICES_ENV
 from flows.core.states import TerminationReason
 from flows.core.training.recorder import record_folder
+from flows.launcher.local.freezer import Freezer
 from flows.launcher.local.job_folder import ExitRecord, JobFolder, JobSpec
 from flows.launcher.local.job_tree import IGNORED, JobTree
 from flows.launcher.local.memory_shortage import MemoryShortage
@@ -96,6 +97,7 @@ class Supervisor:
         self._folder = folder
         self._spec = spec
         self._tree = JobTree(folder, spec)
+        self._freezer = Freezer(folder, self._tree)
         self._door = make_door(folder, self._tree.enter) if make_door else None
         self._shortage = MemoryShortage(None)
         root = folder.path.parents[2]
@@ -118,13 +120,30 @@ class Supervisor:
         self._folder.flush()
 
     def _wait_for_units(self) -> list[Unit]:
-        """Wait for what the job needs of the machine; empty if it was cancelled first."""
+        """Wait for what the job needs of the machine; empty if it was cancelled first.
+
+        A paused job gives up its place, and gets it back when it goes on.
+        """
         while self._folder.cancel_request() is None:
+            if self._is_held():
+                _wait(_QUEUE_LOOK_SECONDS)
+                continue
             units = self._queue.take_units()
             if units:
                 return units
             _wait(_QUEUE_LOOK_SECONDS)
         return []
+
+    def _is_held(self) -> bool:
+        """Whether the job must not start, as it is paused."""
+        is_held = bool(self._folder.pause_request())
+        if is_held:
+            self._queue.leave()
+        elif not self._queue.has_place:
+            self._queue.join()
+        if is_held or self._folder.is_paused():
+            self._folder.record_pause(paused=is_held)
+        return is_held
 
     def _cancelled_in_queue(self) -> ExitRecord:
         self._queue.leave()
@@ -185,7 +204,7 @@ class Supervisor:
         reason: TerminationReason | None = None
         terminated_at = 0.0
         while self._tree.is_alive():
-            if self._door is not None:
+            if self._door is not None and not self._freezer.is_holding:
                 self._door.serve()
             grace = self._folder.cancel_request()
             if reason is None:
@@ -196,20 +215,30 @@ class Supervisor:
                     reason = TerminationReason.USER_CANCELLED
                 else:
                     self._shortage.look()
-                    sampler.sample()
-                    _wait(max(_SHORTEST_LOOK_SECONDS, sampler.seconds_until_next()))
+                    self._rest(sampler)
                     continue
                 terminated_at = time.monotonic()
                 if self._door is not None:
                     self._door.end()
                 self._tree.signal(signal.SIGTERM)
-                self._tree.signal(signal.SIGCONT)  # a stopped process would not handle it
+                # A stopped process would not handle it. One that thaws handles it first.
+                self._freezer.thaw()
+                self._tree.signal(signal.SIGCONT)
             if reason is not TerminationReason.USER_CANCELLED:
                 grace = min(LEFTOVER_GRACE_SECONDS, grace or LEFTOVER_GRACE_SECONDS)
             if time.monotonic() >= terminated_at + (grace or 0.0):
                 self._tree.signal(signal.SIGKILL)
             _wait(_END_LOOK_SECONDS)
         return reason or self._own_end()
+
+    def _rest(self, sampler: UsageSampler) -> None:
+        """Wait for the next change of a running job; freeze or thaw it, as is requested."""
+        is_unsettled = self._freezer.follow()
+        if self._freezer.is_holding:
+            _wait(_SHORTEST_LOOK_SECONDS if is_unsettled else _QUEUE_LOOK_SECONDS)
+            return
+        sampler.sample()
+        _wait(max(_SHORTEST_LOOK_SECONDS, sampler.seconds_until_next()))
 
     def _sampler(self, started_at: float) -> UsageSampler:
         record = self._folder.process_record()
