@@ -21,7 +21,7 @@ STATE_OF_TYPE: Final[dict[str, JobState]] = {
     "SCHEDULED": JobState.SCHEDULED,
     "PENDING": JobState.PENDING,
     "RUNNING": JobState.RUNNING,
-    # We never pause a run; the process of a run paused in the Prefect UI keeps running.
+    # The job of a paused run is frozen, or about to be: it has not ended.
     "PAUSED": JobState.RUNNING,
     "CANCELLING": JobState.CANCELLING,
     "COMPLETED": JobState.SUCCEEDED,
@@ -30,12 +30,24 @@ STATE_OF_TYPE: Final[dict[str, JobState]] = {
     "CRASHED": JobState.CRASHED,
 }
 
+PAUSED: Final = PrefectState("PAUSED", "Paused")
+"""A run whose job is frozen."""
+SUSPENDED: Final = PrefectState("PAUSED", "Suspended")
+"""What Pause of the Prefect UI sets, before the worker has frozen the job (prefect 3.9)."""
+RESUMING: Final = PrefectState("SCHEDULED", "Resuming")
+"""What Prefect makes of a suspended run that is resumed, before the worker has read it."""
+PAUSED_WAITING: Final = PrefectState("PAUSED", "PausedWaiting")
+"""A run that was paused while it waited, so that it has no job."""
+
 STATE_OF_NAME: Final[dict[PrefectState, JobState]] = {
     PrefectState("SCHEDULED", "AwaitingConcurrencySlot"): JobState.QUEUED,
     PrefectState("SCHEDULED", "Late"): JobState.QUEUED,
     PrefectState("SCHEDULED", "AwaitingRetry"): JobState.RETRYING,
     PrefectState("SCHEDULED", "Retrying"): JobState.RETRYING,
     PrefectState("RUNNING", "Launching"): JobState.LAUNCHING,
+    PAUSED: JobState.RUNNING,
+    SUSPENDED: JobState.RUNNING,
+    PAUSED_WAITING: JobState.SCHEDULED,
 }
 
 PREFECT_STATE: Final[dict[JobState, PrefectState]] = {

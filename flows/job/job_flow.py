@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 import httpx
@@ -11,9 +11,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.exceptions import Abort, ObjectNotFound
 
+from flows.core.configs.clouds import is_local
 from flows.core.models import JobHandle, JobRequest
 from flows.core.names import FLOW_NAME
 from flows.core.prefect_states import state_message
+from flows.core.states import JobState
 from flows.job.attempt import Attempt
 from flows.job.outcome import Outcome, too_late_to_cancel
 from flows.job.rejoining import rejoin
@@ -42,7 +44,7 @@ async def run_job(request: JobRequest) -> "State[Any]":
     runtime = current_runtime()
     record = RunRecord.current()
     summary = SummaryArtifact(record, request)
-    with runtime.cancel_request(record.run.id) as cancel:
+    with runtime.cancel_request(record.run.id) as cancel, _pause_request(record, request, runtime):
         attempt = Attempt(
             request,
             number=await record.attempt(),
@@ -65,6 +67,9 @@ async def run_job(request: JobRequest) -> "State[Any]":
         # It may have been retried since: this execution must not set its state.
         raise Abort("The run was put in a terminal state from outside.")
     await record.refuse_if_concluded()
+    if record.run.state is not None and record.is_paused:
+        # Prefect would not let a run end whose pause is over (prefect 3.9).
+        await record.end_pause(record.run.state.id, JobState.RUNNING)
     if record.is_cancelling:
         outcome = too_late_to_cancel(outcome)
     # A worker only runs a run that has a deployment.
@@ -93,6 +98,13 @@ async def watch(attempt: Attempt, handle: JobHandle) -> Outcome:
     return await attempt.watch(handle)
 
 
+def _pause_request(
+    record: RunRecord, request: JobRequest, runtime: Runtime
+) -> AbstractContextManager[object]:
+    """Register the pause of a job that can be paused."""
+    return runtime.pause_request(record.run) if is_local(request.cloud) else nullcontext()
+
+
 @asynccontextmanager
 async def _own_cancel(
     attempt: Attempt, record: RunRecord, cancel: CancelRequest, runtime: Runtime
@@ -101,7 +113,7 @@ async def _own_cancel(
     if runtime.observes_cancels:
         yield
         return
-    looking = asyncio.create_task(_look_for_cancel(record, cancel))
+    looking = asyncio.create_task(_look_for_cancel(record, cancel, runtime))
     try:
         yield
     except asyncio.CancelledError:
@@ -112,7 +124,7 @@ async def _own_cancel(
         looking.cancel()
 
 
-async def _look_for_cancel(record: RunRecord, cancel: CancelRequest) -> None:
+async def _look_for_cancel(record: RunRecord, cancel: CancelRequest, runtime: Runtime) -> None:
     while True:
         await asyncio.sleep(_SELF_LOOK_SECONDS)
         try:
@@ -121,6 +133,8 @@ async def _look_for_cancel(record: RunRecord, cancel: CancelRequest) -> None:
             return cancel.ask(force=False, concluded=True)
         except httpx.HTTPError:
             continue
+        if record.run.id in runtime.pauses:
+            runtime.pauses[record.run.id].note(record.run.state)
         if record.is_cancelling or record.is_concluded:
             cancel.ask(force=record.labels.force_cancel, concluded=record.is_concluded)
 

@@ -17,6 +17,7 @@ from flows.job.cluster_watch import ClusterWatch, Watched
 from flows.job.letting_go import Patience
 from flows.job.log_copy import LogCopy
 from flows.job.outcome import Outcome, outcome_of
+from flows.job.pausing import Pausing
 from flows.job.reading import Reading
 from flows.job.reporting import Report
 from flows.job.run_record import RunRecord
@@ -80,6 +81,10 @@ class JobWatch:
             intervals=runtime.intervals,
         )
         self._reading = Reading()
+        self._pausing = Pausing(
+            handle, attempt=attempt, record=record, runtime=runtime, report=report
+        )
+        self._is_frozen = False
         self._seen: Observation | None = None
         # An earlier watch may have stopped before it could cancel the job.
         self._cancel_due = self._is_timed_out() or self._is_stopped()
@@ -109,6 +114,7 @@ class JobWatch:
                     await _first(
                         watched.changed.wait(),
                         self._cancel.wait_for_change(self._passed_on),
+                        self._pausing.wait_for_change(),
                         seconds=self._settings.progress_interval_seconds,
                     )
         finally:
@@ -192,6 +198,8 @@ class JobWatch:
             return self._missing()
         self._missing_since = None
         seen = self._seen = self._with_log(seen)
+        if not seen.state.is_terminal and not self._cancel.is_wanted:
+            self._is_frozen = await self._pausing.follow(seen)
         await self._show(seen)
         if seen.state.is_terminal:
             return self._outcome_of_end(seen)
@@ -239,7 +247,7 @@ class JobWatch:
                 log_path=seen.log_path,
                 held_by=seen.held_by,
             )
-            if self._cancel.is_wanted:
+            if self._cancel.is_wanted or self._is_frozen:
                 return
             if seen.state is LauncherState.RUNNING:
                 await self._record.show(JobState.RUNNING)

@@ -1,6 +1,7 @@
 """The flow run of a job, which the job itself writes: state names, labels, artifacts."""
 
 from datetime import UTC, datetime
+from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate
@@ -56,6 +57,11 @@ class RunRecord:
         """Whether the run was last read in a terminal state."""
         return self.run.state is not None and self.run.state.is_final()
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether the run was last read paused."""
+        return self.run.state is not None and self.run.state.is_paused()
+
     async def reload(self) -> None:
         """Read the run again."""
         self.run = await self._client.read_flow_run(self.run.id)
@@ -81,6 +87,30 @@ class RunRecord:
         )
         if result.state is not None:
             self.run.state = result.state
+
+    async def end_pause(self, state_id: UUID, state: JobState, message: str = "") -> None:
+        """Put a run that is paused, or was scheduled again after a pause, back in RUNNING.
+
+        A cancel that comes between counts: unless Prefect's own limit of the pause is over, it
+        accepts this only from a run that is not being cancelled (prefect 3.9).
+
+        Args:
+            state_id: The state that this replaces; a run that has another by now is left alone.
+            state: Its job's.
+            message: What to say.
+        """
+        await self.reload()
+        now = self.run.state
+        if now is None or now.id != state_id:
+            return
+        limit = now.state_details.pause_timeout
+        wanted = PREFECT_STATE[state]
+        result = await self._client.set_flow_run_state(
+            self.run.id,
+            State(type=StateType(wanted.type), name=wanted.name, message=message or None),
+            force=limit is not None and limit <= datetime.now(UTC),
+        )
+        self.run.state = result.state or now
 
     @property
     def _state(self) -> PrefectState:

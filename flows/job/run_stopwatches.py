@@ -35,6 +35,13 @@ class RunStopwatches:
         if known is not None:
             self._record.note(RunLabels(stopwatch=known.stop(self._now())))
 
+    def pause(self) -> None:
+        """Stop both stopwatches while the job is frozen. Costs no call of its own."""
+        self.stop()
+        known = self._record.labels.limit_stopwatch
+        if known is not None:
+            self._record.note(RunLabels(limit_stopwatch=known.stop(self._now())))
+
     async def running_seconds(self, *, attempt: int) -> float:
         """How long an attempt has been running, since the first call for it.
 
@@ -43,9 +50,9 @@ class RunStopwatches:
         """
         now = self._now()
         known = self._record.labels.limit_stopwatch
-        if known is None or known.attempt != attempt or known.since is None:
+        if known is None or known.attempt != attempt:
             known = Stopwatch(attempt, 0.0, now)
-        elif not known.is_of_boot(now):
+        elif not known.is_of_boot(now):  # another boot, or it was paused
             known = Stopwatch(attempt, known.before, now)
         elif now.monotonic - known.since.monotonic >= _KEEP_SECONDS:
             known = Stopwatch(attempt, known.seconds(now), now)

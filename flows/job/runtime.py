@@ -8,12 +8,15 @@ from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from prefect.client.schemas.objects import FlowRun
+
 from flows.core.errors import ClusterUnreachable, OumiFlowsError
 from flows.core.models import JobHandle
 from flows.core.settings import Settings
 from flows.job.cluster_watch import Watcher
 from flows.job.insight import LookRate
 from flows.job.intervals import USUAL, Intervals
+from flows.job.pause_request import PauseRequest
 from flows.launcher.port import Launcher
 from flows.machine_checks.checks import WorkerChecks
 
@@ -126,6 +129,8 @@ class Runtime:
         self.observes_cancels = observes_cancels
         """Whether the worker fills `cancels`; otherwise a run looks at its own state."""
         self.cancels: dict[UUID, CancelRequest] = {}
+        self.pauses: dict[UUID, PauseRequest] = {}
+        """The pauses of the runs whose job can be paused."""
         self.look_rate = LookRate()
         self.drawing = asyncio.Lock()
         """Held by the run whose chart is drawn."""
@@ -159,6 +164,21 @@ class Runtime:
             yield request
         finally:
             self.cancels.pop(flow_run_id, None)
+
+    @contextmanager
+    def pause_request(self, run: FlowRun) -> Generator[PauseRequest]:
+        """Register the pause of the run of a local job until the end of the context."""
+        request = self.pauses.setdefault(run.id, PauseRequest())
+        request.note(run.state)
+        try:
+            yield request
+        finally:
+            self.pauses.pop(run.id, None)
+
+    def is_paused(self, flow_run_id: UUID) -> bool:
+        """Whether the run of a local job is paused, as far as this process knows."""
+        request = self.pauses.get(flow_run_id)
+        return request is not None and request.wish.pause is not None
 
     def end_later(self, launching: asyncio.Future[JobHandle]) -> None:
         """Cancel the job of a launch that no run waits for any more, if it starts."""

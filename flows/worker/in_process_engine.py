@@ -8,7 +8,7 @@ with `prefect.flow_engine.run_flow_async`, 5.2 with this subclass (docs/architec
 import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from prefect import Flow
 from prefect._flow_run_suspension import FlowRunSuspensionRequest
@@ -26,16 +26,30 @@ _RUNNING = PREFECT_STATE[JobState.RUNNING]
 _LAUNCHING = PREFECT_STATE[JobState.LAUNCHING]
 
 
+class _NeverSuspended(FlowRunSuspensionRequest):
+    """A request that nothing can make: a paused job is followed, and its processes are frozen."""
+
+    def mark_requested(self, state: State[Any]) -> None:
+        """Do nothing."""
+
+
+_NEVER_SUSPENDED: Final = _NeverSuspended()
+
+
 class InProcessFlowRunEngine(AsyncFlowRunEngine[Any, Any]):
     """Runs one flow run as a task of the worker's own event loop.
 
     Two differences from its base class:
 
-    * No thread, event loop and websocket per run to observe suspension: a job cannot be
-      suspended, and a thousand of them would cost a thousand threads.
+    * No thread, event loop and websocket per run to observe suspension, which ends the execution:
+      a thousand of them would cost a thousand threads. The worker observes pauses instead.
     * A run that the end of the worker interrupts keeps its state, and the next worker adopts it;
       the base class would mark it as crashed.
     """
+
+    def _get_flow_run_suspension_request(self) -> FlowRunSuspensionRequest:
+        """Replace the base class's: an execution does not end because its run is suspended."""
+        return _NEVER_SUSPENDED
 
     @contextmanager
     def setup_flow_run_suspension_request(self) -> Generator[FlowRunSuspensionRequest, None, None]:
@@ -81,13 +95,21 @@ class JobRunEngine(LastingRunEngine):
     """Runs one job.
 
     The first state is named `Launching`, not `Running`, which saves one call per run; an adopted
-    run keeps its state name.
+    run keeps its state name, and one that is paused stays paused.
     """
+
+    def is_running(self) -> bool:
+        """Whether to execute the flow: the job of a paused run is followed too."""
+        run = self.flow_run
+        is_paused = run is not None and run.state is not None and run.state.is_paused()
+        return is_paused or super().is_running()
 
     async def set_state(self, state: State[Any], force: bool = False) -> State[Any]:  # noqa: FBT001, FBT002 - the base class's signature
         """Propose a state; rename the engine's own `Running` to the state name of the job."""
         if (state.type.value, state.name) == _RUNNING:
             current = self.flow_run.state if self.flow_run else None
+            if current is not None and current.is_paused():
+                return current
             was_running = current is not None and current.is_running()
             state.name = current.name if was_running and current else _LAUNCHING.name
         return await super().set_state(state, force=force)

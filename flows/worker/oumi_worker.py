@@ -24,7 +24,6 @@ from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker
 from flows.answers.pruning import prune_old_files
 from flows.core import names
 from flows.core.foreign_errors import note_defects
-from flows.core.run_labels import RunLabels
 from flows.core.server_record import guard_server_port
 from flows.core.settings import Settings
 from flows.families.cancelling import end_and_conclude
@@ -49,6 +48,7 @@ from flows.worker.repeated_errors import (
     is_cancelling,
 )
 from flows.worker.run_news import RunNews, Subscribe
+from flows.worker.run_requests import RunRequests
 from flows.worker.schedule_overlap import LONGEST_QUEUE
 
 _LOST_SWEEPS = 3
@@ -112,6 +112,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         seldom = max(often, 0.8 * self._prefetch_seconds)
         self._news = RunNews(
             is_active=self._active.__contains__,
+            is_paused=self._runtime.is_paused,
             often=often,
             seldom=seldom,
             retry_seconds=intervals.sweep,
@@ -293,8 +294,12 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         run = await self._pool_runs.claim(orphan)
         if run is None or run.state is None:
             return
+        if await self._requests.keep_waiting(run):
+            return
         self._logger.info("Adopting flow run %s (%s)", run.id, run.state_name)
-        if run.state.is_cancelling():
+        if run.state.is_paused():
+            run = await self._requests.take_back(run)
+        if is_cancelling(run):
             await end_and_conclude(run, client=self.client, runtime=self._runtime)
         else:
             await self._execute(run)
@@ -340,21 +345,16 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             self._logger.error("Looking at the pool's runs failed", exc_info=error)
 
     async def _observe_cancels(self) -> None:
-        """Pass a cancel or a terminal state on the server to the active runs, when it is due."""
+        """Pass a cancel, a terminal state or a pause on to the active runs, when it is due."""
         if not self._active or not self._news.ends.is_due():
             return
         with self._news.ends.looking():
-            ending = await self._pool_runs.find_ending(list(self._active))
-        if any(run.state is not None and run.state.is_cancelling() for run in ending):
+            ids = list(self._active)
+            asking = await self._pool_runs.find_asking(ids)
+        if any(is_cancelling(run) for run in asking):
             # No event says that a cancel is forced now.
             self._news.ends.expect(self._settings.worker_poll_seconds)
-        for run in ending:
-            request = self._runtime.cancels.get(run.id)
-            if request is not None and run.state is not None:
-                request.ask(
-                    force=RunLabels.read(run.labels).force_cancel,
-                    concluded=run.state.is_final(),
-                )
+        await self._requests.pass_on(ids, asking)
 
     async def _observe_deletions(self) -> None:
         """Stop the active runs that the server no longer has."""
@@ -395,6 +395,10 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
     @property
     def _waiting(self) -> WaitingRuns:
         return WaitingRuns(self.client, self._logger, longest_queue=self._longest_queue)
+
+    @property
+    def _requests(self) -> RunRequests:
+        return RunRequests(self.client, self._runtime)
 
     @property
     def _pool_runs(self) -> PoolRuns:

@@ -33,8 +33,13 @@ refuses once the run is no longer scheduled (prefect 3.9), so it cannot undo a l
 _STEP = timedelta(seconds=5)
 """How far ahead a time must be to show that the clock was set back after it."""
 
-_ENDING = [StateType.CANCELLING, *(StateType(name) for name in sorted(TERMINAL_TYPES))]
-# A paused run is one of them: its job keeps running and must be watched.
+_ASKING = [
+    StateType.CANCELLING,
+    StateType.PAUSED,
+    StateType.SCHEDULED,  # a suspended run that was resumed
+    *(StateType(name) for name in sorted(TERMINAL_TYPES)),
+]
+# A paused run is one of them: its job has not ended and must be watched.
 _EXECUTING = [StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
 
 
@@ -64,9 +69,12 @@ class PoolRuns:
         self._intervals = intervals
         self._page = page
 
-    async def find_ending(self, ids: list[UUID]) -> list[FlowRun]:
-        """Find the runs among `ids` that are being cancelled or have a terminal state."""
-        return await self._read(_ENDING, ids=ids)
+    async def find_asking(self, ids: list[UUID]) -> list[FlowRun]:
+        """Find the runs among `ids` whose state asks something of the worker that executes them.
+
+        They are being cancelled, have a terminal state, are paused, or go on after a pause.
+        """
+        return await self._read(_ASKING, ids=ids)
 
     async def find_deleted(self, ids: list[UUID]) -> set[UUID]:
         """Find the runs among `ids` that the server no longer has."""

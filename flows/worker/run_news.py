@@ -17,10 +17,14 @@ from flows.core.foreign_errors import first_line, note_defects
 Subscribe = Callable[..., AbstractAsyncContextManager[AsyncIterable[Event]]]
 """Connects to a server's events, as Prefect's `get_events_subscriber` does."""
 _RUN: Final = "prefect.flow-run."
-_DUE: Final = frozenset({f"{_RUN}Scheduled", f"{_RUN}AwaitingRetry", f"{_RUN}Retrying"})
+_DUE: Final = frozenset(
+    f"{_RUN}{name}" for name in ("Scheduled", "AwaitingRetry", "Retrying", "Resuming")
+)
 _ENDING: Final = frozenset(
     f"{_RUN}{name}" for name in ("Cancelling", "Cancelled", "Completed", "Failed", "Crashed")
 )
+_PAUSING: Final = frozenset(f"{_RUN}{name}" for name in ("Paused", "Suspended", "Resuming"))
+_RUNNING: Final = f"{_RUN}Running"
 _SPACING_SECONDS: Final = 0.2
 """Between two looks at news, so that a burst of it costs few."""
 _PREFIXES: Final = (_RUN, "prefect.work-pool.", "prefect.work-queue.", "prefect.deployment.")
@@ -102,6 +106,7 @@ class RunNews:
 
     Args:
         is_active: Whether this worker executes the run of that id.
+        is_paused: Whether that run is paused.
         often: Seconds between two looks while no events come.
         seldom: Seconds between two looks while they do.
         retry_seconds: Between two tries to connect.
@@ -113,6 +118,7 @@ class RunNews:
         self,
         *,
         is_active: Callable[[UUID], bool],
+        is_paused: Callable[[UUID], bool],
         often: float,
         seldom: float,
         retry_seconds: float,
@@ -121,6 +127,7 @@ class RunNews:
     ) -> None:
         self._subscribe = subscribe
         self._is_active = is_active
+        self._is_paused = is_paused
         self._often = often
         self._retry_seconds = retry_seconds
         self._logger = logger
@@ -149,8 +156,12 @@ class RunNews:
         self.ends.tell()
 
     def _tell(self, event: Event) -> None:
+        if event.event in _PAUSING and self._is_active(_run_of(event)):
+            self.ends.tell()
+        if event.event == _RUNNING and self._is_paused(_run_of(event)):
+            self.ends.tell()
         if event.event in _ENDING:
-            if self._is_active(UUID(event.resource.id.removeprefix(_RUN))):
+            if self._is_active(_run_of(event)):
                 self.ends.tell()
             self.due.expect(self._often)  # a run that waits for a limit
         if event.event in _DUE or not event.event.startswith(_RUN):
@@ -159,3 +170,7 @@ class RunNews:
     def _note_loss(self, error: Exception) -> None:
         if self._is_connected:
             self._logger.info("Prefect's events stopped: %s", first_line(error))
+
+
+def _run_of(event: Event) -> UUID:
+    return UUID(event.resource.id.removeprefix(_RUN))

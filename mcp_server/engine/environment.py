@@ -28,8 +28,9 @@ _SERVER: Final = {
     "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_ENABLED": "false",
     # Plan ahead as many of the next times as `list_schedules` shows (3).
     "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_RUNS": "5",
-    # Of no use to our runs, and each look costs an idle machine (5 both).
-    "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
+    # This service fails a paused run when its pause is over; here the worker has the job go on.
+    "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_ENABLED": "false",
+    # Of no use to our runs, and each look costs an idle machine (5).
     "PREFECT_SERVER_SERVICES_CLEANUP_RECONCILER_LOOP_SECONDS": "60",
 }
 

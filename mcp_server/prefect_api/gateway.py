@@ -221,7 +221,13 @@ class PrefectGateway:
         return read_answer(await self._call("POST", "/flow_runs/filter", body), _RUNS)
 
     async def set_state(
-        self, run_id: str, state: PrefectState, *, message: str, repeatable: bool
+        self,
+        run_id: str,
+        state: PrefectState,
+        *,
+        message: str,
+        repeatable: bool,
+        force: bool = False,
     ) -> RunState:
         """Propose a state; return the state of the run after Prefect's decision.
 
@@ -230,8 +236,12 @@ class PrefectGateway:
             state: The state to propose.
             message: The state's message.
             repeatable: Whether proposing it twice has the same effect as once.
+            force: Whether Prefect must accept it from whatever state the run has.
         """
-        body = {"state": {"type": state.type, "name": state.name, "message": message}}
+        body: dict[str, Any] = {
+            "state": {"type": state.type, "name": state.name, "message": message},
+            "force": force,
+        }
         answer = await self._call(
             "POST", f"/flow_runs/{run_id}/set_state", body, repeatable=repeatable
         )

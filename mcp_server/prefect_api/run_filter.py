@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from flows.core import names
-from flows.core.prefect_states import PREFECT_STATE, STATE_OF_NAME, STATE_OF_TYPE
+from flows.core.prefect_states import PAUSED_WAITING, PREFECT_STATE, STATE_OF_NAME, STATE_OF_TYPE
 from flows.core.states import JobState
 
 _ALL: Final = frozenset(JobState)
@@ -71,6 +71,8 @@ def _without(names_wanted: dict[str, list[str]], name: str) -> dict[str, list[st
 def _state_filter(states: frozenset[JobState]) -> dict[str, Any]:
     """Make Prefect's filter for job states: by type, and by name if a type means several."""
     by_type = [kind for kind, state in STATE_OF_TYPE.items() if state in states]
+    if STATE_OF_NAME[PAUSED_WAITING] in states and PAUSED_WAITING.type not in by_type:
+        by_type.append(PAUSED_WAITING.type)
     named = {key: state for key, state in STATE_OF_NAME.items() if (state in states)}
     if by_type:
         others = [

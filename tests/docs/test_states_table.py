@@ -4,7 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from flows.core.prefect_states import PREFECT_STATE, STATE_OF_NAME, job_state, terminal_state
+from flows.core.prefect_states import (
+    PREFECT_STATE,
+    STATE_OF_NAME,
+    PrefectState,
+    job_state,
+    terminal_state,
+)
 from flows.core.states import JobState, TerminationReason
 from flows.job.retries import RETRY_RULES
 
@@ -13,35 +19,39 @@ PAGE = "docs/jobs-and-states.md"
 
 
 @pytest.fixture
-def states(table_of: TableOf) -> dict[JobState, tuple[str, list[str]]]:
-    """Of each job state: Prefect's type, and its names."""
-    rows: dict[JobState, tuple[str, list[str]]] = {}
+def states(table_of: TableOf) -> dict[JobState, list[PrefectState]]:
+    """Of each job state: Prefect's states."""
+    rows: dict[JobState, list[PrefectState]] = {}
     for state, prefect, _ in table_of(PAGE, "job state"):
-        kind, _, shown = prefect.partition(" / ")
-        rows[JobState(state.strip("`"))] = (kind, shown.split(", "))
+        kinds = [kind.split(" / ") for kind in prefect.split("; ")]
+        rows[JobState(state.strip("`"))] = [
+            PrefectState(kind, name) for kind, shown in kinds for name in shown.split(", ")
+        ]
     return rows
 
 
 def test_every_job_state_is_listed_in_order(
-    states: dict[JobState, tuple[str, list[str]]],
+    states: dict[JobState, list[PrefectState]],
 ) -> None:
     assert list(states) == list(JobState)
 
 
 def test_every_prefect_state_listed_maps_to_its_job_state(
-    states: dict[JobState, tuple[str, list[str]]],
+    states: dict[JobState, list[PrefectState]],
 ) -> None:
-    mapped = {(k, n): job_state(k, n) for k, names in states.values() for n in names}
-    listed = {(k, n): state for state, (k, names) in states.items() for n in names}
-    assert mapped == listed
+    listed = {one: state for state, ones in states.items() for one in ones}
+    assert {one: job_state(*one) for one in listed} == listed
 
 
 def test_every_prefect_state_of_ours_is_listed(
-    states: dict[JobState, tuple[str, list[str]]],
+    states: dict[JobState, list[PrefectState]],
 ) -> None:
-    listed = {(kind, name) for kind, names in states.values() for name in names}
-    ours = {*PREFECT_STATE.values(), *STATE_OF_NAME, *map(terminal_state, TerminationReason)}
-    assert {(state.type, state.name) for state in ours} <= listed
+    listed = {one for ones in states.values() for one in ones}
+    assert {
+        *PREFECT_STATE.values(),
+        *STATE_OF_NAME,
+        *map(terminal_state, TerminationReason),
+    } <= listed
 
 
 def test_every_reason_is_listed_with_the_state_it_ends_in(table_of: TableOf) -> None:

@@ -199,6 +199,7 @@ async def test_a_cut_connection_is_news_itself_and_is_made_again() -> None:
     events = Events([], [("prefect.flow-run.Cancelling", active)])
     news = RunNews(
         is_active=active.__eq__,
+        is_paused=active.__eq__,
         often=0.01,
         seldom=NEVER,
         retry_seconds=0.01,
@@ -216,3 +217,46 @@ async def test_a_cut_connection_is_news_itself_and_is_made_again() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_paused"),
+    [("Paused", False), ("Suspended", False), ("Resuming", True), ("Running", True)],
+)
+async def test_a_pause_of_an_active_run_and_its_end_are_news(name: str, *, is_paused: bool) -> None:
+    active, other = uuid4(), uuid4()
+    come: asyncio.Queue[tuple[str, UUID]] = asyncio.Queue()
+
+    @asynccontextmanager
+    async def subscribe(*_: object, **__: object) -> AsyncGenerator[AsyncIterator[Any]]:
+        yield follow()
+
+    async def follow() -> AsyncIterator[Any]:
+        while True:
+            event, run_id = await come.get()
+            resource = SimpleNamespace(id=f"prefect.flow-run.{run_id}")
+            yield SimpleNamespace(event=f"prefect.flow-run.{event}", resource=resource)
+            come.task_done()
+
+    news = RunNews(
+        is_active=active.__eq__,
+        is_paused=lambda run: is_paused and run == active,
+        often=NEVER,
+        seldom=NEVER,
+        retry_seconds=NEVER,
+        logger=getLogger(),
+        subscribe=subscribe,
+    )
+    following = asyncio.create_task(news.follow())
+    come.put_nowait(("Pending", other))
+    await come.join()
+    with news.ends.looking():  # at the connection, which is news too
+        pass
+    for event in ("Running", "Paused"):
+        come.put_nowait((event, other))
+    await come.join()
+    assert not news.ends.is_due()
+    come.put_nowait((name, active))
+    await come.join()
+    assert news.ends.is_due()
+    following.cancel()

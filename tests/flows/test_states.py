@@ -16,6 +16,7 @@ from prefect.states import (
     Retrying,
     Running,
     Scheduled,
+    Suspended,
 )
 
 from flows.core.prefect_states import (
@@ -67,6 +68,7 @@ def test_names_refine_their_type_and_never_make_it_terminal() -> None:
         (Running(name="Launching"), JobState.LAUNCHING),
         (Retrying(), JobState.RUNNING),
         (Paused(), JobState.RUNNING),
+        (Suspended(), JobState.RUNNING),
         (Cancelling(), JobState.CANCELLING),
         (Completed(), JobState.SUCCEEDED),
         (Completed(name="Anything"), JobState.SUCCEEDED),

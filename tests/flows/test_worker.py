@@ -222,7 +222,7 @@ async def test_more_runs_than_a_page_are_all_seen(bench: Bench) -> None:
     for job_id in ids:
         await bench.cancel(job_id)
     pool = PoolRuns(bench.client, bench.pool, Owner.current(bench.settings.home), page=2)
-    assert {run.id for run in await pool.find_ending(ids)} == set(ids)
+    assert {run.id for run in await pool.find_asking(ids)} == set(ids)
 
 
 async def test_a_run_of_another_versions_flow_waits_for_a_worker_that_has_it(bench: Bench) -> None:

@@ -224,3 +224,18 @@ async def test_a_job_that_ends_by_itself_meanwhile_is_no_failure() -> None:
     ended = await canceller_of(Runs(run_of("a"), after="COMPLETED")).cancel_all(JobFilter())
     assert [(row.state, row.error) for row in ended.jobs] == [("succeeded", "")]
     assert (ended.done, ended.summary) == (True, "1 job: 1 succeeded.")
+
+
+@pytest.mark.parametrize("kind", ["PAUSED/Suspended", "SCHEDULED/Resuming"])
+async def test_a_job_paused_in_the_ui_is_cancelled_only_once_it_is_gone(
+    submit: Submit, client: Client, prefect: PrefectServer, batch: str, kind: str
+) -> None:
+    """Prefect by itself takes such a run for one that has no job."""
+    job_id = await submit(batch)
+    prefect.set_states(job_id, "PENDING", "RUNNING")
+    state_type, _, name = kind.partition("/")
+    state = {"type": state_type, "name": name, "state_details": {"pause_reschedule": True}}
+    prefect.call("POST", f"/flow_runs/{job_id}/set_state", {"state": state, "force": True})
+    status = await ok(client, "cancel_job", job_id=job_id)
+    assert status["state"] == "cancelling"
+    prefect.set_states(job_id, "CANCELLED")

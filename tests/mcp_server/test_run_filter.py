@@ -20,8 +20,16 @@ def test_one_state_is_filtered_by_its_type_and_names() -> None:
     body = RunFilter(states=frozenset({JobState.RUNNING})).body()
     assert body["state"] == {
         "type": {"any_": ["RUNNING", "PAUSED"]},
-        "name": {"not_any_": ["Launching"]},
+        "name": {"not_any_": ["Launching", "PausedWaiting"]},
     }
+
+
+def test_a_scheduled_job_may_be_a_paused_one_that_has_not_begun() -> None:
+    body = RunFilter(states=frozenset({JobState.SCHEDULED})).body()
+    assert body["state"]["type"] == {"any_": ["SCHEDULED", "PAUSED"]}
+    kept_out = body["state"]["name"]["not_any_"]
+    assert {"Late", "AwaitingRetry", "Paused", "Suspended"} <= set(kept_out)
+    assert "PausedWaiting" not in kept_out
 
 
 def test_an_ended_state_is_filtered_by_what_it_is_not() -> None:

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from flows.core.configs.clouds import cloud_kinds
+from flows.core.configs.clouds import cloud_kinds, is_local
 from flows.core.errors import (
     CloudUnavailable,
     ClusterNotFound,
@@ -36,6 +36,8 @@ class FakeJob:
         id: What its cluster calls it; empty: by its key.
         gone: Whether its cluster was taken away and knows it no more.
         clock_ahead: How far the wall clock was set forward.
+        is_paused: Whether it is frozen; None: it cannot be.
+        pauses: What was asked of it, in order.
     """
 
     key: str
@@ -51,6 +53,8 @@ class FakeJob:
     id: str = ""
     gone: bool = False
     clock_ahead: timedelta = timedelta()
+    is_paused: bool | None = None
+    pauses: list[bool] = field(default_factory=list[bool])
 
     def end(
         self, state: LauncherState, reason: TerminationReason | None = None, message: str = ""
@@ -74,6 +78,7 @@ class FakeJob:
             message=self.message,
             log_path=str(self.log_path) if self.log_path else None,
             name=self.key,
+            is_paused=None if self.state.is_terminal else self.is_paused,
         )
 
 
@@ -164,7 +169,14 @@ class FakeLauncher:
             config = yaml.safe_load(job_config)
             stubborn = config["run"].split()[0] == "ignore"
             job_id = str(len(self._on(cluster)) + 1) if self.counts_ids else key
-            self.jobs[key] = FakeJob(key, cluster, config, stubborn=stubborn, id=job_id)
+            self.jobs[key] = FakeJob(
+                key,
+                cluster,
+                config,
+                stubborn=stubborn,
+                id=job_id,
+                is_paused=False if is_local(cloud) else None,
+            )
             self._advance()
         job_id = self.jobs[key].id
         return JobHandle(cloud=cloud, cluster_name=cluster, launcher_job_id=job_id)
@@ -195,6 +207,13 @@ class FakeLauncher:
         job.cancels += 1
         if force or not job.stubborn or job.state is LauncherState.PENDING:
             job.end(LauncherState.CANCELLED, TerminationReason.USER_CANCELLED)
+
+    async def set_paused(self, handle: JobHandle, *, paused: bool) -> bool:
+        self._answer("set_paused", handle.cloud)
+        job = self._on(handle.cluster_name)[handle.launcher_job_id]
+        job.pauses.append(paused)
+        job.is_paused = paused
+        return True
 
     async def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
         self._answer("read_log", handle.cloud)

@@ -10,6 +10,7 @@ from flows.core.diagnosis.evidence import ConfigFacts, Ending, Evidence
 from flows.core.diagnosis.findings import Diagnosis
 from flows.core.diagnosis.request import DiagnosisRequest
 from flows.core.diagnosis.rules import diagnose
+from flows.core.diagnosis.running_time import RunningTime
 from flows.core.logs.pages import read_tail
 from flows.core.redaction import Redactor
 from flows.core.regular_files import read_regular_file
@@ -54,14 +55,16 @@ def read_evidence(request: DiagnosisRequest, hide: Redactor) -> Evidence:
     record = TrainingRecord(records)
     # Of earlier attempts only the curves matter; what happened in the last one is news.
     events = TrainingRecord(records[-1:]).events()
+    use = [Segment(folder / USAGE_SEGMENT) for folder in records]
+    time = RunningTime((event for one in use for event in one.events()), now=request.now)
     return Evidence(
         now=request.now,
         is_running=request.is_running,
-        series={name: thin(record.read(name), _ROWS) for name in record.names()},
-        events=events,
+        series={name: time.move_series(thin(record.read(name), _ROWS)) for name in record.names()},
+        events=[time.move_event(event) for event in events],
         log=_read_log(logs[-1], hide) if logs else [],
         ended=_ending(request.reason, logs),
-        usage=dict(_read_usage(records[-1])) if records else {},
+        usage={name: time.move_series(one) for name, one in _read_usage(use[-1:])},
         config=_facts(events),
         output_dir=request.output_dir,
     )
@@ -93,10 +96,10 @@ def _read_log(path: Path, hide: Redactor) -> Sequence[str]:
     return page.lines
 
 
-def _read_usage(record: Path) -> Iterator[tuple[str, Series]]:
-    segment = Segment(record / USAGE_SEGMENT)
-    for name in segment.names():
-        yield name, thin(segment.read(name), _ROWS)
+def _read_usage(segments: Sequence[Segment]) -> Iterator[tuple[str, Series]]:
+    for segment in segments:
+        for name in segment.names():
+            yield name, thin(segment.read(name), _ROWS)
 
 
 def _facts(events: Sequence[Mapping[str, Any]]) -> ConfigFacts:

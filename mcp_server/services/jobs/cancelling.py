@@ -11,7 +11,7 @@ from pydantic import Field
 from flows.core import names
 from flows.core.errors import Conflict, JobAlreadyDone, OumiFlowsError
 from flows.core.models import Value
-from flows.core.prefect_states import PREFECT_STATE
+from flows.core.prefect_states import PREFECT_STATE, RESUMING, SUSPENDED
 from flows.core.run_labels import RunLabels
 from flows.core.states import JobState
 from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
@@ -37,6 +37,11 @@ _WAITING: Final = frozenset(
     {JobState.SCHEDULED, JobState.QUEUED, JobState.PENDING, JobState.RETRYING}
 )
 """States of jobs that would take the slot of a job cancelled before them."""
+
+
+_WITHOUT_JOB_FOR_PREFECT: Final = frozenset({SUSPENDED, RESUMING})
+"""States from which Prefect goes to Cancelled at once (prefect 3.9), although a job that has begun
+lives on until its worker has read that."""
 
 
 class CancelRow(Value):
@@ -97,6 +102,14 @@ class Canceller:
             await self._gateway.patch_labels(run.id, RunLabels(force_cancel=True))
         if run.state.job_state is JobState.CANCELLING:
             return JobState.CANCELLING
+        if run.run_count and (run.state.type, run.state.name) in _WITHOUT_JOB_FOR_PREFECT:
+            await self._gateway.set_state(
+                run.id,
+                PREFECT_STATE[JobState.RUNNING],
+                message="It is about to be cancelled.",
+                repeatable=True,
+                force=True,
+            )
         after = await self._gateway.set_state(
             run.id,
             PREFECT_STATE[JobState.CANCELLING],
