@@ -67,7 +67,8 @@ class RunRequests:
         is_known = before is not None and before.type is StateType.RUNNING
         state = job_state("RUNNING", before.name or "") if before and is_known else JobState.RUNNING
         await record.end_pause(run.state.id, state, why)
-        flow_run_logger(run).warning("It was paused in Prefect. %s", why)
+        if not record.is_paused:  # otherwise the next look tries again
+            flow_run_logger(run).warning("It was paused in Prefect. %s", why)
         return record.run
 
     async def keep_waiting(self, run: FlowRun) -> bool:
