@@ -52,7 +52,7 @@ class RunStopwatches:
         known = self._record.labels.limit_stopwatch
         if known is None or known.attempt != attempt:
             known = Stopwatch(attempt, 0.0, now)
-        elif not known.is_of_boot(now):  # another boot, or it was paused
+        elif known.since is None or not known.is_of_boot(now):  # it was paused, or another boot
             known = Stopwatch(attempt, known.before, now)
         elif now.monotonic - known.since.monotonic >= _KEEP_SECONDS:
             known = Stopwatch(attempt, known.seconds(now), now)
