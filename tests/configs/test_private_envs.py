@@ -11,7 +11,7 @@ from flows.core.private_envs import PrivateEnvs
 from flows.core.settings import Settings
 from flows.launcher.job_environment import with_job_environment
 from mcp_server.services.jobs.new_job import NewJob
-from mcp_server.services.jobs.submitting import check_job, check_private_job
+from mcp_server.services.jobs.private_jobs import check_private_job
 
 TOKEN = "hf_" + "Q7wZ" * 8
 JOB = "resources: {cloud: local}\nrun: env\n"
@@ -74,10 +74,3 @@ def test_a_value_that_is_not_here_is_an_error(home: Path, tmp_path: Path) -> Non
 def test_a_name_that_a_shell_cannot_set_is_refused(home: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidArgument, match="cannot be set"):
         envs_of(tmp_path, {name: "1"})
-
-
-def test_a_part_of_a_pipeline_takes_no_secret(home: Path, tmp_path: Path) -> None:
-    (tmp_path / "job.yaml").write_text(JOB)
-    new = NewJob(config_path="job.yaml", client_cwd=str(tmp_path), envs={"HF_TOKEN": TOKEN})
-    with pytest.raises(InvalidArgument, match="holds a secret"):
-        check_job(new)

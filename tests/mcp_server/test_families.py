@@ -44,7 +44,10 @@ def after(**fields: Any) -> dict[str, Any]:
         ([train(cloud="gcp")], "Step train: "),
         ([train(output_dir="out")], "output_dir 'out' is for job configs"),
         ([train(each=[1, 2])], "Step train[1]: it writes to "),
-        ([train(envs={"HF_TOKEN": "x"})], "envs HF_TOKEN holds a secret"),
+        (
+            [train(), after(envs={"API_TOKEN": "${train.output_dir}"})],
+            "Step after: envs API_TOKEN holds a secret",
+        ),
         (
             [train(), after(overrides={"training.max_steps": "${train.output_dir}"})],
             "Step after: overrides for oumi train: training.max_steps must be int",

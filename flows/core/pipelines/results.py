@@ -85,12 +85,15 @@ def item_value(item: object, reference: Reference) -> OverrideValue:
         if isinstance(value, Mapping):
             found = cast("Mapping[str, object]", value)
         if key not in found:
-            raise InvalidConfig(f"{reference}: the item {item!r} has no {key}", "Correct `each`")
+            known = ", ".join(map(str, found)) or "no keys"
+            raise InvalidConfig(
+                f"{reference}: the item has no {key}; it has {known}", "Correct `each`"
+            )
         value = found[key]
     if value is None or isinstance(value, str | int | float | bool | list):
         return cast(OverrideValue, value)
     raise InvalidConfig(
-        f"{reference}: the item {item!r} has several values", "Choose one, as in ${item.key}"
+        f"{reference}: the item has several values", "Choose one, as in ${item.key}"
     )
 
 

@@ -18,8 +18,10 @@ from flows.core.pipelines.references import Lookup, references_in, substitute, s
 from flows.core.pipelines.results import PartResult, lookup_for
 from flows.core.pipelines.spec import Part, Pipeline
 from flows.core.pipelines.written import WrittenPart, WrittenPipeline, WrittenStep
+from flows.core.redaction import own_redactor
 from flows.core.states import JobState
 from mcp_server.services.jobs.new_job import NewJob
+from mcp_server.services.jobs.private_jobs import carry_tokens, hide_secrets
 from mcp_server.services.jobs.submitting import (
     CheckedJob,
     check_job,
@@ -143,12 +145,9 @@ def new_job(arguments: Mapping[str, Any], *, client_cwd: str) -> NewJob:
         raise InvalidArgument(f"{key}: {first['msg']}", "Correct it") from error
 
 
-def as_texts(envs: object) -> object:
+def as_texts(envs: Mapping[object, object]) -> dict[str, str]:
     """Turn values of environment variables into texts; YAML reads 5 or true as other types."""
-    if not isinstance(envs, Mapping):
-        return envs
-    items = cast("Mapping[object, object]", envs).items()
-    return {key: _as_text(value) for key, value in items}
+    return {str(key): _as_text(value) for key, value in envs.items()}
 
 
 def _as_text(value: object) -> str:
@@ -161,8 +160,8 @@ def _check(
     one: WrittenPart, pipeline: str, client_cwd: str, results: Mapping[str, PartResult]
 ) -> CheckedPart:
     asked = {"job_name": f"{pipeline}-{one.name}", **one.job}
-    if "envs" in asked:
-        asked["envs"] = as_texts(asked["envs"])
+    if isinstance(envs := asked.get("envs"), Mapping):
+        asked["envs"] = _hide_whole(as_texts(cast("Mapping[object, object]", envs)))
     numbers = {key: asked[key] for key in _TEXTS if isinstance(asked.get(key), int | float)}
     asked |= {key: str(value) for key, value in numbers.items()}
     for key, value in {**asked, "output_dir": one.output_dir}.items():
@@ -177,8 +176,20 @@ def _check(
         texts = cast("Mapping[str, str]", envs).items()
         filled["envs"] = {key: substitute_text(value, lookup) for key, value in texts}
     new = new_job(filled, client_cwd=client_cwd)
-    job = check_job(new)
+    job = carry_tokens(check_job(new))
     return CheckedPart(_part(one, asked, job), job, new.notify, new.notify_on)
+
+
+def _hide_whole(envs: Mapping[str, str]) -> dict[str, str]:
+    """Put references to private files in the places of secrets.
+
+    A value with a reference to another step is known later, so it stays, and `check_job` refuses
+    one that holds a secret.
+    """
+    whole = {key: text for key, text in envs.items() if not references_in(text)}
+    plain = {key: text.replace("$${", "${") for key, text in whole.items()}
+    hidden = {key: text for key, text in hide_secrets(plain).items() if text != plain[key]}
+    return {**envs, **hidden}
 
 
 def _fill_in(value: object, lookup: Lookup) -> object:
@@ -197,6 +208,7 @@ def _part(one: WrittenPart, asked: Mapping[str, Any], job: CheckedJob) -> Part:
             "Leave output_dir out, or override the config's key",
         )
     referring = {key: asked[key] for key in _REFERRING if key in asked}
+    referring["envs"] = job.request.envs | referring.get("envs", {})
     if "overrides" in referring:
         given: dict[str, OverrideValue] = dict(asked["overrides"])
         # A path that is known already stays as the check wrote it out.
@@ -214,7 +226,7 @@ def _part(one: WrittenPart, asked: Mapping[str, Any], job: CheckedJob) -> Part:
         after=one.after,
         meant=one.meant,
         when=one.step.condition,
-        item=one.item,
+        item=own_redactor().config(one.item),  # envs have references to its secrets
         index=one.index,
         output_dir=_absolute(output_dir, job.request) if output_dir else "",
         may_fail=one.step.may_fail,

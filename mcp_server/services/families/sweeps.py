@@ -1,7 +1,8 @@
 """Plans and submits sweeps."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 import anyio.to_thread
 from pydantic import Field
@@ -12,8 +13,9 @@ from flows.core.configs.plan import OUTPUT_KEY, WRITES_A_FILE
 from flows.core.configs.reader import ConfigKind
 from flows.core.errors import InvalidArgument, InvalidConfig
 from flows.core.models import NotifyOn, Value
+from flows.core.private_envs import is_reference
 from flows.core.sweeps.search import Tried, in_order, values_of
-from flows.core.sweeps.spec import Range, Search, Sweep, Values
+from flows.core.sweeps.spec import Range, Scalar, Search, Sweep, Values
 from flows.core.sweeps.written import WrittenSweep, read_sweep
 from mcp_server.declared_arguments import Argument, Option
 from mcp_server.prefect_api.gateway import PrefectGateway
@@ -30,6 +32,7 @@ from mcp_server.services.families.submissions import (
 from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.jobs.notifications import Notifications, check_receiver
 from mcp_server.services.jobs.plan_warnings import warnings_of_plan
+from mcp_server.services.jobs.private_jobs import carry_tokens, hide_secrets
 from mcp_server.services.jobs.status import run_url
 from mcp_server.services.jobs.submitting import (
     CheckedJob,
@@ -131,16 +134,31 @@ def _check(new: NewSweep) -> tuple[Sweep, CheckedJob, NewSweep | NewJob]:
     if new.sweep_path:
         path, data = read_yaml(new.sweep_path, new.client_cwd, "sweep")
     written = read_sweep(data, name=Path(path).stem if path else names.SWEEP_COMMAND)
+    written = _with_private_space(written)
     arguments = dict(written.job)
-    if "envs" in arguments:
-        arguments["envs"] = as_texts(arguments["envs"])
+    if isinstance(envs := arguments.get("envs"), Mapping):
+        arguments["envs"] = hide_secrets(as_texts(cast("Mapping[object, object]", envs)))
     asked = new_job(arguments, client_cwd=new.client_cwd)
-    job = check_job(asked)
+    job = carry_tokens(check_job(asked))
     refuse_blocked(job)
     sweep = _sweep(written, job, path)
     _check_space(sweep, job)
     _check_first(sweep, arguments, new.client_cwd)
     return sweep, job, asked if new.notify is None else new
+
+
+def _with_private_space(written: WrittenSweep) -> WrittenSweep:
+    """Put references in the places of secrets among the swept variables."""
+
+    def hide(key: str, values: list[Scalar]) -> list[Scalar]:
+        name = key.removeprefix(_ENVS)
+        if name == key:
+            return values
+        return [hide_secrets({name: v})[name] if isinstance(v, str) else v for v in values]
+
+    space = {k: v if isinstance(v, Range) else hide(k, v) for k, v in written.space.items()}
+    points = [{k: hide(k, [v])[0] for k, v in point.items()} for point in written.points]
+    return written.model_copy(update={"space": space, "points": points})
 
 
 def _sweep(written: WrittenSweep, job: CheckedJob, path: str) -> Sweep:
@@ -177,7 +195,8 @@ def _check_space(sweep: Sweep, job: CheckedJob) -> None:
     """Check the key of every override that is swept, and every value it can have."""
     for key, one in sweep.space.items():
         for value in () if isinstance(one, Range) else one:
-            refuse_secret(f"space {key}", key, value)
+            if not (isinstance(value, str) and is_reference(value)):
+                refuse_secret(f"space {key}", key, value)
         if key.startswith(_ENVS):
             continue
         if job.plan.kind is ConfigKind.JOB:

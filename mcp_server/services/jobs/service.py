@@ -35,6 +35,7 @@ from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.jobs.notifications import Notifications, notify_tags
 from mcp_server.services.jobs.output_folders import OutputFolders
 from mcp_server.services.jobs.prices import price_of
+from mcp_server.services.jobs.private_jobs import check_private_job
 from mcp_server.services.jobs.redactors import Redactors
 from mcp_server.services.jobs.reruns import Requested, Reruns
 from mcp_server.services.jobs.results import Adoption, JobList, JobLogs, Submission
@@ -42,7 +43,6 @@ from mcp_server.services.jobs.retrying import Retrier
 from mcp_server.services.jobs.status import job_request, job_status, run_url
 from mcp_server.services.jobs.submitting import (
     CheckedJob,
-    check_private_job,
     describe_plan,
     describe_submission,
     keep_config,

@@ -1,6 +1,5 @@
 """Checks a new job and makes the request that runs it."""
 
-import os
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
@@ -25,7 +24,7 @@ from flows.core.file_names import expand_home
 from flows.core.findings import Finding, errors_of, list_errors
 from flows.core.models import JobRequest
 from flows.core.names import LOCAL_CLOUD
-from flows.core.private_envs import PrivateEnvs, is_reference
+from flows.core.private_envs import is_reference
 from flows.core.redaction import (
     Redactor,
     config_secrets,
@@ -36,7 +35,6 @@ from flows.core.redaction import (
     ways_of_writing,
 )
 from flows.core.secret_marks import keep_marks
-from flows.core.settings import Settings
 from mcp_server.prefect_api.models import FlowRun
 from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.jobs.notifications import check_receiver
@@ -89,31 +87,6 @@ def config_path_of(new: NewJob) -> Path:
         raise InvalidArgument("no config was given", "Give config_path or from_job")
     config_type = CONFIG_TYPE[parse_command(new.command)]
     return resolve_config_path(new.config_path, new.client_cwd, config_type)
-
-
-def check_private_job(new: NewJob, config: ConfigFile | None = None) -> CheckedJob:
-    """Check a job as `check_job`, with its secret variables in private files.
-
-    A job on this machine also gets the tokens of the client that submits it: an engine that runs
-    already has the environment of the client that started it.
-
-    Args:
-        new: The job.
-        config: Its config, if that is the copy of another job's.
-
-    Raises:
-        OumiFlowsError: As `check_job`.
-    """
-    private = PrivateEnvs(Settings().private_envs_dir)
-    job = check_job(new.model_copy(update={"envs": private.hide(new.envs)}), config)
-    if not is_local(job.plan.cloud):
-        return job
-    own = job.config.data.get("envs")
-    set_by_config: set[Any] = set(cast("dict[Any, Any]", own)) if isinstance(own, dict) else set()
-    carried = private.carry(os.environ)
-    kept = {name: text for name, text in carried.items() if name not in set_by_config}
-    request = job.request.model_copy(update={"envs": kept | job.request.envs})
-    return job._replace(request=request) if kept else job
 
 
 def check_job(new: NewJob, config: ConfigFile | None = None) -> CheckedJob:

@@ -14,11 +14,11 @@ from mcp_server.services.families.pipeline_checks import CheckedPipeline, keep_p
 from mcp_server.services.families.pipelines import NewPipeline, checked_pipeline
 from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.jobs.plan_warnings import warnings_of_plan
+from mcp_server.services.jobs.private_jobs import check_private_job
 from mcp_server.services.jobs.reruns import Requested
 from mcp_server.services.jobs.submitting import (
     ANY_FIRING,
     CheckedJob,
-    check_private_job,
     config_path_of,
     describe_plan,
     keep_config,
