@@ -30,6 +30,7 @@ class FindingCode(StrEnum):
     PEFT_NOT_USED = "peft_not_used"
     TRAINER_MISMATCH = "trainer_mismatch"
     NEVER_SAVES = "never_saves"
+    UNKNOWN_METRIC = "unknown_metric"
     NO_INPUT_PATH = "no_input_path"
     NO_DATASET_PATH = "no_dataset_path"
 

@@ -45,6 +45,12 @@ def after(**fields: Any) -> dict[str, Any]:
         ([train(output_dir="out")], "output_dir 'out' is for job configs"),
         ([train(each=[1, 2])], "Step train[1]: it writes to "),
         (
+            [train(), after(needs=["train"], when="${train.metrics.eval_los} < 2")],
+            "Step after: Pre-flight found what would make the job fail: unknown_metric: "
+            "${train.metrics.eval_los}: the metric eval_los is of an evaluation, and this training "
+            "makes none. Did you mean eval_loss? ",
+        ),
+        (
             [train(), after(envs={"API_TOKEN": "${train.output_dir}"})],
             "Step after: envs API_TOKEN holds a secret",
         ),
@@ -163,6 +169,22 @@ async def test_a_sweep_over_lists_tries_each_combination(client: Client, config:
         assert plan["warnings"][-1].startswith(HERE)
 
 
+async def test_a_plan_warns_of_a_metric_that_is_unlikely(client: Client, config: Path) -> None:
+    sweep = {
+        "config_path": "tiny.yaml",
+        "space": {"training.eval_strategy": ["no", "steps"]},
+        "metric": "eval_loss",
+        "direction": "maximize",
+    }
+    given = {"sweep": sweep, "client_cwd": str(config.parent)}
+    first, second, *_ = (await ok(client, "run_sweep", **given))["warnings"]
+    assert "the metric eval_loss is of an evaluation, and this training makes none" in first
+    assert "by its name eval_loss is better the lower it is" in second
+    unchecked = {"sweep": {**sweep, "metric": "mine", "skip_preflight": True}}
+    (warning,) = (await ok(client, "run_sweep", **given | unchecked))["warnings"]
+    assert warning.startswith("skip_preflight is set")
+
+
 async def test_the_receiver_of_a_whole_is_checked(client: Client, config: Path) -> None:
     given = {"client_cwd": str(config.parent), "notify": "no-receiver"}
     assert "notify is neither" in await error(client, "run_pipeline", steps=[train()], **given)
@@ -176,7 +198,7 @@ async def test_the_plan_of_a_pipeline_says_what_would_run(client: Client, config
         after(
             overrides={
                 "model.model_name": "${train.output_dir}",
-                "training.max_steps": "${train.metrics.best_step}",
+                "training.max_steps": "${train.metrics.step}",
                 "training.output_dir": "second",
             },
             when="${train.metrics.loss} < 2",
@@ -202,6 +224,11 @@ async def test_the_plan_of_a_pipeline_says_what_would_run(client: Client, config
         ({"space": {"training.max_stepz": [1]}}, "did you mean training.max_steps"),
         ({"space": {"training.max_steps": [1, "x"]}}, "training.max_steps must be int"),
         ({"metrics": "loss"}, "there is no key 'metrics'"),
+        ({"metric": "eval_loss"}, "the metric eval_loss is of an evaluation, and this training"),
+        (
+            {"metric": "los"},
+            "unknown_metric: a training with HF leaves no metric los. Did",
+        ),
         ({"config_path": "job.yaml"}, "Sweep environment variables, as envs.LEARNING_RATE"),
         ({"space": {"training.learning_rate": [0.1]}, "search": "maybe"}, "search: Input should"),
     ],

@@ -20,6 +20,7 @@ from flows.core.pipelines.spec import Part, Pipeline
 from flows.core.pipelines.written import WrittenPart, WrittenPipeline, WrittenStep
 from flows.core.redaction import own_redactor
 from flows.core.states import JobState
+from mcp_server.services.families.metric_checks import check_references
 from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.jobs.private_jobs import carry_tokens, hide_secrets
 from mcp_server.services.jobs.submitting import (
@@ -71,6 +72,7 @@ def check_pipeline(written: WrittenPipeline, *, path: str, client_cwd: str) -> C
     for one in written.parts():
         with _of_step(one.name):
             checked = _check(one, written.name, client_cwd, results)
+            checked = _with_metrics_checked(one, checked, parts)
             if not one.after:  # jobs before it may make the missing files
                 refuse_blocked(checked.job)
             parts.append(checked)
@@ -178,6 +180,16 @@ def _check(
     new = new_job(filled, client_cwd=client_cwd)
     job = carry_tokens(check_job(new))
     return CheckedPart(_part(one, asked, job), job, new.notify, new.notify_on)
+
+
+def _with_metrics_checked(
+    one: WrittenPart, checked: CheckedPart, before: list[CheckedPart]
+) -> CheckedPart:
+    """Check that the parts before leave the metrics that a part refers to."""
+    jobs = {part.part.name: part.job for part in before}
+    found = check_references(one.step.references, one.meant, jobs)
+    refuse_blocked(checked.job._replace(findings=found))
+    return checked._replace(job=checked.job._replace(findings=[*found, *checked.job.findings]))
 
 
 def _hide_whole(envs: Mapping[str, str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from flows.core.sweeps.written import WrittenSweep, read_sweep
 from mcp_server.declared_arguments import Argument, Option
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
+from mcp_server.services.families.metric_checks import check_goal
 from mcp_server.services.families.pipeline_checks import as_texts, new_job
 from mcp_server.services.families.submissions import (
     FamilySubmission,
@@ -143,7 +144,10 @@ def _check(new: NewSweep) -> tuple[Sweep, CheckedJob, NewSweep | NewJob]:
     refuse_blocked(job)
     sweep = _sweep(written, job, path)
     _check_space(sweep, job)
-    _check_first(sweep, arguments, new.client_cwd)
+    first = _check_first(sweep, arguments, new.client_cwd)
+    goal = check_goal(sweep, first)
+    refuse_blocked(job._replace(findings=goal))
+    job = job._replace(findings=[*goal, *job.findings])
     return sweep, job, asked if new.notify is None else new
 
 
@@ -208,12 +212,12 @@ def _check_space(sweep: Sweep, job: CheckedJob) -> None:
             check_overrides({key: value}, sweep.request.command)
 
 
-def _check_first(sweep: Sweep, arguments: dict[str, Any], client_cwd: str) -> None:
+def _check_first(sweep: Sweep, arguments: dict[str, Any], client_cwd: str) -> CheckedJob:
     """Check the whole job with the values that are tried first."""
     values = _first_values(sweep, 1)[0]
     overrides = {key: one for key, one in values.items() if not key.startswith(_ENVS)}
     given: dict[str, Any] = {**arguments.get("overrides", {}), **overrides}
-    check_job(new_job({**arguments, "overrides": given}, client_cwd=client_cwd))
+    return check_job(new_job({**arguments, "overrides": given}, client_cwd=client_cwd))
 
 
 def _first_values(sweep: Sweep, count: int) -> list[Values]:
