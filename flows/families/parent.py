@@ -32,6 +32,7 @@ from flows.job.run_artifact import RunArtifact
 from flows.job.run_record import RunRecord
 from flows.job.run_stopwatches import RunStopwatches
 from flows.job.runtime import Runtime, current_runtime
+from flows.job.summary_artifact import summarize_parts
 
 Row = dict[str, Any]
 
@@ -78,6 +79,7 @@ class Parent:
         self._client = client
         self._interval = Interval(settings.poll_min_seconds)
         self._table = RunArtifact(record, kind=names.PARTS_ARTIFACT, prefix="parts")
+        self._summary = RunArtifact(record, kind="markdown", prefix="summary")
         self._progress = ProgressArtifact(record)
         self._shown: list[Row] | None = None
         self._metrics: dict[UUID, Mapping[str, float]] = {}
@@ -148,9 +150,14 @@ class Parent:
         try:
             await self._table.write(json.dumps(rows), description=about)
             await self._progress.show(progress, observed_at=datetime.now(UTC), unreachable=None)
+            await self._summarize(None)
         except httpx.HTTPError as error:
             self._shown = None
             self.logger.debug("Parts not shown: %s", error)
+
+    async def _summarize(self, outcome: Outcome | None) -> None:
+        page = summarize_parts(self._record, self._shown or [], outcome)
+        await self._summary.write(page, description="Summary of its jobs")
 
     async def rest(self) -> None:
         """Wait until it is time for another look."""
@@ -167,6 +174,10 @@ class Parent:
         await patiently(lambda: self._record.label(RunLabels()))
         if self._record.is_cancelling:
             outcome = too_late_to_cancel(outcome)
+        try:
+            await self._summarize(outcome)
+        except httpx.HTTPError as error:
+            self.logger.debug("Summary not written: %s", error)
         return outcome.state
 
 

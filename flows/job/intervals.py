@@ -18,6 +18,8 @@ class Intervals:
         cancel_again: How long a cancelled job may live before it is cancelled again. A cancel may
             have no effect without an error: SkyPilot cancels no job that it is still submitting
             (skypilot 0.12).
+        tidy: Between two looks for answers that are no longer kept.
+        answers_kept: How long the run of an answered question is kept.
         log_longest: Longest between two looks at a log that does not grow.
         log_rest: How long the rest of the log of a job that has ended may take.
         log_settle: How long the lines that a node wrote may take to become visible here.
@@ -29,6 +31,8 @@ class Intervals:
     retry: float = 10.0
     vanished: float = 5.0
     cancel_again: float = 10.0
+    tidy: float = 900.0
+    answers_kept: float = 86_400.0
     log_longest: float = 30.0
     log_rest: float = 15.0
     log_settle: float = 0.5

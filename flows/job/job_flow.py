@@ -43,7 +43,8 @@ async def run_job(request: JobRequest) -> "State[Any]":
     """
     runtime = current_runtime()
     record = RunRecord.current()
-    summary = SummaryArtifact(record, request)
+    snapshots = runtime.settings.snapshots_dir
+    summary = SummaryArtifact(record, request, snapshots_dir=snapshots)
     with runtime.cancel_request(record.run.id) as cancel, _pause_request(record, request, runtime):
         attempt = Attempt(
             request,

@@ -152,6 +152,9 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             asyncio.create_task(self._forever(self._observe_clock, sweep), name="clock"),
             asyncio.create_task(self._forever(self._observe_deletions, sweep), name="deletions"),
             asyncio.create_task(self._forever(prune, _PRUNE_SECONDS), name="prune"),
+            asyncio.create_task(
+                self._forever(self._pool_runs.remove_old_answers, self._intervals.tidy), name="tidy"
+            ),
         ]
 
     async def teardown(self, *exc_info: Any) -> None:

@@ -1,6 +1,7 @@
 """The flow runs of one work pool for which a worker is responsible."""
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -9,9 +10,11 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
+    FlowRunFilterEndTime,
     FlowRunFilterId,
     FlowRunFilterState,
     FlowRunFilterStateType,
+    FlowRunFilterTags,
     WorkPoolFilter,
     WorkPoolFilterName,
 )
@@ -128,6 +131,25 @@ class PoolRuns:
             if self._is_of_this_pool(run, deployments=ours, is_only_pool=is_only)
             and (_is_due(run, now=now) or self._is_orphan(run, now=now))
         ]
+
+    async def remove_old_answers(self) -> None:
+        """Delete runs that answered a question of the server, some time after they ended.
+
+        Prefect's own vacuum deletes by age alone, and would take jobs as well (prefect 3.9).
+        """
+        before = datetime.now(UTC) - timedelta(seconds=self._intervals.answers_kept)
+        wanted = FlowRunFilter(
+            tags=FlowRunFilterTags(all_=[names.CALL_TAG]),
+            state=_in_state([StateType(name) for name in sorted(TERMINAL_TYPES)]),
+            end_time=FlowRunFilterEndTime.model_validate({"before_": before}),
+        )
+        pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._pool]))
+        old = await self._client.read_flow_runs(
+            flow_run_filter=wanted, work_pool_filter=pool, limit=self._page
+        )
+        for run in old:
+            with suppress(ObjectNotFound):
+                await self._client.delete_flow_run(run.id)
 
     def _is_orphan(self, run: FlowRun, *, now: datetime) -> bool:
         return is_orphan(run, self._owner, now=now, unowned_seconds=self._intervals.unowned)

@@ -64,6 +64,25 @@ async def test_without_a_worker_it_tells_what_the_files_tell(client: Client, fol
     assert answer["hardware"] is None
 
 
+async def test_a_training_config_for_a_cloud_gets_advice_on_what_it_needs_there(
+    client: Client, folder: Path
+) -> None:
+    text = TRAIN.replace("./model", "org/model-8b, attn_implementation: flash_attention_2")
+    (folder / "train.yaml").write_text(text)
+    given = {"config": "train.yaml", "client_cwd": str(folder)}
+    answer = await ok(client, "pre_flight_check", **given, cloud="gcp")
+    assert (answer["blocking"], answer["errors"]) == (False, [])
+    said = {warning["code"]: warning for warning in answer["warnings"]}
+    assert set(said) == {"needs_job_config", "needs_gpus", "ephemeral_output", "worker_not_asked"}
+    fix = said["needs_job_config"]["fix"]
+    assert "`pip install 'oumi[gpu]' flash-attn`, run with `oumi train -c train.yaml`" in fix
+    assert "takes about 64 GB of GPU memory" in said["needs_gpus"]["message"]
+    assert "such as resources.accelerators: A100-80GB:1" in said["needs_gpus"]["fix"]
+    given = {"config_path": "train.yaml", "client_cwd": str(folder), "cloud": "gcp"}
+    refusal = await error(client, "run_oumi_job", **given)
+    assert "pre_flight_check with this cloud lists what it needs" in refusal
+
+
 async def test_a_submission_that_would_fail_is_refused_before_anything_is_started(
     client: Client, folder: Path
 ) -> None:

@@ -90,3 +90,16 @@ def test_up_stays_only_if_it_is_to_keep_the_engine_up(terminal: Terminal) -> Non
     assert not terminal.engine.kept
     assert terminal("up", "--keep").code == 0
     assert terminal.engine.kept
+
+
+def test_doctor_finds_that_commands_fail_although_all_parts_are_well(terminal: Terminal) -> None:
+    terminal.engine.found = [FINE]
+    terminal.engine.error = EngineUnavailable("A proxy took the loopback", "Unset ALL_PROXY")
+    done = terminal("doctor")
+    assert done.code == 1
+    assert done.out.splitlines() == [
+        "OK       Folder: It is private",
+        "ERROR    Commands: A proxy took the loopback",
+        "         What to do: Unset ALL_PROXY",
+    ]
+    assert terminal("doctor", "--json").json["summary"] == "A proxy took the loopback"

@@ -132,8 +132,8 @@ async def test_no_secret_of_a_job_is_shown_and_all_of_them_reach_it(
     shown = f"{answers_seen} {kept}"
     assert [secret for secret in secrets if is_in(secret, shown)] == []
     home = Path(stack.env["OUMI_FLOWS_HOME"])
-    assert [secret for secret in secrets if is_in(secret, _database(home))] == []
-    assert _files_with(home, secrets) == {}
+    assert [secret for secret in secrets if is_in(secret, database_text(home))] == []
+    assert files_with(home, secrets) == {}
     specs, log = _texts(home, "spec.json"), _texts(Path(ended["log_path"]).parent, "log.txt")
     assert not any(is_in(secret, specs) for secret in WORKER_SECRET.values())
     # The job has them all, from wherever they come.
@@ -221,7 +221,7 @@ def _texts(folder: Path, name: str) -> str:
     return "".join(path.read_text() for path in folder.rglob(name))
 
 
-def _database(home: Path) -> str:
+def database_text(home: Path) -> str:
     """Every cell of the Prefect server's database."""
     (path,) = home.rglob("*.db")
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
@@ -232,7 +232,7 @@ def _database(home: Path) -> str:
         return "\n".join(str(cell) for row in rows for cell in row)
 
 
-def _files_with(home: Path, secrets: list[str]) -> dict[str, list[str]]:
+def files_with(home: Path, secrets: list[str]) -> dict[str, list[str]]:
     """The files that hold secrets, but for those that a job's own must be in."""
     found: dict[str, list[str]] = {}
     copies = Settings(home=home).snapshots_dir

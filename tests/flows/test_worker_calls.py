@@ -8,6 +8,7 @@ import pytest
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterName,
+    FlowRunFilterTags,
     WorkPoolFilter,
     WorkPoolFilterName,
 )
@@ -140,3 +141,27 @@ async def _is_cancelled(bench: Bench) -> bool:
     runs = await bench.client.read_flow_runs(sort="START_TIME_DESC", limit=5)  # type: ignore[arg-type]
     found = [run for run in runs if run.parameters == {"number": 1001}]
     return bool(found) and found[0].state is not None and found[0].state.is_cancelled()
+
+
+async def test_the_run_of_a_question_is_removed_some_time_after_it_ended(
+    bench: Bench, calls: WorkerCalls
+) -> None:
+    bench.wait(tidy=0.1, answers_kept=3.0)
+    questions_asked = FlowRunFilter(tags=FlowRunFilterTags(all_=["oumi-call"]))
+
+    async def left() -> list[FlowRun]:
+        pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[bench.pool]))
+        return await bench.client.read_flow_runs(
+            flow_run_filter=questions_asked, work_pool_filter=pool
+        )
+
+    async def none_is_left() -> bool:
+        return not await left()
+
+    async with bench.worker():
+        job_id = await bench.submit("exit 0")
+        await bench.ending(job_id)
+        assert (await _double(calls, 21)).number == 42
+        assert await left()
+        await eventually(none_is_left, timeout=PATIENCE_SECONDS)
+        assert (await bench.run(job_id)).id == job_id

@@ -11,6 +11,7 @@ from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 from mcp.shared.subscriptions import ResourceUpdated
 from mcp_types import ResourceUpdatedNotification
 
+from flows.core.names import launch_key
 from mcp_server.server import Options, Parts, build_server
 from tests.mcp_server.calls import ok
 from tests.mcp_server.prefect_stub import PrefectServer
@@ -46,6 +47,40 @@ async def test_jobs_are_read_as_resources(
     assert await read(client, f"jobs://{job_id}/logs") == "hello"
     ended = json.loads(await read(client, "jobs://completed"))["jobs"]
     assert job_id in [job["job_id"] for job in ended]
+
+
+async def test_the_log_of_all_attempts_is_read_whole(
+    client: Client, config: Path, prefect: PrefectServer, tmp_path: Path
+) -> None:
+    job_id = await submit(client, config)
+    key = launch_key(job_id, 1).removesuffix("1")
+    logs = [tmp_path / f"{key}{attempt}" / "log.txt" for attempt in (1, 2)]
+    texts = ["".join(f"{attempt} {line}\n" for line in range(9000)) for attempt in (1, 2)]
+    for log, text in zip(logs, texts, strict=True):
+        log.parent.mkdir()
+        log.write_text(text)
+    prefect.label(job_id, log_path=str(logs[1]), attempt=2)
+    prefect.set_states(job_id, "PENDING", "RUNNING", "COMPLETED")
+    assert await read(client, f"jobs://{job_id}/logs") == "".join(texts)[:-1]
+
+
+async def test_of_a_long_log_the_beginning_and_the_end_are_read(
+    client: Client, config: Path, prefect: PrefectServer, tmp_path: Path
+) -> None:
+    job_id = await submit(client, config)
+    log = tmp_path / "log"
+    lines = [f"{number} {'x' * 100}" for number in range(6000)]
+    log.write_text("\n".join(lines))
+    prefect.label(job_id, log_path=str(log))
+    prefect.set_states(job_id, "PENDING", "RUNNING", "COMPLETED")
+    found = (await read(client, f"jobs://{job_id}/logs")).splitlines()
+    assert (found[0], found[-1]) == (lines[0], lines[-1])
+    (cut,) = [line for line in found if line not in set(lines)]
+    assert cut == (
+        f"[oumi-flows: the middle of this log was left out; the whole log is at {log}; "
+        "get_job_logs reads it in pages]"
+    )
+    assert len("\n".join(found)) < 200_000
 
 
 @pytest.mark.parametrize("uri", ["jobs://ffffffff", "jobs://ffffffff/logs", "jobs://a/b/c"])

@@ -111,6 +111,14 @@ def check_memory(recipe: Recipe, room: GpuRoom) -> None:
         )
 
 
+def needed_gb(recipe: Recipe) -> float | None:
+    """The GPU memory in GB that a recipe takes at least; None if it is unknown or it takes none."""
+    params = parameters(recipe)
+    if params is None or not recipe.loads_model or recipe.config_type is ConfigType.ANALYZE:
+        return None
+    return params * (_training_bytes(recipe) if recipe.trains else weight_bytes(recipe)) / _GB
+
+
 def check_free(recipe: Recipe, gpus: list[Gpu], *, granted: int) -> None:
     """Note GPUs of this machine that would do, but whose memory others use.
 

@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+from flows.core.checks.cloud_advice import note_cloud_advice
 from flows.core.checks.job import REMOTE_SCHEMES, Job
 from flows.core.checks.job_scripts import check_scripts
 from flows.core.checks.launch import Launch
@@ -36,11 +37,7 @@ def check_resources(launch: Launch, *, cloud: str) -> None:
     job = launch.job
     if job is None:
         if find_kind(cloud) is not None and not launch.target.is_local:
-            launch.notes.error(
-                FindingCode.NEEDS_JOB_CONFIG,
-                f"this config runs on this machine alone, not on cloud {cloud!r}",
-                "Write a job config that runs it there, as guidance://cloud-launch shows",
-            )
+            note_cloud_advice(launch)
         return
     _check_cloud(job, cloud)
     _check_accelerators(job)

@@ -147,7 +147,8 @@ def _plan_command(request: JobRequest, config: ConfigFile) -> JobPlan:
         raise InvalidArgument(
             f"{request.config_path} is a {command} config and runs on this machine alone, "
             f"not on cloud {request.cloud!r}",
-            "Write a job config that runs it there, as guidance://cloud-launch shows",
+            "Write a job config that runs it there, as guidance://cloud-launch shows; "
+            "pre_flight_check with this cloud lists what it needs",
         )
     overrides = dict(request.overrides)
     check_overrides(overrides, command)

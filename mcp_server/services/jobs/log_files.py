@@ -46,10 +46,15 @@ class LogFiles(NamedTuple):
         )
         return Path(*parts)
 
+    @property
+    def first_attempt(self) -> int:
+        """The number of the first attempt whose log is here."""
+        return 1 if self.prefix else self.attempt
+
     def all_attempts(self) -> list[str]:
         """Return the logs of all attempts, the first attempt first."""
-        first = 1 if self.prefix else self.attempt
-        return [str(self.of_attempt(number)) for number in range(first, self.attempt + 1)]
+        numbers = range(self.first_attempt, self.attempt + 1)
+        return [str(self.of_attempt(number)) for number in numbers]
 
     def is_here(self) -> bool:
         """Whether the log is, or will be, on a disk of this machine. Blocking."""

@@ -19,6 +19,8 @@ from mcp_server.services.jobs.redactors import Redactors
 from mcp_server.services.jobs.results import JobLogs
 
 DEFAULT_LINES: Final = 80
+START: Final = "start"
+"""The cursor of the first line of a job's first attempt."""
 
 _BYTES: Final = 10_000
 """Limit of the log in an answer, as JSON; leaves room for the rest of the 12 kB."""
@@ -51,7 +53,7 @@ class LogReader:
         Args:
             run: The job.
             lines: Lines to return at most.
-            cursor: Where an earlier call ended; None: read the tail.
+            cursor: Where an earlier call ended, or `START`; None: read the tail.
             grep: Regular expression that each line returned contains.
 
         Raises:
@@ -59,6 +61,8 @@ class LogReader:
         """
         redactor = await anyio.to_thread.run_sync(self._redactors.of, run)
         files = LogFiles.of(run)
+        if cursor == START:
+            cursor = logs.encode_cursor(LogCursor(files.first_attempt if files else 1, 0))
         in_prefect = LogPlace.decode(cursor or "") is not None
         if not in_prefect:
             place = logs.decode_cursor(cursor) if cursor else None

@@ -43,7 +43,7 @@ from mcp_server.services.schedules.values import (
 _SHORT_ID: Final = 8
 _STAYS_DOWN: Final = (
     " The engine is not set to start by itself after a reboot, and nothing fires while it is down: "
-    "docs/schedules.md says how to set it."
+    "`oumi-flows service install` sets it."
 )
 
 Preview = Callable[[Mapping[str, Any]], Awaitable[list[datetime]]]

@@ -149,7 +149,7 @@ class When(Value):
         if self.at is not None:
             return f"once, at {self.at.isoformat()}"
         if self.interval_seconds is not None:
-            return f"every {self.interval_seconds:g} s"
+            return f"every {self.interval_seconds:g} s {self.timezone}"
         return f"cron {self.cron} {self.timezone}" if self.cron else "never"
 
     def prefect_schedule(self, *, anchor: datetime) -> dict[str, Any] | None:

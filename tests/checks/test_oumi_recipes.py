@@ -1,0 +1,108 @@
+"""Oumi's 525 recipes and mutants of them: our verdict is Oumi's, and none is blocked wrongly."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.core.checks.file_checks import check_files
+from flows.core.checks.launch import read_launch
+from flows.core.configs.processes import gpus_written_for
+from flows.core.configs.reader import read_config
+from flows.core.errors import InvalidConfig
+from flows.core.findings import Finding, FindingCode, errors_of
+from flows.launcher.loading import load_oumi
+from tests.checks.oumi_recipes import (
+    RECIPES,
+    mutants,
+    recipe_files,
+    refused_by_oumi,
+    refused_by_us,
+    type_of,
+)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not RECIPES.is_dir(), reason="scripts/provision could not fetch Oumi's"),
+]
+_MUTANTS = 640
+_EACH = 8
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that recipes name their configs from."""
+    monkeypatch.chdir(RECIPES.parent)
+    load_oumi()
+    return RECIPES.parent
+
+
+def test_the_verdict_on_each_recipe_is_oumis(capsys: pytest.CaptureFixture[str]) -> None:
+    wrong: list[str] = []
+    checked = 0
+    for path in recipe_files():
+        try:
+            config = read_config(path)
+        except InvalidConfig:
+            continue  # texts for another program
+        checked += 1
+        config_type = type_of(config.data)
+        ours, theirs = refused_by_us(config, config_type), refused_by_oumi(path, config_type)
+        if bool(ours) != bool(theirs):
+            wrong.append(f"{path}: ours {ours}, Oumi's {theirs[:300]!r}")
+    with capsys.disabled():
+        print(f"\nrecipes: {len(wrong)} of {checked} verdicts differ from Oumi's")
+    assert "\n".join(wrong) == ""
+    assert checked >= 520
+
+
+def test_the_verdict_on_each_mutant_is_oumis(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = recipe_files()
+    chosen = files[:: len(files) // (_MUTANTS // _EACH)][: _MUTANTS // _EACH]
+    wrong: list[str] = []
+    refused = 0
+    for seed, path in enumerate(chosen):
+        data = read_config(path).data
+        config_type = type_of(data)
+        for name, text in mutants(data, config_type, seed):
+            mutant = tmp_path / "mutant.yaml"
+            mutant.write_text(text)
+            try:
+                ours = refused_by_us(read_config(mutant), config_type)
+            except InvalidConfig as error:
+                ours = [error.what]
+            theirs = refused_by_oumi(mutant, config_type)
+            refused += bool(theirs)
+            if bool(ours) != bool(theirs):
+                wrong.append(f"{path.name}, {name}: ours {ours}, Oumi's {theirs[:300]!r}")
+    with capsys.disabled():
+        count = len(chosen) * _EACH
+        print(f"\nmutants: {len(wrong)} of {count} verdicts differ; Oumi refuses {refused}")
+    assert "\n".join(wrong) == ""
+    assert len(chosen) * _EACH == _MUTANTS
+
+
+def test_no_recipe_is_blocked_wrongly(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong: list[str] = []
+    blocked = 0
+    for path in recipe_files():
+        try:
+            config = read_config(path)
+        except InvalidConfig:
+            continue
+        gpus = gpus_written_for(config.text)
+        launch = read_launch(config, client_cwd=str(folder), gpus=gpus)
+        errors = errors_of(check_files(launch).findings)
+        unfounded = [one for one in errors if not _is_true(one, folder)]
+        blocked += bool(errors)
+        if unfounded:
+            wrong += [f"{path}: {one.code} {one.text[:300]}" for one in unfounded]
+    with capsys.disabled():
+        print(f"\nrecipes: {len(wrong)} false findings; {blocked} miss a file or a setting")
+    assert "\n".join(wrong) == ""
+
+
+def _is_true(finding: Finding, folder: Path) -> bool:
+    """Whether a finding that blocks is right, by a look that is not the check's own."""
+    return finding.code is FindingCode.PATH_NOT_FOUND and folder.is_dir()
