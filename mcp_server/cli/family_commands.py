@@ -1,13 +1,14 @@
 """The commands for what consists of several jobs."""
 
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, TypeVar
 
 import typer
 from rich.text import Text
 
 from mcp_server.cli import views
-from mcp_server.cli.arguments import check_key
+from mcp_server.cli.arguments import check_key, current_folder
 from mcp_server.cli.backend import Backend
 from mcp_server.cli.commands import Commands
 from mcp_server.cli.exits import Exit
@@ -65,7 +66,7 @@ class FamilyCommands(Commands):
         The other commands take this id, or that of one of its jobs, which `show` lists.
         """
         if dry_run:
-            return self._plan(lambda it: it.pipelines.plan(new), _show_steps, as_json=as_json)
+            return self._plan(lambda it: it.pipelines.plan(new), show_steps, as_json=as_json)
         key = check_key(idempotency_key)
         return self._start(
             lambda it: it.pipelines.submit(new, idempotency_key=key), follow=follow, as_json=as_json
@@ -85,7 +86,7 @@ class FamilyCommands(Commands):
         `show` with this id has the leaderboard.
         """
         if dry_run:
-            return self._plan(lambda it: it.sweeps.plan(new), _show_values, as_json=as_json)
+            return self._plan(lambda it: it.sweeps.plan(new), show_values, as_json=as_json)
         key = check_key(idempotency_key)
         return self._start(
             lambda it: it.sweeps.submit(new, idempotency_key=key), follow=follow, as_json=as_json
@@ -117,27 +118,43 @@ def _show_start(run: PipelineSubmission | SweepSubmission, output: Output) -> No
     output.note(run.summary)
 
 
-def _show_steps(plan: PipelineSubmission, output: Output) -> None:
+def show_steps(plan: PipelineSubmission, output: Output) -> None:
+    """Show the steps of a pipeline that was planned."""
     output.line(plan.summary)
     output.table(
         ["STEP", "COMMAND", "CONFIG", "AFTER", "WHEN"],
         (
-            map(Text, (it.name, it.command, it.config_path, ", ".join(it.after), it.when))
+            map(Text, (it.name, it.command, _near(it.config_path), ", ".join(it.after), it.when))
             for it in plan.steps
         ),
+        yielding=("CONFIG", "COMMAND", "WHEN", "AFTER"),
     )
     views.show_warnings(plan.warnings, output)
 
 
-def _show_values(plan: SweepSubmission, output: Output) -> None:
+def show_values(plan: SweepSubmission, output: Output) -> None:
+    """Show the first trials of a sweep that was planned."""
     output.line(plan.summary)
     if plan.first_values:
         keys = list(plan.first_values[0])
         output.table(
-            ["TRIAL", *keys],
+            ["TRIAL", *_headings(keys, output.width)],
             (
                 [Text(str(number)), *(Text(views.number(values[key])) for key in keys)]
                 for number, values in enumerate(plan.first_values, start=1)
             ),
         )
     views.show_warnings(plan.warnings, output)
+
+
+def _near(path: str) -> str:
+    """A path, from the current folder on if it is in there."""
+    folder = f"{current_folder()}{os.sep}"
+    return path.removeprefix(folder)
+
+
+def _headings(keys: Sequence[str], width: int) -> list[str]:
+    """Dotted keys, or their last parts where a terminal is too narrow for all and these differ."""
+    short = [key.rpartition(".")[2] for key in keys]
+    is_wide = len("  ".join(["TRIAL", *keys])) <= width
+    return list(keys) if is_wide or len(set(short)) < len(short) else short

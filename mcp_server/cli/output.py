@@ -75,6 +75,11 @@ class Output:
                 )
                 self._out.print(words, soft_wrap=True)
 
+    @property
+    def width(self) -> int:
+        """Columns of the terminal."""
+        return self._out.width
+
     def table(
         self,
         columns: Iterable[str],

@@ -86,7 +86,7 @@ class TrainingCommands(Commands):
             _save(answer, target)
             self._output.line(f"Wrote {target}.")
             return Exit.OK
-        return self._write(answer, _show_plots if plot else _show_metrics, as_json=as_json)
+        return self._write(answer, _show_plots if plot else show_metrics, as_json=as_json)
 
     def diagnose(self, *, job_id: JobId, as_json: AsJson = False) -> Exit:
         """Explain what is wrong with a training, and what to try."""
@@ -154,12 +154,17 @@ def _save_csv(answer: MetricsAnswer, path: Path) -> None:
                     writer.writerow([job.job_id, job.name, one.key, step, to_json(value)])
 
 
-def _show_metrics(answer: MetricsAnswer, output: Output) -> None:
+def show_metrics(answer: MetricsAnswer, output: Output) -> None:
+    """Show the metrics of jobs as tables."""
     output.line(answer.summary)
     for job in answer.jobs:
         if len(answer.jobs) > 1:
             output.line(f"{job.name} {job.job_id}", style="bold")
-        output.table(("metric", "first", "last", "best", "min", "max"), map(_row, job.keys))
+        output.table(
+            ("metric", "first", "last", "best", "min", "max"),
+            map(_row, job.keys),
+            yielding=("best", "first", "min", "max"),
+        )
         if job.other_keys:
             output.note(f"Also: {', '.join(job.other_keys)}")
 

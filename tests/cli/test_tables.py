@@ -2,19 +2,27 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from rich.text import Text
 
 from flows.core.models import JobPart, JobProgress, JobStatus
 from flows.core.states import JobState
+from flows.core.training.values import JobMetrics, MetricSummary, Point
+from mcp_server.cli.family_commands import show_steps, show_values
 from mcp_server.cli.following import display_of
 from mcp_server.cli.options import STATUSES
 from mcp_server.cli.output import Output
 from mcp_server.cli.times import say_when, write_duration
+from mcp_server.cli.training_commands import show_metrics
 from mcp_server.cli.views import short_ids, show_configs, show_jobs, show_status
 from mcp_server.services.catalog import ConfigSearch
+from mcp_server.services.families.pipelines import PipelineSubmission, PlannedStep
+from mcp_server.services.families.sweeps import SweepSubmission
 from mcp_server.services.jobs.results import JobList, JobRow
 from mcp_server.services.jobs.status import progress_words
+from mcp_server.services.training.metrics import MetricsAnswer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NAME = "learning-rate-of-0.0003-and-seed-42"
@@ -180,3 +188,59 @@ def test_a_sweep_that_is_watched_shows_the_running_part(
         show(status)
     drawn = " ".join(capsys.readouterr().out.split())
     assert "trial-1: step 10 of 60, loss 4.2" in drawn
+
+
+def plain_lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What was written, without styles."""
+    return Text.from_ansi(capsys.readouterr().out).plain.splitlines()
+
+
+def test_metrics_keep_their_names_and_last_values(
+    capsys: pytest.CaptureFixture[str], narrow: Callable[[], Output]
+) -> None:
+    point = Point(step=12_345, value=0.123456789)
+    name = "rewards/a_rather_long_name_of_a_function/mean"
+    one = MetricSummary(
+        key=name, count=9, first=point, last=point, min=point, max=point, best=point, series=[]
+    )
+    answer = MetricsAnswer(summary="s", jobs=[JobMetrics(job_id=ID, keys=[one])])
+    show_metrics(answer, narrow())
+    lines = plain_lines(capsys)
+    assert all(len(line.rstrip()) <= 80 for line in lines)
+    assert f"{name}  " in lines[-1]
+    assert "0.1235 @12345" in lines[-1]
+
+
+def test_the_steps_of_a_pipeline_keep_their_names_and_the_files_of_this_folder(
+    capsys: pytest.CaptureFixture[str],
+    narrow: Callable[[], Output],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    step = PlannedStep(
+        name=NAME,
+        command="train",
+        config_path=str(tmp_path / "configs" / "train.yaml"),
+        cloud="local",
+        output_dir="/out",
+        after=[NAME, NAME],
+        when=LONG,
+    )
+    plan = PipelineSubmission(summary="s", name="p", dry_run=True, steps=[step])
+    show_steps(plan, narrow())
+    lines = plain_lines(capsys)
+    assert all(len(line.rstrip()) <= 80 for line in lines)
+    assert lines[-1].split()[:3] == [NAME, "train", "configs/train.yaml"]
+
+
+def test_the_values_of_a_sweep_have_short_headings_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], narrow: Callable[[], Output]
+) -> None:
+    keys = ["training.per_device_train_batch_size", "training.learning_rate", "training.optimizer"]
+    values = dict(zip(keys, [16, 0.001, "adamw_torch"], strict=True))
+    plan = SweepSubmission(summary="s", name="p", dry_run=True, trials=1, first_values=[values])
+    show_values(plan, narrow())
+    head, line = plain_lines(capsys)[1:]
+    assert head.split() == ["TRIAL", "per_device_train_batch_size", "learning_rate", "optimizer"]
+    assert line.split() == ["1", "16", "0.001", "adamw_torch"]

@@ -33,6 +33,9 @@ def digest(*parts: str) -> str:
 async def test_two_clients_of_one_engine_with_different_tokens(
     stack: Stack, tmp_path: Path
 ) -> None:
+    for name in TOKENS:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "job.yaml").write_text(yaml.safe_dump({"run": SCRIPT}))
     shown = await asyncio.gather(
         *(_use(stack, tmp_path / name, token) for name, token in TOKENS.items())
     )
@@ -51,8 +54,6 @@ async def test_two_clients_of_one_engine_with_different_tokens(
 
 async def _use(stack: Stack, folder: Path, token: str) -> list[Any]:
     """Run a job, a pipeline and a sweep as a client that has a token; return all answers."""
-    folder.mkdir()
-    (folder / "job.yaml").write_text(yaml.safe_dump({"name": "proof", "run": SCRIPT}))
     given = {"config_path": "job.yaml"}
     place = {"client_cwd": str(folder), "dry_run": False}
     async with mcp_session(replace(stack, env={**stack.env, "HF_TOKEN": token})) as session:
