@@ -12,6 +12,7 @@ from mcp.client import Client
 from flows.core.configs.reader import load_snapshot
 from flows.core.models import JobRequest
 from flows.core.settings import Settings
+from mcp_server.services.schedules.values import When
 from tests.mcp_server.calls import error, ok
 from tests.mcp_server.prefect_stub import PrefectServer
 
@@ -289,3 +290,15 @@ async def test_the_answer_says_whether_the_engine_starts_by_itself(
     made = await schedule(at=in_an_hour())
     assert made["starts_by_itself"] is True
     assert "reboot" not in made["summary"]
+
+
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        (When(cron="0 2 * * *", timezone="Europe/Zurich"), "cron 0 2 * * * Europe/Zurich"),
+        (When(interval_seconds=86_400, timezone="Europe/Zurich"), "every 86400 s Europe/Zurich"),
+        (When(interval_seconds=60), "every 60 s UTC"),
+    ],
+)
+def test_the_times_of_a_schedule_are_said_with_their_time_zone(when: When, words: str) -> None:
+    assert when.words == words
