@@ -37,6 +37,7 @@ from mcp_server.catalog.catalog import Catalog
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.services.worker_calls import WorkerCalls
 
+_START_SECONDS: Final = 5.0
 _NAMES: Final = 10
 _LONGEST_NAME: Final = 100
 _LONGEST_NOTE: Final = 300
@@ -63,6 +64,7 @@ class CheckService:
     Args:
         calls: Questions to the worker.
         timeout_seconds: How long to wait for its answers.
+        start_seconds: How long to wait for an engine that is not up yet.
         suggest: Paths of the catalogue's configs for a model and a task.
     """
 
@@ -71,11 +73,13 @@ class CheckService:
         calls: WorkerCalls,
         *,
         timeout_seconds: float,
+        start_seconds: float = _START_SECONDS,
         suggest: Suggest = lambda model_name, task: [],
     ) -> None:
         self._calls = calls
         self._suggest = suggest
         self._timeout_seconds = timeout_seconds
+        self._start_seconds = start_seconds
 
     async def validate(
         self, config: str, *, task_type: str | None, client_cwd: str, cloud: str = LOCAL_CLOUD
@@ -101,6 +105,7 @@ class CheckService:
         if other_type(asked.read.data, config_type) is not None:
             return _validation(path, config_type, notes.findings)
         try:
+            await self._calls.refuse_if_starting(within_seconds=self._start_seconds)
             verdict = await self._calls.call(
                 VALIDATE_FLOW,
                 {
@@ -143,6 +148,7 @@ class CheckService:
         found = list(here.report.findings)
         worker: WorkerFindings | None = None
         try:
+            await self._calls.refuse_if_starting(within_seconds=self._start_seconds)
             worker = await self._calls.call(
                 PRE_FLIGHT_FLOW,
                 {

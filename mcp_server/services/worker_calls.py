@@ -48,6 +48,22 @@ class WorkerCalls:
     def __init__(self, gateway: PrefectGateway) -> None:
         self._gateway = gateway
 
+    async def refuse_if_starting(self, *, within_seconds: float) -> None:
+        """Refuse a question that would wait for an engine that only starts.
+
+        Args:
+            within_seconds: How long to wait for it at most.
+
+        Raises:
+            EngineUnavailable: It is not up by then.
+        """
+        with anyio.move_on_after(within_seconds) as waiting:
+            await self._gateway.ui_url()  # waits for the engine, and raises nothing
+        if waiting.cancelled_caught:
+            raise EngineUnavailable(
+                "the engine is still starting", "Ask again in half a minute; the start continues"
+            )
+
     async def call(
         self,
         flow: str,

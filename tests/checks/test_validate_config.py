@@ -1,3 +1,4 @@
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,11 @@ from mcp.client import Client
 from flows.core.configs.schema import ConfigType
 from flows.core.errors import EngineUnavailable
 from flows.core.settings import Settings
+from mcp_server.engine_keeper import EngineKeeper
+from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.server import Options, build_server, make_parts
+from mcp_server.services.checks import CheckService
+from mcp_server.services.worker_calls import WorkerCalls
 from tests.mcp_server.calls import error as fails
 from tests.mcp_server.calls import ok
 from tests.support.mcp_client import mcp_session
@@ -71,6 +76,31 @@ async def test_without_a_worker_it_tells_what_it_can_and_that_oumi_was_not_asked
     assert answer["errors"] == []
     assert [warning["code"] for warning in answer["warnings"]] == ["oumi_not_asked"]
     assert answer["summary"].endswith("Oumi did not check it")
+
+
+async def test_while_the_engine_starts_it_tells_at_once_what_it_can(tmp_path: Path) -> None:
+    over = threading.Event()
+
+    def start(**_: object) -> Any:
+        over.wait(60)
+        raise EngineUnavailable("The test is over", "Start none")
+
+    (tmp_path / "c.yaml").write_text(BAD)
+    keeper = EngineKeeper(start, timeout_seconds=60)
+    gateway = PrefectGateway(keeper, timeout_seconds=5)
+    checks = CheckService(WorkerCalls(gateway), timeout_seconds=60, start_seconds=0.05)
+    try:
+        found = await checks.validate("c.yaml", task_type="training", client_cwd=str(tmp_path))
+        (warning,) = [one for one in found.warnings if one.code == "oumi_not_asked"]
+        assert "the engine is still starting" in warning.message
+        assert warning.fix == "Ask again in half a minute; the start continues"
+        assert [one.code for one in found.errors] != []
+        ready = await checks.pre_flight("c.yaml", client_cwd=str(tmp_path))
+        assert "worker_not_asked" in [one.code for one in ready.warnings]
+    finally:
+        over.set()
+        keeper.close()
+        await gateway.aclose()
 
 
 @pytest.mark.parametrize(
