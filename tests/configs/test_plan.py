@@ -195,7 +195,7 @@ def test_a_path_that_is_written_to_is_written_out_wherever_it_is_given(
         ("$NOT_SET/x", "the environment variable NOT_SET is not set"),
         ("${oc.env:NOT_SET}/x", "the environment variable NOT_SET is not set"),
         ("$EMPTY/x", "the environment variable EMPTY is not set"),
-        ("${model.model_name}/x", "Oumi does not expand ${model.model_name}"),
+        ("${model.none}/x", "Oumi does not expand ${model.none}"),
         ("${now:%Y}/x", "Oumi does not expand ${now:%Y}"),
         ("~no-such-user/x", "names no home folder"),
         ("$ENDLESS", "without end"),
@@ -206,6 +206,12 @@ def test_a_path_that_cannot_be_written_out_is_refused(tmp_path: Path, path: str,
     with pytest.raises(InvalidConfig, match=re.escape(says)) as refused:
         plan_for(tmp_path, text, envs={"EMPTY": "", "ENDLESS": "$ENDLESS"})
     assert "training.output_dir" in refused.value.what
+
+
+def test_a_reference_to_another_key_of_the_config_is_written_out(tmp_path: Path) -> None:
+    text = MODEL + "training: {output_dir: a, logging_dir: '${training.output_dir}/runs'}\n"
+    plan = plan_for(tmp_path, text, overrides={"training.output_dir": "~/b"}, envs={"HOME": "/me"})
+    assert "--training.logging_dir=/me/b/runs" in plan.argv
 
 
 @pytest.mark.parametrize("path", ["runs/cost$", "runs/${x}", "a~b", "./~b", "5$", "runs/sft"])

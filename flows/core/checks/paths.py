@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -279,11 +280,17 @@ class PathChecks:
         fix = "Write the path out, or give it in the script, as in --KEY=$HOME/runs"
         if self._launch.job is None:
             try:
-                return write_out(path, {**os.environ, **recipe.envs}, key=key)
+                environ = {**os.environ, **recipe.envs}
+                return write_out(path, environ, key=key, config=recipe.data)
             except InvalidConfig as error:
                 message, fix = error.what, error.next_step
         self.statuses[path] = "not_plain"
-        recipe.notes.error(FindingCode.PATH_NOT_PLAIN, message, fix, key=key)
+        severity = Severity.ERROR
+        with suppress(InvalidConfig):
+            # A reference to a key of the config is a folder of that name, which is odd but works.
+            write_out(path, {}, key=key, config=recipe.data)
+            severity = Severity.ERROR if path.startswith("~") else Severity.WARNING
+        recipe.notes.add(severity, FindingCode.PATH_NOT_PLAIN, message, fix, key=key)
         return ""
 
 

@@ -7,7 +7,7 @@ The libraries differ in what they expand. Transformers 5.16 expands ``~`` in ``o
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from flows.core.errors import InvalidConfig
@@ -69,23 +69,31 @@ def written_out(
     for key in PATH_KEYS[command]:
         path = _text(data, key)
         if not is_plain(path):
-            found[key] = write_out(path, {**os.environ, **envs}, key=key)
+            found[key] = write_out(path, {**os.environ, **envs}, key=key, config=data)
     return found
 
 
-def write_out(path: str, environ: Mapping[str, str], *, key: str) -> str:
+def write_out(
+    path: str, environ: Mapping[str, str], *, key: str, config: Mapping[str, Any] | None = None
+) -> str:
     """Write out the variables and the home folder in a path.
 
     Args:
         path: The path.
         environ: The variables' values.
         key: The path's key, for the error.
+        config: The config, for references to its own keys, such as ``${training.output_dir}``.
 
     Raises:
         InvalidConfig: A variable is not set, or a reference is not to a variable.
     """
     where = f"{key} is {path!r}"
-    text = _write_out_variables(path, environ, where)
+    others = {} if config is None else config
+
+    def find_own(name: str) -> str:
+        return "" if name == key else _text(others, name)
+
+    text = _write_out_variables(path, environ, where, find_own)
     home = environ.get("HOME")
     if home and (text == "~" or text.startswith("~/")):
         return home + text[1:]
@@ -98,10 +106,12 @@ def write_out(path: str, environ: Mapping[str, str], *, key: str) -> str:
     return full
 
 
-def _write_out_variables(path: str, environ: Mapping[str, str], where: str) -> str:
+def _write_out_variables(
+    path: str, environ: Mapping[str, str], where: str, find_own: Callable[[str], str]
+) -> str:
     text = path
     for _ in range(_DEEPEST):  # a default may itself be a variable
-        text = _VARIABLE.sub(lambda matched: _value(matched, environ, where), text)
+        text = _VARIABLE.sub(lambda matched: _value(matched, environ, where, find_own), text)
     if _VARIABLE.search(text):
         raise InvalidConfig(
             f"{where}, whose variables refer to each other without end", "Write the path out"
@@ -109,11 +119,15 @@ def _write_out_variables(path: str, environ: Mapping[str, str], where: str) -> s
     return text
 
 
-def _value(matched: re.Match[str], environ: Mapping[str, str], where: str) -> str:
-    """The value of a reference to a variable; `where` begins the error."""
+def _value(
+    matched: re.Match[str], environ: Mapping[str, str], where: str, find_own: Callable[[str], str]
+) -> str:
+    """The value of a reference to a variable or another key; `where` begins the error."""
     name, default = matched["name"] or matched["inner"].strip(), None
     if of_environment := _OC_ENV.fullmatch(name):
         name, default = of_environment["name"], of_environment["default"]
+    elif own := find_own(name):
+        return own
     elif not name.isidentifier():
         raise InvalidConfig(
             f"{where}, and Oumi does not expand {matched[0]}",
