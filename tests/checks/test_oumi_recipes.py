@@ -29,8 +29,8 @@ pytestmark = [
 ]
 _MUTANTS = 640
 _EACH = 8
-_STRICTER = re.compile(r"envs\.\S+ must be str, not a (?:list|mapping)")
-"""Oumi 0.9 loads a job config with such a variable, which no launcher can set."""
+_STRICTER = re.compile(r"(?:envs|file_mounts)\.\S+ must be str, not a (?:list|mapping)")
+"""Oumi 0.9 loads a job config with such a variable or mount, which no launcher can set."""
 
 
 @pytest.fixture(autouse=True)
