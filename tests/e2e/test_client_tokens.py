@@ -74,6 +74,7 @@ async def _follow(session: Session, job_id: str) -> list[Any]:
     session.submitted.append(job_id)
     ended = await session.wait(job_id)
     assert ended["state"] == "succeeded", ended
-    ids = [job_id, *(part["job_id"] for part in ended["parts"] or [])]
+    parts: list[dict[str, Any]] = ended["parts"] or []
+    ids = [job_id, *(str(part["job_id"]) for part in parts)]
     logs = [await session.call("get_job_logs", job_id=one, lines=2000) for one in ids]
     return [ended, *logs, *[await session.call("get_job_status", job_id=one) for one in ids]]

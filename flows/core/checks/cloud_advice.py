@@ -27,7 +27,7 @@ def note_cloud_advice(launch: Launch) -> None:
         _note_job_config(launch, recipe)
         _note_gpus(recipe)
         key, output = recipe.output
-        if output and launch.target.is_rented:
+        if output and recipe.get(key) and launch.target.is_rented:
             recipe.notes.warning(
                 FindingCode.EPHEMERAL_OUTPUT,
                 f"{key} is {output}, on the cluster's own disk, which is lost when the cluster is "
