@@ -44,7 +44,7 @@ def calls(report: Report, who: str, made: Bench, ask: Ask, runs: int) -> None:
         }
         ask("validate_config", arguments)
         times = [timed(lambda a=arguments: ask("validate_config", a))[0] for _ in range(runs)]
-        target = "p50 <= 1 s" if who == OURS else ""
+        target = "p50 <= 0.1 s" if who == OURS else ""
         report.add(f"validate_config, {what}", who, times, "s", target)
     answer = ask("validate_config", arguments)
     count = len(answer["errors"]) if "errors" in answer else int(bool(answer.get("error")))

@@ -61,6 +61,8 @@ from mcp_server.watching import JobWatcher
 
 _SUBSCRIBED: Final = "oumi-flows-subscribed"
 _CLOSE_SECONDS: Final = 2.0
+_PATIENCE_SECONDS: Final = 3.0
+"""How long a check of a config waits for an engine that starts: a model can ask again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +97,8 @@ class Options:
 def make_parts(settings: Settings, ensure: Ensure) -> Parts:
     """Make the parts of a server on the engine that `ensure` finds or starts."""
     keeper = EngineKeeper(ensure, timeout_seconds=settings.engine_timeout_seconds)
-    services = make_services(settings, make_gateway(settings, keeper))
+    gateway = make_gateway(settings, keeper)
+    services = make_services(settings, gateway, patience_seconds=_PATIENCE_SECONDS)
     return Parts(**vars(services), keeper=keeper, docs=DocsKeeper(settings.docs_dir))
 
 

@@ -1,9 +1,10 @@
 """Makes a flow answer a question of the MCP server: its value becomes an artifact of the run."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any, Final, ParamSpec
 
+from prefect import Flow
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
@@ -15,6 +16,9 @@ from flows.core.redaction import own_redactor
 from flows.job.run_record import RunRecord
 
 P = ParamSpec("P")
+
+_VALUE: Final = "__wrapped__"
+"""Where `functools.wraps` keeps the function that returns the value."""
 
 
 def answering(
@@ -42,3 +46,13 @@ def answering(
     # Prefect reads the parameters of a flow from the wrapped function, its result from this one.
     answer.__annotations__ = {**function.__annotations__, "return": State}
     return answer
+
+
+async def answer_of(flow: Flow[Any, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer of a flow that answers, without a run of it: what its artifact would hold.
+
+    Raises:
+        OumiFlowsError: The flow raised it.
+    """
+    value: Answer = await getattr(flow.fn, _VALUE)(**flow.validate_parameters(dict(parameters)))
+    return own_redactor().data(value.model_dump(mode="json"))

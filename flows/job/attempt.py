@@ -242,7 +242,7 @@ class Attempt:
     ) -> JobHandle | Outcome:
         cluster = await self._search.cluster()
         await self._record.show(JobState.LAUNCHING)
-        await self._record.label(await self._labels_of_launch(prepared, cluster))
+        await self._keep_labels(await self._labels_of_launch(prepared, cluster))
         if self._cancel.is_wanted or self._record.is_cancelling:
             if under_way is not None:
                 raise under_way  # its job is cancelled once it exists
@@ -268,6 +268,11 @@ class Attempt:
         except BaseException:
             launching.cancel()
             raise
+
+    async def _keep_labels(self, changes: RunLabels) -> None:
+        """Write the labels of a launch before it; those of nothing but times can wait."""
+        if changes.model_fields_set:
+            await self._record.label(changes)
 
     async def _labels_of_launch(self, prepared: PreparedLaunch, cluster: str) -> RunLabels:
         """The labels to write before the job is launched."""

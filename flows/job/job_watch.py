@@ -239,13 +239,17 @@ class JobWatch:
         return outcome
 
     async def _show(self, seen: Observation) -> None:
-        """Write the handle and the state on the run; without Prefect, the next look does."""
+        """Write the handle and the state on the run; without Prefect, the next look does.
+
+        The handle of a local job that has ended is written with what its end adds.
+        """
         try:
             await self._record.label_handle(
                 self._handle,
                 attempt=self._attempt,
                 log_path=seen.log_path,
                 held_by=seen.held_by,
+                is_last=seen.state.is_terminal,
             )
             if self._cancel.is_wanted or self._is_frozen:
                 return

@@ -11,6 +11,7 @@ from prefect.client.schemas.filters import (
     ArtifactFilterKey,
 )
 
+from flows.job.prefect_calls import create_artifact, update_artifact
 from flows.job.run_record import RunRecord
 
 
@@ -52,21 +53,18 @@ class RunArtifact:
         if self._id is None:
             self._id = await self._find(client)
         if self._id is None:
-            created = await client.create_artifact(
-                ArtifactCreate(
-                    key=self._key,
-                    type=self._kind,
-                    data=data,
-                    description=description,
-                    metadata_=metadata,
-                    flow_run_id=self._record.run.id,
-                )
+            artifact = ArtifactCreate(
+                key=self._key,
+                type=self._kind,
+                data=data,
+                description=description,
+                metadata_=metadata,
+                flow_run_id=self._record.run.id,
             )
-            self._id = created.id
+            self._id = await create_artifact(client, artifact)
         else:
-            await client.update_artifact(
-                self._id, ArtifactUpdate(data=data, description=description, metadata_=metadata)
-            )
+            changes = ArtifactUpdate(data=data, description=description, metadata_=metadata)
+            await update_artifact(client, self._id, changes)
 
     async def _find(self, client: PrefectClient) -> UUID | None:
         """Find the artifact of an earlier attempt, or of a worker that had the run before."""

@@ -17,7 +17,7 @@ from flows.core.prefect_states import PREFECT_STATE, PrefectState, attempts_over
 from flows.core.run_labels import RunLabels
 from flows.core.states import JobState, ProcessHolder
 from flows.job.outcome import Outcome
-from flows.job.prefect_calls import patiently
+from flows.job.prefect_calls import create_artifact, patiently
 
 
 class RunRecord:
@@ -203,20 +203,32 @@ class RunRecord:
         attempt: int,
         log_path: str | None,
         held_by: ProcessHolder | None = None,
+        is_last: bool = False,
     ) -> None:
-        """Record the job's cluster and id as soon as they are known."""
-        await self.label(
-            RunLabels(
-                attempt=attempt,
-                launched_attempt=attempt,
-                cluster_name=handle.cluster_name,
-                launcher_job_id=handle.launcher_job_id,
-                log_path=log_path or None,
-                processes_held_by=held_by,
-            )
+        """Record the job's cluster and id as soon as they are known.
+
+        Args:
+            handle: The job.
+            attempt: Its attempt.
+            log_path: Its log on this machine.
+            held_by: What tracks its processes.
+            is_last: Whether another write follows at once, with which a local job's can wait.
+        """
+        labels = RunLabels(
+            attempt=attempt,
+            launched_attempt=attempt,
+            cluster_name=handle.cluster_name,
+            launcher_job_id=handle.launcher_job_id,
+            log_path=log_path or None,
+            processes_held_by=held_by,
         )
         if not is_local(handle.cloud):
+            await self.label(labels)
             await self._tag_handle(handle)
+        elif is_last:
+            self.note(labels)
+        else:
+            await self.label(labels)
 
     async def _tag_handle(self, handle: JobHandle) -> None:
         """Tag the run, so that it can be found by its cluster and the launcher's id of its job."""
@@ -238,4 +250,5 @@ class RunRecord:
 
     async def keep_artifact(self, artifact: ArtifactCreate) -> None:
         """Keep an artifact of this run."""
-        await self._client.create_artifact(artifact.model_copy(update={"flow_run_id": self.run.id}))
+        mine = artifact.model_copy(update={"flow_run_id": self.run.id})
+        await create_artifact(self._client, mine)

@@ -24,6 +24,8 @@ from flows.job.run_record import RunRecord
 
 _SECONDS: Final = 2.0
 """How long the end of a job waits for its page at most."""
+_SHORT_SECONDS: Final = 1.0
+"""A job that ends before this gets its page only then: each write costs the server."""
 _LONGEST: Final = 1000
 _PARTS: Final = 100
 
@@ -61,14 +63,18 @@ class SummaryArtifact:
 
     @contextlib.asynccontextmanager
     async def while_running(self) -> AsyncGenerator[None]:
-        """Write it while the job is followed, which does not wait for it."""
-        writing = asyncio.create_task(self.write())
+        """Write it while the job is followed, which does not wait for it; not for a short one."""
+        writing = asyncio.create_task(self._write_soon())
         try:
             yield
         finally:
             writing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await writing
+
+    async def _write_soon(self) -> None:
+        await asyncio.sleep(_SHORT_SECONDS)
+        await self.write()
 
 
 def summarize(record: RunRecord, request: JobRequest, outcome: Outcome | None, *, gpus: str) -> str:

@@ -39,10 +39,12 @@ _NEVER_SUSPENDED: Final = _NeverSuspended()
 class InProcessFlowRunEngine(AsyncFlowRunEngine[Any, Any]):
     """Runs one flow run as a task of the worker's own event loop.
 
-    Two differences from its base class:
+    Its differences from its base class (prefect 3.9):
 
     * No thread, event loop and websocket per run to observe suspension, which ends the execution:
       a thousand of them would cost a thousand threads. The worker observes pauses instead.
+    * No thread and no events to show that the run's process lives: the worker's process is known
+      to other workers (`flows.worker.ownership`).
     * A run that the end of the worker interrupts keeps its state, and the next worker adopts it;
       the base class would mark it as crashed.
     """
@@ -50,6 +52,11 @@ class InProcessFlowRunEngine(AsyncFlowRunEngine[Any, Any]):
     def _get_flow_run_suspension_request(self) -> FlowRunSuspensionRequest:
         """Replace the base class's: an execution does not end because its run is suspended."""
         return _NEVER_SUSPENDED
+
+    @property
+    def heartbeat_seconds(self) -> int | None:
+        """Send no heartbeats: see the class."""
+        return None
 
     @contextmanager
     def setup_flow_run_suspension_request(self) -> Generator[FlowRunSuspensionRequest, None, None]:

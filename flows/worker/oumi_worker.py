@@ -37,8 +37,10 @@ from flows.launcher.oumi_launcher import OumiLauncher
 from flows.launcher.port import Launcher
 from flows.machine_checks.checks import WorkerChecks
 from flows.worker.deployed_flows import DeployedFlows, FlowNotLoaded
+from flows.worker.direct_answers import DirectAnswers
 from flows.worker.in_process_engine import run_in_process, run_until_cancelled
 from flows.worker.job_limits import Slots, WaitingRuns
+from flows.worker.loops import API_ERRORS, Loops
 from flows.worker.ownership import Owner
 from flows.worker.pool_runs import LATE, PoolRuns
 from flows.worker.repeated_errors import (
@@ -56,7 +58,6 @@ _LOST_SWEEPS = 3
 _PRUNE_SECONDS = 86_400.0
 _STEP_SECONDS = 5.0
 """How far the wall clock must go back at once to count as set back."""
-_API_ERRORS = (httpx.HTTPError, TimeoutError)
 
 
 class OumiWorkerResult(BaseWorkerResult):
@@ -105,7 +106,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         self._active: dict[UUID, FlowRun] = {}
         self._starting = asyncio.Semaphore(self._settings.start_concurrency)
         self._clock_ahead: float | None = None
-        self._loops: list[asyncio.Task[None]] = []
+        self._loops = Loops(self._logger)
         self._sweeps = 0
         often = self._settings.worker_poll_seconds
         # Runs that are due by then are in the answer to a look, and expected.
@@ -140,28 +141,23 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         await super().setup()
         interval, sweep = self._settings.worker_poll_seconds, self._intervals.sweep
         prune = partial(prune_old_files, self.client, self._settings)
-        self._loops = [
-            asyncio.create_task(self._warm_up(), name="warm up"),
-            asyncio.create_task(self._news.follow(), name="news"),
-            asyncio.create_task(self._news.due.follow(self.get_and_submit_flow_runs), name="due"),
-            asyncio.create_task(
-                self._news.ends.follow(self._guard(self._observe_cancels)), name="ends"
-            ),
-            asyncio.create_task(self._forever(self._observe_cancels, interval), name="cancels"),
-            asyncio.create_task(self._forever(self._adopt_orphans, sweep), name="orphans"),
-            asyncio.create_task(self._forever(self._observe_clock, sweep), name="clock"),
-            asyncio.create_task(self._forever(self._observe_deletions, sweep), name="deletions"),
-            asyncio.create_task(self._forever(prune, _PRUNE_SECONDS), name="prune"),
-            asyncio.create_task(
-                self._forever(self._pool_runs.remove_old_answers, self._intervals.tidy), name="tidy"
-            ),
-        ]
+        loops, news = self._loops, self._news
+        loading = loops.start(self._warm_up(), "warm up")
+        answers = DirectAnswers(self._settings, self._work_pool_name, is_ready=loading.done)
+        loops.start(answers.serve(), "answers")
+        loops.start(news.follow(), "news")
+        loops.start(news.due.follow(self.get_and_submit_flow_runs), "due")
+        loops.start(news.ends.follow(loops.guard(self._observe_cancels)), "ends")
+        loops.repeat(self._observe_cancels, interval, "cancels")
+        loops.repeat(self._adopt_orphans, sweep, "orphans")
+        loops.repeat(self._observe_clock, sweep, "clock")
+        loops.repeat(self._observe_deletions, sweep, "deletions")
+        loops.repeat(prune, _PRUNE_SECONDS, "prune")
+        loops.repeat(self._pool_runs.remove_old_answers, self._intervals.tidy, "tidy")
 
     async def teardown(self, *exc_info: Any) -> None:
         """Stop; jobs keep running, and the next worker adopts their runs."""
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self._loops.stop()
         await super().teardown(*exc_info)
 
     async def run(
@@ -184,7 +180,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             try:
                 with self._news.due.looking():
                     return await super().get_and_submit_flow_runs()
-            except _API_ERRORS as error:
+            except API_ERRORS as error:
                 self._logger.warning("Prefect did not answer: %r", error)
                 await asyncio.sleep(1)
                 return []
@@ -275,7 +271,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
                     client=self.client,
                     logger=self._logger,
                 )
-        except (ObjectNotFound, *_API_ERRORS) as failure:
+        except (ObjectNotFound, *API_ERRORS) as failure:
             self._logger.info("Flow run %s was not given up: %r", run.id, failure)
         finally:
             self._active.pop(run.id, None)
@@ -325,27 +321,6 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         with note_defects(lambda error: self._logger.error("Oumi was not loaded", exc_info=error)):
             await self._runtime.launcher.warm_up()
             self._logger.info("Oumi is loaded.")
-
-    async def _forever(self, look: Callable[[], Awaitable[None]], interval: float) -> None:
-        """Call `look` again and again; a server that does not answer is asked again."""
-        while True:
-            await self._guard(look)()
-            await asyncio.sleep(interval)
-
-    def _guard(self, look: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-        """Return the look, unable to fail."""
-
-        async def guarded_look() -> None:
-            with note_defects(self._note_failed_look):
-                await look()
-
-        return guarded_look
-
-    def _note_failed_look(self, error: Exception) -> None:
-        if isinstance(error, _API_ERRORS):
-            self._logger.debug("Prefect did not answer: %r", error)
-        else:
-            self._logger.error("Looking at the pool's runs failed", exc_info=error)
 
     async def _observe_cancels(self) -> None:
         """Pass a cancel, a terminal state or a pause on to the active runs, when it is due."""

@@ -20,8 +20,9 @@ _SERVER: Final = {
     "PREFECT__SERVER_FINAL": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-    # A run that waits longer than this for a slot or a worker shows as Late (15).
-    "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "5",
+    # A run that waits longer than this for a slot or a worker shows as Late (15). Not so early that
+    # the runs of a burst do, each of which costs as much as another start.
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "10",
     # This service ends runs as Cancelled after 300 s of Cancelling, even if their job runs; here
     # the worker alone says that a job is gone. It also wakes every 20 s for each run cancelled
     # during the last day.

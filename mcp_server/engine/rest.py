@@ -17,6 +17,8 @@ _UNAUTHORIZED: Final = frozenset({401, 403})
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
 
+_ANY: Final[TypeAdapter[Any]] = TypeAdapter(Any)
+
 Shape = TypeVar("Shape")
 
 _VERSION_PATH: Final = "/admin/version"
@@ -54,6 +56,10 @@ class Rest:
     def post(self, path: str, body: Mapping[str, Any], shape: TypeAdapter[Shape]) -> Shape | None:
         """The answer to `body`; None if `path` is unknown or the object exists already."""
         return self._call("POST", path, body, shape)
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> None:
+        """Change what is at `path`, if there is anything."""
+        self._call("PATCH", path, body, _ANY)
 
     def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None, shape: TypeAdapter[Shape]

@@ -70,6 +70,8 @@ async def serve(fd: int) -> bool:
         log_level="warning",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        # Its clients are on this machine: to compress every event costs more than to send it.
+        ws_per_message_deflate=False,
     )
     server = uvicorn.Server(config)
     collector = asyncio.create_task(collect_garbage_when_idle())

@@ -43,7 +43,8 @@ _HEARTBEATS: Final = timedelta(seconds=65)
 """A live worker sends two heartbeats in this time (prefect 3.8)."""
 
 _BUSY_DELAYS: Final = (0.2, 0.5, 1.0, 2.0)
-_NAMING_SECONDS: Final = 1.0
+_NAMING_SECONDS: Final = 0.15
+_LAST_NAMES_SECONDS: Final = 1.0
 _NEVER_LEFT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _T = TypeVar("_T")
 _RUN = TypeAdapter(FlowRun)
@@ -66,7 +67,7 @@ class PrefectGateway:
         transport: Carries the requests; None: the network.
         busy_delays: Waits in seconds before the repetitions of a call that the server is too busy
             for.
-        naming_seconds: How long the naming of a run may take.
+        naming_seconds: How long a call waits for the naming of a run.
     """
 
     def __init__(
@@ -79,13 +80,14 @@ class PrefectGateway:
         busy_delays: Sequence[float] = _BUSY_DELAYS,
         naming_seconds: float = _NAMING_SECONDS,
     ) -> None:
-        self._engine = engine
+        self.engine = engine
         self._busy_delays = busy_delays
         self._naming_seconds = naming_seconds
-        self._work_pool = work_pool
+        self.work_pool = work_pool
         self._timeout_seconds = timeout_seconds
         self._transport = transport
         self._deployments: dict[tuple[str, str], str] = {}
+        self._naming: set[asyncio.Task[None]] = set()
 
     # Both are made at the first call: reading the system's certificates takes about 20 ms, which
     # would delay the handshake of an MCP client.
@@ -115,7 +117,11 @@ class PrefectGateway:
         )
 
     async def aclose(self) -> None:
-        """Close the kept-alive connections."""
+        """Close the kept-alive connections, once the last runs are named."""
+        if self._naming:
+            _, late = await asyncio.wait(self._naming, timeout=_LAST_NAMES_SECONDS)
+            for naming in late:
+                naming.cancel()
         for name in ("_direct", "_proxied"):
             if name in self.__dict__:
                 await self.__dict__[name].aclose()
@@ -123,7 +129,7 @@ class PrefectGateway:
     @property
     def is_found(self) -> bool:
         """Whether the engine was there at the last check; checks and starts nothing."""
-        return getattr(self._engine, "known_connection", None) is not None
+        return getattr(self.engine, "known_connection", None) is not None
 
     async def ui_url(self) -> str | None:
         """Return the root of the Prefect UI, if there is one and the engine is up.
@@ -131,15 +137,15 @@ class PrefectGateway:
         The link only adds to an answer, so no error is raised.
         """
         with suppress(EngineUnavailable):
-            return (await self._engine.connection()).ui_url
+            return (await self.engine.connection()).ui_url
         return None
 
     def for_pool(self, work_pool: str | None) -> "PrefectGateway":
         """The adapter that submits to another work pool; None: this one."""
-        if work_pool in (None, self._work_pool):
+        if work_pool in (None, self.work_pool):
             return self
         other = copy(self)
-        other._work_pool = work_pool
+        other.work_pool = work_pool
         other._deployments = {}
         return other
 
@@ -172,7 +178,7 @@ class PrefectGateway:
             "name": name,
             "parameters": parameters,
             "tags": tags,
-            "labels": labels.with_changes(RunLabels(work_pool=self._work_pool)).as_labels(),
+            "labels": labels.with_changes(RunLabels(work_pool=self.work_pool)).as_labels(),
             "idempotency_key": idempotency_key,
             # They come from our own model; checking them costs the server 6 of 29 ms CPU
             # (prefect 3.8), which delays a burst of submissions.
@@ -185,13 +191,19 @@ class PrefectGateway:
             answer = await self._create(f"/deployments/{deployment}/create_flow_run", body)
             if answer.status_code != 404:
                 return read_answer(answer, _RUN)
-        raise no_deployment(names.deployment(self._work_pool, flow=flow))
+        raise no_deployment(names.deployment(self.work_pool, flow=flow))
 
     async def rename_run(self, run_id: str, name: str) -> None:
-        """Name a flow run if Prefect answers soon; the worker that takes it names it, too."""
-        with suppress(OumiFlowsError, TimeoutError):
-            async with asyncio.timeout(self._naming_seconds):
+        """Name a flow run; a busy server does it later. The worker that takes it names it, too."""
+
+        async def rename() -> None:
+            with suppress(OumiFlowsError):
                 expect(await self._call("PATCH", f"/flow_runs/{run_id}", {"name": name}), run_id)
+
+        naming = asyncio.create_task(rename(), name="naming of a run")
+        self._naming.add(naming)
+        naming.add_done_callback(self._naming.discard)
+        await asyncio.wait({naming}, timeout=self._naming_seconds)
 
     async def read_run(self, run_id: str) -> FlowRun:
         """Read a flow run.
@@ -205,7 +217,7 @@ class PrefectGateway:
     @property
     def deployment_name(self) -> str:
         """Read the ids of deployments that are no schedules."""
-        return names.deployment_name(self._work_pool)
+        return names.deployment_name(self.work_pool)
 
     async def filter_runs(
         self, wanted: RunFilter, *, limit: int, offset: int = 0, oldest_first: bool = False
@@ -291,11 +303,11 @@ class PrefectGateway:
 
     async def has_worker(self) -> bool:
         """Whether the pool has a worker, or one that is starting."""
-        if (await self._engine.connection()).embedded:
+        if (await self.engine.connection()).embedded:
             return True
         since = datetime.now(UTC) - _HEARTBEATS
         body = {"workers": {"last_heartbeat_time": {"after_": since.isoformat()}}}
-        answer = await self._call("POST", f"/work_pools/{self._work_pool}/workers/filter", body)
+        answer = await self._call("POST", f"/work_pools/{self.work_pool}/workers/filter", body)
         return answer.status_code != 404 and bool(read_answer(answer, _OBJECTS))
 
     async def ask(self, method: str, path: str, body: Any, shape: TypeAdapter[_T]) -> _T | None:
@@ -309,9 +321,9 @@ class PrefectGateway:
         return answer.status_code != 404 and checked_answer(answer).is_success
 
     async def _deployment_id(self, flow: str, *, fresh: bool) -> str:
-        known = ((await self._engine.connection()).api_url, flow)
+        known = ((await self.engine.connection()).api_url, flow)
         if fresh or known not in self._deployments:
-            deployment = names.deployment(self._work_pool, flow=flow)
+            deployment = names.deployment(self.work_pool, flow=flow)
             answer = await self._call("GET", f"/deployments/name/{deployment}")
             if answer.status_code == 404:
                 raise no_deployment(deployment)
@@ -320,12 +332,12 @@ class PrefectGateway:
 
     async def _create(self, path: str, body: Any) -> httpx2.Response:
         """Create an object with an idempotency key; repeat the call if its answer is lost."""
-        connection = await self._engine.connection()
+        connection = await self.engine.connection()
         lost, failure = False, None
         try:
             for patience in (self._timeout_seconds / 3, self._timeout_seconds * 2 / 3):
                 if failure and not isinstance(failure, httpx2.TimeoutException):
-                    connection = await self._engine.revive()
+                    connection = await self.engine.revive()
                 try:
                     return await self._send(connection, "POST", path, body, timeout=patience)
                 except httpx2.TransportError as error:
@@ -345,7 +357,7 @@ class PrefectGateway:
         self, method: str, path: str, body: Any = None, *, repeatable: bool = True
     ) -> httpx2.Response:
         """Call the API; repeat the call after restarting the engine, if that is safe."""
-        connection = await self._engine.connection()
+        connection = await self.engine.connection()
         try:
             return await self._send(connection, method, path, body)
         except httpx2.TransportError as error:
@@ -354,7 +366,7 @@ class PrefectGateway:
                 repeatable or isinstance(error, httpx2.ConnectError)
             ):
                 raise _no_answer(connection, error) from error
-        connection = await self._engine.revive()
+        connection = await self.engine.revive()
         try:
             return await self._send(connection, method, path, body)
         except httpx2.TransportError as error:

@@ -53,13 +53,21 @@ def make_gateway(settings: Settings, engine: EngineSource) -> PrefectGateway:
     )
 
 
-def make_services(settings: Settings, gateway: PrefectGateway, *, fetches: bool = True) -> Services:
+def make_services(
+    settings: Settings,
+    gateway: PrefectGateway,
+    *,
+    fetches: bool = True,
+    patience_seconds: float | None = None,
+) -> Services:
     """Make the use cases; nothing is read or sent yet.
 
     Args:
         settings: What a person can set.
         gateway: Prefect's API.
         fetches: Whether to fetch Oumi's configs in the background when they are missing.
+        patience_seconds: How long a check of a config waits for an engine that starts; None: as
+            long as it takes.
     """
     configs = Catalog(OumiLibrary(settings))
     snapshots_dir = settings.snapshots_dir
@@ -76,7 +84,7 @@ def make_services(settings: Settings, gateway: PrefectGateway, *, fetches: bool 
         jobs=jobs,
         waiter=JobWaiter(gateway, jobs, metrics),
         clusters=ClusterService(calls, ClusterJobs(gateway)),
-        checks=make_checks(settings, gateway, configs),
+        checks=make_checks(settings, gateway, configs, patience_seconds=patience_seconds),
         catalog=CatalogService(configs, fetches=fetches),
         schedules=make_schedules(settings, gateway),
         pipelines=PipelineService(gateway, snapshots_dir=snapshots_dir),

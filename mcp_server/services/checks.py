@@ -35,6 +35,7 @@ from flows.core.names import LOCAL_CLOUD, PRE_FLIGHT_FLOW, VALIDATE_FLOW
 from flows.core.settings import Settings
 from mcp_server.catalog.catalog import Catalog
 from mcp_server.prefect_api.gateway import PrefectGateway
+from mcp_server.services.direct_questions import DirectQuestions
 from mcp_server.services.worker_calls import WorkerCalls
 
 _START_SECONDS: Final = 5.0
@@ -49,10 +50,25 @@ _NOT_ANSWERED: Final = (EngineUnavailable, OperationTimeout, InternalError)
 """Errors after which the answer has only the checks of this machine."""
 
 
-def make_checks(settings: Settings, gateway: PrefectGateway, configs: Catalog) -> "CheckService":
-    """The checks on one engine, with suggestions from one catalogue."""
+def make_checks(
+    settings: Settings,
+    gateway: PrefectGateway,
+    configs: Catalog,
+    *,
+    patience_seconds: float | None = None,
+) -> "CheckService":
+    """Make the checks on one engine, with suggestions from one catalogue.
+
+    Args:
+        settings: Where the engine is, and how long a check waits for its worker's answer.
+        gateway: Prefect's API.
+        configs: The catalogue.
+        patience_seconds: How long a check waits for an engine that starts before it answers what is
+            known without the worker; None: as long as it takes.
+    """
+    direct = DirectQuestions(gateway, settings.engine_dir, patience_seconds=patience_seconds)
     return CheckService(
-        WorkerCalls(gateway),
+        WorkerCalls(gateway, direct=direct),
         timeout_seconds=settings.check_timeout_seconds,
         suggest=lambda model_name, task: configs.suggest(model_name=model_name, task=task),
     )

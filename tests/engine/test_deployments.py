@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from pydantic import TypeAdapter
 
+from flows.core.names import WORKER_TYPE
 from flows.core.settings import Settings
 from mcp_server.engine.deployments import DeployedRecord, Deployments
 from mcp_server.engine.files import EngineFiles
@@ -47,6 +49,9 @@ class Process:
         connection = Connection(api_url="http://localhost/api", ui_url="", embedded=True)
         self._deployments.apply(connection, cast("Rest", server))
 
+    def ensure_pool(self, server: "PoolServer") -> None:
+        self._deployments.ensure_pool(cast("Rest", server))
+
     def recorded(self) -> DeployedRecord | None:
         return self._files.read(self._files.deployed_record, DeployedRecord)
 
@@ -88,3 +93,50 @@ def test_each_pool_has_a_record_of_its_own(tmp_path: Path) -> None:
         recorded = process.recorded()
         assert recorded is not None
         assert recorded.deployment_id == wanted
+
+
+class PoolServer:
+    """Has one pool, and notes what is written to it."""
+
+    def __init__(self, pool: dict[str, Any] | None) -> None:
+        self.pool = pool
+        self.made: list[Any] = []
+        self.changed: list[Any] = []
+
+    def get(self, path: str, shape: TypeAdapter[Any]) -> Any:
+        if "/queues/" in path:
+            return {"name": path.rpartition("/")[2]}
+        return None if self.pool is None else shape.validate_python(self.pool)
+
+    def post(self, path: str, body: Any, shape: TypeAdapter[Any]) -> None:
+        self.made.append(body)
+        self.pool = body
+
+    def patch(self, path: str, body: Any) -> None:
+        self.changed.append(body)
+        assert self.pool is not None
+        self.pool |= body
+
+
+@pytest.mark.parametrize(
+    ("pool", "made", "changed"),
+    [
+        (None, 1, 0),
+        (
+            {"type": WORKER_TYPE, "base_job_template": {"variables": {"properties": {"a": {}}}}},
+            0,
+            1,
+        ),
+        ({"type": "process", "base_job_template": {}}, 0, 0),
+    ],
+)
+def test_a_pool_of_ours_has_no_variables_that_each_run_would_be_checked_against(
+    tmp_path: Path, pool: dict[str, Any] | None, made: int, changed: int
+) -> None:
+    server = PoolServer(pool)
+    for _ in range(2):
+        Process(tmp_path).ensure_pool(server)
+    assert (len(server.made), len(server.changed)) == (made, changed)
+    if made or changed:
+        assert server.pool is not None
+        assert server.pool["base_job_template"]["variables"]["properties"] == {}

@@ -1,8 +1,13 @@
 """How jobs end: the launcher's word becomes one Prefect state and one reason."""
 
+import asyncio
+from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
+import httpx
 import pytest
+from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
 from prefect.client.schemas.objects import StateType
 
 from flows.core import names
@@ -279,3 +284,31 @@ async def test_a_server_that_fails_for_a_while_leaves_no_false_state(
     assert sorted(bench.launcher.launches) == sorted(
         names.launch_key(job_id, 1) for job_id in (ends, runs, launches, cancelled)
     )
+
+
+async def test_a_job_that_ends_at_once_costs_the_server_few_calls(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: Counter[str] = Counter()
+    sends = httpx.AsyncClient.send
+
+    async def send(client: httpx.AsyncClient, request: httpx.Request, **how: Any) -> Any:
+        if str(job_id) in request.url.path and task_of_the_worker():
+            asked[f"{request.method} {request.url.path.rpartition(str(job_id))[2]}"] += 1
+        return await sends(client, request, **how)
+
+    def task_of_the_worker() -> bool:
+        return asyncio.current_task() is not test
+
+    test = asyncio.current_task()
+    job_id = await bench.submit("exit 0")
+    monkeypatch.setattr(httpx.AsyncClient, "send", send)
+    async with bench.worker():
+        await bench.ending(job_id)
+    assert asked["POST /set_state"] <= 4, asked
+    assert asked["PATCH "] == 1, asked
+    assert asked["GET "] <= 3, asked
+    assert asked["PATCH /labels"] <= 2, asked
+    tasks = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[job_id]))
+    found = await bench.client.read_task_runs(task_run_filter=tasks)
+    assert {task.name for task in found} == {"launch", "watch"}

@@ -9,7 +9,7 @@ import copy
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, cast, get_origin
 
@@ -207,11 +207,19 @@ def _merge(config_class: type[Any], content: dict[str, Any]) -> Mapping[str, Any
     from omegaconf import OmegaConf, SCMode
 
     text = escape_references(dump_yaml(content)) if content else "{}"
-    merged = OmegaConf.merge(OmegaConf.structured(config_class), OmegaConf.create(text))
+    merged = OmegaConf.merge(schema_of(config_class), OmegaConf.create(text))
     values = OmegaConf.to_container(
         merged, resolve=True, throw_on_missing=False, structured_config_mode=SCMode.DICT
     )
     return cast("Mapping[str, Any]", values)
+
+
+@cache
+def schema_of(config_class: type[Any]) -> Any:
+    """OmegaConf's schema of a class, which a merge copies: to make it takes half of a check."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.structured(config_class)
 
 
 def _analyze_problems(config_class: Any, content: dict[str, Any]) -> list[OumiProblem]:

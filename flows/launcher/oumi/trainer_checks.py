@@ -12,7 +12,7 @@ from flows.core.configs.yaml_text import dump_yaml, escape_references
 from flows.core.findings import OumiProblem
 from flows.core.foreign_errors import error_of
 from flows.launcher.loading import load_oumi
-from flows.launcher.oumi.config_classes import drop_key, drop_refused, on_this_machine
+from flows.launcher.oumi.config_classes import drop_key, drop_refused, on_this_machine, schema_of
 from flows.launcher.oumi.trainer_arguments import training_problems
 
 _COMPLETIONS: Final = "text_completions_only_with_padding"
@@ -53,11 +53,17 @@ def trainer_problems(
 
 
 def _build(content: Mapping[str, Any]) -> Any:
+    from omegaconf import OmegaConf
     from oumi.core.configs import TrainingConfig
 
-    built: list[Any] = []
     text = escape_references(dump_yaml(dict(content))) if content else "{}"
-    error_of(lambda: built.append(TrainingConfig.from_str(text)))
+
+    def build() -> None:  # what TrainingConfig.from_str does, with a schema that is made once
+        merged = OmegaConf.merge(schema_of(TrainingConfig), OmegaConf.create(text))
+        built.append(OmegaConf.to_object(merged))
+
+    built: list[Any] = []
+    error_of(build)
     return built[0] if built else None
 
 
