@@ -88,7 +88,7 @@ def write_out(
         InvalidConfig: A variable is not set, or a reference is not to a variable.
     """
     where = f"{key} is {path!r}"
-    others = {} if config is None else config
+    others: Mapping[str, Any] = {} if config is None else config
 
     def find_own(name: str) -> str:
         return "" if name == key else _text(others, name)
