@@ -86,7 +86,7 @@ def _not_found(path: Path) -> ConfigNotFound:
     machine = socket.gethostname()
     return ConfigNotFound(
         f"there is no file {path} on {machine}, where this server runs, nor its folder",
-        f"Give the path of a file on {machine}",
+        f"Give the path of a file on {machine}; a relative one starts from client_cwd",
     )
 
 
