@@ -43,6 +43,20 @@ def test_a_chain_is_reported_by_the_link_that_names_the_row() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "srun: error: node1: task 0: Exited with exit code 1",
+        "slurmstepd: error: *** STEP 2.0 ON node1 CANCELLED AT 2026-12-01T03:24:00 ***",
+        "ERROR: Job 2 failed with return code list: [1]",
+    ],
+)
+def test_what_a_cluster_says_of_an_end_is_no_part_of_an_error(line: str) -> None:
+    cause = find_cause([*traceback("ValueError: row 3"), "column b", line])
+    assert cause is not None
+    assert cause.links[-1].text == "ValueError: row 3\ncolumn b"
+
+
 def test_a_last_link_that_says_more_than_the_first_comes_first() -> None:
     lines = [*traceback("KeyError: x"), "", DURING, "", *traceback("OSError: no file /a/b")]
     assert text_of(lines) == "OSError: no file /a/b (after KeyError: x)"

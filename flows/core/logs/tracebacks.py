@@ -23,8 +23,12 @@ _FRAME: Final = re.compile(r'\s+File "(?P<file>[^"]+)", line (?P<line>\d+)')
 _SIDE: Final = re.compile(r"^(?:Exception ignored in|Exception ignored while)\b")
 _BOX: Final = "│╭╰"
 """The first character of a line of a traceback that rich prints."""
-_NO_DETAIL: Final = re.compile(r"^(?:\[[WEI]\d|[WEI]\d{4} |Exception ignored|\s*\d{1,3}%\||\{')")
-"""Begins of lines that belong to no message: of torch's own log, a progress bar, metrics."""
+_NO_DETAIL: Final = re.compile(
+    r"^(?:\[[WEI]\d|[WEI]\d{4} |Exception ignored|\s*\d{1,3}%\||\{'"
+    r"|srun: |slurmstepd: |ERROR: Job \d+ failed with return code)"
+)
+"""Begins of lines that belong to no message: of torch's own log, a progress bar, metrics, Slurm's
+and SkyPilot's own about the end of a job."""
 _DETAILS: Final = 12
 _FIRST_LINES: Final = 4
 """A frame within so many first lines belongs to a traceback that began before them."""
