@@ -168,6 +168,7 @@ class JobPart(Value):
     value: Number | None = Field(default=None, description="A trial's metric.")
     note: str = ""
     job_id: str | None = None
+    cost: float | None = Field(default=None, description="US dollars so far, estimated.")
 
 
 class JobStatus(Value):

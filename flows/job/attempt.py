@@ -10,6 +10,7 @@ import httpx
 from prefect.exceptions import ObjectNotFound
 
 from flows.core.configs.clouds import is_local, kind_of
+from flows.core.configs.prices import price_of
 from flows.core.errors import (
     ClusterNotFound,
     ConfigNotFound,
@@ -33,6 +34,7 @@ from flows.job.launch_checks import find_blockers
 from flows.job.launch_plan import LaunchPlan, PreparedLaunch
 from flows.job.letting_go import Patience, with_cost
 from flows.job.outcome import Outcome, cancelled_before_launch
+from flows.job.price import keep_price
 from flows.job.progress_artifact import ProgressArtifact
 from flows.job.reading import Reading
 from flows.job.reporting import Report
@@ -154,7 +156,11 @@ class Attempt:
             stop_on=self._request.stop_on,
             is_ours=self._search.adopted_job is None,
         )
-        outcome = await watch.outcome()
+        pricing = asyncio.create_task(keep_price(handle, self._record, self._launcher))
+        try:
+            outcome = await watch.outcome()
+        finally:
+            pricing.cancel()
         if watch.has_ended:
             self._submissions.end(self.number)
         if self._is_late and not self._record.is_cancelling:
@@ -289,7 +295,8 @@ class Attempt:
             changes = changes.with_changes(RunLabels(cluster_name=cluster))
         if kind_of(self._request.cloud).is_sky:
             path = launch_log(self._settings.home, cluster, self._search.key(self.number))
-            changes = changes.with_changes(RunLabels(launch_log=str(path)))
+            price = await asyncio.to_thread(price_of, prepared.job_config)
+            changes = changes.with_changes(RunLabels(launch_log=str(path), hourly_price=price))
         if labels.force_cancel and not self._record.is_cancelling:
             # It was requested for an earlier attempt.
             changes = changes.with_changes(RunLabels(force_cancel=False))

@@ -22,6 +22,8 @@ class Intervals:
         answers_kept: How long the run of an answered question is kept.
         log_longest: Longest between two looks at a log that does not grow.
         log_rest: How long the rest of the log of a job that has ended may take.
+        usage: Between the first two questions to a cluster's accounting about one job.
+        usage_longest: Longest between two of them; they grow with the job's age.
         log_settle: How long the lines that a node wrote may take to become visible here.
     """
 
@@ -36,6 +38,8 @@ class Intervals:
     log_longest: float = 30.0
     log_rest: float = 15.0
     log_settle: float = 0.5
+    usage: float = 30.0
+    usage_longest: float = 300.0
 
 
 USUAL: Final = Intervals()

@@ -13,6 +13,7 @@ from flows.core.errors import ClusterUnreachable, OumiFlowsError
 from flows.core.models import JobHandle, StopOn
 from flows.core.run_labels import RunLabels
 from flows.core.states import Health, JobState, TerminationReason
+from flows.core.training.recorder import record_folder
 from flows.job.cluster_watch import ClusterWatch, Watched
 from flows.job.letting_go import Patience
 from flows.job.log_copy import LogCopy
@@ -23,6 +24,7 @@ from flows.job.reporting import Report
 from flows.job.run_record import RunRecord
 from flows.job.run_stopwatches import RunStopwatches
 from flows.job.runtime import CancelRequest, CancelState, Runtime
+from flows.job.usage_copy import UsageCopy
 from flows.launcher.port import LauncherState, Observation
 
 _WHY_CHARS: Final = 500
@@ -80,6 +82,9 @@ class JobWatch:
             interval_seconds=self._settings.progress_interval_seconds,
             intervals=runtime.intervals,
         )
+        self._usage = UsageCopy(
+            runtime.launcher, handle, record_folder(self._log.path), intervals=runtime.intervals
+        )
         self._reading = Reading()
         self._pausing = Pausing(
             handle, attempt=attempt, record=record, runtime=runtime, report=report
@@ -119,6 +124,7 @@ class JobWatch:
                     )
         finally:
             self._log.stop()
+            self._usage.stop()
 
     @property
     def has_ended(self) -> bool:
@@ -145,6 +151,7 @@ class JobWatch:
         if self._seen is not None and self._log.is_started:
             if not await self._reading.wait_for("the end of a log", self._log.finish()):
                 self._report.say("The end of the log could not be copied to %s", self._log.path)
+            await self._reading.wait_for("what a job used", self._usage.finish())
             self._seen = self._with_log(self._seen)
             await self._show(self._seen)
         output_dir = self._record.labels.output_dir or ""
@@ -213,6 +220,7 @@ class JobWatch:
         if seen.log_path is not None or seen.state is LauncherState.PENDING:
             return seen
         self._log.start()
+        self._usage.start()
         copied = self._log.path.exists()
         return seen.model_copy(update={"log_path": str(self._log.path)}) if copied else seen
 

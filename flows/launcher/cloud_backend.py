@@ -13,7 +13,7 @@ from flows.core.errors import CloudUnavailable
 from flows.core.models import ClusterStatus, JobHandle
 from flows.core.settings import Settings
 from flows.launcher.loading import load_oumi
-from flows.launcher.port import Observation
+from flows.launcher.port import Observation, UsageSample
 from flows.launcher.remote_files import RemoteFiles
 
 
@@ -65,6 +65,10 @@ class CloudBackend(Protocol):
 
     def read_log(self, handle: JobHandle, *, offset: int, limit: int) -> bytes:
         """At most `limit` bytes of the job's output from `offset` on; none if there is none."""
+        ...
+
+    def read_usage(self, handle: JobHandle) -> UsageSample | None:
+        """What a job used, as its cluster's accounting reports; None: it does not."""
         ...
 
     def files(self, handle: JobHandle, key: str) -> RemoteFiles:

@@ -27,7 +27,7 @@ from flows.launcher.cloud_backend import (
 )
 from flows.launcher.lanes import Lanes
 from flows.launcher.loading import load_oumi, prepare_local_jobs
-from flows.launcher.port import ASKS_AGAIN, Clusters, Observation
+from flows.launcher.port import ASKS_AGAIN, Clusters, Observation, UsageSample
 from flows.launcher.remote_files import RemoteFiles
 from flows.launcher.sky.client import load_if_used
 
@@ -156,6 +156,15 @@ class OumiLauncher:
             handle.cloud,
             handle.cluster_name,
             lambda backend: backend.read_log(handle, offset=offset, limit=limit),
+            lanes=self._logs,
+        )
+
+    async def read_usage(self, handle: JobHandle) -> UsageSample | None:
+        """What a job on a cluster used, as the cluster's accounting reports; None: it does not."""
+        return await self._call(
+            handle.cloud,
+            handle.cluster_name,
+            lambda backend: backend.read_usage(handle),
             lanes=self._logs,
         )
 

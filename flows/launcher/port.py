@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
-from flows.core.models import ClusterStatus, JobHandle, Value
+from flows.core.models import ClusterStatus, JobHandle, Usage, Value
 from flows.core.states import ProcessHolder, TerminationReason
 
 if TYPE_CHECKING:
@@ -54,6 +54,13 @@ class Observation(Value):
     def is_another_than(self, key: str) -> bool:
         """Whether this is known to describe another job than the one launched as `key`."""
         return self.name is not None and self.name != key
+
+
+class UsageSample(Value):
+    """What a job has used so far, and for how many seconds it had run by then."""
+
+    seconds: int
+    usage: Usage
 
 
 class Clusters(Value):
@@ -149,6 +156,10 @@ class Launcher(Protocol):
         Raises:
             CloudUnavailable: The logs of this cloud cannot be read.
         """
+        ...
+
+    async def read_usage(self, handle: JobHandle) -> UsageSample | None:
+        """What a job on a cluster used, as the cluster's accounting reports; None: it does not."""
         ...
 
     async def files(self, handle: JobHandle, *, key: str) -> "RemoteFiles":

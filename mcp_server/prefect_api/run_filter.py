@@ -26,7 +26,7 @@ class RunFilter:
     """Whether to leave out runs that wait for their time, such as planned runs of schedules."""
     deployment_name: str | None = None
     excluded_ids: tuple[str, ...] = ()
-    parent_id: str | None = None
+    parent_ids: tuple[str, ...] = ()
 
     def body(self) -> dict[str, Any]:
         """Make the filter for Prefect's API."""
@@ -46,8 +46,8 @@ class RunFilter:
             filters["id"] = {"any_": list(self.ids)}
         elif self.excluded_ids:
             filters["id"] = {"not_any_": list(self.excluded_ids)}
-        if self.parent_id is not None:
-            filters["parent_flow_run_id"] = {"any_": [self.parent_id]}
+        if self.parent_ids:
+            filters["parent_flow_run_id"] = {"any_": list(self.parent_ids)}
         times = {"before_": self.before, "after_": self.after}
         if any(times.values()):
             filters["expected_start_time"] = {

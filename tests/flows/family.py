@@ -36,15 +36,16 @@ class Family:
     pipelines: PipelineService
     sweeps: SweepService
 
-    def config(self, name: str, run: str = "hold") -> str:
+    def config(self, name: str, run: str = "hold", *, cloud: str = "local") -> str:
         """A job config for the fake launcher, which does what `run` says."""
         path = self.bench.folder / f"{name}.yaml"
-        path.write_text(f"name: {name}\nresources: {{cloud: local}}\nrun: {json.dumps(run)}\n")
+        path.write_text(f"name: {name}\nresources: {{cloud: {cloud}}}\nrun: {json.dumps(run)}\n")
         return path.name
 
     def step(self, name: str, run: str = "hold", **fields: Any) -> dict[str, Any]:
         """A step with a job config of its own."""
-        return {"name": name, "config_path": self.config(name, run), **fields}
+        config = self.config(name, run, cloud=fields.get("cloud", "local"))
+        return {"name": name, "config_path": config, **fields}
 
     async def submit(self, *steps: dict[str, Any]) -> UUID:
         """Start a pipeline; its id."""

@@ -1,5 +1,6 @@
 """Jobs on clouds, over a launcher in memory: their clusters, preemption, late launches."""
 
+import asyncio
 from uuid import UUID
 
 import pytest
@@ -13,9 +14,11 @@ from prefect.client.schemas.filters import (
 
 from flows.core import names
 from flows.core.errors import LaunchCancelled, StillLaunching
-from flows.core.models import JobHandle
+from flows.core.models import JobHandle, Usage
 from flows.core.states import JobState, TerminationReason
-from flows.launcher.port import LauncherState
+from flows.core.training.recorder import record_folder
+from flows.core.training.usage import read_usage
+from flows.launcher.port import LauncherState, UsageSample
 from tests.flows.bench import PATIENCE_SECONDS, Bench
 from tests.support.waiting import eventually
 
@@ -283,14 +286,19 @@ async def test_the_log_of_a_cloud_job_is_kept_here_while_it_is_written(bench: Be
     assert "The job exited with code 1. ValueError: at last" in text
     run = await bench.run(job_id)
     assert run.labels["oumi.log_path"] == str(log)
+    facts = await progress_facts(bench, job_id)
+    assert (facts["step"], facts["loss"]) == ("7", "0.5")
+
+
+async def progress_facts(bench: Bench, job_id: UUID) -> dict[str, str]:
+    """What the progress artifact of a job says besides its percentage."""
     (artifact,) = await bench.client.read_artifacts(
         artifact_filter=ArtifactFilter(
             flow_run_id=ArtifactFilterFlowRunId(any_=[job_id]),
             type=ArtifactFilterType(any_=["progress"]),
         )
     )
-    assert artifact.metadata_ is not None
-    assert (artifact.metadata_["step"], artifact.metadata_["loss"]) == ("7", "0.5")
+    return artifact.metadata_ or {}
 
 
 async def test_a_log_that_stalls_keeps_up_neither_watch_nor_cancel(
@@ -354,3 +362,34 @@ async def test_a_job_whose_id_was_given_to_another_is_gone_and_the_other_left_al
     assert reason is (TerminationReason.USER_CANCELLED if is_cancelled else TerminationReason.LOST)
     another = bench.launcher.jobs["another"]
     assert (another.id, another.cancels, another.state) == ("1", 0, LauncherState.RUNNING)
+
+
+async def test_what_the_accounting_of_a_cluster_says_is_kept_and_shown(bench: Bench) -> None:
+    bench.wait(usage=0.01)
+    async with bench.worker():
+        job_id = await submit(bench)
+        job = await bench.launched(job_id)
+        job.output = b"began\n"
+        job.usage = UsageSample(seconds=7, usage=Usage(ram_bytes=3.0, cpu_seconds=2.0))
+        await bench.reaches(job_id, JobState.RUNNING)
+        record = record_folder(bench.settings.jobs_dir / names.launch_key(job_id, 1) / "log.txt")
+        await eventually(lambda: asyncio.sleep(0, read_usage(record)), timeout=PATIENCE_SECONDS)
+        job.usage = UsageSample(seconds=9, usage=Usage(ram_peak_bytes=5.0, cpu_seconds=4.0))
+        job.succeed()
+        await bench.ending(job_id)
+    assert read_usage(record) == Usage(ram_bytes=3.0, ram_peak_bytes=5.0, cpu_seconds=4.0)
+    assert '"ram_peak_bytes":5.0' in (await progress_facts(bench, job_id))["usage"]
+
+
+async def test_a_cluster_without_accounting_is_asked_once_and_at_the_end(bench: Bench) -> None:
+    bench.wait(usage=0.01)
+    async with bench.worker():
+        job_id = await submit(bench)
+        job = await bench.launched(job_id)
+        job.output = b"began\n"
+        await eventually(
+            lambda: asyncio.sleep(0, bench.launcher.calls["read_usage"]), timeout=PATIENCE_SECONDS
+        )
+        job.succeed()
+        await bench.ending(job_id)
+    assert bench.launcher.calls["read_usage"] == 2

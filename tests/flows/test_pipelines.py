@@ -11,6 +11,7 @@ from prefect.client.schemas.objects import StateType
 from flows.core.states import JobState, TerminationReason
 from flows.families.parent import Parent
 from flows.job.run_record import RunRecord
+from mcp_server.services.jobs.job_filter import JobFilter
 from tests.flows.bench import PATIENCE_SECONDS, Bench
 from tests.flows.family import Family, family_on
 from tests.support.stack import Stack
@@ -366,3 +367,29 @@ async def test_one_step_cancelled_leaves_the_others(family: Family) -> None:
     assert (state, reason) == (JobState.CANCELLED, TerminationReason.USER_CANCELLED)
     assert text == "one failed: Cancelled on request; 1 of 3 jobs succeeded."
     assert await family.states(parent) == {"one": "cancelled", "other": "succeeded"}
+
+
+async def test_the_cost_of_a_pipeline_is_that_of_its_jobs(family: Family) -> None:
+    bench = family.bench
+    bench.launcher.hourly_cost = 3600.0
+    async with bench.worker():
+        parent = await family.submit(
+            family.step("first", cloud="gcp"), family.step("second", cloud="gcp")
+        )
+        for name in ("first", "second"):
+            job = await family.launched(parent, name)
+            child = (await family.children(parent))[name]
+            await eventually(lambda run=child.id: has_price(bench, run), timeout=PATIENCE_SECONDS)
+            job.succeed()
+        await bench.ending(parent)
+    status = await family.jobs.status(str(parent))
+    children = [await family.jobs.status(str(part.job_id)) for part in status.parts]
+    costs = [child.duration_seconds for child in children]
+    assert [part.cost for part in status.parts] == pytest.approx(costs, abs=0.01)
+    assert status.cost == pytest.approx(sum(cost or 0 for cost in costs), abs=0.02)
+    listed = await family.jobs.list(JobFilter.read(name=status.name))
+    assert [row.cost for row in listed.jobs] == [status.cost]
+
+
+async def has_price(bench: Bench, run: UUID) -> bool:
+    return (await bench.run(run)).labels.get("oumi.hourly_price") == 3600.0

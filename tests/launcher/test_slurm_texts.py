@@ -9,13 +9,15 @@ import pytest
 
 from flows.core.configs.slurm_checks import check_slurm_job
 from flows.core.errors import CloudUnavailable, ClusterNotFound, InvalidConfig
+from flows.core.models import Usage
 from flows.core.settings import Settings
 from flows.core.states import TerminationReason
-from flows.launcher.port import LauncherState
+from flows.launcher.port import LauncherState, UsageSample
 from flows.launcher.slurm.backend import SlurmBackend
 from flows.launcher.slurm.queries import job_script, list_script, parse_job, parse_list
 from flows.launcher.slurm.script import batch_script, sbatch
 from flows.launcher.slurm.states import STATE_OF_SLURM
+from flows.launcher.slurm.usage import parse_usage
 
 KEY = "oumi-0123456789abcdef0123456789abcdef-1"
 # https://slurm.schedmd.com/job_state_codes.html, Slurm 22.05 to 24.11
@@ -244,3 +246,51 @@ def ran(script: str, home: Path) -> "subprocess.CompletedProcess[str]":
         text=True,
         check=False,
     )
+
+
+# Of a lab with Slurm 23.11, with and without jobacct_gather.
+LIVE = """\
+elapsed|0:10
+live|358887424|cpu=00:00:01,energy=0,fs/disk=49358,mem=311398400,pages=0|energy=0,fs/disk=50000001
+kept|||00:00:00|10
+kept|||00:00:00|10
+"""
+ENDED = """\
+kept|||00:02.025|18
+kept|358887424|cpu=00:00:01,energy=0,mem=358887424|energy=0,fs/disk=50000001|00:02.025|18
+"""
+UNMEASURED = "kept|||00:00:00|18\nkept|||00:00:00|18\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "sample"),
+    [
+        (
+            LIVE,
+            UsageSample(
+                seconds=10,
+                usage=Usage(
+                    ram_bytes=311398400,
+                    ram_peak_bytes=358887424,
+                    cpu_seconds=1,
+                    disk_written_bytes=50000001,
+                ),
+            ),
+        ),
+        (
+            ENDED.replace("00:02.025|18", "1-00:00:02.025|86418"),
+            UsageSample(
+                seconds=86418,
+                usage=Usage(
+                    ram_peak_bytes=358887424, cpu_seconds=86402.025, disk_written_bytes=50000001
+                ),
+            ),
+        ),
+        (UNMEASURED, None),
+        ("elapsed|0:10\n", None),
+        ("elapsed|INVALID\nlive|\nlive|||\nkept|x\n", None),
+        ("", None),
+    ],
+)
+def test_what_slurms_accounting_says_is_read(text: str, sample: UsageSample | None) -> None:
+    assert parse_usage(text) == sample

@@ -33,7 +33,7 @@ class Runs:
             for run in self.runs.values()
             if run.state.job_state in (wanted.states or ())
             and set(wanted.tags) <= set(run.tags)
-            and run.labels.part_of == (wanted.parent_id or run.labels.part_of)
+            and (not wanted.parent_ids or run.labels.part_of in wanted.parent_ids)
         ][:limit]
 
     async def set_state(self, run_id: str, state: PrefectState, **_: object) -> RunState:

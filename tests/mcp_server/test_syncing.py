@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flows.core.configs.clouds import CloudKind, kind_of
-from mcp_server.services.jobs.prices import hourly_price
+from flows.core.configs.prices import hourly_price
 from mcp_server.services.jobs.syncing import SyncPreview, preview
 
 needs_rsync = pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed")

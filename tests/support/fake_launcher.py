@@ -19,7 +19,7 @@ from flows.core.errors import (
 )
 from flows.core.models import ClusterState, ClusterStatus, JobHandle
 from flows.core.states import TerminationReason
-from flows.launcher.port import Clusters, LauncherState, Observation
+from flows.launcher.port import Clusters, LauncherState, Observation, UsageSample
 from flows.launcher.remote_files import RemoteFiles
 
 KNOWN_CLOUDS = tuple(cloud_kinds())
@@ -38,6 +38,7 @@ class FakeJob:
         clock_ahead: How far the wall clock was set forward.
         is_paused: Whether it is frozen; None: it cannot be.
         pauses: What was asked of it, in order.
+        usage: What its cluster's accounting says it used.
     """
 
     key: str
@@ -55,6 +56,7 @@ class FakeJob:
     clock_ahead: timedelta = timedelta()
     is_paused: bool | None = None
     pauses: list[bool] = field(default_factory=list[bool])
+    usage: UsageSample | None = None
 
     def end(
         self, state: LauncherState, reason: TerminationReason | None = None, message: str = ""
@@ -97,6 +99,8 @@ class FakeLauncher:
         self.calls: Counter[str] = Counter()
         self.autostops: list[int | None] = []
         """The idle minutes that each launch asked for."""
+        self.hourly_cost: float | None = None
+        """What each cluster costs an hour; None: its price is not known."""
         self.stopped: set[str] = set()
         self.downed: set[str] = set()
         self.cluster_errors: list[OumiFlowsError] = []
@@ -222,6 +226,10 @@ class FakeLauncher:
         output = job.log_path.read_bytes() if job.log_path else job.output
         return output[offset : offset + limit]
 
+    async def read_usage(self, handle: JobHandle) -> UsageSample | None:
+        self._answer("read_usage", handle.cloud)
+        return self._on(handle.cluster_name)[handle.launcher_job_id].usage
+
     async def files(self, handle: JobHandle, *, key: str) -> RemoteFiles:
         self._answer("files", handle.cloud)
         raise CloudUnavailable(
@@ -235,6 +243,7 @@ class FakeLauncher:
             ClusterStatus(
                 cloud="local",
                 cluster_name=name,
+                hourly_cost=self.hourly_cost,
                 state=ClusterState.STOPPED if name in self.stopped else ClusterState.UP,
                 live_jobs=[
                     job.key

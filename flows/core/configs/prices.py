@@ -3,11 +3,10 @@
 import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from flows.core.configs.clouds import kind_of
-from flows.core.configs.plan import JobPlan
-from flows.core.configs.yaml_text import parse_yaml
+from flows.core.configs.yaml_text import mapping_of_yaml
 
 _CATALOGUE: Final = Path(".sky/catalogs/v8")
 """Below the home folder (skypilot 0.12); SkyPilot fetches it, cloud by cloud."""
@@ -25,11 +24,9 @@ class _Wanted(NamedTuple):
     price: str
 
 
-def price_of(plan: JobPlan) -> float | None:
-    """Price what a job runs on, as `hourly_price` does. Blocking: it reads the catalogue."""
-    if not kind_of(plan.cloud).is_sky:
-        return None
-    return hourly_price(cast("dict[str, Any]", parse_yaml(plan.job_config, "the job config")))
+def price_of(job_config: str) -> float | None:
+    """Price what a job config (YAML) asks for, as `hourly_price` does. Blocking: it reads files."""
+    return hourly_price(mapping_of_yaml(job_config))
 
 
 def hourly_price(job_config: Mapping[str, Any]) -> float | None:

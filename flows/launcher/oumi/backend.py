@@ -13,7 +13,7 @@ from flows.core.settings import Settings
 from flows.core.states import TerminationReason
 from flows.launcher.first_contact import nothing_submitted
 from flows.launcher.lasting_clusters import LastingClusters
-from flows.launcher.port import LauncherState, Observation
+from flows.launcher.port import LauncherState, Observation, UsageSample
 from flows.launcher.remote_files import RemoteFiles
 from flows.launcher.signals import signal_from_outside
 
@@ -92,6 +92,10 @@ class OumiBackend(LastingClusters):
             f"the logs of jobs on {self._cloud} cannot be read from here",
             f"Read them with: oumi launch logs --cloud {self._cloud}",
         )
+
+    def read_usage(self, handle: JobHandle) -> UsageSample | None:
+        """None: Oumi's classes report no job's use of its machine."""
+        return None
 
     def files(self, handle: JobHandle, key: str) -> RemoteFiles:
         """Refuse: Oumi copies nothing back."""

@@ -25,7 +25,7 @@ from flows.core.names import launch_log
 from flows.core.settings import Settings
 from flows.launcher.first_contact import nothing_submitted
 from flows.launcher.oumi.backend import read_job
-from flows.launcher.port import ASKS_AGAIN, Observation
+from flows.launcher.port import ASKS_AGAIN, Observation, UsageSample
 from flows.launcher.remote_files import Node, RemoteFiles
 from flows.launcher.sky.clusters import SkyClusters
 from flows.launcher.sky.errors import SkyFailed, cancelled_launch
@@ -192,6 +192,10 @@ class SkyBackend:
             limit=limit,
             has_ended=handle in self._ended,
         )
+
+    def read_usage(self, handle: JobHandle) -> UsageSample | None:
+        """None: SkyPilot reports no job's use of its machine."""
+        return None
 
     def files(self, handle: JobHandle, key: str) -> RemoteFiles:
         """How to reach the working folder, which all jobs of the cluster share.

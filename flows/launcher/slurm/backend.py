@@ -26,11 +26,12 @@ from flows.core.settings import Settings
 from flows.launcher.first_contact import nothing_submitted
 from flows.launcher.lasting_clusters import LastingClusters
 from flows.launcher.oumi.backend import read_job
-from flows.launcher.port import Observation
+from flows.launcher.port import Observation, UsageSample
 from flows.launcher.remote_files import RemoteFiles
 from flows.launcher.slurm import queries
 from flows.launcher.slurm.script import JOBS_FOLDER, batch_script, sbatch
 from flows.launcher.slurm.ssh import LoginNode, NoAccess, Refused
+from flows.launcher.slurm.usage import parse_usage, usage_script
 
 if TYPE_CHECKING:
     from oumi.core.configs import JobConfig
@@ -152,6 +153,13 @@ class SlurmBackend(LastingClusters):
             return b""
         node = self._node(self._address(handle.cluster_name))
         return node.run(queries.log_script(handle.launcher_job_id, offset=offset, limit=limit))
+
+    def read_usage(self, handle: JobHandle) -> UsageSample | None:
+        """What a job used, as `sstat` or `sacct` reports; None: this cluster keeps no accounts."""
+        if not handle.launcher_job_id.isdecimal():
+            return None
+        node = self._node(self._address(handle.cluster_name))
+        return parse_usage(_text(node.run(usage_script(handle.launcher_job_id))))
 
     def files(self, handle: JobHandle, key: str) -> RemoteFiles:
         """How to reach the folder that the job of `key` runs in."""

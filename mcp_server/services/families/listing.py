@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, cast
 
 from flows.core import names
+from flows.core.configs.clouds import is_local
 from flows.core.models import JobPart, JobStatus
 from flows.core.numbers import to_number
 from flows.core.prefect_states import PREFECT_STATE
@@ -14,8 +16,10 @@ from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_api.models import Artifact, FlowRun
 from mcp_server.prefect_api.run_filter import RunFilter
 from mcp_server.services.jobs.finding import LIVE
-from mcp_server.services.jobs.status import progress_of, progress_words
+from mcp_server.services.jobs.job_filter import addresses_of
+from mcp_server.services.jobs.status import cost_of, progress_of, progress_words
 
+_EVERY_STATE: Final = frozenset(JobState)
 _SHOWN: Final = 25
 _NOTE: Final = 120
 _RUNNING_SHOWN: Final = 3
@@ -31,8 +35,8 @@ class Families:
     def __init__(self, gateway: PrefectGateway) -> None:
         self._gateway = gateway
 
-    async def with_parts(self, status: JobStatus, run: FlowRun) -> JobStatus:
-        """Add the status of each part to the status of the whole."""
+    async def with_parts(self, status: JobStatus, run: FlowRun, *, now: datetime) -> JobStatus:
+        """Add the status of each part, and the cost of all, to the status of the whole."""
         found = await self._gateway.read_artifacts([run.id], artifact_type=names.PARTS_ARTIFACT)
         rows = _rows(found[0]) if found else []
         shown = [_part(row, run) for row in rows[:_SHOWN]]
@@ -41,16 +45,41 @@ class Families:
         runs = await self._gateway.filter_runs(RunFilter(ids=ids), limit=MAX_PAGE) if ids else []
         progress = await self._progress(runs)
         states = {child.id: child.state.job_state for child in runs}
-        parts = [_as_seen(part, states, progress) for part in shown]
+        costs = {child.id: cost_of(child, now) for child in runs}
+        parts = [
+            _as_seen(part, states, progress).model_copy(
+                update={"cost": costs.get(part.job_id or "")}
+            )
+            for part in shown
+        ]
+        cost = (await self.costs([run], now=now)).get(run.id)
         words = [
             f"{part.name} at {progress[part.job_id]}" for part in parts if part.job_id in progress
         ]
-        now = "".join(f"; {said}" for said in words[:_RUNNING_SHOWN])
+        reached = "".join(f"; {said}" for said in words[:_RUNNING_SHOWN])
         message = f"; {status.message}" if status.state is JobState.SUCCEEDED else ""
         cut = f"; the first {_SHOWN} of {len(rows)} jobs are shown" if len(rows) > _SHOWN else ""
         return status.model_copy(
-            update={"parts": parts, "summary": f"{status.summary}{message}{now}{cut}"}
+            update={
+                "parts": parts,
+                "cost": cost,
+                "summary": f"{status.summary}{message}{reached}{cut}",
+            }
         )
+
+    async def costs(self, runs: Sequence[FlowRun], *, now: datetime) -> dict[str, float]:
+        """Add up what the jobs of pipelines and sweeps cost so far, in US dollars.
+
+        Returns:
+            By id of the whole; without those whose jobs have no known price.
+        """
+        ids = tuple(run.id for run in runs if run.has_parts and _is_on_a_cloud(run))
+        found: dict[str, float] = {}
+        for child in await self._children(ids, _EVERY_STATE) if ids else ():
+            cost, whole = cost_of(child, now), child.labels.part_of
+            if cost is not None and whole:
+                found[whole] = round(found.get(whole, 0.0) + cost, 4)
+        return found
 
     async def _progress(self, runs: Sequence[FlowRun]) -> dict[str, str]:
         """Read how far the running jobs are, in words, by their ids."""
@@ -67,7 +96,7 @@ class Families:
 
     async def cancel_parts(self, run: FlowRun, *, force: bool) -> None:
         """Cancel the parts of a run that was cancelled while no worker had it."""
-        for child in await self._children(run, LIVE):
+        for child in await self._children((run.id,), LIVE):
             if force:
                 await self._gateway.patch_labels(child.id, RunLabels(force_cancel=True))
             await self._gateway.set_state(
@@ -80,17 +109,23 @@ class Families:
     async def has_failed_parts(self, run: FlowRun) -> bool:
         """Whether a part can be retried."""
         failed = frozenset({JobState.FAILED, JobState.CRASHED, JobState.CANCELLED})
-        children = await self._children(run, failed)
+        children = await self._children((run.id,), failed)
         return any(not child.labels.stopped_early for child in children)
 
-    async def _children(self, run: FlowRun, states: frozenset[JobState]) -> list[FlowRun]:
-        wanted = RunFilter(parent_id=run.id, states=states)
+    async def _children(
+        self, parents: tuple[str, ...], states: frozenset[JobState]
+    ) -> list[FlowRun]:
+        wanted = RunFilter(parent_ids=parents, states=states)
         found: list[FlowRun] = []
         while True:
             page = await self._gateway.filter_runs(wanted, limit=MAX_PAGE, offset=len(found))
             found += page
             if len(page) < MAX_PAGE:
                 return found
+
+
+def _is_on_a_cloud(run: FlowRun) -> bool:
+    return any(not is_local(one.cloud) for one in addresses_of(run))
 
 
 def _rows(artifact: Artifact) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_api.models import Artifact, FlowRun
 from mcp_server.prefect_api.run_filter import RunFilter
 from mcp_server.services.cursors import ListPlace, decode_list, encode_list, place_after
+from mcp_server.services.families.listing import Families
 from mcp_server.services.jobs.job_filter import EVERY_JOB, JobFilter
 from mcp_server.services.jobs.results import JobList
 from mcp_server.services.jobs.status import job_row
@@ -54,6 +55,7 @@ class JobLister:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._gateway = gateway
+        self._families = Families(gateway)
         self._now = now
         self._monotonic = monotonic
 
@@ -74,13 +76,17 @@ class JobLister:
         now = self._now()
         found = await self._find(wanted, place, limit=limit, now=now)
         shown = await self._artifacts(found.runs)
+        costs = await self._families.costs(found.runs, now=now)
         is_cut = len(found.runs) < limit and found.rest is not None
         more = f" of the {found.looked_at} looked at" if is_cut else ""
         more += ", and there are more." if found.rest else "."
         return JobList(
             summary=f"{len(found.runs)}{wanted.kind} job{'s' * (len(found.runs) != 1)}"
             f"{wanted.words_but_status}{more}",
-            jobs=[job_row(run, shown.get(run.id), now=now) for run in found.runs],
+            jobs=[
+                job_row(run, shown.get(run.id), now=now, cost=costs.get(run.id))
+                for run in found.runs
+            ],
             next_cursor=encode_list(found.rest, wanted.as_json()) if found.rest else None,
         )
 

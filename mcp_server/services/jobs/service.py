@@ -34,7 +34,6 @@ from mcp_server.services.jobs.logs import LogReader
 from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.jobs.notifications import Notifications, notify_tags
 from mcp_server.services.jobs.output_folders import OutputFolders
-from mcp_server.services.jobs.prices import price_of
 from mcp_server.services.jobs.private_jobs import check_private_job
 from mcp_server.services.jobs.redactors import Redactors
 from mcp_server.services.jobs.reruns import Requested, Reruns
@@ -132,7 +131,6 @@ class JobService:
             model_name=shorten(hide_tokens(checked.plan.model_name)) or None,
             # The worker names a folder of its own after the run.
             output_dir=None if request.own_output else checked.plan.output_dir or None,
-            hourly_price=await anyio.to_thread.run_sync(price_of, checked.plan),
         )
         if asked.source is not None:
             labels = labels.with_changes(asked.source.labels)
@@ -375,7 +373,9 @@ class JobService:
             error_tail=tail,
             waits_for=await why_waiting(self._gateway, run, now=self._now()),
         )
-        return await self._families.with_parts(status, run) if run.has_parts else status
+        if not run.has_parts:
+            return status
+        return await self._families.with_parts(status, run, now=self._now())
 
 
 async def _check(asked: Requested) -> CheckedJob:

@@ -110,7 +110,7 @@ def job_status(
         from_job=labels.from_job,
         note=labels.note or "",
         tags=run.own_tags,
-        cost=_cost(run, now),
+        cost=cost_of(run, now),
         url=run_url(ui_url, run.id),
     )
     return status.model_copy(update={"summary": summary_line(status)})
@@ -152,13 +152,20 @@ def _usage(facts: Mapping[str, str]) -> Usage | None:
         return None
 
 
-def job_row(run: FlowRun, artifact: Artifact | None = None, *, now: datetime) -> JobRow:
+def job_row(
+    run: FlowRun,
+    artifact: Artifact | None = None,
+    *,
+    now: datetime,
+    cost: float | None = None,
+) -> JobRow:
     """Make the row of the job of `run` in a list.
 
     Args:
         run: The flow run.
         artifact: Its progress artifact, which also has what it used.
         now: The time of this observation.
+        cost: What the jobs of a pipeline or a sweep cost so far.
     """
     usage = _usage(artifact.metadata) if artifact else None
     request = job_request(run)
@@ -177,7 +184,7 @@ def job_row(run: FlowRun, artifact: Artifact | None = None, *, now: datetime) ->
         step=progress.step,
         max_steps=progress.max_steps,
         loss=progress.loss,
-        cost=_cost(run, now),
+        cost=cost_of(run, now) if cost is None else cost,
         ram_peak_bytes=usage.ram_peak_bytes if usage else None,
         note=_shorten(run.labels.note or ""),
         tags=run.own_tags[:_ROW_TAGS],
@@ -188,7 +195,7 @@ def _shorten(text: str) -> str:
     return text if len(text) <= _ROW_WORDS else f"{text[: _ROW_WORDS - 3]}..."
 
 
-def _cost(run: FlowRun, now: datetime) -> float | None:
+def cost_of(run: FlowRun, now: datetime) -> float | None:
     """What the attempts of a job cost so far, in US dollars; None: no price is known."""
     price, seconds = run.labels.hourly_price, _duration(run, now)
     return None if price is None or seconds is None else round(price * seconds / 3600, 4)

@@ -8,6 +8,7 @@ from flows.core.checks.file_checks import check_request
 from flows.core.configs.checks import parse_command
 from flows.core.configs.clouds import is_local, kind_of, known_cloud
 from flows.core.configs.plan import JobPlan, make_plan, with_own_output, with_plain_paths
+from flows.core.configs.prices import hourly_price
 from flows.core.configs.processes import ALL
 from flows.core.configs.reader import (
     ConfigFile,
@@ -39,7 +40,6 @@ from mcp_server.prefect_api.models import FlowRun
 from mcp_server.services.jobs.new_job import NewJob
 from mcp_server.services.jobs.notifications import check_receiver
 from mcp_server.services.jobs.plan_warnings import found_in, warnings_of_plan
-from mcp_server.services.jobs.prices import hourly_price
 from mcp_server.services.jobs.reruns import Requested
 from mcp_server.services.jobs.results import Submission
 from mcp_server.services.jobs.status import job_name
