@@ -16,23 +16,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from flows.core.training.usage_names import USAGE_PREFIX
-from flows.core.training.values import JobMetrics, MetricSummary
+from flows.core.training.values import JobMetrics, MetricSummary, has_wide_range
 
 _DPI: Final = 100
 _WIDTH: Final = 4.6
 _HEIGHT: Final = 2.9
 _COLUMNS: Final = 2
 _NAME_CHARS: Final = 28
+_NOT_FINITE: Final = "not finite"
 _FEW: Final = 20
 """Values that are drawn as points too, so that a single one can be seen."""
-_WIDE: Final = 200.0
-"""Ratio of the greatest to the least value from which on a scale is logarithmic."""
+_TITLE_CHARS: Final = 52
 
 
 def draw_metrics(jobs: Sequence[JobMetrics]) -> bytes:
     """Draw a PNG with one plot per metric and one line per job; empty if there is nothing to draw.
 
-    Values that are not finite are red crosses at the upper edge of the plot.
+    Values that are not finite are red crosses at the upper edge of the plot; they interrupt a line.
     """
     keys = list(dict.fromkeys(summary.key for job in jobs for summary in job.keys))
     if not keys:
@@ -61,28 +61,38 @@ def _draw_plot(axes: Axes, key: str, jobs: Sequence[JobMetrics], *, has_legend: 
 def _draw_line(axes: Axes, summary: MetricSummary, *, label: str, color: str) -> None:
     finite = [(step, value) for step, value in summary.series if math.isfinite(value)]
     odd = [step for step, value in summary.series if not math.isfinite(value)]
-    steps, values = [step for step, _ in finite], [value for _, value in finite]
-    marker = "." if len(finite) <= _FEW else None
+    steps = [step for step, _ in summary.series]
+    values = [value if math.isfinite(value) else math.nan for _, value in summary.series]
+    # A point between two that are not finite is no line.
+    marker = "." if len(finite) <= max(_FEW, len(odd)) else None
     axes.plot(steps, values, label=label, color=color, linewidth=1.2, marker=marker, alpha=0.85)
     if odd:
         edge = axes.get_xaxis_transform()
-        axes.plot(odd, [0.97] * len(odd), "x", color="red", transform=edge, label="not finite")
+        axes.plot(odd, [0.97] * len(odd), "x", color="red", transform=edge, label=_NOT_FINITE)
 
 
 def _finish(axes: Axes, key: str, shown: list[MetricSummary], *, has_legend: bool) -> None:
-    least = min((one.min.value for one in shown if one.min), default=0.0)
-    greatest = max((one.max.value for one in shown if one.max), default=0.0)
-    axes.set_title(key, fontsize=10)
+    axes.set_title(_shorten(key, _TITLE_CHARS), fontsize=10)
+    if not any(one.min for one in shown):
+        axes.set_yticks([])
     axes.set_xlabel("seconds" if key.startswith(USAGE_PREFIX) else "step", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(visible=True, alpha=0.3)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    if least > 0 and greatest / least > _WIDE:
+    if has_wide_range(shown):
         axes.set_yscale("log")
     if has_legend:
-        axes.legend(fontsize=7)
+        # Each job may have crosses: one entry is enough.
+        lines, labels = axes.get_legend_handles_labels()
+        entries = dict(zip(labels, lines, strict=True))
+        crosses = entries.pop(_NOT_FINITE, None)
+        entries |= {_NOT_FINITE: crosses} if crosses else {}
+        axes.legend(list(entries.values()), list(entries), fontsize=7)
 
 
 def _label(job: JobMetrics) -> str:
-    name = job.name or job.job_id[:8]
-    return name if len(name) <= _NAME_CHARS else f"{name[: _NAME_CHARS - 3]}..."
+    return _shorten(job.name or job.job_id[:8], _NAME_CHARS)
+
+
+def _shorten(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -1,5 +1,6 @@
 """Values about the metrics of jobs, which travel between the MCP server and a worker."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from pydantic import Field
@@ -9,6 +10,8 @@ from flows.core.numbers import Number
 
 POINTS: Final = 100
 """Points of a series unless more are asked for."""
+_WIDE: Final = 50.0
+"""Ratio of the greatest to the least value from which on a plot's scale is logarithmic."""
 
 
 class Point(Value):
@@ -32,6 +35,14 @@ class MetricSummary(Value):
     series: list[tuple[int, Number]] = Field(
         description="[step, value], thinned so that every spike stays."
     )
+
+
+def has_wide_range(summaries: Iterable[MetricSummary]) -> bool:
+    """Whether values of a metric can be told apart on a logarithmic scale alone."""
+    ends = [(one.min.value, one.max.value) for one in summaries if one.min and one.max]
+    least = min((low for low, _ in ends), default=0.0)
+    greatest = max((high for _, high in ends), default=0.0)
+    return least > 0 and greatest / least > _WIDE
 
 
 class MetricsRequest(Value):
