@@ -203,9 +203,11 @@ def _refuse_elsewhere(wanted: ResultsRequest) -> None:
         CloudUnavailable: They are.
     """
     if wanted.log_paths and not any(Path(path).parent.is_dir() for path in wanted.log_paths):
+        pool = wanted.work_pool or "unknown"
+        where = f", in {wanted.output_dir}" if wanted.output_dir else ""
         raise CloudUnavailable(
             f"the files of job {wanted.job_id} are on the machine of the worker of work pool "
-            f"{wanted.work_pool or 'unknown'}, which this worker does not reach",
-            "Collect there, with OUMI_FLOWS_WORK_POOL set to that pool, into a folder that both "
-            "machines share; get_job_results lists the paths",
+            f"{pool}{where}; this worker does not reach them",
+            "get_job_results names that machine and lists the paths. Copy them with rsync or scp; "
+            f"or collect into a folder that both machines share, with OUMI_FLOWS_WORK_POOL={pool}",
         )

@@ -1,5 +1,7 @@
 """Oumi's SkyPilot clouds over an API server in memory; `make test-sky` has a real one."""
 
+import os
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from flows.core.settings import Settings
 from flows.core.states import TerminationReason
 from flows.launcher.port import LauncherState
 from flows.launcher.sky.backend import SkyBackend
+from flows.launcher.sky.node import ENTER
 from flows.launcher.sky.values import STATE_OF_SKY, SkyClusterState
 from tests.launcher.contract.subjects import new_key
 from tests.launcher.fake_sky import JOB_FINISHED, FakeSky, lines
@@ -549,7 +552,27 @@ def test_the_files_of_a_job_are_reached_by_the_name_of_its_cluster(
     assert "ControlPath=none" in files.node.ssh
     config = files.node.ssh[files.node.ssh.index("-F") + 1]
     assert config.endswith(f".sky/generated/ssh/{CLUSTER}")
+    assert f"{Path.home()}/.sky/generated/ssh-keys/{CLUSTER}.key" in files.node.ssh
     assert "sky_workdir" in files.enter
+
+
+@pytest.mark.parametrize("on_slurm", [True, False])
+def test_the_working_folder_of_a_cluster_on_slurm_is_in_its_own_home(
+    tmp_path: Path, on_slurm: bool
+) -> None:
+    # As SkyPilot's template writes it (skypilot 0.12, templates/slurm-ray.yml.j2).
+    (tmp_path / ".sky_ssh_rc").write_text(
+        "CLUSTER_DIR=~/.sky_clusters/$SKY_CLUSTER_NAME\n"
+        'if [ -d "$CLUSTER_DIR" ]; then cd "$CLUSTER_DIR"; export HOME=$(pwd); fi\n'
+    )
+    home = tmp_path / ".sky_clusters" / "c1-0123" if on_slurm else tmp_path
+    (home / "sky_workdir").mkdir(parents=True)
+    environ = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    if on_slurm:
+        environ["SKY_CLUSTER_NAME"] = "c1-0123"
+    script = f'{ENTER}\nprintf "%s %s" "$PWD" "$HOME"'
+    done = subprocess.run(["bash", "-c", script], env=environ, check=True, capture_output=True)
+    assert done.stdout.decode() == f"{home / 'sky_workdir'} {home}"
 
 
 @pytest.mark.parametrize("end", ["gone", "stopped"])

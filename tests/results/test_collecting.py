@@ -301,4 +301,5 @@ async def test_files_of_another_machine_are_refused_with_its_work_pool(tmp_path:
     far = wanted(tmp_path / "out", log_paths=["/not/here/log.txt"], work_pool="theirs")
     outcome = await Copy(tmp_path, FakeLauncher(), far).run()
     assert outcome.text.startswith("CLOUD_UNAVAILABLE: the files of job")
-    assert "work pool theirs" in outcome.text
+    assert f"work pool theirs, in {tmp_path / 'out'}; this worker does not" in outcome.text
+    assert "OUMI_FLOWS_WORK_POOL=theirs" in outcome.text
