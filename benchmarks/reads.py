@@ -64,6 +64,11 @@ async def measure_on(report: Report, made: Bench, runs: int) -> None:
             'list_jobs(status="crashed")': {"status": "crashed"},
             'list_jobs(status="running")': {"status": "running"},
             'list_jobs(cloud="local", limit=100)': {"cloud": "local", "limit": 100},
+            'list_jobs(name="badly")': {"name": "badly"},
+            'list_jobs(name="no such")': {"name": "no such"},
+            'list_jobs(tag="no-such")': {"tag": "no-such"},
+            'list_jobs(since="2h")': {"since": "2h"},
+            'list_jobs(model="no such")': {"model": "no such"},
         }
 
         async def status(digits: int) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,10 +28,10 @@ from tests.support.stack import OUMI_FLOWS, REPOSITORY
 from tests.support.trees import digests
 from tests.support.waiting import eventually, eventually_sync
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
 
 TINY: Final = REPOSITORY / "examples" / "tiny"
-PATIENCE_SECONDS: Final = 240.0
+PATIENCE_SECONDS: Final = 600.0
 SECRET: Final = "correct-horse-battery"
 BIG: Final = 400_000_000
 
@@ -331,26 +331,6 @@ async def test_a_job_that_slurm_puts_back_into_its_queue_stays_the_same_job(
     assert logs["logs"].count("began") == 2
 
 
-async def test_a_cluster_is_taken_down_and_seen_to_be_gone(session: Session, place: Place) -> None:
-    if place.cloud == "slurm":
-        pytest.skip("a Slurm cluster is not ours to take down")
-    named = {"cloud": place.cloud, "cluster_name": place.cluster}
-    listed = await session.call("list_clusters", cloud=place.cloud)
-    assert place.cluster in [cluster["cluster_name"] for cluster in listed["clusters"]]
-    preview = await session.call("down_cluster", **named)
-    assert "IRREVERSIBLE" in preview["summary"]
-
-    async def gone() -> bool:
-        given = {**named, "confirm": True, "user_confirmation": "DOWN"}
-        result = await session.client.call_tool("down_cluster", given)
-        listed = await session.call("list_clusters", cloud=place.cloud)
-        names = [cluster["cluster_name"] for cluster in listed["clusters"]]
-        print(result.content, names)
-        return place.cluster not in names
-
-    await eventually(gone, timeout=PATIENCE_SECONDS, interval=2)
-
-
 async def test_a_job_that_somebody_submitted_by_hand_is_seen_adopted_and_ended(
     session: Session, place: Place
 ) -> None:
@@ -397,8 +377,6 @@ async def test_a_job_that_somebody_submitted_by_hand_is_seen_adopted_and_ended(
 async def test_results_on_the_cluster_are_listed_and_copied_with_equal_checksums(
     session: Session, place: Place, python: str, tmp_path: Path
 ) -> None:
-    if place.cloud != "slurm":
-        pytest.skip("copies over SkyPilot's ssh are not proven on a real cluster yet")
     config = await asyncio.to_thread(tiny_job, tmp_path, place, python, max_steps=60)
     job_id = await submit(session, place, config)
     ended = await reached(session, job_id, lambda status: status["is_done"])
@@ -417,17 +395,70 @@ async def test_results_on_the_cluster_are_listed_and_copied_with_equal_checksums
     end = await reached(session, copy["job_id"], lambda status: status["is_done"])
     print(end["message"])
     assert (end["state"], end["progress"]["percent"]) == ("succeeded", 100.0), end
+    await sees_the_training(session, job_id)
+    if place.cloud == "slurm":
+        usage = (await session.call("get_job_status", job_id=job_id))["usage"]
+        print(usage)
+        assert usage["ram_peak_bytes"] > 100_000_000
+        assert usage["cpu_seconds"] > 1
+        assert (usage["start"], usage["gpus"]) == (None, [])
     theirs = await asyncio.to_thread(digests, Path(found["folders"][0]) / "runs")
     ours = await asyncio.to_thread(digests, tmp_path / "copy" / "runs")
     assert ours == theirs
     assert len(ours) > 20
 
 
+async def sees_the_training(session: Session, job_id: str) -> None:
+    """Check the curves and the health of a training on a cluster, of 60 steps."""
+    result = await session.client.call_tool("get_job_metrics", {"job_ids": [job_id]})
+    assert not result.is_error, result.content
+    assert [part.type for part in result.content] == ["text", "image"]
+    assert result.structured_content is not None
+    (of_job,) = result.structured_content["jobs"]
+    print(result.structured_content["summary"])
+    keys = {one["key"]: one for one in of_job["keys"]}
+    assert {"loss", "eval_loss", "learning_rate", "grad_norm"} <= set(keys)
+    assert keys["loss"]["last"]["step"] == 60
+    assert keys["loss"]["last"]["value"] < keys["loss"]["first"]["value"]
+    diagnosis = await session.call("diagnose_job", job_id=job_id)
+    assert (diagnosis["health"], diagnosis["findings"]) == ("ok", [])
+
+
+FAILING: Final = """\
+for step in $(seq 1 30); do echo "{'loss': 2.$((90 - step)), 'step': $step}"; done
+echo "{'loss': nan, 'step': 31}"
+cat >&2 <<'TEXT'
+Traceback (most recent call last):
+  File "train.py", line 7, in <module>
+    trainer.train()
+torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity \
+of 79.15 GiB of which 1.10 GiB is free.
+TEXT
+exit 1
+"""
+
+
+async def test_a_training_that_fails_on_the_cluster_is_diagnosed(
+    session: Session, place: Place, tmp_path: Path
+) -> None:
+    config = write_job(tmp_path, place, FAILING)
+    job_id = (await asked(session, place, config, dry_run=False))["job_id"]
+    ended = await reached(session, job_id, lambda status: status["is_done"])
+    assert (ended["state"], ended["termination_reason"]) == ("failed", "out_of_memory"), ended
+    metrics = await session.call("get_job_metrics", job_ids=[job_id], image=False)
+    loss = next(one for one in metrics["jobs"][0]["keys"] if one["key"] == "loss")
+    print(loss)
+    assert loss["last"] == {"step": 31, "value": "nan"}
+    diagnosis = await session.call("diagnose_job", job_id=job_id)
+    print(diagnosis)
+    assert diagnosis["health"] == "bad"
+    assert {one["kind"] for one in diagnosis["findings"]} >= {"out_of_memory"}
+    assert "2.00 GiB" in json.dumps(diagnosis["findings"])
+
+
 async def test_a_copy_that_is_killed_halfway_goes_on_where_it_stopped(
     session: Session, place: Place, tmp_path: Path
 ) -> None:
-    if place.cloud != "slurm":
-        pytest.skip("copies over SkyPilot's ssh are not proven on a real cluster yet")
     config = write_job(tmp_path, place, f"mkdir out; head -c {BIG} /dev/urandom >out/big.bin")
     submitted = await asked(session, place, config, dry_run=False)
     job_id = submitted["job_id"]
@@ -460,6 +491,74 @@ async def test_a_copy_that_is_killed_halfway_goes_on_where_it_stopped(
     found = await answered(session, "get_job_results", job_id=job_id)
     theirs = await asyncio.to_thread(digests, Path(found["folders"][0]) / "out")
     assert await asyncio.to_thread(digests, into / "out") == theirs
+
+
+async def test_the_log_of_a_launch_is_shown_while_it_lasts_and_when_it_fails(
+    session: Session, place: Place, tmp_path: Path
+) -> None:
+    if place.cloud == "slurm":
+        pytest.skip("sbatch has no log")
+    config = write_job(tmp_path, place, "echo began")
+    elsewhere = replace(place, cluster=f"other{os.getpid()}")
+    begun = (await asked(session, elsewhere, config, dry_run=False))["job_id"]
+
+    async def shows_the_launch() -> bool:
+        page = await session.call("get_job_logs", job_id=begun)
+        return "Launching" in page["logs"]
+
+    await eventually(shows_the_launch, timeout=PATIENCE_SECONDS, interval=0.5)
+    status = await session.call("get_job_status", job_id=begun)
+    print(status["state"], (await session.call("get_job_logs", job_id=begun))["logs"])
+    assert status["state"] == "launching"
+    await reached(session, begun, lambda status: status["is_done"])
+    page = await session.call("get_job_logs", job_id=begun)
+    assert page["logs"].splitlines()[-1] == "began"
+    job = yaml.safe_load(config.read_text())
+    job["resources"]["cpus"] = "512"
+    config.write_text(yaml.safe_dump(job))
+    nowhere = replace(place, cluster=f"never{os.getpid()}")
+    failing = (await asked(session, nowhere, config, dry_run=False))["job_id"]
+    ended = await reached(session, failing, lambda status: status["is_done"])
+    print(ended["message"])
+    assert (ended["state"], ended["termination_reason"]) == ("failed", "launch_failed")
+    page = await session.call("get_job_logs", job_id=failing)
+    print(page)
+    assert page["logs"].strip()
+    print(await session.call("diagnose_job", job_id=failing))
+
+
+async def test_a_cluster_is_taken_down_and_seen_to_be_gone(
+    session: Session, place: Place, tmp_path: Path
+) -> None:
+    if place.cloud == "slurm":
+        pytest.skip("a Slurm cluster is not ours to take down")
+    named = {"cloud": place.cloud, "cluster_name": place.cluster}
+    listed = await session.call("list_clusters", cloud=place.cloud)
+    assert place.cluster in [cluster["cluster_name"] for cluster in listed["clusters"]]
+    config = write_job(tmp_path, place, "mkdir out; echo kept >out/file")
+    submitted = await asked(session, place, config, dry_run=False)
+    job_id, name = submitted["job_id"], submitted["name"]
+    await reached(session, job_id, lambda status: status["is_done"])
+    preview = await session.call("down_cluster", **named)
+    print(preview["summary"])
+    assert "IRREVERSIBLE" in preview["summary"]
+    assert f"{name} (succeeded)" in preview["summary"]
+    copy = await session.call("collect_results", job_id=job_id, into=str(tmp_path / "copy"))
+    end = await reached(session, copy["job_id"], lambda status: status["is_done"])
+    assert end["state"] == "succeeded", end
+    assert (tmp_path / "copy" / "out" / "file").read_text() == "kept\n"
+    preview = await session.call("down_cluster", **named)
+    assert f"{name} (" not in preview["summary"]
+
+    async def gone() -> bool:
+        given = {**named, "confirm": True, "user_confirmation": "DOWN"}
+        result = await session.client.call_tool("down_cluster", given)
+        listed = await session.call("list_clusters", cloud=place.cloud)
+        names = [cluster["cluster_name"] for cluster in listed["clusters"]]
+        print(result.content, names)
+        return place.cluster not in names
+
+    await eventually(gone, timeout=PATIENCE_SECONDS, interval=2)
 
 
 def _copies(process: psutil.Process, into: Path) -> bool:
