@@ -11,6 +11,7 @@ from flows.core import names
 from flows.core.run_labels import RunLabels
 from flows.core.states import JobState, TerminationReason
 from mcp_server.prefect_api.gateway import PrefectGateway
+from mcp_server.services.jobs.service import JobService
 from mcp_server.services.results.collecting import CollectService
 from mcp_server.services.results.reading import ResultsService
 from tests.flows.bench import PATIENCE_SECONDS, Bench, Running
@@ -32,6 +33,7 @@ SPARSE_BYTES = 200 * 2**30
 class Results(NamedTuple):
     reading: ResultsService
     collecting: CollectService
+    jobs: JobService
 
 
 @pytest.fixture
@@ -51,6 +53,7 @@ async def results(bench: Bench, cold_stack: Stack) -> AsyncGenerator[Results]:
     yield Results(
         ResultsService(gateway, snapshots_dir=bench.folder, home=bench.folder),
         CollectService(gateway, snapshots_dir=bench.folder),
+        JobService(gateway, snapshots_dir=bench.folder, records_dir=bench.settings.records_dir),
     )
     await gateway.aclose()
     for deployment in deployments:
@@ -123,3 +126,27 @@ async def test_a_copy_goes_on_after_its_worker_died_and_ends_cancelled_on_reques
             TerminationReason.USER_CANCELLED,
             "Cancelled on request. The same call goes on where this copy stopped.",
         )
+
+
+async def test_a_copy_that_failed_goes_on_when_it_is_retried(
+    bench: Bench, results: Results, tmp_path: Path
+) -> None:
+    async with bench.worker():
+        job_id = await ended_job(bench, tmp_path / "out")
+    for name in ("a.txt", "b.txt"):
+        write(tmp_path / "out" / name)
+    copy = await results.collecting.collect(str(job_id), str(tmp_path / "copy"))
+    staged = tmp_path / "copy" / ".oumi-flows" / str(job_id) / "out" / "a.txt"
+    theirs = write(tmp_path / "copy" / "out" / "b.txt", "another")
+    async with bench.worker():
+        state, reason, text = await bench.ending(UUID(copy.job_id))
+        assert (state, reason) == (JobState.FAILED, TerminationReason.INVALID_CONFIG)
+        assert text.startswith(f"CONFLICT: {theirs} exists and differs")
+        theirs.unlink()
+        write(staged, (tmp_path / "out" / "a.txt").read_text()[:2])
+        again = await results.jobs.retry(copy.job_id)
+        assert (again.job_id, again.attempt) == (copy.job_id, 2)
+        await bench.reaches(UUID(copy.job_id), JobState.SUCCEEDED)
+    assert digests(tmp_path / "copy" / "out") == digests(tmp_path / "out")
+    status = await results.jobs.status(copy.job_id)
+    assert (status.attempt, status.progress.percent) == (2, 100.0)
