@@ -44,7 +44,9 @@ class PruneService:
                 "keep_days is 0, which keeps ended jobs for ever",
                 "Say which ones to remove, such as those older than 30d",
             )
-        ended_before = read_since(older_than, now) or now - timedelta(days=self._keep_days)
+        ended_before = read_since(older_than, now, name="older_than") or now - timedelta(
+            days=self._keep_days
+        )
         if ended_before > now:
             raise InvalidArgument(f"{older_than!r} lies ahead", "Give a time in the past, or 30d")
         return await self._calls.call(

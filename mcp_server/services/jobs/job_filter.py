@@ -173,7 +173,7 @@ def _check_status(status: str) -> None:
         raise InvalidArgument(f"there is no status {status!r}", f"Use one of {', '.join(known)}")
 
 
-def read_since(text: str, now: datetime) -> datetime | None:
+def read_since(text: str, now: datetime, *, name: str = "since") -> datetime | None:
     """Read a time or a length of time; None: `text` is empty.
 
     Raises:
@@ -188,7 +188,7 @@ def read_since(text: str, now: datetime) -> datetime | None:
         at = datetime.fromisoformat(text)
     except (ValueError, OverflowError) as error:
         raise InvalidArgument(
-            f"{text[:40]!r} is no time",
+            f"{name} {text[:40]!r} is no time",
             "Give an ISO time such as 2026-11-30T12:00:00Z, or how long ago: 30m, 2h, 3d, 1w",
         ) from error
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)

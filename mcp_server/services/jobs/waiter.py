@@ -168,7 +168,9 @@ class JobWaiter:
             part
             for run in runs
             if run.has_parts
-            for part in await self._gateway.filter_runs(RunFilter(parent_id=run.id), limit=MAX_PAGE)
+            for part in await self._gateway.filter_runs(
+                RunFilter(parent_ids=(run.id,)), limit=MAX_PAGE
+            )
         ]
         await news.look([*runs, *parts])
         if health:
