@@ -164,14 +164,12 @@ class JobWaiter:
         self, news: NewsReader, runs: Sequence[FlowRun], *, health: bool = True
     ) -> None:
         """Collect the events of runs, and of the parts of pipelines and sweeps."""
-        parts = [
-            part
-            for run in runs
-            if run.has_parts
-            for part in await self._gateway.filter_runs(
-                RunFilter(parent_ids=(run.id,)), limit=MAX_PAGE
-            )
-        ]
+        wholes = tuple(run.id for run in runs if run.has_parts)
+        parts = (
+            await self._gateway.filter_runs(RunFilter(parent_ids=wholes), limit=MAX_PAGE)
+            if wholes
+            else []
+        )
         await news.look([*runs, *parts])
         if health:
             await news.look_at_health([*runs, *parts])
