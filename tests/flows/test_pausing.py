@@ -117,11 +117,10 @@ async def test_the_last_of_many_presses_counts(bench: Bench) -> None:
         job_id, job = await begin(bench)
         for _ in range(4):
             await press_pause(bench.client, job_id)
-            await press_resume(bench.client, job_id)
+            # One that comes with the worker's own write of the state may find it running.
+            await press_resume(bench.client, job_id, expects=("ACCEPT", "ABORT"))
         await shows(bench, job_id, "Running")
         await frozen(job, paused=False)
-        await press_pause(bench.client, job_id)
-        await press_resume(bench.client, job_id)
         await press_pause(bench.client, job_id)
         await shows(bench, job_id, "Paused", says="frozen")
         await frozen(job)
