@@ -81,6 +81,7 @@ class FixedEngine:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     ui_url: str | None = None
     is_served: bool = True
+    embedded: bool = False
 
     async def connection(self) -> "FixedEngine":
         return self
