@@ -113,7 +113,11 @@ def started(tmp_path: Path) -> Iterator[Callable[[Mapping[str, str]], RawServer]
 @pytest.fixture
 def cold(tmp_path: Path) -> Iterator[dict[str, str]]:
     """An environment whose engine was never started; stopped afterwards."""
-    env = {**os.environ, "OUMI_FLOWS_HOME": str(tmp_path / "home")}
+    env = {
+        **os.environ,
+        "OUMI_FLOWS_HOME": str(tmp_path / "home"),
+        "OUMI_FLOWS_ENGINE_TIMEOUT_SECONDS": "180",
+    }
     yield env
     subprocess.run([str(OUMI_FLOWS), "down"], env=env, capture_output=True, timeout=60, check=True)
 
