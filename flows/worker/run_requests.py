@@ -58,7 +58,7 @@ class RunRequests:
                 await self.take_back(run)
 
     async def take_back(self, run: FlowRun) -> FlowRun:
-        """Put a paused run that cannot be paused back in its state; return it as it is then."""
+        """Put a paused run that cannot be paused back in its state; return the changed run."""
         why = why_not(run)
         if why is None or run.state is None:
             return run

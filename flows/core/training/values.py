@@ -38,7 +38,7 @@ class MetricSummary(Value):
 
 
 def has_wide_range(summaries: Iterable[MetricSummary]) -> bool:
-    """Whether values of a metric can be told apart on a logarithmic scale alone."""
+    """Whether only a logarithmic scale shows the differences between values of a metric."""
     ends = [(one.min.value, one.max.value) for one in summaries if one.min and one.max]
     least = min((low for low, _ in ends), default=0.0)
     greatest = max((high for _, high in ends), default=0.0)

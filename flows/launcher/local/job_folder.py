@@ -2,17 +2,17 @@
 
 Files, all private to their owner:
 
-=============  ============================================================================
+=============  ===================================================================================
 ``spec.json``  the request; never changes
 ``run.sh``     the bash script: setup part, then run part
 ``log.txt``    standard output and error of the job
 ``lock``       locked by the job's supervisor for as long as it lives
 ``phase``      one letter, written by the script: ``S`` in the setup part, ``R`` in the run part
 ``cancel``     blank, or the grace in seconds of the shortest cancel request
-``pause``      two letters: ``P`` while the job is to be frozen, and ``P`` while it is
+``pause``      two letters: ``P`` while a pause is requested, and ``P`` while the job is frozen
 ``process``    appears before the job's first process runs: who supervises, who leads
 ``exit.json``  appears once, when the job has ended and none of its processes is left
-=============  ============================================================================
+=============  ===================================================================================
 
 A training into which the progress hook was loaded adds ``marks_checkpoints``.
 
@@ -190,7 +190,7 @@ class JobFolder:
         self._write_pause(0, paused=paused)
 
     def pause_request(self) -> bool | None:
-        """Whether the job is to be frozen; None: neither that nor the contrary was requested."""
+        """Whether a pause is requested; None: neither a pause nor its end was ever requested."""
         return self._read_pause(0)
 
     def record_pause(self, *, paused: bool) -> None:

@@ -208,7 +208,7 @@ class LocalStore:
         Args:
             cluster: The job's cluster.
             job_id: The job.
-            paused: Whether it is to be frozen.
+            paused: True: freeze it; False: let it go on.
             wait_seconds: How long to wait for that before answering.
 
         Raises:

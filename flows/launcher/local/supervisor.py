@@ -135,7 +135,7 @@ class Supervisor:
         return []
 
     def _is_held(self) -> bool:
-        """Whether the job must not start, as it is paused."""
+        """Whether a pause keeps the job from starting."""
         is_held = bool(self._folder.pause_request())
         if is_held:
             self._queue.leave()

@@ -127,7 +127,7 @@ class JobWaiter:
         Args:
             wanted: What to wait for.
             timeout_seconds: How long to wait at most.
-            on_news: Told about each change.
+            on_news: Called with each change.
 
         Raises:
             JobNotFound: There is no such job.
