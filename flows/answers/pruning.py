@@ -10,28 +10,24 @@ from prefect import flow
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
-    FlowRunFilterEndTime,
     FlowRunFilterParentTaskRunId,
     FlowRunFilterState,
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.client.schemas.responses import DeploymentResponse
 
 from flows.answers.answering import answering
 from flows.core import names
 from flows.core.models import Pruned
 from flows.core.old_files import OldFiles, delete_files, find_old_files
-from flows.core.prefect_states import TERMINAL_TYPES
 from flows.core.private_envs import find_references
 from flows.core.settings import Settings
-from flows.job.prefect_calls import PAGE, read_all_runs
+from flows.job.prefect_calls import ENDED, filter_ended, read_all_runs, read_pages
 from flows.job.runtime import current_runtime
 
-_ENDED: Final = [StateType(name) for name in sorted(TERMINAL_TYPES)]
 _BULK_DELETE: Any = "/flow_runs/bulk_delete"
-_LIVE: Final = [kind for kind in StateType if kind not in _ENDED]
+_LIVE: Final = [kind for kind in StateType if kind not in ENDED]
 
 
 @flow(
@@ -87,7 +83,7 @@ async def find_files(
 ) -> list[OldFiles]:
     """Find the files of jobs that ended before a time; none of a job that has not ended."""
     live = await _live_runs(client)
-    deployments = await _read_deployments(client)
+    deployments = await read_pages(client.read_deployments)  # schedules are some
     texts = [json.dumps(owner.parameters, default=str) for owner in (*live, *deployments)]
     return await asyncio.to_thread(
         find_old_files,
@@ -96,16 +92,6 @@ async def find_files(
         live={run.id.hex for run in live},
         used_envs=set[str]().union(*map(find_references, texts)),
     )
-
-
-async def _read_deployments(client: PrefectClient) -> list[DeploymentResponse]:
-    """Read all deployments, as schedules are some."""
-    found: list[DeploymentResponse] = []
-    while True:
-        page = await client.read_deployments(limit=PAGE, offset=len(found))
-        found += page
-        if len(page) < PAGE:
-            return found
 
 
 async def _live_runs(client: PrefectClient) -> list[FlowRun]:
@@ -118,12 +104,8 @@ async def _live_runs(client: PrefectClient) -> list[FlowRun]:
 
 def _old_runs(tags: list[str], ended_before: datetime) -> FlowRunFilter:
     """Runs that ended before a time, and no parts of a whole: they are let go by their whole."""
-    return FlowRunFilter(
-        tags=FlowRunFilterTags(any_=tags),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_ENDED)),
-        end_time=FlowRunFilterEndTime.model_validate({"before_": ended_before}),
-        parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=True),
-    )
+    wholes = FlowRunFilterParentTaskRunId(is_null_=True)
+    return filter_ended(tags, ended_before).model_copy(update={"parent_task_run_id": wholes})
 
 
 async def _delete_runs(client: PrefectClient, ended_before: datetime) -> None:

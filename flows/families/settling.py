@@ -15,13 +15,11 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelling
 
-from flows.core.prefect_states import TERMINAL_TYPES
 from flows.core.run_labels import RunLabels
-from flows.job.prefect_calls import read_all_runs
+from flows.job.prefect_calls import ENDED, read_all_runs
 from flows.job.rejoining import go_on, was_retried
 
 _LIVE: Final = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED]
-_ENDED: Final = [StateType(name) for name in sorted(TERMINAL_TYPES)]
 
 
 async def settle_parts(client: PrefectClient, *, pool: str) -> None:
@@ -67,6 +65,6 @@ async def _read_ended(client: PrefectClient, ids: Iterable[UUID]) -> list[FlowRu
         client,
         flow_run_filter=FlowRunFilter(
             id=FlowRunFilterId(any_=list(ids)),
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_ENDED)),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=ENDED)),
         ),
     )

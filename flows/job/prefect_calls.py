@@ -9,13 +9,23 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
 
-from flows.core.prefect_states import job_state
+from flows.core.prefect_states import TERMINAL_TYPES, job_state
 from flows.core.states import JobState
 
 PAGE: Final = 200
 """Most flow runs the API returns at once (prefect 3.8)."""
+
+ENDED: Final = [StateType(name) for name in sorted(TERMINAL_TYPES)]
+"""The types of the states of runs that have ended."""
 
 _TOO_MANY: Final = 429
 _FIRST_PAUSE_SECONDS: Final = 0.2
@@ -44,13 +54,29 @@ def retried_at(history: "Iterable[State[Any]]") -> datetime | None:
 async def read_all_runs(
     client: PrefectClient, *, page: int = PAGE, **filters: Any
 ) -> list[FlowRun]:
-    """Read all runs that match, page by page; `filters` as in `PrefectClient.read_flow_runs`."""
-    found: list[FlowRun] = []
+    """Read all runs that match; `filters` as in `PrefectClient.read_flow_runs`."""
+    return await read_pages(client.read_flow_runs, page=page, **filters)
+
+
+async def read_pages(
+    read: Callable[..., Awaitable[list[T]]], *, page: int = PAGE, **filters: Any
+) -> list[T]:
+    """Read all that a method of Prefect's client lists, page by page."""
+    found: list[T] = []
     while True:
-        runs = await client.read_flow_runs(**filters, limit=page, offset=len(found))
-        found += runs
-        if len(runs) < page:
+        some = await read(**filters, limit=page, offset=len(found))
+        found += some
+        if len(some) < page:
             return found
+
+
+def filter_ended(tags: list[str], before: datetime) -> FlowRunFilter:
+    """Make a filter of the runs with one of some tags that ended before a time."""
+    return FlowRunFilter(
+        tags=FlowRunFilterTags(any_=tags),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=ENDED)),
+        end_time=FlowRunFilterEndTime.model_validate({"before_": before}),
+    )
 
 
 async def create_artifact(client: PrefectClient, artifact: ArtifactCreate) -> UUID:

@@ -10,11 +10,9 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
-    FlowRunFilterEndTime,
     FlowRunFilterId,
     FlowRunFilterState,
     FlowRunFilterStateType,
-    FlowRunFilterTags,
     WorkPoolFilter,
     WorkPoolFilterName,
 )
@@ -23,10 +21,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Scheduled
 
 from flows.core import names
-from flows.core.prefect_states import TERMINAL_TYPES
 from flows.core.run_labels import RunLabels
 from flows.job.intervals import USUAL, Intervals
-from flows.job.prefect_calls import PAGE, read_all_runs
+from flows.job.prefect_calls import ENDED, PAGE, filter_ended, read_all_runs
 from flows.worker.ownership import Owner
 
 LATE = "Late"
@@ -40,7 +37,7 @@ _ASKING = [
     StateType.CANCELLING,
     StateType.PAUSED,
     StateType.SCHEDULED,  # a suspended run that was resumed
-    *(StateType(name) for name in sorted(TERMINAL_TYPES)),
+    *ENDED,
 ]
 # A paused run is one of them: its job has not ended and must be watched.
 _EXECUTING = [StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
@@ -138,11 +135,7 @@ class PoolRuns:
         Prefect's own vacuum deletes by age alone, and would take jobs as well (prefect 3.9).
         """
         before = datetime.now(UTC) - timedelta(seconds=self._intervals.answers_kept)
-        wanted = FlowRunFilter(
-            tags=FlowRunFilterTags(all_=[names.CALL_TAG]),
-            state=_in_state([StateType(name) for name in sorted(TERMINAL_TYPES)]),
-            end_time=FlowRunFilterEndTime.model_validate({"before_": before}),
-        )
+        wanted = filter_ended([names.CALL_TAG], before)
         pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._pool]))
         old = await self._client.read_flow_runs(
             flow_run_filter=wanted, work_pool_filter=pool, limit=self._page
