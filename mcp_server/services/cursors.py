@@ -1,9 +1,9 @@
-"""Opaque cursors of a list of jobs, which stay valid while newer jobs are added."""
+"""Opaque cursors; those of a list of jobs stay valid while newer jobs are added."""
 
 import base64
 import json
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flows.core.errors import InvalidArgument
 from mcp_server.prefect_api.models import FlowRun
@@ -27,6 +27,22 @@ def place_after(page: list[FlowRun], place: ListPlace | None) -> ListPlace:
     return ListPlace(before, tuple(seen))
 
 
+def encode(parts: object) -> str:
+    """Encode a cursor from values of JSON."""
+    text = json.dumps(parts, separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def decode(cursor: str) -> Any:
+    """Decode the values of a cursor.
+
+    Raises:
+        ValueError: It is none.
+    """
+    padded = cursor + "=" * (-len(cursor) % 4)
+    return json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+
+
 def encode_list(place: ListPlace, kept: str) -> str:
     """Encode the cursor of a list.
 
@@ -34,8 +50,7 @@ def encode_list(place: ListPlace, kept: str) -> str:
         place: Where the page ended.
         kept: What the next call needs besides, such as the filter of the list.
     """
-    text = json.dumps([place.before.isoformat(), place.seen, kept], separators=(",", ":"))
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return encode([place.before.isoformat(), place.seen, kept])
 
 
 def decode_list(cursor: str | None) -> tuple[ListPlace | None, str | None]:
@@ -47,8 +62,7 @@ def decode_list(cursor: str | None) -> tuple[ListPlace | None, str | None]:
     if not cursor:
         return None, None
     try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        before, seen, kept = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        before, seen, kept = decode(cursor)
         place = ListPlace(datetime.fromisoformat(before), tuple(str(item) for item in seen))
         return place, str(kept)
     except (ValueError, TypeError) as error:

@@ -26,10 +26,8 @@ from flows.core.states import JobState
 from mcp_server.prefect_api.gateway import MAX_PAGE, PrefectGateway
 from mcp_server.prefect_api.models import FlowRun
 from mcp_server.services.direct_questions import DirectQuestions
+from mcp_server.services.polls import Polls
 
-_POLL_SECONDS: Final = 0.1
-_LONGEST_POLL_SECONDS: Final = 0.5
-_POLL_GROWTH: Final = 1.2
 _TAKEN_UP_SECONDS: Final = 2.5
 """How long a running worker may take to begin."""
 _LOADED_SECONDS: Final = 25.0
@@ -212,7 +210,7 @@ class WorkerCalls:
         begun = time.monotonic()
         deadline = begun + timeout_seconds
         taken_up_by = begun + min(timeout_seconds, _TAKEN_UP_SECONDS)
-        interval = _POLL_SECONDS
+        polls = Polls(first=0.1, longest=0.5, growth=1.2)
         while not run.state.job_state.is_terminal:
             now = time.monotonic()
             if not run.run_count and now >= taken_up_by:
@@ -223,8 +221,7 @@ class WorkerCalls:
             if now >= deadline:
                 return run
             until = deadline if run.run_count else min(deadline, taken_up_by)
-            await anyio.sleep(max(0.0, min(interval, until - now)))
-            interval = min(interval * _POLL_GROWTH, _LONGEST_POLL_SECONDS)
+            await polls.pause(at_most=until - now)
             run = await self._gateway.read_run(run.id)
         return run
 

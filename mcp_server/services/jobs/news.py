@@ -4,8 +4,7 @@ States are read from Prefect's history of each run that has changed, which has e
 A cursor acknowledges the events of the answer that gave it; without one all are new.
 """
 
-import base64
-import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,10 +19,13 @@ from flows.core.prefect_states import read_message
 from flows.core.states import JobState
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import FlowRun, RunState
+from mcp_server.services import cursors
 
 MOST_EVENTS: Final = 50
 _SHORT: Final = 12
 """Digits of an id in a cursor, of 32."""
+_HEALTH_SECONDS: Final = 5.0
+"""How often Prefect's events of health are read."""
 _LATE: Final = timedelta(seconds=60)
 """How late an event of Prefect may become readable: it writes them in batches."""
 _RUN: Final = "prefect.flow-run."
@@ -84,10 +86,7 @@ class Place:
         if not cursor:
             return cls()
         try:
-            padded = cursor + "=" * (-len(cursor) % 4)
-            states, health, since, met = json.loads(
-                base64.b64decode(padded, altchars=b"-_", validate=True)
-            )
+            states, health, since, met = cursors.decode(cursor)
             known = {str(key): int(value) for key, value in states.items()}
             return cls(known, set(map(str, health)), float(since), set(map(str, met)))
         except (ValueError, TypeError, AttributeError) as error:
@@ -99,8 +98,7 @@ class Place:
     def write(self) -> str:
         """Write the cursor."""
         parts = [self.states, sorted(self.health), self.health_since, sorted(self.met)]
-        text = json.dumps(parts, separators=(",", ":"))
-        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+        return cursors.encode(parts)
 
     def knows(self, run: FlowRun) -> bool:
         """Whether the present state of a run is known."""
@@ -119,9 +117,16 @@ class NewsReader:
         self._gateway = gateway
         self.place = place
         self.events: list[JobEvent] = []
+        self._health_at = 0.0
 
     async def look(self, runs: Sequence[FlowRun]) -> None:
-        """Add the changes of state of runs that were just read."""
+        """Add what happened to runs that were just read; their health is read now and then."""
+        await self._add_changed_states(runs)
+        if time.monotonic() >= self._health_at:
+            await self._add_health(runs)
+            self._health_at = time.monotonic() + _HEALTH_SECONDS
+
+    async def _add_changed_states(self, runs: Sequence[FlowRun]) -> None:
         for run in runs:
             if self.place.knows(run) or len(self.events) >= MOST_EVENTS:
                 continue
@@ -129,8 +134,7 @@ class NewsReader:
             history = await self._gateway.read_states(run.id)
             self._add(run, [state for state in history if _instant(state.timestamp) > known])
 
-    async def look_at_health(self, runs: Sequence[FlowRun]) -> None:
-        """Add the changes of health of runs."""
+    async def _add_health(self, runs: Sequence[FlowRun]) -> None:
         names = {f"{_RUN}{run.id}": run for run in runs}
         since = datetime.fromtimestamp(self.place.health_since, UTC)
         body = {

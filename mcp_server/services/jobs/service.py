@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
 from uuid import uuid4
 
 import anyio
@@ -50,10 +49,7 @@ from mcp_server.services.jobs.submitting import (
     with_notes,
 )
 from mcp_server.services.jobs.waiting import why_waiting
-
-_POLL_SECONDS: Final = 0.2
-_LONGEST_POLL_SECONDS: Final = 1.0
-_POLL_GROWTH: Final = 1.3
+from mcp_server.services.polls import Polls
 
 OnChange = Callable[[JobStatus], Awaitable[None]]
 
@@ -190,7 +186,7 @@ class JobService:
         """
         deadline = time.monotonic() + timeout_seconds
         status = await self.status(reference)
-        interval = _POLL_SECONDS
+        polls = Polls()
         reported: JobStatus | None = None
         while True:
             if on_change and (reported is None or _news(status) != _news(reported)):
@@ -199,8 +195,7 @@ class JobService:
             left = deadline - time.monotonic()
             if is_reached(status.state, until) or left <= 0:
                 return status
-            await anyio.sleep(min(interval, left))
-            interval = min(interval * _POLL_GROWTH, _LONGEST_POLL_SECONDS)
+            await polls.pause(at_most=left)
             status = await self.observe(await self._gateway.read_run(status.job_id))
 
     async def logs(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-import anyio
 from pydantic import Field
 
 from flows.core.errors import InvalidArgument
@@ -18,11 +17,9 @@ from mcp_server.services.jobs.finding import find_job
 from mcp_server.services.jobs.news import JobEvent, NewsReader, Place, short_id
 from mcp_server.services.jobs.service import JobService, Until, is_reached
 from mcp_server.services.jobs.wait_conditions import WaitCondition
+from mcp_server.services.polls import Polls
 from mcp_server.services.training.metrics import MetricsQuery, MetricsService
 
-_POLL_SECONDS: Final = 0.2
-_LONGEST_POLL_SECONDS: Final = 1.0
-_POLL_GROWTH: Final = 1.3
 _METRICS_SECONDS: Final = 10.0
 """How often the worker is asked for the metrics of a job."""
 _NAMED: Final = 5
@@ -137,32 +134,31 @@ class JobWaiter:
             raise InvalidArgument("no job is named", "Give job_id or job_ids")
         place = Place.read(wanted.cursor)
         wait = _Wait(self._jobs, self._metrics, wanted, place)
-        runs = [await self.find(reference) for reference in wanted.references]
-        ids = tuple({run.id: None for run in runs})
-        news = NewsReader(self._gateway, place)
-        deadline, interval = time.monotonic() + timeout_seconds, _POLL_SECONDS
+        found = [await self.find(reference) for reference in wanted.references]
+        runs = list({run.id: run for run in found}.values())
+        news, polls = NewsReader(self._gateway, place), Polls()
+        deadline = time.monotonic() + timeout_seconds
         while True:
-            runs = await self._read(ids)
             there = await wait.find_there(runs)
             before = len(news.events)
-            await self._look(news, runs, health=before == 0)
+            await self._look(news, runs)
             for event in news.events[before:]:
                 await on_news(event.text, len(there), len(runs))
             left = deadline - time.monotonic()
             if wait.is_over(runs, there) or left <= 0:
                 break
-            await anyio.sleep(min(interval, left))
-            interval = min(interval * _POLL_GROWTH, _LONGEST_POLL_SECONDS)
+            await polls.pause(at_most=left)
+            runs = await self._read_again(runs)
         return await self._answer(runs, there, news, wait)
 
-    async def _read(self, ids: tuple[str, ...]) -> list[FlowRun]:
+    async def _read_again(self, runs: Sequence[FlowRun]) -> list[FlowRun]:
+        """Read runs again with one query; one that is not in the answer is asked for by itself."""
+        ids = tuple(run.id for run in runs)
         found = await self._gateway.filter_runs(RunFilter(ids=ids), limit=MAX_PAGE)
         known = {run.id: run for run in found}
-        return [known[run_id] for run_id in ids if run_id in known]
+        return [known.get(run_id) or await self._gateway.read_run(run_id) for run_id in ids]
 
-    async def _look(
-        self, news: NewsReader, runs: Sequence[FlowRun], *, health: bool = True
-    ) -> None:
+    async def _look(self, news: NewsReader, runs: Sequence[FlowRun]) -> None:
         """Collect the events of runs, and of the parts of pipelines and sweeps."""
         wholes = tuple(run.id for run in runs if run.has_parts)
         parts = (
@@ -171,8 +167,6 @@ class JobWaiter:
             else []
         )
         await news.look([*runs, *parts])
-        if health:
-            await news.look_at_health([*runs, *parts])
 
     async def _answer(
         self, runs: Sequence[FlowRun], there: Collection[str], news: NewsReader, wait: "_Wait"
