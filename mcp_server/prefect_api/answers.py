@@ -89,6 +89,14 @@ def is_json(answer: httpx2.Response) -> bool:
     return answer.headers.get("content-type", "").startswith("application/json")
 
 
+def no_answer(api_url: str, error: Exception | None) -> EngineUnavailable:
+    """Describe a server that did not answer."""
+    return EngineUnavailable(
+        f"The Prefect server at {api_url} did not answer ({type(error).__name__})",
+        "Run `oumi-flows doctor`",
+    )
+
+
 def no_prefect(path: str, reason: str) -> EngineUnavailable:
     """Make the error for an answer that no Prefect server gives."""
     return EngineUnavailable(

@@ -21,11 +21,13 @@ from mcp_server.prefect_api.answers import (
     checked_answer,
     expect,
     is_json,
+    no_answer,
     no_deployment,
     no_prefect,
     read_answer,
 )
 from mcp_server.prefect_api.connections import EngineConnection, EngineSource
+from mcp_server.prefect_api.late_calls import LateCalls
 from mcp_server.prefect_api.models import (
     Artifact,
     FlowRun,
@@ -87,7 +89,7 @@ class PrefectGateway:
         self._timeout_seconds = timeout_seconds
         self._transport = transport
         self._deployments: dict[tuple[str, str], str] = {}
-        self._naming: set[asyncio.Task[None]] = set()
+        self._naming = LateCalls()
 
     # Both are made at the first call: reading the system's certificates takes about 20 ms, which
     # would delay the handshake of an MCP client.
@@ -118,10 +120,7 @@ class PrefectGateway:
 
     async def aclose(self) -> None:
         """Close the kept-alive connections, once the last runs are named."""
-        if self._naming:
-            _, late = await asyncio.wait(self._naming, timeout=_LAST_NAMES_SECONDS)
-            for naming in late:
-                naming.cancel()
+        await self._naming.finish(_LAST_NAMES_SECONDS)
         for name in ("_direct", "_proxied"):
             if name in self.__dict__:
                 await self.__dict__[name].aclose()
@@ -200,10 +199,7 @@ class PrefectGateway:
             with suppress(OumiFlowsError):
                 expect(await self._call("PATCH", f"/flow_runs/{run_id}", {"name": name}), run_id)
 
-        naming = asyncio.create_task(rename(), name="naming of a run")
-        self._naming.add(naming)
-        naming.add_done_callback(self._naming.discard)
-        await asyncio.wait({naming}, timeout=self._naming_seconds)
+        await self._naming.make(rename(), wait_seconds=self._naming_seconds)
 
     async def read_run(self, run_id: str) -> FlowRun:
         """Read a flow run.
@@ -343,7 +339,7 @@ class PrefectGateway:
                 except httpx2.TransportError as error:
                     lost = lost or not isinstance(error, _NEVER_LEFT)
                     failure = error
-            raise _no_answer(connection, failure) from failure
+            raise no_answer(connection.api_url, failure) from failure
         except EngineUnavailable as error:
             if not lost:
                 raise
@@ -365,12 +361,12 @@ class PrefectGateway:
             if isinstance(error, httpx2.TimeoutException) or not (
                 repeatable or isinstance(error, httpx2.ConnectError)
             ):
-                raise _no_answer(connection, error) from error
+                raise no_answer(connection.api_url, error) from error
         connection = await self.engine.revive()
         try:
             return await self._send(connection, method, path, body)
         except httpx2.TransportError as error:
-            raise _no_answer(connection, error) from error
+            raise no_answer(connection.api_url, error) from error
 
     async def _send(
         self,
@@ -401,10 +397,3 @@ class PrefectGateway:
                 return answer
             await asyncio.sleep(delay)
         raise AssertionError("unreachable")
-
-
-def _no_answer(connection: EngineConnection, error: Exception | None) -> EngineUnavailable:
-    return EngineUnavailable(
-        f"The Prefect server at {connection.api_url} did not answer ({type(error).__name__})",
-        "Run `oumi-flows doctor`",
-    )
