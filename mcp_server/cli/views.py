@@ -290,7 +290,7 @@ def show_engine(status: EngineStatus, output: Output) -> None:
             ("worker log", worker.log_path or "" if worker.pid else ""),
             ("memory", _memory([server.rss_bytes, worker.rss_bytes])),
             ("Prefect UI", status.ui_url or ""),
-            ("first, there", how_to_open(status.ui_url)),
+            ("SSH tunnel", how_to_open(status.ui_url)),
             ("UI log-in", f"the one line in {status.auth_path}" if status.auth_path else ""),
         ]
     )
