@@ -102,11 +102,9 @@ class Engine:
         if self._external is not None:
             self._check_external(self._external)
             return self._external
-        if not after_down and self._files.stopped.exists():
-            raise EngineUnavailable(
-                "The engine was stopped with `oumi-flows down`", "Start it with `oumi-flows up`"
-            )
-        return self._ready() or self._bring_up(report, patient=True)
+        if not after_down:
+            self._refuse_after_down()
+        return self._ready() or self._bring_up(report, patient=True, after_down=after_down)
 
     def up(self, *, wait_for_worker: bool, report: Report = _say_nothing) -> EngineStatus:
         """Start everything that this machine runs; no server if `PREFECT_API_URL` names one.
@@ -118,7 +116,7 @@ class Engine:
         Raises:
             EngineUnavailable: Something could not be started.
         """
-        connection = self._bring_up(report, patient=False)
+        connection = self._bring_up(report, patient=False, after_down=True)
         if wait_for_worker:
             report("Waiting for the worker to load Oumi")
             self._wait_for_worker(connection)
@@ -140,7 +138,7 @@ class Engine:
                 return
             try:
                 if not self._is_up():
-                    self._bring_up(_say_nothing, patient=True)
+                    self._bring_up(_say_nothing, patient=True, after_down=False)
             except EngineUnavailable as error:
                 logger.warning("The engine was not restarted: %s", error)
 
@@ -190,10 +188,19 @@ class Engine:
         except EngineUnavailable:
             return None
 
-    def _bring_up(self, report: Report, *, patient: bool) -> Connection:
+    def _refuse_after_down(self) -> None:
+        if self._files.stopped.exists():
+            raise EngineUnavailable(
+                "The engine was stopped with `oumi-flows down`", "Start it with `oumi-flows up`"
+            )
+
+    def _bring_up(self, report: Report, *, patient: bool, after_down: bool) -> Connection:
         self._files.prepare()
         # The process that holds it may be starting a server, then applying the deployments.
         with self._files.lock(timeout=2 * self._settings.engine_timeout_seconds):
+            if not after_down:
+                # `down` may have held the lock until now.
+                self._refuse_after_down()
             self._files.stopped.unlink(missing_ok=True)
             connection = self._external or self._bring_up_server(report)
             with rest(connection, timeout=self._settings.api_timeout_seconds) as api:

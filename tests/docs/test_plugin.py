@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -31,15 +32,22 @@ def read(path: str) -> Any:
     return json.loads(Path(REPOSITORY, path).read_text())
 
 
-def test_they_are_as_their_published_schemas_say() -> None:
-    files = ["plugin", ".claude-plugin", "server.json"]
-    checked = subprocess.run(
-        [BIN / "skillsaw", "lint", "--strict", *files],
-        cwd=REPOSITORY,
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BIN / "skillsaw", "lint", "--strict", "."],
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_they_are_as_their_published_schemas_say(tmp_path: Path) -> None:
+    # In a folder of their own: the linter reads the whole repository around the files it is given.
+    for name in ("plugin", ".claude-plugin"):
+        shutil.copytree(Path(REPOSITORY, name), tmp_path / name)
+    shutil.copy(Path(REPOSITORY, "server.json"), tmp_path)
+    checked = lint(tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
@@ -48,12 +56,7 @@ def test_a_broken_entry_is_found(tmp_path: Path) -> None:
     entry["description"] = "Far too long. " * 20
     del entry["packages"][0]["transport"]
     (tmp_path / "server.json").write_text(json.dumps(entry))
-    checked = subprocess.run(
-        [BIN / "skillsaw", "lint", "--strict", tmp_path],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    checked = lint(tmp_path)
     assert checked.returncode != 0
     assert "transport" in checked.stdout
 
@@ -89,7 +92,7 @@ def test_the_skill_says_what_the_exit_codes_are() -> None:
 
 
 @pytest.mark.parametrize("of", ["plugin/.mcp.json", "server.json"])
-async def test_the_command_that_they_name_serves_the_tools(of: str) -> None:
+async def test_the_command_that_they_name_serves_the_tools(of: str, tmp_path: Path) -> None:
     if of == "server.json":
         (package,) = read(of)["packages"]
         command = package["identifier"]
@@ -97,8 +100,13 @@ async def test_the_command_that_they_name_serves_the_tools(of: str) -> None:
     else:
         server = read(of)["mcpServers"]["oumi-flows"]
         command, arguments = server["command"], server["args"]
-    env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    path = f"{BIN}:{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "OUMI_FLOWS_HOME": str(tmp_path)}
     parameters = StdioServerParameters(command=str(BIN / command), args=arguments, env=env)
-    async with Client(parameters, read_timeout_seconds=90) as client:
-        tools = await client.list_tools()
+    try:
+        async with Client(parameters, read_timeout_seconds=90) as client:
+            tools = await client.list_tools()
+    finally:
+        # The server starts an engine for each client.
+        Engine(Settings(home=tmp_path), environ=env).down()
     assert [tool.name for tool in tools.tools] == TOOLS

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from mcp import Client, StdioServerParameters
 
+from flows.core.settings import Settings
+from mcp_server.engine import Engine
 from mcp_server.guidance import GUIDES
 from tests.support.stack import REPOSITORY
 
@@ -62,8 +64,12 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def client(installed: Path, tmp_path: Path) -> AsyncGenerator[Client]:
     env = {**os.environ, "OUMI_FLOWS_HOME": str(tmp_path / "home")}
     server = StdioServerParameters(command=str(installed), args=["mcp"], env=env, cwd=str(tmp_path))
-    async with Client(server, read_timeout_seconds=120) as connected:
-        yield connected
+    try:
+        async with Client(server, read_timeout_seconds=120) as connected:
+            yield connected
+    finally:
+        # The server starts an engine for each client.
+        Engine(Settings(home=tmp_path / "home"), environ=env).down()
 
 
 def test_every_file_that_is_no_code_is_in_the_wheel(wheel: Path) -> None:

@@ -319,3 +319,24 @@ def test_an_engine_that_was_stopped_on_purpose_gives_no_reason_from_its_log(
             Worker(files, Settings(home=files.home), {}, kind="oumi", version="1").last_words()
             == ""
         )
+
+
+def test_an_engine_that_is_taken_down_while_a_keeper_waits_for_its_lock_stays_down(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = EngineFiles.lock
+
+    @contextmanager
+    def lock_after_down(files: EngineFiles, *, timeout: float) -> Iterator[None]:
+        with lock(files, timeout=timeout):
+            files.stopped.touch()
+            yield
+
+    monkeypatch.setattr(EngineFiles, "lock", lock_after_down)
+    engine = make_engine(home)
+    with pytest.raises(EngineUnavailable, match="was stopped with `oumi-flows down`"):
+        engine.ensure(after_down=False)
+    (home / "engine" / "stopped").unlink()
+    engine.keep(pause=lambda _: None)
+    assert (home / "engine" / "stopped").exists()
+    assert not engine.status().server.alive

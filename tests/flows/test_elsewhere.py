@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
 
-import psutil
 import pytest
 from prefect.client.schemas.actions import WorkPoolCreate
 
@@ -19,7 +18,7 @@ from flows.core.states import JobState, TerminationReason
 from tests.flows.bench import Bench, state_of
 from tests.flows.family import family_on
 from tests.support.stack import Stack
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, is_gone
 
 pytestmark = pytest.mark.engine
 
@@ -104,13 +103,6 @@ async def process_worker(bench: Bench, environ: Mapping[str, str]) -> AsyncGener
     await bench.client.delete_deployment(bench.deployment_id)
     await bench.client.delete_work_pool(bench.pool)
     bench.deployment_id = own
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 @pytest.mark.slow

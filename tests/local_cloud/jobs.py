@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from flows.core.states import JobState
 from flows.launcher.local.job import LocalJob, LocalJobRequest
 from flows.launcher.local.job_folder import JobFolder
@@ -101,11 +99,3 @@ class Jobs:
         for job in store.live_jobs():
             store.cancel(job.cluster, job.job_id, grace_seconds=0.0, wait_seconds=0.0)
         eventually_sync(lambda: not store.live_jobs())
-
-
-def is_gone(pid: int) -> bool:
-    """Whether the process has ended, collected by its parent or not."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True

@@ -24,8 +24,7 @@ from oumi.launcher.clouds import LocalCloud as OumisLocalCloud
 
 from flows.launcher.local.oumi_cloud import LocalCloud
 from flows.launcher.local.store import LocalStore
-from tests.local_cloud.jobs import is_gone
-from tests.support.waiting import eventually_sync
+from tests.support.waiting import eventually_sync, is_gone
 
 SOON = 4.0
 

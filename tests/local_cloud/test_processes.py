@@ -21,8 +21,8 @@ from flows.core.training.recorder import record_folder
 from flows.job.progress import ProgressReader
 from flows.launcher.job_environment import with_job_environment
 from flows.launcher.local.job import LocalJob
-from tests.local_cloud.jobs import Jobs, is_gone
-from tests.support.waiting import eventually_sync
+from tests.local_cloud.jobs import Jobs
+from tests.support.waiting import eventually_sync, is_gone
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny"
 MINUTES = 240.0

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypeVar, overload
 
 import anyio
+import psutil
 
 T = TypeVar("T")
 
@@ -72,3 +73,11 @@ def eventually_sync(
         if time.monotonic() >= deadline:
             raise AssertionError(f"not true within {timeout:g} s; last seen: {value!r}")
         time.sleep(interval)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether the process has ended, collected by its parent or not."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
