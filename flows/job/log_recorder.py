@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from flows.core.logs.lines import REPORT_MARKER
+from flows.core.logs.lines import REPORT_MARKER, plain_text
 from flows.core.private_files import write_private
 from flows.core.regular_files import open_regular_file
 from flows.core.training.log_values import read_values
@@ -85,7 +85,7 @@ class LogRecorder:
 
     def _take(self, tokens: list[bytes]) -> None:
         for token in _candidates(tokens):
-            values = read_values(token.decode("utf-8", "replace"))
+            values = read_values(plain_text(token))
             if values.total is not None and values.total < self._state.total:
                 continue  # the bar of an evaluation
             if values.metrics:

@@ -16,6 +16,11 @@ LINES = [
     ("{'loss': '4.162', 'step': 10, 'epoch': 1}", 10, {"loss": 4.162, "epoch": 1.0}),
     ('{"train/loss": 0.5, "train/global_step": 7}', 7, {"train/loss": 0.5}),
     ('{"eval": {"acc": 0.5}}', None, {"eval.acc": 0.5}),
+    ("[rank0]:{'loss': 2, 'step': 3}", 3, {"loss": 2.0}),
+    ("[default0]: {'loss': 2, 'step': 3}", 3, {"loss": 2.0}),
+    ("12: {'loss': 2, 'step': 3}", 3, {"loss": 2.0}),
+    (" 50%|█████     | 30/60 [00:00<00:01, 96.02it/s]{'loss': 2, 'step': 31}", 31, {"loss": 2.0}),
+    ("INFO settings: {'lr': 0.1, 'step': 3}", None, {}),
     ("step:3 - actor/loss:0.2 - time/x:1e-5", 3, {"actor/loss": 0.2, "time/x": 1e-5}),
     ("step=3 loss=0.2 lr=1e-4", 3, {"loss": 0.2, "lr": 1e-4}),
     ("Epoch 2/10, step 25: loss: 0.2", 25, {"loss": 0.2}),
@@ -81,6 +86,23 @@ def test_lines_without_a_step_get_that_of_the_bar_or_are_counted(tmp_path: Path)
     log.write_text(f"{bar.format(10, 100)}{{'loss': 3}}\n{bar.format(3, 7)}{{'loss': 2}}\n")
     LogRecorder(log, tmp_path / "b").read()
     assert read_loss(tmp_path / "b") == [(10, 2.0)]
+
+
+def test_metrics_that_are_written_between_the_bars_of_a_terminal_are_recorded(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "log.txt"
+    # As tqdm 4.70 draws the bar of an evaluation below that of a training, and writes above both.
+    log.write_text(
+        " 50%|#####     | 30/60 [00:00<00:00, 96.02it/s]\n\n"
+        "  0%|          | 0/2 [00:00<?, ?it/s]\x1b[A\n"
+        "                                      \x1b[A{'eval_loss': '1.5', 'step': 30}\n\r"
+        "\x1b[32m{'eval_loss': '1.4', 'step': 60}\x1b[0m\n"
+    )
+    LogRecorder(log, tmp_path / "record").read()
+    series = Segment(tmp_path / "record" / LOG_SEGMENT).read("eval_loss")
+    assert series.steps.tolist() == [30, 60]
+    assert series.values.tolist() == [1.5, 1.4]
 
 
 def test_a_long_log_is_recorded_to_its_end(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def text_of(raw: bytes) -> str | None:
     if not _SPECIAL.search(raw):
         return raw.decode("utf-8", "replace")
     states = raw.split(b"\r")
-    return next((text for text in map(_clean, reversed(states)) if text.strip()), "")
+    return next((text for text in map(plain_text, reversed(states)) if text.strip()), "")
 
 
 def last_state(raw: bytes) -> int:
@@ -85,7 +85,7 @@ def last_state(raw: bytes) -> int:
     while end > 0:
         start = raw.rfind(b"\r", 0, end) + 1
         state = raw[start:end]
-        if not MARKER_BYTES.startswith(state[: len(MARKER_BYTES)]) and _clean(state).strip():
+        if not MARKER_BYTES.startswith(state[: len(MARKER_BYTES)]) and plain_text(state).strip():
             return start
         end = start - 1
     return raw.rfind(b"\r") + 1
@@ -172,7 +172,8 @@ def backward(
     yield EndOfLine(kept, left_out)
 
 
-def _clean(raw: bytes) -> str:
+def plain_text(raw: bytes) -> str:
+    """Return the text of a state of a line without escape sequences and control characters."""
     return _CONTROL.sub("", _ESCAPE.sub("", raw.decode("utf-8", "replace")))
 
 

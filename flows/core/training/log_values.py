@@ -2,7 +2,8 @@
 
 It knows the mappings of Transformers and Oumi (``{'loss': '4.1', 'step': 10}``), JSON objects, the
 lines of verl (``step:3 - actor/loss:0.2 - ...``), pairs beside a step (``step=3 loss=0.2``,
-``Epoch 2/10, loss: 0.2``, ``iter 3: loss 0.2``) and the bars of tqdm, which only give the step.
+``Epoch 2/10, loss: 0.2``, ``iter 3: loss 0.2``) and the bars of tqdm, which only give the step. A
+mapping may follow a bar or the name of a process (``[rank0]:``, ``0:``).
 """
 
 import math
@@ -36,6 +37,12 @@ _STEPS: Final = [
     for word in ("global[_ ]?step", "step|iter|iteration", "epoch")
 ]
 _BAR: Final = re.compile(r"\d{1,3}%\|[^|]*\|\s*(?P<step>\d{1,16})/(?P<total>\d{1,16}) \[", re.ASCII)
+# `torchrun --tee` names processes ``[default0]:``, `torchrun`'s ranks ``[rank0]:``, `srun --label`
+# ``0:``.
+_BEFORE_MAPPING: Final = re.compile(
+    r"(?:.{0,200}\d/\d{1,16} \[[^\]]{1,100}\]|\[[a-z]{1,20}\d{1,6}\]:|\d{1,6}:) {0,4}(?=\{)",
+    re.ASCII,
+)
 
 
 class Values(NamedTuple):
@@ -57,6 +64,9 @@ def read_values(line: str) -> Values:
     text = line.strip()
     if not text or len(text) > LINE_CHARS or not any(mark in text for mark in "{:= "):
         return Values()
+    before = _BEFORE_MAPPING.match(text)
+    if before is not None:
+        text = text[before.end() :]
     if text.startswith("{"):
         numbers = honest_numbers(text)
         step = next((numbers[name] for name in STEP_NAMES if name in numbers), None)
