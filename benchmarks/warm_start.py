@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def tiny(made: Bench) -> Path:
 
 def by_hand(made: Bench, config: Path) -> tuple[float, float]:
     """Seconds to the first logged loss and to the end of the plain command."""
-    options = [f"--{name}={value}" for name, value in STEPS.items()]
+    options = [f"--{name}={value!r}" for name, value in STEPS.items()]
     command = [str(BIN / "oumi"), "train", "-c", str(config), *options]
     started = time.perf_counter()
     first = 0.0
@@ -88,11 +89,13 @@ def by_hand(made: Bench, config: Path) -> tuple[float, float]:
         text=True,
     ) as process:
         assert process.stdout is not None
+        last: deque[str] = deque(maxlen=20)
         for line in process.stdout:
+            last.append(line)
             if not first and "'loss':" in line:
                 first = time.perf_counter() - started
     if process.returncode or not first:
-        raise RuntimeError(f"the plain training failed: {process.returncode}")
+        raise RuntimeError(f"the plain training failed: {process.returncode}\n{''.join(last)}")
     return first, time.perf_counter() - started
 
 
