@@ -161,7 +161,7 @@ async def sweep(made: Bench, config: Path) -> float:
     async with mcp_client(made) as client:
         started = time.perf_counter()
         run = await call(
-            client, "run_sweep", config_path=str(path), client_cwd=str(path.parent), dry_run=False
+            client, "run_sweep", sweep_path=str(path), client_cwd=str(path.parent), dry_run=False
         )
         status = await done(client, run["job_id"], timeout=900)
         if status["state"] != "succeeded":

@@ -48,8 +48,8 @@ class _Run:
         self._pipeline = pipeline
         self._parent = parent
         self._asked = _metrics_asked(pipeline)
-        self._unstartable: dict[str, str] = {}
-        """Why the job of a part was refused when it was started."""
+        self._refused: dict[str, str] = {}
+        """Why the job of a part could not be started."""
 
     async def outcome(self) -> Outcome:
         """Run the pipeline to its end."""
@@ -58,12 +58,12 @@ class _Run:
         while True:
             runs = await parent.children.all()
             results, held = await self._results(runs), self._find_held(runs)
-            progress = self._progress(results, held)
+            progress = self._advance(results, held)
             if ready := [one for one in progress if one.state is PartState.READY]:
                 for part_progress in ready:
                     runs = await self._start(part_progress, runs)
                 results = await self._results(runs)
-                progress = self._progress(results, held)
+                progress = self._advance(results, held)
             over = sum(one.state.is_over for one in progress)
             rows = [
                 _row(part_progress, results.get(part_progress.part.name), self._asked)
@@ -86,11 +86,8 @@ class _Run:
                 going.add(part.name)
         return {part.name for part in self._pipeline.parts} - going
 
-    def _progress(self, results: Mapping[str, PartResult], held: set[str]) -> list[PartProgress]:
-        return [
-            self._mark_refused(part_progress)
-            for part_progress in advance(self._pipeline, results, held=held)
-        ]
+    def _advance(self, results: Mapping[str, PartResult], held: set[str]) -> list[PartProgress]:
+        return advance(self._pipeline, results, held=held, refused=self._refused)
 
     async def _results(self, runs: Mapping[str, FlowRun]) -> dict[str, PartResult]:
         parts = [part for part in self._pipeline.parts if part.name in runs]
@@ -125,16 +122,10 @@ class _Run:
                 part.name, request, after=after, tags=part.tags, output_dir=part.output_dir
             )
         except OumiFlowsError as error:
-            self._unstartable[part.name] = error.sentences
+            self._refused[part.name] = error.sentences
             return dict(runs)
         self._parent.logger.info("Started %s: job %s", part.name, run.id)
         return {**runs, part.name: run}
-
-    def _mark_refused(self, part_progress: PartProgress) -> PartProgress:
-        why = self._unstartable.get(part_progress.part.name)
-        if why is None or part_progress.state is not PartState.READY:
-            return part_progress
-        return part_progress._replace(state=PartState.FAILED, why=why)
 
 
 def _metrics_asked(pipeline: Pipeline) -> dict[str, set[str]]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Container, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from flows.core.errors import InvalidConfig, OumiFlowsError
@@ -50,7 +51,11 @@ class PartProgress(NamedTuple):
 
 
 def advance(
-    pipeline: Pipeline, results: Mapping[str, PartResult], *, held: Container[str] = ()
+    pipeline: Pipeline,
+    results: Mapping[str, PartResult],
+    *,
+    held: Container[str] = (),
+    refused: Mapping[str, str] = MappingProxyType({}),
 ) -> list[PartProgress]:
     """Compute the state of each part of a pipeline, in order.
 
@@ -60,6 +65,7 @@ def advance(
         pipeline: The pipeline.
         results: The results of its jobs, by the name of their part.
         held: The parts that must not start although they could.
+        refused: The parts whose job could not be started, and why.
     """
     known: dict[str, PartProgress] = {}
     for part in pipeline.parts:
@@ -68,6 +74,8 @@ def advance(
             one = _without_job(part, known, results)
             if one.state is PartState.READY and part.name in held:
                 one = PartProgress(part, PartState.NOT_RUN, HELD)
+            elif one.state is PartState.READY and part.name in refused:
+                one = PartProgress(part, PartState.FAILED, refused[part.name])
             known[part.name] = one
         else:
             known[part.name] = PartProgress(part, _state_of(JobState(result.state)))

@@ -134,6 +134,38 @@ async def test_a_failed_step_stops_what_follows_and_a_retry_runs_only_that(
     assert attempts == {"prepare": 1, "train": 2, "mourn": 1, "optional": 2, "evaluate": 1}
 
 
+async def test_a_step_that_cannot_be_started_fails_and_what_needs_it_does_not_run(
+    family: Family,
+) -> None:
+    bench = family.bench
+    steps = [
+        family.step("prepare"),
+        family.step("train", needs=["prepare"]),
+        family.step("evaluate", "exit 0", needs=["train"]),
+    ]
+    async with bench.worker():
+        parent = await family.submit(*steps)
+        prepare = await family.launched(parent, "prepare")
+        # As on a machine that has no copy of what another one submitted.
+        copies = list(bench.settings.snapshots_dir.glob("*"))
+        for copy in copies:
+            copy.unlink()
+        (bench.folder / "train.yaml").write_text("name: changed\nrun: exit 0\n")
+        prepare.succeed()
+        state, reason, text = await bench.ending(parent)
+    assert copies
+    assert (state, reason) == (JobState.FAILED, TerminationReason.INVALID_CONFIG)
+    assert "train failed: " in text
+    assert "changed after the job was submitted" in text
+    parts = (await family.jobs.status(str(parent))).parts
+    assert [(part.name, part.state) for part in parts] == [
+        ("prepare", "succeeded"),
+        ("train", "failed"),
+        ("evaluate", "not run"),
+    ]
+    assert parts[2].note == "train failed"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("by_ui", [False, True])
 async def test_a_step_retried_alone_takes_the_pipeline_on(family: Family, by_ui: bool) -> None:

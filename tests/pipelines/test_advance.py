@@ -34,6 +34,18 @@ def test_a_part_that_is_held_is_not_run_and_neither_is_what_follows_it() -> None
     ]
 
 
+def test_what_needs_a_part_that_could_not_be_started_is_not_run() -> None:
+    parts = [part("one"), part("after", "one"), part("last", "after"), part("other")]
+    pipeline = Pipeline(name="p", client_cwd="/", parts=parts)
+    places = advance(pipeline, {}, refused={"one": "The config is gone."})
+    assert [(place.state, place.why) for place in places] == [
+        (PartState.FAILED, "The config is gone."),
+        (PartState.NOT_RUN, "one failed"),
+        (PartState.NOT_RUN, "after did not run"),
+        (PartState.READY, ""),
+    ]
+
+
 @pytest.mark.parametrize(
     ("history", "expected"),
     [
