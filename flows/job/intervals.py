@@ -14,6 +14,8 @@ class Intervals:
             too early.
         claim: Longer than a worker takes to read that a run is orphaned and to write itself on it.
         retry: Before the first retry of a job; it doubles with each.
+        silent: How long a worker of another machine must be offline before what it executed is
+            taken up. Longer than `PREFECT_WORKER_HEARTBEAT_SECONDS` of our workers.
         vanished: How long a job must be missing on its cluster before it counts as lost.
         cancel_again: How long a cancelled job may live before it is cancelled again. A cancel may
             have no effect without an error: SkyPilot cancels no job that it is still submitting
@@ -31,6 +33,7 @@ class Intervals:
     unowned: float = 15.0
     claim: float = 1.0
     retry: float = 10.0
+    silent: float = 12.0
     vanished: float = 5.0
     cancel_again: float = 10.0
     tidy: float = 900.0

@@ -41,6 +41,7 @@ from flows.worker.direct_answers import DirectAnswers
 from flows.worker.in_process_engine import run_in_process, run_until_cancelled
 from flows.worker.job_limits import Slots, WaitingRuns
 from flows.worker.loops import API_ERRORS, Loops
+from flows.worker.other_workers import OtherWorkers
 from flows.worker.ownership import Owner
 from flows.worker.pool_runs import LATE, PoolRuns
 from flows.worker.repeated_errors import (
@@ -52,6 +53,7 @@ from flows.worker.repeated_errors import (
 from flows.worker.run_news import RunNews, Subscribe
 from flows.worker.run_requests import RunRequests
 from flows.worker.schedule_overlap import LONGEST_QUEUE
+from flows.worker.signed_runs import SignedRuns
 
 _LOST_SWEEPS = 3
 """One of so many looks also searches for runs that have lost their work pool."""
@@ -98,12 +100,13 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         )
         self._intervals = intervals
         self._longest_queue = longest_queue
-        self._owner = Owner.current(self._settings.home)
+        self._owner = Owner.current(self._settings.home, worker=self.name)
         local_limit = self._settings.local_slots or max(1, len(read_gpus().devices))
         self._slots = Slots(limit=self._limit, local_limit=local_limit)
         self._flows = DeployedFlows()
         self._errors = RepeatedErrors(pause_seconds=intervals.sweep)
         self._active: dict[UUID, FlowRun] = {}
+        self._signed = SignedRuns()
         self._starting = asyncio.Semaphore(self._settings.start_concurrency)
         self._clock_ahead: float | None = None
         self._loops = Loops(self._logger)
@@ -139,6 +142,9 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
     async def setup(self) -> None:
         """Begin to load Oumi, to observe cancels and to look for orphaned runs."""
         await super().setup()
+        self._others = OtherWorkers(
+            self.client, self._work_pool_name, self.name, silent_seconds=self._intervals.silent
+        )
         interval, sweep = self._settings.worker_poll_seconds, self._intervals.sweep
         prune = partial(prune_old_files, self.client, self._settings)
         loops, news = self._loops, self._news
@@ -258,7 +264,9 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         """Run `execute` to its end; no error of it may end another run."""
         began_at = asyncio.get_running_loop().time()
         try:
-            error = await error_of_execution(execute, run, logger=self._logger)
+            error = None
+            with self._signed.execution(run.id):
+                error = await error_of_execution(execute, run, logger=self._logger)
             if error is None:
                 self._errors.forget(run.id)
             else:
@@ -286,6 +294,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             await self.client.update_flow_run(
                 run.id, infrastructure_pid=str(self._owner), name=shown.name, tags=shown.tags
             )
+            self._signed.sign(run.id)
         await self._execute(run)
 
     async def _take_up(self, orphan: FlowRun) -> None:
@@ -293,6 +302,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         run = await self._pool_runs.claim(orphan)
         if run is None or run.state is None:
             return
+        self._signed.sign(run.id)
         if await self._requests.keep_waiting(run):
             return
         self._logger.info("Adopting flow run %s (%s)", run.id, run.state_name)
@@ -352,7 +362,13 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
 
     async def _adopt_orphans(self) -> None:
         """Adopt the orphaned runs of this pool; settle jobs whose pipeline or sweep has ended."""
-        for run in await self._pool_runs.find_orphans():
+        signed = self._signed.ids()
+        runs = await self._pool_runs.find_executing()
+        for run in runs:
+            if run.id in signed and self._pool_runs.is_taken(run):
+                self._logger.warning("Flow run %s was taken up by another worker", run.id)
+                self._signed.let_go(run.id)
+        for run in await self._pool_runs.choose_orphans(runs):
             is_due = self._errors.is_due(run.id, is_cancel=is_cancelling(run))
             if run.id not in self._active and is_due:
                 self._spawn(self._take_up, run)
@@ -380,4 +396,10 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
 
     @property
     def _pool_runs(self) -> PoolRuns:
-        return PoolRuns(self.client, self._work_pool_name, self._owner, intervals=self._intervals)
+        return PoolRuns(
+            self.client,
+            self._work_pool_name,
+            self._owner,
+            others=self._others,
+            intervals=self._intervals,
+        )

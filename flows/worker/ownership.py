@@ -17,6 +17,9 @@ from flows.launcher.local.processes import read_process
 
 _MACHINE_FILE: Final = "machine-id"
 _SYSTEM_FILE: Final = Path("/etc/machine-id")
+_PROCESS_NAMESPACE: Final = Path("/proc/self/ns/pid")
+_FIRST_NAMESPACE: Final = "pid:[4026531836]"
+"""That of the machine itself (PROC_PID_INIT_INO of Linux)."""
 _MACHINE_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -25,45 +28,88 @@ class Owner(NamedTuple):
 
     A machine has two ids, as machines may share a home folder: one in OUMI_FLOWS_HOME and the
     system's own (machine-id(5)). Its host name may change and need not be unique. The boot id tells
-    a process of an earlier boot from a live one with the same process id.
+    a process of an earlier boot from a live one with the same process id; it includes the
+    container, if there is one. Machines cloned from one image have the same ids, but other boots.
+
+    Attributes:
+        worker: The name of the worker in its pool, by which Prefect knows its heartbeats; empty: an
+            earlier version wrote none.
     """
 
     machine: str
     pid: int
     started: int
+    worker: str = ""
 
     @classmethod
-    def current(cls, home: Path, *, system_file: Path = _SYSTEM_FILE) -> "Owner":
-        """This process on this machine; `home` is OUMI_FLOWS_HOME."""
+    def current(cls, home: Path, *, worker: str = "", system_file: Path = _SYSTEM_FILE) -> "Owner":
+        """This process on this machine.
+
+        Args:
+            home: OUMI_FLOWS_HOME.
+            worker: The name of the worker.
+            system_file: Has the system's id.
+        """
         pid = os.getpid()
         machine = f"{_boot()}@{_home_id(home)}{_system_id(system_file)}"
-        return cls(machine, pid, _start_time(pid) or 0)
+        return cls(machine, pid, _start_time(pid) or 0, worker)
 
     @classmethod
     def parse(cls, text: str | None) -> "Owner | None":
         """The owner written on a run as its `infrastructure_pid`; None for anything else."""
-        match (text or "").rsplit(":", 2):
+        worker, _, process = (text or "").rpartition("/")
+        match process.rsplit(":", 2):
             case [machine, pid, started] if pid.isdecimal() and started.isdecimal():
-                return cls(machine, int(pid), int(started))
+                return cls(machine, int(pid), int(started), worker)
             case _:
                 return None
 
     def __str__(self) -> str:
         """The text to write on a run."""
-        return f"{self.machine}:{self.pid}:{self.started}"
+        process = f"{self.machine}:{self.pid}:{self.started}"
+        return f"{self.worker}/{process}" if self.worker else process
 
     def is_alive(self, us: "Owner") -> bool | None:
-        """Whether the process lives; None if it is on another machine than `us`."""
-        boot, _, machine = self.machine.partition("@")
-        our_boot, _, ours = us.machine.partition("@")
-        # A worker of an earlier version wrote the machine's name.
-        if machine not in (ours, socket.gethostname()):
+        """Whether the process lives; None if only the heartbeats of its worker tell.
+
+        They do if it may be on another machine than `us`: a cloned one has our ids.
+        """
+        if not self.has_ids_of(us):
             return None
-        return boot == our_boot and _start_time(self.pid) == self.started
+        if self._boot == us._boot:
+            return _start_time(self.pid) == self.started
+        # A worker has the name of its host, so this host was started again.
+        return False if self.worker in ("", us.worker) else None
+
+    def is_process_of(self, other: "Owner") -> bool:
+        """Whether both are the same process, whatever the names of their workers."""
+        return self._replace(worker="") == other._replace(worker="")
+
+    def has_ids_of(self, us: "Owner") -> bool:
+        """Whether it is on our machine, or on one with the same ids."""
+        # A worker of an earlier version wrote the machine's name.
+        return self._ids in (us._ids, socket.gethostname())
+
+    @property
+    def _boot(self) -> str:
+        return self.machine.partition("@")[0]
+
+    @property
+    def _ids(self) -> str:
+        return self.machine.partition("@")[2]
 
 
 def _boot() -> str:
-    return boot_id() or str(int(psutil.boot_time()))
+    return (boot_id() or str(int(psutil.boot_time()))) + _container()
+
+
+def _container() -> str:
+    """The number of the process namespace; empty outside a container."""
+    try:
+        namespace = _PROCESS_NAMESPACE.readlink().name
+    except OSError:
+        return ""
+    return "" if namespace == _FIRST_NAMESPACE else f".{namespace.strip('pid:[]')}"
 
 
 def _system_id(file: Path) -> str:

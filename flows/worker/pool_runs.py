@@ -1,6 +1,7 @@
 """The flow runs of one work pool for which a worker is responsible."""
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -24,6 +25,7 @@ from flows.core import names
 from flows.core.run_labels import RunLabels
 from flows.job.intervals import USUAL, Intervals
 from flows.job.prefect_calls import ENDED, PAGE, filter_ended, read_all_runs
+from flows.worker.other_workers import OtherWorkers
 from flows.worker.ownership import Owner
 
 LATE = "Late"
@@ -50,6 +52,7 @@ class PoolRuns:
         client: The client of the worker.
         pool: The pool's name.
         owner: The worker's process.
+        others: The workers of the pool; None: nothing is known of those of other machines.
         intervals: How old an orphan is, and how long a claim takes.
         page: How many flow runs the API is asked for at once.
     """
@@ -60,12 +63,14 @@ class PoolRuns:
         pool: str,
         owner: Owner,
         *,
+        others: OtherWorkers | None = None,
         intervals: Intervals = USUAL,
         page: int = PAGE,
     ) -> None:
         self._client = client
         self._pool = pool
         self._owner = owner
+        self._others = others
         self._intervals = intervals
         self._page = page
 
@@ -91,11 +96,37 @@ class PoolRuns:
                 gone.add(missing)
         return gone
 
+    async def find_executing(self) -> list[FlowRun]:
+        """Find the runs that should be executed."""
+        return await self._read(_EXECUTING, ids=None)
+
     async def find_orphans(self) -> list[FlowRun]:
         """Find runs that should be executed, and that no other worker executes."""
-        found = await self._read(_EXECUTING, ids=None)
+        return await self.choose_orphans(await self.find_executing())
+
+    async def choose_orphans(self, runs: Iterable[FlowRun]) -> list[FlowRun]:
+        """Choose the runs that no other worker executes.
+
+        The runs of a worker of another machine are, once it is gone, if they need nothing of that
+        machine: pipelines, sweeps and jobs on clouds.
+        """
         now = datetime.now(UTC)
-        return [run for run in found if self._is_orphan(run, now=now)]
+        orphans: list[FlowRun] = []
+        movable: dict[str, list[FlowRun]] = {}
+        for run in runs:
+            if self._is_orphan(run, now=now):
+                orphans.append(run)
+            elif worker := worker_to_observe(run, self._owner):
+                movable.setdefault(worker, []).append(run)
+        if movable and self._others is not None:
+            for worker in await self._others.find_gone(movable):
+                orphans += movable[worker]
+        return orphans
+
+    def is_taken(self, run: FlowRun) -> bool:
+        """Whether another worker has written itself on a run of ours."""
+        owner = Owner.parse(run.infrastructure_pid)
+        return owner is not None and not owner.is_process_of(self._owner)
 
     async def bring_forward(self) -> None:
         """Reschedule runs whose start time is far ahead because the clock was set back."""
@@ -226,6 +257,15 @@ def delay_after_step(run: FlowRun, *, now: datetime) -> timedelta | None:
     return None if is_appointment else delay
 
 
+def worker_to_observe(run: FlowRun, us: Owner) -> str:
+    """The worker with whose end a run may be taken up here; empty: it may not."""
+    owner = Owner.parse(run.infrastructure_pid)
+    if owner is None or owner.is_alive(us) is not None or names.TAG not in run.tags:
+        return ""
+    is_bound = names.cloud_tag(names.LOCAL_CLOUD) in run.tags and not owner.has_ids_of(us)
+    return "" if is_bound else owner.worker
+
+
 def is_orphan(
     run: FlowRun, us: Owner, *, now: datetime, unowned_seconds: float = USUAL.unowned
 ) -> bool:
@@ -233,7 +273,7 @@ def is_orphan(
     if run.state is not None and run.state.is_scheduled():
         return False
     owner = Owner.parse(run.infrastructure_pid)
-    if owner is not None and owner != us and owner.is_alive(us) is not False:
+    if owner and not owner.is_process_of(us) and owner.is_alive(us) is not False:
         return False
     if owner is None or (run.state is not None and run.state.is_pending()):
         # The worker that proposed Pending may not have written itself on the run yet.

@@ -10,6 +10,9 @@ from mcp_server.engine.values import Connection
 
 _NOT_FOR_OTHERS: Final = "http_token"
 
+_HEARTBEAT_SECONDS: Final = "8"
+"""Between two heartbeats of a worker; less than `flows.job.intervals.Intervals.silent`."""
+
 _LEAST_KEPT_SECONDS: Final = 3601
 """Prefect refuses an hour and less."""
 
@@ -110,6 +113,8 @@ def worker_environment(
         **_inherit(environ, embedded=connection.embedded),
         **_QUIET,
         **client_environment(connection, files, environ),
+        # Prefect calls a worker offline after three missed ones.
+        "PREFECT_WORKER_HEARTBEAT_SECONDS": _HEARTBEAT_SECONDS,
         "PREFECT_WORKER_QUERY_SECONDS": str(settings.worker_poll_seconds),
         **ours,
     }

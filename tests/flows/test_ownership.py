@@ -74,6 +74,39 @@ def test_a_process_of_an_earlier_boot_is_dead(me: Owner) -> None:
     assert me._replace(machine=f"another-boot@{machine}").is_alive(me) is False
 
 
+def test_a_process_of_another_boot_may_be_that_of_a_cloned_machine(tmp_path: Path) -> None:
+    me = Owner.current(tmp_path, worker="host-a")
+    assert Owner.parse(str(me)) == me
+    _, _, machine = me.machine.partition("@")
+    rebooted = me._replace(machine=f"another-boot@{machine}")
+    assert rebooted.is_alive(me) is False
+    clone = rebooted._replace(worker="host-b")
+    assert clone.is_alive(me) is None
+    assert clone.has_ids_of(me)
+    # A process of this boot is known, whatever the name of its worker.
+    assert me._replace(worker="host-b").is_alive(me) is True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="namespaces are of Linux")
+def test_a_container_is_another_boot_of_the_same_machine(me: Owner, tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from flows.worker.ownership import Owner;"
+        "print(Owner.current(pathlib.Path(sys.argv[1])))"
+    )
+    inside = subprocess.run(
+        ["unshare", "--pid", "--fork", sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if inside.returncode:
+        pytest.skip(f"unshare: {inside.stderr}")
+    other = Owner.parse(inside.stdout.strip())
+    assert other is not None
+    assert other.has_ids_of(me)
+    assert other.machine != me.machine
+
+
 def test_of_a_process_on_another_machine_nothing_is_known(me: Owner, tmp_path: Path) -> None:
     elsewhere = Owner.current(tmp_path / "elsewhere")
     assert elsewhere.pid == me.pid

@@ -1,0 +1,50 @@
+"""Which other workers of a pool are gone, by their heartbeats in Prefect."""
+
+import time
+from collections.abc import Callable, Collection
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import WorkerStatus
+
+
+class OtherWorkers:
+    """Observes the workers of one pool.
+
+    Prefect calls a worker offline after three missed heartbeats. After an outage of the server all
+    are offline until their next heartbeat, so a worker counts as gone only when it has been offline
+    for a while and this one has been online.
+
+    Args:
+        client: Prefect's API.
+        pool: The pool.
+        name: The name of this worker.
+        silent_seconds: How long a worker must be offline. Longer than the time between two
+            heartbeats.
+        monotonic: The clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        client: PrefectClient,
+        pool: str,
+        name: str,
+        *,
+        silent_seconds: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._pool = pool
+        self._name = name
+        self._silent_seconds = silent_seconds
+        self._monotonic = monotonic
+        self._silent_since: dict[str, float] = {}
+
+    async def find_gone(self, names: Collection[str]) -> set[str]:
+        """Find those that are gone among the workers with these names."""
+        found = await self._client.read_workers_for_work_pool(self._pool)
+        online = {worker.name for worker in found if worker.status == WorkerStatus.ONLINE}
+        now = self._monotonic()
+        silent = set(names) - online - {self._name} if self._name in online else set[str]()
+        self._silent_since = {name: self._silent_since.get(name, now) for name in silent}
+        longest = now - self._silent_seconds
+        return {name for name, since in self._silent_since.items() if since <= longest}

@@ -1,0 +1,133 @@
+"""What happens to the runs of a worker on another machine that is gone, or comes back."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import StateType, Worker, WorkerStatus
+
+from flows.core.settings import Settings
+from flows.core.states import JobState
+from flows.worker.other_workers import OtherWorkers
+from flows.worker.ownership import Owner
+from tests.flows.bench import PATIENCE_SECONDS, Bench, state_of
+from tests.flows.family import Family, family_on
+from tests.support.stack import Stack
+from tests.support.waiting import eventually
+
+POOL = UUID("01a207af-1111-7222-8333-444455556666")
+
+
+class Pool:
+    """A pool whose workers are as a test sets them."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.online: set[str] = set()
+        self.offline: set[str] = set()
+
+    async def read_workers_for_work_pool(self, _: str) -> list[Worker]:
+        states = dict.fromkeys(self.offline, WorkerStatus.OFFLINE)
+        states |= dict.fromkeys(self.online, WorkerStatus.ONLINE)
+        return [
+            Worker(name=name, work_pool_id=POOL, status=status) for name, status in states.items()
+        ]
+
+
+@pytest.fixture
+def pool() -> Pool:
+    return Pool()
+
+
+@pytest.fixture
+def others(pool: Pool) -> OtherWorkers:
+    client = cast("PrefectClient", pool)
+    return OtherWorkers(client, "pool", "me", silent_seconds=10.0, monotonic=lambda: pool.now)
+
+
+async def test_a_worker_is_gone_when_it_has_been_offline_for_a_while(
+    pool: Pool, others: OtherWorkers
+) -> None:
+    pool.online, pool.offline = {"me", "lives"}, {"gone", "not asked for"}
+    names = {"lives", "gone", "deleted", "me"}
+    assert await others.find_gone(names) == set()
+    pool.now = 9.9
+    assert await others.find_gone(names) == set()
+    pool.now = 10.0
+    assert await others.find_gone(names) == {"gone", "deleted"}
+    pool.online.add("gone")
+    assert await others.find_gone(names) == {"deleted"}
+    pool.online.remove("gone")
+    assert await others.find_gone(names) == {"deleted"}
+
+
+async def test_after_an_outage_no_worker_is_gone_at_once(pool: Pool, others: OtherWorkers) -> None:
+    pool.offline = {"me", "neighbour"}
+    for pool.now in (0.0, 20.0):
+        assert await others.find_gone({"neighbour"}) == set()
+    pool.online = {"me"}
+    assert await others.find_gone({"neighbour"}) == set()
+    pool.now, pool.online = 25.0, {"me", "neighbour"}
+    assert await others.find_gone({"neighbour"}) == set()
+
+
+@pytest.fixture
+async def family(bench: Bench, cold_stack: Stack) -> AsyncGenerator[Family]:
+    bench.intervals = replace(bench.intervals, silent=1.5)
+    async with family_on(bench, cold_stack.connection) as made:
+        yield made
+
+
+def elsewhere(bench: Bench, folder: Path) -> Settings:
+    """The settings of a worker on another machine."""
+    return bench.settings.model_copy(update={"home": folder})
+
+
+@pytest.mark.engine
+async def test_a_worker_takes_up_what_needs_nothing_of_a_machine_that_is_gone(
+    family: Family, tmp_path: Path
+) -> None:
+    bench = family.bench
+    beat: dict[str, Any] = {"heartbeat_interval_seconds": 1}
+    async with bench.worker(settings=elsewhere(bench, tmp_path / "other home"), **beat) as gone:
+        on_cloud = await bench.submit("hold", cloud="gcp")
+        here = await bench.submit("hold")
+        parent = await family.submit(family.step("train", cloud="gcp"))
+        for job_id in (on_cloud, here):
+            await bench.launched(job_id)
+            await bench.reaches(job_id, JobState.RUNNING)
+        train = await family.launched(parent, "train")
+    async with bench.worker(**beat) as worker:
+        await eventually(lambda: {on_cloud, parent} <= set(worker.active), timeout=PATIENCE_SECONDS)
+        assert here not in worker.active
+        assert gone.name in str((await bench.run(here)).infrastructure_pid)
+        (await bench.launched(on_cloud)).succeed()
+        train.succeed()
+        for job_id in (on_cloud, parent):
+            assert (await bench.ending(job_id))[0] is JobState.SUCCEEDED
+        assert state_of(await bench.run(here)) is JobState.RUNNING
+    async with bench.worker(settings=elsewhere(bench, tmp_path / "other home")):
+        (await bench.launched(here)).succeed()
+        assert (await bench.ending(here))[0] is JobState.SUCCEEDED
+    assert len(bench.launcher.launches) == 3
+
+
+@pytest.mark.engine
+async def test_a_worker_that_comes_back_lets_go_of_what_another_has_taken_up(bench: Bench) -> None:
+    async with bench.worker() as worker:
+        job_id = await bench.submit("hold", cloud="gcp")
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        me = Owner.current(bench.settings.home)
+        another = me._replace(machine="boot@elsewhere", worker="another")
+        await bench.client.update_flow_run(job_id, infrastructure_pid=str(another))
+        await bench.let_go(worker)
+        assert job.cancels == 0
+        run = await bench.run(job_id)
+        assert state_of(run) is JobState.RUNNING
+        assert run.infrastructure_pid == str(another)
+        await bench.set_state(job_id, StateType.CANCELLED)
