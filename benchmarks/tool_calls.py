@@ -39,6 +39,7 @@ def calls(folder: Path, job_id: str) -> dict[str, dict[str, Any]]:
         "get_job_results": {"job_id": job_id},
         "collect_results": {"job_id": "00000000", "into": str(folder / "results")},
         "retry_job": {"job_id": "00000000"},
+        "get_budget": {},
         "adopt_job": {"cloud": "gcp", "cluster_name": "none", "launcher_job_id": "1"},
         "run_pipeline": {"client_cwd": cwd, "steps": [{"name": "a", "config_path": "quick.yaml"}]},
         "run_sweep": {"client_cwd": cwd, "sweep_path": "none.yaml"},

@@ -45,6 +45,7 @@ from mcp_server.services.jobs.waits import JobWaits
 from mcp_server.tasks.declared import TASKS
 from mcp_server.tasks.extension import TaskExtension
 from mcp_server.tasks.listening import listen_to_tasks, wanted_tasks
+from mcp_server.tools.budgets import BudgetTools
 from mcp_server.tools.catalog import CatalogTools
 from mcp_server.tools.checks import CheckTools
 from mcp_server.tools.clusters import ClusterTools
@@ -134,7 +135,10 @@ def _refuse_unknown(toolsets: Iterable[str], groups: Iterable[str]) -> None:
 def _make_tools(parts: Parts, offered: Mapping[str, list[Tool]]) -> dict[str, list[Tool]]:
     """Make all tools, by their toolset; the guide describes those in `offered`."""
     return {
-        "jobs": JobTools(parts.jobs, parts.waiter).tools(),
+        "jobs": [
+            *JobTools(parts.jobs, parts.waiter).tools(),
+            *BudgetTools(parts.budgets).tools(),
+        ],
         "training": [
             *TrainingTools(parts.metrics, parts.diagnosis, parts.data).tools(),
             *ResultTools(parts.results, parts.collect).tools(),

@@ -23,7 +23,9 @@ from flows.core.models import Pruned
 from flows.core.old_files import OldFiles, delete_files, find_old_files
 from flows.core.private_envs import find_references
 from flows.core.settings import Settings
+from flows.job.ledger import keep_accounts
 from flows.job.prefect_calls import ENDED, filter_ended, read_all_runs, read_pages
+from flows.job.run_record import RunRecord
 from flows.job.runtime import current_runtime
 
 _BULK_DELETE: Any = "/flow_runs/bulk_delete"
@@ -44,7 +46,9 @@ async def prune(ended_before: datetime, *, dry_run: bool = True) -> Pruned:
         dry_run: Whether only to count.
     """
     settings = current_runtime().settings
+    pool = RunRecord.current().run.work_pool_name or settings.work_pool
     async with get_client() as client:
+        ended_before = await keep_accounts(client, pool, ended_before, dry_run=dry_run)
         old = await find_files(client, settings, ended_before)
         runs = await client.count_flow_runs(flow_run_filter=_old_runs([names.TAG], ended_before))
         if not dry_run:

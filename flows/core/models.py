@@ -108,6 +108,17 @@ class JobRequest(Value):
     timeout_seconds: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="Limit of one attempt, from when it runs. None: no limit."
     )
+    max_cost: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="US dollars that all attempts may cost. None: no limit."
+    )
+    max_gpu_hours: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="GPU-hours that all attempts may take. None: no limit."
+    )
+    whole_cost: float | None = Field(
+        default=None, description="US dollars of the whole pipeline or sweep it belongs to."
+    )
+    whole_gpu_hours: float | None = Field(default=None, description="Its GPU-hours.")
+    whole_jobs: int | None = Field(default=None, description="How many jobs it may start.")
     stop_on: list[StopOn] = Field(
         default_factory=list[StopOn],
         description="Health of the running training at which the job is stopped.",
@@ -171,6 +182,25 @@ class JobPart(Value):
     cost: float | None = Field(default=None, description="US dollars so far, estimated.")
 
 
+class JobBudget(Value):
+    """What a job with a limit spent, over all attempts, and what it may still spend."""
+
+    cost: float | None = Field(default=None, description="US dollars; null: no price is known.")
+    gpu_hours: float
+    left_cost: float | None = None
+    left_gpu_hours: float | None = None
+
+    @property
+    def words(self) -> str:
+        """It for people."""
+        if self.cost is not None and self.left_cost is not None:
+            return f"${self.cost:,.2f} spent, ${self.left_cost:,.2f} left"
+        left = self.left_gpu_hours
+        return f"{self.gpu_hours:.3g} GPU-hours spent" + (
+            "" if left is None else f", {left:.3g} left"
+        )
+
+
 class JobStatus(Value):
     """One timestamped observation of a job.
 
@@ -224,6 +254,7 @@ class JobStatus(Value):
     cost: float | None = Field(
         default=None, description="US dollars so far, estimated; null: no price is known."
     )
+    budget: JobBudget | None = Field(default=None, description="Null: it has no limit.")
     url: str | None = None
 
 

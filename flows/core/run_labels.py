@@ -14,6 +14,7 @@ from pydantic import (
     ValidationError,
 )
 
+from flows.core.budget.account import Account
 from flows.core.models import Overlap, Value
 from flows.core.states import ProcessHolder
 from flows.core.stopwatch import Stopwatch
@@ -33,6 +34,11 @@ _Measured = Annotated[
     Stopwatch | None,
     PlainValidator(_stopwatch),
     PlainSerializer(lambda watch: str(watch) if watch else ""),
+]
+_Account = Annotated[
+    Account | None,
+    PlainValidator(Account.parse),
+    PlainSerializer(lambda account: str(account) if account else ""),
 ]
 _Instant = Annotated[datetime, PlainSerializer(datetime.isoformat)]
 _YesOrNo = Annotated[bool, PlainSerializer(lambda value: "yes" if value else "no")]
@@ -91,6 +97,9 @@ class RunLabels(Value):
         submission: What its submission answered, as JSON; kept for a task that waits for its end.
         note: What a person noted about the job; empty: nothing any more.
         hourly_price: US dollars an hour of all nodes, when it was submitted; None: unknown.
+        account: What the attempts reserved and used.
+        over_budget_attempt: The attempt that we ended because it reached its limit.
+        over_budget_for: Which limit that was, and the figures.
         launch_log: The worker's file with the log of the last attempt's launch.
         collected_attempt: The last attempt whose results were all collected after its end.
         collected_into: The folder that they were collected into.
@@ -139,6 +148,9 @@ class RunLabels(Value):
     submission: str | None = None
     note: str | None = None
     hourly_price: float | None = None
+    account: _Account = None
+    over_budget_attempt: int | None = None
+    over_budget_for: str | None = None
     launch_log: str | None = None
     collected_attempt: int | None = None
     collected_into: str | None = None

@@ -52,6 +52,7 @@ class TerminationReason(StrEnum):
     INVALID_CONFIG = "invalid_config"
     UNSTARTABLE = "unstartable"
     DIVERGED = "diverged"
+    OVER_BUDGET = "over_budget"
 
     @property
     def job_state(self) -> JobState:
@@ -75,6 +76,7 @@ _STATE_OF_REASON = {
     TerminationReason.INVALID_CONFIG: JobState.FAILED,
     TerminationReason.UNSTARTABLE: JobState.CRASHED,
     TerminationReason.DIVERGED: JobState.FAILED,
+    TerminationReason.OVER_BUDGET: JobState.FAILED,
 }
 
 

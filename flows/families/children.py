@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 from prefect import Task
@@ -15,9 +15,12 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Pending, Scheduled
 
 from flows.core import names
+from flows.core.budget.amounts import Rate
+from flows.core.budget.rates import rate_of
 from flows.core.configs.clouds import is_local
 from flows.core.configs.plan import JobPlan, make_plan
 from flows.core.configs.reader import ConfigKind, submitted_config
+from flows.core.configs.yaml_text import parse_yaml
 from flows.core.errors import EngineUnavailable
 from flows.core.models import JobRequest
 from flows.core.prefect_states import PREFECT_STATE
@@ -132,6 +135,15 @@ class Children:
             # A forced cancel may follow an ordinary one.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(cancel.wait_for_change(requested), interval.next())
+
+    async def rate(self, request: JobRequest) -> Rate:
+        """What an hour of a job counts."""
+
+        def read() -> Rate:
+            config = parse_yaml(self._plan(request).job_config, "the job config")
+            return rate_of(request, cast("dict[str, Any]", config))
+
+        return await asyncio.to_thread(read)
 
     def _plan(self, request: JobRequest) -> JobPlan:
         config = submitted_config(

@@ -20,6 +20,7 @@ from flows.core.run_labels import RunLabels
 from flows.core.states import JobState, TerminationReason
 from flows.core.sweeps.search import Tried, values_of
 from flows.core.sweeps.spec import Choices, Range, Scalar, Sweep, Values
+from flows.families.budget import WholeBudget
 from flows.families.early_stopping import reason_to_stop
 from flows.families.parent import Parent, Row, current_parent
 from flows.families.replicated import Config, Standing, config_of, stand
@@ -95,6 +96,9 @@ class _Run:
         self._parent = parent
         self._folder = f"{sweep.output_dir}/{folder}"
         self._unstartable: dict[str, _Trial] = {}
+        self._budget = WholeBudget(sweep.request)
+        self._used_up = ""
+        """Why no more trials start; empty: more may."""
         self._curves: dict[str, list[Point]] = {}
         """The curves of trials that are over."""
 
@@ -109,7 +113,7 @@ class _Run:
             await self._stop_hopeless(trials)
             if parent.one_part_since is None:
                 trials = await self._start(trials)
-                total = self._sweep.trials
+                total = len(trials) if self._used_up else self._sweep.trials
             else:  # a trial was retried alone
                 total = len(trials)
             over = sum(trial.is_over for trial in trials)
@@ -152,7 +156,13 @@ class _Run:
         trials = list(trials)
         sweep = self._sweep
         while len(trials) < sweep.trials:
-            if sum(not trial.is_over for trial in trials) >= sweep.concurrency:
+            live = sum(not trial.is_over for trial in trials)
+            if live >= sweep.concurrency:
+                break
+            runs = [trial.run for trial in trials if trial.run is not None]
+            if why := await self._budget.why_full(runs, rate=self._parent.children.rate):
+                # A trial that ends may free what it reserved and did not use.
+                self._used_up = "" if live else why
                 break
             taken = {trial.name for trial in trials}
             number = next(n for n in range(sweep.trials) if _PART.format(n + 1) not in taken)
@@ -297,6 +307,8 @@ class _Run:
         return f"{said}; "
 
     def _ending(self, trials: list[_Trial]) -> Outcome:
+        if not trials:
+            return Outcome(TerminationReason.OVER_BUDGET, f"No trial was started. {self._used_up}.")
         ranked = self._rank(trials)
         failed = [trial for trial in ranked if trial.has_failed]
         stopped = sum(trial.state == _STOPPED for trial in trials)
@@ -304,12 +316,14 @@ class _Run:
         if diverged := [trial.name for trial in ranked if trial.diverged]:
             count += f", {len(diverged)} diverged ({', '.join(diverged[:3])})"
         left = self._sweep.trials - len(trials)
-        if left:
+        if left and self._used_up:
+            count += f", {left} were not started. {self._used_up}"
+        elif left:
             count += f", {left} were not started: retry the sweep to run them"
         best = ranked[0]
         if best.can_win:
             return Outcome(
-                TerminationReason.USER_CANCELLED if left else TerminationReason.COMPLETED,
+                self._reason_with_best(left),
                 f"Best is {best.name}: {self._sweep.metric} {best.value:.6g} with "
                 f"{_describe(best.values)}; {self._describe_noise(trials)}{count}.",
             )
@@ -323,6 +337,11 @@ class _Run:
         why = first.note.rstrip(".")
         text = f"No trial left the metric {self._sweep.metric}; {first.name}: {why}; {count}."
         return Outcome(_reason(first.run), text)
+
+    def _reason_with_best(self, left: int) -> TerminationReason:
+        if self._used_up:
+            return TerminationReason.OVER_BUDGET
+        return TerminationReason.USER_CANCELLED if left else TerminationReason.COMPLETED
 
 
 def _note_of_seeds(trial: _Trial, standings: Mapping[Config, Standing]) -> str:

@@ -32,7 +32,7 @@ from flows.job.job_search import JobSearch
 from flows.job.job_watch import JobWatch
 from flows.job.launch_checks import find_blockers
 from flows.job.launch_plan import LaunchPlan, PreparedLaunch
-from flows.job.letting_go import Patience, with_cost
+from flows.job.letting_go import CLUSTER_IS_GONE, Patience, with_cost
 from flows.job.outcome import Outcome, cancelled_before_launch
 from flows.job.price import keep_price
 from flows.job.progress_artifact import ProgressArtifact
@@ -43,6 +43,7 @@ from flows.job.run_record import RunRecord
 from flows.job.run_stopwatches import RunStopwatches
 from flows.job.runtime import CancelRequest, Runtime
 from flows.job.shared_output import jobs_that_shared
+from flows.job.spending import Spending
 from flows.job.submissions import Submissions
 from flows.job.training_watch import TrainingWatch, is_awaited
 
@@ -93,6 +94,7 @@ class Attempt:
             interval_seconds=self._settings.progress_interval_seconds,
             training=TrainingWatch(record, runtime, logger, is_close=is_awaited(request, record)),
         )
+        self._spending = Spending(request, record, runtime, self._report)
         self._submissions = Submissions(record, request, is_new=is_new)
         self._plan = LaunchPlan(request, record, self._settings, logger)
         self._search = JobSearch(
@@ -139,7 +141,9 @@ class Attempt:
         except OumiFlowsError as error:
             launched = Outcome(TerminationReason.LAUNCH_FAILED, error.sentences)
         if isinstance(launched, JobHandle):
+            self._spending.attach(self.number)
             return launched
+        self._spending.end(is_billed_idle=False)
         await self._keep_duration()
         return self._hide_secrets(launched)
 
@@ -152,6 +156,7 @@ class Attempt:
             runtime=self._runtime,
             cancel=self._cancel,
             report=self._report,
+            spending=self._spending,
             timeout_seconds=self._request.timeout_seconds,
             stop_on=self._request.stop_on,
             is_ours=self._search.adopted_job is None,
@@ -179,8 +184,13 @@ class Attempt:
             marks = await self._reading.read(look, mark_end, labels, self.number)
             self._record.note(marks or RunLabels())
         await self._keep_record()
+        if outcome.reason is TerminationReason.OVER_BUDGET:
+            outcome = await self._spending.end_cluster(outcome, handle)
+        else:
+            outcome = with_cost(outcome, handle, is_own=not self._request.cluster_name)
+        self._spending.end(is_billed_idle=outcome.reason not in CLUSTER_IS_GONE)
         await self._keep_duration()
-        return self._hide_secrets(with_cost(outcome, handle, is_own=not self._request.cluster_name))
+        return self._hide_secrets(outcome)
 
     async def end(self) -> Outcome:
         """End the job of this attempt if it has one, and wait until it is gone."""
@@ -226,6 +236,8 @@ class Attempt:
             return Outcome(TerminationReason.INVALID_CONFIG, error.sentences)
         except OSError as error:
             return Outcome(TerminationReason.LAUNCH_FAILED, f"The job was not prepared: {error}")
+        if too_much := await self._spending.reserve(self.number, prepared.job_config):
+            return too_much
         await self._record.show(JobState.LAUNCHING)
         # A cancel can interrupt this look; it cannot interrupt a launch.
         await self._unless_cancelled(

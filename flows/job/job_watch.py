@@ -24,6 +24,7 @@ from flows.job.reporting import Report
 from flows.job.run_record import RunRecord
 from flows.job.run_stopwatches import RunStopwatches
 from flows.job.runtime import CancelRequest, CancelState, Runtime
+from flows.job.spending import Spending
 from flows.job.usage_copy import UsageCopy
 from flows.launcher.port import LauncherState, Observation
 
@@ -41,6 +42,7 @@ class JobWatch:
         runtime: The launcher and the watcher.
         cancel: The cancel request of the run.
         report: Passes on the log and the progress.
+        spending: Its account.
         timeout_seconds: How long it may run; None: without a limit.
         stop_on: The health of its training at which it is stopped.
         is_ours: Whether oumi-flows launched it, so that its name on the launcher is our key.
@@ -55,6 +57,7 @@ class JobWatch:
         runtime: Runtime,
         cancel: CancelRequest,
         report: Report,
+        spending: Spending,
         timeout_seconds: float | None,
         stop_on: Sequence[StopOn] = (),
         is_ours: bool,
@@ -71,6 +74,7 @@ class JobWatch:
         self._intervals = runtime.intervals
         self._cancel = cancel
         self._report = report
+        self._spending = spending
         self._timeout_seconds = timeout_seconds
         self._stops_when_bad = StopOn.BAD in stop_on
         self._logger = logging.getLogger("prefect.oumi.watch")
@@ -92,7 +96,7 @@ class JobWatch:
         self._is_frozen = False
         self._seen: Observation | None = None
         # An earlier watch may have stopped before it could cancel the job.
-        self._cancel_due = self._is_timed_out() or self._is_stopped()
+        self._cancel_due = self._is_timed_out() or self._is_stopped() or self._is_over_budget()
         self._passed_on = CancelState()
         self._cancel_again_at = float("inf")
         self._missing_since: float | None = None
@@ -235,6 +239,8 @@ class JobWatch:
         if self._is_stopped() and not cancelled and seen.state is LauncherState.CANCELLED:
             why = self._record.labels.stopped_for or "its training's health was bad"
             return Outcome(TerminationReason.DIVERGED, f"Stopped, as stop_on asks: {why}")
+        if self._is_over_budget() and not cancelled and seen.state is LauncherState.CANCELLED:
+            return self._spending.over_outcome()
         outcome = outcome_of(seen, cancelled=cancelled)
         is_alien = outcome.reason is TerminationReason.CANCELLED_EXTERNALLY
         if is_alien and self._runtime.has_ended_cluster(
@@ -251,6 +257,7 @@ class JobWatch:
 
         The handle of a local job that has ended is written with what its end adds.
         """
+        self._note_spending(seen)
         try:
             await self._record.label_handle(
                 self._handle,
@@ -264,12 +271,23 @@ class JobWatch:
             if seen.state is LauncherState.RUNNING:
                 await self._record.show(JobState.RUNNING)
                 await self._limit()
+                if not self._is_timed_out() and await self._spending.must_end(self._attempt):
+                    self._cancel_due = True
             elif seen.state is LauncherState.PENDING:
                 # A job may be pending again: Slurm puts preempted jobs back into its queue.
                 await self._record.show(JobState.LAUNCHING)
                 await self._stopwatches.forget_running()
+                # A cluster is billed while the job waits on it.
+                if await self._spending.must_end(self._attempt):
+                    self._cancel_due = True
         except (httpx.HTTPError, ObjectNotFound) as error:
             self._logger.debug("Prefect did not answer: %r", error)
+
+    def _note_spending(self, seen: Observation) -> None:
+        if seen.state is LauncherState.PENDING or self._is_frozen:
+            self._spending.note_pending()
+        elif seen.state is LauncherState.RUNNING:
+            self._spending.note_running()
 
     def _is_timed_out(self) -> bool:
         """Whether we ended this attempt because it ran too long."""
@@ -278,6 +296,10 @@ class JobWatch:
     def _is_stopped(self) -> bool:
         """Whether we ended this attempt because of its health."""
         return self._record.labels.stopped_attempt == self._attempt
+
+    def _is_over_budget(self) -> bool:
+        """Whether we ended this attempt because it reached its limit of spending."""
+        return self._spending.over_attempt == self._attempt
 
     async def _stop(self) -> None:
         """Request the end of a job whose training does badly."""

@@ -19,6 +19,9 @@ _FACTOR: Final = 4.0
 SkyPilot cancels no job that it is still submitting (skypilot 0.12), and a launch cannot be
 cancelled."""
 
+CLUSTER_IS_GONE: Final = frozenset({TerminationReason.PREEMPTED, TerminationReason.LOST})
+"""Ends of a job after which its cluster no longer exists, or is not known to."""
+
 
 class Patience:
     """How long one run keeps asking a cluster that does not answer.
@@ -132,8 +135,7 @@ def with_cost(outcome: Outcome, handle: JobHandle, *, is_own: bool) -> Outcome:
         handle: Its handle.
         is_own: Whether its cluster was created for it alone.
     """
-    is_gone = outcome.reason in (TerminationReason.PREEMPTED, TerminationReason.LOST)
-    if is_gone or not (is_own and kind_of(handle.cloud).keeps_clusters):
+    if outcome.reason in CLUSTER_IS_GONE or not (is_own and kind_of(handle.cloud).keeps_clusters):
         return outcome
     return Outcome(
         outcome.reason,

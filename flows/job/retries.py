@@ -29,6 +29,7 @@ RETRY_RULES: Final[dict[TerminationReason, RetryRule]] = {
     TerminationReason.SETUP_FAILED: RetryRule.NEVER,
     TerminationReason.OUT_OF_MEMORY: RetryRule.NEVER,
     TerminationReason.DIVERGED: RetryRule.NEVER,
+    TerminationReason.OVER_BUDGET: RetryRule.NEVER,
     # It was tried several times already.
     TerminationReason.UNSTARTABLE: RetryRule.NEVER,
     # The cancel was requested.

@@ -134,6 +134,12 @@ class Runtime:
         self.look_rate = LookRate()
         self.drawing = asyncio.Lock()
         """Held by the run whose chart is drawn."""
+        self.reserving = asyncio.Lock()
+        """Held by the run that reserves its part of a budget."""
+        self.over_budget: dict[UUID, str] = {}
+        """Runs that must end because a budget is used up, and the figures."""
+        self.budgets_changed = asyncio.Event()
+        """Set when a budget was changed through this process."""
         self._late: set[asyncio.Task[None]] = set()
         self._ended_clusters: dict[tuple[str, str], float] = {}
 

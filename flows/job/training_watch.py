@@ -7,8 +7,6 @@ from typing import Final
 
 import httpx
 from prefect.client.orchestration import get_client
-from prefect.events import Event, RelatedResource, Resource
-from prefect.events.clients import get_events_client
 from prefect.exceptions import ObjectNotFound
 
 from flows.core.models import JobRequest, NotifyOn
@@ -18,6 +16,7 @@ from flows.core.states import Health, TerminationReason
 from flows.job.insight import Insight, LookRate, draw_page, look_at_training
 from flows.job.reading import Reading
 from flows.job.run_artifact import RunArtifact
+from flows.job.run_event import send_run_event
 from flows.job.run_record import RunRecord
 from flows.job.runtime import Runtime
 
@@ -114,22 +113,13 @@ class TrainingWatch:
 
     async def _emit(self, insight: Insight, was: Health | None, *, is_running: bool) -> None:
         diagnosis = insight.diagnosis
-        event = Event(
-            event=HEALTH_EVENT,
-            resource=Resource(
-                {
-                    "prefect.resource.id": f"prefect.flow-run.{self._record.run.id}",
-                    "prefect.resource.name": self._record.run.name,
-                    "oumi.health": diagnosis.health.value,
-                    "oumi.running": "yes" if is_running else "no",
-                }
-            ),
-            related=[
-                RelatedResource(
-                    {"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"}
-                )
-                for tag in self._record.run.tags
-            ],
+        await send_run_event(
+            self._record.run,
+            HEALTH_EVENT,
+            facts={
+                "oumi.health": diagnosis.health.value,
+                "oumi.running": "yes" if is_running else "no",
+            },
             payload={
                 "health": diagnosis.health.value,
                 "was": None if was is None else was.value,
@@ -137,8 +127,6 @@ class TrainingWatch:
                 "summary": diagnosis.summary,
             },
         )
-        async with get_events_client() as client:
-            await client.emit(event)
 
     async def _draw(self, log_path: Path, insight: Insight, *, hide: Redactor) -> None:
         async with self._runtime.drawing:

@@ -36,6 +36,7 @@ from flows.launcher.local.gpus import read_gpus
 from flows.launcher.oumi_launcher import OumiLauncher
 from flows.launcher.port import Launcher
 from flows.machine_checks.checks import WorkerChecks
+from flows.worker.budget_keeper import BudgetKeeper
 from flows.worker.deployed_flows import DeployedFlows, FlowNotLoaded
 from flows.worker.direct_answers import DirectAnswers
 from flows.worker.in_process_engine import run_in_process, run_until_cancelled
@@ -146,6 +147,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             self.client, self._work_pool_name, self.name, silent_seconds=self._intervals.silent
         )
         interval, sweep = self._settings.worker_poll_seconds, self._intervals.sweep
+        budgets = BudgetKeeper(self.client, self._work_pool_name, self._runtime, self._logger)
         prune = partial(prune_old_files, self.client, self._settings)
         loops, news = self._loops, self._news
         loading = loops.start(self._warm_up(), "warm up")
@@ -158,6 +160,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         loops.repeat(self._adopt_orphans, sweep, "orphans")
         loops.repeat(self._observe_clock, sweep, "clock")
         loops.repeat(self._observe_deletions, sweep, "deletions")
+        loops.start(budgets.follow(loops.guard), "budgets")
         loops.repeat(prune, _PRUNE_SECONDS, "prune")
         loops.repeat(self._pool_runs.remove_old_answers, self._intervals.tidy, "tidy")
 

@@ -11,6 +11,7 @@ import typer
 from flows.core.errors import InvalidArgument
 from flows.core.settings import Settings
 from mcp_server.cli.backend import Backend
+from mcp_server.cli.budget_command import BudgetCommand
 from mcp_server.cli.cancel_command import CancelCommand
 from mcp_server.cli.check_commands import CheckCommands
 from mcp_server.cli.cluster_commands import ClusterCommands
@@ -121,6 +122,7 @@ def build_app(backend: Backend, output: Output, settings: Settings) -> typer.Typ
         CancelCommand(backend, output),
         CompareCommand(backend, output),
         NoteCommand(backend, output),
+        BudgetCommand(backend, output),
         EngineCommands(backend, output),
         PruneCommand(backend, output),
         ServiceCommand(backend, output),

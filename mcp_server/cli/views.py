@@ -109,6 +109,7 @@ def show_status(status: JobStatus, output: Output) -> None:
             ("duration", write_duration(status.duration_seconds)),
             ("health", "" if status.health is Health.UNKNOWN else status.health),
             ("used", _usage(status.usage)),
+            ("budget", status.budget.words if status.budget else ""),
             ("cost", "" if status.cost is None else f"${status.cost:.2f} so far, estimated"),
             ("from job", status.from_job or ""),
             ("tags", ", ".join(status.tags)),

@@ -21,6 +21,7 @@ WORDS: Final = {
     "diagnose_job": "`oumi-flows diagnose`",
     "dry_run": "--dry-run",
     "get_started with topic pipelines-and-sweeps": "docs/pipelines.md and docs/sweeps.md",
+    "get_budget": "`oumi-flows budget`",
     "get_config": "`oumi-flows config`",
     "get_job_logs": "`oumi-flows logs`",
     "get_job_metrics": "`oumi-flows metrics`",

@@ -7,6 +7,7 @@ from mcp_server.catalog.catalog import Catalog
 from mcp_server.catalog.library import OumiLibrary
 from mcp_server.prefect_api.connections import EngineSource
 from mcp_server.prefect_api.gateway import PrefectGateway
+from mcp_server.services.budgets import BudgetService
 from mcp_server.services.catalog import CatalogService
 from mcp_server.services.checks import CheckService, make_checks
 from mcp_server.services.cluster_jobs import ClusterJobs
@@ -14,6 +15,7 @@ from mcp_server.services.clusters import ClusterService
 from mcp_server.services.data_preview import DataPreviewService
 from mcp_server.services.families.pipelines import PipelineService
 from mcp_server.services.families.sweeps import SweepService
+from mcp_server.services.jobs.notifications import Notifications
 from mcp_server.services.jobs.service import JobService
 from mcp_server.services.jobs.waiter import JobWaiter
 from mcp_server.services.pruning import PruneService
@@ -44,6 +46,7 @@ class Services:
     results: ResultsService
     collect: CollectService
     prune: PruneService
+    budgets: BudgetService
 
 
 def make_gateway(settings: Settings, engine: EngineSource) -> PrefectGateway:
@@ -95,4 +98,5 @@ def make_services(
         results=ResultsService(gateway, snapshots_dir=snapshots_dir, home=settings.home),
         collect=CollectService(gateway, snapshots_dir=snapshots_dir),
         prune=PruneService(calls, keep_days=settings.keep_days),
+        budgets=BudgetService(calls, Notifications(gateway), pool=settings.work_pool),
     )

@@ -12,6 +12,7 @@ from flows.core.errors import ConfirmationRequired
 from flows.core.models import ClusterList
 from mcp_server.services.clusters import ClusterChange, ClusterService
 from mcp_server.tools.edge import always, make_tool
+from mcp_server.tools.elicitation import can_ask
 
 CONFIRMATION: Final = "DOWN"
 
@@ -80,10 +81,10 @@ class ClusterTools:
             cluster_name: str,
             confirm: bool,  # noqa: FBT001 - the tool's argument
         ) -> Elicit[StopConsent] | StopConsent:
-            if confirm and not _can_ask(ctx):
+            if confirm and not can_ask(ctx):
                 return StopConsent(stop=True)
             preview = await self._clusters.preview_stop(cloud, cluster_name)
-            if preview is None or not _can_ask(ctx):
+            if preview is None or not can_ask(ctx):
                 return StopConsent(stop=preview is None)
             return Elicit(f"{preview.summary} Cancel them?", StopConsent)
 
@@ -102,7 +103,7 @@ class ClusterTools:
             """
             if isinstance(consent, AcceptedElicitation) and consent.data.stop:
                 return await self._clusters.stop(cloud, cluster_name)
-            if _can_ask(ctx):
+            if can_ask(ctx):
                 raise ConfirmationRequired(
                     f"The person did not agree to cancel the jobs of cluster {cluster_name} on "
                     f"{cloud}, and nothing was changed",
@@ -126,7 +127,7 @@ class ClusterTools:
             confirm: bool,  # noqa: FBT001 - the tool's argument
             user_confirmation: str,
         ) -> Elicit[Consent] | Consent:
-            if not _can_ask(ctx):
+            if not can_ask(ctx):
                 return Consent(destroy=confirm and user_confirmation == CONFIRMATION)
             preview = await self._clusters.preview_down(cloud, cluster_name)
             return Elicit(f"{preview.summary} Destroy it?", Consent)
@@ -150,7 +151,7 @@ class ClusterTools:
             """
             if isinstance(consent, AcceptedElicitation) and consent.data.destroy:
                 return await self._clusters.down(cloud, cluster_name)
-            if _can_ask(ctx):
+            if can_ask(ctx):
                 raise ConfirmationRequired(
                     f"The person did not agree to destroy cluster {cluster_name} on {cloud}, and "
                     "nothing was changed",
@@ -164,11 +165,3 @@ class ClusterTools:
             return preview.model_copy(update={"summary": f"{preview.summary} {what_to_do}"})
 
         return down_cluster
-
-
-def _can_ask(ctx: Context[Any]) -> bool:
-    """Whether the client can show a form to its person."""
-    capabilities = ctx.client_capabilities
-    elicitation = capabilities.elicitation if capabilities is not None else None
-    # An empty one, the only kind before modes existed, is for forms.
-    return elicitation is not None and (elicitation.form is not None or elicitation.url is None)

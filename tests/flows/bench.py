@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -46,6 +46,8 @@ class Bench:
     writes: "Writes"
     intervals: Intervals = INTERVALS
     """Those of its workers."""
+    labels: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Labels of the runs it submits, such as a price."""
 
     async def submit(
         self, run: str, *, setup: str = "", cloud: str = "local", **request: Any
@@ -64,7 +66,7 @@ class Bench:
 
     async def submit_parameters(self, parameters: dict[str, Any]) -> UUID:
         run = await self.client.create_flow_run_from_deployment(
-            self.deployment_id, parameters=parameters
+            self.deployment_id, parameters=parameters, labels=self.labels
         )
         return run.id
 
@@ -200,6 +202,10 @@ class BenchWorker(OumiWorker):
     def check(self, checks: Any) -> None:
         """Have launches checked by `checks`."""
         self._runtime.checks = checks
+
+    def look_at_budgets(self) -> None:
+        """Have it look at the budgets now."""
+        self._runtime.budgets_changed.set()
 
     def is_asked_to_end(self, job_id: UUID) -> bool:
         """Whether the execution of a run knows that its end is wanted."""

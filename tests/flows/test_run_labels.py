@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from flows.core.budget.account import Account
 from flows.core.models import Overlap
 from flows.core.run_labels import RunLabels
 from flows.core.states import ProcessHolder
@@ -51,6 +52,9 @@ EVERY = RunLabels(
     from_job="source",
     note="a base line",
     hourly_price=1.5,
+    account=Account(price=1.5, gpus=2, pool="oumi"),
+    over_budget_attempt=2,
+    over_budget_for="$1.50",
     launch_log="/home/sky/c1/oumi-1.launch.log",
     collected_attempt=1,
     collected_into="/copies",
@@ -96,6 +100,9 @@ ON_THE_RUN = {
     "oumi.from_job": "source",
     "oumi.note": "a base line",
     "oumi.hourly_price": 1.5,
+    "oumi.account": '{"price":1.5,"gpus":2,"pool":"oumi"}',
+    "oumi.over_budget_attempt": 2,
+    "oumi.over_budget_for": "$1.50",
     "oumi.launch_log": "/home/sky/c1/oumi-1.launch.log",
     "oumi.collected_attempt": 1,
     "oumi.collected_into": "/copies",

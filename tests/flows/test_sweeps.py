@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from flows.core.errors import InvalidConfig
 from flows.core.states import JobState, TerminationReason
 from tests.flows.bench import PATIENCE_SECONDS, Bench
 from tests.flows.family import Family, family_on
@@ -309,3 +310,67 @@ async def test_a_trial_called_hopeless_is_stopped_though_the_worker_died_before_
         await ends_with(family, await family.launched(parent, "trial-2", 2), 0.1)
         assert (await bench.ending(parent))[2].startswith("Best is trial-2")
     assert bad.cancels == 1
+
+
+async def test_a_sweep_stops_at_its_limit_and_says_so(family: Family) -> None:
+    bench = family.bench
+    async with bench.worker():
+        parent = await family.sweep(
+            search="grid",
+            metric="loss",
+            space={"envs.LR": [1.0, 2.0, 3.0, 4.0]},
+            concurrency=2,
+            timeout_seconds=3600,
+            max_gpu_hours=2.0,
+        )
+        one, two = [await family.launched(parent, f"trial-{n}") for n in (1, 2)]
+        await ends_with(family, one, 0.5)
+        await ends_with(family, two, 0.7)
+        # Together they took seconds, which leaves less than two hours, and more than one.
+        three = await family.launched(parent, "trial-3")
+        await ends_with(family, three, 0.4)
+        four = await family.launched(parent, "trial-4")
+        await ends_with(family, four, 0.6)
+        assert (await bench.ending(parent))[0] is JobState.SUCCEEDED
+        assert len(bench.launcher.jobs) == 4
+
+
+async def test_a_sweep_starts_no_trial_that_its_limit_has_no_room_for(family: Family) -> None:
+    bench = family.bench
+    async with bench.worker():
+        parent = await family.sweep(
+            search="grid",
+            metric="loss",
+            space={"envs.LR": [1.0, 2.0, 3.0, 4.0]},
+            concurrency=2,
+            timeout_seconds=3600,
+            max_gpu_hours=1.0,
+        )
+        one = await family.launched(parent, "trial-1")
+        await ends_with(family, one, 0.5)
+        state, reason, text = await bench.ending(parent)
+        assert (state, reason) == (JobState.FAILED, TerminationReason.OVER_BUDGET)
+        assert text.startswith("Best is trial-1: loss 0.5 with envs.LR=1")
+        assert "3 were not started. The limit of the whole has 0." in text
+        assert "left of 1 GPU-hours" in text
+        assert len(bench.launcher.jobs) == 1
+
+
+async def test_a_sweep_of_a_limited_number_of_jobs_starts_no_more(family: Family) -> None:
+    bench = family.bench
+    async with bench.worker():
+        parent = await family.sweep(
+            search="grid", metric="loss", space={"envs.LR": [1.0, 2.0, 3.0]}, max_jobs=2
+        )
+        for number in (1, 2):
+            await ends_with(family, await family.launched(parent, f"trial-{number}"), 0.5)
+        _, reason, text = await bench.ending(parent)
+        assert reason is TerminationReason.OVER_BUDGET
+        assert "1 were not started. The limit of the whole has 0 of 2 jobs left" in text
+
+
+async def test_a_limit_of_a_sweep_needs_to_know_what_a_trial_may_take(family: Family) -> None:
+    with pytest.raises(InvalidConfig, match="Give the job timeout_seconds"):
+        await family.sweep(
+            search="grid", metric="loss", space={"envs.LR": [1.0, 2.0]}, max_gpu_hours=1.0
+        )

@@ -31,6 +31,7 @@ TOOLS = [
     "annotate_job",
     "compare_jobs",
     "retry_job",
+    "get_budget",
     "get_job_metrics",
     "diagnose_job",
     "preview_data",

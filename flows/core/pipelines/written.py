@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 
 from pydantic import Field, ValidationError
 
+from flows.core.budget.amounts import Limits
 from flows.core.errors import InvalidConfig
 from flows.core.models import OverrideValue, Value
 from flows.core.pipelines.conditions import Condition
@@ -25,7 +26,8 @@ from flows.core.pipelines.results import item_value
 MAX_PARTS: Final = 200
 
 _NAME: Final = re.compile(r"[A-Za-z_][\w-]{0,39}")
-_KEYS: Final = ("name", "steps")
+_LIMITS: Final = {"max_cost": "cost", "max_gpu_hours": "gpu_hours", "max_jobs": "jobs"}
+_KEYS: Final = ("name", "steps", *_LIMITS)
 _RESERVED: Final = (ITEM, INDEX)
 
 
@@ -81,10 +83,12 @@ class WrittenPipeline(Value):
 
     Attributes:
         steps: The steps, each after those it needs.
+        limits: What all its jobs together may spend.
     """
 
     name: str
     steps: list[WrittenStep]
+    limits: Limits = Limits()
 
     def parts(self) -> list[WrittenPart]:
         """List its jobs, each after those it needs.
@@ -126,7 +130,21 @@ def read_pipeline(data: object, *, name: str) -> WrittenPipeline:
     if not isinstance(steps, list) or not steps:
         raise InvalidConfig(f"{name} has no steps", "Give a list of steps under `steps`")
     read = [_step(item, number) for number, item in enumerate(cast("list[object]", steps))]
-    return WrittenPipeline(name=str(content.get("name") or name), steps=_sort_steps(read))
+    return WrittenPipeline(
+        name=str(content.get("name") or name),
+        steps=_sort_steps(read),
+        limits=_read_limits(content, name),
+    )
+
+
+def _read_limits(content: Mapping[str, Any], name: str) -> Limits:
+    given = {field: content.get(key) for key, field in _LIMITS.items()}
+    try:
+        return Limits.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = next(key for key, field in _LIMITS.items() if field == first["loc"][0])
+        raise InvalidConfig(f"{name}: {key}: {first['msg']}", "Correct it") from error
 
 
 def _step(item: object, number: int) -> WrittenStep:

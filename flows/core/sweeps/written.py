@@ -21,7 +21,10 @@ from flows.core.sweeps.spec import (
 
 
 class WrittenSweep(Value):
-    """A sweep as a person writes it; all other keys are arguments of its job."""
+    """A sweep as a person writes it; all other keys are arguments of its job.
+
+    The limits of spending hold for all trials together.
+    """
 
     name: str = Field(default="sweep", min_length=1, max_length=80, pattern=r"^[\w .-]+$")
     space: Space = Field(min_length=1, max_length=50)
@@ -33,6 +36,9 @@ class WrittenSweep(Value):
     concurrency: Annotated[int, Field(ge=1, le=100)] = 2
     seed: int = 0
     early_stopping: EarlyStopping | None = None
+    max_cost: Annotated[float, Field(gt=0)] | None = None
+    max_gpu_hours: Annotated[float, Field(gt=0)] | None = None
+    max_jobs: Annotated[int, Field(ge=1)] | None = None
     job: dict[str, Any] = Field(default_factory=dict[str, Any])
 
     @property

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from flows.core.budget.whole import with_whole_limits
 from flows.core.configs.output_paths import PATH_KEYS, write_out
 from flows.core.errors import InvalidArgument, InvalidConfig, OumiFlowsError
 from flows.core.findings import FindingCode
@@ -73,6 +74,8 @@ def check_pipeline(written: WrittenPipeline, *, path: str, client_cwd: str) -> C
         with _of_step(one.name):
             checked = _check(one, written.name, client_cwd, results)
             checked = _with_metrics_checked(one, checked, parts)
+            request = with_whole_limits(checked.part.request, written.limits)
+            checked = checked._replace(part=checked.part.model_copy(update={"request": request}))
             if not one.after:  # jobs before it may make the missing files
                 refuse_blocked(checked.job)
             parts.append(checked)

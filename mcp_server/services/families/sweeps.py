@@ -8,6 +8,8 @@ import anyio.to_thread
 from pydantic import Field
 
 from flows.core import names
+from flows.core.budget.amounts import Limits
+from flows.core.budget.whole import with_whole_limits
 from flows.core.configs.overrides import check_overrides
 from flows.core.configs.plan import OUTPUT_KEY, WRITES_A_FILE
 from flows.core.configs.reader import ConfigKind
@@ -65,7 +67,7 @@ class NewSweep(Value):
             "run_oumi_job's arguments, and space (dotted key: list or {low, high, "
             "step, log}; or a list of combinations), metric, direction (minimize, maximize), "
             "search (grid, random, optuna), trials, concurrency, seed, early_stopping "
-            "{after_trials, after_steps}.",
+            "{after_trials, after_steps}; max_cost, max_jobs of all.",
             max_length=50,
         ),
     ] = Field(default_factory=dict[str, Any])
@@ -166,7 +168,8 @@ def _with_private_space(written: WrittenSweep) -> WrittenSweep:
 
 
 def _sweep(written: WrittenSweep, job: CheckedJob, path: str) -> Sweep:
-    request, plan = job.request, job.plan
+    limits = Limits(cost=written.max_cost, gpu_hours=written.max_gpu_hours, jobs=written.max_jobs)
+    request, plan = with_whole_limits(job.request, limits), job.plan
     key, folder, name = "", "", ""
     if plan.kind is ConfigKind.COMMAND:
         key = OUTPUT_KEY[request.command]

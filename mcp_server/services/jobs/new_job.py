@@ -56,8 +56,7 @@ class NewJob(Value):
     from_job: Annotated[
         str | None,
         Argument(
-            "Job to run again, with its config and arguments; overrides "
-            '{"training.max_steps": "+200"} continues its training.',
+            'Job to run again; overrides {"training.max_steps": "+200"} continue it.',
             Option(
                 "Instead of CONFIG: a job whose config and arguments to use again; "
                 "-s training.max_steps=+200 continues its training.",
@@ -115,7 +114,7 @@ class NewJob(Value):
     gpus: Annotated[
         GpuCount | None,
         Argument(
-            'GPUs here, a training process on each; or "all".',
+            'GPUs here, a process on each; or "all".',
             Option(
                 "GPUs of this machine for the job: a number, or all. A training has a process on "
                 "each. Default: one.",
@@ -139,7 +138,7 @@ class NewJob(Value):
         int,
         Field(ge=0, le=100),
         Argument(
-            "Attempts after a lost machine.",
+            "After a lost machine.",
             Option("Extra attempts after preemption, a lost node, a failed launch or a kill."),
             ge=0,
             le=100,
@@ -163,6 +162,27 @@ class NewJob(Value):
             le=315_576_000,
         ),
     ] = None
+    max_cost: Annotated[
+        float | None,
+        Field(ge=0),
+        Argument(
+            "US dollars.",
+            Option("US dollars that the job may cost; it is cancelled there.", metavar="DOLLARS"),
+            ge=0,
+        ),
+    ] = None
+    max_gpu_hours: Annotated[
+        float | None,
+        Field(ge=0),
+        Argument(
+            "Without GPUs: hours.",
+            Option(
+                "GPU-hours that the job may take; it is cancelled there. Without GPUs: hours.",
+                metavar="HOURS",
+            ),
+            ge=0,
+        ),
+    ] = None
     stop_on: Annotated[
         list[StopOn],
         Argument(
@@ -174,7 +194,7 @@ class NewJob(Value):
     notify: Annotated[
         str | None,
         Argument(
-            "URL or Prefect block (type/name) to report to.",
+            "URL, or Prefect block type/name.",
             NOTIFY,
             min_length=1,
             max_length=2000,

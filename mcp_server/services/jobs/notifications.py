@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from flows.core.errors import InvalidArgument
 from flows.core.models import NotifyOn
-from flows.core.names import HEALTH_EVENT, NOTIFY_TAG
+from flows.core.names import BUDGET_DIGEST_EVENT, BUDGET_EVENT, HEALTH_EVENT, NOTIFY_TAG
 from flows.core.states import Health
 from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.prefect_api.models import BlockDocument
@@ -52,14 +52,15 @@ class _Text(NamedTuple):
     @property
     def payload(self) -> str:
         """The body of a call."""
+        # What a work pool spends is about no run.
         return (
             "{{ {"
             f"'text': {self.subject} ~ ': ' ~ {self.message}, "
-            "'job_id': flow_run.id|string, "
+            "'job_id': flow_run.id|string if flow_run else none, "
+            "'url': flow_run|ui_url if flow_run else none, "
             "'name': event.resource.name, "
             f"'state': {self.state}, "
-            f"'message': {self.message}, "
-            "'url': flow_run|ui_url"
+            f"'message': {self.message}"
             "} | tojson }}"
         )
 
@@ -67,6 +68,12 @@ class _Text(NamedTuple):
 _OF_END: Final = _Text(f"event.resource.name ~ ' has ' ~ {_STATE}", _STATE, _MESSAGE)
 _OF_HEALTH: Final = _Text(
     "event.resource.name ~ ' runs badly'", "'running'", "event.payload['summary'][:1000]"
+)
+_OF_LIMIT: Final = _Text(
+    "event.resource.name ~ ' nears its limit'", "'running'", "event.payload['summary'][:1000]"
+)
+_OF_BUDGET: Final = _Text(
+    "event.resource.name", "event.resource['oumi.budget']", "event.payload['summary'][:1000]"
 )
 
 
@@ -80,12 +87,15 @@ class Notifications:
     def __init__(self, gateway: PrefectGateway) -> None:
         self._gateway = NotificationGateway(gateway)
 
-    async def tags(self, notify: str | None, on: NotifyOn) -> list[str]:
+    async def tags(
+        self, notify: str | None, on: NotifyOn, *, is_limited: bool = False
+    ) -> list[str]:
         """Return the tags of a run that notifies of its end; create the automation in Prefect.
 
         Args:
             notify: A URL to call, or a notification block's `type/name`; None: no notification.
             on: Which ends to report.
+            is_limited: Whether the run has a limit of spending, of which it also warns.
 
         Raises:
             InvalidArgument: `notify` is neither, or Prefect has no such block.
@@ -100,7 +110,25 @@ class Notifications:
         if on is NotifyOn.BAD:
             action = _action(block, _OF_HEALTH)
             await self._ensure_automation(f"{name}: health", tag, _health_trigger(tag), action)
+        if is_limited:
+            trigger = _of_runs(tag, {"oumi.budget": "near"}, BUDGET_EVENT)
+            action = _action(block, _OF_LIMIT)
+            await self._ensure_automation(f"{name}: limit", tag, trigger, action)
         return [tag]
+
+    async def watch_budgets(self, notify: str, pool: str) -> str:
+        """Send the warnings and the daily digest of a pool to a receiver; return its block.
+
+        Raises:
+            InvalidArgument: `notify` is neither a URL nor a block, or Prefect has no such block.
+        """
+        check_receiver(notify)
+        block = await (self._webhook(notify) if _is_url(notify) else self._block_named(notify))
+        name = f"oumi-flows: budgets of {pool}"
+        for known in await self._gateway.automations(name):
+            await self._gateway.delete_automation(known.id)
+        await self._ensure_automation(name, pool, _budget_trigger(pool), _action(block, _OF_BUDGET))
+        return block.name
 
     async def _webhook(self, url: str) -> BlockDocument:
         """Read or create the block for a URL, which may be a secret; its name does not show it."""
@@ -211,5 +239,18 @@ def _action(block: BlockDocument, text: "_Text") -> dict[str, Any]:
         "type": "send-notification",
         "block_document_id": block.id,
         "subject": "{{ " + text.subject + " }}",
-        "body": "{{ " + text.message + " ~ '\n' ~ (flow_run|ui_url) }}",
+        "body": "{{ " + text.message + " ~ ('\n' ~ (flow_run|ui_url) if flow_run else '') }}",
+    }
+
+
+def _budget_trigger(pool: str) -> dict[str, Any]:
+    """The trigger of what a pool spends."""
+    return {
+        "type": "event",
+        "posture": "Reactive",
+        "match": {"prefect.resource.id": f"oumi-flows.budget.{pool}"},
+        "expect": [BUDGET_EVENT, BUDGET_DIGEST_EVENT],
+        "for_each": ["prefect.resource.id"],
+        "threshold": 1,
+        "within": 0,
     }

@@ -68,6 +68,7 @@ class JobRow(Value):
     max_steps: int | None = None
     loss: Number | None = None
     cost: float | None = Field(default=None, description="US dollars so far, estimated.")
+    budget: str = Field(default="", description="Spent and left, if it has a limit.")
     ram_peak_bytes: float | None = None
     note: str = ""
     tags: list[str] = Field(default_factory=list[str])

@@ -130,7 +130,9 @@ class JobService:
         )
         if asked.source is not None:
             labels = labels.with_changes(asked.source.labels)
-        notify = await self._notifications.tags(new.notify, new.notify_on)
+        notify = await self._notifications.tags(
+            new.notify, new.notify_on, is_limited=bool(new.max_cost or new.max_gpu_hours)
+        )
         # With a key of its own every submission can be sent again safely.
         run = await self._gateway.create_run(
             name=checked.run_name("").rstrip("-"),

@@ -8,8 +8,10 @@ from typing import Final
 from pydantic import ValidationError
 
 from flows.core import names, prefect_states
+from flows.core.budget.amounts import Limits
+from flows.core.budget.whole import own_limits
 from flows.core.divergence import DIVERGED
-from flows.core.models import JobProgress, JobRequest, JobStatus, Usage
+from flows.core.models import JobBudget, JobProgress, JobRequest, JobStatus, Usage
 from flows.core.numbers import to_count, to_number
 from flows.core.states import Health, JobState, TerminationReason
 from flows.core.stopwatch import Instant
@@ -111,6 +113,7 @@ def job_status(
         note=labels.note or "",
         tags=run.own_tags,
         cost=cost_of(run, now),
+        budget=budget_of(run, request),
         url=run_url(ui_url, run.id),
     )
     return status.model_copy(update={"summary": summary_line(status)})
@@ -169,6 +172,7 @@ def job_row(
     """
     usage = _usage(artifact.metadata) if artifact else None
     request = job_request(run)
+    budget = budget_of(run, request)
     state = run.state.job_state
     progress = progress_of(run, artifact)
     return JobRow(
@@ -185,6 +189,7 @@ def job_row(
         max_steps=progress.max_steps,
         loss=progress.loss,
         cost=cost_of(run, now) if cost is None else cost,
+        budget=budget.words if budget else "",
         ram_peak_bytes=usage.ram_peak_bytes if usage else None,
         note=_shorten(run.labels.note or ""),
         tags=run.own_tags[:_ROW_TAGS],
@@ -199,6 +204,30 @@ def cost_of(run: FlowRun, now: datetime) -> float | None:
     """What the attempts of a job cost so far, in US dollars; None: no price is known."""
     price, seconds = run.labels.hourly_price, _duration(run, now)
     return None if price is None or seconds is None else round(price * seconds / 3600, 4)
+
+
+def budget_of(run: FlowRun, request: JobRequest | None) -> JobBudget | None:
+    """What a job with a limit spent, and what it may still spend; None: it has none."""
+    account = run.labels.account
+    if account is None or request is None:
+        return None
+    own = own_limits(request)
+    is_reserved = account.last is not None and account.last.limit_seconds is not None
+    if not (own.are_set or is_reserved):
+        return None
+    is_over = run.state.job_state.is_terminal and run.end_time is not None
+    ended_at = Instant("", 0.0, run.end_time.timestamp()) if is_over and run.end_time else None
+    spent, reserved = account.used(Instant.now(), ended_at=ended_at)
+    has_price = account.price is not None
+    left = own.left(spent)
+    if not own.are_set:
+        left = Limits(cost=reserved.dollars, gpu_hours=reserved.gpu_hours)
+    return JobBudget(
+        cost=spent.dollars if has_price else None,
+        gpu_hours=spent.gpu_hours,
+        left_cost=left.cost if has_price else None,
+        left_gpu_hours=left.gpu_hours,
+    )
 
 
 def job_name(run: FlowRun, request: JobRequest | None) -> str:
@@ -226,6 +255,8 @@ def summary_line(status: JobStatus) -> str:
     if status.resumed_from_step is not None:
         parts.append(f"resumed from step {status.resumed_from_step}")
     parts += progress_words(status.progress)
+    if status.budget is not None:
+        parts.append(status.budget.words)
     tells = DIVERGED in status.message or status.message.startswith(_BY_HAND)
     if tells and status.state is JobState.SUCCEEDED:
         parts.append(status.message)

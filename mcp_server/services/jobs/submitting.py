@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 from flows.core import names
+from flows.core.budget.whole import describe_limits
 from flows.core.checks.file_checks import check_request
 from flows.core.configs.checks import parse_command
 from flows.core.configs.clouds import is_local, kind_of, known_cloud
@@ -128,6 +129,11 @@ def check_job(new: NewJob, config: ConfigFile | None = None) -> CheckedJob:
         raise InvalidArgument(
             f"Clusters on {request.cloud} do not stop themselves", "Leave autostop_minutes out"
         )
+    if request.max_cost is not None and not kind_of(request.cloud).is_sky:
+        raise InvalidArgument(
+            f"No price is known for jobs on {request.cloud}, so max_cost cannot limit one",
+            "Give max_gpu_hours: a job without GPUs counts its hours",
+        )
     if new.own_output and config.kind is ConfigKind.JOB:
         raise InvalidArgument(
             f"{path} is a job config, whose script says where it writes", "Leave own_output out"
@@ -216,7 +222,8 @@ def describe_plan(checked: CheckedJob) -> Submission:
     warnings = warnings_of_plan({"": checked})
     answer = _answer(checked, plan.name).model_copy(update={"plan": plan, "warnings": warnings})
     if is_local(plan.cloud):
-        return answer.model_copy(update={"summary": f"{summary}{_describe_size(plan)}."})
+        limit = describe_limits(checked.request, None)
+        return answer.model_copy(update={"summary": f"{summary}{_describe_size(plan)}{limit}."})
     config = cast("dict[str, Any]", parse_yaml(checked.plan.job_config, "the job config"))
     sync = preview(config, kind=kind_of(plan.cloud))
     price = hourly_price(config)
@@ -227,7 +234,11 @@ def describe_plan(checked: CheckedJob) -> Submission:
         "hourly price unknown" if price is None else f"${price:g} an hour",
     ]
     return answer.model_copy(
-        update={"summary": "; ".join(facts) + ".", "sync": sync, "hourly_price": price}
+        update={
+            "summary": "; ".join(facts) + f"{describe_limits(checked.request, price)}.",
+            "sync": sync,
+            "hourly_price": price,
+        }
     )
 
 
