@@ -8,7 +8,7 @@ from mcp.server.mcpserver.resolve import Elicit, Resolve
 from mcp.server.mcpserver.tools import Tool
 from pydantic import BaseModel, Field
 
-from flows.core.budget.amounts import Limits
+from flows.core.budget.amounts import LIMIT_MAX, Limits
 from flows.core.budget.budgets import BudgetReport, Period
 from flows.core.errors import ConfirmationRequired
 from mcp_server.services.budgets import BudgetService
@@ -56,10 +56,14 @@ class BudgetTools:
             *,
             ctx: Context[Any],
             consent: Annotated[ElicitationResult[RaiseConsent], Resolve(ask)],
-            period: Period = Period.MONTH,
-            cost: Annotated[float | None, Field(ge=0, description="US dollars.")] = None,
-            gpu_hours: Annotated[float | None, Field(ge=0)] = None,
-            jobs: Annotated[int | None, Field(ge=0)] = None,
+            period: Annotated[Period, Field(description="In UTC.")] = Period.MONTH,
+            cost: Annotated[
+                float | None, Field(ge=0, le=LIMIT_MAX, description="US dollars.")
+            ] = None,
+            gpu_hours: Annotated[
+                float | None, Field(ge=0, le=LIMIT_MAX, description="Or hours.")
+            ] = None,
+            jobs: Annotated[int | None, Field(ge=0, le=LIMIT_MAX, description="Starts.")] = None,
         ) -> BudgetReport:
             """Show budgets and spending; a limit lowers one. Only a person raises."""
             limits = Limits(cost=cost, gpu_hours=gpu_hours, jobs=jobs)

@@ -53,7 +53,7 @@ class CatalogTools:
             BeforeValidator(_as_list),
             Field(max_length=20, description="Texts the YAML must contain."),
         ] = [],  # noqa: B006
-        limit: Annotated[int, Field(ge=1, le=100, description="Configs to return at most.")] = 20,
+        limit: Annotated[int, Field(ge=1, le=100, description="Most configs.")] = 20,
     ) -> ConfigSearch:
         """Find Oumi configs to start from, best match first; tolerates misspellings.
 

@@ -35,7 +35,7 @@ class DocsTools:
             Term | list[Term],
             Field(description="Name (TrainingParams.optimizer, optimizer) or words."),
         ],
-        module: Annotated[Term, Field(description="Only in this module and below.")] = "",
+        module: Annotated[Term, Field(description="In this module.")] = "",
         kind: Annotated[
             Literal["", "class", "dataclass", "enum", "function", "method"],
             Field(description="Only this kind; class covers dataclass and enum."),

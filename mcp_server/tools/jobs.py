@@ -33,7 +33,7 @@ Cloud = Annotated[
 ]
 Cluster = Annotated[str, Field(max_length=128, description="Its cluster.")]
 Cursor = Annotated[
-    str | None, Field(max_length=4096, description="next_cursor of an earlier answer.")
+    str | None, Field(max_length=4096, description="An answer's next_cursor.")
 ]
 ListStatus = Literal[
     "all",
@@ -53,11 +53,11 @@ ListStatus = Literal[
 
 ListedStatus = Annotated[ListStatus, Field(description="running: not ended; completed: ended.")]
 OnCloud = Annotated[str, Field(max_length=64, description="On this cloud.")]
-NamePart = Annotated[str, Field(max_length=100, description="Whose name contains this.")]
+NamePart = Annotated[str, Field(max_length=100, description="Part of its name.")]
 Tag = Annotated[str, Field(max_length=100, description="With this tag.")]
 ModelPart = Annotated[str, Field(max_length=200, description="Of such a model.")]
 Since = Annotated[str, Field(max_length=40, description="ISO time, or 2h, 3d.")]
-Force = Annotated[bool, Field(description="Kill at once, without time to stop.")]
+Force = Annotated[bool, Field(description="Kill at once.")]
 
 
 class JobTools:
@@ -175,7 +175,7 @@ class JobTools:
         ] = "",
         cursor: Cursor = None,
         timeout_seconds: Annotated[
-            float, Field(ge=0, le=300, description="How long to wait at most.")
+            float, Field(ge=0, le=300, description="Longest wait.")
         ] = WAIT_SECONDS,
     ) -> WaitAnswer:
         """Wait for jobs, with progress notifications meanwhile; returns when the time is up, too.
@@ -198,11 +198,11 @@ class JobTools:
         self,
         *,
         job_id: JobId,
-        lines: Annotated[int, Field(ge=1, le=2000, description="Lines to return at most.")] = 80,
+        lines: Annotated[int, Field(ge=1, le=2000, description="Most lines.")] = 80,
         cursor: Cursor = None,
         grep: Annotated[
             str | None,
-            Field(max_length=500, description="Only lines that match this regular expression."),
+            Field(max_length=500, description="Only lines that match this regex."),
         ] = None,
         cloud: Cloud = "",
         cluster_name: Cluster = "",
@@ -246,7 +246,7 @@ class JobTools:
         model: ModelPart = "",
         since: Since = "",
         confirm: Annotated[
-            bool, Field(description="False: only list the jobs it would end.")
+            bool, Field(description="End them.")
         ] = False,
         force: Force = False,
     ) -> CancelledJobs:
@@ -289,7 +289,7 @@ class JobTools:
         tag: Tag = "",
         model: ModelPart = "",
         since: Since = "",
-        limit: Annotated[int, Field(ge=1, le=100, description="Jobs to return at most.")] = 20,
+        limit: Annotated[int, Field(ge=1, le=100, description="Most jobs.")] = 20,
         cursor: Cursor = None,
     ) -> JobList:
         """List jobs, newest first: state, id, duration, cost, notes. cursor keeps the filters."""
@@ -307,7 +307,7 @@ class JobTools:
         ] = None,
         tags: Annotated[
             list[Annotated[str, Field(max_length=TAG_MAX)]] | None,
-            Field(max_length=TAGS_MAX, description="Replace its tags."),
+            Field(max_length=TAGS_MAX, description="New tags."),
         ] = None,
     ) -> Annotation:
         """Note something about a job, such as what it tried, and tag it to find it later."""

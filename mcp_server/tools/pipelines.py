@@ -13,8 +13,8 @@ from mcp_server.tools.arguments import Before
 from mcp_server.tools.edge import make_tool, unless_dry_run
 from mcp_server.tools.waiting import Wait, wait_for_end
 
-DryRun = Annotated[bool, Field(description="True: only check and plan."), Before("notify")]
-Key = Annotated[str | None, Field(max_length=200, description="As in run_oumi_job.")]
+DryRun = Annotated[bool, Field(description="Only check and plan."), Before("notify")]
+Key = Annotated[str | None, Field(max_length=200, description="As for a job.")]
 
 
 class PipelineTools:

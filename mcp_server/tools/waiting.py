@@ -18,7 +18,7 @@ from mcp_server.tools.connections import wait_for_client
 WAIT_SECONDS: Final = 25.0
 """Some clients cut a call at 30 s."""
 
-Wait = Annotated[bool, Field(description="Wait for its end, 25 s at most.")]
+Wait = Annotated[bool, Field(description="Wait, 25 s at most.")]
 
 Started = TypeVar("Started", bound=Submission | FamilySubmission)
 

@@ -125,7 +125,7 @@ async def test_the_tools_that_only_read_say_so(client: Client) -> None:
     changing = {
         *("run_oumi_job", "run_pipeline", "run_sweep", "cancel_job", "adopt_job", "retry_job"),
         *("annotate_job", "cancel_jobs", "collect_results", "schedule_job", "update_schedule"),
-        *("stop_cluster", "down_cluster"),
+        *("stop_cluster", "down_cluster", "get_budget"),
     }
     assert reading == set(TOOLS) - changing
 

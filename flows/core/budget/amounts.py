@@ -7,6 +7,9 @@ from pydantic import Field
 
 from flows.core.models import Value
 
+LIMIT_MAX: Final = 1_000_000
+"""The largest limit of money (US dollars), GPU-hours or jobs."""
+
 _NANO: Final = 1_000_000_000
 _MS: Final = 1000
 _HOUR_MS: Final = 3_600_000
@@ -68,11 +71,11 @@ class Rate(NamedTuple):
 class Limits(Value):
     """The most that may be spent; None: without a limit."""
 
-    cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+    cost: Annotated[float, Field(ge=0, le=LIMIT_MAX)] | None = Field(
         default=None, description="US dollars."
     )
-    gpu_hours: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    jobs: Annotated[int, Field(ge=0)] | None = None
+    gpu_hours: Annotated[float, Field(ge=0, le=LIMIT_MAX)] | None = None
+    jobs: Annotated[int, Field(ge=0, le=LIMIT_MAX)] | None = None
 
     @property
     def are_set(self) -> bool:

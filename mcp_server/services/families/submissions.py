@@ -23,8 +23,8 @@ _QUOTES: Final = 'a reference in braces needs quotes: {LOSS: "${train.metrics.lo
 
 
 Folder = Annotated[str, Argument("Absolute working folder.", max_length=4096)]
-Receiver = Annotated[str | None, Argument("As in run_oumi_job.", NOTIFY, max_length=2000)]
-ReportedEnds = Annotated[NotifyOn, Argument("As in run_oumi_job.", NOTIFY_ON)]
+Receiver = Annotated[str | None, Argument("As for a job.", NOTIFY, max_length=2000)]
+ReportedEnds = Annotated[NotifyOn, Argument("As for a job.", NOTIFY_ON)]
 
 
 class FamilySubmission(Value):

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
+from flows.core.budget.amounts import LIMIT_MAX
 from flows.core.models import GpuCount, NotifyOn, OverrideValue, RetryCause, StopOn, Value
 from flows.core.names import LOCAL_CLOUD
 from mcp_server.declared_arguments import Argument, Option
@@ -169,18 +170,20 @@ class NewJob(Value):
             "US dollars.",
             Option("US dollars that the job may cost; it is cancelled there.", metavar="DOLLARS"),
             ge=0,
+            le=LIMIT_MAX,
         ),
     ] = None
     max_gpu_hours: Annotated[
         float | None,
         Field(ge=0),
         Argument(
-            "Without GPUs: hours.",
+            "Or hours.",
             Option(
                 "GPU-hours that the job may take; it is cancelled there. Without GPUs: hours.",
                 metavar="HOURS",
             ),
             ge=0,
+            le=LIMIT_MAX,
         ),
     ] = None
     stop_on: Annotated[
