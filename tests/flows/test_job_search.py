@@ -44,6 +44,9 @@ class Client:
     async def update_flow_run_labels(self, _: UUID, labels: dict[str, Any]) -> None:
         self.run.labels = {**self.run.labels, **labels}
 
+    async def read_variable_by_name(self, _: str) -> None:
+        """Find no budgets."""
+
     async def read_artifacts(self, **_: object) -> list[object]:
         return []
 
