@@ -124,7 +124,10 @@ class JobWatch:
                         watched.changed.wait(),
                         self._cancel.wait_for_change(self._passed_on),
                         self._pausing.wait_for_change(),
-                        seconds=self._settings.progress_interval_seconds,
+                        seconds=min(
+                            self._settings.progress_interval_seconds,
+                            self._spending.seconds_until_due(),
+                        ),
                     )
         finally:
             self._log.stop()

@@ -1,6 +1,7 @@
 """What one job spends: its reservation before a launch, its time, its end at the limit."""
 
 import asyncio
+import math
 import random
 from collections.abc import Callable
 from typing import Any, Final, cast
@@ -219,6 +220,16 @@ class Spending:
         elif _age(booking.meter.since, now) >= _KEEP_SECONDS:
             await self._record.label(RunLabels(account=account.renew(now)))
         return False
+
+    def seconds_until_due(self) -> float:
+        """How long until the job nears or reaches its limit; infinite if it does neither."""
+        account = self._record.labels.account
+        booking = account.last if account else None
+        if booking is None or booking.limit_seconds is None or booking.meter.since is None:
+            return math.inf
+        used = booking.meter.seconds(self._now())
+        due = (WARN_SHARE * booking.limit_seconds, booking.limit_seconds)
+        return next((at - used for at in due if at > used), math.inf)
 
     async def end_cluster(self, outcome: Outcome, handle: JobHandle) -> Outcome:
         """Stop the cluster of a job that was ended at its limit, if it is the job's own."""

@@ -32,9 +32,7 @@ Cloud = Annotated[
     Field(max_length=64, description="Of a job not started here."),
 ]
 Cluster = Annotated[str, Field(max_length=128, description="Its cluster.")]
-Cursor = Annotated[
-    str | None, Field(max_length=4096, description="An answer's next_cursor.")
-]
+Cursor = Annotated[str | None, Field(max_length=4096, description="An answer's next_cursor.")]
 ListStatus = Literal[
     "all",
     "running",
@@ -245,9 +243,7 @@ class JobTools:
         tag: Tag = "",
         model: ModelPart = "",
         since: Since = "",
-        confirm: Annotated[
-            bool, Field(description="End them.")
-        ] = False,
+        confirm: Annotated[bool, Field(description="End them.")] = False,
         force: Force = False,
     ) -> CancelledJobs:
         """Cancel every live job that matches a filter; pipelines with their steps.
