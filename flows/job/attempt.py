@@ -23,11 +23,10 @@ from flows.core.errors import (
 )
 from flows.core.models import JobHandle, JobRequest
 from flows.core.names import launch_log
-from flows.core.redaction import Redactor, own_redactor, own_secrets, ways_of_writing
+from flows.core.redaction import own_redactor
 from flows.core.run_labels import RunLabels
-from flows.core.secret_marks import keep_marks, read_marks
 from flows.core.states import JobState, TerminationReason
-from flows.job.hiding_log import HidingLogger
+from flows.job.hiding_log import HidingLogger, build_redactor
 from flows.job.job_search import JobSearch
 from flows.job.job_watch import JobWatch
 from flows.job.launch_checks import find_blockers
@@ -206,21 +205,10 @@ class Attempt:
 
     async def _learn_secrets(self) -> None:
         """Hide the job's own secrets from now on, besides those of this process."""
-        redactor = await asyncio.to_thread(self._redactor)
+        redactor = await asyncio.to_thread(
+            lambda: build_redactor(self._plan.secrets(), self._settings.home, self._logger)
+        )
         self._report.redactor = self._logger.redactor = redactor
-
-    def _redactor(self) -> Redactor:
-        """Build the redactor of all known secrets, and keep marks of the worker's own.
-
-        The marks in the home folder are those of other workers and of the server that submitted.
-        """
-        inherited = own_secrets()
-        try:
-            keep_marks(ways_of_writing(inherited), self._settings.home)
-        except OSError as error:
-            self._logger.warning("The marks of secrets were not kept: %s", error)
-        marks = read_marks(self._settings.home)
-        return Redactor([*inherited, *self._plan.secrets()], marks=marks)
 
     def _hide_secrets(self, outcome: Outcome) -> Outcome:
         return Outcome(outcome.reason, self._report.redactor.text(outcome.text))

@@ -2,9 +2,12 @@
 
 import logging
 import traceback
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from flows.core.redaction import Redactor
+from flows.core.redaction import Redactor, own_secrets, ways_of_writing
+from flows.core.secret_marks import keep_marks, read_marks
 
 
 class HidingLogger(logging.LoggerAdapter[Any]):
@@ -36,3 +39,21 @@ def _traceback(error: object) -> str:
     if isinstance(error, BaseException):
         return "".join(traceback.format_exception(error)).rstrip()
     return traceback.format_exc().rstrip()
+
+
+def build_redactor(
+    secrets: Iterable[str], home: Path, logger: "logging.Logger | logging.LoggerAdapter[Any]"
+) -> Redactor:
+    """Build the redactor of all known secrets, and keep marks of the worker's own. Blocking.
+
+    Args:
+        secrets: Those of the job.
+        home: OUMI_FLOWS_HOME, with the marks of other workers and of the server that submitted.
+        logger: Receives a warning if the marks cannot be kept.
+    """
+    inherited = own_secrets()
+    try:
+        keep_marks(ways_of_writing(inherited), home)
+    except OSError as error:
+        logger.warning("The marks of secrets were not kept: %s", error)
+    return Redactor([*inherited, *secrets], marks=read_marks(home))

@@ -5,7 +5,6 @@ what Prefect's process worker does, costs that for every job that is merely watc
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -37,6 +36,7 @@ from flows.launcher.oumi_launcher import OumiLauncher
 from flows.launcher.port import Launcher
 from flows.machine_checks.checks import WorkerChecks
 from flows.worker.budget_keeper import BudgetKeeper
+from flows.worker.clock_watch import ClockWatch
 from flows.worker.deployed_flows import DeployedFlows, FlowNotLoaded
 from flows.worker.direct_answers import DirectAnswers
 from flows.worker.in_process_engine import run_in_process, run_until_cancelled
@@ -59,8 +59,6 @@ from flows.worker.signed_runs import SignedRuns
 _LOST_SWEEPS = 3
 """One of so many looks also searches for runs that have lost their work pool."""
 _PRUNE_SECONDS = 86_400.0
-_STEP_SECONDS = 5.0
-"""How far the wall clock must go back at once to count as set back."""
 
 
 class OumiWorkerResult(BaseWorkerResult):
@@ -109,7 +107,6 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         self._active: dict[UUID, FlowRun] = {}
         self._signed = SignedRuns()
         self._starting = asyncio.Semaphore(self._settings.start_concurrency)
-        self._clock_ahead: float | None = None
         self._loops = Loops(self._logger)
         self._sweeps = 0
         often = self._settings.worker_poll_seconds
@@ -158,7 +155,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         loops.start(news.ends.follow(loops.guard(self._observe_cancels)), "ends")
         loops.repeat(self._observe_cancels, interval, "cancels")
         loops.repeat(self._adopt_orphans, sweep, "orphans")
-        loops.repeat(self._observe_clock, sweep, "clock")
+        loops.repeat(ClockWatch(self._pool_runs.bring_forward).look, sweep, "clock")
         loops.repeat(self._observe_deletions, sweep, "deletions")
         loops.start(budgets.follow(loops.guard), "budgets")
         loops.repeat(prune, _PRUNE_SECONDS, "prune")
@@ -354,14 +351,6 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         for job_id in await self._pool_runs.find_deleted(list(self._active)):
             if request := self._runtime.cancels.get(job_id):
                 request.ask(force=False, concluded=True)
-
-    async def _observe_clock(self) -> None:
-        """Notice that the wall clock was set back, and start waiting runs in time."""
-        ahead = time.time() - time.monotonic()
-        was, self._clock_ahead = self._clock_ahead, ahead
-        # At the start it is unknown whether the clock was set back before.
-        if was is None or ahead < was - _STEP_SECONDS:
-            await self._pool_runs.bring_forward()
 
     async def _adopt_orphans(self) -> None:
         """Adopt the orphaned runs of this pool; settle jobs whose pipeline or sweep has ended."""
