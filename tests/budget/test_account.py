@@ -262,5 +262,6 @@ def test_the_account_is_right_and_the_limits_hold_in_every_history() -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(3600)
 def test_the_account_is_right_and_the_limits_hold_in_ten_thousand_histories() -> None:
     _run(int(os.environ.get("BUDGET_HISTORIES", MANY_HISTORIES)))
