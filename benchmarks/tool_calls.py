@@ -44,6 +44,7 @@ def calls(folder: Path, job_id: str) -> dict[str, dict[str, Any]]:
         "run_pipeline": {"client_cwd": cwd, "steps": [{"name": "a", "config_path": "quick.yaml"}]},
         "run_sweep": {"client_cwd": cwd, "sweep_path": "none.yaml"},
         "list_clusters": {},
+        "list_machines": {},
         "stop_cluster": {"cloud": "gcp", "cluster_name": "none"},
         "down_cluster": {"cloud": "gcp", "cluster_name": "none"},
         "validate_config": {**hub, "task_type": "training"},

@@ -143,7 +143,7 @@ def _make_tools(parts: Parts, offered: Mapping[str, list[Tool]]) -> dict[str, li
             *TrainingTools(parts.metrics, parts.diagnosis, parts.data).tools(),
             *ResultTools(parts.results, parts.collect).tools(),
         ],
-        "clusters": ClusterTools(parts.clusters).tools(),
+        "clusters": ClusterTools(parts.clusters, parts.machines).tools(),
         "pipelines": PipelineTools(parts.pipelines, parts.sweeps, parts.jobs).tools(),
         "checks": CheckTools(parts.checks).tools(),
         "docs": DocsTools(DocsService(parts.docs)).tools(),

@@ -2,9 +2,22 @@
 
 import time
 from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import WorkerStatus
+
+
+class Gone(NamedTuple):
+    """Workers that are gone.
+
+    Attributes:
+        names: All of them.
+        forgotten: Those that a person has taken out of the pool: their machines do not come back.
+    """
+
+    names: set[str]
+    forgotten: set[str]
 
 
 class OtherWorkers:
@@ -39,7 +52,7 @@ class OtherWorkers:
         self._monotonic = monotonic
         self._silent_since: dict[str, float] = {}
 
-    async def find_gone(self, names: Collection[str]) -> set[str]:
+    async def find_gone(self, names: Collection[str]) -> "Gone":
         """Find those that are gone among the workers with these names."""
         found = await self._client.read_workers_for_work_pool(self._pool)
         online = {worker.name for worker in found if worker.status == WorkerStatus.ONLINE}
@@ -47,4 +60,5 @@ class OtherWorkers:
         silent = set(names) - online - {self._name} if self._name in online else set[str]()
         self._silent_since = {name: self._silent_since.get(name, now) for name in silent}
         longest = now - self._silent_seconds
-        return {name for name, since in self._silent_since.items() if since <= longest}
+        gone = {name for name, since in self._silent_since.items() if since <= longest}
+        return Gone(gone, gone - {worker.name for worker in found})

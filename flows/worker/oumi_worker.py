@@ -356,10 +356,9 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         """Adopt the orphaned runs of this pool; settle jobs whose pipeline or sweep has ended."""
         signed = self._signed.ids()
         runs = await self._pool_runs.find_executing()
-        for run in runs:
-            if run.id in signed and self._pool_runs.is_taken(run):
-                self._logger.warning("Flow run %s was taken up by another worker", run.id)
-                self._signed.let_go(run.id)
+        launcher = self._runtime.launcher
+        for run in await self._signed.let_go_of_taken(runs, signed, self._owner, launcher):
+            self._logger.warning("Flow run %s was taken up by another worker", run.id)
         for run in await self._pool_runs.choose_orphans(runs):
             is_due = self._errors.is_due(run.id, is_cancel=is_cancelling(run))
             if run.id not in self._active and is_due:

@@ -90,6 +90,10 @@ class Owner(NamedTuple):
         # A worker of an earlier version wrote the machine's name.
         return self._ids in (us._ids, socket.gethostname())
 
+    def shares_home_with(self, us: "Owner") -> bool:
+        """Whether both have the same OUMI_FLOWS_HOME, maybe on several machines."""
+        return self._ids.partition(".")[0] == us._ids.partition(".")[0]
+
     @property
     def _boot(self) -> str:
         return self.machine.partition("@")[0]

@@ -108,25 +108,30 @@ class PoolRuns:
         """Choose the runs that no other worker executes.
 
         The runs of a worker of another machine are, once it is gone, if they need nothing of that
-        machine: pipelines, sweeps and jobs on clouds.
+        machine: pipelines, sweeps and jobs on clouds. Others are once a person forgets the machine.
         """
         now = datetime.now(UTC)
         orphans: list[FlowRun] = []
-        movable: dict[str, list[FlowRun]] = {}
+        foreign: dict[str, list[FlowRun]] = {}
         for run in runs:
             if self._is_orphan(run, now=now):
                 orphans.append(run)
             elif worker := worker_to_observe(run, self._owner):
-                movable.setdefault(worker, []).append(run)
-        if movable and self._others is not None:
-            for worker in await self._others.find_gone(movable):
-                orphans += movable[worker]
+                foreign.setdefault(worker, []).append(run)
+        if foreign and self._others is not None:
+            gone = await self._others.find_gone(foreign)
+            for worker in gone.names:
+                orphans += [
+                    run
+                    for run in foreign[worker]
+                    if worker in gone.forgotten or not self._is_bound(run)
+                ]
         return orphans
 
-    def is_taken(self, run: FlowRun) -> bool:
-        """Whether another worker has written itself on a run of ours."""
+    def _is_bound(self, run: FlowRun) -> bool:
+        """Whether a run needs the machine of its worker."""
         owner = Owner.parse(run.infrastructure_pid)
-        return owner is not None and not owner.is_process_of(self._owner)
+        return is_local(run) and (owner is None or not owner.has_ids_of(self._owner))
 
     async def bring_forward(self) -> None:
         """Reschedule runs whose start time is far ahead because the clock was set back."""
@@ -258,12 +263,16 @@ def delay_after_step(run: FlowRun, *, now: datetime) -> timedelta | None:
 
 
 def worker_to_observe(run: FlowRun, us: Owner) -> str:
-    """The worker with whose end a run may be taken up here; empty: it may not."""
+    """The worker of a job that only its heartbeats tell of; empty: there is none."""
     owner = Owner.parse(run.infrastructure_pid)
     if owner is None or owner.is_alive(us) is not None or names.TAG not in run.tags:
         return ""
-    is_bound = names.cloud_tag(names.LOCAL_CLOUD) in run.tags and not owner.has_ids_of(us)
-    return "" if is_bound else owner.worker
+    return owner.worker
+
+
+def is_local(run: FlowRun) -> bool:
+    """Whether a run is a job on its worker's own machine."""
+    return names.cloud_tag(names.LOCAL_CLOUD) in run.tags
 
 
 def is_orphan(

@@ -22,6 +22,7 @@ from mcp_server.cli.engine_commands import EngineCommands
 from mcp_server.cli.exits import EXIT_CODES
 from mcp_server.cli.family_commands import FamilyCommands
 from mcp_server.cli.job_commands import JobCommands
+from mcp_server.cli.machine_commands import MachineCommands
 from mcp_server.cli.note_command import NoteCommand
 from mcp_server.cli.output import Output
 from mcp_server.cli.prune_command import PruneCommand
@@ -124,6 +125,7 @@ def build_app(backend: Backend, output: Output, settings: Settings) -> typer.Typ
         NoteCommand(backend, output),
         BudgetCommand(backend, output),
         EngineCommands(backend, output),
+        MachineCommands(backend, output),
         PruneCommand(backend, output),
         ServiceCommand(backend, output),
     ):

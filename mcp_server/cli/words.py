@@ -34,6 +34,7 @@ WORDS: Final = {
     "job_ids": "ids",
     "list_categories": "`oumi-flows configs`",
     "list_clusters": "`oumi-flows clusters`",
+    "list_machines": "`oumi-flows machines`",
     "list_jobs": "`oumi-flows jobs`",
     "list_schedules": "`oumi-flows schedules`",
     "pipeline_path": "FILE",

@@ -196,3 +196,22 @@ class Automation(_Answer):
     id: str
     name: str
     created: AwareDatetime
+
+
+class WorkPool(_Answer):
+    """A work pool."""
+
+    name: str
+
+
+class PoolWorker(_Answer):
+    """A worker of a work pool."""
+
+    name: str
+    status: str
+    last_heartbeat_time: AwareDatetime | None = None
+
+    @property
+    def is_online(self) -> bool:
+        """Whether Prefect counts on its next heartbeat."""
+        return self.status == "ONLINE"

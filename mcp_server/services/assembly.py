@@ -18,6 +18,7 @@ from mcp_server.services.families.sweeps import SweepService
 from mcp_server.services.jobs.notifications import Notifications
 from mcp_server.services.jobs.service import JobService
 from mcp_server.services.jobs.waiter import JobWaiter
+from mcp_server.services.machines import MachineService
 from mcp_server.services.pruning import PruneService
 from mcp_server.services.results.collecting import CollectService
 from mcp_server.services.results.reading import ResultsService
@@ -47,6 +48,7 @@ class Services:
     collect: CollectService
     prune: PruneService
     budgets: BudgetService
+    machines: MachineService
 
 
 def make_gateway(settings: Settings, engine: EngineSource) -> PrefectGateway:
@@ -98,5 +100,6 @@ def make_services(
         results=ResultsService(gateway, snapshots_dir=snapshots_dir, home=settings.home),
         collect=CollectService(gateway, snapshots_dir=snapshots_dir),
         prune=PruneService(calls, keep_days=settings.keep_days),
+        machines=MachineService(gateway),
         budgets=BudgetService(calls, Notifications(gateway), pool=settings.work_pool),
     )

@@ -24,7 +24,7 @@ TaskType = Literal[
     "async_evaluation",
 ]
 Config = Annotated[Path, Field(description="YAML file, absolute or in client_cwd.")]
-Folder = Annotated[Path, Field(description="Absolute working folder.")]
+Folder = Annotated[Path, Field(description="Absolute folder.")]
 
 
 class CheckTools:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from flows.core.errors import ConfirmationRequired
 from flows.core.models import ClusterList
 from mcp_server.services.clusters import ClusterChange, ClusterService
+from mcp_server.services.machines import MachineList, MachineService
 from mcp_server.tools.edge import always, make_tool
 from mcp_server.tools.elicitation import can_ask
 
@@ -40,15 +41,18 @@ class ClusterTools:
 
     Args:
         clusters: Use cases of clusters.
+        machines: Use cases of the machines that run jobs.
     """
 
-    def __init__(self, clusters: ClusterService) -> None:
+    def __init__(self, clusters: ClusterService, machines: MachineService) -> None:
         self._clusters = clusters
+        self._machines = machines
 
     def tools(self) -> list[Tool]:
         """The tools."""
         return [
             make_tool(self.list_clusters, title="List clusters", open_world=True),
+            make_tool(self.list_machines, title="List machines"),
             make_tool(
                 self._stop_cluster(),
                 title="Stop a cluster",
@@ -71,6 +75,10 @@ class ClusterTools:
         unavailable lists clouds that did not answer.
         """
         return await self._clusters.list(cloud)
+
+    async def list_machines(self) -> MachineList:
+        """List the workers that run jobs, by pool."""
+        return await self._machines.list()
 
     def _stop_cluster(self) -> Any:
         """Make the tool, and its question about live jobs of this machine."""

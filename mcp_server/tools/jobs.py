@@ -24,7 +24,7 @@ JobId = Annotated[
     Field(
         min_length=1,
         max_length=200,
-        description="Id, its start (8+), or name.",
+        description="Id, 8+ of it, or name.",
     ),
 ]
 Cloud = Annotated[

@@ -17,6 +17,7 @@ from mcp_server.prefect_api.gateway import PrefectGateway
 from mcp_server.services.families.pipelines import NewPipeline, PipelineService
 from mcp_server.services.families.sweeps import NewSweep, SweepService
 from mcp_server.services.jobs.service import JobService
+from mcp_server.services.machines import MachineService
 from tests.flows.bench import PATIENCE_SECONDS, Bench, state_of
 from tests.support.fake_launcher import FakeJob
 from tests.support.waiting import eventually
@@ -35,6 +36,7 @@ class Family:
     jobs: JobService
     pipelines: PipelineService
     sweeps: SweepService
+    machines: MachineService
 
     def config(self, name: str, run: str = "hold", *, cloud: str = "local") -> str:
         """A job config for the fake launcher, which does what `run` says."""
@@ -127,6 +129,7 @@ async def family_on(bench: Bench, connection: Connection) -> AsyncGenerator[Fami
             JobService(gateway, snapshots_dir=snapshots, records_dir=bench.settings.records_dir),
             PipelineService(gateway, snapshots_dir=snapshots),
             SweepService(gateway, snapshots_dir=snapshots),
+            MachineService(gateway),
         )
     finally:
         await gateway.aclose()

@@ -11,9 +11,10 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import StateType, Worker, WorkerStatus
 
 from flows.core.settings import Settings
-from flows.core.states import JobState
+from flows.core.states import JobState, TerminationReason
 from flows.worker.other_workers import OtherWorkers
 from flows.worker.ownership import Owner
+from mcp_server.services.machines import MachineService
 from tests.flows.bench import PATIENCE_SECONDS, Bench, state_of
 from tests.flows.family import Family, family_on
 from tests.support.stack import Stack
@@ -54,25 +55,25 @@ async def test_a_worker_is_gone_when_it_has_been_offline_for_a_while(
 ) -> None:
     pool.online, pool.offline = {"me", "lives"}, {"gone", "not asked for"}
     names = {"lives", "gone", "deleted", "me"}
-    assert await others.find_gone(names) == set()
+    assert await others.find_gone(names) == (set(), set())
     pool.now = 9.9
-    assert await others.find_gone(names) == set()
+    assert await others.find_gone(names) == (set(), set())
     pool.now = 10.0
-    assert await others.find_gone(names) == {"gone", "deleted"}
+    assert await others.find_gone(names) == ({"gone", "deleted"}, {"deleted"})
     pool.online.add("gone")
-    assert await others.find_gone(names) == {"deleted"}
+    assert await others.find_gone(names) == ({"deleted"}, {"deleted"})
     pool.online.remove("gone")
-    assert await others.find_gone(names) == {"deleted"}
+    assert await others.find_gone(names) == ({"deleted"}, {"deleted"})
 
 
 async def test_after_an_outage_no_worker_is_gone_at_once(pool: Pool, others: OtherWorkers) -> None:
     pool.offline = {"me", "neighbour"}
     for pool.now in (0.0, 20.0):
-        assert await others.find_gone({"neighbour"}) == set()
+        assert await others.find_gone({"neighbour"}) == (set(), set())
     pool.online = {"me"}
-    assert await others.find_gone({"neighbour"}) == set()
+    assert await others.find_gone({"neighbour"}) == (set(), set())
     pool.now, pool.online = 25.0, {"me", "neighbour"}
-    assert await others.find_gone({"neighbour"}) == set()
+    assert await others.find_gone({"neighbour"}) == (set(), set())
 
 
 @pytest.fixture
@@ -114,6 +115,52 @@ async def test_a_worker_takes_up_what_needs_nothing_of_a_machine_that_is_gone(
         (await bench.launched(here)).succeed()
         assert (await bench.ending(here))[0] is JobState.SUCCEEDED
     assert len(bench.launcher.launches) == 3
+
+
+@pytest.mark.engine
+async def test_the_local_jobs_of_a_machine_that_was_forgotten_are_lost_or_tried_again(
+    family: Family, tmp_path: Path
+) -> None:
+    bench = family.bench
+    beat: dict[str, Any] = {"heartbeat_interval_seconds": 1}
+    async with bench.worker(settings=elsewhere(bench, tmp_path / "other home"), **beat) as gone:
+        once = await bench.submit("hold")
+        twice = await bench.submit("hold", max_retries=1)
+        for job_id in (once, twice):
+            job = await bench.launched(job_id)
+            await bench.reaches(job_id, JobState.RUNNING)
+            job.gone = True  # the other machine does not know it
+    async with bench.worker(**beat):
+        await forget_machine(bench, family.machines, gone.name)
+        state, reason, _ = await bench.ending(once)
+        assert (state, reason) == (JobState.CRASHED, TerminationReason.LOST)
+        (await bench.launched(twice, 2)).succeed()
+        assert (await bench.ending(twice))[0] is JobState.SUCCEEDED
+
+
+async def forget_machine(bench: Bench, machines: MachineService, name: str) -> None:
+    """Take a worker that is gone out of the pool, as `oumi-flows forget-machine` does."""
+
+    async def is_offline() -> bool:
+        found = await bench.client.read_workers_for_work_pool(bench.pool)
+        return {worker.name: worker.status for worker in found}[name] is WorkerStatus.OFFLINE
+
+    await eventually(is_offline, timeout=PATIENCE_SECONDS)
+    await machines.forget(name)
+
+
+@pytest.mark.engine
+async def test_a_worker_that_comes_back_ends_a_local_job_that_was_given_up(bench: Bench) -> None:
+    async with bench.worker() as worker:
+        job_id = await bench.submit("hold")
+        job = await bench.launched(job_id)
+        await bench.reaches(job_id, JobState.RUNNING)
+        me = Owner.current(bench.settings.home)
+        another = me._replace(machine="boot@elsewhere", worker="another")
+        await bench.client.update_flow_run(job_id, infrastructure_pid=str(another))
+        await bench.let_go(worker)
+        await eventually(lambda: job.cancels > 0)
+        await bench.set_state(job_id, StateType.CANCELLED)
 
 
 @pytest.mark.engine

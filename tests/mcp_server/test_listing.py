@@ -38,6 +38,7 @@ TOOLS = [
     "get_job_results",
     "collect_results",
     "list_clusters",
+    "list_machines",
     "stop_cluster",
     "down_cluster",
     "run_pipeline",

@@ -22,7 +22,7 @@ _NO_YAML: Final = "is not valid YAML"
 _QUOTES: Final = 'a reference in braces needs quotes: {LOSS: "${train.metrics.loss}"}'
 
 
-Folder = Annotated[str, Argument("Absolute working folder.", max_length=4096)]
+Folder = Annotated[str, Argument("Absolute folder.", max_length=4096)]
 Receiver = Annotated[str | None, Argument("As for a job.", NOTIFY, max_length=2000)]
 ReportedEnds = Annotated[NotifyOn, Argument("As for a job.", NOTIFY_ON)]
 

@@ -53,7 +53,7 @@ class NewJob(Value):
             max_length=4096,
         ),
     ] = ""
-    client_cwd: Annotated[str, Argument("Absolute working folder.", max_length=4096)] = ""
+    client_cwd: Annotated[str, Argument("Absolute folder.", max_length=4096)] = ""
     from_job: Annotated[
         str | None,
         Argument(
