@@ -16,9 +16,9 @@ from flows.launcher.local.control_group import ControlGroup
 from flows.launcher.local.job import LocalJob
 from flows.launcher.local.job_folder import JobFolder
 from flows.launcher.local.store import LocalStore
-from tests.local_cloud.jobs import CLUSTER, Jobs, broken_bash, is_gone
+from tests.local_cloud.jobs import CLUSTER, Jobs, broken_bash
 from tests.support.control_groups import can_make_groups, delegated_group
-from tests.support.waiting import eventually_sync
+from tests.support.waiting import eventually_sync, is_gone
 
 UNPRIVILEGED = 65534
 PYTHON = "/usr/bin/python3"

@@ -18,8 +18,8 @@ import pytest
 from flows.core.errors import LaunchFailed
 from flows.core.states import JobState, TerminationReason
 from flows.launcher.local.job_folder import JobFolder
-from tests.local_cloud.jobs import CLUSTER, Jobs, is_gone
-from tests.support.waiting import eventually_sync
+from tests.local_cloud.jobs import CLUSTER, Jobs
+from tests.support.waiting import eventually_sync, is_gone
 
 LAUNCHER = """
 import os, sys

@@ -14,9 +14,9 @@ from flows.core.states import JobState, ProcessHolder, TerminationReason
 from flows.core.training.usage import read_usage
 from flows.launcher.local.job import LocalJob
 from flows.launcher.local.supervisor_start import start_bare
-from tests.local_cloud.jobs import CLUSTER, Jobs, is_gone
+from tests.local_cloud.jobs import CLUSTER, Jobs
 from tests.local_cloud.warm_hosts import WarmHosts
-from tests.support.waiting import eventually_sync
+from tests.support.waiting import eventually_sync, is_gone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux only")
 

@@ -14,9 +14,9 @@ import pytest
 from flows.core.states import JobState
 from flows.launcher.local.job import LocalJob
 from flows.launcher.local.warm.start import WarmStart
-from tests.local_cloud.jobs import Jobs, is_gone
+from tests.local_cloud.jobs import Jobs
 from tests.local_cloud.warm_hosts import WarmHosts, inherited
-from tests.support.waiting import eventually_sync
+from tests.support.waiting import eventually_sync, is_gone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux only")
 
