@@ -316,4 +316,4 @@ async def test_a_job_that_ends_at_once_costs_the_server_few_calls(
         found = await bench.client.read_task_runs(task_run_filter=tasks)
         return {task.name for task in found} == {"launch", "watch"}
 
-    await eventually(has_both)
+    await eventually(has_both, timeout=PATIENCE_SECONDS)

@@ -50,10 +50,11 @@ async def test_a_person_raises_a_budget_where_the_client_can_ask(
 ) -> None:
     asked: list[str] = []
 
-    async def callback(_: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+    async def callback(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
         asked.append(params.message)
-        content = {"raise_it": True} if answer == "accept" else None
-        return ElicitResult(action=answer, content=content)
+        if answer == "accept":
+            return ElicitResult(action=answer, content={"raise_it": True})
+        return ElicitResult(action=answer)
 
     server = build_server(parts, Options())
     async with Client(server, elicitation_callback=callback) as client:
