@@ -140,8 +140,9 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
     async def setup(self) -> None:
         """Begin to load Oumi, to observe cancels and to look for orphaned runs."""
         await super().setup()
+        lost, silent = self._settings.unreachable_timeout_seconds, self._intervals.silent
         self._others = OtherWorkers(
-            self.client, self._work_pool_name, self.name, silent_seconds=self._intervals.silent
+            self.client, self._work_pool_name, self.name, silent_seconds=silent, lost_seconds=lost
         )
         interval, sweep = self._settings.worker_poll_seconds, self._intervals.sweep
         budgets = BudgetKeeper(self.client, self._work_pool_name, self._runtime, self._logger)
@@ -356,8 +357,8 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         """Adopt the orphaned runs of this pool; settle jobs whose pipeline or sweep has ended."""
         signed = self._signed.ids()
         runs = await self._pool_runs.find_executing()
-        launcher = self._runtime.launcher
-        for run in await self._signed.let_go_of_taken(runs, signed, self._owner, launcher):
+        let_go = self._signed.let_go_of_taken
+        for run in await let_go(runs, signed, self._owner, self._runtime.launcher):
             self._logger.warning("Flow run %s was taken up by another worker", run.id)
         for run in await self._pool_runs.choose_orphans(runs):
             is_due = self._errors.is_due(run.id, is_cancel=is_cancelling(run))
@@ -392,5 +393,6 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
             self._work_pool_name,
             self._owner,
             others=self._others,
+            launcher=self._runtime.launcher,
             intervals=self._intervals,
         )

@@ -25,6 +25,8 @@ from flows.core import names
 from flows.core.run_labels import RunLabels
 from flows.job.intervals import USUAL, Intervals
 from flows.job.prefect_calls import ENDED, PAGE, filter_ended, read_all_runs
+from flows.launcher.port import Launcher
+from flows.worker.local_jobs import attempt_of, find_here, is_local
 from flows.worker.other_workers import OtherWorkers
 from flows.worker.ownership import Owner
 
@@ -53,6 +55,7 @@ class PoolRuns:
         pool: The pool's name.
         owner: The worker's process.
         others: The workers of the pool; None: nothing is known of those of other machines.
+        launcher: Knows the local jobs of this machine; None: it has none.
         intervals: How old an orphan is, and how long a claim takes.
         page: How many flow runs the API is asked for at once.
     """
@@ -64,6 +67,7 @@ class PoolRuns:
         owner: Owner,
         *,
         others: OtherWorkers | None = None,
+        launcher: Launcher | None = None,
         intervals: Intervals = USUAL,
         page: int = PAGE,
     ) -> None:
@@ -71,6 +75,7 @@ class PoolRuns:
         self._pool = pool
         self._owner = owner
         self._others = others
+        self._launcher = launcher
         self._intervals = intervals
         self._page = page
 
@@ -124,14 +129,22 @@ class PoolRuns:
                 orphans += [
                     run
                     for run in foreign[worker]
-                    if worker in gone.forgotten or not self._is_bound(run)
+                    if worker in gone.forgotten or await self._can_move(run)
                 ]
         return orphans
 
-    def _is_bound(self, run: FlowRun) -> bool:
-        """Whether a run needs the machine of its worker."""
+    async def _can_move(self, run: FlowRun) -> bool:
+        """Whether a run of a worker that is gone can go on here.
+
+        Those with a local job can if it is here: the machine was started again under another name,
+        or the worker in another container. A cloned machine has our ids, but none of our jobs.
+        """
+        if not is_local(run):
+            return True
         owner = Owner.parse(run.infrastructure_pid)
-        return is_local(run) and (owner is None or not owner.has_ids_of(self._owner))
+        if owner is None or self._launcher is None or not owner.has_ids_of(self._owner):
+            return False
+        return await find_here(run, attempt_of(run), self._launcher) is not None
 
     async def bring_forward(self) -> None:
         """Reschedule runs whose start time is far ahead because the clock was set back."""
@@ -268,11 +281,6 @@ def worker_to_observe(run: FlowRun, us: Owner) -> str:
     if owner is None or owner.is_alive(us) is not None or names.TAG not in run.tags:
         return ""
     return owner.worker
-
-
-def is_local(run: FlowRun) -> bool:
-    """Whether a run is a job on its worker's own machine."""
-    return names.cloud_tag(names.LOCAL_CLOUD) in run.tags
 
 
 def is_orphan(

@@ -1,17 +1,17 @@
 """The runs on which a worker has written itself, and the end of its execution of one."""
 
 from collections.abc import Container, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
 from uuid import UUID
 
 import anyio
 from prefect.client.schemas.objects import FlowRun
 
-from flows.core import names
-from flows.core.run_labels import RunLabels
+from flows.core.errors import OumiFlowsError
 from flows.launcher.port import Launcher
+from flows.worker.local_jobs import attempt_of, find_here, is_local
 from flows.worker.ownership import Owner
-from flows.worker.pool_runs import is_local
 
 
 class SignedRuns:
@@ -20,6 +20,7 @@ class SignedRuns:
     def __init__(self) -> None:
         self._scopes: dict[UUID, anyio.CancelScope] = {}
         self._signed: set[UUID] = set()
+        self._given_up: dict[UUID, _GivenUp] = {}
 
     @contextmanager
     def execution(self, run_id: UUID) -> Generator[None]:
@@ -44,7 +45,8 @@ class SignedRuns:
     ) -> list[FlowRun]:
         """Stop executing what another worker took up while this one was not heard of.
 
-        Jobs elsewhere go on. A local one was given up, and ends.
+        Jobs elsewhere go on. A local one was given up, and ends; the next call tries again what
+        could not be ended.
 
         Args:
             runs: The runs that should be executed, as they were read.
@@ -54,9 +56,6 @@ class SignedRuns:
 
         Returns:
             The runs that were let go.
-
-        Raises:
-            OumiFlowsError: A local job could not be ended.
         """
         taken: list[FlowRun] = []
         for run in runs:
@@ -68,19 +67,28 @@ class SignedRuns:
                 scope.cancel()
             taken.append(run)
             if is_local(run):
-                await _end_job(run, launcher, shares_home=owner.shares_home_with(us))
+                # In a shared home the last attempt may be that of the other worker.
+                last = attempt_of(run) - owner.shares_home_with(us)
+                self._given_up[run.id] = _GivenUp(run, last)
+        for given_up in list(self._given_up.values()):
+            with suppress(OumiFlowsError):
+                await given_up.end(launcher)
+                del self._given_up[given_up.run.id]
         return taken
 
 
-async def _end_job(run: FlowRun, launcher: Launcher, *, shares_home: bool) -> None:
-    """End all that attempts of a job left on this machine."""
-    last = RunLabels.read(run.labels).attempt or 1
-    # In a shared home the last attempt may be that of the other worker.
-    for number in range(1, last + (not shares_home)):
-        job = await launcher.find(
-            cloud=names.LOCAL_CLOUD,
-            cluster_name=names.LOCAL_CLUSTER,
-            key=names.launch_key(run.id, number),
-        )
-        if job is not None:
-            await launcher.cancel(job, force=True)
+class _GivenUp(NamedTuple):
+    """A run whose local jobs end.
+
+    Attributes:
+        last: Its last attempt that was this worker's.
+    """
+
+    run: FlowRun
+    last: int
+
+    async def end(self, launcher: Launcher) -> None:
+        for attempt in range(1, self.last + 1):
+            job = await find_here(self.run, attempt, launcher)
+            if job is not None:
+                await launcher.cancel(job, force=True)

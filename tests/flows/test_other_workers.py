@@ -1,25 +1,29 @@
 """What happens to the runs of a worker on another machine that is gone, or comes back."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import StateType, Worker, WorkerStatus
+from prefect.client.schemas.objects import FlowRun, State, StateType, Worker, WorkerStatus
 
 from flows.core.settings import Settings
 from flows.core.states import JobState, TerminationReason
-from flows.worker.other_workers import OtherWorkers
+from flows.worker.other_workers import Gone, OtherWorkers
 from flows.worker.ownership import Owner
+from flows.worker.pool_runs import PoolRuns
 from mcp_server.services.machines import MachineService
 from tests.flows.bench import PATIENCE_SECONDS, Bench, state_of
 from tests.flows.family import Family, family_on
+from tests.support.fake_launcher import FakeJob, FakeLauncher
 from tests.support.stack import Stack
 from tests.support.waiting import eventually
 
+NOW = datetime(2026, 12, 1, tzinfo=UTC)
 POOL = UUID("01a207af-1111-7222-8333-444455556666")
 
 
@@ -30,12 +34,19 @@ class Pool:
         self.now = 0.0
         self.online: set[str] = set()
         self.offline: set[str] = set()
+        self.beats: dict[str, datetime] = {}
 
     async def read_workers_for_work_pool(self, _: str) -> list[Worker]:
         states = dict.fromkeys(self.offline, WorkerStatus.OFFLINE)
         states |= dict.fromkeys(self.online, WorkerStatus.ONLINE)
         return [
-            Worker(name=name, work_pool_id=POOL, status=status) for name, status in states.items()
+            Worker(
+                name=name,
+                work_pool_id=POOL,
+                status=status,
+                last_heartbeat_time=self.beats.get(name),
+            )
+            for name, status in states.items()
         ]
 
 
@@ -47,7 +58,9 @@ def pool() -> Pool:
 @pytest.fixture
 def others(pool: Pool) -> OtherWorkers:
     client = cast("PrefectClient", pool)
-    return OtherWorkers(client, "pool", "me", silent_seconds=10.0, monotonic=lambda: pool.now)
+    return OtherWorkers(
+        client, "pool", "me", silent_seconds=10.0, lost_seconds=100.0, monotonic=lambda: pool.now
+    )
 
 
 async def test_a_worker_is_gone_when_it_has_been_offline_for_a_while(
@@ -64,6 +77,52 @@ async def test_a_worker_is_gone_when_it_has_been_offline_for_a_while(
     assert await others.find_gone(names) == ({"deleted"}, {"deleted"})
     pool.online.remove("gone")
     assert await others.find_gone(names) == ({"deleted"}, {"deleted"})
+
+
+async def test_a_worker_is_lost_when_its_last_heartbeat_is_long_ago(
+    pool: Pool, others: OtherWorkers
+) -> None:
+    pool.online, pool.offline = {"me"}, {"gone"}
+    pool.beats = {"me": NOW, "gone": NOW - timedelta(seconds=99)}
+    await others.find_gone({"gone"})
+    pool.now = 10.0
+    assert await others.find_gone({"gone"}) == ({"gone"}, set())
+    pool.beats["me"] += timedelta(seconds=1)
+    assert await others.find_gone({"gone"}) == ({"gone"}, {"gone"})
+
+
+class Known(OtherWorkers):
+    """Knows that all other workers are gone."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def find_gone(self, names: Collection[str]) -> Gone:
+        return Gone(set(names), set())
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+@pytest.mark.parametrize("cloud", ["local", "gcp"])
+async def test_of_a_machine_with_our_ids_local_jobs_move_only_where_they_are(
+    tmp_path: Path, cloud: str, *, is_here: bool
+) -> None:
+    me = Owner.current(tmp_path, worker="host-a")
+    clone = me._replace(machine=f"boot@{me.machine.partition('@')[2]}", worker="host-b")
+    run = FlowRun(
+        id=POOL,
+        flow_id=POOL,
+        state=State[None](type=StateType.RUNNING, timestamp=NOW),
+        tags=["oumi", f"cloud:{cloud}"],
+        infrastructure_pid=str(clone),
+    )
+    launcher = FakeLauncher()
+    if is_here:
+        key = f"oumi-{POOL.hex}-1"
+        launcher.jobs[key] = FakeJob(key, "local", {})
+    client = cast("PrefectClient", None)
+    pool_runs = PoolRuns(client, "pool", me, others=Known(), launcher=launcher)
+    moves = await pool_runs.choose_orphans([run])
+    assert bool(moves) is (is_here or cloud == "gcp")
 
 
 async def test_after_an_outage_no_worker_is_gone_at_once(pool: Pool, others: OtherWorkers) -> None:
