@@ -41,6 +41,7 @@ from flows.worker.deployed_flows import DeployedFlows, FlowNotLoaded
 from flows.worker.direct_answers import DirectAnswers
 from flows.worker.in_process_engine import run_in_process, run_until_cancelled
 from flows.worker.job_limits import Slots, WaitingRuns
+from flows.worker.local_jobs import end_given_up
 from flows.worker.loops import API_ERRORS, Loops
 from flows.worker.other_workers import OtherWorkers
 from flows.worker.ownership import Owner
@@ -146,7 +147,6 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         )
         interval, sweep = self._settings.worker_poll_seconds, self._intervals.sweep
         budgets = BudgetKeeper(self.client, self._work_pool_name, self._runtime, self._logger)
-        prune = partial(prune_old_files, self.client, self._settings)
         loops, news = self._loops, self._news
         loading = loops.start(self._warm_up(), "warm up")
         answers = DirectAnswers(self._settings, self._work_pool_name, is_ready=loading.done)
@@ -159,7 +159,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         loops.repeat(ClockWatch(self._pool_runs.bring_forward).look, sweep, "clock")
         loops.repeat(self._observe_deletions, sweep, "deletions")
         loops.start(budgets.follow(loops.guard), "budgets")
-        loops.repeat(prune, _PRUNE_SECONDS, "prune")
+        loops.repeat(partial(prune_old_files, self.client, self._settings), _PRUNE_SECONDS, "prune")
         loops.repeat(self._pool_runs.remove_old_answers, self._intervals.tidy, "tidy")
 
     async def teardown(self, *exc_info: Any) -> None:
@@ -332,6 +332,8 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         with note_defects(lambda error: self._logger.error("Oumi was not loaded", exc_info=error)):
             await self._runtime.launcher.warm_up()
             self._logger.info("Oumi is loaded.")
+        end = partial(end_given_up, self.client, self._runtime.launcher, self._owner, self._logger)
+        await self._loops.guard(end)()
 
     async def _observe_cancels(self) -> None:
         """Pass a cancel, a terminal state or a pause on to the active runs, when it is due."""

@@ -69,6 +69,7 @@ class FlowRun(_Answer):
     auto_scheduled: bool = False
     work_pool_name: str | None = None
     work_queue_name: str | None = None
+    infrastructure_pid: str | None = None
     created_by: Creator | None = None
     tags: list[str] = []
     labels: _Labels = RunLabels()
@@ -79,6 +80,11 @@ class FlowRun(_Answer):
         """The command that the run's tags name."""
         prefix = names.COMMAND_TAG
         return next((tag.removeprefix(prefix) for tag in self.tags if tag.startswith(prefix)), None)
+
+    @property
+    def worker_name(self) -> str:
+        """The worker that executes it, as `flows.worker.ownership` writes it; empty: unknown."""
+        return (self.infrastructure_pid or "").rpartition("/")[0]
 
     @property
     def own_tags(self) -> list[str]:

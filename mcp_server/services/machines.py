@@ -10,7 +10,7 @@ from flows.core import names
 from flows.core.errors import Conflict, InvalidArgument
 from flows.core.models import Answer, Value
 from mcp_server.prefect_api.gateway import PrefectGateway
-from mcp_server.prefect_api.models import PoolWorker, WorkPool
+from mcp_server.prefect_api.models import FlowRun, PoolWorker, WorkPool
 
 _POOLS: Final = TypeAdapter(list[WorkPool])
 _WORKERS: Final = TypeAdapter(list[PoolWorker])
@@ -118,9 +118,7 @@ class MachineService:
         return sorted(pool.name for pool in found or [])
 
     async def _workers(self, pool: str) -> "list[PoolWorker]":
-        path = f"{_path(pool)}/workers/filter"
-        found = await self._gateway.ask("POST", path, {}, _WORKERS)
-        return sorted(found or [], key=lambda worker: worker.name)
+        return await _read_workers(self._gateway, pool)
 
     async def _count(self, pool: str, types: "list[str]") -> int:
         body: dict[str, Any] = {
@@ -133,6 +131,32 @@ class MachineService:
             "work_pools": {"name": {"any_": [pool]}},
         }
         return await self._gateway.ask("POST", "/flow_runs/count", body, _COUNT) or 0
+
+
+async def describe_silence(gateway: PrefectGateway, run: FlowRun) -> str:
+    """Say since when the machine that executes a run has been silent; empty: it is not.
+
+    The embedded engine has one machine, this one.
+    """
+    name, pool = run.worker_name, run.work_pool_name
+    if run.state.type not in _RUNNING or not name or pool is None:
+        return ""
+    if (await gateway.engine.connection()).embedded:
+        return ""
+    found = {worker.name: worker for worker in await _read_workers(gateway, pool)}
+    if name not in found:
+        return f"Its machine {name} was forgotten; another one gives the job up soon."
+    worker = found[name]
+    if worker.is_online:
+        return ""
+    since = worker.last_heartbeat_time
+    when = f"since {since:%Y-%m-%d %H:%M:%S} UTC" if since else "yet"
+    return f"Its machine {name} has not been heard of {when}. The job may still run there."
+
+
+async def _read_workers(gateway: PrefectGateway, pool: str) -> list[PoolWorker]:
+    found = await gateway.ask("POST", f"{_path(pool)}/workers/filter", {}, _WORKERS)
+    return sorted(found or [], key=lambda worker: worker.name)
 
 
 def _path(pool: str) -> str:

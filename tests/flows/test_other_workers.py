@@ -138,7 +138,9 @@ async def test_after_an_outage_no_worker_is_gone_at_once(pool: Pool, others: Oth
 @pytest.fixture
 async def family(bench: Bench, cold_stack: Stack) -> AsyncGenerator[Family]:
     bench.intervals = replace(bench.intervals, silent=1.5)
-    async with family_on(bench, cold_stack.connection) as made:
+    # As a shared server is: an embedded one has no other machines.
+    shared = cold_stack.connection.model_copy(update={"embedded": False})
+    async with family_on(bench, shared) as made:
         yield made
 
 
@@ -161,17 +163,23 @@ async def test_a_worker_takes_up_what_needs_nothing_of_a_machine_that_is_gone(
             await bench.launched(job_id)
             await bench.reaches(job_id, JobState.RUNNING)
         train = await family.launched(parent, "train")
+    local = await bench.launched(here)
+    local.gone = True  # another machine does not know it
     async with bench.worker(**beat) as worker:
         await eventually(lambda: {on_cloud, parent} <= set(worker.active), timeout=PATIENCE_SECONDS)
         assert here not in worker.active
+        status = await family.jobs.status(str(here))
+        assert (status.state, status.reachable) == (JobState.RUNNING, False)
+        assert f"Its machine {gone.name} has not been heard of since" in status.message
         assert gone.name in str((await bench.run(here)).infrastructure_pid)
         (await bench.launched(on_cloud)).succeed()
         train.succeed()
         for job_id in (on_cloud, parent):
             assert (await bench.ending(job_id))[0] is JobState.SUCCEEDED
         assert state_of(await bench.run(here)) is JobState.RUNNING
+    local.gone = False
     async with bench.worker(settings=elsewhere(bench, tmp_path / "other home")):
-        (await bench.launched(here)).succeed()
+        local.succeed()
         assert (await bench.ending(here))[0] is JobState.SUCCEEDED
     assert len(bench.launcher.launches) == 3
 
@@ -220,6 +228,29 @@ async def test_a_worker_that_comes_back_ends_a_local_job_that_was_given_up(bench
         await bench.let_go(worker)
         await eventually(lambda: job.cancels > 0)
         await bench.set_state(job_id, StateType.CANCELLED)
+
+
+@pytest.mark.engine
+async def test_a_worker_ends_at_its_start_what_was_given_up_without_it(
+    bench: Bench, tmp_path: Path
+) -> None:
+    async with bench.worker():
+        ids = [await bench.submit("hold") for _ in range(4)]
+        jobs = [await bench.launched(job_id) for job_id in ids]
+        for job_id in ids:
+            await bench.reaches(job_id, JobState.RUNNING)
+    ended, taken, deleted, ours = ids
+    await bench.set_state(ended, StateType.CRASHED)
+    another = Owner.current(tmp_path / "other home", worker="another")
+    await bench.client.update_flow_run(taken, infrastructure_pid=str(another))
+    await bench.client.delete_flow_run(deleted)
+    async with bench.worker() as worker:
+        await eventually(lambda: jobs[0].cancels and jobs[1].cancels, timeout=PATIENCE_SECONDS)
+        await eventually(lambda: ours in worker.active, timeout=PATIENCE_SECONDS)
+        assert [job.cancels for job in jobs[2:]] == [0, 0]
+        jobs[3].succeed()
+        assert (await bench.ending(ours))[0] is JobState.SUCCEEDED
+    await bench.set_state(taken, StateType.CANCELLED)
 
 
 @pytest.mark.engine

@@ -49,6 +49,7 @@ from mcp_server.services.jobs.submitting import (
     with_notes,
 )
 from mcp_server.services.jobs.waiting import why_waiting
+from mcp_server.services.machines import describe_silence
 from mcp_server.services.polls import Polls
 
 OnChange = Callable[[JobStatus], Awaitable[None]]
@@ -369,6 +370,7 @@ class JobService:
             now=self._now(),
             error_tail=tail,
             waits_for=await why_waiting(self._gateway, run, now=self._now()),
+            silence=await describe_silence(self._gateway, run),
         )
         if not run.has_parts:
             return status

@@ -52,6 +52,7 @@ def job_status(
     now: datetime,
     error_tail: str = "",
     waits_for: str = "",
+    silence: str = "",
 ) -> JobStatus:
     """Make the status of the job of `run`.
 
@@ -62,16 +63,18 @@ def job_status(
         now: The time of this observation.
         error_tail: The last lines of a job that failed.
         waits_for: What keeps a due job waiting.
+        silence: Why its machine cannot tell its state; empty: it can.
     """
     state = run.state.job_state
     if artifact is not None and not _is_of_attempt(artifact, run):
         artifact = None
     facts = artifact.metadata if artifact else {}
     watched = state in (JobState.LAUNCHING, JobState.RUNNING, JobState.CANCELLING)
-    reachable = not (watched and facts.get("reachable") == "false")
+    reachable = not (silence or (watched and facts.get("reachable") == "false"))
     reason, message = prefect_states.read_message(run.state.type, run.state.name, run.state.message)
     if not reachable:
-        message = facts.get("unreachable_reason") or message or "The cluster did not answer"
+        message = silence or facts.get("unreachable_reason") or message
+        message = message or "The cluster did not answer"
     message = waits_for or message
     request, labels = job_request(run), run.labels
     progress = _progress(artifact, state)
