@@ -21,6 +21,7 @@ from mcp_server.engine import Engine
 from tests.support.jobs import job_config
 from tests.support.reconnecting_client import ReconnectingClient
 from tests.support.shifted_clock import ShiftedClock
+from tests.support.waiting import eventually
 
 can_cut_connections = shutil.which("ss") is not None and os.geteuid() == 0
 """Whether a test may abort connections of other processes."""
@@ -28,6 +29,8 @@ can_cut_connections = shutil.which("ss") is not None and os.geteuid() == 0
 _HOST = "flows.launcher.local.warm.host"
 _LIVE_JOBS = 6
 _RECOVERY_SECONDS = 150.0
+_CONNECT_SECONDS = 30.0
+"""How long a worker that starts may take to its first connection."""
 # Back by little only: what was due waits until the clock is there again.
 _JUMPS_SECONDS = (7200, 30, -5)
 _TRANSIENT = ("ENGINE_UNAVAILABLE", "TIMEOUT")
@@ -205,7 +208,7 @@ async def kill(fault: Fault, *, engine: Engine, client: ReconnectingClient) -> b
         if fault is Fault.WARM_HOST:
             return _kill_warm_host(process.pid)
         if fault is Fault.CONNECTIONS:
-            return can_cut_connections and _cut_connections(process.pid)
+            return can_cut_connections and await _cut_connections(process.pid)
         os.kill(process.pid, signal.SIGKILL)
     except psutil.NoSuchProcess:  # another fault was quicker
         return False
@@ -221,13 +224,21 @@ def _kill_warm_host(worker: int) -> bool:
     return False
 
 
-def _cut_connections(worker: int) -> bool:
+async def _cut_connections(worker: int) -> bool:
     """Abort the connections of a worker, its websocket among them; whether it has any."""
-    connections = psutil.Process(worker).net_connections("tcp")
-    ports = [str(one.laddr.port) for one in connections if one.status == psutil.CONN_ESTABLISHED]
+
+    def find_ports() -> list[str]:
+        found = psutil.Process(worker).net_connections("tcp")
+        return [str(one.laddr.port) for one in found if one.status == psutil.CONN_ESTABLISHED]
+
+    try:
+        ports = await eventually(find_ports, timeout=_CONNECT_SECONDS)
+    except AssertionError:
+        return False
     for port in ports:
-        subprocess.run(["ss", "-K", "sport", "=", port], check=True, capture_output=True)
-    return bool(ports)
+        command = ["ss", "-K", "sport", "=", port]
+        await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+    return True
 
 
 def _ran(job: Job) -> bool:

@@ -1,5 +1,6 @@
 """A job paused on its page in the Prefect UI is frozen, whatever process of ours is killed."""
 
+import asyncio
 import os
 import signal
 import time
@@ -111,8 +112,11 @@ async def test_a_paused_job_is_frozen_goes_on_and_ends_once(jobs: JobDriver) -> 
     assert (jobs.folder / "asked").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 async def test_a_pause_outlives_worker_and_supervisor(killable: JobDriver, engine: Engine) -> None:
+    # A worker that is killed before it has loaded Oumi three times rests before its next start.
+    await asyncio.to_thread(engine.up, wait_for_worker=True)
     counter = await Counter.begin(killable)
     await press_pause(killable.rest, counter.id)
     await counter.is_frozen()
@@ -122,21 +126,21 @@ async def test_a_pause_outlives_worker_and_supervisor(killable: JobDriver, engin
     assert supervisor
     os.kill(supervisor, signal.SIGKILL)
     await counter.stands_still()
-    engine.ensure()
+    await asyncio.to_thread(engine.up, wait_for_worker=True)
     await counter.is_frozen()
     kill_worker(engine)
     await press_resume(killable.rest, counter.id)
-    engine.ensure()
+    await asyncio.to_thread(engine.up, wait_for_worker=True)
     await counter.counts()
     assert (await killable.status(counter.id))["state"] == "running"
     kill_worker(engine)
     await press_pause(killable.rest, counter.id)
-    engine.ensure()
+    await asyncio.to_thread(engine.up, wait_for_worker=True)
     await counter.is_frozen()
     kill_worker(engine)
     await press_cancel(killable.rest, counter.id)
     assert (await killable.status(counter.id))["state"] == "cancelling"
-    engine.ensure()
+    await asyncio.to_thread(engine.up, wait_for_worker=True)
     await killable.reaching(counter.id, "cancelled", timeout=PATIENCE_SECONDS)
     assert (killable.folder / "asked").exists()
 
