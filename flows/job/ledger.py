@@ -142,7 +142,7 @@ class Ledger:
         """Write the budgets."""
         await self._write(budgets_variable(self._pool), budgets)
 
-    async def closed(self) -> ClosedDays:
+    async def read_closed(self) -> ClosedDays:
         """Read what was spent on closed days."""
         return await self._read(spent_variable(self._pool), ClosedDays) or ClosedDays()
 
@@ -152,7 +152,7 @@ class Ledger:
 
     async def books(self, budgets: Iterable[Budget], *, today: date) -> Books:
         """Read all that counts for some budgets: the jobs that live, or ended since their start."""
-        closed = await self.closed()
+        closed = await self.read_closed()
         starts = [budget.period.start(today) for budget in budgets]
         since = max(min(starts, default=today.isoformat()), closed.until)
         return Books(closed, await self.entries(since=since))
@@ -296,7 +296,7 @@ async def keep_accounts(
     if not (await ledger.budgets()).budgets:
         return ended_before
     today = datetime.now(UTC).date()
-    closed = await ledger.closed()
+    closed = await ledger.read_closed()
     until = min(ended_before.astimezone(UTC).date() + timedelta(days=1), today).isoformat()
     if closed.until < until:
         books = Books(closed, await ledger.entries(since=closed.until))

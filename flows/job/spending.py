@@ -108,7 +108,7 @@ class Spending:
         if not (covering or (self._whole.are_set and self._record.labels.part_of)):
             if not self._own.are_set:
                 begun = begun.without_limit()
-            self._record.note(RunLabels(account=self._started(begun)))
+            self._record.note(RunLabels(account=self._start_meter(begun)))
             return None
         budgets = budgets.model_copy(update={"budgets": covering})
         return await self._reserve(earlier, begun, ask, budgets)
@@ -127,7 +127,7 @@ class Spending:
                 # The second look: a launch of another worker may have reserved meanwhile.
                 why = find_refusal(ask, await self._envelopes(budgets, earlier))
                 if why is None:
-                    self._record.note(RunLabels(account=self._started(begun)))
+                    self._record.note(RunLabels(account=self._start_meter(begun)))
                     return None
                 await self._record.label(RunLabels(account=earlier))
                 await asyncio.sleep(_PAUSE_SECONDS * random.random())  # noqa: S311
@@ -169,7 +169,7 @@ class Spending:
         if last is None or last.attempt != attempt or last.ended:
             account = self._begin(account, attempt)
             account = account if self._own.are_set else account.without_limit()
-        self._record.note(RunLabels(account=self._started(account)))
+        self._record.note(RunLabels(account=self._start_meter(account)))
 
     def note_running(self) -> None:
         """Let the time count: the job runs. Costs no call of its own."""
@@ -299,7 +299,7 @@ class Spending:
         )
         return f"Not launched. {why or 'The limit of the job is used up'}."
 
-    def _started(self, account: Account) -> Account:
+    def _start_meter(self, account: Account) -> Account:
         return account.run(self._now()) if self._is_billed_at_launch else account
 
     def _note(self, change: Callable[[Account, Instant], Account]) -> None:

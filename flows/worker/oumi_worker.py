@@ -141,11 +141,11 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
     async def setup(self) -> None:
         """Begin to load Oumi, to observe cancels and to look for orphaned runs."""
         await super().setup()
-        lost, silent = self._settings.unreachable_timeout_seconds, self._intervals.silent
+        lost, sweep = self._settings.unreachable_timeout_seconds, self._intervals.sweep
+        silent, pool = self._intervals.silent, self._work_pool_name
         self._others = OtherWorkers(
-            self.client, self._work_pool_name, self.name, silent_seconds=silent, lost_seconds=lost
+            self.client, pool, self.name, silent_seconds=silent, lost_seconds=lost
         )
-        interval, sweep = self._settings.worker_poll_seconds, self._intervals.sweep
         budgets = BudgetKeeper(self.client, self._work_pool_name, self._runtime, self._logger)
         loops, news = self._loops, self._news
         loading = loops.start(self._warm_up(), "warm up")
@@ -154,7 +154,7 @@ class OumiWorker(BaseWorker[BaseJobConfiguration, BaseVariables, OumiWorkerResul
         loops.start(news.follow(), "news")
         loops.start(news.due.follow(self.get_and_submit_flow_runs), "due")
         loops.start(news.ends.follow(loops.guard(self._observe_cancels)), "ends")
-        loops.repeat(self._observe_cancels, interval, "cancels")
+        loops.repeat(self._observe_cancels, self._settings.worker_poll_seconds, "cancels")
         loops.repeat(self._adopt_orphans, sweep, "orphans")
         loops.repeat(ClockWatch(self._pool_runs.bring_forward).look, sweep, "clock")
         loops.repeat(self._observe_deletions, sweep, "deletions")

@@ -43,7 +43,7 @@ class SignedRuns:
     async def let_go_of_taken(
         self, runs: Iterable[FlowRun], signed: Container[UUID], us: Owner, launcher: Launcher
     ) -> list[FlowRun]:
-        """Stop executing what another worker took up while this one was not heard of.
+        """Stop executing what another worker took up while this one was cut off.
 
         Jobs elsewhere go on. A local one was given up, and ends; the next call tries again what
         could not be ended.

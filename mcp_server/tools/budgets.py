@@ -72,7 +72,7 @@ class BudgetTools:
             if not isinstance(consent, AcceptedElicitation):
                 raise ConfirmationRequired(
                     "The person did not agree to raise the budget, and nothing was changed",
-                    "Leave it as it is unless they ask again",
+                    "Change nothing unless they ask again",
                 )
             return await self._budgets.change(
                 period=period, limits=limits, may_raise=consent.data.raise_it
