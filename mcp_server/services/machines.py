@@ -88,26 +88,33 @@ class MachineService:
         """
         known: list[str] = []
         for pool in await self._pools():
-            for worker in await self._workers(pool):
-                known.append(worker.name)
+            workers = await self._workers(pool)
+            known += [worker.name for worker in workers]
+            for worker in workers:
                 if worker.name == name:
-                    return await self._forget(worker, pool)
+                    has_others = any(other.is_online for other in workers)
+                    return await self._forget(worker, pool, has_others=has_others)
         raise InvalidArgument(
             f"There is no machine {name!r}. There are {', '.join(known) or 'none'}",
             "Give a name that `oumi-flows machines` shows",
         )
 
-    async def _forget(self, worker: PoolWorker, pool: str) -> Forgotten:
+    async def _forget(self, worker: PoolWorker, pool: str, *, has_others: bool) -> Forgotten:
         if worker.is_online:
             raise Conflict(
                 f"{worker.name} is online: it sends heartbeats, or did a few seconds ago",
                 "Stop it with `oumi-flows down` on its machine; if that is gone, wait a minute",
             )
         await self._gateway.tell("DELETE", f"{_path(pool)}/workers/{quote(worker.name, safe='')}")
+        then = (
+            f"Another worker of the pool {pool} gives up its local jobs within a minute"
+            if has_others
+            else f"No other worker of the pool {pool} is online; the next one that starts, with "
+            f"OUMI_FLOWS_WORK_POOL={pool}, gives up its local jobs"
+        )
         return Forgotten(
-            summary=f"{worker.name} is forgotten. Another worker of the pool {pool} gives up its "
-            "local jobs within a minute: they are crashed (lost), or start again if max_retries "
-            "allows.",
+            summary=f"{worker.name} is forgotten. {then}: they are crashed (lost), or start again "
+            "if max_retries allows.",
             name=worker.name,
             pool=pool,
         )

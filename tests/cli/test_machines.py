@@ -72,6 +72,13 @@ def test_a_machine_that_is_gone_is_forgotten(terminal: Terminal, pools: Pools) -
     assert pools.told == [("DELETE", "/work_pools/boxes/workers/box%2F2")]
 
 
+def test_the_last_machine_of_a_pool_needs_another_one(terminal: Terminal, pools: Pools) -> None:
+    done = terminal("forget-machine", "laptop", "--json").json
+    assert "No other worker of the pool oumi is online; the next one" in done["summary"]
+    assert "OUMI_FLOWS_WORK_POOL=oumi" in done["summary"]
+    assert pools.told == [("DELETE", "/work_pools/oumi/workers/laptop")]
+
+
 def test_a_machine_that_is_online_or_unknown_is_not(terminal: Terminal, pools: Pools) -> None:
     refused = terminal("forget-machine", "box-1", "--json")
     assert refused.error["code"] == "CONFLICT"
