@@ -30,7 +30,10 @@ async def test_a_launcher_killed_at_any_moment_leaves_one_job(
     for moment in range(subject.moments):
         key = new_key()
         launch = await asyncio.to_thread(processes.start, subject, key, subject.holds)
-        await asyncio.sleep(whole * moment / (subject.moments - 2))
+        if moment == subject.moments - 1:
+            await asyncio.to_thread(launch.join)  # after the last step
+        else:
+            await asyncio.sleep(whole * moment / (subject.moments - 2))
         launch.kill()
         await asyncio.to_thread(launch.join)
         # What the next worker does.
